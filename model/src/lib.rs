@@ -1,0 +1,1 @@
+//! What Ocelli nodes see. The exact-integer networks come with the node.

@@ -1,0 +1,1 @@
+//! What Ocelli nodes say. Wire messages and the sync and mempool machines come with the node.
