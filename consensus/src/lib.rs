@@ -6,7 +6,7 @@
 
 pub mod address;
 pub mod amount;
-// pub mod block;
+pub mod block;
 pub mod codec;
 pub mod difficulty;
 // pub mod fork_choice;
@@ -25,7 +25,7 @@ pub mod transaction;
 
 pub use address::Address;
 pub use amount::Amount;
-// pub use block::{Block, Body};
+pub use block::{Block, Body};
 pub use hash::{BlockHash, ImageHash, ModelId, Root, TxId, WtxId};
 pub use header::Header;
 // pub use network::{Network, Parameters};
