@@ -50,7 +50,7 @@ const SIGN: u32 = 0x0080_0000;
 
 /// A target as headers carry it, encoded as Bitcoin's `nBits`: the highest byte is the length `n` of the number in bytes,
 /// the lower three are its most significant bytes, `mantissa * 256^(n - 3)`. Its order says nothing about difficulty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, bincode::Encode, bincode::Decode)]
 pub struct CompactTarget(pub u32);
 
 /// Why a compact target is refused.
