@@ -1,3 +1,11 @@
 //! The Ocelli node: the only place with disk, sockets, clock, threads and a terminal.
 
+pub mod chain;
+pub mod client;
+pub mod commands;
+pub mod inference;
+pub mod miner;
+pub mod network;
+pub mod node;
+pub mod store;
 pub mod wallet;

@@ -1,0 +1,5 @@
+//! The `ocelli` binary.
+
+fn main() -> std::process::ExitCode {
+    ocelli_node::commands::main()
+}
