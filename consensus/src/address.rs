@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bech32::primitives::decode::CheckedHrpstring;
+use bech32::primitives::decode::{CheckedHrpstring, CheckedHrpstringError};
 use bech32::{Bech32m, Hrp};
 
 use crate::hash::tagged;
@@ -74,7 +74,11 @@ impl Address {
         let shown: String = text.chars().take(100).collect();
         let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|error| AddressError::NotBech32m {
             text: shown.clone(),
-            reason: error.to_string(),
+            reason: match error {
+                // By itself it says no more than that parsing failed.
+                CheckedHrpstringError::Parse(cause) => cause.to_string(),
+                other => other.to_string(),
+            },
             prefix: prefix.into(),
         })?;
         let found = checked.hrp().to_lowercase();

@@ -1,7 +1,7 @@
 //! What Ocelli nodes agree on: blocks, transactions, the rules for both and the state that they change.
 //!
 //! Pure: no disk, sockets, clock, threads, async or floats. What a rule needs from outside arrives as an argument:
-//! stored state through [`transition::StateReader`], answers of models through [`inference::Inference`].
+//! stored state through [`transition::StateReader`], this node's own answers through [`rules::check_output`].
 //! Every format here is frozen and described in `docs/protocol.md`.
 
 pub mod address;
@@ -9,25 +9,25 @@ pub mod amount;
 pub mod block;
 pub mod codec;
 pub mod difficulty;
-// pub mod fork_choice;
+pub mod fork_choice;
 pub mod hash;
 pub mod header;
 pub mod history;
-pub mod inference;
 pub mod merkle;
 pub mod network;
-// pub mod rules;
+pub mod rules;
 pub mod signature;
 pub mod state;
 pub mod target;
 pub mod transaction;
-// pub mod transition;
+pub mod transition;
 
 pub use address::Address;
 pub use amount::Amount;
 pub use block::{Block, Body};
 pub use hash::{BlockHash, ImageHash, ModelId, Root, TxId, WtxId};
 pub use header::Header;
-pub use network::Parameters;
+pub use network::{Network, Parameters};
+pub use rules::RuleError;
 pub use target::{CompactTarget, Target, U256, Work};
 pub use transaction::{Action, Transaction, Unsigned};

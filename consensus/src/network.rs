@@ -1,5 +1,9 @@
 //! A network's parameters and its genesis, which binds them.
 
+mod file;
+
+pub use file::{DEV_WALLET_SEED, Network, NetworkFileError};
+
 use std::collections::BTreeMap;
 
 use crate::address::Address;

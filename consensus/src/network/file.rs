@@ -1,0 +1,355 @@
+//! Network files: the parameters of a network in TOML, and where its bootstrap peers are.
+
+use serde::Deserialize;
+
+use super::{ModelParameters, Parameters, StartingAccount, Upgrade};
+use crate::address::{Address, AddressError};
+use crate::amount::{Amount, ParseAmountError};
+use crate::hash::BlockHash;
+use crate::header::Header;
+use crate::rules::{BASE_WEIGHT, COST_PER_WEIGHT, TIME_LIMIT};
+use crate::target::{CompactTarget, CompactTargetError};
+use crate::transaction::MAX_TRANSACTION_BYTES;
+use crate::transition::genesis_state;
+
+/// The Ed25519 seed of the network `local`'s development wallet, SHA-256 of `ocelli/dev-wallet`: everybody knows it, so
+/// only that network gives it anything.
+pub const DEV_WALLET_SEED: [u8; 32] = [
+    0x13, 0xdc, 0xf8, 0xce, 0x96, 0xae, 0x00, 0xa2, 0xd6, 0xbe, 0x36, 0x49, 0xc6, 0x6a, 0x99, 0x3f, 0xf9, 0x45, 0x21,
+    0xfd, 0xd7, 0x69, 0x59, 0xc6, 0xd3, 0x05, 0x0b, 0x33, 0x3f, 0x67, 0x1a, 0x31,
+];
+
+/// The files of the networks that are built in, by name.
+const BUILT_IN: [(&str, &str); 2] =
+    [("local", include_str!("../../networks/local.toml")), ("testnet", include_str!("../../networks/testnet.toml"))];
+
+/// Names are file names, protocol names and words on a screen.
+const MAX_NAME_BYTES: usize = 32;
+/// The models and starting accounts that a network may have: a first choice, far above any use.
+const MAX_ENTRIES: usize = 10_000;
+/// The largest block that travels: with its outputs it stays below 16 MiB.
+const MAX_WEIGHT_LIMIT: u64 = 12_000_000;
+/// The most bytes of pixels an image may have, for the same reason.
+const MAX_PIXELS: u32 = 1 << 20;
+/// The most bytes of outputs that a full block may have, each with its wtxid: outputs weigh nothing themselves, and an
+/// announcement carries them all.
+const MAX_OUTPUT_BYTES: u64 = 3 << 19;
+
+/// A network to join: what its nodes agree on, and whom to ask first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// What the genesis hash binds.
+    pub parameters: Parameters,
+    /// Follows from the parameters.
+    pub genesis: Header,
+    /// Multiaddrs of bootstrap peers. Not bound by the genesis hash: they come and go.
+    pub bootstrap: Vec<String>,
+}
+
+/// Why a network file is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkFileError {
+    /// Not TOML, or with keys missing or too many.
+    #[error("not a network file: {0}")]
+    Syntax(String),
+    /// A value outside of what makes sense.
+    #[error("{key} is {found}, expected {expected}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// A target that is none.
+    #[error("easiest_target")]
+    Target(#[source] CompactTargetError),
+    /// An amount that is none.
+    #[error("{key}")]
+    Amount {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong with it.
+        source: ParseAmountError,
+    },
+    /// A starting account whose address is none.
+    #[error("accounts")]
+    Address(#[source] AddressError),
+}
+
+impl Network {
+    /// The names of the networks that are built in.
+    pub fn built_in_names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// A network that is built in: `local` or `testnet`.
+    pub fn builtin(name: &str) -> Option<Self> {
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
+        Some(Self::from_toml(text).expect("a test reads every built-in network"))
+    }
+
+    /// Reads a network file.
+    ///
+    /// # Errors
+    /// [`NetworkFileError`] names the key that is wrong.
+    pub fn from_toml(text: &str) -> Result<Self, NetworkFileError> {
+        let file: File = toml::from_str(text).map_err(|error| NetworkFileError::Syntax(error.to_string()))?;
+        let bootstrap = file.bootstrap.clone();
+        let parameters = file.into_parameters()?;
+        check(&parameters)?;
+        Ok(Self::new(parameters, bootstrap))
+    }
+
+    /// A network of these parameters. [`Network::from_toml`] checks them; this does not.
+    pub fn new(parameters: Parameters, bootstrap: Vec<String>) -> Self {
+        let (state, _, _) = genesis_state(&parameters);
+        let genesis = parameters.genesis(crate::hash::Root(state.hash()));
+        Self { parameters, genesis, bootstrap }
+    }
+
+    /// What names the network in signatures and protocol names.
+    pub fn genesis_hash(&self) -> BlockHash {
+        self.genesis.hash()
+    }
+}
+
+/// A network file as it is written. Amounts are in credits.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    address_prefix: String,
+    genesis_time: u64,
+    spacing: u64,
+    half_life: u64,
+    easiest_target: String,
+    reward: String,
+    halving: u64,
+    weight_limit: u64,
+    minimum_balance: String,
+    retention: u64,
+    #[serde(default)]
+    bootstrap: Vec<String>,
+    #[serde(default)]
+    accounts: Vec<FileAccount>,
+    models: Vec<ModelParameters>,
+    #[serde(default)]
+    upgrades: Vec<Upgrade>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileAccount {
+    address: String,
+    balance: String,
+}
+
+impl File {
+    fn into_parameters(self) -> Result<Parameters, NetworkFileError> {
+        // Before addresses are read with it: the library that reads them takes a valid prefix for granted.
+        if bech32::Hrp::parse(&self.address_prefix).is_err()
+            || self.address_prefix != self.address_prefix.to_lowercase()
+        {
+            let expected = "a lower-case Bech32 prefix such as toc";
+            return Err(NetworkFileError::Value { key: "address_prefix", found: self.address_prefix, expected });
+        }
+        let mut accounts = Vec::new();
+        for account in &self.accounts {
+            accounts.push(StartingAccount {
+                address: Address::from_text(&account.address, &self.address_prefix)
+                    .map_err(NetworkFileError::Address)?,
+                balance: amount("accounts", &account.balance)?,
+            });
+        }
+        accounts.sort_by_key(|account| account.address);
+        Ok(Parameters {
+            easiest_target: target(&self.easiest_target)?,
+            reward: amount("reward", &self.reward)?,
+            minimum_balance: amount("minimum_balance", &self.minimum_balance)?,
+            name: self.name,
+            address_prefix: self.address_prefix,
+            genesis_time: self.genesis_time,
+            spacing: self.spacing,
+            half_life: self.half_life,
+            halving: self.halving,
+            weight_limit: self.weight_limit,
+            retention: self.retention,
+            accounts,
+            models: self.models,
+            upgrades: self.upgrades,
+        })
+    }
+}
+
+fn amount(key: &'static str, text: &str) -> Result<Amount, NetworkFileError> {
+    text.parse().map_err(|source| NetworkFileError::Amount { key, source })
+}
+
+fn target(text: &str) -> Result<CompactTarget, NetworkFileError> {
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 8);
+    let bits =
+        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or_else(|| NetworkFileError::Value {
+            key: "easiest_target",
+            found: text.into(),
+            expected: "a compact target such as \"0x1e0fffff\"",
+        })?;
+    let compact = CompactTarget(bits);
+    compact.to_target().map_err(NetworkFileError::Target)?;
+    Ok(compact)
+}
+
+/// Checks what would make a network that cannot work.
+fn check(parameters: &Parameters) -> Result<(), NetworkFileError> {
+    let require = |holds: bool, key: &'static str, found: String, expected: &'static str| {
+        if holds { Ok(()) } else { Err(NetworkFileError::Value { key, found, expected }) }
+    };
+    let name = &parameters.name;
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    require(
+        plain && (1..=MAX_NAME_BYTES).contains(&name.len()),
+        "name",
+        format!("\"{name}\""),
+        "1 to 32 lower-case letters, digits and hyphens",
+    )?;
+    require(
+        parameters.genesis_time < TIME_LIMIT,
+        "genesis_time",
+        parameters.genesis_time.to_string(),
+        "seconds since 1970 below 2^40",
+    )?;
+    for (key, value) in [("spacing", parameters.spacing), ("half_life", parameters.half_life)] {
+        require((1..1 << 32).contains(&value), key, value.to_string(), "1 to 2^32 - 1 seconds")?;
+    }
+    require(parameters.halving > 0, "halving", "0".into(), "a number of blocks above zero")?;
+    require(parameters.retention > 0, "retention", "0".into(), "a number of blocks above zero")?;
+    require(
+        parameters.weight_limit <= MAX_WEIGHT_LIMIT,
+        "weight_limit",
+        parameters.weight_limit.to_string(),
+        "at most 12,000,000",
+    )?;
+    // Rewards halve, so that all of them together stay below 2 · reward · halving.
+    let rewards = u128::from(parameters.reward.0) * u128::from(parameters.halving) * 2;
+    let supply = parameters.accounts.iter().map(|account| u128::from(account.balance.0)).sum::<u128>() + rewards;
+    require(
+        supply <= u128::from(u64::MAX),
+        "accounts",
+        format!("{supply} grains with all rewards"),
+        "at most 2^64 - 1 grains in all",
+    )?;
+    for pair in parameters.accounts.windows(2) {
+        let address = pair[1].address.to_text(&parameters.address_prefix);
+        require(pair[0].address != pair[1].address, "accounts", address, "each address once")?;
+    }
+    for account in &parameters.accounts {
+        require(account.balance > Amount::ZERO, "accounts", "a balance of 0".into(), "balances above zero")?;
+    }
+    let mut last = (0, 1);
+    for upgrade in &parameters.upgrades {
+        require(
+            upgrade.height > last.0 && upgrade.version >= last.1,
+            "upgrades",
+            format!("height {} with version {}", upgrade.height, upgrade.version),
+            "ascending heights above 0, and versions that never go back",
+        )?;
+        last = (upgrade.height, upgrade.version);
+    }
+    let models: Vec<_> =
+        parameters.models.iter().chain(parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models)).collect();
+    require(
+        models.len() <= MAX_ENTRIES && parameters.accounts.len() <= MAX_ENTRIES,
+        "models",
+        models.len().to_string(),
+        "at most 10,000 models and accounts",
+    )?;
+    for (index, model) in models.iter().enumerate() {
+        let earlier = models[..index].iter().any(|earlier| earlier.id == model.id);
+        require(!earlier, "models", model.id.to_string(), "each model once")?;
+        let sized = (1..=MAX_PIXELS).contains(&model.pixels) && (1..=1 << 15).contains(&model.logits);
+        require(
+            sized,
+            "models",
+            format!("{} pixels, {} logits", model.pixels, model.logits),
+            "at most 2^20 pixels and 2^15 logits, and one of each",
+        )?;
+        let weight = (u64::from(model.pixels) + MAX_TRANSACTION_BYTES as u64 + BASE_WEIGHT)
+            .saturating_add(model.cost / COST_PER_WEIGHT);
+        require(
+            weight <= parameters.weight_limit,
+            "weight_limit",
+            format!("{} where one task of model {} weighs {weight}", parameters.weight_limit, model.id),
+            "room for a task of every model",
+        )?;
+        let outputs = (parameters.weight_limit / weight) * (4 * u64::from(model.logits) + 41);
+        require(
+            outputs <= MAX_OUTPUT_BYTES,
+            "models",
+            format!("{} logits, so up to {outputs} bytes of outputs in a block", model.logits),
+            "at most 1,572,864 bytes: fewer logits, a dearer model or a lower weight_limit",
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::sha256;
+
+    const LOCAL: &str = include_str!("../../networks/local.toml");
+
+    #[test]
+    fn built_in_networks_are_valid() {
+        for name in Network::built_in_names() {
+            assert_eq!(Network::builtin(name).unwrap().parameters.name, name);
+        }
+        assert_eq!(Network::builtin("nowhere"), None);
+        assert_ne!(
+            Network::builtin("local").unwrap().genesis_hash(),
+            Network::builtin("testnet").unwrap().genesis_hash()
+        );
+    }
+
+    #[test]
+    fn the_development_wallet_is_funded_on_local_only() {
+        assert_eq!(DEV_WALLET_SEED, sha256(&[b"ocelli/dev-wallet"]));
+        let key = ed25519_dalek::SigningKey::from_bytes(&DEV_WALLET_SEED).verifying_key().to_bytes();
+        let address = Address::of(&key);
+        let local = Network::builtin("local").unwrap().parameters;
+        assert_eq!(local.accounts.len(), 1, "{}", address.to_text("toc"));
+        assert_eq!(local.accounts[0].address, address, "{}", address.to_text("toc"));
+        assert!(!Network::builtin("testnet").unwrap().parameters.balances().contains_key(&address));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, change, error) in [
+            ("spacing = 2", "spacing = 0", "spacing is 0, expected 1 to 2^32 - 1 seconds"),
+            ("spacing = 2", "", "missing field `spacing`"),
+            ("spacing = 2", "spacing = 2\nspaces = 2", "unknown field `spaces`"),
+            ("half_life = 60", "half_life = 0", "half_life is 0, expected 1 to 2^32 - 1 seconds"),
+            ("name = \"local\"", "name = \"Lo cal\"", "name is \"Lo cal\", expected"),
+            ("\"0x1e0fffff\"", "\"0x1e800000\"", "easiest_target"),
+            ("\"0x1e0fffff\"", "\"1e0fffff\"", "easiest_target is 1e0fffff, expected a compact target"),
+            ("address_prefix = \"toc\"", "address_prefix = \"oc\"", "accounts"),
+            ("address_prefix = \"toc\"", "address_prefix = \"\"", "address_prefix is , expected"),
+            ("reward = \"10\"", "reward = \"ten\"", "reward"),
+            ("halving = 2_000_000", "halving = 0", "halving is 0, expected a number of blocks above zero"),
+            ("halving = 2_000_000", "halving = 9_000_000_000_000_000_000", "in all"),
+            ("weight_limit = 2_000_000", "weight_limit = 2_000", "room for a task of every model"),
+            ("weight_limit = 2_000_000", "weight_limit = 12_000_001", "expected at most 12,000,000"),
+            ("logits = 10", "logits = 0", "models is 3072 pixels, 0 logits"),
+            ("logits = 10", "logits = 1_000", "bytes of outputs in a block"),
+            ("retention = 1_000", "retention = 0", "retention is 0"),
+        ] {
+            assert!(LOCAL.contains(line), "{line}");
+            let found = Network::from_toml(&LOCAL.replace(line, change)).unwrap_err().to_string();
+            assert!(found.contains(error), "{change}: {found}");
+        }
+        let models = &LOCAL[LOCAL.find("[[models]]").unwrap()..];
+        let twice = Network::from_toml(&format!("{LOCAL}\n{models}")).unwrap_err().to_string();
+        assert!(twice.contains("expected each model once"), "{twice}");
+    }
+}
