@@ -1,0 +1,510 @@
+//! The model file: a safetensors container, read strictly and written deterministically.
+//!
+//! `u64 n` (little-endian), `n` bytes of JSON, then the tensors' bytes without gaps. The JSON's `__metadata__` holds two
+//! strings that are JSON themselves: `graph`, which is executed, and `display`, which never is.
+
+use serde::Serialize;
+
+use crate::graph::{Graph, GraphError};
+use crate::json::{self, Json, JsonError, quote};
+use crate::model::{Model, ModelError};
+
+/// The largest model file, in bytes.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
+/// The longest JSON header, in bytes, its padding included.
+pub const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The longest model name, in bytes.
+pub const MAX_MODEL_NAME: usize = 64;
+/// The longest class name, in bytes.
+pub const MAX_CLASS_NAME: usize = 100;
+/// The longest card, in bytes.
+pub const MAX_CARD: usize = 64 << 10;
+
+const METADATA: &str = "__metadata__";
+const GRAPH: &str = "graph";
+const DISPLAY: &str = "display";
+
+/// The integers of one layer; a pool has none. Lists that a layer does not have are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// `(O, I, kernel, kernel)` or `(O, I)`, row-major, each in -127..=127.
+    pub weight: Vec<i8>,
+    /// `(O)`: added to the accumulator; the rounding half is part of it.
+    pub bias: Vec<i32>,
+    /// `(O)`, each in 0..=24: by how many bits the sum is shifted right. Empty for the last layer.
+    pub shift: Vec<u8>,
+    /// `(O)`, each in 0..=32767: what the skip is multiplied by. Empty without a skip.
+    pub multiplier: Vec<i16>,
+}
+
+/// What is shown to people and never executed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Display {
+    /// The model's name, 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, or empty.
+    pub name: String,
+    /// A name for each logit, 1 to 100 bytes, without control characters.
+    pub classes: Vec<String>,
+    /// What a logit is multiplied by before the softmax; finite and greater than 0.
+    pub scale: f64,
+    /// A description, at most 64 KiB; of control characters only line feeds.
+    pub card: String,
+}
+
+impl Display {
+    /// What a file without `display` shows: no name, classes by number, a scale of 1.
+    pub fn numbered(classes: usize) -> Self {
+        let classes = (0..classes).map(|class| class.to_string()).collect();
+        Self { name: String::new(), classes, scale: 1.0, card: String::new() }
+    }
+}
+
+/// All that a model file holds, to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFile {
+    /// What is executed.
+    pub graph: Graph,
+    /// The integers of every layer, one entry a layer, pools included.
+    pub parameters: Vec<Parameters>,
+    /// What is shown.
+    pub display: Display,
+}
+
+/// Bytes that are not a model file, or values that make none. `tensor` is a tensor's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// The file is too large.
+    #[error("the model file has {found} bytes, more than {MAX_FILE_BYTES}")]
+    TooLarge {
+        /// Its bytes.
+        found: usize,
+    },
+    /// The file ends before its header does.
+    #[error("the model file ends within its header")]
+    Truncated,
+    /// The header is too long.
+    #[error("the header has {found} bytes, more than {MAX_HEADER_BYTES}")]
+    HeaderTooLarge {
+        /// Its bytes.
+        found: u64,
+    },
+    /// The header does not begin with a brace, as safetensors demands.
+    #[error("the header does not begin with '{{'")]
+    HeaderStart,
+    /// The header, or the JSON within it, is not as expected.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The graph is not allowed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A tensor that a layer needs is not there.
+    #[error("tensor {tensor:?} is missing")]
+    MissingTensor {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor that no layer uses.
+    #[error("tensor {tensor:?} belongs to no layer")]
+    UnreferencedTensor {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor is of another type.
+    #[error("tensor {tensor:?} has dtype {found:?}, expected {expected:?}")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// The type it must have.
+        expected: &'static str,
+        /// The type it has.
+        found: String,
+    },
+    /// A tensor is of another shape.
+    #[error("tensor {tensor:?} has shape {found:?}, expected {expected:?}")]
+    TensorShape {
+        /// The tensor.
+        tensor: String,
+        /// The shape it must have.
+        expected: Vec<usize>,
+        /// The shape it has.
+        found: Vec<u64>,
+    },
+    /// A tensor's offsets are not those of the bytes it needs, or do not follow the tensor before it without a gap.
+    #[error("tensor {tensor:?} lies at {found:?} of the data, expected {expected:?}")]
+    Offsets {
+        /// The tensor.
+        tensor: String,
+        /// First byte, and the byte after the last, that it must have.
+        expected: (u64, u64),
+        /// Those that it has.
+        found: (u64, u64),
+    },
+    /// The file does not end where its last tensor does.
+    #[error("the tensors end after {expected} bytes of data, the file after {found}")]
+    DataLength {
+        /// Bytes that the tensors take.
+        expected: u64,
+        /// Bytes after the header.
+        found: u64,
+    },
+    /// To be written: the number of entries of [`ModelFile::parameters`] is not that of the layers.
+    #[error("there are parameters for {found} layers, the graph has {expected}")]
+    LayerCount {
+        /// Layers.
+        expected: usize,
+        /// Entries.
+        found: usize,
+    },
+    /// To be written: a tensor has another number of elements than its layer needs.
+    #[error("tensor {tensor:?} has {found} elements, expected {expected}")]
+    Length {
+        /// The tensor.
+        tensor: String,
+        /// Elements it must have.
+        expected: usize,
+        /// Elements it has.
+        found: usize,
+    },
+    /// The number of class names is not that of the logits.
+    #[error("display: {found} class names for {expected} logits")]
+    ClassCount {
+        /// Logits.
+        expected: usize,
+        /// Names.
+        found: usize,
+    },
+    /// The display name is too long or of other characters.
+    #[error("display: the name {name:?} is not at most {MAX_MODEL_NAME} of a-z, 0-9, '.', '_' and '-'")]
+    DisplayName {
+        /// The name.
+        name: String,
+    },
+    /// A class name is empty, too long, or holds a control character.
+    #[error("display: the class name {name:?} is not 1 to {MAX_CLASS_NAME} bytes without control characters")]
+    ClassName {
+        /// The name.
+        name: String,
+    },
+    /// The scale is not a finite number above 0.
+    #[error("display: the scale is not a finite number above 0")]
+    Scale,
+    /// The card is too long or holds a control character.
+    #[error("display: the card is not at most {MAX_CARD} bytes without control characters but line feeds")]
+    Card,
+}
+
+impl ModelFile {
+    /// The file's bytes: one model, one file, each time the same.
+    ///
+    /// # Errors
+    /// If the parts do not fit each other. Whether the model is exact is not asked; [`ModelFile::build`] asks.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        self.check()?;
+        let mut tensors = tensors(&self.graph);
+        tensors.sort_by(|left, right| left.part.rank().cmp(&right.part.rank()).then(left.name.cmp(&right.name)));
+        let mut data = Vec::new();
+        let mut header = String::from("{");
+        let display = serde_json::to_string(&self.display).expect("the scale is finite and all else is text");
+        header.push_str(&json_text(METADATA));
+        header.push_str(&format!(
+            ":{{{}:{},{}:{}}}",
+            json_text(DISPLAY),
+            json_text(&display),
+            json_text(GRAPH),
+            json_text(&self.graph.to_json())
+        ));
+        for tensor in &tensors {
+            let start = data.len();
+            self.parameters[tensor.layer].write(tensor.part, &mut data);
+            let shape = serde_json::to_string(&tensor.shape).expect("a shape is a list of numbers");
+            header.push_str(&format!(
+                ",{}:{{\"dtype\":\"{}\",\"shape\":{shape},\"data_offsets\":[{start},{}]}}",
+                json_text(&tensor.name),
+                tensor.part.dtype(),
+                data.len()
+            ));
+        }
+        header.push('}');
+        while !header.len().is_multiple_of(8) {
+            header.push(' ');
+        }
+        if header.len() > MAX_HEADER_BYTES {
+            return Err(FileError::HeaderTooLarge { found: header.len() as u64 });
+        }
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&data);
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(FileError::TooLarge { found: bytes.len() });
+        }
+        Ok(bytes)
+    }
+
+    /// Writes the file and loads it, and so proves it exact.
+    ///
+    /// # Errors
+    /// If the parts do not fit each other, or the model is not exact.
+    pub fn build(&self) -> Result<Model, ModelError> {
+        Model::from_bytes(&self.to_bytes()?)
+    }
+
+    /// Reads a model file. Whether the model is exact is not asked.
+    ///
+    /// # Errors
+    /// The first rule of the format that is broken.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(FileError::TooLarge { found: bytes.len() });
+        }
+        let (length, rest) = bytes.split_first_chunk().ok_or(FileError::Truncated)?;
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER_BYTES as u64 {
+            return Err(FileError::HeaderTooLarge { found: length });
+        }
+        let (header, data) = rest.split_at_checked(length as usize).ok_or(FileError::Truncated)?;
+        if header.first() != Some(&b'{') {
+            return Err(FileError::HeaderStart);
+        }
+        let mut header = json::parse("header", header)?.object("header")?;
+        let mut metadata = header.take(METADATA)?.object("header.__metadata__")?;
+        let graph = Graph::from_json(&metadata.text(GRAPH)?)?;
+        let display = match metadata.take_optional(DISPLAY) {
+            Some(text) => read_display(&text.text("header.__metadata__.display")?)?,
+            None => Display::numbered(graph.logits()),
+        };
+        metadata.finish()?;
+
+        let mut parameters = vec![Parameters::default(); graph.layers().len()];
+        let mut spans = Vec::new();
+        for tensor in tensors(&graph) {
+            let entry = header
+                .take_optional(&tensor.name)
+                .ok_or_else(|| FileError::MissingTensor { tensor: tensor.name.clone() })?;
+            let span = read_entry(&tensor, entry)?;
+            spans.push((span, tensor));
+        }
+        if let Some((name, _)) = header.into_entries().first() {
+            return Err(FileError::UnreferencedTensor { tensor: quote(name) });
+        }
+        spans.sort_by_key(|(span, _)| *span);
+        let mut start = 0u64;
+        for (span, tensor) in &spans {
+            let expected = (start, start.saturating_add(tensor.bytes()));
+            if *span != expected {
+                return Err(FileError::Offsets { tensor: tensor.name.clone(), expected, found: *span });
+            }
+            start = expected.1;
+        }
+        if start != data.len() as u64 {
+            return Err(FileError::DataLength { expected: start, found: data.len() as u64 });
+        }
+        for ((start, end), tensor) in &spans {
+            parameters[tensor.layer].read(tensor.part, &data[*start as usize..*end as usize]);
+        }
+        let file = Self { graph, parameters, display };
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Whether the parts fit each other.
+    fn check(&self) -> Result<(), FileError> {
+        if self.parameters.len() != self.graph.layers().len() {
+            return Err(FileError::LayerCount { expected: self.graph.layers().len(), found: self.parameters.len() });
+        }
+        let mut expected = vec![[0; Part::ALL.len()]; self.parameters.len()];
+        for tensor in tensors(&self.graph) {
+            expected[tensor.layer][tensor.part as usize] = tensor.shape.iter().product();
+        }
+        for (layer, parameters) in self.parameters.iter().enumerate() {
+            for part in Part::ALL {
+                let (expected, found) = (expected[layer][part as usize], parameters.length(part));
+                if expected != found {
+                    let tensor = part.tensor(&self.graph.layers()[layer].name);
+                    return Err(FileError::Length { tensor, expected, found });
+                }
+            }
+        }
+        self.check_display()
+    }
+
+    fn check_display(&self) -> Result<(), FileError> {
+        let Display { name, classes, scale, card } = &self.display;
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        if name.len() > MAX_MODEL_NAME || !name.bytes().all(allowed) {
+            return Err(FileError::DisplayName { name: quote(name) });
+        }
+        if classes.len() != self.graph.logits() {
+            return Err(FileError::ClassCount { expected: self.graph.logits(), found: classes.len() });
+        }
+        for class in classes {
+            if class.is_empty() || class.len() > MAX_CLASS_NAME || class.chars().any(char::is_control) {
+                return Err(FileError::ClassName { name: quote(class) });
+            }
+        }
+        if !scale.is_finite() || *scale <= 0.0 {
+            return Err(FileError::Scale);
+        }
+        if card.len() > MAX_CARD || card.chars().any(|c| c.is_control() && c != '\n') {
+            return Err(FileError::Card);
+        }
+        Ok(())
+    }
+}
+
+impl Parameters {
+    fn length(&self, part: Part) -> usize {
+        match part {
+            Part::Bias => self.bias.len(),
+            Part::Multiplier => self.multiplier.len(),
+            Part::Weight => self.weight.len(),
+            Part::Shift => self.shift.len(),
+        }
+    }
+
+    fn write(&self, part: Part, data: &mut Vec<u8>) {
+        match part {
+            Part::Bias => data.extend(self.bias.iter().flat_map(|value| value.to_le_bytes())),
+            Part::Multiplier => data.extend(self.multiplier.iter().flat_map(|value| value.to_le_bytes())),
+            Part::Weight => data.extend(self.weight.iter().map(|value| value.cast_unsigned())),
+            Part::Shift => data.extend(&self.shift),
+        }
+    }
+
+    fn read(&mut self, part: Part, data: &[u8]) {
+        match part {
+            Part::Bias => self.bias = data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect(),
+            Part::Multiplier => {
+                self.multiplier = data.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect();
+            }
+            Part::Weight => self.weight = data.iter().map(|byte| byte.cast_signed()).collect(),
+            Part::Shift => self.shift = data.to_vec(),
+        }
+    }
+}
+
+/// One of the tensors of a layer, in the order in which they lie in a written file: the wide ones first, as safetensors
+/// writes them, so that each is aligned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Bias,
+    Multiplier,
+    Weight,
+    Shift,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Bias, Self::Multiplier, Self::Weight, Self::Shift];
+
+    fn rank(self) -> usize {
+        self as usize
+    }
+
+    fn dtype(self) -> &'static str {
+        match self {
+            Self::Bias => "I32",
+            Self::Multiplier => "I16",
+            Self::Weight => "I8",
+            Self::Shift => "U8",
+        }
+    }
+
+    fn width(self) -> u64 {
+        match self {
+            Self::Bias => 4,
+            Self::Multiplier => 2,
+            Self::Weight | Self::Shift => 1,
+        }
+    }
+
+    fn tensor(self, layer: &str) -> String {
+        let part = match self {
+            Self::Bias => "bias",
+            Self::Multiplier => "multiplier",
+            Self::Weight => "weight",
+            Self::Shift => "shift",
+        };
+        format!("{layer}.{part}")
+    }
+}
+
+/// A tensor that a graph needs.
+struct Tensor {
+    layer: usize,
+    part: Part,
+    name: String,
+    shape: Vec<usize>,
+}
+
+impl Tensor {
+    fn bytes(&self) -> u64 {
+        // A graph may ask for 65535^4 weights: such sums saturate, and no file is that long.
+        self.shape.iter().fold(self.part.width(), |product, size| product.saturating_mul(*size as u64))
+    }
+}
+
+/// All tensors of a graph, layer by layer.
+fn tensors(graph: &Graph) -> Vec<Tensor> {
+    let mut tensors = Vec::new();
+    for (index, layer) in graph.layers().iter().enumerate() {
+        let Some(weight) = graph.weight_shape(index) else { continue };
+        let channels = vec![weight[0]];
+        let mut add =
+            |part: Part, shape| tensors.push(Tensor { layer: index, part, name: part.tensor(&layer.name), shape });
+        add(Part::Weight, weight);
+        add(Part::Bias, channels.clone());
+        if !graph.is_last(index) {
+            add(Part::Shift, channels.clone());
+        }
+        if graph.skip(index).is_some() {
+            add(Part::Multiplier, channels);
+        }
+    }
+    tensors
+}
+
+/// Reads a tensor's entry in the header: its first byte in the data, and the byte after its last.
+fn read_entry(tensor: &Tensor, entry: Json) -> Result<(u64, u64), FileError> {
+    let at = format!("header.{}", tensor.name);
+    let mut fields = entry.object(&at)?;
+    let dtype = fields.text("dtype")?;
+    if dtype != tensor.part.dtype() {
+        return Err(FileError::Dtype {
+            tensor: tensor.name.clone(),
+            expected: tensor.part.dtype(),
+            found: quote(&dtype),
+        });
+    }
+    let shape = integers(fields.take("shape")?, &fields.place("shape"))?;
+    if !shape.iter().copied().eq(tensor.shape.iter().map(|size| *size as u64)) {
+        return Err(FileError::TensorShape {
+            tensor: tensor.name.clone(),
+            expected: tensor.shape.clone(),
+            found: shape.into_iter().take(8).collect(),
+        });
+    }
+    let at = fields.place("data_offsets");
+    let offsets = integers(fields.take("data_offsets")?, &at)?;
+    fields.finish()?;
+    match offsets[..] {
+        [start, end] => Ok((start, end)),
+        _ => Err(JsonError::Type { at, expected: "two whole numbers", found: "a list of another length" }.into()),
+    }
+}
+
+fn integers(value: Json, at: &str) -> Result<Vec<u64>, JsonError> {
+    value.list(at)?.into_iter().map(|value| value.integer(at)).collect()
+}
+
+fn read_display(text: &str) -> Result<Display, JsonError> {
+    let mut fields = json::parse("display", text.as_bytes())?.object("display")?;
+    let name = fields.text("name")?;
+    let classes = fields.take("classes")?.list("display.classes")?;
+    let classes = classes.into_iter().map(|class| class.text("display.classes")).collect::<Result<_, _>>()?;
+    let scale = fields.take("scale")?.number("display.scale")?;
+    let card = fields.text("card")?;
+    fields.finish()?;
+    Ok(Display { name, classes, scale, card })
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::to_string(text).expect("every string is a JSON string")
+}

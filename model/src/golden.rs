@@ -1,0 +1,102 @@
+//! Golden vectors: seeded images whose logits a device must get right before it is trusted.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::backend::{Backend, BackendError};
+use crate::model::Model;
+use crate::reference;
+
+/// How many images of noise are among the golden inputs.
+const NOISE: u64 = 4;
+
+/// Why a device is not trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// The device gave no answer.
+    #[error("{device} gave no answer for a golden input")]
+    Backend {
+        /// The device.
+        device: String,
+        /// Why.
+        #[source]
+        source: BackendError,
+    },
+    /// The device answered for another number of images.
+    #[error("{device} answered for {found} of {expected} golden inputs")]
+    Count {
+        /// The device.
+        device: String,
+        /// Images asked for.
+        expected: usize,
+        /// Answers given.
+        found: usize,
+    },
+    /// The device's logits differ from the scalar reference's.
+    #[error("{device} answered {found:?} for golden input {input}, the reference says {expected:?}")]
+    Differs {
+        /// The device.
+        device: String,
+        /// Which golden input.
+        input: usize,
+        /// The reference's logits.
+        expected: Vec<i32>,
+        /// The device's logits.
+        found: Vec<i32>,
+    },
+}
+
+/// Runs the golden inputs through a backend, all in one batch and the last alone, and compares every logit with the
+/// scalar reference.
+///
+/// # Errors
+/// If the backend fails or a logit differs.
+pub fn check(backend: &mut dyn Backend, model: &Model) -> Result<(), GoldenError> {
+    let inputs = inputs(model.pixels());
+    let expected: Vec<Vec<i32>> = inputs.iter().map(|pixels| reference::logits(model, pixels)).collect();
+    compare(backend, model, &inputs, &expected, 0)?;
+    let last = inputs.len() - 1;
+    compare(backend, model, &inputs[last..], &expected[last..], last)
+}
+
+/// The golden inputs for images of this many bytes: nothing, all, halves at the edge of `pixel >> 1`, a ramp, stripes,
+/// one bright pixel, and noise.
+pub fn inputs(pixels: usize) -> Vec<Vec<u8>> {
+    let pattern = |value: fn(usize) -> u8| (0..pixels).map(value).collect::<Vec<u8>>();
+    let mut inputs = vec![
+        pattern(|_| 0),
+        pattern(|_| 255),
+        pattern(|i| if i % 2 == 0 { 1 } else { 254 }),
+        pattern(|i| (i % 256) as u8),
+        pattern(|i| if i / 3 % 2 == 0 { 255 } else { 0 }),
+        pattern(|i| if i == 0 { 255 } else { 0 }),
+    ];
+    for seed in 0..NOISE {
+        let mut noise = vec![0; pixels];
+        ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut noise);
+        inputs.push(noise);
+    }
+    inputs
+}
+
+fn compare(
+    backend: &mut dyn Backend,
+    model: &Model,
+    inputs: &[Vec<u8>],
+    expected: &[Vec<i32>],
+    first: usize,
+) -> Result<(), GoldenError> {
+    let device = backend.name();
+    let images: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let found =
+        backend.logits(model, &images).map_err(|source| GoldenError::Backend { device: device.clone(), source })?;
+    if found.len() != expected.len() {
+        return Err(GoldenError::Count { device, expected: expected.len(), found: found.len() });
+    }
+    for (i, (expected, found)) in expected.iter().zip(found).enumerate() {
+        if *expected != found {
+            return Err(GoldenError::Differs { device, input: first + i, expected: expected.clone(), found });
+        }
+    }
+    Ok(())
+}

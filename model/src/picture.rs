@@ -1,0 +1,193 @@
+//! From a picture, as people have them, to the pixels that a model takes. Never part of consensus: decoders differ.
+//!
+//! Decode (of an animation its first frame), turn as EXIF says, crop the centre to the aspect of the model's input, lay
+//! what is transparent on white, resize with a triangle filter whose width grows with the reduction (antialiased
+//! bilinear), and write u8 in C×H×W order. A picture that already has the model's size is not resampled.
+
+use std::io::Cursor;
+
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+
+use crate::graph::Shape;
+
+/// The largest picture file, in bytes.
+pub const MAX_PICTURE_BYTES: usize = 64 << 20;
+/// The most pixels that a picture has: more than the 100 million of the largest common cameras.
+pub const MAX_PICTURE_PIXELS: u64 = 1 << 27;
+/// The longest side of a picture, in pixels.
+pub const MAX_PICTURE_SIDE: u32 = 32_768;
+/// The memory that decoding may take, in bytes.
+pub const MAX_DECODER_BYTES: u64 = 512 << 20;
+
+/// Why a file gives no pixels.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// The file is empty.
+    #[error("the file is empty")]
+    Empty,
+    /// The file is too large.
+    #[error("the file has {found} bytes, more than {MAX_PICTURE_BYTES}")]
+    FileTooLarge {
+        /// Its bytes.
+        found: usize,
+    },
+    /// The file does not begin as any picture does.
+    #[error("not a picture: expected PNG, JPEG, WebP, GIF or BMP")]
+    NotAPicture,
+    /// The file is a picture of a format that this program does not read.
+    #[error("a {found} picture: expected PNG, JPEG, WebP, GIF or BMP")]
+    Format {
+        /// The format.
+        found: String,
+    },
+    /// The picture has too many pixels.
+    #[error("the picture is too large: {width}x{height} pixels")]
+    TooLarge {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// Decoding the picture takes too much memory.
+    #[error("decoding the picture takes more than {MAX_DECODER_BYTES} bytes of memory")]
+    Memory,
+    /// The picture ends before its end marker.
+    #[error("the picture is truncated")]
+    Truncated,
+    /// The picture is truncated or damaged.
+    #[error("the picture is truncated or damaged")]
+    Damaged {
+        /// What the decoder says.
+        #[source]
+        source: ImageError,
+    },
+    /// The model takes neither one channel nor three.
+    #[error("the model takes {found} channels, a picture has 1 or 3")]
+    Channels {
+        /// Channels of the model.
+        found: usize,
+    },
+}
+
+/// The pixels of a picture file for a model's input, u8 in C×H×W order. For 3 channels red, green, blue; a grey picture
+/// repeats its grey. For 1 channel the luma of the picture.
+///
+/// # Errors
+/// If the file is no picture, is damaged, or is larger than the limits of this module.
+pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
+    if shape.channels != 1 && shape.channels != 3 {
+        return Err(PictureError::Channels { found: shape.channels });
+    }
+    let picture = crop(decode(file)?, shape);
+    let rgb = on_white(&picture);
+    drop(picture);
+    let rgb = resize(rgb, shape);
+    if shape.channels == 1 {
+        return Ok(DynamicImage::ImageRgb8(rgb).into_luma8().into_raw());
+    }
+    Ok((0..3).flat_map(|channel| rgb.pixels().map(move |pixel| pixel.0[channel])).collect())
+}
+
+/// The picture, turned as its EXIF data say.
+fn decode(file: &[u8]) -> Result<DynamicImage, PictureError> {
+    if file.is_empty() {
+        return Err(PictureError::Empty);
+    }
+    if file.len() > MAX_PICTURE_BYTES {
+        return Err(PictureError::FileTooLarge { found: file.len() });
+    }
+    let format = match image::guess_format(file) {
+        Ok(
+            format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp),
+        ) => format,
+        Ok(other) => return Err(PictureError::Format { found: format!("{other:?}").to_uppercase() }),
+        Err(_) => return Err(PictureError::NotAPicture),
+    };
+    if format == ImageFormat::Jpeg && !jpeg_ends(file) {
+        return Err(PictureError::Truncated);
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(file), format);
+    reader.limits(limits);
+    let failed = |source| match source {
+        ImageError::Limits(_) => PictureError::Memory,
+        source => PictureError::Damaged { source },
+    };
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > MAX_PICTURE_SIDE || u64::from(width) * u64::from(height) > MAX_PICTURE_PIXELS {
+        return Err(PictureError::TooLarge { width, height });
+    }
+    if decoder.total_bytes() > MAX_DECODER_BYTES {
+        return Err(PictureError::Memory);
+    }
+    // A picture whose EXIF data cannot be read stays as it is.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+/// Whether a JPEG has its end marker: the decoder fills what is missing with grey and says nothing.
+///
+/// Walks the segments of ITU-T T.81, annex B: in entropy-coded data 0xFF is followed by 0 or a restart marker, so that the
+/// first other marker ends it. Damage between segments is left to the decoder.
+fn jpeg_ends(file: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        match file.get(at..at + 2) {
+            None => return false,
+            Some([0xFF, 0xD9]) => return true,
+            // Fill bytes, stuffed zeros, and the markers without a length: TEM, restarts, start of image.
+            Some([0xFF, 0xFF]) => at += 1,
+            Some([0xFF, 0x00..=0x01 | 0xD0..=0xD8]) => at += 2,
+            Some([0xFF, _]) => match file.get(at + 2..at + 4) {
+                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            Some(_) => at += 1,
+        }
+    }
+}
+
+/// The largest rectangle in the centre that has the aspect of the shape; of two centres the upper or left one.
+fn crop(picture: DynamicImage, shape: Shape) -> DynamicImage {
+    let (width, height) = (u64::from(picture.width()), u64::from(picture.height()));
+    let (columns, rows) = (shape.width as u64, shape.height as u64);
+    // Sides are below 2^16 each, so that neither product overflows, and a quotient is no larger than a side.
+    let (w, h) = if width * rows > height * columns {
+        ((height * columns / rows).max(1), height)
+    } else {
+        (width, (width * rows / columns).max(1))
+    };
+    if (w, h) == (width, height) {
+        return picture;
+    }
+    picture.crop_imm(((width - w) / 2) as u32, ((height - h) / 2) as u32, w as u32, h as u32)
+}
+
+/// The picture in 8 bits a channel, what is transparent laid on white.
+fn on_white(picture: &DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.to_rgb8();
+    }
+    let rgba = picture.to_rgba8();
+    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
+    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
+        let [red, green, blue, alpha] = from.0;
+        let alpha = u32::from(alpha);
+        let blend = |value: u8| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        *to = Rgb([blend(red), blend(green), blend(blue)]);
+    }
+    rgb
+}
+
+fn resize(picture: RgbImage, shape: Shape) -> RgbImage {
+    let (width, height) = (shape.width as u32, shape.height as u32);
+    if picture.dimensions() == (width, height) {
+        return picture;
+    }
+    image::imageops::resize(&picture, width, height, FilterType::Triangle)
+}

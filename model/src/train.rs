@@ -1,0 +1,519 @@
+//! Training of a float network on labelled pictures, on the CPU: AdamW with warm-up and a cosine schedule, label
+//! smoothing, random shifts and flips. The same seed gives the same network on the same machine.
+
+mod activation;
+pub mod batch;
+mod network;
+mod normalize;
+mod sum_pool;
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use self::batch::{Augmentation, Flip};
+pub use self::network::{FloatNetwork, LayerWeights, Normalization};
+use crate::dataset::{Dataset, shuffled};
+use crate::graph::{Graph, GraphError, Shape};
+
+/// How many pictures are evaluated at once.
+const EVALUATION_BATCH: usize = 250;
+/// How many pictures the mean and deviation of the channels are taken from.
+const NORMALIZATION_SAMPLE: usize = 10_000;
+
+/// A training that cannot be done, or a file of float weights that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Operation(#[from] candle_core::Error),
+    /// The graph is not allowed.
+    #[error("the graph is not allowed")]
+    Graph(#[from] GraphError),
+    /// The graph has another number of logits than the data has classes.
+    #[error("found {found} classes in the data, expected {expected} as the graph has logits")]
+    Classes {
+        /// Classes in the data.
+        found: usize,
+        /// Logits of the graph.
+        expected: usize,
+    },
+    /// The data is of another shape than the graph reads.
+    #[error("found pictures of {found}, expected {expected} as the graph reads")]
+    Shape {
+        /// The shape of the data.
+        found: Shape,
+        /// The shape the graph reads.
+        expected: Shape,
+    },
+    /// There are too few pictures to train on and to validate with.
+    #[error("found {training} pictures to train on and {validation} to validate with, expected at least one of each")]
+    TooFew {
+        /// Pictures to train on.
+        training: usize,
+        /// Pictures to validate with.
+        validation: usize,
+    },
+    /// A number of the recipe is out of range.
+    #[error("recipe: {name} is {found}, expected {expected}")]
+    Recipe {
+        /// The name of the number.
+        name: &'static str,
+        /// Its value.
+        found: f64,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The loss is no number any more.
+    #[error("the loss is {loss} in epoch {epoch}; try a lower learning rate")]
+    Diverged {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// The graph ended without logits.
+    #[error("the graph gives no logits")]
+    NoLogits,
+    /// A file is no safetensors file.
+    #[error("found no safetensors file of float weights")]
+    File(#[from] safetensors::SafeTensorError),
+    /// A file of float weights is not described.
+    #[error("found no {key:?} in the metadata; expected a file of float weights as training writes it")]
+    NoFloatNetwork {
+        /// The key that is missing.
+        key: &'static str,
+    },
+    /// The description of a file of float weights is broken.
+    #[error("the description of the float weights is broken")]
+    Description(#[from] serde_json::Error),
+    /// The ceiling of a file of float weights is no positive number.
+    #[error("the ceiling of the float weights is {found}, expected a positive number")]
+    Ceiling {
+        /// The ceiling.
+        found: f32,
+    },
+    /// A tensor of a file of float weights has another type or shape than its layer.
+    #[error("tensor {name:?}: found {found}, expected {expected}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// Its type and shape.
+        found: String,
+        /// Those of the layer.
+        expected: String,
+    },
+}
+
+/// How a network is trained. The defaults are those that the built-in `cifar10-cnn` was made with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// How often every picture is shown.
+    pub epochs: usize,
+    /// Pictures a step.
+    pub batch: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// How many epochs the learning rate rises before it falls as a cosine to zero.
+    pub warmup: f64,
+    /// By how much of the learning rate weights (not biases) shrink a step.
+    pub weight_decay: f64,
+    /// The share of every label that is spread over all classes.
+    pub label_smoothing: f64,
+    /// By how many pixels at most pictures are shifted.
+    pub shift: usize,
+    /// Whether pictures are mirrored at random.
+    pub flip: bool,
+    /// What activations are clamped to.
+    pub ceiling: f32,
+    /// Whether every layer with weights but the last normalises its sums over the batch; it is folded into the weights
+    /// once training is over.
+    pub batch_norm: bool,
+    /// The share of the data that is kept back to choose the best epoch.
+    pub validation: f64,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            epochs: 12,
+            batch: 64,
+            learning_rate: 2e-3,
+            warmup: 1.0,
+            weight_decay: 0.02,
+            label_smoothing: 0.05,
+            shift: 2,
+            flip: true,
+            ceiling: 6.0,
+            batch_norm: false,
+            validation: 0.05,
+            seed: 1,
+        }
+    }
+}
+
+/// How an epoch went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochMetrics {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// The learning rate at its end.
+    pub learning_rate: f64,
+    /// The mean loss over the steps.
+    pub loss: f64,
+    /// The share of the changed training pictures that were right, as they were shown.
+    pub accuracy: f64,
+    /// The mean loss (without smoothing) on the validation pictures.
+    pub validation_loss: f64,
+    /// The share of the validation pictures that were right.
+    pub validation_accuracy: f64,
+    /// Pictures trained on a second.
+    pub images_per_second: f64,
+    /// Whether no epoch was better on the validation pictures so far.
+    pub best: bool,
+}
+
+/// What a training tells while it runs.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A step was done.
+    Step {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// Steps done in all epochs.
+        step: usize,
+        /// Steps there will be in all epochs.
+        steps: usize,
+        /// The loss of the step.
+        loss: f32,
+    },
+    /// An epoch was done.
+    Epoch {
+        /// How it went.
+        metrics: &'a EpochMetrics,
+        /// The network as it is now.
+        network: &'a FloatNetwork,
+    },
+}
+
+/// A network and how it came about.
+#[derive(Debug)]
+pub struct Trained {
+    /// The network after the epoch that was best on the validation pictures.
+    pub network: FloatNetwork,
+    /// All epochs.
+    pub epochs: Vec<EpochMetrics>,
+}
+
+/// Loss and accuracy of a float network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FloatScore {
+    /// The mean cross-entropy in nats.
+    pub loss: f64,
+    /// The share of pictures that were right.
+    pub accuracy: f64,
+}
+
+/// Splits the data as a recipe says into what is trained on and what validates.
+pub fn split(data: &Dataset, recipe: &Recipe) -> (Dataset, Dataset) {
+    data.split(recipe.validation, recipe.seed)
+}
+
+/// Trains a graph. `progress` may stop the training after a step or an epoch; the best network so far is returned then.
+///
+/// # Errors
+/// If data, graph and recipe do not fit together, or the training diverges.
+pub fn train(
+    graph: Graph,
+    data: &Dataset,
+    recipe: &Recipe,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    recipe.check()?;
+    if data.shape() != graph.input() {
+        return Err(TrainError::Shape { found: data.shape(), expected: graph.input() });
+    }
+    let (training, validation) = split(data, recipe);
+    if training.is_empty() || validation.is_empty() {
+        return Err(TrainError::TooFew { training: training.len(), validation: validation.len() });
+    }
+    let normalization = normalization(&training.sample(NORMALIZATION_SAMPLE, recipe.seed));
+    let classes = data.classes().to_vec();
+    let mut network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
+    if recipe.batch_norm {
+        network = network.with_batch_norm()?;
+    }
+    let steps_an_epoch = training.len().div_ceil(recipe.batch);
+    let steps = steps_an_epoch * recipe.epochs;
+    let parameters = ParamsAdamW { lr: 0.0, weight_decay: recipe.weight_decay, ..ParamsAdamW::default() };
+    let mut optimizers = [
+        AdamW::new(network.weights(), parameters.clone())?,
+        AdamW::new(network.biases(), ParamsAdamW { weight_decay: 0.0, ..parameters })?,
+    ];
+    let flip = if recipe.flip { Flip::Random } else { Flip::Never };
+    let augmentation = Augmentation { shift: recipe.shift, flip };
+    let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
+    let mut epochs: Vec<EpochMetrics> = Vec::new();
+    let mut best: Option<(FloatScore, Vec<Tensor>)> = None;
+    let mut step = 0;
+    'epochs: for epoch in 1..=recipe.epochs {
+        let (mut loss_sum, mut right, start) = (0.0, 0, Instant::now());
+        for indexes in shuffled(training.len(), &mut rng).chunks(recipe.batch) {
+            let rate = learning_rate(recipe, step, steps_an_epoch, steps);
+            optimizers.iter_mut().for_each(|optimizer| optimizer.set_learning_rate(rate));
+            let pictures = batch::augmented(&training, indexes, augmentation, &mut rng)?;
+            let labels = labels(&training, indexes)?;
+            let logits = network.forward_training(&pictures)?;
+            let loss = cross_entropy(&logits, &labels, recipe.label_smoothing)?;
+            let gradients = loss.backward()?;
+            for optimizer in &mut optimizers {
+                optimizer.step(&gradients)?;
+            }
+            let loss: f32 = loss.to_scalar()?;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { epoch, loss });
+            }
+            loss_sum += f64::from(loss) * indexes.len() as f64;
+            right += count_right(&logits, &labels)?;
+            step += 1;
+            if progress(Progress::Step { epoch, step, steps, loss }).is_break() {
+                break 'epochs;
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let score = evaluate(&network, &validation)?;
+        let better = best.as_ref().is_none_or(|(best, _)| (score.accuracy, -score.loss) > (best.accuracy, -best.loss));
+        if better {
+            best = Some((score, network.snapshot()?));
+        }
+        let metrics = EpochMetrics {
+            epoch,
+            learning_rate: optimizers[0].learning_rate(),
+            loss: loss_sum / training.len() as f64,
+            accuracy: right as f64 / training.len() as f64,
+            validation_loss: score.loss,
+            validation_accuracy: score.accuracy,
+            images_per_second: training.len() as f64 / seconds.max(1e-9),
+            best: better,
+        };
+        let flow = progress(Progress::Epoch { metrics: &metrics, network: &network });
+        epochs.push(metrics);
+        if flow.is_break() {
+            break;
+        }
+    }
+    if let Some((_, snapshot)) = best {
+        network.restore(&snapshot)?;
+    }
+    Ok(Trained { network, epochs })
+}
+
+/// Evaluates a float network.
+///
+/// # Errors
+/// If the data is of another shape.
+pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, TrainError> {
+    if data.shape() != network.graph().input() {
+        return Err(TrainError::Shape { found: data.shape(), expected: network.graph().input() });
+    }
+    let (mut loss, mut right) = (0.0, 0);
+    let indexes: Vec<usize> = (0..data.len()).collect();
+    for indexes in indexes.chunks(EVALUATION_BATCH) {
+        let labels = labels(data, indexes)?;
+        let logits = network.forward(&batch::plain(data, indexes)?)?.detach();
+        loss += f64::from(cross_entropy(&logits, &labels, 0.0)?.to_scalar::<f32>()?) * indexes.len() as f64;
+        right += count_right(&logits, &labels)?;
+    }
+    let count = data.len().max(1) as f64;
+    Ok(FloatScore { loss: loss / count, accuracy: right as f64 / count })
+}
+
+impl Recipe {
+    fn check(&self) -> Result<(), TrainError> {
+        let share = "a share from 0 to below 1";
+        let table: [(&'static str, f64, bool, &'static str); 9] = [
+            ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
+            ("batch", self.batch as f64, self.batch > 0, "at least 1"),
+            ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
+            ("warmup", self.warmup, self.warmup >= 0.0, "a number of epochs"),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"),
+            ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing), share),
+            ("shift", self.shift as f64, self.shift < 1 << 16, "below 65536"),
+            ("ceiling", self.ceiling.into(), self.ceiling > 0.0 && self.ceiling.is_finite(), "a positive number"),
+            ("validation", self.validation, self.validation > 0.0 && self.validation < 1.0, "a share between 0 and 1"),
+        ];
+        match table.into_iter().find(|(_, _, fine, _)| !fine) {
+            Some((name, found, _, expected)) => Err(TrainError::Recipe { name, found, expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rises from the first step on, then falls as half a cosine to zero at the end.
+fn learning_rate(recipe: &Recipe, step: usize, steps_an_epoch: usize, steps: usize) -> f64 {
+    let (step, steps) = (step as f64 + 1.0, steps as f64);
+    let warmup = (recipe.warmup * steps_an_epoch as f64).min(steps / 2.0);
+    if step < warmup {
+        return recipe.learning_rate * step / warmup;
+    }
+    let done = (step - warmup) / (steps - warmup).max(1.0);
+    recipe.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+}
+
+fn labels(data: &Dataset, indexes: &[usize]) -> Result<Tensor, TrainError> {
+    let labels: Vec<u32> = indexes.iter().map(|index| data.labels()[*index]).collect();
+    Ok(Tensor::from_vec(labels, indexes.len(), &Device::Cpu)?)
+}
+
+/// The mean of `-sum(target * log softmax)` over the batch, the target being `1 - smoothing` at the label and `smoothing`
+/// spread evenly over all classes (C. Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7).
+fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, TrainError> {
+    let log = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+    let at_label = log.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
+    let everywhere = log.mean_all()?;
+    Ok(((at_label * (smoothing - 1.0))? - (everywhere * smoothing)?)?)
+}
+
+fn count_right(logits: &Tensor, labels: &Tensor) -> Result<usize, TrainError> {
+    let right = logits.detach().argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?.sum_all()?;
+    Ok(right.to_scalar::<f32>()? as usize)
+}
+
+/// Mean and deviation of every channel. A channel that never changes keeps its size.
+fn normalization(data: &Dataset) -> Normalization {
+    let Shape { channels, height, width } = data.shape();
+    let mut normalization = Normalization::identity(channels);
+    let count = (data.len() * height * width) as f64;
+    for channel in 0..channels {
+        let (mut sum, mut squares) = (0f64, 0f64);
+        for index in 0..data.len() {
+            for pixel in &data.pixels(index)[channel * height * width..][..height * width] {
+                let value = f64::from(pixel >> 1) / 127.0;
+                sum += value;
+                squares += value * value;
+            }
+        }
+        let mean = sum / count;
+        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+        normalization.mean[channel] = mean as f32;
+        normalization.deviation[channel] = if deviation > 1e-3 { deviation as f32 } else { 1.0 };
+    }
+    normalization
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::graph::Layer;
+
+    const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
+
+    /// Bright bars on noise: standing, lying, or none.
+    fn bars(count: usize, seed: u64) -> Dataset {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let pictures = (0..count).map(|index| {
+            let label = index as u32 % 3;
+            let place = rng.random_range(1..7);
+            let pixels = (0..64).map(|pixel| {
+                let bar = match label {
+                    0 => pixel % 8 == place,
+                    1 => pixel / 8 == place,
+                    _ => false,
+                };
+                rng.random_range(0..100) + if bar { 120 } else { 0 }
+            });
+            (format!("{index}"), label, pixels.collect())
+        });
+        let pictures = pictures.collect();
+        Dataset::from_pixels(SHAPE, ["lying", "none", "standing"].map(String::from).to_vec(), pictures)
+    }
+
+    fn graph() -> Graph {
+        let layers = vec![
+            Layer::conv("conv", 8, 3, 1, 1),
+            Layer::max_pool("pool", 2, 2),
+            Layer::linear("hidden", 16),
+            Layer::linear("out", 3),
+        ];
+        Graph::new(SHAPE, layers).unwrap()
+    }
+
+    fn recipe() -> Recipe {
+        Recipe { epochs: 8, batch: 16, learning_rate: 1e-2, shift: 0, validation: 0.2, seed: 3, ..Recipe::default() }
+    }
+
+    #[test]
+    fn a_small_set_is_learnt_and_a_seed_repeats_it() {
+        let data = bars(600, 1);
+        let run = || {
+            let mut steps = 0;
+            let trained = train(graph(), &data, &recipe(), &mut |progress| {
+                if matches!(progress, Progress::Step { .. }) {
+                    steps += 1;
+                }
+                ControlFlow::Continue(())
+            });
+            (trained.unwrap(), steps)
+        };
+        let (trained, steps) = run();
+        assert_eq!((steps, trained.epochs.len()), (8 * 30, 8));
+        let score = evaluate(&trained.network, &bars(300, 2)).unwrap();
+        assert!(score.accuracy > 0.95, "{score:?}");
+        let best = trained.epochs.iter().map(|epoch| epoch.validation_accuracy).fold(0.0, f64::max);
+        let (_, validation) = split(&data, &recipe());
+        assert_eq!(evaluate(&trained.network, &validation).unwrap().accuracy, best);
+        assert_eq!(run().0.network.to_bytes().unwrap(), trained.network.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn a_training_can_be_stopped() {
+        let trained = train(graph(), &bars(60, 1), &recipe(), &mut |progress| match progress {
+            Progress::Epoch { metrics, .. } if metrics.epoch == 2 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert_eq!(trained.unwrap().epochs.len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let train = |graph, data: &Dataset, recipe: Recipe| {
+            train(graph, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
+        };
+        let data = bars(30, 1);
+        let other = Graph::new(SHAPE, vec![Layer::linear("out", 4)]).unwrap();
+        assert!(matches!(train(other, &data, recipe()), TrainError::Classes { found: 3, expected: 4 }));
+        let other = Graph::new(Shape { channels: 3, ..SHAPE }, vec![Layer::linear("out", 3)]).unwrap();
+        assert!(matches!(train(other, &data, recipe()), TrainError::Shape { .. }));
+        assert!(matches!(train(graph(), &bars(3, 1), recipe()), TrainError::TooFew { training: 3, validation: 0 }));
+        let wild = Recipe { learning_rate: -1.0, ..recipe() };
+        assert!(matches!(train(graph(), &data, wild), TrainError::Recipe { name: "learning_rate", .. }));
+    }
+
+    #[test]
+    fn the_learning_rate_rises_and_falls() {
+        let recipe = Recipe { learning_rate: 1.0, warmup: 2.0, ..Recipe::default() };
+        let rates: Vec<f64> = (0..100).map(|step| learning_rate(&recipe, step, 10, 100)).collect();
+        assert_eq!((rates[0], rates[9], rates[19]), (1.0 / 20.0, 0.5, 1.0));
+        assert!((rates[59] - 0.5).abs() < 1e-9 && rates[99].abs() < 1e-9);
+    }
+
+    #[test]
+    fn smoothing_spreads_the_label() {
+        let logits = Tensor::from_vec(vec![1f32, 0., 0., 0.], (1, 4), &Device::Cpu).unwrap();
+        let label = Tensor::from_vec(vec![0u32], 1, &Device::Cpu).unwrap();
+        let loss = |smoothing| cross_entropy(&logits, &label, smoothing).unwrap().to_scalar::<f32>().unwrap();
+        let log_sum = (1f32.exp() + 3.0).ln();
+        assert!((loss(0.0) - (log_sum - 1.0)).abs() < 1e-6);
+        assert!((loss(0.2) - (log_sum - 0.85)).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,81 @@
+//! A small residual network, from training to exact integers.
+
+use std::ops::ControlFlow;
+
+use ocelli_model::dataset::Dataset;
+use ocelli_model::evaluate;
+use ocelli_model::graph::{Graph, Layer, Shape};
+use ocelli_model::quantize::{Naming, quantize};
+use ocelli_model::train::{self, Recipe, split, train};
+use ocelli_model::{CandleBackend, DeviceChoice};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
+
+/// Bars on noise, which stand, lie, or lean one way or the other.
+fn bars(count: usize, seed: u64) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let pictures = (0..count).map(|index| {
+        let (label, place) = (index % 4, rng.random_range(0..8));
+        let pixels = (0..64).map(|pixel| {
+            let (row, column) = (pixel / 8, pixel % 8);
+            let across = match label {
+                0 => row,
+                1 => column,
+                2 => (row + column) % 8,
+                _ => (8 + row - column) % 8,
+            };
+            rng.random_range(0..120) + if across == place { 60 } else { 0 }
+        });
+        (format!("{index}"), label as u32, pixels.collect())
+    });
+    let pictures = pictures.collect();
+    Dataset::from_pixels(SHAPE, ["lying", "standing", "rising", "falling"].map(String::from).to_vec(), pictures)
+}
+
+/// Two residual blocks, one of them over a pool's input, and a sum-pool instead of a large linear layer.
+fn graph() -> Graph {
+    let layers = vec![
+        Layer::conv("stem", 8, 3, 1, 1),
+        Layer::conv("block1_a", 8, 3, 1, 1),
+        Layer::conv("block1_b", 8, 3, 1, 1).with_skip("stem"),
+        Layer::max_pool("pool", 2, 2),
+        Layer::conv("block2_a", 8, 3, 1, 1),
+        Layer::conv("block2_b", 8, 3, 1, 1).with_skip("pool"),
+        Layer::sum_pool("mean", 4, 4, 3),
+        Layer::linear("hidden", 8).with_skip("mean"),
+        Layer::linear("out", 4),
+    ];
+    Graph::new(SHAPE, layers).expect("the shapes fit")
+}
+
+#[test]
+fn a_residual_network_is_trained_and_made_exact() {
+    let data = bars(1200, 1);
+    let recipe = Recipe {
+        epochs: 10,
+        batch: 32,
+        learning_rate: 5e-3,
+        shift: 0,
+        flip: false,
+        batch_norm: true,
+        validation: 0.2,
+        ..Recipe::default()
+    };
+    let trained = train(graph(), &data, &recipe, &mut |_| ControlFlow::Continue(())).expect("it trains");
+    let (calibration, validation) = split(&data, &recipe);
+    let (mut backend, _) = CandleBackend::open(DeviceChoice::Cpu).expect("there is a CPU");
+    let naming = Naming { name: "residual".into(), card: String::new() };
+    let quantized = quantize(&trained.network, &naming, &calibration, &validation, &mut backend, &mut |_| ())
+        .expect("it can be made exact");
+    let adds = quantized.report.layers.iter().filter(|layer| layer.multipliers.is_some()).count();
+    assert_eq!(adds, 3, "three layers add a skip");
+
+    let unseen = bars(400, 2);
+    let float = train::evaluate(&trained.network, &unseen).expect("the shapes fit").accuracy;
+    let integer = evaluate::evaluate(&quantized.model, &mut backend, &unseen, &mut |_| ()).expect("it runs").top1;
+    assert!(float > 0.9, "{float}");
+    // Half a point of 400 pictures is two of them.
+    assert!(integer > float - 0.005 - 1e-9, "{float} and {integer}");
+}
