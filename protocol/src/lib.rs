@@ -5,3 +5,4 @@ pub mod mempool;
 pub mod message;
 pub mod sync;
 pub mod topic;
+mod wire;

@@ -1,1 +1,565 @@
-//! To come.
+//! Pending transactions: what may wait here, who gives way when room is short, what runs and what is mined next.
+//!
+//! Transactions of one sender are applied in the order of their nonces. Those without a gap after the account's nonce are
+//! *ready*: forwarded, run and mined. Those beyond a gap are kept for a while, neither forwarded nor run.
+//!
+//! Policy only: what a block may hold is for `ocelli_consensus`. The caller has checked, before [`Mempool::insert`], all
+//! that does not depend on accounts: signature, model, and that the pixels are of the right length and hash.
+
+mod entry;
+mod error;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+use ocelli_consensus::block::Output;
+use ocelli_consensus::{Address, Amount, Transaction, TxId, WtxId};
+
+pub use entry::{Entry, FeeRate, PendingTask};
+pub use error::{Blame, MempoolError};
+
+/// Grains that each weight unit costs at least. A first choice: a CIFAR-10 task pays about 0.0001 credits.
+pub const MIN_FEE_RATE: u64 = 1;
+/// Pending transactions of one sender.
+pub const MAX_PENDING: usize = 64;
+/// Nonces beyond the first missing one that are kept.
+pub const MAX_GAP: u64 = 16;
+/// Bytes held, pixels included, unless another bound is given.
+pub const DEFAULT_LIMIT_BYTES: usize = 64 << 20;
+/// Senders whose next transaction did not fit, one after the other, after which packing stops.
+const MAX_MISSES: usize = 1000;
+
+/// Accounts at the tip.
+pub trait AccountReader {
+    /// Nonce and balance; zeros for an account that does not exist.
+    fn account(&self, address: Address) -> (u64, Amount);
+}
+
+/// Whether a transaction can be mined now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// All nonces before it are confirmed or here.
+    Ready,
+    /// A nonce before it is missing: not to be forwarded yet.
+    Gap,
+}
+
+/// A transaction was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inserted {
+    /// Whether it can be mined.
+    pub readiness: Readiness,
+    /// Those after it that it made ready, in order: to be forwarded now.
+    pub promoted: Vec<TxId>,
+    /// Those that had to go for it.
+    pub evicted: Vec<TxId>,
+}
+
+/// What a new tip changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Gone: included, stale, or no longer affordable.
+    pub removed: Vec<TxId>,
+    /// Ready that were not before: to be forwarded now.
+    pub promoted: Vec<TxId>,
+}
+
+/// A transaction of a disconnected block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    /// What the block held.
+    pub transaction: Transaction,
+    /// Its pixels, if they are kept.
+    pub pixels: Option<Arc<[u8]>>,
+    /// Its output in the block, which this node has checked.
+    pub output: Output,
+    /// What it takes of a block's weight.
+    pub weight: u64,
+}
+
+/// The pending transactions.
+#[derive(Debug)]
+pub struct Mempool {
+    senders: BTreeMap<Address, Sender>,
+    /// Sender and nonce by id.
+    places: BTreeMap<TxId, (Address, u64)>,
+    wtxids: BTreeMap<WtxId, TxId>,
+    /// Each sender by the fee rate of its last transaction: the order in which to make room.
+    tails: BTreeSet<(FeeRate, Address)>,
+    bytes: usize,
+    limit: usize,
+}
+
+/// What one account has pending; never empty in the map.
+#[derive(Debug, Default)]
+struct Sender {
+    nonce: u64,
+    balance: Amount,
+    pending: BTreeMap<u64, Entry>,
+}
+
+impl Default for Mempool {
+    fn default() -> Self {
+        Self::new(DEFAULT_LIMIT_BYTES)
+    }
+}
+
+impl Mempool {
+    /// An empty mempool that holds at most `limit` bytes, counted as [`Entry::bytes`] does.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            senders: BTreeMap::new(),
+            places: BTreeMap::new(),
+            wtxids: BTreeMap::new(),
+            tails: BTreeSet::new(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// Takes a transaction whose signature, model and pixels the caller has checked. `weight` is by the rules of
+    /// consensus, `height` the tip's.
+    ///
+    /// # Errors
+    /// [`MempoolError`] names the rule; nothing has changed then.
+    pub fn insert(
+        &mut self,
+        transaction: Transaction,
+        pixels: Option<Arc<[u8]>>,
+        weight: u64,
+        accounts: &impl AccountReader,
+        height: u64,
+    ) -> Result<Inserted, MempoolError> {
+        let entry = Entry::new(transaction, pixels, weight);
+        self.check_alone(&entry, height)?;
+        let (nonce, balance) = accounts.account(entry.sender);
+        let none = BTreeMap::new();
+        let pending = self.senders.get(&entry.sender).map_or(&none, |sender| &sender.pending);
+        let next = first_missing(nonce, pending);
+        if entry.nonce() < nonce {
+            return Err(MempoolError::NonceUsed { found: entry.nonce(), expected: nonce });
+        }
+        if entry.nonce().saturating_sub(next) > MAX_GAP {
+            return Err(MempoolError::NonceTooFarAhead { found: entry.nonce(), next, limit: MAX_GAP });
+        }
+        let replaced = pending.get(&entry.nonce());
+        if replaced.is_none() && pending.len() >= MAX_PENDING {
+            return Err(MempoolError::TooManyPending { limit: MAX_PENDING });
+        }
+        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        victims.extend(unaffordable(pending, &entry, replaced.is_some(), balance)?);
+        let room = self.victims_for_room(&entry, victims.iter().map(|victim| victim.bytes()).sum())?;
+        victims.extend(room);
+        if replaced.is_some() {
+            let fees = victims.iter().map(|victim| victim.fee().0).fold(minimum_fee(weight).0, u64::saturating_add);
+            if entry.fee().0 < fees {
+                return Err(MempoolError::ReplacementFeeTooLow { found: entry.fee(), expected: Amount(fees) });
+            }
+        }
+
+        let evicted: Vec<TxId> = victims.iter().map(|victim| victim.txid).collect();
+        let (txid, sender) = (entry.txid, entry.sender);
+        let before = self.ready_of(sender);
+        for victim in &evicted {
+            self.take(victim);
+        }
+        self.put(entry, nonce, balance);
+        let ready = self.ready_of(sender);
+        let readiness = if ready.contains(&txid) { Readiness::Ready } else { Readiness::Gap };
+        let promoted = ready.into_iter().filter(|id| *id != txid && !before.contains(id)).collect();
+        Ok(Inserted { readiness, promoted, evicted })
+    }
+
+    /// Notes a task's logits.
+    pub fn set_output(&mut self, txid: &TxId, logits: Vec<i32>) {
+        if let Some(entry) = self.get_mut(txid) {
+            entry.output = Some(logits);
+            entry.running = false;
+        }
+    }
+
+    /// Notes that a task handed out by [`Mempool::tasks_to_run`] gave no result: it is handed out again.
+    pub fn task_failed(&mut self, txid: &TxId) {
+        if let Some(entry) = self.get_mut(txid) {
+            entry.running = false;
+        }
+    }
+
+    /// Forgets all outputs: the device that gave them turned out faulty. Every task is handed out again.
+    pub fn clear_outputs(&mut self) {
+        for entry in self.senders.values_mut().flat_map(|sender| sender.pending.values_mut()) {
+            entry.output = None;
+            entry.running = false;
+        }
+    }
+
+    /// Hands out tasks to run, best fee rate first: those without output among what fits `weight_budget` (the next few
+    /// blocks), at most `max`. A task is handed out once, until it has an output or [`Mempool::task_failed`].
+    pub fn tasks_to_run(&mut self, weight_budget: u64, max: usize) -> Vec<PendingTask> {
+        let mut tasks = Vec::new();
+        self.walk(weight_budget, |entry| {
+            if tasks.len() == max {
+                return Step::Stop;
+            }
+            if entry.output.is_none() && !entry.running {
+                tasks.extend(entry.task());
+            }
+            Step::Take
+        });
+        for task in &tasks {
+            if let Some(entry) = self.get_mut(&task.txid) {
+                entry.running = true;
+            }
+        }
+        tasks
+    }
+
+    /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`. A task without
+    /// output is left out, and so are its sender's later transactions.
+    pub fn template(&self, weight_limit: u64) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        self.walk(weight_limit, |entry| {
+            if !entry.is_answered() {
+                return Step::SkipSender;
+            }
+            entries.push(entry.clone());
+            Step::Take
+        });
+        entries
+    }
+
+    /// Follows blocks that were connected: `transactions` are theirs, `accounts` those at the new tip.
+    pub fn on_connected<'a>(
+        &mut self,
+        transactions: impl IntoIterator<Item = &'a Transaction>,
+        accounts: &impl AccountReader,
+    ) -> Changes {
+        let senders: BTreeSet<Address> = transactions.into_iter().map(Transaction::sender).collect();
+        let mut changes = Changes::default();
+        for sender in senders {
+            let before = self.ready_of(sender);
+            changes.removed.extend(self.refresh(sender, accounts));
+            changes.promoted.extend(self.ready_of(sender).into_iter().filter(|id| !before.contains(id)));
+        }
+        changes
+    }
+
+    /// Follows blocks that were disconnected: puts their transactions back, except those that `accounts` (at the new tip)
+    /// no longer allow. They need not pay the minimum fee, and what else has the same sender and nonce gives way to them.
+    /// Returns what had to go.
+    pub fn on_disconnected(
+        &mut self,
+        returned: impl IntoIterator<Item = Returned>,
+        accounts: &impl AccountReader,
+        height: u64,
+    ) -> Vec<TxId> {
+        let mut senders = BTreeSet::new();
+        let mut removed = Vec::new();
+        for Returned { transaction, pixels, output, weight } in returned {
+            let mut entry = Entry::new(transaction, pixels, weight);
+            entry.output = output;
+            let (nonce, balance) = accounts.account(entry.sender);
+            let lacks_pixels = entry.transaction.task().is_some() && entry.pixels.is_none();
+            let expired = entry.transaction.unsigned.expires <= height;
+            if entry.nonce() < nonce || lacks_pixels || expired || self.places.contains_key(&entry.txid) {
+                continue;
+            }
+            senders.insert(entry.sender);
+            let conflict = self.senders.get(&entry.sender).and_then(|sender| sender.pending.get(&entry.nonce()));
+            removed.extend(conflict.map(|entry| entry.txid));
+            let conflict = conflict.map(|entry| entry.txid);
+            conflict.and_then(|txid| self.take(&txid));
+            self.put(entry, nonce, balance);
+        }
+        for sender in senders {
+            removed.extend(self.refresh(sender, accounts));
+        }
+        while self.bytes > self.limit {
+            let Some(&(_, sender)) = self.tails.first() else { break };
+            removed.extend(self.take_tail(sender));
+        }
+        removed
+    }
+
+    /// Removes what can no longer be included after the tip's `height`, and returns it.
+    pub fn expire(&mut self, height: u64) -> Vec<TxId> {
+        let expired: Vec<TxId> =
+            self.iter().filter(|entry| entry.transaction.unsigned.expires <= height).map(|entry| entry.txid).collect();
+        for txid in &expired {
+            self.take(txid);
+        }
+        expired
+    }
+
+    /// Removes one, such as one that a template turned out not to bear. Those after it have a gap then.
+    pub fn remove(&mut self, txid: &TxId) -> Option<Entry> {
+        self.take(txid)
+    }
+
+    /// The lowest nonce of a sender that is neither confirmed (`nonce` is its account's) nor here.
+    pub fn next_nonce(&self, sender: Address, nonce: u64) -> u64 {
+        self.senders.get(&sender).map_or(nonce, |sender| first_missing(nonce, &sender.pending))
+    }
+
+    /// By id.
+    pub fn get(&self, txid: &TxId) -> Option<&Entry> {
+        let (sender, nonce) = self.places.get(txid)?;
+        self.senders.get(sender)?.pending.get(nonce)
+    }
+
+    /// By id with signature.
+    pub fn get_by_wtxid(&self, wtxid: &WtxId) -> Option<&Entry> {
+        self.get(self.wtxids.get(wtxid)?)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Bytes held, counted as [`Entry::bytes`] does.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All, by sender and nonce.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.senders.values().flat_map(|sender| sender.pending.values())
+    }
+
+    /// All without a gap before them, by sender and nonce.
+    pub fn ready_to_forward(&self) -> impl Iterator<Item = &Entry> {
+        self.senders.values().flat_map(Sender::ready)
+    }
+
+    /// The checks that need no other transaction.
+    fn check_alone(&self, entry: &Entry, height: u64) -> Result<(), MempoolError> {
+        if self.places.contains_key(&entry.txid) {
+            return Err(MempoolError::AlreadyKnown(entry.txid));
+        }
+        match (&entry.pixels, entry.transaction.task()) {
+            (None, Some(_)) => return Err(MempoolError::MissingPixels),
+            (Some(pixels), None) => return Err(MempoolError::UnexpectedPixels(pixels.len())),
+            _ => {}
+        }
+        if entry.transaction.total().is_none() {
+            return Err(MempoolError::TotalOverflow);
+        }
+        let (expires, next) = (entry.transaction.unsigned.expires, height.saturating_add(1));
+        if expires < next {
+            return Err(MempoolError::Expired { expires, next });
+        }
+        if entry.fee() < minimum_fee(entry.weight) {
+            return Err(MempoolError::FeeTooLow { found: entry.fee(), expected: minimum_fee(entry.weight) });
+        }
+        if entry.bytes() > self.limit {
+            return Err(MempoolError::TooLarge { found: entry.bytes(), limit: self.limit });
+        }
+        Ok(())
+    }
+
+    /// Whom `entry` must displace so that the bound holds, when `freed` bytes go anyway: the last of other senders, the
+    /// lowest fee rate first. Its own sender's are spared: it may depend on them.
+    fn victims_for_room(&self, entry: &Entry, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+        let mut excess = (self.bytes - freed + entry.bytes()).saturating_sub(self.limit);
+        let mut victims = Vec::new();
+        if excess == 0 {
+            return Ok(victims);
+        }
+        let mut spare: BTreeMap<Address, _> = BTreeMap::new();
+        let mut tails = self.tails.iter().copied().peekable();
+        // The next to last of those whose last goes already, and so on.
+        let mut uncovered = BTreeSet::new();
+        while excess > 0 {
+            let from_uncovered = uncovered.first().is_some_and(|rest| tails.peek().is_none_or(|tail| rest < tail));
+            let lowest = if from_uncovered { uncovered.pop_first() } else { tails.next() };
+            let Some((_, sender)) = lowest.filter(|(rate, _)| *rate < entry.fee_rate()) else {
+                let lowest = lowest.map_or(entry.fee_rate(), |(rate, _)| rate);
+                return Err(MempoolError::Full { found: entry.fee_rate(), lowest });
+            };
+            if sender == entry.sender {
+                continue;
+            }
+            let rest = spare.entry(sender).or_insert_with(|| self.senders[&sender].pending.values().rev());
+            if let Some(victim) = rest.next() {
+                excess = excess.saturating_sub(victim.bytes());
+                victims.push(victim);
+                if let Some(next) = rest.clone().next() {
+                    uncovered.insert((next.fee_rate(), sender));
+                }
+            }
+        }
+        Ok(victims)
+    }
+
+    /// Visits ready entries by fee rate, a sender's in the order of nonces, while their weights fit `budget`.
+    fn walk(&self, budget: u64, mut visit: impl FnMut(&Entry) -> Step) {
+        let mut left = budget;
+        let mut misses = 0;
+        let mut queues: BTreeMap<Address, _> = BTreeMap::new();
+        let mut heads = BinaryHeap::new();
+        for (address, sender) in &self.senders {
+            let mut ready = sender.ready();
+            if let Some(entry) = ready.next() {
+                heads.push((entry.fee_rate(), Reverse(*address), entry.nonce()));
+                queues.insert(*address, ready);
+            }
+        }
+        while let Some((_, Reverse(address), nonce)) = heads.pop() {
+            let entry = &self.senders[&address].pending[&nonce];
+            if entry.weight > left {
+                misses += 1;
+                if misses == MAX_MISSES {
+                    break;
+                }
+                continue;
+            }
+            match visit(entry) {
+                Step::Stop => break,
+                Step::SkipSender => continue,
+                Step::Take => {}
+            }
+            misses = 0;
+            left -= entry.weight;
+            if let Some(next) = queues.get_mut(&address).and_then(Iterator::next) {
+                heads.push((next.fee_rate(), Reverse(address), next.nonce()));
+            }
+        }
+    }
+
+    fn ready_of(&self, sender: Address) -> Vec<TxId> {
+        self.senders.get(&sender).map_or(vec![], |sender| sender.ready().map(|entry| entry.txid).collect())
+    }
+
+    fn get_mut(&mut self, txid: &TxId) -> Option<&mut Entry> {
+        let (sender, nonce) = self.places.get(txid)?;
+        self.senders.get_mut(sender)?.pending.get_mut(nonce)
+    }
+
+    /// Reads a sender's account anew: drops what is stale, what it cannot pay, and what is too far ahead or too much.
+    fn refresh(&mut self, address: Address, accounts: &impl AccountReader) -> Vec<TxId> {
+        let Some(sender) = self.senders.get_mut(&address) else { return vec![] };
+        (sender.nonce, sender.balance) = accounts.account(address);
+        let limit = first_missing(sender.nonce, &sender.pending).saturating_add(MAX_GAP);
+        let mut cost = 0;
+        let mut keep = 0;
+        let mut removed = Vec::new();
+        for (nonce, entry) in &sender.pending {
+            if *nonce < sender.nonce {
+                removed.push(entry.txid);
+                continue;
+            }
+            cost += entry.total();
+            keep += 1;
+            if cost > u128::from(sender.balance.0) || *nonce > limit || keep > MAX_PENDING {
+                removed.push(entry.txid);
+            }
+        }
+        for txid in &removed {
+            self.take(txid);
+        }
+        removed
+    }
+
+    fn put(&mut self, entry: Entry, nonce: u64, balance: Amount) {
+        let address = entry.sender;
+        self.bytes += entry.bytes();
+        self.places.insert(entry.txid, (address, entry.nonce()));
+        self.wtxids.insert(entry.wtxid, entry.txid);
+        let sender = self.senders.entry(address).or_default();
+        if let Some(rate) = sender.tail_rate() {
+            self.tails.remove(&(rate, address));
+        }
+        (sender.nonce, sender.balance) = (nonce, balance);
+        sender.pending.insert(entry.nonce(), entry);
+        self.tails.extend(sender.tail_rate().map(|rate| (rate, address)));
+    }
+
+    fn take(&mut self, txid: &TxId) -> Option<Entry> {
+        let (address, nonce) = self.places.remove(txid)?;
+        let sender = self.senders.get_mut(&address)?;
+        if let Some(rate) = sender.tail_rate() {
+            self.tails.remove(&(rate, address));
+        }
+        let entry = sender.pending.remove(&nonce)?;
+        self.tails.extend(sender.tail_rate().map(|rate| (rate, address)));
+        if sender.pending.is_empty() {
+            self.senders.remove(&address);
+        }
+        self.wtxids.remove(&entry.wtxid);
+        self.bytes -= entry.bytes();
+        Some(entry)
+    }
+
+    fn take_tail(&mut self, sender: Address) -> Option<TxId> {
+        let txid = self.senders.get(&sender)?.pending.last_key_value()?.1.txid;
+        self.take(&txid).map(|entry| entry.txid)
+    }
+}
+
+/// What to do after a visit to an entry.
+enum Step {
+    /// It counts against the budget; its sender's next follows.
+    Take,
+    /// Neither it nor its sender's later ones.
+    SkipSender,
+    /// No more.
+    Stop,
+}
+
+impl Sender {
+    /// Those without a gap, from the account's nonce on.
+    fn ready(&self) -> impl Iterator<Item = &Entry> + Clone {
+        let end = first_missing(self.nonce, &self.pending);
+        self.pending.range(self.nonce..end).map(|(_, entry)| entry)
+    }
+
+    fn tail_rate(&self) -> Option<FeeRate> {
+        self.pending.last_key_value().map(|(_, entry)| entry.fee_rate())
+    }
+}
+
+fn minimum_fee(weight: u64) -> Amount {
+    Amount(weight.saturating_mul(MIN_FEE_RATE))
+}
+
+fn first_missing(nonce: u64, pending: &BTreeMap<u64, Entry>) -> u64 {
+    let present = pending.range(nonce..).zip(nonce..).take_while(|((found, _), expected)| *found == expected).count();
+    nonce.saturating_add(present as u64)
+}
+
+/// Those of a sender that it could not pay besides `entry`: none for an addition, which is refused instead; for a
+/// replacement as many of the last ones as it takes.
+fn unaffordable<'a>(
+    pending: &'a BTreeMap<u64, Entry>,
+    entry: &Entry,
+    replaces: bool,
+    balance: Amount,
+) -> Result<Vec<&'a Entry>, MempoolError> {
+    let others = || pending.values().filter(|other| other.nonce() != entry.nonce());
+    let mut cost = others().map(Entry::total).sum::<u128>() + entry.total();
+    let mut victims = Vec::new();
+    if replaces {
+        for victim in others().rev().take_while(|other| other.nonce() > entry.nonce()) {
+            if cost <= u128::from(balance.0) {
+                break;
+            }
+            cost -= victim.total();
+            victims.push(victim);
+        }
+    }
+    if cost > u128::from(balance.0) {
+        let expected = Amount(u64::try_from(cost).unwrap_or(u64::MAX));
+        return Err(MempoolError::InsufficientBalance { found: balance, expected });
+    }
+    Ok(victims)
+}
+
+#[cfg(test)]
+mod tests;

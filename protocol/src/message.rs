@@ -1,1 +1,81 @@
-//! To come.
+//! Messages as they travel: two on gossip topics ([`Announcement`], [`Submission`]) and the [`Request`]s that a
+//! [`Response`] answers.
+//!
+//! All are encoded by [`ocelli_consensus::codec`]; enum tags are u32 with the values given here. What a decode may read
+//! is bounded twice: the whole by its `MAX_…_BYTES`, each list and text by a limit of its own.
+
+mod answer;
+mod block;
+mod request;
+mod response;
+mod status;
+
+pub use answer::SignedAnswer;
+pub use block::{Announcement, BlockData, Submission, take_blocks};
+pub use request::{BlockId, Request};
+pub use response::{AccountStatus, Confirmation, FoundBlock, Response, SubmitReply, TransactionStatus};
+pub use status::{ChainStatus, InvalidBlock, NodeStatus, PeerInfo};
+
+/// An [`Announcement`] in bytes. A full block of the testnet needs below 0.7 MB of it.
+pub const MAX_ANNOUNCEMENT_BYTES: usize = 2 << 20;
+/// The pixels of one image in bytes: 3 × 512 × 512 and some more.
+pub const MAX_PIXELS: usize = 1 << 20;
+/// A [`Submission`] in bytes: a transaction, and pixels with their length and the byte that says they are there.
+pub const MAX_SUBMISSION_BYTES: usize = ocelli_consensus::transaction::MAX_TRANSACTION_BYTES + 9 + MAX_PIXELS;
+/// A [`Request`] in bytes: the largest is a submission.
+pub const MAX_REQUEST_BYTES: usize = 4 + MAX_SUBMISSION_BYTES;
+/// A [`Response`] in bytes: twice the largest block of the testnet.
+pub const MAX_RESPONSE_BYTES: usize = 16 << 20;
+/// Headers in a response: 360 kB.
+pub const MAX_HEADERS: usize = 2000;
+/// Hashes in a locator: dense near the tip, then in doubling steps, which for 2^50 blocks is enough.
+pub const MAX_LOCATOR: usize = 64;
+/// Blocks asked for at once.
+pub const MAX_BLOCKS: usize = 16;
+/// Bytes after which [`take_blocks`] stops: the response then holds at most this and one block more.
+pub const BLOCKS_BYTES: usize = 4 << 20;
+/// Transactions of a block asked for by index at once.
+pub const MAX_INDEXES: usize = 4096;
+/// Transactions in a block: its weight keeps it below a third of that on the testnet.
+pub const MAX_TRANSACTIONS: usize = 65_536;
+/// Logits of one answer.
+pub const MAX_LOGITS: usize = 32_768;
+/// A reason or name meant for people, in bytes.
+pub const MAX_TEXT_BYTES: usize = 500;
+/// Addresses that a node tells of itself.
+pub const MAX_ADDRESSES: usize = 32;
+/// Peers that a node tells of.
+pub const MAX_PEERS: usize = 256;
+/// Things that a node says it waits for.
+pub const MAX_WAITING: usize = 16;
+/// Latest refused blocks that a node tells of.
+pub const MAX_INVALID: usize = 16;
+
+/// Gives a message `to_bytes` and a `from_bytes` that enforces its limit.
+macro_rules! message {
+    ($name:ident, $limit:expr) => {
+        impl $name {
+            /// The encoding.
+            pub fn to_bytes(&self) -> Vec<u8> {
+                ocelli_consensus::codec::encode(self)
+            }
+
+            /// Reads what [`Self::to_bytes`] wrote.
+            ///
+            /// # Errors
+            /// If there are too many bytes, bytes left over, a list or text above its limit, or no such message.
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, ocelli_consensus::codec::DecodeError> {
+                ocelli_consensus::codec::decode(bytes, $limit)
+            }
+        }
+        bincode::impl_borrow_decode!($name);
+    };
+}
+
+message!(Announcement, MAX_ANNOUNCEMENT_BYTES);
+message!(Submission, MAX_SUBMISSION_BYTES);
+message!(Request, MAX_REQUEST_BYTES);
+message!(Response, MAX_RESPONSE_BYTES);
+
+#[cfg(test)]
+mod tests;

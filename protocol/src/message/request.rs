@@ -1,0 +1,122 @@
+//! What a peer may ask.
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+use ocelli_consensus::{Address, BlockHash, TxId};
+
+use super::{MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
+use crate::wire;
+
+/// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Tag 1: where the peer's chain stands.
+    Status,
+    /// Tag 2: headers of the peer's best chain after the first locator hash that is on it.
+    Headers {
+        /// Hashes of the asker's best chain, from its tip back to genesis, at most [`MAX_LOCATOR`].
+        locator: Vec<BlockHash>,
+        /// At most so many, and never more than [`super::MAX_HEADERS`].
+        limit: u32,
+    },
+    /// Tag 3: blocks, at most [`MAX_BLOCKS`].
+    Blocks {
+        /// Which.
+        hashes: Vec<BlockHash>,
+    },
+    /// Tag 4: transactions of a block with their pixels.
+    Transactions {
+        /// Of which block.
+        block: BlockHash,
+        /// Which of its transactions, counted from 0, at most [`MAX_INDEXES`].
+        indexes: Vec<u32>,
+    },
+    /// Tag 5: a transaction to take into the mempool, to forward and, if it is a task, to answer.
+    Submit(Submission),
+    /// Tag 6: what became of a transaction.
+    Transaction {
+        /// Which.
+        txid: TxId,
+    },
+    /// Tag 7: one block with its header.
+    Block {
+        /// Which.
+        by: BlockId,
+    },
+    /// Tag 8: an account at the tip.
+    Account {
+        /// Whose.
+        address: Address,
+    },
+    /// Tag 9: how the node itself is.
+    NodeStatus,
+}
+
+/// Names a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockId {
+    /// Tag 1: the block of the best chain at a height.
+    Height(u64),
+    /// Tag 2: the block of this hash, on the best chain or not.
+    Hash(BlockHash),
+}
+
+impl Encode for Request {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Self::Status => 1u32.encode(encoder),
+            Self::Headers { locator, limit } => (2u32, locator, limit).encode(encoder),
+            Self::Blocks { hashes } => (3u32, hashes).encode(encoder),
+            Self::Transactions { block, indexes } => (4u32, block, indexes).encode(encoder),
+            Self::Submit(submission) => (5u32, submission).encode(encoder),
+            Self::Transaction { txid } => (6u32, txid).encode(encoder),
+            Self::Block { by } => (7u32, by).encode(encoder),
+            Self::Account { address } => (8u32, address).encode(encoder),
+            Self::NodeStatus => 9u32.encode(encoder),
+        }
+    }
+}
+
+impl<C> Decode<C> for Request {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            1 => Self::Status,
+            2 => Self::Headers {
+                locator: wire::list(decoder, "locator hashes", MAX_LOCATOR, BlockHash::decode)?,
+                limit: Decode::decode(decoder)?,
+            },
+            3 => Self::Blocks { hashes: wire::list(decoder, "block hashes", MAX_BLOCKS, BlockHash::decode)? },
+            4 => Self::Transactions {
+                block: Decode::decode(decoder)?,
+                indexes: wire::list(decoder, "indexes", MAX_INDEXES, u32::decode)?,
+            },
+            5 => Self::Submit(Decode::decode(decoder)?),
+            6 => Self::Transaction { txid: Decode::decode(decoder)? },
+            7 => Self::Block { by: Decode::decode(decoder)? },
+            8 => Self::Account { address: Decode::decode(decoder)? },
+            9 => Self::NodeStatus,
+            tag => return wire::unknown_tag("request", tag),
+        })
+    }
+}
+
+impl Encode for BlockId {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Self::Height(height) => (1u32, height).encode(encoder),
+            Self::Hash(hash) => (2u32, hash).encode(encoder),
+        }
+    }
+}
+
+impl<C> Decode<C> for BlockId {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u32::decode(decoder)? {
+            1 => Ok(Self::Height(Decode::decode(decoder)?)),
+            2 => Ok(Self::Hash(Decode::decode(decoder)?)),
+            tag => wire::unknown_tag("block id", tag),
+        }
+    }
+}

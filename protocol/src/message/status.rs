@@ -1,0 +1,198 @@
+//! Where a chain stands and how a node is.
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+use ocelli_consensus::{Address, BlockHash, Root, U256};
+
+use super::{MAX_ADDRESSES, MAX_INVALID, MAX_PEERS, MAX_TEXT_BYTES, MAX_WAITING};
+use crate::wire;
+
+/// Where a peer's chain stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainStatus {
+    /// The network.
+    pub genesis: BlockHash,
+    /// Of the tip.
+    pub height: u64,
+    /// The last connected block.
+    pub tip: BlockHash,
+    /// Work accumulated up to the tip; 32 bytes, little-endian. A claim: only headers prove it.
+    pub work: U256,
+}
+
+/// How a node is: one screen of `ocelli status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Program and version.
+    pub agent: String,
+    /// The network's name.
+    pub network: String,
+    /// The network's genesis hash.
+    pub genesis: BlockHash,
+    /// The node's libp2p peer id.
+    pub peer_id: String,
+    /// Multiaddresses under which it listens, at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<String>,
+    /// Of the tip.
+    pub height: u64,
+    /// The last connected block.
+    pub tip: BlockHash,
+    /// The tip's time, in seconds since 1970.
+    pub tip_time: u64,
+    /// Height of the header with most work.
+    pub header_height: u64,
+    /// Work accumulated up to the tip.
+    pub work: U256,
+    /// The peers connected, at most [`MAX_PEERS`].
+    pub peers: Vec<PeerInfo>,
+    /// Transactions in the mempool.
+    pub mempool_transactions: u64,
+    /// Bytes in the mempool, pixels included.
+    pub mempool_bytes: u64,
+    /// What runs the models.
+    pub device: String,
+    /// Tasks run in a second, in thousandths.
+    pub millitasks_per_second: u64,
+    /// Block hashes tried in a second.
+    pub hash_rate: u64,
+    /// Whom its mining pays, if it mines.
+    pub mining: Option<Address>,
+    /// Seconds since the node started.
+    pub uptime_seconds: u64,
+    /// What sync does.
+    pub sync: String,
+    /// What the node waits for, at most [`MAX_WAITING`].
+    pub waiting_for: Vec<String>,
+    /// Whether the device was caught with a wrong answer and is no longer used.
+    pub disabled_device: bool,
+    /// The state root at the tip.
+    pub state_root: Root,
+    /// The latest blocks refused as invalid, at most [`MAX_INVALID`].
+    pub invalid: Vec<InvalidBlock>,
+}
+
+/// A peer as a node tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+pub struct PeerInfo {
+    /// Its libp2p peer id.
+    pub id: String,
+    /// Its multiaddress.
+    pub address: String,
+    /// Whether it dialled the node rather than the node it.
+    pub inbound: bool,
+    /// The height of its tip, by its own word.
+    pub height: Option<u64>,
+}
+
+/// A block refused as invalid.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+pub struct InvalidBlock {
+    /// Which.
+    pub hash: BlockHash,
+    /// Its height.
+    pub height: u64,
+    /// The rule that it breaks.
+    pub reason: String,
+}
+
+impl NodeStatus {
+    /// Cuts every list and text to its limit, so that the peer can read the whole.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let shorten = |text: &mut String| *text = wire::shorten(std::mem::take(text), MAX_TEXT_BYTES);
+        for text in [&mut self.agent, &mut self.network, &mut self.peer_id, &mut self.device, &mut self.sync] {
+            shorten(text);
+        }
+        self.addresses.truncate(MAX_ADDRESSES);
+        self.peers.truncate(MAX_PEERS);
+        self.waiting_for.truncate(MAX_WAITING);
+        self.invalid.truncate(MAX_INVALID);
+        self.addresses.iter_mut().chain(&mut self.waiting_for).for_each(shorten);
+        self.peers.iter_mut().flat_map(|peer| [&mut peer.id, &mut peer.address]).for_each(shorten);
+        self.invalid.iter_mut().map(|invalid| &mut invalid.reason).for_each(shorten);
+        self
+    }
+}
+
+impl Encode for ChainStatus {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.genesis, self.height, self.tip).encode(encoder)?;
+        wire::encode_u256(&self.work, encoder)
+    }
+}
+
+impl<C> Decode<C> for ChainStatus {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            genesis: Decode::decode(decoder)?,
+            height: Decode::decode(decoder)?,
+            tip: Decode::decode(decoder)?,
+            work: wire::decode_u256(decoder)?,
+        })
+    }
+}
+
+impl Encode for NodeStatus {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (&self.agent, &self.network, &self.genesis, &self.peer_id, &self.addresses).encode(encoder)?;
+        (self.height, self.tip, self.tip_time, self.header_height).encode(encoder)?;
+        wire::encode_u256(&self.work, encoder)?;
+        (&self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
+        (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
+        (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
+        (self.state_root, &self.invalid).encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for NodeStatus {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            agent: text(decoder)?,
+            network: text(decoder)?,
+            genesis: Decode::decode(decoder)?,
+            peer_id: text(decoder)?,
+            addresses: wire::list(decoder, "addresses", MAX_ADDRESSES, text)?,
+            height: Decode::decode(decoder)?,
+            tip: Decode::decode(decoder)?,
+            tip_time: Decode::decode(decoder)?,
+            header_height: Decode::decode(decoder)?,
+            work: wire::decode_u256(decoder)?,
+            peers: wire::list(decoder, "peers", MAX_PEERS, PeerInfo::decode)?,
+            mempool_transactions: Decode::decode(decoder)?,
+            mempool_bytes: Decode::decode(decoder)?,
+            device: text(decoder)?,
+            millitasks_per_second: Decode::decode(decoder)?,
+            hash_rate: Decode::decode(decoder)?,
+            mining: Decode::decode(decoder)?,
+            uptime_seconds: Decode::decode(decoder)?,
+            sync: text(decoder)?,
+            waiting_for: wire::list(decoder, "things waited for", MAX_WAITING, text)?,
+            disabled_device: Decode::decode(decoder)?,
+            state_root: Decode::decode(decoder)?,
+            invalid: wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?,
+        })
+    }
+}
+
+impl<C> Decode<C> for PeerInfo {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: text(decoder)?,
+            address: text(decoder)?,
+            inbound: Decode::decode(decoder)?,
+            height: Decode::decode(decoder)?,
+        })
+    }
+}
+
+impl<C> Decode<C> for InvalidBlock {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self { hash: Decode::decode(decoder)?, height: Decode::decode(decoder)?, reason: text(decoder)? })
+    }
+}
+
+fn text<D: Decoder>(decoder: &mut D) -> Result<String, DecodeError> {
+    wire::text(decoder, "bytes of text", MAX_TEXT_BYTES)
+}

@@ -1,0 +1,485 @@
+//! Golden bytes of every message, round trips, and limits.
+
+use bincode::Encode;
+use ocelli_consensus::block::Output;
+use ocelli_consensus::codec::{DecodeError, encode};
+use ocelli_consensus::hash::tagged;
+use ocelli_consensus::signature::SignatureError;
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, Body, CompactTarget, Header, ImageHash, ModelId, Root, Transaction, TxId, U256,
+    Unsigned, WtxId,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+fn header() -> Header {
+    Header {
+        version: 1,
+        parent: BlockHash([2; 32]),
+        history: Root([3; 32]),
+        state: Root([4; 32]),
+        body: Root([5; 32]),
+        miner: Address([6; 20]),
+        height: 7,
+        time: 8,
+        target: CompactTarget(0x1e04_0000),
+        nonce: 9,
+    }
+}
+
+fn transfer() -> Transaction {
+    let action = Action::Transfer { to: Address([4; 20]), amount: Amount(5) };
+    let unsigned = Unsigned { nonce: 1, fee: Amount(2), expires: 3, action };
+    Transaction { unsigned, public_key: [6; 32], signature: [7; 64] }
+}
+
+fn classify() -> Transaction {
+    let mut transaction = transfer();
+    transaction.unsigned.action = Action::Classify { model: ModelId([8; 32]), image: ImageHash([9; 32]) };
+    transaction
+}
+
+fn submission() -> Submission {
+    Submission { transaction: classify(), pixels: Some(vec![0x0a, 0x0b]) }
+}
+
+fn block_data() -> BlockData {
+    BlockData {
+        body: Body { transactions: vec![(transfer(), None), (classify(), Some(vec![1, -1]))] },
+        pixels: vec![None, Some(vec![0x0a])],
+    }
+}
+
+fn answer() -> SignedAnswer {
+    SignedAnswer { logits: vec![-2], public_key: [0x11; 32], signature: [0x12; 64] }
+}
+
+fn node_status() -> NodeStatus {
+    NodeStatus {
+        agent: "a".into(),
+        network: "n".into(),
+        genesis: BlockHash([1; 32]),
+        peer_id: "p".into(),
+        addresses: vec!["m".into()],
+        height: 2,
+        tip: BlockHash([3; 32]),
+        tip_time: 4,
+        header_height: 5,
+        work: U256::from(6),
+        peers: vec![PeerInfo { id: "q".into(), address: "r".into(), inbound: true, height: Some(7) }],
+        mempool_transactions: 8,
+        mempool_bytes: 9,
+        device: "d".into(),
+        millitasks_per_second: 10,
+        hash_rate: 11,
+        mining: Some(Address([12; 20])),
+        uptime_seconds: 13,
+        sync: "s".into(),
+        waiting_for: vec!["w".into()],
+        disabled_device: true,
+        state_root: Root([14; 32]),
+        invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// u64, little-endian.
+fn n(number: u64) -> String {
+    hex(&number.to_le_bytes())
+}
+
+/// Tag: u32, little-endian.
+fn tag(number: u32) -> String {
+    hex(&number.to_le_bytes())
+}
+
+/// The same byte again and again: a hash, key, signature or address.
+fn all(byte: u8, length: usize) -> String {
+    hex(&vec![byte; length])
+}
+
+/// A text: its length, its bytes.
+fn text(text: &str) -> String {
+    n(text.len() as u64) + &hex(text.as_bytes())
+}
+
+fn assert_golden(message: &impl Encode, expected: &[String]) {
+    assert_eq!(hex(&encode(message)), expected.concat());
+}
+
+#[test]
+fn golden_gossip() {
+    let announcement =
+        Announcement { header: header(), entries: vec![(WtxId([1; 32]), None), (WtxId([2; 32]), Some(vec![3, -1]))] };
+    assert_golden(
+        &announcement,
+        &[
+            hex(&header().to_bytes()),
+            n(2),
+            all(1, 32),
+            "00".into(),
+            all(2, 32),
+            "01".into(),
+            n(2),
+            "03000000".into(),
+            "ffffffff".into(),
+        ],
+    );
+    assert_golden(&submission(), &[hex(&encode(&classify())), "01".into(), n(2), "0a0b".into()]);
+    let without = Submission { transaction: transfer(), pixels: None };
+    assert_golden(&without, &[hex(&encode(&transfer())), "00".into()]);
+}
+
+#[test]
+fn golden_requests() {
+    let (a, b) = (BlockHash([0xaa; 32]), BlockHash([0xbb; 32]));
+    let submitted = hex(&submission().to_bytes());
+    let cases = [
+        (Request::Status, vec![tag(1)]),
+        (
+            Request::Headers { locator: vec![a, b], limit: 5 },
+            vec![tag(2), n(2), all(0xaa, 32), all(0xbb, 32), "05000000".into()],
+        ),
+        (Request::Blocks { hashes: vec![a] }, vec![tag(3), n(1), all(0xaa, 32)]),
+        (
+            Request::Transactions { block: b, indexes: vec![1, 2] },
+            vec![tag(4), all(0xbb, 32), n(2), "01000000".into(), "02000000".into()],
+        ),
+        (Request::Submit(submission()), vec![tag(5), submitted]),
+        (Request::Transaction { txid: TxId([3; 32]) }, vec![tag(6), all(3, 32)]),
+        (Request::Block { by: BlockId::Height(4) }, vec![tag(7), tag(1), n(4)]),
+        (Request::Block { by: BlockId::Hash(a) }, vec![tag(7), tag(2), all(0xaa, 32)]),
+        (Request::Account { address: Address([5; 20]) }, vec![tag(8), all(5, 20)]),
+        (Request::NodeStatus, vec![tag(9)]),
+    ];
+    for (request, expected) in cases {
+        assert_golden(&request, &expected);
+        assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));
+    }
+}
+
+#[test]
+fn golden_responses() {
+    let data = [
+        n(2),
+        hex(&encode(&transfer())),
+        "00".into(),
+        hex(&encode(&classify())),
+        "01".into(),
+        n(2),
+        "01000000".into(),
+        "ffffffff".into(),
+        n(2),
+        "00".into(),
+        "01".into(),
+        n(1),
+        "0a".into(),
+    ]
+    .concat();
+    let head = hex(&header().to_bytes());
+    let submitted = hex(&submission().to_bytes());
+    let signed = [n(1), "feffffff".into(), all(0x11, 32), all(0x12, 64)].concat();
+    let status =
+        ChainStatus { genesis: BlockHash([1; 32]), height: 2, tip: BlockHash([3; 32]), work: U256::from(0x0405) };
+    let confirmation =
+        Confirmation { header: header(), index: 1, tip_height: 2, submission: submission(), output: Some(vec![3]) };
+    let found = FoundBlock { header: header(), data: block_data(), main_chain: true, tip_height: 3 };
+    let account = AccountStatus { nonce: 1, balance: Amount(2), next_nonce: 3, height: 4 };
+    let unknown = Response::Transaction(TransactionStatus::Unknown);
+    let cases = [
+        (Response::Status(status), vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30)]),
+        (Response::Headers(vec![header()]), vec![tag(2), n(1), head.clone()]),
+        (Response::Blocks(vec![None, Some(block_data())]), vec![tag(3), n(2), "00".into(), "01".into(), data.clone()]),
+        (Response::Transactions(vec![submission()]), vec![tag(4), n(1), submitted.clone()]),
+        (Response::Submitted(SubmitReply::Accepted { answer: None }), vec![tag(5), tag(1), "00".into()]),
+        (
+            Response::Submitted(SubmitReply::Accepted { answer: Some(answer()) }),
+            vec![tag(5), tag(1), "01".into(), signed],
+        ),
+        (Response::Submitted(SubmitReply::refused(6, "no")), vec![tag(5), tag(2), "06000000".into(), text("no")]),
+        (unknown, vec![tag(6), tag(1)]),
+        (Response::Transaction(TransactionStatus::Pending), vec![tag(6), tag(2)]),
+        (
+            Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))),
+            vec![
+                tag(6),
+                tag(3),
+                head.clone(),
+                "01000000".into(),
+                n(2),
+                submitted,
+                "01".into(),
+                n(1),
+                "03000000".into(),
+            ],
+        ),
+        (Response::Block(None), vec![tag(7), "00".into()]),
+        (Response::Block(Some(Box::new(found))), vec![tag(7), "01".into(), head, data, "01".into(), n(3)]),
+        (Response::Account(account), vec![tag(8), n(1), n(2), n(3), n(4)]),
+        (Response::failed("why"), vec![tag(10), text("why")]),
+    ];
+    for (response, expected) in cases {
+        assert_golden(&response, &expected);
+        assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+    }
+}
+
+#[test]
+fn golden_node_status() {
+    let response = Response::NodeStatus(Box::new(node_status()));
+    let peer = [text("q"), text("r"), "01".into(), "01".into(), n(7)].concat();
+    assert_golden(
+        &response,
+        &[
+            tag(9),
+            text("a"),
+            text("n"),
+            all(1, 32),
+            text("p"),
+            n(1),
+            text("m"),
+            n(2),
+            all(3, 32),
+            n(4),
+            n(5),
+            "06".into(),
+            all(0, 31),
+            n(1),
+            peer,
+            n(8),
+            n(9),
+            text("d"),
+            n(10),
+            n(11),
+            "01".into(),
+            all(12, 20),
+            n(13),
+            text("s"),
+            n(1),
+            text("w"),
+            "01".into(),
+            all(14, 32),
+            n(1),
+            all(15, 32),
+            n(16),
+            text("x"),
+        ],
+    );
+    assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+}
+
+#[test]
+fn announcement_repeats_the_body_root() {
+    let body = block_data().body;
+    assert_eq!(Announcement::of(header(), &body).body_root(), body.root());
+}
+
+#[test]
+fn signed_answer_binds_network_transaction_and_logits() {
+    let (genesis, txid, model, image) = (BlockHash([1; 32]), TxId([2; 32]), ModelId([3; 32]), ImageHash([4; 32]));
+    let logits = [2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255];
+    let expected = tagged("ocelli/answer", &[&[1; 32], &[2; 32], &[3; 32], &[4; 32], &logits]);
+    assert_eq!(SignedAnswer::signing_hash(genesis, txid, model, image, &[1, -1]), expected);
+    // A key that is no point: verify goes through the strict rules.
+    let mut nowhere = answer();
+    nowhere.public_key = [0; 32];
+    nowhere.public_key[0] = 2;
+    assert_eq!(nowhere.verify(genesis, txid, model, image), Err(SignatureError::PublicKeyNotAPoint));
+}
+
+/// A message of tag `tag` whose list claims `length` elements, none of which follow.
+fn claim(tag: u32, length: u64) -> Vec<u8> {
+    [tag.to_le_bytes().as_slice(), &length.to_le_bytes()].concat()
+}
+
+#[test]
+fn lengths_above_their_limit_do_not_decode() {
+    let requests = [(2, MAX_LOCATOR, "locator hashes"), (3, MAX_BLOCKS, "block hashes")];
+    for (tag, limit, what) in requests {
+        let error = Request::from_bytes(&claim(tag, limit as u64 + 1)).unwrap_err();
+        assert!(
+            matches!(&error, DecodeError::Malformed(text) if text.contains(&format!("{} {what}", limit + 1))),
+            "{error}"
+        );
+        let cut = Request::from_bytes(&claim(tag, limit as u64)).unwrap_err();
+        assert!(matches!(&cut, DecodeError::Malformed(text) if text.contains("UnexpectedEnd")), "{cut}");
+    }
+    let responses = [
+        (2, MAX_HEADERS, "headers"),
+        (3, MAX_BLOCKS, "blocks"),
+        (4, MAX_INDEXES, "transactions"),
+        (10, MAX_TEXT_BYTES, "bytes of text"),
+    ];
+    for (tag, limit, what) in responses {
+        for length in [limit as u64 + 1, u64::MAX] {
+            let error = Response::from_bytes(&claim(tag, length)).unwrap_err();
+            assert!(
+                matches!(&error, DecodeError::Malformed(text) if text.contains(&format!("{length} {what}"))),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn inner_limits_are_enforced() {
+    let refused = |result: Result<Response, DecodeError>, what: &str| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, DecodeError::Malformed(text) if text.contains(what)), "{error}");
+    };
+    let with = |change: &dyn Fn(&mut NodeStatus)| {
+        let mut status = node_status();
+        change(&mut status);
+        Response::NodeStatus(Box::new(status))
+    };
+    let long = "x".repeat(MAX_TEXT_BYTES + 1);
+    type Change<'a> = &'a dyn Fn(&mut NodeStatus);
+    let changes: [(Change, &str); 7] = [
+        (&|status| status.agent.clone_from(&long), "501 bytes of text"),
+        (&|status| status.addresses = vec![String::new(); MAX_ADDRESSES + 1], "33 addresses"),
+        (&|status| status.peers = vec![status.peers[0].clone(); MAX_PEERS + 1], "257 peers"),
+        (&|status| status.waiting_for = vec![String::new(); MAX_WAITING + 1], "17 things waited for"),
+        (&|status| status.invalid = vec![status.invalid[0].clone(); MAX_INVALID + 1], "17 invalid blocks"),
+        (&|status| status.invalid[0].reason.clone_from(&long), "501 bytes of text"),
+        (&|status| status.peers[0].id.clone_from(&long), "501 bytes of text"),
+    ];
+    for (change, what) in changes {
+        let message = with(change);
+        refused(Response::from_bytes(&message.to_bytes()), what);
+        let Response::NodeStatus(status) = message else { unreachable!() };
+        let bounded = Response::NodeStatus(Box::new(status.bounded()));
+        assert_eq!(Response::from_bytes(&bounded.to_bytes()), Ok(bounded));
+    }
+    let mut data = block_data();
+    data.pixels.pop();
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1 images, 2 expected");
+    let mut data = block_data();
+    data.body.transactions[1].1 = Some(vec![0; MAX_LOGITS + 1]);
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "32769 logits");
+    let mut data = block_data();
+    data.pixels[1] = Some(vec![0; MAX_PIXELS + 1]);
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1048577 pixels");
+    let long = Response::Failed { reason: long };
+    refused(Response::from_bytes(&long.to_bytes()), "501 bytes of text");
+}
+
+#[test]
+fn whole_messages_are_limited_and_consumed() {
+    let mut largest = submission();
+    largest.pixels = Some(vec![1; MAX_PIXELS]);
+    let bytes = largest.to_bytes();
+    assert_eq!(bytes.len(), MAX_SUBMISSION_BYTES);
+    assert_eq!(Submission::from_bytes(&bytes).as_ref(), Ok(&largest));
+    let request = Request::Submit(largest);
+    assert_eq!(request.to_bytes().len(), MAX_REQUEST_BYTES);
+    assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));
+    let found = MAX_ANNOUNCEMENT_BYTES + 1;
+    let too_long = Err(DecodeError::TooLong { found, limit: MAX_ANNOUNCEMENT_BYTES });
+    assert_eq!(Announcement::from_bytes(&vec![0; found]), too_long);
+
+    let mut bytes = Request::Status.to_bytes();
+    bytes.push(0);
+    assert_eq!(Request::from_bytes(&bytes), Err(DecodeError::TrailingBytes(1)));
+    for tag in [0u32, 10, 256] {
+        assert!(Request::from_bytes(&tag.to_le_bytes()).is_err());
+    }
+    for tag in [0u32, 11, 256] {
+        assert!(Response::from_bytes(&tag.to_le_bytes()).is_err());
+    }
+    // Text that is no UTF-8, and a byte 2 where 0 or 1 is expected.
+    assert!(Response::from_bytes(&[claim(10, 1), vec![0xff]].concat()).is_err());
+    assert!(Response::from_bytes(&[7, 0, 0, 0, 2]).is_err());
+}
+
+#[test]
+fn blocks_for_a_response_stop_when_large() {
+    let data = block_data();
+    assert_eq!(data.encoded_len(), encode(&data).len());
+    let mut large = BlockData::default();
+    for _ in 0..2 {
+        large.body.transactions.push((classify(), None));
+        large.pixels.push(Some(vec![0; 1 << 20]));
+    }
+    let blocks = || vec![None, Some(large.clone()), Some(large.clone()), Some(large.clone())];
+    assert_eq!(take_blocks(blocks()).len(), 3);
+    assert_eq!(take_blocks(std::iter::repeat_n(None, 40)).len(), MAX_BLOCKS);
+    assert_eq!(take_blocks([]), vec![]);
+    let mut huge = large.clone();
+    huge.body.transactions.extend_from_within(..);
+    huge.pixels.extend_from_within(..);
+    assert_eq!(take_blocks([Some(huge.clone()), Some(huge)]).len(), 1);
+}
+
+fn arb_output() -> impl Strategy<Value = Output> {
+    proptest::option::of(proptest::collection::vec(any::<i32>(), 0..12))
+}
+
+fn arb_transaction() -> impl Strategy<Value = Transaction> {
+    let action = prop_oneof![
+        any::<([u8; 20], u64)>().prop_map(|(to, amount)| Action::Transfer { to: Address(to), amount: Amount(amount) }),
+        any::<([u8; 32], [u8; 32])>()
+            .prop_map(|(model, image)| Action::Classify { model: ModelId(model), image: ImageHash(image) }),
+    ];
+    let signature = proptest::collection::vec(any::<u8>(), 64);
+    (any::<(u64, u64, u64, [u8; 32])>(), action, signature).prop_map(
+        |((nonce, fee, expires, public_key), action, signature)| Transaction {
+            unsigned: Unsigned { nonce, fee: Amount(fee), expires, action },
+            public_key,
+            signature: signature.try_into().expect("64 bytes are generated"),
+        },
+    )
+}
+
+fn arb_submission() -> impl Strategy<Value = Submission> {
+    (arb_transaction(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)))
+        .prop_map(|(transaction, pixels)| Submission { transaction, pixels })
+}
+
+fn arb_data() -> impl Strategy<Value = BlockData> {
+    proptest::collection::vec((arb_submission(), arb_output()), 0..5).prop_map(|entries| {
+        let mut data = BlockData::default();
+        for (submission, output) in entries {
+            data.body.transactions.push((submission.transaction, output));
+            data.pixels.push(submission.pixels);
+        }
+        data
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_round_trip(
+        data in proptest::collection::vec(proptest::option::of(arb_data()), 0..4),
+        submission in arb_submission(),
+        entries in proptest::collection::vec((any::<[u8; 32]>(), arb_output()), 0..6),
+        nonce: u64,
+    ) {
+        for block in data.iter().flatten() {
+            prop_assert_eq!(block.encoded_len(), encode(block).len());
+        }
+        let response = Response::Blocks(data);
+        prop_assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+        prop_assert_eq!(Submission::from_bytes(&submission.to_bytes()), Ok(submission));
+        let entries = entries.into_iter().map(|(wtxid, output)| (WtxId(wtxid), output)).collect();
+        let announcement = Announcement { header: Header { nonce, ..header() }, entries };
+        prop_assert_eq!(Announcement::from_bytes(&announcement.to_bytes()), Ok(announcement));
+    }
+
+    /// What decodes is the only encoding of its value, and nothing panics.
+    #[test]
+    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..12, bytes in proptest::collection::vec(0u8..3, 0..120)) {
+        let bytes = [tag.to_le_bytes().as_slice(), &bytes].concat();
+        if let Ok(request) = Request::from_bytes(&bytes) {
+            prop_assert_eq!(request.to_bytes(), bytes.clone());
+        }
+        if let Ok(response) = Response::from_bytes(&bytes) {
+            prop_assert_eq!(response.to_bytes(), bytes);
+        }
+    }
+}

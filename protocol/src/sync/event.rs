@@ -1,0 +1,219 @@
+//! What goes into the sync machine and what comes out.
+
+use ocelli_consensus::{BlockHash, Header, U256};
+
+use crate::message::{BlockData, Request, Response};
+
+/// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
+pub trait ChainView {
+    /// Hashes of the chain of the header with most work, from it back to genesis, in growing steps; at most
+    /// [`crate::message::MAX_LOCATOR`].
+    fn locator(&self) -> Vec<BlockHash>;
+    /// Whether the header is stored.
+    fn knows(&self, hash: &BlockHash) -> bool;
+    /// Blocks on the path to the header with most work whose data are neither stored nor being validated, lowest first.
+    fn missing(&self, max: usize) -> Vec<BlockHash>;
+    /// How many blocks handed over wait for their validation.
+    fn in_validation(&self) -> usize;
+    /// Work accumulated up to the header with most.
+    fn best_work(&self) -> U256;
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<P> {
+    /// A full node connected; light peers serve no chain and are not reported.
+    PeerConnected(P),
+    /// It is gone, and so are the requests to it.
+    PeerDisconnected(P),
+    /// A request has its end.
+    Response {
+        /// Who was asked.
+        peer: P,
+        /// The id that [`Output::Send`] gave.
+        id: u64,
+        /// What came.
+        result: Result<Response, Failure>,
+    },
+    /// A peer announced a block.
+    Announced {
+        /// Who.
+        peer: P,
+        /// Which.
+        hash: BlockHash,
+        /// Its height, by the announcement.
+        height: u64,
+        /// Whether its parent's header is stored.
+        parent: Parent,
+    },
+    /// What [`Output::ImportHeaders`] led to; the view shows the new headers already.
+    HeadersImported {
+        /// Who sent them.
+        peer: P,
+        /// How many the batch had.
+        count: usize,
+        /// The batch's last.
+        tip: BlockHash,
+        /// How it went.
+        result: HeaderImport,
+    },
+    /// The data that a peer sent for a block are not the block's: no fault of the block.
+    BlockRefused {
+        /// Who sent them.
+        peer: P,
+        /// The block that was asked for.
+        hash: BlockHash,
+    },
+    /// A block connected, was found invalid, or is missing now.
+    BlocksChanged,
+    /// A timer is due.
+    TimerFired(Timer<P>),
+}
+
+/// Why a request has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It could not be delivered, or the connection was lost.
+    Network,
+    /// The response is no encoding of one.
+    Malformed,
+}
+
+/// Whether the parent of an announced block is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// It is: the announced header has been imported already.
+    Known,
+    /// It is not: headers in between are to be asked for.
+    Unknown,
+}
+
+/// How an import of headers went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderImport {
+    /// All are stored.
+    Connected,
+    /// One breaks a rule.
+    Invalid,
+    /// The first one's parent is not stored.
+    Unconnected,
+    /// One could not be stored yet, through nobody's fault: too far ahead of the clock, or of a later version.
+    Held,
+}
+
+/// What is to be done, in order, before the next input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output<P> {
+    /// Ask a peer.
+    Send {
+        /// Whom.
+        peer: P,
+        /// To be given back with the response.
+        id: u64,
+        /// What.
+        request: Request,
+    },
+    /// Check and store headers, each the parent of the next, the first one's parent stored; then tell
+    /// [`Input::HeadersImported`].
+    ImportHeaders {
+        /// Who sent them.
+        peer: P,
+        /// Ascending, never empty.
+        headers: Vec<Header>,
+    },
+    /// Check a block's data against its header, then validate and connect it; then tell [`Input::BlocksChanged`] or
+    /// [`Input::BlockRefused`].
+    ImportBlock {
+        /// Who sent them.
+        peer: P,
+        /// The block asked for; that the data are its own has not been checked.
+        hash: BlockHash,
+        /// Every task has pixels; that they are the right ones has not been checked.
+        data: BlockData,
+    },
+    /// A peer did what honest ones do not.
+    Penalize {
+        /// Who.
+        peer: P,
+        /// What.
+        offence: Offence,
+    },
+    /// Give the timer back at a time. Setting one again moves it.
+    SetTimer {
+        /// Which.
+        timer: Timer<P>,
+        /// In milliseconds.
+        at: u64,
+    },
+    /// What sync does has changed.
+    State(State<P>),
+}
+
+/// A timer, as a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer<P> {
+    /// Due when a peer is to be asked for its status again.
+    Status(P),
+    /// Due when a request has taken too long.
+    Request(u64),
+    /// Due when a peer has rested, or unavailable blocks are to be asked for again.
+    Wake,
+}
+
+/// What honest peers do not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offence {
+    /// It is on a network of another genesis.
+    WrongNetwork,
+    /// Its response is of another kind than the request, or no response at all.
+    WrongResponse,
+    /// More headers than asked for.
+    TooManyHeaders {
+        /// Headers sent.
+        found: usize,
+        /// Headers asked for.
+        limit: usize,
+    },
+    /// A header's parent is not the one before it.
+    BrokenHeaders,
+    /// Headers that do not connect, twice, though the locator ends in genesis.
+    UnconnectedHeaders,
+    /// A header that breaks a rule.
+    InvalidHeaders,
+    /// Work claimed twice and not shown.
+    UnprovenWork,
+    /// More blocks than asked for.
+    TooManyBlocks {
+        /// Blocks sent.
+        found: usize,
+        /// Blocks asked for.
+        limit: usize,
+    },
+    /// A response with not even one block.
+    NoBlocks,
+    /// No response in time.
+    Stalled,
+}
+
+/// What sync does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State<P> {
+    /// Waiting for a peer: there is none.
+    Waiting,
+    /// No peer has told yet where its chain stands.
+    Contacting,
+    /// Fetching headers.
+    Headers {
+        /// From whom.
+        peer: P,
+    },
+    /// Fetching or validating blocks.
+    Blocks,
+    /// Blocks are missing that no peer has.
+    Unavailable {
+        /// The lowest.
+        hash: BlockHash,
+    },
+    /// No peer claims more work, and no block is missing.
+    Synced,
+}

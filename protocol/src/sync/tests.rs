@@ -1,0 +1,460 @@
+mod simulator;
+
+use ocelli_consensus::{Action, Address, Amount, Body, CompactTarget, ImageHash, ModelId, Root, Transaction, Unsigned};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use simulator::{Chain, Mode, Simulator, data_of, extend, genesis};
+
+fn status(tip: &Header) -> Response {
+    let (height, tip) = (tip.height, tip.hash());
+    Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: U256::from(height) })
+}
+
+fn answer(peer: u8, id: u64, response: Response) -> Input<u8> {
+    Input::Response { peer, id, result: Ok(response) }
+}
+
+fn timer(timer: Timer<u8>, at: u64) -> Output<u8> {
+    Output::SetTimer { timer, at }
+}
+
+/// One peer, three blocks: every output, in order.
+#[test]
+fn a_whole_sync_by_hand() {
+    let headers = extend(&genesis(), 3, 0);
+    let hashes: Vec<_> = headers.iter().map(Header::hash).collect();
+    let mut chain = Chain::new();
+    let mut sync = Sync::new(genesis().hash());
+    assert_eq!(sync.state(), State::Waiting);
+    assert_eq!(sync.handle(Input::BlocksChanged, 0, &chain), []);
+
+    assert_eq!(
+        sync.handle(Input::PeerConnected(1), 1000, &chain),
+        [
+            Output::Send { peer: 1, id: 0, request: Request::Status },
+            timer(Timer::Request(0), 11_000),
+            Output::State(State::Contacting),
+        ]
+    );
+    assert_eq!(
+        sync.handle(answer(1, 0, status(&headers[2])), 1100, &chain),
+        [
+            timer(Timer::Status(1), 31_100),
+            Output::Send { peer: 1, id: 1, request: Request::Headers { locator: vec![genesis().hash()], limit: 2000 } },
+            timer(Timer::Request(1), 11_100),
+            Output::State(State::Headers { peer: 1 }),
+        ]
+    );
+    // Due although answered: means nothing.
+    assert_eq!(sync.handle(Input::TimerFired(Timer::Request(0)), 1150, &chain), []);
+    assert_eq!(
+        sync.handle(answer(1, 1, Response::Headers(headers.clone())), 1200, &chain),
+        [Output::ImportHeaders { peer: 1, headers: headers.clone() }]
+    );
+    chain.add_headers(&headers);
+    let imported = Input::HeadersImported { peer: 1, count: 3, tip: hashes[2], result: HeaderImport::Connected };
+    assert_eq!(
+        sync.handle(imported, 1300, &chain),
+        [
+            Output::Send { peer: 1, id: 2, request: Request::Blocks { hashes: hashes.clone() } },
+            timer(Timer::Request(2), 11_300),
+            Output::State(State::Blocks),
+        ]
+    );
+    // A response that ends early: the rest is asked for at once.
+    let blocks = headers[..2].iter().map(|header| Some(data_of(header))).collect();
+    assert_eq!(
+        sync.handle(answer(1, 2, Response::Blocks(blocks)), 1400, &chain),
+        [
+            Output::ImportBlock { peer: 1, hash: hashes[0], data: data_of(&headers[0]) },
+            Output::ImportBlock { peer: 1, hash: hashes[1], data: data_of(&headers[1]) },
+            Output::Send { peer: 1, id: 3, request: Request::Blocks { hashes: vec![hashes[2]] } },
+            timer(Timer::Request(3), 11_400),
+        ]
+    );
+    chain.add_body(hashes[0]);
+    chain.add_body(hashes[1]);
+    assert_eq!(sync.handle(Input::BlocksChanged, 1450, &chain), []);
+    assert_eq!(
+        sync.handle(answer(1, 3, Response::Blocks(vec![Some(data_of(&headers[2]))])), 1500, &chain),
+        [Output::ImportBlock { peer: 1, hash: hashes[2], data: data_of(&headers[2]) }]
+    );
+    chain.add_body(hashes[2]);
+    assert_eq!(sync.handle(Input::BlocksChanged, 1600, &chain), [Output::State(State::Synced)]);
+
+    assert_eq!(
+        sync.handle(Input::TimerFired(Timer::Status(1)), 31_100, &chain),
+        [Output::Send { peer: 1, id: 4, request: Request::Status }, timer(Timer::Request(4), 41_100)]
+    );
+    assert_eq!(sync.handle(answer(1, 4, status(&headers[2])), 31_200, &chain), [timer(Timer::Status(1), 61_200)]);
+    assert_eq!(sync.handle(Input::PeerDisconnected(1), 31_300, &chain), [Output::State(State::Waiting)]);
+}
+
+/// Each row: what a peer that was asked for headers answers, and what it is penalised for.
+#[test]
+fn offences_in_headers() {
+    let headers = extend(&genesis(), 2001, 0);
+    let mut gap = headers[..3].to_vec();
+    gap.remove(1);
+    let cases = [
+        (Response::Headers(headers.clone()), Offence::TooManyHeaders { found: 2001, limit: 2000 }),
+        (Response::Headers(gap), Offence::BrokenHeaders),
+        (Response::Blocks(vec![]), Offence::WrongResponse),
+    ];
+    for (response, offence) in cases {
+        let chain = Chain::new();
+        let mut sync = Sync::new(genesis().hash());
+        sync.handle(Input::PeerConnected(1), 0, &chain);
+        sync.handle(answer(1, 0, status(&headers[2])), 0, &chain);
+        assert_eq!(
+            sync.handle(answer(1, 1, response), 0, &chain),
+            [Output::Penalize { peer: 1, offence }, timer(Timer::Wake, 1000), Output::State(State::Contacting)]
+        );
+        // It rests, and is not asked again before its next status.
+        assert_eq!(sync.handle(Input::TimerFired(Timer::Wake), 1000, &chain), []);
+    }
+}
+
+#[test]
+fn unconnected_headers_are_asked_for_once_more() {
+    let headers = extend(&genesis(), 5, 0);
+    let chain = Chain::new();
+    let mut sync = Sync::new(genesis().hash());
+    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
+    let request = Request::Headers { locator: vec![genesis().hash()], limit: 2000 };
+    assert_eq!(
+        sync.handle(answer(1, 1, Response::Headers(headers[2..].to_vec())), 0, &chain),
+        [Output::Send { peer: 1, id: 2, request }, timer(Timer::Request(2), 10_000)]
+    );
+    let out = sync.handle(answer(1, 2, Response::Headers(headers[2..].to_vec())), 0, &chain);
+    assert_eq!(out[0], Output::Penalize { peer: 1, offence: Offence::UnconnectedHeaders });
+}
+
+#[test]
+fn imports_that_fail() {
+    let headers = extend(&genesis(), 5, 0);
+    for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeaders)), (HeaderImport::Held, None)] {
+        let chain = Chain::new();
+        let mut sync = Sync::new(genesis().hash());
+        sync.handle(Input::PeerConnected(1), 0, &chain);
+        sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
+        sync.handle(answer(1, 1, Response::Headers(headers.clone())), 0, &chain);
+        let imported = Input::HeadersImported { peer: 1, count: 5, tip: headers[4].hash(), result };
+        let out = sync.handle(imported, 0, &chain);
+        let penalties = out.iter().filter(|output| matches!(output, Output::Penalize { .. })).cloned();
+        let expected = offence.map(|offence| Output::Penalize { peer: 1, offence });
+        assert_eq!(penalties.collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
+        assert!(!out.iter().any(|output| matches!(output, Output::Send { .. })), "not asked again at once");
+    }
+}
+
+/// Each row: what a peer that was asked for two blocks answers, and what it is penalised for.
+#[test]
+fn offences_in_blocks() {
+    let headers = extend(&genesis(), 2, 0);
+    let cases = [
+        (Response::Blocks(vec![None; 3]), Offence::TooManyBlocks { found: 3, limit: 2 }),
+        (Response::Blocks(vec![]), Offence::NoBlocks),
+        (Response::Headers(vec![]), Offence::WrongResponse),
+    ];
+    for (response, offence) in cases {
+        let mut chain = Chain::new();
+        chain.add_headers(&headers);
+        let mut sync = Sync::new(genesis().hash());
+        sync.handle(Input::PeerConnected(1), 0, &chain);
+        let out = sync.handle(answer(1, 0, status(&headers[1])), 0, &chain);
+        let hashes = headers.iter().map(Header::hash).collect();
+        assert_eq!(out[1], Output::Send { peer: 1, id: 1, request: Request::Blocks { hashes } });
+        let out = sync.handle(answer(1, 1, response), 0, &chain);
+        assert_eq!(out[0], Output::Penalize { peer: 1, offence });
+    }
+}
+
+#[test]
+fn another_network_and_late_or_foreign_responses() {
+    let chain = Chain::new();
+    let mut sync = Sync::new(genesis().hash());
+    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(Input::PeerConnected(2), 0, &chain);
+    assert_eq!(sync.handle(answer(2, 0, status(&genesis())), 1, &chain), []);
+    assert_eq!(sync.handle(answer(1, 77, status(&genesis())), 1, &chain), []);
+    let other = ChainStatus { genesis: BlockHash([9; 32]), height: 0, tip: BlockHash([9; 32]), work: U256::MAX };
+    let out = sync.handle(answer(1, 0, Response::Status(other)), 1, &chain);
+    assert!(out.contains(&Output::Penalize { peer: 1, offence: Offence::WrongNetwork }));
+    assert_eq!(sync.claim(1), None);
+    let out = sync.handle(Input::TimerFired(Timer::Request(1)), 10_000, &chain);
+    assert!(out.contains(&Output::Penalize { peer: 2, offence: Offence::Stalled }));
+    assert_eq!(sync.handle(answer(2, 1, status(&genesis())), 10_001, &chain), []);
+    // Undecodable is an offence, a lost connection is not.
+    sync.handle(Input::TimerFired(Timer::Status(2)), 40_000, &chain);
+    let lost = Input::Response { peer: 2, id: 2, result: Err(Failure::Network) };
+    assert!(!sync.handle(lost, 40_001, &chain).iter().any(|output| matches!(output, Output::Penalize { .. })));
+    sync.handle(Input::TimerFired(Timer::Status(2)), 70_001, &chain);
+    let malformed = Input::Response { peer: 2, id: 3, result: Err(Failure::Malformed) };
+    let out = sync.handle(malformed, 70_002, &chain);
+    assert!(out.contains(&Output::Penalize { peer: 2, offence: Offence::WrongResponse }));
+}
+
+/// The only peer lacks a block: asked again after 1, 2, 4, … 30 s, and again at once when the peer announces it.
+#[test]
+fn unavailable_blocks_are_asked_for_with_back_off() {
+    let headers = extend(&genesis(), 1, 0);
+    let hash = headers[0].hash();
+    let mut chain = Chain::new();
+    chain.add_headers(&headers);
+    let mut sync = Sync::new(genesis().hash());
+    sync.handle(Input::PeerConnected(1), 0, &chain);
+    let mut out = sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
+    let mut now = 0;
+    let mut asked = 0;
+    let mut pause = |sync: &mut Sync<u8>, out: &mut Vec<Output<u8>>, seconds: u64| {
+        asked += 1;
+        let request = Request::Blocks { hashes: vec![hash] };
+        assert!(out.contains(&Output::Send { peer: 1, id: asked, request }), "{out:?}");
+        *out = sync.handle(answer(1, asked, Response::Blocks(vec![None])), now, &chain);
+        let at = now + seconds * 1000;
+        assert!(out.contains(&timer(Timer::Wake, at)), "{out:?}");
+        assert_eq!(sync.state(), State::Unavailable { hash });
+        assert_eq!(sync.unavailable().collect::<Vec<_>>(), [&hash]);
+        assert_eq!(sync.handle(Input::BlocksChanged, at - 1, &chain), []);
+        *out = sync.handle(Input::TimerFired(Timer::Wake), at, &chain);
+        now = at;
+    };
+    for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        pause(&mut sync, &mut out, seconds);
+    }
+    let id = 8;
+    sync.handle(answer(1, id, Response::Blocks(vec![None])), now, &chain);
+    let announced = Input::Announced { peer: 1, hash, height: 1, parent: Parent::Known };
+    let out = sync.handle(announced, now + 1, &chain);
+    let request = Request::Blocks { hashes: vec![hash] };
+    assert!(out.contains(&Output::Send { peer: 1, id: id + 1, request }));
+    // Wanted no longer: forgotten.
+    chain.add_body(hash);
+    sync.handle(answer(1, id + 1, Response::Blocks(vec![None])), now + 2, &chain);
+    assert_eq!(sync.unavailable().count(), 0);
+    assert_eq!(sync.state(), State::Synced);
+}
+
+/// A task without its pixels is as good as no block.
+#[test]
+fn blocks_without_pixels_count_as_lacking() {
+    let headers = extend(&genesis(), 1, 0);
+    let mut chain = Chain::new();
+    chain.add_headers(&headers);
+    let mut sync = Sync::new(genesis().hash());
+    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
+    let mut data = data_of(&headers[0]);
+    data.body.transactions[0].0.unsigned.action =
+        Action::Classify { model: ModelId([1; 32]), image: ImageHash([2; 32]) };
+    let out = sync.handle(answer(1, 1, Response::Blocks(vec![Some(data)])), 0, &chain);
+    assert_eq!(out, [timer(Timer::Wake, 1000), Output::State(State::Unavailable { hash: headers[0].hash() })]);
+}
+
+#[test]
+fn no_more_blocks_are_asked_for_than_validation_takes() {
+    let headers = extend(&genesis(), 100, 0);
+    let mut chain = Chain::new();
+    chain.add_headers(&headers);
+    let mut sync = Sync::new(genesis().hash());
+    sync.handle(Input::PeerConnected(1), 0, &chain);
+    let mut out = sync.handle(answer(1, 0, status(&headers[99])), 0, &chain);
+    let mut id = 0;
+    while out.iter().any(|output| matches!(output, Output::Send { .. })) {
+        let blocks = headers[id * 16..][..16].iter().map(|header| Some(data_of(header))).collect();
+        id += 1;
+        out = sync.handle(answer(1, id as u64, Response::Blocks(blocks)), 0, &chain);
+        out.iter().for_each(|output| {
+            if let Output::ImportBlock { hash, .. } = output {
+                chain.validating.insert(*hash);
+            }
+        });
+    }
+    assert_eq!(chain.validating.len(), MAX_IN_VALIDATION);
+    let done = chain.validating.pop_first().expect("32 are there");
+    chain.add_body(done);
+    let out = sync.handle(Input::BlocksChanged, 0, &chain);
+    assert!(matches!(out[..], [Output::Send { request: Request::Blocks { .. }, .. }, Output::SetTimer { .. }]));
+}
+
+#[test]
+fn a_long_chain_comes_in_batches() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 4500, 0);
+    simulator.connect(1, &headers, Mode::Honest);
+    simulator.run_until_synced(60_000);
+    assert_eq!(simulator.chain.connected(), 4500);
+    assert_eq!(simulator.asked_headers, 3);
+    assert_eq!(simulator.penalties, []);
+}
+
+/// The longer fork has over two batches below its fork point's end: continues from the batch's last, not from our tip.
+#[test]
+fn a_long_fork_with_less_work_at_first() {
+    let mut simulator = Simulator::new();
+    let ours = extend(&genesis(), 4100, 0);
+    simulator.connect(1, &ours, Mode::Honest);
+    simulator.run_until_synced(60_000);
+    let theirs = extend(&genesis(), 4200, 1);
+    simulator.connect(2, &theirs, Mode::Honest);
+    simulator.run_for(100); // until its status is here
+    simulator.run_until_synced(60_000);
+    assert_eq!(simulator.chain.tip(), theirs[4199].hash());
+    assert_eq!(simulator.chain.connected(), 4200);
+    assert_eq!(simulator.penalties, []);
+}
+
+#[test]
+fn a_stalling_peer_gives_way_to_the_next() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 40, 0);
+    simulator.connect(1, &headers, Mode::StallsData);
+    simulator.connect(2, &headers, Mode::Honest);
+    let took = simulator.run_until_synced(60_000);
+    assert_eq!(simulator.chain.connected(), 40);
+    assert!((REQUEST_TIMEOUT..2 * REQUEST_TIMEOUT + 2000).contains(&took), "{took} ms");
+    assert!(simulator.penalties.iter().all(|penalty| *penalty == (1, Offence::Stalled)));
+}
+
+#[test]
+fn a_liar_about_work_is_found_out() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 20, 0);
+    simulator.connect(1, &headers, Mode::ClaimsTooMuch);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.run_until_synced(5_000);
+    assert_eq!(simulator.chain.connected(), 20);
+    assert_eq!(simulator.penalties, []);
+    simulator.run_for(2 * STATUS_INTERVAL);
+    assert!(simulator.penalties.contains(&(1, Offence::UnprovenWork)));
+    assert_eq!(simulator.sync.state(), State::Synced);
+}
+
+#[test]
+fn half_from_one_and_half_from_the_other() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 100, 0);
+    simulator.connect(1, &headers, Mode::ServesParity(0));
+    simulator.connect(2, &headers, Mode::ServesParity(1));
+    simulator.run_until_synced(20_000);
+    assert_eq!(simulator.chain.connected(), 100);
+    assert_eq!(simulator.penalties, []);
+}
+
+#[test]
+fn wrong_data_are_asked_for_elsewhere() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 30, 0);
+    simulator.connect(1, &headers, Mode::WrongData);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.run_until_synced(20_000);
+    assert_eq!(simulator.chain.connected(), 30);
+}
+
+#[test]
+fn a_vanishing_peer_and_none_left() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 200, 0);
+    simulator.connect(1, &headers, Mode::Honest);
+    simulator.run_for(200);
+    assert!(simulator.chain.connected() < 200);
+    simulator.disconnect(1);
+    assert_eq!(simulator.sync.state(), State::Waiting);
+    simulator.run_for(20_000);
+    assert!(simulator.chain.connected() < 200);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.run_until_synced(20_000);
+    assert_eq!(simulator.chain.connected(), 200);
+    assert_eq!(simulator.penalties, []);
+}
+
+#[test]
+fn a_withheld_block_appears_later() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 50, 0);
+    let withheld = headers[24].hash();
+    simulator.withheld.insert(withheld);
+    simulator.connect(1, &headers, Mode::Honest);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.run_for(100_000);
+    assert_eq!(simulator.chain.connected(), 24);
+    assert_eq!(simulator.sync.state(), State::Unavailable { hash: withheld });
+    simulator.withheld.clear();
+    simulator.run_until_synced(MAX_BACKOFF + 2000);
+    assert_eq!(simulator.chain.connected(), 50);
+    assert_eq!(simulator.penalties, []);
+}
+
+#[test]
+fn a_heavier_chain_appears_half_way() {
+    let mut simulator = Simulator::new();
+    let ours = extend(&genesis(), 300, 0);
+    simulator.connect(1, &ours, Mode::Honest);
+    simulator.run_for(300);
+    let half = simulator.chain.connected();
+    assert!((1..300).contains(&half), "{half}");
+    let mut theirs = ours[..100].to_vec();
+    theirs.extend(extend(&ours[99], 250, 7));
+    simulator.connect(2, &theirs, Mode::Honest);
+    simulator.run_until_synced(30_000);
+    assert_eq!(simulator.chain.tip(), theirs[349].hash());
+    assert_eq!(simulator.chain.connected(), 350);
+    assert_eq!(simulator.penalties, []);
+}
+
+/// Announced with an unknown parent: asked for headers although its status has not told of them.
+#[test]
+fn an_announcement_ahead_of_us_brings_headers() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 10, 0);
+    simulator.connect(1, &headers[..5], Mode::Honest);
+    simulator.run_until_synced(5_000);
+    simulator.grow(1, &headers);
+    let hash = headers[9].hash();
+    simulator.input(Input::Announced { peer: 1, hash, height: 10, parent: Parent::Unknown });
+    simulator.run_until_synced(5_000);
+    assert_eq!(simulator.chain.connected(), 10);
+}
+
+/// Random peers, of whom one is honest: always the heaviest chain, and never a penalty for the honest.
+#[test]
+fn one_honest_peer_is_enough() {
+    for seed in 0..60 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut simulator = Simulator::new();
+        let best = extend(&genesis(), random.random_range(1..400), 0);
+        let honest = random.random_range(1..6);
+        for peer in 1..6 {
+            let fork = random.random_range(0..best.len());
+            let parent = if fork == 0 { genesis() } else { best[fork - 1].clone() };
+            let mut chain = best[..fork].to_vec();
+            chain.extend(extend(&parent, random.random_range(0..=best.len() - fork), u64::from(peer)));
+            let mode = match random.random_range(0..7) {
+                0 => Mode::StallsData,
+                1 => Mode::StallsAll,
+                2 => Mode::ClaimsTooMuch,
+                3 => Mode::ServesParity(random.random_range(0..2)),
+                4 => Mode::WrongData,
+                5 => Mode::Refuses,
+                _ => Mode::Honest,
+            };
+            if peer == honest {
+                simulator.connect(peer, &best, Mode::Honest);
+            } else {
+                simulator.connect(peer, &chain, mode);
+                if mode == Mode::Honest {
+                    simulator.honest.insert(peer);
+                }
+            }
+            simulator.run_for(random.random_range(0..500));
+        }
+        simulator.honest.insert(honest);
+        simulator.run_for(300_000);
+        assert_eq!(simulator.chain.connected(), best.len() as u64, "seed {seed}");
+        assert!(simulator.penalties.iter().all(|(peer, _)| !simulator.honest.contains(peer)), "seed {seed}");
+    }
+}
