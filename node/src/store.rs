@@ -1,1 +1,266 @@
-//! To come.
+//! What a node keeps on disk. The one module that touches RocksDB; the layout of keys and values is in `docs/store.md`.
+//!
+//! Blocks arrive in parts: headers ([`Store::add_headers`]), then bodies with pixels ([`Store::add_block`]), and what
+//! the node finds out about them ([`Store::set_status`]). Outputs are part of a body and have no column of their own.
+//! None of that moves the chain: a chain move is made in an [`Overlay`], which reads through its own changes to the
+//! store, and is written by [`Store::commit`] in one atomic batch together with the tip that it leads to. So whenever
+//! the process ends, the accounts, the state tree, the history and the transaction index are those of the stored tip.
+//!
+//! All methods take `&self`. Reads may come from any thread; writes are meant for the one thread that owns the chain.
+
+mod columns;
+mod error;
+mod open;
+mod overlay;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use error::{Cause, StoreError, WrongNetwork};
+pub use overlay::{ChainMove, Overlay};
+pub use rows::{Tip, TransactionLocation, Verdict};
+pub use write::{MAX_KNOWN_PEERS, MAX_REASON_BYTES};
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::state::{self, Branch, BranchReader};
+use ocelli_consensus::transition::{Account, StateReader, Undo};
+use ocelli_consensus::{Address, BlockHash, Body, Header, Network, TxId};
+use rocksdb::{ColumnFamily, DB, DBIterator, Direction, IteratorMode, ReadOptions};
+
+/// An open store. Another process cannot open it until this is dropped.
+pub struct Store {
+    database: DB,
+    genesis: Header,
+    /// The arrival number of the next new header. Held while writing what depends on what is stored.
+    next_arrival: Mutex<u64>,
+}
+
+impl Store {
+    /// Opens the store in the folder `path`, which holds nothing else; creates it with the network's genesis where there
+    /// is none. A new one is made in `path` with `.new` appended and renamed when it is whole.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, is in use, is not a store, or is one of another version or network.
+    pub fn open(path: &Path, network: &Network) -> Result<Store, StoreError> {
+        open::open(path, network)
+    }
+
+    /// The genesis header.
+    pub fn genesis(&self) -> &Header {
+        &self.genesis
+    }
+
+    /// All headers but the genesis in the order in which they arrived, for
+    /// [`HeaderTree::restore`](ocelli_consensus::fork_choice::HeaderTree::restore).
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn headers(&self) -> Result<Vec<(Header, Status)>, StoreError> {
+        let start = rows::number_key(1);
+        let headers = self.iterate(columns::HEADERS, IteratorMode::From(&start, Direction::Forward));
+        headers.map(|row| row.and_then(|(key, value)| decoded(columns::HEADERS, &key, rows::header(&value)))).collect()
+    }
+
+    /// A header and how far its block has been checked.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn header(&self, hash: &BlockHash) -> Result<Option<(Header, Status)>, StoreError> {
+        Ok(self.arrived(hash)?.map(|(_, header, status)| (header, status)))
+    }
+
+    /// A block's transactions with their outputs.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn body(&self, hash: &BlockHash) -> Result<Option<Body>, StoreError> {
+        self.get(columns::BODIES, hash.as_bytes(), rows::body)
+    }
+
+    /// The pixels of a block's tasks, one entry for each transaction of its body; `None` where those of any task are not
+    /// kept.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn pixels(
+        &self,
+        height: u64,
+        hash: &BlockHash,
+        body: &Body,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, StoreError> {
+        let mut all = Vec::with_capacity(body.transactions.len());
+        for (index, (transaction, _)) in body.transactions.iter().enumerate() {
+            let mut pixels = None;
+            if transaction.task().is_some() {
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                pixels =
+                    self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))?;
+                if pixels.is_none() {
+                    return Ok(None);
+                }
+            }
+            all.push(pixels);
+        }
+        Ok(Some(all))
+    }
+
+    /// What takes a block of the main chain back; `None` off the main chain.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
+        self.get(columns::UNDO, hash.as_bytes(), rows::undo)
+    }
+
+    /// The main chain's block at a height.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, StoreError> {
+        self.get(columns::HEIGHTS, &rows::number_key(height), rows::block_hash)
+    }
+
+    /// The last block of the main chain, and the state after it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn tip(&self) -> Result<Tip, StoreError> {
+        self.require(columns::METADATA, rows::TIP_KEY, rows::tip)
+    }
+
+    /// The history's peaks up to the tip, it included.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn peaks(&self) -> Result<Peaks, StoreError> {
+        Peaks::load(self, self.tip()?.height.saturating_add(1))
+    }
+
+    /// An account as the tip leaves it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
+        self.get(columns::ACCOUNTS, &address.0, rows::account)
+    }
+
+    /// Where on the main chain a transaction is.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn transaction_location(&self, txid: &TxId) -> Result<Option<TransactionLocation>, StoreError> {
+        self.get(columns::TRANSACTIONS, txid.as_bytes(), rows::location)
+    }
+
+    /// Why a block was refused; `None` unless it was.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn verdict(&self, hash: &BlockHash) -> Result<Option<Verdict>, StoreError> {
+        match self.arrived(hash)? {
+            Some((arrival, ..)) => self.get(columns::VERDICTS, &rows::number_key(arrival), rows::verdict),
+            None => Ok(None),
+        }
+    }
+
+    /// Refused blocks, at most `limit`, those whose headers arrived last first.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn verdicts(&self, limit: usize) -> Result<Vec<Verdict>, StoreError> {
+        let verdicts = self.iterate(columns::VERDICTS, IteratorMode::End).take(limit);
+        verdicts
+            .map(|row| row.and_then(|(key, value)| decoded(columns::VERDICTS, &key, rows::verdict(&value))))
+            .collect()
+    }
+
+    /// Multiaddrs of peers to try first, as [`Store::set_known_peers`] left them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn known_peers(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.get(columns::METADATA, rows::PEERS_KEY, rows::peers)?.unwrap_or_default())
+    }
+
+    /// A header that has arrived: its arrival number, itself and its status.
+    fn arrived(&self, hash: &BlockHash) -> Result<Option<(u64, Header, Status)>, StoreError> {
+        let Some(arrival) = self.get(columns::ARRIVALS, hash.as_bytes(), rows::number)? else { return Ok(None) };
+        let (header, status) = self.require(columns::HEADERS, &rows::number_key(arrival), rows::header)?;
+        Ok(Some((arrival, header, status)))
+    }
+
+    fn column(&self, column: &'static str) -> &ColumnFamily {
+        self.database.cf_handle(column).expect("a store is only opened if it has every column")
+    }
+
+    /// Reads a row; `None` where there is none.
+    fn get<T>(
+        &self,
+        column: &'static str,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        match self.database.get_pinned_cf(self.column(column), key)? {
+            Some(bytes) => decoded(column, key, decode(&bytes)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a row that has to be there.
+    fn require<T>(
+        &self,
+        column: &'static str,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        self.get(column, key, decode)?.ok_or_else(|| StoreError::missing(column, key))
+    }
+
+    /// Reads rows in the order of their keys, past the cache: such reads are rare and large.
+    fn iterate<'a>(
+        &'a self,
+        column: &'static str,
+        mode: IteratorMode<'_>,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<'a> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let rows: DBIterator<'a> = self.database.iterator_cf_opt(self.column(column), options, mode);
+        rows.map(|row| row.map_err(StoreError::from))
+    }
+}
+
+/// A key with its value.
+type Row = (Box<[u8]>, Box<[u8]>);
+
+fn decoded<T>(column: &'static str, key: &[u8], value: Option<T>) -> Result<T, StoreError> {
+    value.ok_or_else(|| StoreError::damaged(column, key))
+}
+
+impl StateReader for Store {
+    type Error = StoreError;
+
+    fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
+        Store::account(self, address)
+    }
+}
+
+impl BranchReader for Store {
+    type Error = StoreError;
+
+    fn branch(&self, path: &state::Path) -> Result<Option<Branch>, StoreError> {
+        self.get(columns::STATE, &path.to_bytes(), rows::branch)
+    }
+}
+
+impl HistoryReader for Store {
+    type Error = StoreError;
+
+    fn entry(&self, position: Position) -> Result<Entry, StoreError> {
+        self.require(columns::HISTORY, &rows::position_key(position), rows::entry)
+    }
+}

@@ -1,0 +1,99 @@
+//! The columns, and how RocksDB is to keep them.
+
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options};
+
+/// Arrival number -> header and status.
+pub(super) const HEADERS: &str = "headers";
+/// Block hash -> arrival number.
+pub(super) const ARRIVALS: &str = "arrivals";
+/// Block hash -> body.
+pub(super) const BODIES: &str = "bodies";
+/// Height, block hash and transaction index -> pixels.
+pub(super) const PIXELS: &str = "pixels";
+/// Block hash -> undo record, of the main chain only.
+pub(super) const UNDO: &str = "undo";
+/// Height -> block hash, of the main chain.
+pub(super) const HEIGHTS: &str = "heights";
+/// Address -> account.
+pub(super) const ACCOUNTS: &str = "accounts";
+/// Path -> branch of the state tree.
+pub(super) const STATE: &str = "state";
+/// Position -> node of the history.
+pub(super) const HISTORY: &str = "history";
+/// Transaction id -> where it is, of the main chain only.
+pub(super) const TRANSACTIONS: &str = "transactions";
+/// Arrival number -> why a block was refused.
+pub(super) const VERDICTS: &str = "verdicts";
+/// Names -> what there is one of.
+pub(super) const METADATA: &str = "metadata";
+
+/// Every column.
+pub(super) const ALL: [&str; 12] =
+    [HEADERS, ARRIVALS, BODIES, PIXELS, UNDO, HEIGHTS, ACCOUNTS, STATE, HISTORY, TRANSACTIONS, VERDICTS, METADATA];
+
+// What follows are guesses for a node on a small machine: about 100 MiB in all.
+
+/// Bounds the cache of blocks, indexes and filters, shared by all columns.
+const CACHE_BYTES: usize = 64 << 20;
+/// Bounds what is written and not yet in a sorted file, over all columns.
+const MEMORY_TABLES_BYTES: usize = 32 << 20;
+/// Bounds the same for one column.
+const MEMORY_TABLE_BYTES: usize = 8 << 20;
+/// Bounds the write-ahead log, and with it how long opening takes after a crash.
+const LOG_BYTES: u64 = 64 << 20;
+/// Bounds the open files; leaves room for sockets where a process may have 1024.
+const OPEN_FILES: i32 = 256;
+/// Bounds RocksDB's own diagnostic log, of which it keeps two.
+const DIAGNOSTICS_BYTES: usize = 1 << 20;
+/// Bits a key of the filters that say that a row is not there: about 1 % wrong.
+const FILTER_BITS: f64 = 10.0;
+/// Values this large are kept apart in blob files, so that compaction does not copy them.
+const BLOB_BYTES: u64 = 1024;
+/// The size of a blob file: small enough that pruning soon frees whole ones.
+const BLOB_FILE_BYTES: u64 = 32 << 20;
+
+/// Options of the database as a whole. It writes a log and keeps paranoid checks on.
+pub(super) fn database_options() -> Options {
+    let mut options = Options::default();
+    options.set_paranoid_checks(true);
+    options.set_db_write_buffer_size(MEMORY_TABLES_BYTES);
+    options.set_max_total_wal_size(LOG_BYTES);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(DIAGNOSTICS_BYTES);
+    options.set_keep_log_file_num(2);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+/// These columns, each with its options.
+pub(super) fn descriptors<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+) -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    names.into_iter().map(move |name| ColumnFamilyDescriptor::new(name, column_options(name, &cache)))
+}
+
+fn column_options(name: &str, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_bloom_filter(FILTER_BITS, false);
+    table.set_optimize_filters_for_memory(true);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(MEMORY_TABLE_BYTES);
+    if name == PIXELS {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES);
+        options.set_blob_file_size(BLOB_FILE_BYTES);
+        options.set_blob_compression_type(DBCompressionType::Lz4);
+        options.set_enable_blob_gc(true);
+    }
+    options
+}

@@ -1,0 +1,199 @@
+//! What can go wrong with the store.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use ocelli_consensus::state::UpdateError;
+use ocelli_consensus::{BlockHash, Root};
+
+use super::columns;
+
+/// Why the store cannot be opened, read or written. None of these says anything about a block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The folder cannot be created, read or written.
+    #[error("data folder {}: {kind}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        kind: io::ErrorKind,
+    },
+    /// Somebody has it open.
+    #[error("data folder {} is in use: another node runs on it", path.display())]
+    Locked {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// The folder holds something, and no store.
+    #[error("data folder {} holds something else than a node's data; give an empty or a new folder", path.display())]
+    Foreign {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// The store has another layout.
+    #[error(
+        "data folder {} has layout version {found}, expected {expected}: {}", path.display(),
+        if found > expected { "a newer version of this program wrote it; update this one" }
+        else { "an older version of this program wrote it; give a new folder to sync again" }
+    )]
+    Schema {
+        /// Which folder.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// This program's.
+        expected: u32,
+    },
+    /// The store is another network's.
+    #[error(transparent)]
+    Network(Box<WrongNetwork>),
+    /// A column that every store has is not there.
+    #[error("the data folder is damaged: column {0} is missing; give a new folder to sync again")]
+    MissingColumn(&'static str),
+    /// A stored row cannot be what was written.
+    #[error("the data folder is damaged: row {key} of column {column} is malformed; give a new folder to sync again")]
+    Damaged {
+        /// Its column.
+        column: &'static str,
+        /// Its key in hex.
+        key: String,
+    },
+    /// A row that others rely on is not there.
+    #[error("the data folder is damaged: row {key} of column {column} is missing; give a new folder to sync again")]
+    Missing {
+        /// Its column.
+        column: &'static str,
+        /// Its key in hex.
+        key: String,
+    },
+    /// The files do not hold what their checksums say.
+    #[error("the data folder is damaged; give a new folder to sync again")]
+    Corrupt(#[source] Cause),
+    /// The disk is full.
+    #[error("the disk is full")]
+    DiskFull(#[source] Cause),
+    /// The database failed in another way.
+    #[error("the database")]
+    Database(#[source] Cause),
+    /// The header of a block was not added before the rest of it.
+    #[error("block {0} is not known")]
+    UnknownBlock(BlockHash),
+    /// A block was to be connected where it does not belong.
+    #[error("block {block} at height {height} does not stand on the tip {tip} at height {tip_height}")]
+    NotOnTip {
+        /// The block.
+        block: BlockHash,
+        /// Its height.
+        height: u64,
+        /// The tip of the overlay.
+        tip: BlockHash,
+        /// Its height.
+        tip_height: u64,
+    },
+    /// The genesis was to be taken back.
+    #[error("the genesis cannot be disconnected")]
+    AtGenesis,
+    /// What is needed to take a block back is no longer kept.
+    #[error(
+        "block {block} at height {height} cannot be disconnected: its body or undo record is no longer kept; give a new \
+         folder to sync again"
+    )]
+    Pruned {
+        /// The block.
+        block: BlockHash,
+        /// Its height.
+        height: u64,
+    },
+    /// A block was taken back, and the state is not the one it was connected to.
+    #[error("block {block} taken back gives state root {found}, expected its parent's {expected}: the data is damaged")]
+    Undone {
+        /// The block.
+        block: BlockHash,
+        /// The root found.
+        found: Root,
+        /// In the parent's header.
+        expected: Root,
+    },
+    /// The tip has moved since a chain move was begun.
+    #[error("a chain move from tip {expected} cannot be written: the tip is {found}")]
+    TipMoved {
+        /// The tip now.
+        found: BlockHash,
+        /// The tip then.
+        expected: BlockHash,
+    },
+}
+
+/// The store is another network's. By itself, so that the other errors stay small.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "data folder {} belongs to network '{found}' (genesis {found_genesis}), expected '{expected}' (genesis \
+     {expected_genesis}); give another folder for another network",
+    path.display()
+)]
+pub struct WrongNetwork {
+    /// Which folder.
+    pub path: PathBuf,
+    /// The name of the network it was made for.
+    pub found: String,
+    /// That network's genesis hash.
+    pub found_genesis: BlockHash,
+    /// The name of the network that was asked for.
+    pub expected: String,
+    /// That network's genesis hash.
+    pub expected_genesis: BlockHash,
+}
+
+/// What the database says of its own failure.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cause(rocksdb::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+impl StoreError {
+    pub(super) fn damaged(column: &'static str, key: &[u8]) -> Self {
+        Self::Damaged { column, key: hex::encode(key) }
+    }
+
+    pub(crate) fn missing(column: &'static str, key: &[u8]) -> Self {
+        Self::Missing { column, key: hex::encode(key) }
+    }
+}
+
+impl From<rocksdb::Error> for StoreError {
+    fn from(error: rocksdb::Error) -> Self {
+        // The system's reason is only in the message, and its text is the same on all systems that we know.
+        let full = error.as_ref().contains("No space left on device");
+        match error.kind() {
+            rocksdb::ErrorKind::IOError if full => Self::DiskFull(Cause(error)),
+            rocksdb::ErrorKind::Corruption => Self::Corrupt(Cause(error)),
+            _ => Self::Database(Cause(error)),
+        }
+    }
+}
+
+impl From<UpdateError<StoreError>> for StoreError {
+    fn from(error: UpdateError<StoreError>) -> Self {
+        match error {
+            UpdateError::Reader(error) => error,
+            UpdateError::Missing(path) => Self::missing(columns::STATE, &path.to_bytes()),
+            UpdateError::Damaged(path) => Self::damaged(columns::STATE, &path.to_bytes()),
+            // Only proofs read values: these are accounts.
+            UpdateError::Value => Self::damaged(columns::ACCOUNTS, &[]),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Opening and creating a store.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::history::Peaks;
+use ocelli_consensus::transition::{append_header, genesis_state};
+use ocelli_consensus::{Body, Network};
+use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
+
+use super::overlay::Changes;
+use super::{Store, StoreError, Tip, WrongNetwork, columns, rows};
+
+/// The file that every RocksDB folder has once it is whole.
+const CURRENT: &str = "CURRENT";
+
+pub(super) fn open(path: &Path, network: &Network) -> Result<Store, StoreError> {
+    if is_new(path)? {
+        create(path, network)?;
+    }
+    open_existing(path, network)
+}
+
+/// Whether there is nothing yet: no folder, or an empty one.
+fn is_new(path: &Path) -> Result<bool, StoreError> {
+    match fs::read_dir(path) {
+        Ok(mut files) => Ok(files.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(folder_error(path)(error)),
+    }
+}
+
+/// Makes a store of the genesis beside `path` and moves it there when it is whole, so that one is never found half made.
+fn create(path: &Path, network: &Network) -> Result<(), StoreError> {
+    let staging = staging(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(folder_error(parent))?;
+    }
+    // Left by a process that was killed here. Another that is still busy here holds the lock.
+    DB::destroy(&columns::database_options(), &staging).map_err(open_error(path))?;
+    fs::create_dir_all(&staging).map_err(folder_error(&staging))?;
+
+    let mut options = columns::database_options();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let database =
+        DB::open_cf_descriptors(&options, &staging, columns::descriptors(columns::ALL)).map_err(open_error(path))?;
+    let store = Store { database, genesis: network.genesis.clone(), next_arrival: Mutex::new(1) };
+    let mut durable = WriteOptions::default();
+    durable.set_sync(true);
+    store.database.write_opt(genesis_batch(&store, network), &durable)?;
+    drop(store);
+
+    if path.exists() {
+        fs::remove_dir(path).map_err(folder_error(path))?;
+    }
+    fs::rename(&staging, path).map_err(folder_error(path))
+}
+
+fn staging(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// All rows of a store of the genesis alone.
+fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
+    let genesis = &network.genesis;
+    let hash = genesis.hash();
+    let (state, branches, accounts) = genesis_state(&network.parameters);
+    let history = append_header(&mut Peaks::default(), genesis).expect("the work of one block fits into 256 bits");
+
+    let mut batch = WriteBatch::default();
+    let changes = Changes {
+        accounts: accounts.into_iter().map(|(address, account)| (address, Some(account))).collect(),
+        branches,
+        history: history.into_iter().map(|(position, entry)| (position, Some(entry))).collect(),
+        heights: [(0, Some(hash))].into(),
+        ..Changes::default()
+    };
+    changes.write(store, &Tip { hash, height: 0, state }, &mut batch);
+    store.put_header(&mut batch, 0, genesis, Status::Verified);
+    batch.put_cf(store.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(0));
+    batch.put_cf(store.column(columns::BODIES), hash.as_bytes(), ocelli_consensus::codec::encode(&Body::default()));
+    let metadata = store.column(columns::METADATA);
+    batch.put_cf(metadata, rows::SCHEMA_KEY, rows::SCHEMA.to_le_bytes());
+    batch.put_cf(metadata, rows::GENESIS_KEY, hash.as_bytes());
+    batch.put_cf(metadata, rows::NETWORK_KEY, network.parameters.name.as_bytes());
+    batch
+}
+
+fn open_existing(path: &Path, network: &Network) -> Result<Store, StoreError> {
+    if !path.join(CURRENT).is_file() {
+        return Err(StoreError::Foreign { path: path.into() });
+    }
+    let options = columns::database_options();
+    let found = DB::list_cf(&options, path).map_err(open_error(path))?;
+    if !found.iter().any(|name| name == columns::METADATA) {
+        return Err(StoreError::Foreign { path: path.into() });
+    }
+    // Whatever is there is opened, because a newer version may have more columns and should be told by its number.
+    let descriptors = columns::descriptors(found.iter().map(String::as_str));
+    let database = DB::open_cf_descriptors(&options, path, descriptors).map_err(open_error(path))?;
+    let store = Store { database, genesis: network.genesis.clone(), next_arrival: Mutex::new(0) };
+    check(path, &store, network)?;
+    let last = store.iterate(columns::HEADERS, IteratorMode::End).next().transpose()?;
+    let (key, _) = last.ok_or_else(|| StoreError::missing(columns::HEADERS, &rows::number_key(0)))?;
+    let next = rows::number(&key).and_then(|last| last.checked_add(1));
+    let next_arrival = Mutex::new(next.ok_or_else(|| StoreError::damaged(columns::HEADERS, &key))?);
+    store.tip()?;
+    Ok(Store { next_arrival, ..store })
+}
+
+/// Checks that a store has this layout and is this network's.
+fn check(path: &Path, store: &Store, network: &Network) -> Result<(), StoreError> {
+    let (found, expected) = (store.get(columns::METADATA, rows::SCHEMA_KEY, rows::schema)?, rows::SCHEMA);
+    match found {
+        None => return Err(StoreError::Foreign { path: path.into() }),
+        Some(found) if found != expected => return Err(StoreError::Schema { path: path.into(), found, expected }),
+        Some(_) => {}
+    }
+    if let Some(column) = columns::ALL.into_iter().find(|column| store.database.cf_handle(column).is_none()) {
+        return Err(StoreError::MissingColumn(column));
+    }
+    let found_genesis = store.require(columns::METADATA, rows::GENESIS_KEY, rows::block_hash)?;
+    let expected_genesis = network.genesis_hash();
+    if found_genesis != expected_genesis {
+        let found = store.require(columns::METADATA, rows::NETWORK_KEY, rows::network)?;
+        let expected = network.parameters.name.clone();
+        let wrong = WrongNetwork { path: path.into(), found, found_genesis, expected, expected_genesis };
+        return Err(StoreError::Network(Box::new(wrong)));
+    }
+    Ok(())
+}
+
+fn folder_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |error| StoreError::Folder { path: path.into(), kind: error.kind() }
+}
+
+/// RocksDB tells a lock that somebody holds from other failures only in words: "lock hold by current process" or "While
+/// lock file: …/LOCK".
+fn open_error(path: &Path) -> impl FnOnce(rocksdb::Error) -> StoreError {
+    move |error| {
+        let text = error.as_ref();
+        if text.contains("lock hold by current process") || text.contains("While lock file") {
+            return StoreError::Locked { path: path.into() };
+        }
+        if text.contains("Permission denied") {
+            return StoreError::Folder { path: path.into(), kind: io::ErrorKind::PermissionDenied };
+        }
+        if text.contains("Read-only file system") {
+            return StoreError::Folder { path: path.into(), kind: io::ErrorKind::ReadOnlyFilesystem };
+        }
+        error.into()
+    }
+}

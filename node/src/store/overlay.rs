@@ -1,0 +1,258 @@
+//! Chain moves: blocks connected and disconnected in memory, to be written at once.
+
+use std::collections::BTreeMap;
+
+use ocelli_consensus::codec::encode;
+use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::state::{self, Branch, BranchChanges, BranchReader};
+use ocelli_consensus::transition::{self, Account, Base, ConnectError, Connection, Place, Roots, StateReader, Undo};
+use ocelli_consensus::{Address, BlockHash, Body, Header, Parameters, Root, TxId};
+use rocksdb::WriteBatch;
+
+use super::{Store, StoreError, Tip, TransactionLocation, columns, rows};
+
+/// A chain as a move leaves it, before it is written: what the move changes, over what is stored. A reorganisation is
+/// as many [`Overlay::disconnect_tip`] as it takes to the fork point and then [`Overlay::connect`] for each block of the
+/// better branch. Dropping the overlay leaves everything as it was.
+pub struct Overlay<'a> {
+    store: &'a Store,
+    from: BlockHash,
+    tip: Tip,
+    header: Header,
+    peaks: Peaks,
+    changes: Changes,
+}
+
+/// A chain move to be written by [`Store::commit`].
+#[must_use = "a chain move changes nothing until it is committed"]
+pub struct ChainMove {
+    pub(super) from: BlockHash,
+    pub(super) to: Tip,
+    pub(super) changes: Changes,
+}
+
+impl<'a> Overlay<'a> {
+    /// Begins at the stored tip.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn new(store: &'a Store) -> Result<Self, StoreError> {
+        let tip = store.tip()?;
+        let header = stored_header(store, &tip.hash)?;
+        let peaks = Peaks::load(store, tip.height.saturating_add(1))?;
+        Ok(Self { store, from: tip.hash, tip, header, peaks, changes: Changes::default() })
+    }
+
+    /// The tip as the overlay has it.
+    pub fn tip(&self) -> &Tip {
+        &self.tip
+    }
+
+    /// The tip's header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The history's peaks up to the tip, it included.
+    pub fn peaks(&self) -> &Peaks {
+        &self.peaks
+    }
+
+    /// What a block on the tip builds on.
+    pub fn base(&self) -> Base<'_, Self> {
+        Base { reader: self, state: self.tip.state, peaks: &self.peaks }
+    }
+
+    /// The roots of a block with this body on the tip, for a miner's template.
+    ///
+    /// # Errors
+    /// As [`transition::propose`].
+    pub fn propose(
+        &self,
+        parameters: &Parameters,
+        place: Place,
+        body: &Body,
+    ) -> Result<Roots, ConnectError<StoreError>> {
+        transition::propose(parameters, &self.base(), place, body).map(|(roots, ..)| roots)
+    }
+
+    /// Connects a block to the tip. Its header and body have been checked by themselves.
+    ///
+    /// # Errors
+    /// As [`transition::connect`], and if the block does not stand on the tip. The overlay is as before then.
+    pub fn connect(
+        &mut self,
+        parameters: &Parameters,
+        header: &Header,
+        body: &Body,
+    ) -> Result<(), ConnectError<StoreError>> {
+        let (block, height, tip) = (header.hash(), header.height, self.tip);
+        if header.parent != tip.hash || tip.height.checked_add(1) != Some(height) {
+            let error = StoreError::NotOnTip { block, height, tip: tip.hash, tip_height: tip.height };
+            return Err(ConnectError::Reader(error));
+        }
+        let Connection { delta, branches, state, history, peaks } =
+            transition::connect(parameters, &self.base(), header, body)?;
+        let changes = &mut self.changes;
+        changes.undo.insert(block, Some(delta.undo()));
+        changes.accounts.extend(delta.accounts.into_iter().map(|(address, change)| (address, Some(change.after))));
+        changes.branches.extend(branches);
+        changes.history.extend(history.into_iter().map(|(position, entry)| (position, Some(entry))));
+        changes.heights.insert(height, Some(block));
+        for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
+            changes.transactions.insert(transaction.txid(), Some(TransactionLocation { block, height, index }));
+        }
+        self.tip = Tip { hash: block, height, state };
+        self.header = header.clone();
+        self.peaks = peaks;
+        Ok(())
+    }
+
+    /// Takes the tip back and returns it.
+    ///
+    /// # Errors
+    /// If it is the genesis, if what is needed is no longer kept or cannot be read, and if the state is then not the one
+    /// that the block was connected to. The overlay is as before then.
+    pub fn disconnect_tip(&mut self) -> Result<(Header, Body), StoreError> {
+        let Tip { hash, height, state } = self.tip;
+        let below = height.checked_sub(1).ok_or(StoreError::AtGenesis)?;
+        let pruned = StoreError::Pruned { block: hash, height };
+        let undo = self.undo(&hash)?.ok_or_else(|| pruned.clone())?;
+        let body = self.store.body(&hash)?.ok_or(pruned)?;
+        let parent = stored_header(self.store, &self.header.parent)?;
+        let (state, branches) = transition::disconnect(self, state, &undo)?;
+        let (found, expected) = (Root(state.hash()), parent.state);
+        if found != expected {
+            return Err(StoreError::Undone { block: hash, found, expected });
+        }
+        let peaks = Peaks::load(self, height)?;
+
+        let changes = &mut self.changes;
+        changes.undo.insert(hash, None);
+        changes.accounts.extend(undo.accounts);
+        changes.branches.extend(branches);
+        changes.history.extend(completed_by(height).map(|position| (position, None)));
+        changes.heights.insert(height, None);
+        for (transaction, _) in &body.transactions {
+            changes.transactions.insert(transaction.txid(), None);
+        }
+        self.tip = Tip { hash: self.header.parent, height: below, state };
+        self.peaks = peaks;
+        Ok((std::mem::replace(&mut self.header, parent), body))
+    }
+
+    /// All that is to be written.
+    pub fn into_move(self) -> ChainMove {
+        ChainMove { from: self.from, to: self.tip, changes: self.changes }
+    }
+
+    fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
+        match self.changes.undo.get(hash) {
+            Some(undo) => Ok(undo.clone()),
+            None => self.store.undo(hash),
+        }
+    }
+}
+
+/// The header of a block of the main chain.
+fn stored_header(store: &Store, hash: &BlockHash) -> Result<Header, StoreError> {
+    let known = store.header(hash)?;
+    known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
+}
+
+/// The nodes of the history that come with the leaf at that index: itself, and a parent for each trailing bit that is set.
+fn completed_by(leaf: u64) -> impl Iterator<Item = Position> {
+    (0u8..).take(leaf.trailing_ones() as usize + 1).map(move |level| Position {
+        level,
+        // Shifted out whole only where the leaf is the last that can be counted.
+        index: leaf.checked_shr(u32::from(level)).unwrap_or(0),
+    })
+}
+
+impl StateReader for Overlay<'_> {
+    type Error = StoreError;
+
+    fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
+        match self.changes.accounts.get(address) {
+            Some(account) => Ok(*account),
+            None => self.store.account(address),
+        }
+    }
+}
+
+impl BranchReader for Overlay<'_> {
+    type Error = StoreError;
+
+    fn branch(&self, path: &state::Path) -> Result<Option<Branch>, StoreError> {
+        match self.changes.branches.get(path) {
+            Some(branch) => Ok(*branch),
+            None => self.store.branch(path),
+        }
+    }
+}
+
+impl HistoryReader for Overlay<'_> {
+    type Error = StoreError;
+
+    fn entry(&self, position: Position) -> Result<Entry, StoreError> {
+        match self.changes.history.get(&position) {
+            Some(Some(entry)) => Ok(*entry),
+            Some(None) => Err(StoreError::missing(columns::HISTORY, &rows::position_key(position))),
+            None => self.store.entry(position),
+        }
+    }
+}
+
+/// What a chain move changes: the new row, or `None` where one goes away.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) accounts: BTreeMap<Address, Option<Account>>,
+    pub(super) branches: BranchChanges,
+    pub(super) history: BTreeMap<Position, Option<Entry>>,
+    pub(super) undo: BTreeMap<BlockHash, Option<Undo>>,
+    pub(super) heights: BTreeMap<u64, Option<BlockHash>>,
+    pub(super) transactions: BTreeMap<TxId, Option<TransactionLocation>>,
+}
+
+impl Changes {
+    /// Adds the changes, and the tip that they lead to, to a batch.
+    pub(super) fn write(&self, store: &Store, tip: &Tip, batch: &mut WriteBatch) {
+        let mut put = Put { store, batch };
+        put.all(columns::ACCOUNTS, &self.accounts, |address| address.0.to_vec(), encode);
+        put.all(columns::STATE, &self.branches, |path| path.to_bytes().to_vec(), Branch::to_bytes);
+        put.all(
+            columns::HISTORY,
+            &self.history,
+            |at| rows::position_key(*at).to_vec(),
+            |entry| entry.to_bytes().to_vec(),
+        );
+        put.all(columns::UNDO, &self.undo, |hash| hash.0.to_vec(), encode);
+        put.all(columns::HEIGHTS, &self.heights, |height| rows::number_key(*height).to_vec(), |hash| hash.0.to_vec());
+        put.all(columns::TRANSACTIONS, &self.transactions, |txid| txid.0.to_vec(), encode);
+        batch.put_cf(store.column(columns::METADATA), rows::TIP_KEY, rows::tip_bytes(tip));
+    }
+}
+
+struct Put<'a> {
+    store: &'a Store,
+    batch: &'a mut WriteBatch,
+}
+
+impl Put<'_> {
+    /// Puts the new rows of one column and deletes those that go away.
+    fn all<K, V>(
+        &mut self,
+        column: &'static str,
+        changes: &BTreeMap<K, Option<V>>,
+        key: impl Fn(&K) -> Vec<u8>,
+        value: impl Fn(&V) -> Vec<u8>,
+    ) {
+        let column = self.store.column(column);
+        for (at, change) in changes {
+            match change {
+                Some(row) => self.batch.put_cf(column, key(at), value(row)),
+                None => self.batch.delete_cf(column, key(at)),
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! How keys and values are written; the table is in `docs/store.md`.
+//!
+//! Integers in keys are big-endian, so that keys sort by them. Values are consensus encodings, whose integers are
+//! little-endian. Reading returns `None` where bytes are not what writing makes.
+
+use ocelli_consensus::codec::{MAX_ENCODED, decode, encode};
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::header::HEADER_BYTES;
+use ocelli_consensus::history::{Entry, Position};
+use ocelli_consensus::state::{Branch, Child};
+use ocelli_consensus::transition::{Account, Undo};
+use ocelli_consensus::{BlockHash, Body, Header};
+
+/// The version of this layout.
+pub(super) const SCHEMA: u32 = 1;
+
+/// Key of the layout's version in the metadata.
+pub(super) const SCHEMA_KEY: &[u8] = b"schema";
+/// Key of the network's genesis hash in the metadata.
+pub(super) const GENESIS_KEY: &[u8] = b"genesis";
+/// Key of the network's name in the metadata.
+pub(super) const NETWORK_KEY: &[u8] = b"network";
+/// Key of the tip in the metadata.
+pub(super) const TIP_KEY: &[u8] = b"tip";
+/// Key of the known peers in the metadata.
+pub(super) const PEERS_KEY: &[u8] = b"peers";
+
+/// The last block of a chain, and the state after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its height.
+    pub height: u64,
+    /// The root of the state tree after it.
+    pub state: Child,
+}
+
+/// Where on the main chain a transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct TransactionLocation {
+    /// The block that holds it.
+    pub block: BlockHash,
+    /// That block's height.
+    pub height: u64,
+    /// Its place in the block, from 0.
+    pub index: u32,
+}
+
+/// Why a block was refused.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Verdict {
+    /// The block.
+    pub block: BlockHash,
+    /// Its height.
+    pub height: u64,
+    /// The rule that it breaks, in words.
+    pub reason: String,
+}
+
+/// A height or an arrival number as a key.
+pub(super) fn number_key(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Reads what [`number_key`] wrote.
+pub(super) fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// Height, block hash, index: so that the pixels of all blocks below a height are one range of keys.
+pub(super) fn pixels_key(height: u64, hash: &BlockHash, index: u32) -> [u8; 44] {
+    let mut key = [0; 44];
+    key[..8].copy_from_slice(&height.to_be_bytes());
+    key[8..40].copy_from_slice(hash.as_bytes());
+    key[40..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Level, index.
+pub(super) fn position_key(position: Position) -> [u8; 9] {
+    let mut key = [position.level; 9];
+    key[1..].copy_from_slice(&position.index.to_be_bytes());
+    key
+}
+
+/// The 180 bytes, then the status.
+pub(super) fn header_bytes(header: &Header, status: Status) -> [u8; HEADER_BYTES + 1] {
+    let mut bytes = [0; HEADER_BYTES + 1];
+    bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    bytes[HEADER_BYTES] = match status {
+        Status::Invalid => 0,
+        Status::Header => 1,
+        Status::Received => 2,
+        Status::Verified => 3,
+    };
+    bytes
+}
+
+/// Reads what [`header_bytes`] wrote.
+pub(super) fn header(bytes: &[u8]) -> Option<(Header, Status)> {
+    let (header, status) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let status = match status {
+        [0] => Status::Invalid,
+        [1] => Status::Header,
+        [2] => Status::Received,
+        [3] => Status::Verified,
+        _ => return None,
+    };
+    Some((Header::from_bytes(header), status))
+}
+
+/// Hash, height, then the state's root as [`Child::to_bytes`].
+pub(super) fn tip_bytes(tip: &Tip) -> Vec<u8> {
+    [encode(&(tip.hash, tip.height)), tip.state.to_bytes()].concat()
+}
+
+/// Reads what [`tip_bytes`] wrote.
+pub(super) fn tip(bytes: &[u8]) -> Option<Tip> {
+    let (head, state) = bytes.split_at_checked(40)?;
+    let (hash, height) = decode(head, 40).ok()?;
+    Some(Tip { hash, height, state: Child::from_bytes(state).ok()? })
+}
+
+/// Reads an encoded body.
+pub(super) fn body(bytes: &[u8]) -> Option<Body> {
+    decode(bytes, MAX_ENCODED).ok()
+}
+
+/// Reads an encoded undo record.
+pub(super) fn undo(bytes: &[u8]) -> Option<Undo> {
+    decode(bytes, MAX_ENCODED).ok()
+}
+
+/// Reads a block hash.
+pub(super) fn block_hash(bytes: &[u8]) -> Option<BlockHash> {
+    bytes.try_into().ok().map(BlockHash)
+}
+
+/// Reads an encoded account.
+pub(super) fn account(bytes: &[u8]) -> Option<Account> {
+    decode(bytes, 16).ok()
+}
+
+/// Reads a branch of the state tree.
+pub(super) fn branch(bytes: &[u8]) -> Option<Branch> {
+    Branch::from_bytes(bytes).ok()
+}
+
+/// Reads a node of the history.
+pub(super) fn entry(bytes: &[u8]) -> Option<Entry> {
+    bytes.try_into().ok().map(Entry::from_bytes)
+}
+
+/// Reads an encoded [`TransactionLocation`].
+pub(super) fn location(bytes: &[u8]) -> Option<TransactionLocation> {
+    decode(bytes, 44).ok()
+}
+
+/// Reads an encoded [`Verdict`].
+pub(super) fn verdict(bytes: &[u8]) -> Option<Verdict> {
+    decode(bytes, MAX_ENCODED).ok()
+}
+
+/// Reads an encoded list of peers.
+pub(super) fn peers(bytes: &[u8]) -> Option<Vec<String>> {
+    decode(bytes, MAX_ENCODED).ok()
+}
+
+/// Reads the layout's version, u32 little-endian.
+pub(super) fn schema(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_le_bytes)
+}
+
+/// Reads a network's name, UTF-8.
+pub(super) fn network(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ocelli_consensus::target::CompactTarget;
+    use ocelli_consensus::{Address, Amount, Root};
+
+    #[test]
+    fn golden_bytes() {
+        let hash = BlockHash([0xaa; 32]);
+        assert_eq!(hex::encode(number_key(0x0102)), "0000000000000102");
+        let key = pixels_key(0x0304, &hash, 5);
+        assert_eq!(hex::encode(key), format!("0000000000000304{}00000005", "aa".repeat(32)));
+        assert_eq!(hex::encode(position_key(Position { level: 3, index: 0x0607 })), "030000000000000607");
+        let tip_row = tip_bytes(&Tip { hash, height: 2, state: Child::Branch { hash: [0xbb; 32] } });
+        assert_eq!(hex::encode(tip_row), format!("{}020000000000000002{}", "aa".repeat(32), "bb".repeat(32)));
+        let location = TransactionLocation { block: hash, height: 3, index: 4 };
+        assert_eq!(hex::encode(encode(&location)), format!("{}030000000000000004000000", "aa".repeat(32)));
+        let verdict = Verdict { block: hash, height: 3, reason: "no".into() };
+        assert_eq!(hex::encode(encode(&verdict)), format!("{}030000000000000002000000000000006e6f", "aa".repeat(32)));
+        let account = Account { nonce: 1, balance: Amount(2) };
+        assert_eq!(hex::encode(encode(&account)), "01000000000000000200000000000000");
+        let undo = Undo { accounts: vec![(Address([7; 20]), None), (Address([8; 20]), Some(account))] };
+        let expected =
+            ["0200000000000000", &"07".repeat(20), "00", &"08".repeat(20), "01", &hex::encode(encode(&account))];
+        assert_eq!(hex::encode(encode(&undo)), expected.concat());
+    }
+
+    #[test]
+    fn rows_come_back_and_nothing_else_is_read() {
+        let header_row = Header {
+            version: 1,
+            parent: BlockHash([2; 32]),
+            history: Root([3; 32]),
+            state: Root([4; 32]),
+            body: Root([5; 32]),
+            miner: Address([6; 20]),
+            height: 7,
+            time: 8,
+            target: CompactTarget(9),
+            nonce: 10,
+        };
+        for (byte, status) in
+            [Status::Invalid, Status::Header, Status::Received, Status::Verified].into_iter().enumerate()
+        {
+            let bytes = header_bytes(&header_row, status);
+            assert_eq!(usize::from(bytes[HEADER_BYTES]), byte);
+            assert_eq!(header(&bytes), Some((header_row.clone(), status)));
+        }
+        let mut bytes = header_bytes(&header_row, Status::Verified);
+        bytes[HEADER_BYTES] = 4;
+        assert_eq!(header(&bytes), None);
+        assert_eq!(header(&bytes[..HEADER_BYTES]), None);
+        for state in [Child::Empty, Child::Leaf { key: [1; 32], hash: [2; 32] }, Child::Branch { hash: [3; 32] }] {
+            let row = Tip { hash: BlockHash([1; 32]), height: u64::MAX, state };
+            let bytes = tip_bytes(&row);
+            assert_eq!(tip(&bytes), Some(row));
+            assert_eq!(tip(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(tip(&[bytes, vec![0]].concat()), None);
+        }
+        assert_eq!(number(&number_key(77)), Some(77));
+        for bytes in [&[][..], &[1], &[0; 200]] {
+            assert_eq!((number(bytes), block_hash(bytes), account(bytes)), (None, None, None));
+            assert_eq!((entry(bytes), location(bytes), schema(bytes)), (None, None, None));
+            assert_eq!((undo(bytes), body(bytes), peers(bytes)), (None, None, None));
+            assert_eq!((branch(bytes), verdict(bytes), tip(bytes), header(bytes)), (None, None, None, None));
+        }
+        assert_eq!(network(&[0xff]), None);
+    }
+
+    #[test]
+    fn keys_sort_as_their_numbers() {
+        let numbers = [0, 1, 255, 256, 1 << 32, u64::MAX];
+        assert!(numbers.map(number_key).is_sorted());
+        let low = pixels_key(255, &BlockHash([0xff; 32]), u32::MAX);
+        assert!(low < pixels_key(256, &BlockHash([0; 32]), 0));
+        assert!(low[..] < number_key(256)[..]);
+    }
+}

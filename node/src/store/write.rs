@@ -1,0 +1,134 @@
+//! What is written: headers, blocks, statuses, peers, and chain moves.
+
+use std::collections::HashSet;
+use std::sync::{MutexGuard, PoisonError};
+
+use ocelli_consensus::codec::encode;
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::{BlockHash, Body, Header};
+use rocksdb::WriteBatch;
+
+use super::{ChainMove, Store, StoreError, Verdict, columns, rows};
+
+/// The most bytes that are kept of the reason why a block was refused.
+pub const MAX_REASON_BYTES: usize = 500;
+/// The most peers that are remembered.
+pub const MAX_KNOWN_PEERS: usize = 1_000;
+/// Longer multiaddrs are not remembered.
+const MAX_PEER_BYTES: usize = 512;
+
+impl Store {
+    /// Adds a header whose parent has been added before and that has been checked. One that is known is left as it is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add_header(&self, header: &Header) -> Result<(), StoreError> {
+        self.add_headers(std::slice::from_ref(header))
+    }
+
+    /// Adds headers in the order of their arrival, as [`Store::add_header`], in one write.
+    ///
+    /// # Errors
+    /// If they cannot be written; none is then.
+    pub fn add_headers(&self, headers: &[Header]) -> Result<(), StoreError> {
+        let mut next_arrival = self.lock();
+        let (mut arrival, mut added, mut batch) = (*next_arrival, HashSet::new(), WriteBatch::default());
+        for header in headers {
+            let hash = header.hash();
+            let known = self.get(columns::ARRIVALS, hash.as_bytes(), rows::number)?;
+            if known.is_none() && added.insert(hash) {
+                self.put_header(&mut batch, arrival, header, Status::Header);
+                batch.put_cf(self.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(arrival));
+                arrival += 1;
+            }
+        }
+        self.database.write(batch)?;
+        *next_arrival = arrival;
+        Ok(())
+    }
+
+    /// Says how far a block has been checked. `reason`, the first [`MAX_REASON_BYTES`] of it, is kept with an invalid
+    /// block as its [`Verdict`]; any other status lifts the verdict. The genesis stays as it is.
+    ///
+    /// # Errors
+    /// If its header was not added or it cannot be written.
+    pub fn set_status(&self, hash: &BlockHash, status: Status, reason: Option<&str>) -> Result<(), StoreError> {
+        let _writing = self.lock();
+        let (arrival, header, _) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
+        if arrival == 0 {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        self.put_header(&mut batch, arrival, &header, status);
+        let (verdicts, key) = (self.column(columns::VERDICTS), rows::number_key(arrival));
+        if status == Status::Invalid {
+            let reason = prefix(reason.unwrap_or_default(), MAX_REASON_BYTES).to_owned();
+            batch.put_cf(verdicts, key, encode(&Verdict { block: *hash, height: header.height, reason }));
+        } else {
+            batch.delete_cf(verdicts, key);
+        }
+        Ok(self.database.write(batch)?)
+    }
+
+    /// Adds what a block has beside its header: the body, and the pixels that are there, `pixels[i]` for the i-th
+    /// transaction. A block of which only the header was here becomes [`Status::Received`]; others keep their status.
+    ///
+    /// # Errors
+    /// If its header was not added or it cannot be written.
+    pub fn add_block(&self, hash: &BlockHash, body: &Body, pixels: &[Option<Vec<u8>>]) -> Result<(), StoreError> {
+        let _writing = self.lock();
+        let (arrival, header, status) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.column(columns::BODIES), hash.as_bytes(), encode(body));
+        for (index, pixels) in (0u32..).zip(pixels) {
+            if let Some(pixels) = pixels {
+                batch.put_cf(self.column(columns::PIXELS), rows::pixels_key(header.height, hash, index), pixels);
+            }
+        }
+        if status == Status::Header {
+            self.put_header(&mut batch, arrival, &header, Status::Received);
+        }
+        Ok(self.database.write(batch)?)
+    }
+
+    /// Remembers the multiaddrs of peers, the best first; at most [`MAX_KNOWN_PEERS`] are kept.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn set_known_peers(&self, peers: &[String]) -> Result<(), StoreError> {
+        let short = peers.iter().filter(|peer| peer.len() <= MAX_PEER_BYTES);
+        let kept: Vec<&String> = short.take(MAX_KNOWN_PEERS).collect();
+        Ok(self.database.put_cf(self.column(columns::METADATA), rows::PEERS_KEY, encode(&kept))?)
+    }
+
+    /// Writes a chain move: all of it, the tip included, or nothing.
+    ///
+    /// # Errors
+    /// If the tip has moved since the move's overlay was made, or it cannot be written.
+    pub fn commit(&self, chain_move: ChainMove) -> Result<(), StoreError> {
+        let _writing = self.lock();
+        let (found, expected) = (self.tip()?.hash, chain_move.from);
+        if found != expected {
+            return Err(StoreError::TipMoved { found, expected });
+        }
+        let mut batch = WriteBatch::default();
+        chain_move.changes.write(self, &chain_move.to, &mut batch);
+        Ok(self.database.write(batch)?)
+    }
+
+    pub(super) fn put_header(&self, batch: &mut WriteBatch, arrival: u64, header: &Header, status: Status) {
+        let (key, row) = (rows::number_key(arrival), rows::header_bytes(header, status));
+        batch.put_cf(self.column(columns::HEADERS), key, row);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // The number only changes after a write has succeeded, so that it is right even where a holder panicked.
+        self.next_arrival.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The longest beginning of at most `bytes` bytes that does not cut a character.
+fn prefix(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
