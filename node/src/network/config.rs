@@ -1,0 +1,132 @@
+//! What the network is told at its start.
+
+use std::time::Duration;
+
+/// The part a peer plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves: answers requests, gossips, is found by others.
+    Full,
+    /// Only asks: sends requests, answers none, gossips nothing, is not listed anywhere.
+    Light,
+}
+
+/// The Kademlia protocol of the network whose genesis hash is `genesis` (printed as hexadecimal).
+pub fn kademlia_protocol(genesis: &str) -> String {
+    format!("/ocelli/{genesis}/kad/1")
+}
+
+/// The configuration of [`spawn`](super::spawn).
+#[derive(Clone)]
+pub struct Config {
+    /// The Ed25519 secret key (RFC 8032's seed) that the peer's identity derives from.
+    pub identity: [u8; 32],
+    /// The part this peer plays.
+    pub role: Role,
+    /// Names of the request protocol, best first. A full node has one, of its network; a client that does not know the
+    /// network yet may have several, and learns from [`Event::Connected`](super::Event::Connected) which one it met.
+    pub request_protocols: Vec<String>,
+    /// The Kademlia protocol; `None` does without. A full node serves it, a light one only asks.
+    pub kademlia: Option<String>,
+    /// The gossip topics to take part in; ignored by a light peer.
+    pub topics: Vec<String>,
+    /// Multiaddrs to listen on, such as `/ip4/0.0.0.0/tcp/9901` and `/ip4/0.0.0.0/udp/9901/quic-v1`. Port 0 lets the
+    /// system choose.
+    pub listen: Vec<String>,
+    /// Multiaddrs under which others reach this node, if those it listens on do not tell.
+    pub external: Vec<String>,
+    /// Multiaddrs to dial first, and again for as long as there is no peer. `/p2p/…` at the end is optional.
+    pub bootstrap: Vec<String>,
+    /// Addresses of earlier peers, as [`Handle::known_peers`](super::Handle::known_peers) gave them. Those that cannot
+    /// be read are skipped.
+    pub known: Vec<String>,
+    /// Whether to look for peers on the local network by multicast DNS.
+    pub mdns: bool,
+    /// All bounds and timeouts.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A full node's configuration that listens nowhere and knows nobody yet.
+    pub fn full(identity: [u8; 32], request_protocol: String, topics: Vec<String>) -> Self {
+        Self {
+            identity,
+            role: Role::Full,
+            request_protocols: vec![request_protocol],
+            kademlia: None,
+            topics,
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            known: Vec::new(),
+            mdns: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// A light peer's configuration that speaks any of `request_protocols` and knows nobody yet.
+    pub fn light(identity: [u8; 32], request_protocols: Vec<String>) -> Self {
+        Self { role: Role::Light, request_protocols, ..Self::full(identity, String::new(), Vec::new()) }
+    }
+}
+
+/// Bounds on all that peers can make grow, and timeouts. The defaults are first guesses for a node on a home line.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request, sent or received, in bytes.
+    pub max_request_bytes: usize,
+    /// The largest response, sent or received, in bytes.
+    pub max_response_bytes: usize,
+    /// The largest gossip message in bytes.
+    pub max_gossip_bytes: usize,
+    /// Own requests under way at one time.
+    pub max_requests: usize,
+    /// Connections that this node has dialled.
+    pub max_outbound: u32,
+    /// Connections that others have dialled.
+    pub max_inbound: u32,
+    /// Connections with one peer. Two arise when both dial at the same time, and a third while one is dying.
+    pub max_per_peer: u32,
+    /// Connections from one address (loopback is exempt).
+    pub max_per_ip: usize,
+    /// As many peers as this are dialled of those that are found.
+    pub target_outbound: usize,
+    /// Events that wait for the consumer before gossip and requests are dropped.
+    pub event_queue: usize,
+    /// Bytes in these events before gossip and requests are dropped.
+    pub event_queue_bytes: usize,
+    /// From sending a request to the whole response; also how long a peer's request may wait for its answer.
+    pub request_timeout: Duration,
+    /// How long a new connection may take to say who it is.
+    pub identify_timeout: Duration,
+    /// After this long without any request a connection with a light peer is closed (one that exceeds
+    /// `target_outbound` too). Full nodes keep theirs, and a light peer itself closes none.
+    pub idle_timeout: Duration,
+    /// Penalty points (see [`Handle::penalize`](super::Handle::penalize)) that ban a peer.
+    pub ban_points: u32,
+    /// How long such a ban lasts.
+    pub ban_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: 4 << 20,
+            max_response_bytes: 16 << 20,
+            max_gossip_bytes: 2 << 20,
+            max_requests: 128,
+            max_outbound: 24,
+            max_inbound: 64,
+            max_per_peer: 3,
+            max_per_ip: 16,
+            target_outbound: 8,
+            event_queue: 1024,
+            event_queue_bytes: 64 << 20,
+            request_timeout: Duration::from_secs(30),
+            identify_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(180),
+            ban_points: 100,
+            ban_time: Duration::from_secs(60 * 60),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Whom to dial, and when.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::book::Book;
+use super::{DialFailure, address};
+
+/// The wait before a bootstrap address is dialled again; it doubles up to the second.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// The wait for a bootstrap address on another network, which will hardly change.
+const FOREIGN_RETRY: Duration = Duration::from_secs(300);
+
+/// The wait between two lookups in Kademlia, which doubles up to the second: often while the network is new to us, then
+/// seldom.
+const FIRST_LOOKUP: Duration = Duration::from_secs(1);
+const LAST_LOOKUP: Duration = Duration::from_secs(60);
+
+/// Dials begun at one time.
+const DIALS_AT_ONCE: usize = 4;
+
+/// A dial to begin, or under way.
+#[derive(Clone, Debug)]
+pub(super) struct Dial {
+    pub(super) purpose: Purpose,
+    pub(super) peer: Option<PeerId>,
+    pub(super) addresses: Vec<Multiaddr>,
+}
+
+/// Why an address is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is the bootstrap address with this index.
+    Bootstrap(usize),
+    /// The peer is in the book.
+    Found,
+    /// A command says so.
+    Asked,
+}
+
+/// Bootstrap addresses, the address book, and the time of the next lookup.
+pub(super) struct Discovery {
+    pub(super) book: Book,
+    bootstrap: Vec<Bootstrap>,
+    target: usize,
+    next_lookup: Instant,
+    lookup_delay: Duration,
+}
+
+struct Bootstrap {
+    address: Multiaddr,
+    /// Who is there, as named in the address or found out.
+    peer: Option<PeerId>,
+    dialling: bool,
+    next_dial: Instant,
+    delay: Duration,
+    /// The address leads to this node itself: not dialled any more.
+    myself: bool,
+}
+
+impl Discovery {
+    /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those that are found.
+    pub(super) fn new(bootstrap: Vec<Multiaddr>, target: usize, me: PeerId, now: Instant) -> Self {
+        let bootstrap = bootstrap
+            .into_iter()
+            .map(|address| Bootstrap {
+                peer: address::peer(&address),
+                myself: address::peer(&address) == Some(me),
+                address,
+                dialling: false,
+                next_dial: now,
+                delay: FIRST_RETRY,
+            })
+            .collect();
+        Self { book: Book::default(), bootstrap, target, next_lookup: now, lookup_delay: FIRST_LOOKUP }
+    }
+
+    /// The dials that are due. `outbound` counts the dialled peers, those under way included.
+    pub(super) fn due(&mut self, now: Instant, outbound: usize, is_open: impl Fn(&PeerId) -> bool) -> Vec<Dial> {
+        let mut dials = Vec::new();
+        for (index, entry) in self.bootstrap.iter_mut().enumerate() {
+            let open = entry.peer.as_ref().is_some_and(&is_open);
+            if open {
+                entry.delay = FIRST_RETRY;
+                entry.next_dial = now + FIRST_RETRY;
+            } else if !entry.myself && !entry.dialling && entry.next_dial <= now {
+                entry.dialling = true;
+                dials.push(Dial {
+                    purpose: Purpose::Bootstrap(index),
+                    peer: address::peer(&entry.address),
+                    addresses: vec![entry.address.clone()],
+                });
+            }
+        }
+        let missing = self.target.saturating_sub(outbound + dials.len()).min(DIALS_AT_ONCE);
+        let bootstrap: Vec<_> = dials.iter().filter_map(|dial| dial.peer).collect();
+        let wanted = |peer: &PeerId| !is_open(peer) && !bootstrap.contains(peer);
+        dials.extend(self.book.take_due(missing, now, wanted).into_iter().map(|(peer, addresses)| Dial {
+            purpose: Purpose::Found,
+            peer: Some(peer),
+            addresses,
+        }));
+        dials
+    }
+
+    /// A dial gave a connection; who it is will show.
+    pub(super) fn on_connected(&mut self, dial: &Dial, peer: PeerId, now: Instant) {
+        if let Purpose::Bootstrap(index) = dial.purpose
+            && let Some(entry) = self.bootstrap.get_mut(index)
+        {
+            entry.dialling = false;
+            entry.peer = Some(peer);
+            entry.next_dial = now + entry.delay;
+        }
+    }
+
+    /// A dial, or the peer that it found, is no good. Returns how long a bootstrap address waits now.
+    pub(super) fn on_failed(&mut self, dial: &Dial, failure: &DialFailure, now: Instant) -> Option<Duration> {
+        match dial.purpose {
+            Purpose::Bootstrap(index) => {
+                let entry = self.bootstrap.get_mut(index)?;
+                entry.dialling = false;
+                if *failure == DialFailure::Myself {
+                    entry.myself = true;
+                    return None;
+                }
+                let wait = match failure {
+                    DialFailure::OtherNetwork { .. } => FOREIGN_RETRY,
+                    _ => entry.delay,
+                };
+                entry.delay = LAST_RETRY.min(entry.delay * 2);
+                entry.next_dial = now + wait;
+                Some(wait)
+            }
+            Purpose::Found => {
+                if let Some(peer) = &dial.peer {
+                    self.book.fail(peer, now);
+                }
+                None
+            }
+            Purpose::Asked => None,
+        }
+    }
+
+    /// A dial was not begun because the peer is connected, or being dialled, already.
+    pub(super) fn on_needless(&mut self, dial: &Dial, now: Instant) {
+        if let Purpose::Bootstrap(index) = dial.purpose
+            && let Some(entry) = self.bootstrap.get_mut(index)
+        {
+            entry.dialling = false;
+            entry.next_dial = now + FIRST_RETRY;
+        }
+    }
+
+    /// A new peer: it may know others, so the next lookup comes soon.
+    pub(super) fn look_soon(&mut self, now: Instant) {
+        self.lookup_delay = FIRST_LOOKUP;
+        self.next_lookup = now;
+    }
+
+    /// Whether to look up peers now.
+    pub(super) fn lookup_due(&mut self, now: Instant) -> bool {
+        if now < self.next_lookup {
+            return false;
+        }
+        self.next_lookup = now + self.lookup_delay;
+        self.lookup_delay = LAST_LOOKUP.min(self.lookup_delay * 2);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bootstrap_address() -> Multiaddr {
+        "/ip4/1.2.3.4/tcp/1".parse().expect("a multiaddr")
+    }
+
+    #[test]
+    fn bootstrap_is_dialled_for_ever_with_growing_waits() {
+        let mut now = Instant::now();
+        let me = PeerId::random();
+        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, me, now);
+        for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
+            let dials = discovery.due(now, 0, |_| false);
+            assert_eq!(dials.len(), 1);
+            assert!(discovery.due(now, 0, |_| false).is_empty(), "under way");
+            let wait = discovery.on_failed(&dials[0], &DialFailure::Refused, now).expect("a wait");
+            assert_eq!(wait, Duration::from_secs(expected));
+            assert!(discovery.due(now + wait - Duration::from_millis(1), 0, |_| false).is_empty());
+            now += wait;
+        }
+        // Once it works it is left alone while it is open, and soon dialled again when it is gone.
+        let dial = discovery.due(now, 0, |_| false).remove(0);
+        let peer = PeerId::random();
+        discovery.on_connected(&dial, peer, now);
+        now += 2 * LAST_RETRY;
+        assert!(discovery.due(now, 1, |other| *other == peer).is_empty());
+        assert_eq!(discovery.due(now + FIRST_RETRY, 0, |_| false).len(), 1);
+    }
+
+    #[test]
+    fn itself_is_not_dialled_again() {
+        let (now, me) = (Instant::now(), PeerId::random());
+        let named = bootstrap_address().with_p2p(me).expect("no identity yet");
+        let mut discovery = Discovery::new(vec![bootstrap_address(), named], 8, me, now);
+        let dials = discovery.due(now, 0, |_| false);
+        assert_eq!(dials.len(), 1);
+        assert_eq!(discovery.on_failed(&dials[0], &DialFailure::Myself, now), None);
+        assert!(discovery.due(now + 10 * LAST_RETRY, 0, |_| false).is_empty());
+    }
+
+    #[test]
+    fn found_peers_are_dialled_up_to_the_target() {
+        let now = Instant::now();
+        let mut discovery = Discovery::new(Vec::new(), 3, PeerId::random(), now);
+        for _ in 0..10 {
+            discovery.book.add(PeerId::random(), bootstrap_address(), now);
+        }
+        assert_eq!(discovery.due(now, 2, |_| false).len(), 1);
+        assert!(discovery.due(now, 3, |_| false).is_empty());
+        assert!(discovery.due(now, 0, |_| true).is_empty());
+    }
+
+    #[test]
+    fn lookups_grow_rare_until_there_is_somebody_new() {
+        let start = Instant::now();
+        let mut discovery = Discovery::new(Vec::new(), 8, PeerId::random(), start);
+        let mut times = Vec::new();
+        for second in 0..130 {
+            if discovery.lookup_due(start + Duration::from_secs(second)) {
+                times.push(second);
+            }
+        }
+        assert_eq!(times, [0, 1, 3, 7, 15, 31, 63, 123]);
+        discovery.look_soon(start + Duration::from_secs(130));
+        assert!(discovery.lookup_due(start + Duration::from_secs(130)));
+        assert!(discovery.lookup_due(start + Duration::from_secs(131)));
+    }
+}

@@ -1,0 +1,381 @@
+//! The swarm task: takes commands, turns swarm events into ours, and does what is due.
+//!
+//! This file holds its state, its loop and what it does by the clock; [`connections`] treats dials, peers and bans, and
+//! [`messages`] gossip, requests and responses.
+
+mod connections;
+mod messages;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use libp2p::core::transport::{ListenerId, TransportError};
+use libp2p::gossipsub::TopicHash;
+use libp2p::identity::{Keypair, ed25519};
+use libp2p::request_response::OutboundRequestId;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::behaviour::{self, Behaviour, BehaviourEvent, GRAYLIST_SCORE};
+use super::discovery::{Dial, Discovery};
+use super::error::{chain, io_kind};
+use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
+use super::penalties::Penalties;
+use super::queue::{EventQueue, Events, queue};
+use super::{
+    Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status, address,
+};
+use connections::PeerState;
+use messages::{Outstanding, Unsent};
+
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Ticks between two looks at what changes slowly: scores, bans, the snapshot.
+const SLOW_TICKS: u32 = 4;
+
+/// Dialled addresses whose last failure is remembered.
+const MAX_FAILURES: usize = 32;
+
+/// All state of the swarm task.
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    agent: String,
+    role: Role,
+    /// Request protocols that we speak, best first.
+    protocols: Vec<StreamProtocol>,
+    kademlia: Option<StreamProtocol>,
+    limits: Limits,
+    commands: mpsc::Receiver<Command>,
+    queue: EventQueue,
+    discovery: Discovery,
+    penalties: Penalties,
+    /// Everybody with a connection. Bounded by the limits on connections.
+    peers: HashMap<PeerId, PeerState>,
+    /// Dials under way. Bounded by the limit on pending connections.
+    dials: HashMap<ConnectionId, Dial>,
+    /// Own requests under way, at most [`Limits::max_requests`].
+    requests: HashMap<OutboundRequestId, Outstanding>,
+    /// Own gossip that found nobody yet.
+    unsent: VecDeque<Unsent>,
+    failures: VecDeque<(String, DialFailure)>,
+    counters: Counters,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Whether the snapshot is out of date.
+    changed: bool,
+    warned_of_slow_peers: Option<Instant>,
+}
+
+impl Driver {
+    /// Sets everything up and listens. Must be called inside of a tokio runtime.
+    pub(super) fn new(config: Config) -> Result<(Self, Handle, Events), NetworkError> {
+        let mut identity = config.identity;
+        let secret = ed25519::SecretKey::try_from_bytes(&mut identity).expect("32 bytes are an Ed25519 secret key");
+        let key = ed25519::Keypair::from(secret);
+        let protocols = config.request_protocols.iter().map(|name| behaviour::protocol(name));
+        let protocols = protocols.collect::<Result<Vec<_>, _>>()?;
+        if protocols.is_empty() {
+            return Err(NetworkError::NoProtocol);
+        }
+        let kademlia = config.kademlia.as_deref().map(behaviour::protocol).transpose()?;
+        let bootstrap = config.bootstrap.iter().map(|text| address::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let agent = match config.role {
+            Role::Full => format!("ocelli/{}", env!("CARGO_PKG_VERSION")),
+            Role::Light => format!("ocelli/{} light", env!("CARGO_PKG_VERSION")),
+        };
+
+        let mut swarm = swarm(&config, Keypair::from(key.clone()), &protocols, &agent)?;
+        for text in &config.listen {
+            check_port(text)?;
+        }
+        for text in &config.listen {
+            listen(&mut swarm, text)?;
+        }
+        for text in &config.external {
+            swarm.add_external_address(address::without_peer(address::parse(text)?));
+        }
+
+        let (me, now) = (*swarm.local_peer_id(), Instant::now());
+        let mut discovery = Discovery::new(bootstrap, config.limits.target_outbound, me, now);
+        for text in &config.known {
+            match address::parse(text).ok().and_then(|address| Some((address::peer(&address)?, address))) {
+                Some((peer, address)) if peer != me => {
+                    let address = address::without_peer(address);
+                    discovery.book.add(peer, address.clone(), now);
+                    discovery.book.prove(peer, Some(address), now);
+                }
+                Some(_) => {}
+                None => tracing::warn!(address = %text, "skipped a known peer's address that cannot be read"),
+            }
+        }
+
+        let (queue, events) = queue(config.limits.event_queue, config.limits.event_queue_bytes);
+        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let mut driver = Self {
+            snapshot: watch::Sender::new(Arc::new(Snapshot { status: empty_status(me, &agent), known: Vec::new() })),
+            swarm,
+            agent,
+            role: config.role,
+            protocols,
+            kademlia,
+            limits: config.limits,
+            commands,
+            queue,
+            discovery,
+            penalties: Penalties::default(),
+            peers: HashMap::new(),
+            dials: HashMap::new(),
+            requests: HashMap::new(),
+            unsent: VecDeque::new(),
+            failures: VecDeque::new(),
+            counters: Counters::default(),
+            changed: false,
+            warned_of_slow_peers: None,
+        };
+        driver.publish_snapshot();
+        let handle = Handle {
+            commands: command_sender,
+            snapshot: driver.snapshot.subscribe(),
+            shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
+        };
+        Ok((driver, handle, events))
+    }
+
+    /// Runs until the end. Hands back the queue, whose drop tells the consumer that everything is closed.
+    pub(super) async fn run(mut self) -> EventQueue {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick: u32 = 0;
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = self.commands.recv() => match command {
+                    Some(Command::Shutdown) | None => break,
+                    Some(command) => self.on_command(command),
+                },
+                () = self.queue.deliver(), if self.queue.keeps() => {}
+                _ = ticks.tick() => {
+                    if self.queue.is_closed() {
+                        break;
+                    }
+                    tick = tick.wrapping_add(1);
+                    self.on_tick(Instant::now(), tick.is_multiple_of(SLOW_TICKS));
+                }
+            }
+            if self.changed {
+                self.publish_snapshot();
+            }
+        }
+        let Self { queue, swarm, .. } = self;
+        drop(swarm);
+        queue
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Publish { topic, data } => self.publish(topic, data),
+            Command::Report { id, acceptance } => self.report(&id, acceptance),
+            Command::Request { id, peer, data } => self.request(id, peer, data),
+            Command::Respond { token, data } => self.respond(token, data),
+            Command::Penalize { peer, points } => self.penalize(peer.0, points),
+            Command::Ban { peer, time } => self.ban(peer.0, time),
+            Command::Unban { peer } => {
+                self.swarm.behaviour_mut().gate.unban(&peer.0);
+                self.penalties.clear(&peer.0);
+                self.changed = true;
+            }
+            Command::Disconnect { peer } => self.swarm.behaviour_mut().gate.close(peer.0),
+            Command::Dial { address } => self.dial_asked(address),
+            Command::Shutdown => {}
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connection_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                if let Some(cause) = cause {
+                    tracing::debug!(peer = %peer_id, cause = %chain(&cause), "connection closed");
+                }
+                self.on_connection_closed(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.on_dial_error(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(address = %send_back_addr, error = %chain(&error), "an inbound connection failed");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let address = format!("{address}/p2p/{}", self.swarm.local_peer_id());
+                tracing::debug!(%address, "listening");
+                // First, so that whoever hears of the address finds it in the status as well.
+                self.publish_snapshot();
+                self.queue.insist(Event::Listening(address));
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                tracing::info!(%address, "no longer listening");
+                self.changed = true;
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                tracing::error!(?addresses, %error, "a listener failed; restart the node to listen there again");
+                self.changed = true;
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener had an error"),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(ping::Event { peer, connection, result }) => self.on_ping(peer, connection, result),
+            BehaviourEvent::Kademlia(event) => self.on_kademlia(event),
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Requests(event) => self.on_request_response(event),
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant, slow: bool) {
+        self.dial_due(now);
+        self.close_unidentified(now);
+        self.look_up(now);
+        self.expire_requests(now);
+        if slow {
+            self.penalties.forget_faded(now);
+            self.swarm.behaviour_mut().gate.forget_expired();
+            self.check_scores(now);
+            self.expire_unsent(now);
+            self.changed = true;
+        }
+    }
+
+    /// Tells gossipsub the penalties as they fade, and bans whom gossipsub finds unbearable.
+    fn check_scores(&mut self, now: Instant) {
+        let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else { return };
+        let mut unbearable = Vec::new();
+        for peer in self.peers.keys() {
+            gossip.set_application_score(peer, -f64::from(self.penalties.points(peer, now)));
+            if gossip.peer_score(peer).is_some_and(|score| score < GRAYLIST_SCORE) {
+                unbearable.push(*peer);
+            }
+        }
+        for peer in unbearable {
+            tracing::info!(%peer, "banned for invalid gossip");
+            self.ban(peer, self.limits.ban_time);
+        }
+    }
+
+    fn publish_snapshot(&mut self) {
+        self.changed = false;
+        let me = *self.swarm.local_peer_id();
+        let now = Instant::now();
+        let behaviour = self.swarm.behaviour();
+        let mut topics: HashMap<PeerId, usize> = HashMap::new();
+        if let Some(gossip) = behaviour.gossip.as_ref() {
+            let ours: Vec<&TopicHash> = gossip.topics().collect();
+            for (peer, theirs) in gossip.all_peers() {
+                topics.insert(*peer, theirs.iter().filter(|topic| ours.contains(topic)).count());
+            }
+        }
+        let mut peers: Vec<PeerStatus> = self
+            .peers
+            .iter()
+            .filter_map(|(peer, state)| {
+                let (identity, connection) = (state.identity.as_ref()?, state.connections.first()?);
+                Some(PeerStatus {
+                    peer: Peer(*peer),
+                    address: connection.address.to_string(),
+                    inbound: connection.inbound,
+                    light: identity.light,
+                    agent: identity.agent.clone(),
+                    round_trip: state.round_trip,
+                    score: behaviour.gossip.as_ref().and_then(|gossip| gossip.peer_score(peer)).unwrap_or(0.0),
+                    penalty: self.penalties.points(peer, now),
+                    topics: topics.get(peer).copied().unwrap_or(0),
+                })
+            })
+            .collect();
+        peers.sort_by_key(|peer| peer.peer);
+        let addresses = self.swarm.listeners().chain(self.swarm.external_addresses());
+        let status = Status {
+            addresses: addresses.map(|address| format!("{address}/p2p/{me}")).collect(),
+            peers,
+            banned: behaviour.gate.banned().map(|(peer, left)| (Peer(peer), left)).collect(),
+            failures: self.failures.iter().cloned().collect(),
+            counters: self.counters,
+            ..empty_status(me, &self.agent)
+        };
+        self.snapshot.send_replace(Arc::new(Snapshot { status, known: self.discovery.book.export() }));
+    }
+}
+
+fn empty_status(me: PeerId, agent: &str) -> Status {
+    Status {
+        peer: Peer(me),
+        agent: agent.into(),
+        addresses: Vec::new(),
+        peers: Vec::new(),
+        banned: Vec::new(),
+        failures: Vec::new(),
+        counters: Counters::default(),
+    }
+}
+
+fn swarm(
+    config: &Config,
+    key: Keypair,
+    protocols: &[StreamProtocol],
+    agent: &str,
+) -> Result<Swarm<Behaviour>, NetworkError> {
+    let behaviour = Behaviour::new(config, &key, protocols, agent)?;
+    let Ok(builder) = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|source: noise::Error| NetworkError::Transport { source: Box::new(source) })?
+        .with_quic()
+        .with_dns()
+        .map_err(|source| NetworkError::Transport { source: Box::new(source) })?
+        .with_behaviour(|_| behaviour);
+    let idle = match config.role {
+        Role::Full => config.limits.idle_timeout,
+        // The one who asks decides how long it stays.
+        Role::Light => config.limits.idle_timeout.max(Duration::from_secs(24 * 60 * 60)),
+    };
+    Ok(builder.with_swarm_config(|swarm| swarm.with_idle_connection_timeout(idle)).build())
+}
+
+/// Finds out whether a TCP port is in use. libp2p binds with `SO_REUSEPORT`, so that two nodes of one user could listen on
+/// the same port, and the system would deal connections to either; a plain socket is told. All are tried before one is
+/// listened on, since a plain socket on `::` also takes the port of `0.0.0.0`.
+fn check_port(text: &str) -> Result<(), NetworkError> {
+    match address::tcp_socket(&address::parse(text)?).filter(|socket| socket.port() != 0).map(TcpListener::bind) {
+        Some(Err(error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(NetworkError::PortInUse { address: text.into() })
+        }
+        // Other failures meet `listen` again.
+        _ => Ok(()),
+    }
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, text: &str) -> Result<ListenerId, NetworkError> {
+    let address: Multiaddr = address::without_peer(address::parse(text)?);
+    swarm.listen_on(address).map_err(|error| match error {
+        TransportError::MultiaddrNotSupported(_) => NetworkError::UnsupportedTransport { address: text.into() },
+        TransportError::Other(error) if io_kind(&error) == Some(io::ErrorKind::AddrInUse) => {
+            NetworkError::PortInUse { address: text.into() }
+        }
+        TransportError::Other(source) => NetworkError::Listen { address: text.into(), source },
+    })
+}

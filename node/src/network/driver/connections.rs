@@ -1,0 +1,427 @@
+//! Dials, connections, who is at their other end, and who may stay.
+
+use std::time::{Duration, Instant};
+
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping};
+
+use super::messages::HeldRequest;
+use super::{Driver, MAX_FAILURES};
+use crate::network::discovery::{Dial, Purpose};
+use crate::network::error::shorten;
+use crate::network::{DialFailure, Event, Peer, Role, address};
+
+/// The longest agent string that is kept of a peer.
+const MAX_AGENT: usize = 64;
+
+/// Addresses that are taken from one message of a peer about itself or another.
+const MAX_ADDRESSES: usize = 16;
+
+/// Peers that are taken from one lookup.
+const MAX_FOUND: usize = 64;
+
+/// Pings without an answer after which a connection is given up.
+const MAX_MISSED_PINGS: u32 = 2;
+
+/// A peer on another network that dialled us is left this long to find out for itself, with a reason to show.
+const REFUSAL_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a peer on another network is not dialled again.
+const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
+
+/// Somebody with at least one connection.
+pub(super) struct PeerState {
+    pub(super) connections: Vec<Connection>,
+    /// Known, and told as connected, once it has said who it is.
+    pub(super) identity: Option<Identity>,
+    pub(super) round_trip: Option<Duration>,
+    /// Requests that came before the identity.
+    pub(super) held: Vec<HeldRequest>,
+    since: Instant,
+    /// When the connections are to be closed, since the peer is not of our network.
+    refused: Option<Instant>,
+}
+
+/// One connection with a peer.
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) address: Multiaddr,
+    pub(super) inbound: bool,
+    missed_pings: u32,
+    /// The dial that made it, until it is known whether it was a success.
+    dial: Option<Dial>,
+}
+
+/// Who a peer says it is.
+pub(super) struct Identity {
+    pub(super) agent: String,
+    pub(super) light: bool,
+    /// Which of our request protocols it answers.
+    pub(super) protocol: Option<String>,
+}
+
+impl Driver {
+    /// Begins a dial because of a command.
+    pub(super) fn dial_asked(&mut self, address: Multiaddr) {
+        let peer = address::peer(&address);
+        self.dial(Dial { purpose: Purpose::Asked, peer, addresses: vec![address] });
+    }
+
+    /// Begins the dials that are due.
+    pub(super) fn dial_due(&mut self, now: Instant) {
+        let outbound = self.peers.values().filter(|state| state.connections.iter().any(|one| !one.inbound)).count();
+        let (peers, gate) = (&self.peers, &self.swarm.behaviour().gate);
+        let is_open = |peer: &PeerId| peers.contains_key(peer) || gate.is_banned(peer);
+        for dial in self.discovery.due(now, outbound + self.dials.len(), is_open) {
+            self.dial(dial);
+        }
+    }
+
+    fn dial(&mut self, dial: Dial) {
+        // A new port each: dialling from the listening port makes two nodes that dial each other at the same moment
+        // open one TCP connection with two diallers, and makes a redial meet the remains of the last connection.
+        let options = match (dial.peer, dial.addresses.as_slice()) {
+            (Some(peer), _) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(dial.addresses.clone())
+                .allocate_new_port()
+                .build(),
+            (None, [address, ..]) => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+            (None, []) => return,
+        };
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(id, dial);
+            }
+            Err(DialError::DialPeerConditionFalse(_)) => self.discovery.on_needless(&dial, Instant::now()),
+            Err(error) => self.on_dial_failed(&dial, DialFailure::from(&error)),
+        }
+    }
+
+    pub(super) fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        match self.dials.remove(&id) {
+            Some(dial) => self.on_dial_failed(&dial, DialFailure::from(error)),
+            None => tracing::debug!(?peer, %error, "a dial of a lookup failed"),
+        }
+    }
+
+    /// A dial gave nothing, or a peer that is of no use.
+    fn on_dial_failed(&mut self, dial: &Dial, failure: DialFailure) {
+        self.counters.dials_failed += 1;
+        let wait = self.discovery.on_failed(dial, &failure, Instant::now());
+        let Some(address) = dial.addresses.first().filter(|_| dial.purpose != Purpose::Found) else {
+            tracing::debug!(peer = ?dial.peer, reason = %failure, "a found peer could not be reached");
+            return;
+        };
+        let address = address.to_string();
+        match wait {
+            Some(wait) if self.peers.values().all(|state| state.identity.is_none()) => {
+                tracing::info!(%address, reason = %failure, "no peer yet; dialling again in {} s", wait.as_secs());
+            }
+            _ => tracing::debug!(%address, reason = %failure, "a dial failed"),
+        }
+        self.forget_failure(&address);
+        if self.failures.len() >= MAX_FAILURES {
+            self.failures.pop_front();
+        }
+        self.failures.push_back((address.clone(), failure.clone()));
+        self.changed = true;
+        if self.queue.offer(Event::DialFailed { address, reason: failure }).is_err() {
+            tracing::debug!("the consumer is busy: a failed dial is only in the status");
+        }
+    }
+
+    fn forget_failure(&mut self, address: &str) {
+        self.failures.retain(|(other, _)| other != address);
+    }
+
+    pub(super) fn on_connection_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let now = Instant::now();
+        let (address, inbound) = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => (address.clone(), false),
+            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
+        };
+        let dial = self.dials.remove(&id);
+        if let Some(dial) = &dial {
+            self.discovery.on_connected(dial, peer, now);
+        }
+        let state = self.peers.entry(peer).or_insert_with(|| PeerState {
+            connections: Vec::new(),
+            identity: None,
+            round_trip: None,
+            held: Vec::new(),
+            since: now,
+            refused: None,
+        });
+        state.connections.push(Connection { id, address, inbound, missed_pings: 0, dial });
+        let known = state.identity.is_some();
+        if known {
+            self.settle(peer);
+        }
+    }
+
+    pub(super) fn on_connection_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let dial = state.connections.iter().position(|one| one.id == id).and_then(|i| state.connections.remove(i).dial);
+        let (known, refused) = (state.identity.is_some(), state.refused.is_some());
+        if let Some(dial) = dial
+            && !known
+            && !refused
+        {
+            self.on_dial_failed(&dial, DialFailure::Closed);
+        }
+        if left == 0 {
+            self.peers.remove(&peer);
+            if known {
+                tracing::debug!(%peer, "disconnected");
+                self.queue.insist(Event::Disconnected { peer: Peer(peer) });
+            }
+            self.changed = true;
+        }
+    }
+
+    pub(super) fn on_identify(&mut self, event: identify::Event) {
+        match event {
+            identify::Event::Received { peer_id, info, .. } => self.on_identified(peer_id, &info),
+            identify::Event::Error { peer_id, error, .. } => {
+                tracing::debug!(peer = %peer_id, %error, "a peer does not say who it is");
+                let unknown = self.peers.get(&peer_id).is_some_and(|state| {
+                    state.identity.is_none() && state.refused.is_none() && state.connections.len() == 1
+                });
+                if unknown {
+                    self.refuse(peer_id, DialFailure::NotIdentified);
+                }
+            }
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+        }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.refused.is_none()) else { return };
+        let agent = shorten(&info.agent_version, MAX_AGENT);
+        let protocol = self.protocols.iter().find(|name| info.protocols.contains(name)).map(ToString::to_string);
+        let light = protocol.is_none() && is_light(&info.agent_version);
+        if protocol.is_none() && !(light && self.role == Role::Full) {
+            let expected = self.protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(" nor ");
+            if state.identity.is_none() {
+                tracing::info!(%peer, %agent, "disconnecting: the peer is on another network, it does not speak {expected}");
+                self.refuse(peer, DialFailure::OtherNetwork { agent, expected });
+            }
+            return;
+        }
+        let new = state.identity.is_none();
+        state.identity = Some(Identity { agent, light, protocol: protocol.clone() });
+        let (address, inbound) = state
+            .connections
+            .first()
+            .map_or((String::new(), true), |connection| (connection.address.to_string(), connection.inbound));
+        if new {
+            tracing::info!(%peer, %address, inbound, light, "connected");
+            self.queue.insist(Event::Connected { peer: Peer(peer), address, inbound, light, protocol });
+            self.discovery.look_soon(Instant::now());
+        }
+        self.settle(peer);
+        if !light {
+            self.learn_addresses(peer, info);
+        }
+        let held = self.peers.get_mut(&peer).map(|state| std::mem::take(&mut state.held)).unwrap_or_default();
+        for request in held {
+            self.offer_request(peer, request);
+        }
+        self.changed = true;
+    }
+
+    /// Marks the dials of a good peer as successes, and keeps its connections open.
+    fn settle(&mut self, peer: PeerId) {
+        let dialled = self.peers.values().filter(|state| state.connections.iter().any(|one| !one.inbound)).count();
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(identity) = &state.identity else { return };
+        let now = Instant::now();
+        let keep = match self.role {
+            Role::Light => true,
+            Role::Full => !identity.light,
+        };
+        let mut worked = Vec::new();
+        for connection in &mut state.connections {
+            if keep && (connection.inbound || dialled <= self.limits.target_outbound || connection.dial.is_some()) {
+                self.swarm.behaviour_mut().gate.keep(peer, connection.id);
+            }
+            if !connection.inbound {
+                let address = address::without_peer(connection.address.clone());
+                self.discovery.book.prove(peer, Some(address), now);
+                worked.extend(connection.dial.take().and_then(|dial| Some(dial.addresses.first()?.to_string())));
+            }
+        }
+        for address in worked {
+            self.forget_failure(&address);
+        }
+    }
+
+    /// Puts a good peer's own addresses into the book and into Kademlia.
+    fn learn_addresses(&mut self, peer: PeerId, info: &identify::Info) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        let now = Instant::now();
+        let here = state.connections.iter().any(|connection| address::is_loopback(&connection.address));
+        let claimed = info.listen_addrs.iter().take(MAX_ADDRESSES).cloned().map(address::without_peer);
+        let dialled = state.connections.iter().filter(|connection| !connection.inbound);
+        let dialled = dialled.map(|connection| address::without_peer(connection.address.clone()));
+        let served = self.kademlia.as_ref().is_some_and(|name| info.protocols.contains(name));
+        for address in dialled.chain(claimed).filter(|address| address::is_worth_keeping(address, here)) {
+            self.discovery.book.add(peer, address.clone(), now);
+            if served && let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
+                kademlia.add_address(&peer, address);
+            }
+        }
+        self.discovery.book.prove(peer, None, now);
+    }
+
+    /// Closes the connections with a peer of no use and says why.
+    fn refuse(&mut self, peer: PeerId, failure: DialFailure) {
+        let now = Instant::now();
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let dials: Vec<_> = state.connections.iter_mut().filter_map(|connection| connection.dial.take()).collect();
+        let grace =
+            if state.connections.iter().all(|connection| connection.inbound) { REFUSAL_GRACE } else { Duration::ZERO };
+        state.refused = Some(now + grace);
+        state.held.clear();
+        for dial in dials {
+            self.on_dial_failed(&dial, failure.clone());
+        }
+        self.discovery.book.avoid(&peer, now + FOREIGN_PAUSE);
+        let behaviour = self.swarm.behaviour_mut();
+        if let Some(kademlia) = behaviour.kademlia.as_mut() {
+            kademlia.remove_peer(&peer);
+        }
+        if grace.is_zero() {
+            behaviour.gate.close(peer);
+        }
+    }
+
+    /// Closes connections whose peer is refused, or has not said in time who it is.
+    pub(super) fn close_unidentified(&mut self, now: Instant) {
+        let mut silent = Vec::new();
+        for (peer, state) in &self.peers {
+            match state.refused {
+                Some(when) if when <= now => self.swarm.behaviour_mut().gate.close(*peer),
+                Some(_) => {}
+                None if state.identity.is_none() && state.since + self.limits.identify_timeout <= now => {
+                    silent.push(*peer);
+                }
+                None => {}
+            }
+        }
+        for peer in silent {
+            self.refuse(peer, DialFailure::NotIdentified);
+        }
+    }
+
+    /// Gives points, and bans at the limit.
+    pub(super) fn penalize(&mut self, peer: PeerId, points: u32) {
+        let sum = self.penalties.add(peer, points, Instant::now());
+        tracing::debug!(%peer, points, sum, "penalized");
+        if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+            gossip.set_application_score(&peer, -f64::from(sum));
+        }
+        if sum >= self.limits.ban_points {
+            tracing::info!(%peer, "banned for misbehaviour");
+            self.ban(peer, self.limits.ban_time);
+        }
+        self.changed = true;
+    }
+
+    /// Closes a peer's connections and keeps it away.
+    pub(super) fn ban(&mut self, peer: PeerId, time: Duration) {
+        let Some(until) = Instant::now().checked_add(time) else {
+            tracing::error!(?time, "the ban is too long for the clock; nobody is banned");
+            return;
+        };
+        let ips: Vec<_> = self.peers.get(&peer).map_or_else(Vec::new, |state| {
+            state.connections.iter().filter_map(|connection| address::ip(&connection.address)).collect()
+        });
+        self.counters.bans += 1;
+        self.penalties.clear(&peer);
+        self.discovery.book.avoid(&peer, until);
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.gate.ban(peer, ips, until);
+        if let Some(kademlia) = behaviour.kademlia.as_mut() {
+            kademlia.remove_peer(&peer);
+        }
+        self.changed = true;
+    }
+
+    pub(super) fn on_ping(&mut self, peer: PeerId, id: ConnectionId, result: Result<Duration, ping::Failure>) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(connection) = state.connections.iter_mut().find(|connection| connection.id == id) else { return };
+        match result {
+            Ok(round_trip) => {
+                connection.missed_pings = 0;
+                state.round_trip = Some(round_trip);
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
+                connection.missed_pings += 1;
+                if connection.missed_pings >= MAX_MISSED_PINGS {
+                    tracing::debug!(%peer, "closing a connection that does not answer");
+                    self.swarm.close_connection(id);
+                }
+            }
+        }
+    }
+
+    /// Asks Kademlia for peers near to us, and every other time near to nowhere in particular.
+    pub(super) fn look_up(&mut self, now: Instant) {
+        if self.peers.values().all(|state| state.identity.is_none()) || !self.discovery.lookup_due(now) {
+            return;
+        }
+        let me = *self.swarm.local_peer_id();
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
+            kademlia.get_closest_peers(me);
+            kademlia.get_closest_peers(PeerId::random());
+        }
+    }
+
+    pub(super) fn on_kademlia(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(result), .. } = event
+        else {
+            return;
+        };
+        let found = match result {
+            Ok(kad::GetClosestPeersOk { peers, .. }) => peers,
+            Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        for kad::PeerInfo { peer_id, addrs } in found.into_iter().take(MAX_FOUND) {
+            self.on_found(peer_id, addrs);
+        }
+    }
+
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        if let mdns::Event::Discovered(found) = event {
+            for (peer, address) in found.into_iter().take(MAX_FOUND) {
+                self.on_found(peer, vec![address]);
+            }
+        }
+    }
+
+    fn on_found(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if peer == *self.swarm.local_peer_id() {
+            return;
+        }
+        // What others say leads to this machine only if they are on it.
+        let here = |state: &PeerState| state.connections.iter().any(|one| address::is_loopback(&one.address));
+        let here = self.peers.values().any(here);
+        let now = Instant::now();
+        for address in addresses.into_iter().take(MAX_ADDRESSES).map(address::without_peer) {
+            if address::is_worth_keeping(&address, here) {
+                self.discovery.book.add(peer, address, now);
+            }
+        }
+    }
+}
+
+/// Whether a peer without a request protocol says that it is one of ours.
+fn is_light(agent: &str) -> bool {
+    agent.starts_with("ocelli/") && agent.ends_with(" light")
+}

@@ -1,0 +1,327 @@
+//! A libp2p behaviour that says who may connect, and which connections stay open while idle.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::DeniedUpgrade;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::handler::ConnectionEvent;
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::address;
+
+/// Banned peers, and as many banned addresses, that are remembered.
+const MAX_BANS: usize = 1024;
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the peer or its address is banned")]
+    Banned,
+    #[error("more than {limit} connections from one address")]
+    PerAddress { limit: usize },
+}
+
+/// Bans, the limit on connections from one address, and the keeping of connections.
+pub(super) struct Gate {
+    max_per_ip: usize,
+    peers: HashMap<PeerId, Instant>,
+    ips: HashMap<IpAddr, Instant>,
+    /// Inbound connections by address. As large as the connections are many.
+    inbound: HashMap<IpAddr, usize>,
+    commands: VecDeque<ToSwarm<Infallible, Keep>>,
+    waker: Option<Waker>,
+}
+
+/// Tells a connection to stay open while idle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep;
+
+impl Gate {
+    pub(super) fn new(max_per_ip: usize) -> Self {
+        Self {
+            max_per_ip,
+            peers: HashMap::new(),
+            ips: HashMap::new(),
+            inbound: HashMap::new(),
+            commands: VecDeque::new(),
+            waker: None,
+        }
+    }
+
+    /// Keeps a connection open while nothing happens on it.
+    pub(super) fn keep(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        self.command(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event: Keep });
+    }
+
+    /// Closes the peer's connections and lets it in no more until the time comes, nor, loopback excepted, anybody from
+    /// these addresses.
+    pub(super) fn ban(&mut self, peer_id: PeerId, ips: impl IntoIterator<Item = IpAddr>, until: Instant) {
+        insert(&mut self.peers, peer_id, until);
+        for ip in ips {
+            if !ip.is_loopback() {
+                insert(&mut self.ips, ip, until);
+            }
+        }
+        self.close(peer_id);
+    }
+
+    /// Lets the peer in again, and, since we do not remember which was its, all banned addresses in `ips`.
+    pub(super) fn unban(&mut self, peer: &PeerId) {
+        if let Some(until) = self.peers.remove(peer) {
+            self.ips.retain(|_, other| *other != until);
+        }
+    }
+
+    /// Closes all connections with the peer.
+    pub(super) fn close(&mut self, peer_id: PeerId) {
+        self.command(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+    }
+
+    /// Whether the peer is banned now.
+    pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// Banned peers and the time that is left.
+    pub(super) fn banned(&self) -> impl Iterator<Item = (PeerId, Duration)> {
+        let now = Instant::now();
+        self.peers.iter().filter(move |(_, until)| **until > now).map(move |(peer, until)| (*peer, *until - now))
+    }
+
+    /// Forgets bans that are over.
+    pub(super) fn forget_expired(&mut self) {
+        let now = Instant::now();
+        self.peers.retain(|_, until| *until > now);
+        self.ips.retain(|_, until| *until > now);
+    }
+
+    fn command(&mut self, command: ToSwarm<Infallible, Keep>) {
+        self.commands.push_back(command);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn check_ip(&self, address: &Multiaddr) -> Result<(), ConnectionDenied> {
+        let banned = |ip| self.ips.get(&ip).is_some_and(|until| *until > Instant::now());
+        if address::ip(address).is_some_and(banned) { Err(ConnectionDenied::new(Refused::Banned)) } else { Ok(()) }
+    }
+
+    fn check_peer(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
+        if self.is_banned(peer) { Err(ConnectionDenied::new(Refused::Banned)) } else { Ok(()) }
+    }
+}
+
+/// Inserts a ban; if there are too many, the one that ends first gives way.
+fn insert<K: Copy + Eq + std::hash::Hash>(bans: &mut HashMap<K, Instant>, key: K, until: Instant) {
+    if !bans.contains_key(&key)
+        && bans.len() >= MAX_BANS
+        && let Some(first) = bans.iter().min_by_key(|(_, until)| **until).map(|(key, _)| *key)
+    {
+        bans.remove(&first);
+    }
+    bans.insert(key, until);
+}
+
+/// The other end of an inbound connection, if it counts.
+fn inbound_ip(endpoint: &ConnectedPoint) -> Option<IpAddr> {
+    match endpoint {
+        ConnectedPoint::Listener { send_back_addr, .. } => address::ip(send_back_addr).filter(|ip| !ip.is_loopback()),
+        ConnectedPoint::Dialer { .. } => None,
+    }
+}
+
+impl NetworkBehaviour for Gate {
+    type ConnectionHandler = Keeper;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.check_ip(remote)?;
+        let open = address::ip(remote).and_then(|ip| self.inbound.get(&ip)).copied().unwrap_or(0);
+        if open >= self.max_per_ip {
+            return Err(ConnectionDenied::new(Refused::PerAddress { limit: self.max_per_ip }));
+        }
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.check_peer(&peer)?;
+        Ok(Keeper { keep: false })
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if let Some(peer) = peer {
+            self.check_peer(&peer)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        remote: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.check_peer(&peer)?;
+        self.check_ip(remote)?;
+        Ok(Keeper { keep: false })
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { endpoint, .. }) => {
+                if let Some(ip) = inbound_ip(endpoint) {
+                    *self.inbound.entry(ip).or_default() += 1;
+                }
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { endpoint, .. }) => {
+                if let Some(ip) = inbound_ip(endpoint)
+                    && let Some(open) = self.inbound.get_mut(&ip)
+                {
+                    *open = open.saturating_sub(1);
+                    if *open == 0 {
+                        self.inbound.remove(&ip);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        if let Some(command) = self.commands.pop_front() {
+            return Poll::Ready(command);
+        }
+        self.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// A connection's side of [`Gate`]: speaks no protocol, only says whether to stay open.
+pub(super) struct Keeper {
+    keep: bool,
+}
+
+impl ConnectionHandler for Keeper {
+    type FromBehaviour = Keep;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = DeniedUpgrade;
+    type OutboundProtocol = DeniedUpgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<DeniedUpgrade> {
+        SubstreamProtocol::new(DeniedUpgrade, ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.keep
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, Keep: Keep) {
+        self.keep = true;
+    }
+
+    fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bans_hold_for_peer_and_address_until_they_end() {
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        let ip: IpAddr = "1.2.3.4".parse().expect("an address");
+        let here: IpAddr = "127.0.0.1".parse().expect("an address");
+        let at = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
+        let mut gate = Gate::new(1);
+        gate.ban(peer, [ip, here], Instant::now() + Duration::from_secs(1000));
+        assert!(gate.is_banned(&peer) && !gate.is_banned(&other));
+        assert!(gate.check_ip(&at("/ip4/1.2.3.4/tcp/1")).is_err());
+        assert!(gate.check_ip(&at("/ip6/::ffff:1.2.3.4/tcp/1")).is_err());
+        assert!(gate.check_ip(&at("/ip4/127.0.0.1/tcp/1")).is_ok(), "loopback is everybody on this machine");
+        assert_eq!(gate.banned().count(), 1);
+        gate.unban(&peer);
+        assert!(gate.check_peer(&peer).is_ok());
+        assert!(gate.check_ip(&at("/ip4/1.2.3.4/tcp/1")).is_ok());
+        gate.ban(peer, [ip], Instant::now());
+        assert!(!gate.is_banned(&peer), "already over");
+        gate.forget_expired();
+        assert!(gate.peers.is_empty() && gate.ips.is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut gate = Gate::new(1);
+        let now = Instant::now() + Duration::from_secs(1000);
+        let longest = PeerId::random();
+        gate.ban(longest, [], now + Duration::from_secs(9));
+        for _ in 0..2 * MAX_BANS {
+            gate.ban(PeerId::random(), [], now);
+        }
+        assert_eq!(gate.peers.len(), MAX_BANS);
+        assert!(gate.is_banned(&longest));
+    }
+
+    #[test]
+    fn one_address_has_few_connections() {
+        let mut gate = Gate::new(2);
+        let local: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
+        for (remote, connections, allowed) in
+            [("/ip4/1.2.3.4/tcp/5", 1, true), ("/ip4/1.2.3.4/tcp/5", 2, false), ("/ip4/127.0.0.1/tcp/5", 9, true)]
+        {
+            let remote: Multiaddr = remote.parse().expect("a multiaddr");
+            let endpoint = ConnectedPoint::Listener { local_addr: local.clone(), send_back_addr: remote.clone() };
+            gate.inbound.clear();
+            for id in 0..connections {
+                gate.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                    peer_id: PeerId::random(),
+                    connection_id: ConnectionId::new_unchecked(id),
+                    endpoint: &endpoint,
+                    failed_addresses: &[],
+                    other_established: 0,
+                }));
+            }
+            let result = gate.handle_pending_inbound_connection(ConnectionId::new_unchecked(99), &local, &remote);
+            assert_eq!(result.is_ok(), allowed, "{remote} with {connections}");
+        }
+    }
+}

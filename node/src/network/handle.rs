@@ -1,0 +1,155 @@
+//! What everybody else holds of the network.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::identity::ed25519;
+use tokio::sync::{mpsc, watch};
+
+use super::event::{Acceptance, GossipId, RequestId, ResponseToken};
+use super::{NetworkError, Peer, Status, address};
+
+/// Commands that wait for the swarm task. It takes them at once, so this only smooths bursts.
+pub(super) const COMMAND_QUEUE: usize = 256;
+
+/// Sends commands to the network. Cheap to clone; works from plain threads and from async code.
+///
+/// A call waits only while 256 commands are queued, and the swarm task, which has threads of its own, never
+/// waits for anybody: no call waits long, whatever the caller does with the events. After the network has ended, calls
+/// do nothing.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all clones of a handle share.
+pub(super) struct Shared {
+    pub(super) key: ed25519::Keypair,
+    pub(super) peer: Peer,
+    pub(super) next_request: AtomicU64,
+}
+
+/// What the swarm task shows of itself.
+pub(super) struct Snapshot {
+    pub(super) status: Status,
+    pub(super) known: Vec<String>,
+}
+
+/// What the swarm task is asked to do.
+pub(super) enum Command {
+    Publish { topic: String, data: Vec<u8> },
+    Report { id: GossipId, acceptance: Acceptance },
+    Request { id: RequestId, peer: Peer, data: Vec<u8> },
+    Respond { token: ResponseToken, data: Vec<u8> },
+    Penalize { peer: Peer, points: u32 },
+    Ban { peer: Peer, time: Duration },
+    Unban { peer: Peer },
+    Disconnect { peer: Peer },
+    Dial { address: Multiaddr },
+    Shutdown,
+}
+
+impl Handle {
+    /// Gossips a message of this node. If nobody takes part in the topic yet, it waits a minute for the first who does.
+    pub fn publish(&self, topic: &str, data: Vec<u8>) {
+        self.send(Command::Publish { topic: topic.into(), data });
+    }
+
+    /// Judges a gossip message. To be called once for each; one that is not judged is not forwarded.
+    pub fn report(&self, id: GossipId, acceptance: Acceptance) {
+        self.send(Command::Report { id, acceptance });
+    }
+
+    /// Asks a connected peer. [`Event::Response`](super::Event::Response) tells what became of it, failures included.
+    pub fn request(&self, peer: Peer, data: Vec<u8>) -> RequestId {
+        let id = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
+        self.send(Command::Request { id, peer, data });
+        id
+    }
+
+    /// Answers a request.
+    pub fn respond(&self, token: ResponseToken, data: Vec<u8>) {
+        self.send(Command::Respond { token, data });
+    }
+
+    /// Gives a peer points for misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
+    /// it for [`Limits::ban_time`](super::Limits::ban_time) when they reach
+    /// [`Limits::ban_points`](super::Limits::ban_points).
+    pub fn penalize(&self, peer: Peer, points: u32) {
+        self.send(Command::Penalize { peer, points });
+    }
+
+    /// Disconnects a peer and refuses it, and, loopback excepted, its addresses, for this time.
+    pub fn ban(&self, peer: Peer, time: Duration) {
+        self.send(Command::Ban { peer, time });
+    }
+
+    /// Ends a ban and forgives all points.
+    pub fn unban(&self, peer: Peer) {
+        self.send(Command::Unban { peer });
+    }
+
+    /// Closes all connections with a peer. It may come back.
+    pub fn disconnect(&self, peer: Peer) {
+        self.send(Command::Disconnect { peer });
+    }
+
+    /// Dials an address once; `/p2p/…` at its end is optional. An event tells how it went, unless the peer is connected
+    /// already.
+    ///
+    /// # Errors
+    /// [`NetworkError::BadAddress`], [`NetworkError::UnsupportedTransport`].
+    pub fn dial(&self, address: &str) -> Result<(), NetworkError> {
+        let address = address::parse(address)?;
+        self.send(Command::Dial { address });
+        Ok(())
+    }
+
+    /// How the network is, at most about a second ago.
+    pub fn status(&self) -> Status {
+        self.snapshot.borrow().status.clone()
+    }
+
+    /// Addresses of peers that worked, each ending in `/p2p/…`: for [`Config::known`](super::Config::known) next time.
+    pub fn known_peers(&self) -> Vec<String> {
+        self.snapshot.borrow().known.clone()
+    }
+
+    /// This node's identity.
+    pub fn local_peer(&self) -> Peer {
+        self.shared.peer
+    }
+
+    /// The Ed25519 public key of this node's identity.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.shared.key.public().to_bytes()
+    }
+
+    /// Signs with this node's identity (Ed25519, RFC 8032). The caller tags what it signs: the same key also signs
+    /// libp2p's handshakes.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.shared.key.sign(message).try_into().expect("an Ed25519 signature has 64 bytes")
+    }
+
+    /// Closes all connections and ends the network; the events end when that is done.
+    pub fn shutdown(&self) {
+        self.send(Command::Shutdown);
+    }
+
+    fn send(&self, command: Command) {
+        let command = match self.commands.try_send(command) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            Err(mpsc::error::TrySendError::Full(command)) => command,
+        };
+        // Not tokio's `blocking_send`, which panics in async code. Unconstrained, since tokio's cooperative budget would
+        // make the future yield to a scheduler that does not run while we block its thread.
+        let sent = futures::executor::block_on(tokio::task::unconstrained(self.commands.send(command)));
+        if sent.is_err() {
+            tracing::debug!("a command came after the network's end");
+        }
+    }
+}
