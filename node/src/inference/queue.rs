@@ -1,0 +1,272 @@
+//! What waits for the device, in which order it goes there, and in which company. Reads no clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ocelli_consensus::{ImageHash, ModelId};
+
+/// Names a result: a model's logits for an image.
+pub type Key = (ModelId, ImageHash);
+
+/// Where a result is awaited: a job, and the index of the task in it.
+pub type Waiter = (u64, usize);
+
+/// What goes first. Lower is sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Validation of a block, which holds up the chain.
+    Check,
+    /// Work ahead for the mempool.
+    Run,
+}
+
+/// Images of one model that the device runs together.
+#[derive(Debug)]
+pub struct Batch {
+    /// The model.
+    pub model: ModelId,
+    /// What to run, each image once.
+    pub images: Vec<(ImageHash, Wanted)>,
+}
+
+/// An image that one or more tasks want to have run.
+#[derive(Debug)]
+pub struct Wanted {
+    /// u8 in C×H×W order.
+    pub pixels: Arc<[u8]>,
+    /// Who waits for the result.
+    pub waiters: Vec<Waiter>,
+    /// When the first of them asked.
+    pub arrived: Instant,
+    priority: Priority,
+    ticket: u64,
+}
+
+/// What the device should do now.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing waits.
+    Idle,
+    /// Wait until then, unless more arrives: the batch is not full and others are likely to join it.
+    Wait(Instant),
+    /// Run this.
+    Run(Batch),
+}
+
+/// Images in order of arrival, by priority and model; each model's images are run together.
+#[derive(Debug)]
+pub struct Queue {
+    batch: usize,
+    gather: Duration,
+    wanted: HashMap<Key, Wanted>,
+    /// By ticket, which counts arrivals. No lane is empty.
+    lanes: BTreeMap<(Priority, ModelId), BTreeMap<u64, ImageHash>>,
+    next_ticket: u64,
+    last_ran: Option<Instant>,
+}
+
+impl Queue {
+    /// A queue that gives batches of at most `batch` images and lets one that is not full wait for `gather` at most.
+    pub fn new(batch: usize, gather: Duration) -> Self {
+        Self {
+            batch: batch.max(1),
+            gather,
+            wanted: HashMap::new(),
+            lanes: BTreeMap::new(),
+            next_ticket: 0,
+            last_ran: None,
+        }
+    }
+
+    /// Adds an image, or joins those who want it already: then true.
+    pub fn push(&mut self, key: Key, pixels: &Arc<[u8]>, waiter: Waiter, priority: Priority, arrived: Instant) -> bool {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let Some(wanted) = self.wanted.get_mut(&key) else {
+            let pixels = Arc::clone(pixels);
+            self.wanted.insert(key, Wanted { pixels, waiters: vec![waiter], arrived, priority, ticket });
+            self.lanes.entry((priority, key.0)).or_default().insert(ticket, key.1);
+            return false;
+        };
+        wanted.waiters.push(waiter);
+        if priority < wanted.priority {
+            let old = ((wanted.priority, key.0), wanted.ticket);
+            (wanted.priority, wanted.ticket) = (priority, ticket);
+            self.leave_lane(old.0, old.1);
+            self.lanes.entry((priority, key.0)).or_default().insert(ticket, key.1);
+        }
+        true
+    }
+
+    /// What to do at this moment. Checks go before runs and never wait. Runs wait for company only if they arrived while
+    /// the device was busy, for then others are likely to follow; an idle device starts at once.
+    pub fn next(&mut self, now: Instant) -> Next {
+        let oldest = self.lanes.iter().min_by_key(|((priority, _), lane)| (*priority, lane.keys().next().copied()));
+        let Some((&(priority, model), lane)) = oldest else { return Next::Idle };
+        if priority == Priority::Run && lane.len() < self.batch {
+            let first = lane.values().next().expect("no lane is empty");
+            let arrived = self.wanted[&(model, *first)].arrived;
+            let until = arrived + self.gather;
+            if self.last_ran.is_some_and(|ran| arrived < ran) && now < until {
+                return Next::Wait(until);
+            }
+        }
+        Next::Run(self.take((priority, model)))
+    }
+
+    /// Notes that a batch has been run by now.
+    pub fn ran(&mut self, now: Instant) {
+        self.last_ran = Some(now);
+    }
+
+    /// Forgets all that waits.
+    pub fn clear(&mut self) {
+        self.wanted.clear();
+        self.lanes.clear();
+    }
+
+    /// Forgets what only this job waits for.
+    pub fn forget(&mut self, job: u64, keys: impl Iterator<Item = Key>) {
+        for key in keys {
+            let Some(wanted) = self.wanted.get_mut(&key) else { continue };
+            wanted.waiters.retain(|waiter| waiter.0 != job);
+            if wanted.waiters.is_empty() {
+                let (lane, ticket) = ((wanted.priority, key.0), wanted.ticket);
+                self.leave_lane(lane, ticket);
+                self.wanted.remove(&key);
+            }
+        }
+    }
+
+    fn take(&mut self, lane: (Priority, ModelId)) -> Batch {
+        let images = &self.lanes[&lane];
+        let tickets: Vec<_> = images.iter().take(self.batch).map(|(ticket, image)| (*ticket, *image)).collect();
+        let mut batch = Batch { model: lane.1, images: Vec::with_capacity(tickets.len()) };
+        for (ticket, image) in tickets {
+            self.leave_lane(lane, ticket);
+            let wanted = self.wanted.remove(&(lane.1, image)).expect("what is in a lane is wanted");
+            batch.images.push((image, wanted));
+        }
+        batch
+    }
+
+    fn leave_lane(&mut self, lane: (Priority, ModelId), ticket: u64) {
+        if let Some(images) = self.lanes.get_mut(&lane) {
+            images.remove(&ticket);
+            if images.is_empty() {
+                self.lanes.remove(&lane);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATHER: Duration = Duration::from_millis(2);
+
+    struct Driver {
+        queue: Queue,
+        start: Instant,
+        jobs: u64,
+    }
+
+    impl Driver {
+        fn new() -> Self {
+            Self { queue: Queue::new(3, GATHER), start: Instant::now(), jobs: 0 }
+        }
+
+        fn at(&self, micros: u64) -> Instant {
+            self.start + Duration::from_micros(micros)
+        }
+
+        fn push(&mut self, priority: Priority, model: u8, image: u8, micros: u64) -> bool {
+            let key = (ModelId([model; 32]), ImageHash([image; 32]));
+            self.jobs += 1;
+            self.queue.push(key, &Arc::from([image]), (self.jobs, 0), priority, self.at(micros))
+        }
+
+        /// The model and images of the batch to run, or the microseconds until when to wait.
+        fn next(&mut self, micros: u64) -> Result<(u8, Vec<u8>), Option<u128>> {
+            match self.queue.next(self.at(micros)) {
+                Next::Idle => Err(None),
+                Next::Wait(until) => Err(Some((until - self.start).as_micros())),
+                Next::Run(batch) => Ok((batch.model.0[0], batch.images.iter().map(|(image, _)| image.0[0]).collect())),
+            }
+        }
+    }
+
+    use Priority::{Check, Run};
+
+    #[test]
+    fn batches_are_of_one_model_and_size_oldest_first() {
+        let mut driver = Driver::new();
+        for (model, image) in [(2, 1), (1, 1), (2, 2), (2, 3), (2, 4), (1, 2)] {
+            assert!(!driver.push(Run, model, image, 0));
+        }
+        assert_eq!(driver.next(0), Ok((2, vec![1, 2, 3])));
+        assert_eq!(driver.next(0), Ok((1, vec![1, 2])));
+        assert_eq!(driver.next(0), Ok((2, vec![4])));
+        assert_eq!(driver.next(0), Err(None));
+    }
+
+    #[test]
+    fn checks_go_first_and_take_along_what_they_share() {
+        let mut driver = Driver::new();
+        driver.push(Run, 1, 1, 0);
+        driver.push(Run, 1, 2, 0);
+        driver.push(Check, 1, 3, 0);
+        assert!(driver.push(Check, 1, 2, 0), "somebody waits for it already");
+        assert!(driver.push(Run, 1, 3, 0));
+        let Next::Run(batch) = driver.queue.next(driver.start) else { panic!("something waits") };
+        let waiters: Vec<_> = batch.images.iter().map(|(image, wanted)| (image.0[0], wanted.waiters.clone())).collect();
+        assert_eq!(waiters, [(3, vec![(3, 0), (5, 0)]), (2, vec![(2, 0), (4, 0)])]);
+        assert_eq!(driver.next(0), Ok((1, vec![1])), "block validation does not wait for a fuller batch");
+    }
+
+    #[test]
+    fn runs_gather_only_while_the_device_is_busy() {
+        let mut driver = Driver::new();
+        driver.push(Run, 1, 1, 0);
+        assert_eq!(driver.next(0), Ok((1, vec![1])), "an idle device starts at once");
+        driver.push(Run, 1, 2, 400);
+        driver.queue.ran(driver.at(500));
+        assert_eq!(driver.next(500), Err(Some(2_400)));
+        driver.push(Run, 1, 3, 600);
+        assert_eq!(driver.next(2_399), Err(Some(2_400)), "the first one's deadline holds");
+        assert_eq!(driver.next(2_400), Ok((1, vec![2, 3])));
+
+        driver.push(Run, 1, 4, 2_500);
+        driver.queue.ran(driver.at(9_000));
+        assert_eq!(driver.next(9_000), Ok((1, vec![4])), "it has waited long enough");
+
+        driver.queue.ran(driver.at(20_000));
+        for image in 5..=7 {
+            driver.push(Run, 1, image, 19_999);
+        }
+        assert_eq!(driver.next(20_000), Ok((1, vec![5, 6, 7])), "a full batch does not wait");
+
+        driver.push(Run, 1, 8, 19_999);
+        driver.push(Check, 1, 9, 19_999);
+        assert_eq!(driver.next(20_000), Ok((1, vec![9])), "nor does a check");
+        assert_eq!(driver.next(20_000), Err(Some(21_999)));
+    }
+
+    #[test]
+    fn a_job_given_up_leaves_what_others_want() {
+        let mut driver = Driver::new();
+        driver.push(Run, 1, 1, 0);
+        driver.push(Run, 1, 2, 0);
+        driver.push(Check, 1, 2, 0);
+        let key = |image| (ModelId([1; 32]), ImageHash([image; 32]));
+        driver.queue.forget(1, [key(1)].into_iter());
+        driver.queue.forget(2, [key(2), key(9)].into_iter());
+        assert_eq!(driver.next(0), Ok((1, vec![2])));
+        assert_eq!(driver.next(0), Err(None));
+        driver.push(Run, 1, 1, 0);
+        driver.queue.clear();
+        assert_eq!(driver.next(0), Err(None));
+    }
+}

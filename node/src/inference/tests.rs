@@ -1,0 +1,524 @@
+//! The service with devices that wait for their orders, so that every test fixes what arrives while they are busy.
+
+use super::device::Opener;
+use super::*;
+use ocelli_model::{BackendError, Display, Graph, Layer, ModelFile, Parameters, Shape, reference};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+type Logits = Vec<Vec<i32>>;
+/// What the device makes of its right answers.
+type Act = fn(Logits) -> Result<Logits, BackendError>;
+
+const HONEST: Act = Ok;
+const OFF_BY_ONE: Act = |mut answers| {
+    answers[0][1] += 1;
+    Ok(answers)
+};
+const FAILING: Act = |_| Err(BackendError::Memory { needed: 2, allowed: 1 });
+const PANICKING: Act = |_| panic!("lost the device");
+const ONE_SHORT: Act = |mut answers| {
+    answers.pop();
+    Ok(answers)
+};
+const ONE_LOGIT: Act = |mut answers| {
+    answers[0].truncate(1);
+    Ok(answers)
+};
+
+/// Answers rightly until it is armed; from then on reports every batch (the first byte of each image) and waits to be
+/// told what to do.
+struct Puppet {
+    is_armed: Arc<AtomicBool>,
+    batches: Sender<Vec<u8>>,
+    acts: Receiver<Act>,
+}
+
+impl Backend for Puppet {
+    fn name(&self) -> String {
+        "puppet".into()
+    }
+
+    fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Logits, BackendError> {
+        let answers = images.iter().map(|pixels| reference::logits(model, pixels)).collect();
+        if !self.is_armed.load(Ordering::SeqCst) {
+            return Ok(answers);
+        }
+        self.batches.send(images.iter().map(|pixels| pixels[0]).collect()).expect("the stage outlives the puppet");
+        // Once the stage has gone, the last batch is answered rightly.
+        self.acts.recv().unwrap_or(HONEST)(answers)
+    }
+}
+
+/// A request's name and its answer.
+type Reply = (&'static str, Answer);
+
+/// The service under test and the strings of its device.
+struct Stage {
+    handle: Handle,
+    acts: Sender<Act>,
+    batches: Receiver<Vec<u8>>,
+    faults: Receiver<()>,
+    model: Model,
+    /// What replies came, by the name of the request.
+    replies: (Sender<Reply>, Receiver<Reply>),
+}
+
+#[derive(Debug, Clone)]
+enum Answer {
+    Run(Result<Logits, InferenceError>),
+    Check(Result<Verdict, InferenceError>),
+}
+
+const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100, cache: 100 };
+
+impl Stage {
+    fn new(limits: Limits) -> Self {
+        Self::with_device(limits, |puppet| Device::new(puppet, FALLBACKS))
+    }
+
+    fn with_device(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device) -> Self {
+        let is_armed = Arc::new(AtomicBool::new(false));
+        let (report, batches) = channel();
+        let (acts, orders) = channel();
+        let (fault, faults) = channel();
+        let puppet = Box::new(Puppet { is_armed: Arc::clone(&is_armed), batches: report, acts: orders });
+        let models = vec![tiny_model(0), tiny_model(1)];
+        let on_fault = move || fault.send(()).expect("the stage outlives the service");
+        let handle = InferenceService::start_with(device(puppet), models, limits, on_fault);
+        is_armed.store(true, Ordering::SeqCst);
+        Self { handle, acts, batches, faults, model: tiny_model(0), replies: channel() }
+    }
+
+    fn task(&self, first: u8) -> Task {
+        task(&self.model, first)
+    }
+
+    fn right(&self, first: u8) -> Vec<i32> {
+        reference::logits(&self.model, &self.task(first).pixels)
+    }
+
+    fn wrong(&self, first: u8) -> Vec<i32> {
+        let mut logits = self.right(first);
+        logits[1] += 1;
+        logits
+    }
+
+    fn run(&self, name: &'static str, firsts: &[u8]) {
+        let sender = self.replies.0.clone();
+        let reply = move |result| drop(sender.send((name, Answer::Run(result))));
+        self.handle.run(firsts.iter().map(|first| self.task(*first)).collect(), reply);
+    }
+
+    fn check(&self, name: &'static str, claims: Vec<(u8, Vec<i32>)>) {
+        let sender = self.replies.0.clone();
+        let reply = move |result| drop(sender.send((name, Answer::Check(result))));
+        self.handle.check(claims.into_iter().map(|(first, claim)| (self.task(first), claim)).collect(), reply);
+    }
+
+    /// The batch that the device has been given.
+    fn batch(&self) -> Vec<u8> {
+        self.batches.recv().expect("the device lives")
+    }
+
+    fn act(&self, act: Act) {
+        self.acts.send(act).expect("the device lives");
+    }
+
+    fn reply(&self) -> Reply {
+        self.replies.1.recv().expect("the stage holds a sender")
+    }
+
+    fn expect_run(&self, name: &str, firsts: &[u8]) {
+        let (found, answer) = self.reply();
+        let Answer::Run(Ok(logits)) = answer else { panic!("{found}: {answer:?}") };
+        assert_eq!((found, logits), (name, firsts.iter().map(|first| self.right(*first)).collect()));
+    }
+
+    fn expect_verdict(&self, name: &str, expected: Verdict) {
+        let (found, answer) = self.reply();
+        let Answer::Check(Ok(verdict)) = answer else { panic!("{found}: {answer:?}") };
+        assert_eq!((found, verdict), (name, expected));
+    }
+
+    /// The device has been disabled once, for this reason, and goes on as `device`.
+    fn expect_fault(&self, reason: &str, device: &str) {
+        let status = self.handle.status();
+        let disabled = status.disabled.expect("a device was disabled");
+        assert!(disabled.starts_with("puppet: ") && disabled.contains(reason), "{disabled}");
+        assert!(status.device.contains(device), "{}", status.device);
+        assert_eq!(self.faults.try_iter().count(), 1);
+        assert!(self.batches.try_recv().is_err(), "the puppet is asked no more");
+    }
+
+    /// Makes the device busy with image 0, until its [`Stage::act`].
+    fn occupy(&self) {
+        self.run("occupy", &[0]);
+        assert_eq!(self.batch(), [0]);
+    }
+}
+
+/// Two pixels, three logits; models with other biases have other ids.
+fn tiny_model(bias: i32) -> Model {
+    let input = Shape { channels: 2, height: 1, width: 1 };
+    let graph = Graph::new(input, vec![Layer::linear("linear", 3)]).unwrap();
+    let weights = Parameters { weight: vec![1, 2, -3, 4, 5, -6], bias: vec![bias, 7, -7], ..Parameters::default() };
+    ModelFile { graph, parameters: vec![weights], display: Display::numbered(3) }.build().unwrap()
+}
+
+fn task(model: &Model, first: u8) -> Task {
+    let pixels: Arc<[u8]> = (0..model.pixels()).map(|i| if i == 0 { first } else { (i * 37 % 256) as u8 }).collect();
+    Task { model: ModelId(model.id().0), image: ImageHash::of(&pixels), pixels }
+}
+
+#[test]
+fn answers_are_the_references_in_order_and_remembered() {
+    let stage = Stage::new(LIMITS);
+    stage.run("first", &[2, 1, 2, 3]);
+    assert_eq!(stage.batch(), [2, 1, 3], "an image is run once");
+    stage.act(HONEST);
+    stage.expect_run("first", &[2, 1, 2, 3]);
+    stage.run("second", &[3, 2]);
+    stage.expect_run("second", &[3, 2]);
+    stage.run("nothing", &[]);
+    stage.expect_run("nothing", &[]);
+    stage.check("empty block", vec![]);
+    stage.expect_verdict("empty block", Verdict::Right);
+
+    let status = stage.handle.status();
+    assert_eq!((status.computed, status.joined, status.cached), (3, 1, 2));
+    assert_eq!((status.batches, status.last_batch, status.queued), (1, 3, 0));
+    assert_eq!((status.device.as_str(), status.disabled), ("puppet", None));
+    assert!(status.tasks_per_second > 0.0 && status.device_time > Duration::ZERO);
+}
+
+#[test]
+fn what_arrives_while_the_device_is_busy_is_run_together() {
+    let stage = Stage::new(Limits { gather: GATHER, ..LIMITS });
+    stage.occupy();
+    stage.run("a", &[1, 2]);
+    stage.run("b", &[2, 3]);
+    stage.run("c", &[4, 5]);
+    assert_eq!(stage.handle.status().queued, 7);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    assert_eq!(stage.batch(), [1, 2, 3, 4]);
+    stage.act(HONEST);
+    stage.expect_run("a", &[1, 2]);
+    stage.expect_run("b", &[2, 3]);
+    assert_eq!(stage.batch(), [5]);
+    stage.act(HONEST);
+    stage.expect_run("c", &[4, 5]);
+    let status = stage.handle.status();
+    assert_eq!((status.computed, status.joined, status.batches, status.queued), (6, 1, 3, 0));
+    assert!(status.queue_time > Duration::ZERO);
+}
+
+#[test]
+fn models_are_not_mixed_in_a_batch() {
+    let stage = Stage::new(LIMITS);
+    let other = tiny_model(1);
+    stage.occupy();
+    let (sender, receiver) = channel();
+    let tasks = vec![stage.task(1), task(&other, 1), stage.task(2)];
+    let expected = vec![stage.right(1), reference::logits(&other, &tasks[1].pixels), stage.right(2)];
+    stage.handle.run(tasks, move |result| sender.send(result).unwrap());
+    stage.act(HONEST);
+    for batch in [vec![1, 2], vec![1]] {
+        assert_eq!(stage.batch(), batch);
+        stage.act(HONEST);
+    }
+    assert_eq!(receiver.recv().unwrap().unwrap(), expected);
+}
+
+#[test]
+fn checks_go_before_runs() {
+    let stage = Stage::new(LIMITS);
+    stage.occupy();
+    stage.run("run", &[1, 2]);
+    stage.check("check", vec![(3, stage.right(3)), (2, stage.right(2))]);
+    stage.act(HONEST);
+    assert_eq!(stage.batch(), [3, 2]);
+    stage.act(HONEST);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    stage.expect_verdict("check", Verdict::Right);
+    stage.expect_run("run", &[1, 2]);
+}
+
+#[test]
+fn a_wrong_claim_is_wrong_and_the_device_stays() {
+    let stage = Stage::new(LIMITS);
+    let wrong = |index, first| Verdict::Wrong { index, claimed: stage.wrong(first), expected: stage.right(first) };
+    stage.check("fresh", vec![(1, stage.right(1)), (2, stage.wrong(2)), (3, stage.wrong(3))]);
+    stage.batch();
+    stage.act(HONEST);
+    stage.expect_verdict("fresh", wrong(1, 2));
+    stage.check("from the cache", vec![(3, stage.wrong(3))]);
+    stage.expect_verdict("from the cache", wrong(0, 3));
+    stage.check("too few logits", vec![(1, vec![])]);
+    stage.expect_verdict("too few logits", Verdict::Wrong { index: 0, claimed: vec![], expected: stage.right(1) });
+    stage.check("right", vec![(1, stage.right(1)), (2, stage.right(2))]);
+    stage.expect_verdict("right", Verdict::Right);
+    assert_eq!(stage.handle.status().disabled, None);
+    assert_eq!(stage.faults.try_iter().count(), 0);
+}
+
+#[test]
+fn a_device_that_is_wrong_by_one_does_not_condemn_a_block() {
+    let stage = Stage::new(LIMITS);
+    stage.run("poisoned", &[9]);
+    stage.batch();
+    stage.act(OFF_BY_ONE);
+    let (_, Answer::Run(Ok(logits))) = stage.reply() else { panic!("the device answers") };
+    assert_eq!(logits, [stage.wrong(9)], "nothing has shown the fault yet");
+
+    stage.check("block", vec![(1, stage.right(1)), (2, stage.right(2))]);
+    stage.batch();
+    stage.act(OFF_BY_ONE);
+    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_fault("the scalar reference", "CPU");
+
+    stage.run("afterwards", &[9]);
+    stage.expect_run("afterwards", &[9]);
+}
+
+#[test]
+fn a_fault_found_in_the_cache_has_everything_run_again() {
+    let stage = Stage::new(LIMITS);
+    stage.run("poisoned", &[9]);
+    stage.batch();
+    stage.act(OFF_BY_ONE);
+    stage.reply();
+    stage.occupy();
+    stage.run("waits", &[9, 1]);
+    stage.check("block", vec![(9, stage.right(9))]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_run("waits", &[9, 1]);
+    stage.expect_fault("the scalar reference", "CPU");
+}
+
+#[test]
+fn runs_in_the_batch_that_shows_a_fault_get_right_answers() {
+    let stage = Stage::new(LIMITS);
+    stage.occupy();
+    stage.run("run", &[2]);
+    stage.check("block", vec![(2, stage.right(2)), (1, stage.right(1))]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    assert_eq!(stage.batch(), [2, 1]);
+    stage.act(OFF_BY_ONE);
+    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_run("run", &[2]);
+    stage.expect_fault("the scalar reference", "CPU");
+}
+
+#[test]
+fn device_and_claim_may_both_be_wrong() {
+    let stage = Stage::new(LIMITS);
+    let claimed = vec![1, 2, 3];
+    stage.check("block", vec![(1, claimed.clone())]);
+    stage.batch();
+    stage.act(OFF_BY_ONE);
+    stage.expect_verdict("block", Verdict::Wrong { index: 0, claimed, expected: stage.right(1) });
+    stage.expect_fault("the scalar reference", "CPU");
+}
+
+#[test]
+fn a_device_that_fails_is_replaced() {
+    let rows: [(Act, &str); 4] = [
+        (FAILING, "the device failed: one image needs 2 bytes"),
+        (PANICKING, "panicked: lost the device"),
+        (ONE_SHORT, "answered for 1 of 2 images"),
+        (ONE_LOGIT, "returned 1 logits, the model has 3"),
+    ];
+    for (act, reason) in rows {
+        let stage = Stage::new(LIMITS);
+        stage.run("run", &[1, 2]);
+        assert_eq!(stage.batch(), [1, 2]);
+        stage.check("block", vec![(2, stage.right(2)), (3, stage.wrong(3))]);
+        stage.act(act);
+        stage.expect_verdict("block", Verdict::Wrong { index: 1, claimed: stage.wrong(3), expected: stage.right(3) });
+        stage.expect_run("run", &[1, 2]);
+        stage.expect_fault(reason, "CPU");
+    }
+}
+
+/// A device that fails or lies whenever it is asked.
+struct Broken(Act);
+
+impl Backend for Broken {
+    fn name(&self) -> String {
+        "puppet".into()
+    }
+
+    fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Logits, BackendError> {
+        (self.0)(images.iter().map(|pixels| reference::logits(model, pixels)).collect())
+    }
+}
+
+#[test]
+fn behind_every_device_stands_the_reference() {
+    const BROKEN: &[Opener] = &[
+        || Err(BackendError::Memory { needed: 2, allowed: 1 }),
+        || panic!("no such driver"),
+        || Ok(Box::new(Broken(OFF_BY_ONE))),
+        || Ok(Box::new(Broken(PANICKING))),
+    ];
+    let stage = Stage::with_device(LIMITS, |puppet| Device::new(puppet, BROKEN));
+    stage.check("block", vec![(1, stage.right(1))]);
+    stage.batch();
+    stage.act(PANICKING);
+    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_fault("lost the device", "scalar reference");
+    stage.check("bad block", vec![(1, stage.wrong(1))]);
+    let wrong = Verdict::Wrong { index: 0, claimed: stage.wrong(1), expected: stage.right(1) };
+    stage.expect_verdict("bad block", wrong);
+}
+
+#[test]
+fn a_machine_on_which_even_the_reference_fails_says_so() {
+    let stage = Stage::with_device(LIMITS, Device::last);
+    stage.occupy();
+    stage.check("check", vec![(1, stage.right(1))]);
+    stage.run("shares it", &[1, 2]);
+    stage.run("does not", &[3]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(PANICKING);
+    for _ in 0..2 {
+        let (name, error) = match stage.reply() {
+            (name, Answer::Check(Err(error))) if name == "check" => (name, error),
+            (name, Answer::Run(Err(error))) if name == "shares it" => (name, error),
+            other => panic!("{other:?}"),
+        };
+        let InferenceError::Device(fault) = error else { panic!("{name}: {error}") };
+        assert!(matches!(&*fault, DeviceFault::Panicked { message } if message == "lost the device"), "{fault}");
+    }
+    assert_eq!(stage.batch(), [3], "nobody waits for image 2 any more");
+    stage.act(OFF_BY_ONE);
+    stage.reply();
+    // The reference is asked once more where the claim differs, and then the claim has a witness.
+    stage.check("block", vec![(3, stage.right(3))]);
+    stage.expect_verdict("block", Verdict::Right);
+    let status = stage.handle.status();
+    assert_eq!((status.queued, status.disabled), (0, None));
+    assert_eq!(stage.faults.try_iter().count(), 0);
+}
+
+#[test]
+fn a_device_that_is_not_exact_never_starts() {
+    for act in [OFF_BY_ONE, FAILING, PANICKING] {
+        let handle = InferenceService::start(Box::new(Broken(act)), vec![tiny_model(0)], LIMITS, || {
+            panic!("nobody has relied on it yet")
+        });
+        let status = handle.status();
+        assert!(status.disabled.is_some() && status.device.contains("CPU"), "{status:?}");
+        let (sender, receiver) = channel();
+        let task = task(&tiny_model(0), 1);
+        let expected = reference::logits(&tiny_model(0), &task.pixels);
+        handle.run(vec![task], move |result| sender.send(result).unwrap());
+        assert_eq!(receiver.recv().unwrap().unwrap(), [expected]);
+    }
+}
+
+#[test]
+fn the_built_in_model_runs_on_the_processor() {
+    let model = ocelli_model::zoo::get("cifar10-cnn").unwrap();
+    let (backend, _) = ocelli_model::CandleBackend::open(ocelli_model::DeviceChoice::Cpu).unwrap();
+    let handle = InferenceService::start(Box::new(backend), vec![model.clone()], Limits::default(), || {
+        panic!("the processor is sound")
+    });
+    let claims = [10, 200].map(|first| {
+        let task = task(&model, first);
+        let logits = reference::logits(&model, &task.pixels);
+        (task, logits)
+    });
+    let (sender, receiver) = channel();
+    handle.check(claims.to_vec(), move |result| sender.send(result).unwrap());
+    assert_eq!(receiver.recv().unwrap().unwrap(), Verdict::Right);
+    assert_eq!(handle.status().disabled, None);
+}
+
+#[test]
+fn the_queue_is_bounded_for_each_kind() {
+    let stage = Stage::new(Limits { queue: 3, ..LIMITS });
+    stage.run("more than may wait, but alone", &[0, 1, 2, 3]);
+    stage.batch();
+    stage.run("one more", &[4]);
+    let (_, answer) = stage.reply();
+    let Answer::Run(Err(error)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(error, InferenceError::Busy { waiting: 4, asked: 1, limit: 3 }), "{error}");
+
+    stage.check("block", vec![(4, stage.right(4)), (5, stage.right(5))]);
+    stage.check("too much", vec![(6, stage.right(6)), (7, stage.right(7))]);
+    let (_, answer) = stage.reply();
+    let Answer::Check(Err(error)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(error, InferenceError::Busy { waiting: 2, asked: 2, limit: 3 }), "{error}");
+
+    stage.act(HONEST);
+    stage.batch();
+    stage.act(HONEST);
+    stage.expect_run("more than may wait, but alone", &[0, 1, 2, 3]);
+    stage.expect_verdict("block", Verdict::Right);
+    stage.run("room again", &[0]);
+    stage.expect_run("room again", &[0]);
+}
+
+#[test]
+fn the_cache_is_bounded_and_forgets_the_oldest() {
+    let stage = Stage::new(Limits { cache: 2, ..LIMITS });
+    for images in [vec![1, 2, 3], vec![1]] {
+        stage.run("run", &images);
+        assert_eq!(stage.batch(), images);
+        stage.act(HONEST);
+        stage.expect_run("run", &images);
+    }
+    stage.run("kept", &[1, 3]);
+    stage.expect_run("kept", &[1, 3]);
+}
+
+#[test]
+fn bad_requests_are_refused_at_once() {
+    let stage = Stage::new(LIMITS);
+    let good = stage.task(1);
+    let unknown = Task { model: ModelId([9; 32]), ..good.clone() };
+    let long: Arc<[u8]> = Arc::from([0; 3]);
+    let length = Task { image: ImageHash::of(&long), pixels: long, ..good.clone() };
+    let image = Task { image: ImageHash([1; 32]), ..good.clone() };
+    type IsExpected = fn(&InferenceError) -> bool;
+    let rows: [(Task, IsExpected); 3] = [
+        (unknown, |error| matches!(error, InferenceError::UnknownModel { index: 1, .. })),
+        (length, |error| matches!(error, InferenceError::Length { index: 1, expected: 2, found: 3, .. })),
+        (image, |error| matches!(error, InferenceError::Image { index: 1, .. })),
+    ];
+    for (bad, is_expected) in rows {
+        let (sender, receiver) = channel();
+        stage.handle.run(vec![good.clone(), bad], move |result| sender.send(result).unwrap());
+        let error = receiver.try_recv().expect("replied before the call returned").unwrap_err();
+        assert!(is_expected(&error), "{error}");
+    }
+    assert_eq!(stage.handle.status().queued, 0);
+}
+
+#[test]
+fn the_service_ends_with_its_last_handle() {
+    let Stage { handle, acts, batches, faults, replies, .. } = {
+        let stage = Stage::new(LIMITS);
+        stage.occupy();
+        stage.run("left over", &[1]);
+        stage
+    };
+    drop(handle.clone());
+    drop(handle);
+    acts.send(HONEST).unwrap();
+    let (name, answer) = replies.1.recv().unwrap();
+    assert!(matches!((name, answer), ("occupy", Answer::Run(Ok(_)))));
+    let (name, answer) = replies.1.recv().unwrap();
+    assert!(matches!((name, answer), ("left over", Answer::Run(Err(InferenceError::Stopped)))));
+    assert!(faults.recv().is_err() && batches.recv().is_err(), "thread and device are gone");
+}
