@@ -1,1 +1,438 @@
-//! To come.
+//! The chain as this node has it: the store, the tree of headers, and the moves of the tip.
+//!
+//! A block passes four gates: its header ([`Chain::insert_headers`]), its body and pixels by themselves
+//! ([`Chain::accept_block`]), its answers ([`Chain::set_answers`], decided elsewhere), and its state when the tip moves
+//! over it ([`Chain::advance`]). Only the last depends on where the tip is, so a reorganisation connects a branch whose
+//! answers are all checked already, in one atomic write.
+
+use ocelli_consensus::block::{Body, Output};
+use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node, Status};
+use ocelli_consensus::rules::{self, PixelsError};
+use ocelli_consensus::target::{Target, Work};
+use ocelli_consensus::transition::{Account, ConnectError, Place};
+use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
+use ocelli_protocol::message::BlockData;
+use rayon::prelude::*;
+
+use crate::store::{Overlay, Store, StoreError};
+
+/// A header further ahead of this node's clock, in seconds, is held back: never invalid, never penalised.
+pub const MAX_AHEAD_SECONDS: u64 = 30;
+/// Headers on chains with less work than ours this many blocks ago are not stored.
+const LOW_WORK_BLOCKS: u64 = 144;
+/// Blocks are forwarded only while their chain is at most this many blocks' work behind the best.
+const FORWARD_BLOCKS: u64 = 6;
+
+/// The chain and all that is known beside it.
+pub struct Chain {
+    network: Network,
+    genesis: BlockHash,
+    store: Store,
+    tree: HeaderTree,
+    tip: BlockHash,
+}
+
+/// Why a header is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// It is too far ahead of this node's clock: try again later.
+    #[error("header {hash} is {seconds} s ahead of this clock")]
+    Ahead {
+        /// The header's hash.
+        hash: BlockHash,
+        /// How far.
+        seconds: u64,
+    },
+    /// It does not meet its own target.
+    #[error("header")]
+    ProofOfWork(#[source] RuleError),
+    /// Its chain has less work than ours had long ago.
+    #[error("headers up to {hash} have work {found}, below the {least} of this chain {LOW_WORK_BLOCKS} blocks ago")]
+    LowWork {
+        /// The last header's hash.
+        hash: BlockHash,
+        /// With all that they claim.
+        found: Work,
+        /// Needed.
+        least: Work,
+    },
+    /// It does not fit into the tree.
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a block's data is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The block's header is not here, or its data already is.
+    #[error("block {0} was not asked for")]
+    NotWanted(BlockHash),
+    /// These bytes are not what the block hash commits to: whoever sent them is to blame, and the block is not.
+    #[error("not the data of block {hash}")]
+    NotTheBlock {
+        /// The block that they were given for.
+        hash: BlockHash,
+        /// What differs.
+        source: PixelsError,
+    },
+    /// The block breaks a rule, and from now on is invalid.
+    #[error("block {hash} at height {height}")]
+    Refused {
+        /// The block.
+        hash: BlockHash,
+        /// Its height.
+        height: u64,
+        /// The rule.
+        source: RuleError,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A block that the tip moved over.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its header.
+    pub header: Header,
+    /// Its transactions and outputs.
+    pub body: Body,
+}
+
+/// What [`Chain::advance`] did.
+#[derive(Debug, Default)]
+pub struct Advance {
+    /// Blocks taken off, highest first.
+    pub disconnected: Vec<Moved>,
+    /// Blocks put on, lowest first.
+    pub connected: Vec<Moved>,
+    /// Blocks that turned out to break a rule of the state.
+    pub refused: Vec<(BlockHash, u64, RuleError)>,
+}
+
+impl Chain {
+    /// Takes up the chain that the store holds.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn open(network: Network, store: Store) -> Result<Self, StoreError> {
+        let mut tree = HeaderTree::new(network.genesis.clone());
+        for (header, status) in store.headers()? {
+            tree.restore(header, status);
+        }
+        let tip = store.tip()?.hash;
+        if tree.get(&tip).is_none() {
+            return Err(StoreError::missing("headers", tip.as_bytes()));
+        }
+        Ok(Self { genesis: network.genesis_hash(), network, store, tree, tip })
+    }
+
+    /// The network's parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.network.parameters
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The genesis hash.
+    pub fn genesis(&self) -> BlockHash {
+        self.genesis
+    }
+
+    /// What is on disk.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// All headers.
+    pub fn tree(&self) -> &HeaderTree {
+        &self.tree
+    }
+
+    /// The last block of the best chain that is connected.
+    pub fn tip(&self) -> &Node {
+        self.tree.get(&self.tip).expect("the tip is in the tree from the start, and every block that it moves to is")
+    }
+
+    /// Takes headers, each the child of the one before or of a known one. Known ones pass. Returns how many of them are in
+    /// the tree now, from the first on, and why the next one is not. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Only the store's; what is wrong with a header is in the answer.
+    pub fn insert_headers(&mut self, headers: &[Header], now: u64) -> Result<(usize, Option<HeaderError>), StoreError> {
+        let known = headers.iter().take_while(|header| self.tree.get(&header.hash()).is_some()).count();
+        if let Err(error) = self.check_work(&headers[known..]) {
+            return Ok((known, Some(error)));
+        }
+        let (mut taken, mut error, mut new) = (known, None, Vec::new());
+        for header in &headers[known..] {
+            let hash = header.hash();
+            let seconds = header.time.saturating_sub(now);
+            // Beyond the limit no clock ever comes: that is for the rules.
+            if seconds > MAX_AHEAD_SECONDS && header.time < rules::TIME_LIMIT {
+                error = Some(HeaderError::Ahead { hash, seconds });
+                break;
+            }
+            let is_new = self.tree.get(&hash).is_none();
+            if let Err(source) = self.tree.insert(&self.network.parameters, header.clone()) {
+                error = Some(source.into());
+                break;
+            }
+            if is_new {
+                new.push(header.clone());
+            }
+            taken += 1;
+        }
+        self.store.add_headers(&new)?;
+        Ok((taken, error))
+    }
+
+    /// Checks that headers are worth to be stored: each meets its own target, so the work that they claim was done, and
+    /// there is enough of it.
+    fn check_work(&self, headers: &[Header]) -> Result<(), HeaderError> {
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(()) };
+        let Some(parent) = self.tree.get(&first.parent) else { return Ok(()) }; // for the tree to say
+        let mut work = parent.work;
+        for header in headers {
+            let (hash, target) = (header.hash(), header.target);
+            let own = target.to_target().ok().filter(|target| target.is_met_by(hash.0));
+            let own = own.ok_or(HeaderError::ProofOfWork(RuleError::ProofOfWork { hash, target }))?;
+            work = work.checked_add(own.work()).ok_or(HeaderError::ProofOfWork(RuleError::WorkOverflow))?;
+        }
+        let least = self.work_before(LOW_WORK_BLOCKS);
+        if work < least { Err(HeaderError::LowWork { hash: last.hash(), found: work, least }) } else { Ok(()) }
+    }
+
+    /// The tip's work less that of so many blocks like it.
+    fn work_before(&self, blocks: u64) -> Work {
+        let tip = self.tip();
+        let one = tip.header.target.to_target().unwrap_or(Target::MAX).work().0;
+        Work(tip.work.0.saturating_sub(one.saturating_mul(U256::from(blocks))))
+    }
+
+    /// Whether a block's chain has enough work for the block to be forwarded before its answers are checked.
+    pub fn is_worth_forwarding(&self, block: &Node) -> bool {
+        block.work >= self.work_before(FORWARD_BLOCKS)
+    }
+
+    /// Takes the body and pixels of a block whose header is here, and checks all that they show by themselves.
+    /// `is_known` says which transactions' signatures have been checked before.
+    ///
+    /// # Errors
+    /// [`AcceptError`]: [`AcceptError::Refused`] has been noted, so that nothing is ever built on the block.
+    pub fn accept_block(
+        &mut self,
+        hash: BlockHash,
+        data: &BlockData,
+        is_known: &(dyn Fn(&WtxId) -> bool + Sync),
+    ) -> Result<(), AcceptError> {
+        let node = self.tree.get(&hash).filter(|node| node.status == Status::Header);
+        let header = node.ok_or(AcceptError::NotWanted(hash))?.header.clone();
+        let height = header.height;
+        match self.check_block(&header, data, is_known) {
+            Ok(()) => {}
+            Err(PixelsError::Rule(rule)) if !matches!(rule, RuleError::BodyRoot { .. }) => {
+                self.refuse(hash, height, &rule)?;
+                return Err(AcceptError::Refused { hash, height, source: rule });
+            }
+            Err(source) => return Err(AcceptError::NotTheBlock { hash, source }),
+        }
+        self.store.add_block(&hash, &data.body, &data.pixels)?;
+        self.tree.set_status(hash, Status::Received);
+        Ok(())
+    }
+
+    fn check_block(
+        &self,
+        header: &Header,
+        data: &BlockData,
+        is_known: &(dyn Fn(&WtxId) -> bool + Sync),
+    ) -> Result<(), PixelsError> {
+        let BlockData { body, pixels } = data;
+        rules::check_body_root(header, body.root())?;
+        let parameters = &self.network.parameters;
+        // Bytes that the hash does not commit to are told apart before any rule: they must not condemn the block.
+        let pixels_at = |index: usize| pixels.get(index).and_then(|pixels| pixels.as_deref());
+        if let Some(index) = pixels.iter().skip(body.transactions.len()).position(Option::is_some) {
+            return Err(PixelsError::Presence { index: body.transactions.len() + index, expected: false });
+        }
+        let checks = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
+            rules::check_pixels(parameters, header.height, index, transaction, pixels_at(index))
+        });
+        let mut broken = None;
+        for check in checks.collect::<Vec<_>>() {
+            match check {
+                Err(PixelsError::Rule(rule)) => broken = broken.or(Some(rule)),
+                other => other?,
+            }
+        }
+        rules::check_body(parameters, header.height, body)?;
+        if let Some(rule) = broken {
+            return Err(rule.into());
+        }
+        let signatures = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
+            if is_known(&transaction.wtxid()) {
+                return Ok(());
+            }
+            rules::check_signature(index, transaction, self.genesis)
+        });
+        Ok(signatures.collect::<Result<(), RuleError>>()?)
+    }
+
+    /// Says what checking a block's answers gave: nothing wrong, or the rule broken.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn set_answers(&mut self, hash: BlockHash, answers: Result<(), RuleError>) -> Result<(), StoreError> {
+        let Some(height) = self.tree.get(&hash).map(|node| node.header.height) else { return Ok(()) };
+        match answers {
+            Ok(()) => {
+                self.store.set_status(&hash, Status::Verified, None)?;
+                self.tree.set_status(hash, Status::Verified);
+                Ok(())
+            }
+            Err(rule) => self.refuse(hash, height, &rule),
+        }
+    }
+
+    fn refuse(&mut self, hash: BlockHash, height: u64, rule: &RuleError) -> Result<(), StoreError> {
+        self.store.set_status(&hash, Status::Invalid, Some(&full_message(rule)))?;
+        self.tree.set_status(hash, Status::Invalid);
+        tracing::warn!(%hash, height, reason = full_message(rule), "block refused");
+        Ok(())
+    }
+
+    /// Blocks whose data is here and whose answers are not checked, in the order in which their headers came: what to do
+    /// after a restart.
+    pub fn unchecked(&self) -> Vec<BlockHash> {
+        let unchecked = |node: &&Node| node.status == Status::Received && !self.tree.is_condemned(&node.hash);
+        self.tree.iter().filter(unchecked).map(|node| node.hash).collect()
+    }
+
+    /// A block's body and pixels as stored; `None` where they are not here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn block_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
+        let Some(node) = self.tree.get(hash) else { return Ok(None) };
+        let Some(body) = self.store.body(hash)? else { return Ok(None) };
+        let pixels = self.store.pixels(node.header.height, hash, &body)?;
+        Ok(pixels.map(|pixels| BlockData { body, pixels }))
+    }
+
+    /// Moves the tip to the best block that can be connected, however the chain must be reorganised for that; in one write
+    /// for each such block. Blocks that break a rule of the state on the way are refused, and the next best is tried.
+    ///
+    /// # Errors
+    /// The store's; then nothing has moved.
+    pub fn advance(&mut self) -> Result<Advance, StoreError> {
+        let mut advance = Advance::default();
+        loop {
+            let (best, tip) = (self.tree.best_candidate(), self.tip());
+            if best.work <= tip.work && !self.tree.is_condemned(&tip.hash) {
+                return Ok(advance);
+            }
+            let (best, tip) = (best.hash, tip.hash);
+            if best == tip {
+                return Ok(advance);
+            }
+            match self.move_to(&best)? {
+                Ok((disconnected, connected)) => {
+                    advance.disconnected.extend(disconnected);
+                    advance.connected.extend(connected);
+                }
+                Err((hash, height, rule)) => {
+                    self.refuse(hash, height, &rule)?;
+                    advance.refused.push((hash, height, rule));
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)] // disconnected and connected, or the block that is in the way
+    fn move_to(
+        &mut self,
+        best: &BlockHash,
+    ) -> Result<Result<(Vec<Moved>, Vec<Moved>), (BlockHash, u64, RuleError)>, StoreError> {
+        let fork = self.tree.fork_point(&self.tip, best).map_or(self.genesis, |node| node.hash);
+        let mut overlay = Overlay::new(&self.store)?;
+        let (mut disconnected, mut connected) = (Vec::new(), Vec::new());
+        while overlay.tip().hash != fork {
+            let hash = overlay.tip().hash;
+            let (header, body) = overlay.disconnect_tip()?;
+            disconnected.push(Moved { hash, header, body });
+        }
+        for hash in self.tree.path(&fork, best).unwrap_or_default() {
+            let Some(node) = self.tree.get(&hash) else { continue };
+            let header = node.header.clone();
+            let body = self.store.body(&hash)?.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
+            match overlay.connect(&self.network.parameters, &header, &body) {
+                Ok(()) => connected.push(Moved { hash, header, body }),
+                Err(ConnectError::Rule(rule)) => return Ok(Err((hash, header.height, rule))),
+                Err(ConnectError::Reader(error)) => return Err(error),
+                Err(ConnectError::Tree(error)) => return Err(error.into()),
+            }
+        }
+        let tip = overlay.tip().hash;
+        self.store.commit(overlay.into_move())?;
+        self.tip = tip;
+        Ok(Ok((disconnected, connected)))
+    }
+
+    /// An account at the tip; nothing yet of an unknown one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn account(&self, address: &Address) -> Result<Account, StoreError> {
+        Ok(self.store.account(address)?.unwrap_or_default())
+    }
+
+    /// A header for the block after the tip with these transactions, its nonce still to be found. A transaction that the
+    /// state refuses is named by its index.
+    ///
+    /// # Errors
+    /// The rule that a transaction breaks, or the store's error.
+    pub fn template(&self, miner: Address, body: &Body, time: u64) -> Result<Header, ConnectError<StoreError>> {
+        let parent = self.tip();
+        let height = parent.header.height + 1;
+        let parameters = &self.network.parameters;
+        let overlay = Overlay::new(&self.store).map_err(ConnectError::Reader)?;
+        let roots = overlay.propose(parameters, Place { height, miner }, body)?;
+        Ok(Header {
+            version: parameters.version_at(height),
+            parent: parent.hash,
+            history: roots.history,
+            state: roots.state,
+            body: body.root(),
+            miner,
+            height,
+            time,
+            target: rules::expected_target(parameters, &parent.header, parent.anchor()),
+            nonce: 0,
+        })
+    }
+}
+
+/// Where a block's tasks are: index, transaction and claimed output, for each `Classify`.
+pub fn tasks(body: &Body) -> impl Iterator<Item = (usize, &(ocelli_consensus::Transaction, Output))> {
+    body.transactions.iter().enumerate().filter(|(_, (transaction, _))| transaction.task().is_some())
+}
+
+/// An error and its causes in one line.
+pub fn full_message(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

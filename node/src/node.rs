@@ -1,1 +1,122 @@
-//! To come.
+//! A running node: its services put together.
+//!
+//! One thread owns the chain, the mempool and the sync machine and does one thing at a time ([`service`]). Everything
+//! comes to it through one bounded inbox: what the network brings, logits that inference has computed, blocks that the
+//! miner has found, questions from this process. It never waits for any of them, so nothing can wait in a circle.
+
+mod blocks;
+mod config;
+mod error;
+mod input;
+mod mining;
+mod node_file;
+mod peers;
+mod requests;
+mod run;
+mod service;
+mod transactions;
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ocelli_protocol::message::{Request, Response};
+
+pub use config::{Config, Discovery, Mining, models};
+pub use error::NodeError;
+pub use run::run;
+
+use crate::chain::Chain;
+use crate::inference::InferenceService;
+use crate::store::Store;
+use input::{Input, ReplyTo, Results};
+use service::Service;
+
+/// Inputs that wait for the chain thread. Beyond it whoever has one waits; the network then drops gossip.
+const INBOX_LENGTH: usize = 1024;
+
+/// A node that runs in this process. Dropping it stops it.
+pub struct Node {
+    inbox: SyncSender<Input>,
+    thread: Option<JoinHandle<Result<(), NodeError>>>,
+    ended: Receiver<()>,
+}
+
+impl Node {
+    /// Opens the data folder, joins the network and starts all services.
+    ///
+    /// # Errors
+    /// [`NodeError`]: the folder, the network or the device cannot be used.
+    pub fn start(config: Config) -> Result<Self, NodeError> {
+        let identity = node_file::identity(&config.data)?;
+        let store = Store::open(&config.data.join("chain"), &config.network)?;
+        let chain = Chain::open(config.network.clone(), store)?;
+        let (inbox, inputs) = sync_channel(INBOX_LENGTH);
+
+        let (results, received) = Results::new(inbox.clone());
+        let faults = results.clone();
+        let inference = InferenceService::start(config.backend, config.models, config.inference, move || {
+            faults.leave(Input::DeviceFault);
+        });
+        let (network, mut events) = crate::network::spawn(peers::network_config(
+            &chain,
+            identity,
+            config.listen,
+            config.bootstrap,
+            config.discovery,
+        )?)?;
+        let forward = inbox.clone();
+        std::thread::Builder::new().name("events".into()).spawn(move || {
+            while let Some(event) = events.blocking_recv() {
+                if forward.send(Input::Network(event)).is_err() {
+                    break;
+                }
+            }
+        })?;
+        let service = Service::new(chain, network, inference, results, config.mining, config.data)?;
+        let (end, ended) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("chain".into()).spawn(move || {
+            let result = service.run(&inputs, &received);
+            let _ = end.try_send(()); // nobody need listen
+            result
+        })?;
+        Ok(Self { inbox, thread: Some(thread), ended })
+    }
+
+    /// Answers a request as the node would answer a peer; `None` if it has stopped.
+    pub fn ask(&self, request: Request) -> Option<Response> {
+        let (reply, answer) = sync_channel(1);
+        self.inbox.send(Input::Ask(request, ReplyTo::Local(reply))).ok()?;
+        answer.recv().ok()
+    }
+
+    /// Whether the node ends by itself within that time, which it does when its store fails.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        !matches!(self.ended.recv_timeout(time), Err(std::sync::mpsc::RecvTimeoutError::Timeout))
+    }
+
+    /// Stops the node and waits until everything is on disk.
+    ///
+    /// # Errors
+    /// Why it had ended by itself.
+    pub fn stop(mut self) -> Result<(), NodeError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), NodeError> {
+        drop(self.inbox.send(Input::Stop));
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(NodeError::Panicked),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!(error = crate::chain::full_message(&error), "the node had ended");
+        }
+    }
+}

@@ -75,16 +75,7 @@ impl Wallet {
     /// Every variant of [`WalletError`] that speaks of a file that is there, or is not.
     pub fn open(path: &Path, password: &str) -> Result<Self, WalletError> {
         let text = read_text(path)?;
-        let pem_starts = text.find("-----BEGIN ").ok_or_else(|| WalletError::NotPem { path: path.into() })?;
-        let (above, pem) = text.split_at(pem_starts);
-        // The label first: not every PEM holds DER, which is what `SecretDocument` expects.
-        match pkcs8::der::pem::decode_label(pem.as_bytes()).map_err(|_| WalletError::NotPem { path: path.into() })? {
-            ENCRYPTED_LABEL => {}
-            PLAIN_LABEL => return Err(WalletError::NotEncrypted { path: path.into() }),
-            other => return Err(WalletError::WrongLabel { path: path.into(), found: other.to_owned() }),
-        }
-        let (_, document) = SecretDocument::from_pem(pem).map_err(|_| WalletError::NotPem { path: path.into() })?;
-
+        let (above, document) = encrypted_document(path, &text)?;
         let key = decrypt(path, document.as_bytes(), password)?;
         let wallet = Self { key };
         let found = hex::encode(wallet.public_key());
@@ -94,6 +85,14 @@ impl Wallet {
             }
             _ => Ok(wallet),
         }
+    }
+
+    /// Looks whether there is a wallet file, as far as that can be seen without its password.
+    ///
+    /// # Errors
+    /// Those of [`Wallet::open`] that need no password.
+    pub fn check(path: &Path) -> Result<(), WalletError> {
+        encrypted_document(path, &read_text(path)?).map(|_| ())
     }
 
     /// Makes the wallet of a known 32-byte seed (RFC 8032's private key), such as the local network's development wallet.
@@ -325,6 +324,20 @@ pub enum WalletError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// The text above the PEM, and what the PEM holds.
+fn encrypted_document<'a>(path: &Path, text: &'a str) -> Result<(&'a str, SecretDocument), WalletError> {
+    let not_pem = || WalletError::NotPem { path: path.into() };
+    let (above, pem) = text.split_at(text.find("-----BEGIN ").ok_or_else(not_pem)?);
+    // The label first: not every PEM holds DER, which is what `SecretDocument` expects.
+    match pkcs8::der::pem::decode_label(pem.as_bytes()).map_err(|_| not_pem())? {
+        ENCRYPTED_LABEL => {}
+        PLAIN_LABEL => return Err(WalletError::NotEncrypted { path: path.into() }),
+        other => return Err(WalletError::WrongLabel { path: path.into(), found: other.to_owned() }),
+    }
+    let (_, document) = SecretDocument::from_pem(pem).map_err(|_| not_pem())?;
+    Ok((above, document))
 }
 
 fn decrypt(path: &Path, encrypted: &[u8], password: &str) -> Result<SigningKey, WalletError> {

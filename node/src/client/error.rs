@@ -1,0 +1,134 @@
+//! Why there is no answer.
+
+use std::io;
+
+use ocelli_consensus::BlockHash;
+use ocelli_consensus::codec::DecodeError;
+
+use crate::network::{DialFailure, NetworkError, RequestFailure};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The client was given no network.
+    #[error("no network to join")]
+    NoNetwork,
+    /// The client was given no address.
+    #[error("no address of a node to ask")]
+    NoAddress,
+    /// Nobody can be reached.
+    #[error("nobody answers at {}{}", addresses.join(", "), reasons(failures))]
+    Unreachable {
+        /// What was tried.
+        addresses: Vec<String>,
+        /// What came of it, as far as anything did.
+        failures: Vec<(String, DialFailure)>,
+    },
+    /// All nodes have gone.
+    #[error("the connection to the last node is closed")]
+    Alone,
+    /// The node answers, but is on a network that is not ours.
+    #[error("the node at {address} is on the network with genesis {found}, which is not the one expected")]
+    OtherNetwork {
+        /// Where the node is.
+        address: String,
+        /// Its genesis hash.
+        found: BlockHash,
+    },
+    /// The node does not answer in time.
+    #[error("the node at {address} has not answered within {seconds} s")]
+    TimedOut {
+        /// Where the node is.
+        address: String,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The node does not answer.
+    #[error("the node at {address} does not answer")]
+    NoAnswer {
+        /// Where the node is.
+        address: String,
+        /// Why.
+        source: RequestFailure,
+    },
+    /// The node answers something that is no response.
+    #[error("the response of the node at {address} does not decode")]
+    Malformed {
+        /// Where the node is.
+        address: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The node answers another question.
+    #[error("the node at {address} answers {question} with {kind}")]
+    Unexpected {
+        /// Where the node is.
+        address: String,
+        /// What was asked.
+        question: &'static str,
+        /// What came.
+        kind: String,
+    },
+    /// The node says that it cannot.
+    #[error("the node at {address} cannot answer: {reason}")]
+    Failed {
+        /// Where the node is.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
+    /// No node takes the transaction.
+    #[error("no node takes the transaction: {}", reasons.join("; "))]
+    Refused {
+        /// What each said.
+        reasons: Vec<String>,
+    },
+    /// The network does not start.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The system gives no timer or random numbers.
+    #[error("the system does not give what a client needs")]
+    Runtime {
+        /// What it says.
+        source: io::Error,
+    },
+}
+
+impl ClientError {
+    /// What to try next.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { failures, .. }
+                if failures.iter().any(|(_, reason)| matches!(reason, DialFailure::OtherNetwork { .. })) =>
+            {
+                Some("name the node's network with --network NAME or --network FILE, or ask a node of this network")
+            }
+            Self::Unreachable { failures, .. }
+                if failures.iter().any(|(_, reason)| matches!(reason, DialFailure::WrongPeer { .. })) =>
+            {
+                Some("leave out /p2p/… at the end of the address, or ask the node's owner for the new one")
+            }
+            Self::NoAddress | Self::Unreachable { .. } => {
+                Some("check that the node runs and that the address and port are right, or try another node")
+            }
+            Self::OtherNetwork { .. } => {
+                Some("name the node's network with --network NAME or --network FILE, or ask a node of this network")
+            }
+            Self::Alone | Self::TimedOut { .. } | Self::NoAnswer { .. } | Self::Failed { .. } => {
+                Some("try again, or ask another node with --peer or --bootstrap")
+            }
+            Self::Malformed { .. } | Self::Unexpected { .. } => {
+                Some("update the older of the two programs, or ask another node with --peer or --bootstrap")
+            }
+            Self::NoNetwork | Self::Refused { .. } | Self::Network(_) | Self::Runtime { .. } => None,
+        }
+    }
+}
+
+fn reasons(failures: &[(String, DialFailure)]) -> String {
+    match failures {
+        [] => ": no answer in time".into(),
+        [(_, reason)] => format!(": {reason}"),
+        many => many.iter().map(|(address, reason)| format!("; {address}: {reason}")).collect(),
+    }
+}

@@ -1,0 +1,177 @@
+//! Handing transactions to several nodes at once.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ocelli_consensus::{BlockHash, Transaction};
+use ocelli_protocol::message::{Request, Response, SignedAnswer, Submission, SubmitReply};
+
+use super::{Client, ClientError, Connection, printable};
+use crate::network::{Peer, RequestId};
+
+/// How long nodes may be silent before we go on without them: they have to run the model first.
+pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Submissions under way with one node. Nodes keep at most 16 nonces that come before their turn, and requests may
+/// overtake each other; so fewer.
+const WINDOW: usize = 8;
+
+/// What a node said to one submission, and when.
+#[derive(Debug)]
+pub struct NodeReply {
+    /// Who.
+    pub peer: Peer,
+    /// The multiaddr at which it was reached.
+    pub address: String,
+    /// When it was asked.
+    pub sent: Instant,
+    /// When it answered, or when we gave up.
+    pub received: Instant,
+    /// What it said.
+    pub verdict: Verdict,
+}
+
+/// What a node said to one submission.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It answers, and its signature is right: the logits.
+    Answered(Vec<i32>),
+    /// It takes the transaction, without an answer.
+    Taken,
+    /// It does not take the transaction: why.
+    Refused(String),
+    /// Its answer is not signed by itself: why.
+    NotSigned(String),
+    /// It says nothing of use.
+    Silent(ClientError),
+}
+
+impl Verdict {
+    /// Why the node was of no use, for people; `None` if it was.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::Answered(_) | Self::Taken => None,
+            Self::Refused(reason) | Self::NotSigned(reason) => Some(reason.clone()),
+            Self::Silent(error) => Some(match std::error::Error::source(error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            }),
+        }
+    }
+}
+
+impl Client {
+    /// Hands every submission to every connected node, in order, and waits for what they say. Each answer is checked:
+    /// the signature, and that it is the node's own. `told` hears of each reply: which submission, and what was said.
+    ///
+    /// # Errors
+    /// When no node is connected any more.
+    pub fn submit(
+        &mut self,
+        submissions: &[Submission],
+        mut told: impl FnMut(usize, &NodeReply),
+    ) -> Result<Vec<Vec<NodeReply>>, ClientError> {
+        let nodes = self.connections().to_vec();
+        if nodes.is_empty() {
+            return Err(ClientError::Alone);
+        }
+        let genesis = self.network().genesis_hash();
+        let requests: Vec<_> = submissions.iter().cloned().map(Request::Submit).collect();
+        let mut replies: Vec<Vec<NodeReply>> = submissions.iter().map(|_| Vec::new()).collect();
+        let mut next = vec![0; nodes.len()];
+        let mut under_way: HashMap<RequestId, UnderWay> = HashMap::new();
+        for _ in 0..WINDOW.min(requests.len()) {
+            for node in 0..nodes.len() {
+                self.send_next(&requests, &nodes, node, &mut next, &mut under_way);
+            }
+        }
+        while !under_way.is_empty() {
+            let Some(reply) = self.next_reply(Instant::now() + SUBMIT_TIMEOUT)? else { break };
+            let Some(UnderWay { node, which, sent }) = under_way.remove(&reply.id) else { continue };
+            let verdict = verdict(&submissions[which].transaction, genesis, reply.peer, reply.result);
+            let Connection { peer, address, .. } = nodes[node].clone();
+            let reply = NodeReply { peer, address, sent, received: reply.received, verdict };
+            told(which, &reply);
+            replies[which].push(reply);
+            self.send_next(&requests, &nodes, node, &mut next, &mut under_way);
+        }
+        for UnderWay { node, which, sent } in under_way.into_values() {
+            let Connection { peer, address, .. } = nodes[node].clone();
+            let seconds = SUBMIT_TIMEOUT.as_secs();
+            let verdict = Verdict::Silent(ClientError::TimedOut { address: address.clone(), seconds });
+            replies[which].push(NodeReply { peer, address, sent, received: Instant::now(), verdict });
+        }
+        Ok(replies)
+    }
+
+    /// Hands in one transaction.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when not one node takes it, with what each says.
+    pub fn hand_in(&mut self, submission: &Submission) -> Result<(), ClientError> {
+        let replies = self.submit(std::slice::from_ref(submission), |_, _| {})?;
+        let problems: Vec<_> = replies.iter().flatten().map(|reply| reply.verdict.problem()).collect();
+        match problems.into_iter().collect::<Option<Vec<_>>>() {
+            Some(reasons) => Err(ClientError::Refused { reasons }),
+            None => Ok(()),
+        }
+    }
+
+    fn send_next(
+        &mut self,
+        requests: &[Request],
+        nodes: &[Connection],
+        node: usize,
+        next: &mut [usize],
+        under_way: &mut HashMap<RequestId, UnderWay>,
+    ) {
+        let which = next[node];
+        let Some(request) = requests.get(which) else { return };
+        next[node] += 1;
+        let id = self.send(nodes[node].peer, request);
+        under_way.insert(id, UnderWay { node, which, sent: Instant::now() });
+    }
+}
+
+/// A submission that a node has not answered yet.
+struct UnderWay {
+    node: usize,
+    which: usize,
+    sent: Instant,
+}
+
+fn verdict(
+    transaction: &Transaction,
+    genesis: BlockHash,
+    peer: Peer,
+    result: Result<Response, ClientError>,
+) -> Verdict {
+    let reply = match result {
+        Ok(Response::Submitted(reply)) => reply,
+        Ok(Response::Failed { reason }) => return Verdict::Refused(printable(&reason)),
+        Ok(_) => return Verdict::Refused("the node answers another question".into()),
+        Err(error) => return Verdict::Silent(error),
+    };
+    match (reply, transaction.task()) {
+        (SubmitReply::Refused { reason, .. }, _) => Verdict::Refused(printable(&reason)),
+        (SubmitReply::Accepted { answer: Some(answer) }, Some((model, image))) => {
+            match check(&answer, peer, || answer.verify(genesis, transaction.txid(), model, image)) {
+                Ok(()) => Verdict::Answered(answer.logits),
+                Err(reason) => Verdict::NotSigned(reason),
+            }
+        }
+        (SubmitReply::Accepted { .. }, _) => Verdict::Taken,
+    }
+}
+
+/// An answer counts for the node that gives it only if that node's own key has signed it.
+fn check<E: std::fmt::Display>(
+    answer: &SignedAnswer,
+    peer: Peer,
+    verify: impl FnOnce() -> Result<(), E>,
+) -> Result<(), String> {
+    if Peer::of(&answer.public_key) != Some(peer) {
+        return Err("its answer is signed with another key than the node's".into());
+    }
+    verify().map_err(|error| format!("its answer has a wrong signature: {error}"))
+}

@@ -1,0 +1,139 @@
+//! `ocelli bench`.
+//!
+//! A time says little by itself: each figure comes with that of a peer or a limit, measured in the same run on the same
+//! machine, and with the ratio of the two.
+
+mod inference;
+mod mining;
+mod validate;
+
+use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, golden};
+
+use super::error::{CommandError, Explain as _};
+use super::output::Output;
+
+/// Measure this machine: mining, validation and inference, each beside a peer or limit measured in the same run
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Mining(mining::Args),
+    Validate(validate::Args),
+    Inference(inference::Args),
+}
+
+/// Where the models run.
+#[derive(Debug, clap::Args)]
+struct DeviceOption {
+    /// Where the models run: auto, cpu, cuda or metal
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For a device or a temporary folder that cannot be used, and for results that are not right: a wrong answer is no
+/// figure, however fast.
+pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+    match command {
+        Command::Mining(args) => mining::run(args, output),
+        Command::Validate(args) => validate::run(args, output),
+        Command::Inference(args) => inference::run(args, output),
+    }
+}
+
+impl DeviceOption {
+    /// Opens the device, and makes sure that it is exact on the models.
+    fn open(&self, models: &[Model]) -> Result<CandleBackend, CommandError> {
+        let (mut backend, why_no_gpu) = CandleBackend::open(self.device).hint(|| "try --device cpu")?;
+        if let Some(why) = why_no_gpu {
+            tracing::info!("no GPU is used: {why}");
+        }
+        for model in models {
+            golden::check(&mut backend, model)
+                .context(|| format!("{} is not exact and must not be used", backend.name()))
+                .hint(|| "try --device cpu")?;
+        }
+        Ok(backend)
+    }
+}
+
+/// The least of the values, in ascending order, that `percent` percent of them do not exceed (nearest rank); `None` of
+/// none.
+fn percentile<T>(ascending: &[T], percent: usize) -> Option<&T> {
+    let rank = (ascending.len() * percent.min(100)).div_ceil(100);
+    ascending.get(rank.saturating_sub(1))
+}
+
+/// For display: to three decimals.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let hundred: Vec<u32> = (1..=100).collect();
+        let rows: &[(&[u32], usize, Option<u32>)] = &[
+            (&[], 50, None),
+            (&[7], 0, Some(7)),
+            (&[7], 50, Some(7)),
+            (&[7], 99, Some(7)),
+            (&[1, 2], 50, Some(1)),
+            (&[1, 2], 51, Some(2)),
+            (&[1, 2, 3], 50, Some(2)),
+            (&[1, 2, 3, 4], 99, Some(4)),
+            (&[1, 2, 3, 4], 101, Some(4)),
+            (&hundred, 0, Some(1)),
+            (&hundred, 1, Some(1)),
+            (&hundred, 50, Some(50)),
+            (&hundred, 99, Some(99)),
+            (&hundred, 100, Some(100)),
+        ];
+        for (values, percent, expected) in rows {
+            assert_eq!(percentile(values, *percent).copied(), *expected, "{percent} percent of {}", values.len());
+        }
+    }
+
+    #[test]
+    fn numbers_are_rounded_for_display() {
+        for (number, expected) in [(0.0, 0.0), (1.000_4, 1.0), (1.000_6, 1.001), (12_345.678_9, 12_345.679)] {
+            assert_eq!(rounded(number), expected);
+        }
+    }
+
+    #[test]
+    fn arguments_have_bounds() {
+        let rows = [
+            ("mining", true),
+            ("mining --seconds 1 --threads 4", true),
+            ("mining --seconds 0", false),
+            ("mining --seconds 601", false),
+            ("mining --threads 0", false),
+            ("validate", true),
+            ("validate --tasks 1 --runs 1 --device cpu", true),
+            ("validate --tasks 0", false),
+            ("validate --runs 0", false),
+            ("validate --device abacus", false),
+            ("inference", true),
+            ("inference --seconds 2 --device cpu", true),
+            ("inference --seconds many", false),
+            ("network", false),
+            ("", false),
+        ];
+        for (line, is_good) in rows {
+            let parsed = Line::try_parse_from(["bench"].into_iter().chain(line.split_whitespace()));
+            assert_eq!(parsed.is_ok(), is_good, "{line}: {parsed:?}");
+        }
+    }
+}

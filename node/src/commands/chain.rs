@@ -1,0 +1,370 @@
+//! `ocelli chain`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ocelli_consensus::block::Output as Answer;
+use ocelli_consensus::codec::encode;
+use ocelli_consensus::network::Network;
+use ocelli_consensus::{Action, BlockHash, Transaction, TxId};
+use ocelli_model::Model;
+use ocelli_protocol::message::{BlockId, Confirmation, FoundBlock, TransactionStatus};
+use serde_json::{Value, json};
+
+use super::error::CommandError;
+use super::network::HeaderFields;
+use super::output::{self, Output};
+use super::peer_option::PeerOption;
+use super::status::work;
+
+/// Look at a node's chain
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Status(StatusArgs),
+    Block(BlockArgs),
+    Tx(TxArgs),
+}
+
+/// Show where the chain stands
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// Show a block: its header, transactions and answers
+#[derive(Debug, clap::Args)]
+pub struct BlockArgs {
+    /// The block's height on the best chain, or its hash
+    #[arg(value_name = "HEIGHT|HASH")]
+    block: BlockName,
+
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// Show a transaction: what it asks for, the answer, and how deep it is confirmed
+#[derive(Debug, clap::Args)]
+pub struct TxArgs {
+    /// The transaction's id
+    #[arg(value_name = "TXID")]
+    txid: TxId,
+
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// A height or a hash.
+#[derive(Debug, Clone, Copy)]
+struct BlockName(BlockId);
+
+/// A text that names no block.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a height, such as 7, or a block hash of 64 hexadecimal digits")]
+pub struct BlockNameError;
+
+impl FromStr for BlockName {
+    type Err = BlockNameError;
+
+    fn from_str(text: &str) -> Result<Self, BlockNameError> {
+        // A hash first: 64 digits may all be decimal, and no height is that long.
+        if let Ok(hash) = text.parse::<BlockHash>() {
+            return Ok(Self(BlockId::Hash(hash)));
+        }
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(height) if is_number => Ok(Self(BlockId::Height(height))),
+            _ => Err(BlockNameError),
+        }
+    }
+}
+
+impl fmt::Display for BlockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            BlockId::Height(height) => write!(f, "block at height {height}"),
+            BlockId::Hash(hash) => write!(f, "block {hash}"),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the node cannot be asked, or has no such block or transaction.
+pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+    match command {
+        Command::Status(args) => status(args, output),
+        Command::Block(args) => block(args, output),
+        Command::Tx(args) => tx(args, output),
+    }
+}
+
+fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
+    let mut client = args.peer.connect()?;
+    let status = client.node_status()?;
+    if output.is_json() {
+        return output.json(&json!({
+            "network": client.network().parameters.name,
+            "genesis": status.genesis,
+            "height": status.height,
+            "tip": status.tip,
+            "tip_time": status.tip_time,
+            "header_height": status.header_height,
+            "work": work(status.work),
+            "state_root": status.state_root,
+        }));
+    }
+    output.rows(&[
+        ("network", format!("{}, genesis {}", client.network().parameters.name, status.genesis)),
+        ("height", format!("{}; headers up to {}", status.height, status.header_height)),
+        ("tip", status.tip.to_string()),
+        ("time", status.tip_time.to_string()),
+        ("work", work(status.work)),
+        ("state root", status.state_root.to_string()),
+    ])
+}
+
+fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
+    let mut client = args.peer.connect()?;
+    let Some(found) = client.block(args.block.0)? else {
+        let tip = client.chain_status()?;
+        return Err(CommandError::failed(format!(
+            "the node has no {}; its tip is at height {}",
+            args.block, tip.height
+        ))
+        .with_hint("give a height from 0 to the tip's, or the hash of a block whose body the node keeps"));
+    };
+    let network = client.network();
+    if output.is_json() { output.json(&block_json(&found, network)) } else { print_block(&found, network, output) }
+}
+
+fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
+    let mut client = args.peer.connect()?;
+    let txid = args.txid;
+    let confirmation = match client.transaction(txid)? {
+        TransactionStatus::Unknown => {
+            return Err(CommandError::failed(format!("the node knows no transaction {txid}")).with_hint(
+                "check the id and the network; a transaction that was lost before a block took it has to be sent again",
+            ));
+        }
+        TransactionStatus::Pending if output.is_json() => {
+            return output.json(&json!({
+                "txid": txid,
+                "state": "pending",
+                "transaction": null,
+                "output": null,
+                "block": null,
+                "height": null,
+                "confirmations": 0,
+            }));
+        }
+        TransactionStatus::Pending => {
+            return output.rows(&[
+                ("transaction", txid.to_string()),
+                ("state", "pending: in the node's mempool, in no block yet".into()),
+            ]);
+        }
+        TransactionStatus::Confirmed(confirmation) => *confirmation,
+    };
+    let network = client.network();
+    if output.is_json() {
+        output.json(&confirmation_json(&confirmation, network))
+    } else {
+        print_confirmation(&confirmation, network, output)
+    }
+}
+
+/// A transaction's fields; the address as this network writes it.
+fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
+    let prefix = &network.parameters.address_prefix;
+    let action = match &transaction.unsigned.action {
+        Action::Transfer { to, amount } => json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": amount }),
+        Action::Classify { model, image } => json!({ "kind": "classify", "model": model, "image": image }),
+    };
+    json!({
+        "txid": transaction.txid(),
+        "wtxid": transaction.wtxid(),
+        "sender": transaction.sender().to_text(prefix),
+        "nonce": transaction.unsigned.nonce,
+        "fee": transaction.unsigned.fee,
+        "expires": transaction.unsigned.expires,
+        "action": action,
+        "public_key": hex::encode(transaction.public_key),
+        "signature": hex::encode(transaction.signature),
+    })
+}
+
+fn block_json(found: &FoundBlock, network: &Network) -> Value {
+    let transactions = &found.data.body.transactions;
+    let outputs: Vec<_> = transactions.iter().map(|(_, output)| output).collect();
+    let pixels: Vec<_> = found.data.pixels.iter().map(|pixels| pixels.as_ref().map(hex::encode)).collect();
+    json!({
+        "hash": found.header.hash(),
+        "height": found.header.height,
+        "main_chain": found.main_chain,
+        "confirmations": confirmations(found),
+        "header": HeaderFields::of(&found.header),
+        "transactions": transactions.iter().map(|(tx, _)| transaction_json(tx, network)).collect::<Vec<_>>(),
+        "outputs": outputs,
+        "raw": {
+            "header": hex::encode(found.header.to_bytes()),
+            "transactions": transactions.iter().map(|(tx, _)| hex::encode(encode(tx))).collect::<Vec<_>>(),
+            "outputs": transactions.iter().map(|(_, output)| raw_output(output)).collect::<Vec<_>>(),
+            "pixels": pixels,
+        },
+    })
+}
+
+fn confirmation_json(confirmation: &Confirmation, network: &Network) -> Value {
+    let transaction = &confirmation.submission.transaction;
+    json!({
+        "txid": transaction.txid(),
+        "state": "confirmed",
+        "transaction": transaction_json(transaction, network),
+        "output": confirmation.output,
+        "block": confirmation.header.hash(),
+        "height": confirmation.header.height,
+        "index": confirmation.index,
+        "confirmations": depth(confirmation),
+        "raw": {
+            "header": hex::encode(confirmation.header.to_bytes()),
+            "transaction": hex::encode(encode(transaction)),
+            "output": raw_output(&confirmation.output),
+            "pixels": confirmation.submission.pixels.as_ref().map(hex::encode),
+        },
+    })
+}
+
+/// The encoding of an output as the block's body root takes it.
+fn raw_output(output: &Answer) -> Option<String> {
+    output.as_ref().map(|logits| hex::encode(encode(logits)))
+}
+
+/// Blocks from this one to the tip, itself counted; none off the best chain.
+fn confirmations(found: &FoundBlock) -> u64 {
+    if found.main_chain { found.tip_height.saturating_sub(found.header.height).saturating_add(1) } else { 0 }
+}
+
+fn depth(confirmation: &Confirmation) -> u64 {
+    confirmation.tip_height.saturating_sub(confirmation.header.height).saturating_add(1)
+}
+
+fn print_block(found: &FoundBlock, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+    let header = &found.header;
+    let standing = match confirmations(found) {
+        0 => "not on the best chain".into(),
+        depth => output::confirmations(depth),
+    };
+    output.rows(&[
+        ("block", header.hash().to_string()),
+        ("height", format!("{}, {standing}", header.height)),
+        ("version", header.version.to_string()),
+        ("parent", header.parent.to_string()),
+        ("history", header.history.to_string()),
+        ("state", header.state.to_string()),
+        ("body", header.body.to_string()),
+        ("miner", header.miner.to_text(&network.parameters.address_prefix)),
+        ("time", header.time.to_string()),
+        ("target", format!("{:#010x}", header.target.0)),
+        ("nonce", header.nonce.to_string()),
+        ("transactions", found.data.body.transactions.len().to_string()),
+    ])?;
+    for (transaction, answer) in &found.data.body.transactions {
+        output.line(format_args!("{}  {}", transaction.txid(), describe(transaction, answer, network)))?;
+    }
+    Ok(())
+}
+
+fn print_confirmation(confirmation: &Confirmation, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+    let transaction = &confirmation.submission.transaction;
+    let mut rows = vec![
+        ("transaction", transaction.txid().to_string()),
+        ("what", describe(transaction, &confirmation.output, network)),
+        ("sender", transaction.sender().to_text(&network.parameters.address_prefix)),
+        ("nonce", transaction.unsigned.nonce.to_string()),
+        ("fee", format!("{} credits", transaction.unsigned.fee)),
+    ];
+    if let Some((model, image)) = transaction.task() {
+        rows.push(("model", model.to_string()));
+        rows.push(("image", image.to_string()));
+    }
+    if let Some(logits) = &confirmation.output {
+        rows.push(("logits", format!("{logits:?}")));
+    }
+    rows.push(("block", confirmation.header.hash().to_string()));
+    rows.push(("height", format!("{}, {}", confirmation.header.height, output::confirmations(depth(confirmation)))));
+    output.rows(&rows)
+}
+
+/// One line on what a transaction did.
+fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
+    match (&transaction.unsigned.action, answer) {
+        (Action::Transfer { to, amount }, _) => {
+            format!("{amount} credits to {}", to.to_text(&network.parameters.address_prefix))
+        }
+        (Action::Classify { model, .. }, Some(logits)) => match built_in_model(&model.0) {
+            Some(model) if model.logits() == logits.len() => {
+                let label = model.label(logits);
+                let name = model.classes().get(label).map_or("?", String::as_str);
+                let probability = model.probabilities(logits).get(label).copied().unwrap_or_default();
+                format!("{name}, {:.1} % by {}", probability * 100.0, model.name())
+            }
+            _ => format!("logits {logits:?}"),
+        },
+        (Action::Classify { .. }, None) => "a task without an answer".into(),
+    }
+}
+
+/// The model that is built in with this id: only for its class names.
+fn built_in_model(id: &[u8; 32]) -> Option<Model> {
+    ocelli_model::zoo::names().into_iter().filter_map(ocelli_model::zoo::get).find(|model| model.id().0 == *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use ocelli_consensus::Amount;
+    use ocelli_consensus::transaction::Unsigned;
+    use ocelli_protocol::message::BlockData;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_named_by_height_or_hash() {
+        let parse = |text: &str| text.parse::<BlockName>().ok().map(|name| name.0);
+        assert_eq!(parse("0"), Some(BlockId::Height(0)));
+        assert_eq!(parse(&u64::MAX.to_string()), Some(BlockId::Height(u64::MAX)));
+        assert_eq!(parse(&"11".repeat(32)), Some(BlockId::Hash(BlockHash([0x11; 32]))));
+        for text in ["", "-1", "+1", "1.5", "seven", "18446744073709551616", "abcd"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_raw_decodes_to_what_is_shown() {
+        let network = Network::builtin("local").unwrap();
+        let transaction = Transaction {
+            unsigned: Unsigned {
+                nonce: 0,
+                fee: Amount(1),
+                expires: 9,
+                action: Action::Transfer { to: Default::default(), amount: Amount(2) },
+            },
+            public_key: [3; 32],
+            signature: [4; 64],
+        };
+        let mut data = BlockData::default();
+        data.body.transactions = vec![(transaction.clone(), None), (transaction.clone(), Some(vec![1, -1]))];
+        data.pixels = vec![None, Some(vec![5, 6])];
+        let found = FoundBlock { header: network.genesis.clone(), data, main_chain: true, tip_height: 2 };
+        let json = block_json(&found, &network);
+        assert_eq!(json["confirmations"], 3);
+        assert_eq!(json["header"]["height"], 0);
+        assert_eq!(json["raw"]["header"], hex::encode(network.genesis.to_bytes()));
+        assert_eq!(json["raw"]["transactions"][0], hex::encode(encode(&transaction)));
+        assert_eq!(json["raw"]["outputs"], json!([null, "020000000000000001000000ffffffff"]));
+        assert_eq!(json["raw"]["pixels"], json!([null, "0506"]));
+        assert_eq!(json["outputs"], json!([null, [1, -1]]));
+        assert_eq!(json["transactions"][0]["txid"], transaction.txid().to_string());
+    }
+}

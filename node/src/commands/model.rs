@@ -1,0 +1,183 @@
+//! `ocelli model`.
+
+mod evaluate;
+mod export;
+mod inspect;
+mod list;
+mod quantize;
+mod run;
+mod train;
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_model::dataset::{Dataset, Part};
+use ocelli_model::file::MAX_FILE_BYTES;
+use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, Shape, golden, zoo};
+
+use super::error::{CommandError, Explain as _};
+use super::output::Output;
+
+/// The model that is used where none is named.
+const DEFAULT_MODEL: &str = "cifar10-cnn";
+
+/// Names at most so many unreadable files on stderr; `--json` has them all.
+const MAX_SKIPPED_SHOWN: usize = 20;
+
+/// Make, measure and use models: the whole way from a folder of pictures to exact integers
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Train(train::Args),
+    Quantize(quantize::Args),
+    Evaluate(evaluate::Args),
+    Inspect(inspect::Args),
+    List(list::Args),
+    Run(run::Args),
+    Export(export::Args),
+}
+
+/// Which model.
+#[derive(Debug, clap::Args)]
+pub struct ModelOption {
+    /// The model: a name that is built in, or a model file
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
+    model: String,
+}
+
+/// Which device.
+#[derive(Debug, clap::Args)]
+pub struct DeviceOption {
+    /// Where the model runs: auto, cpu, cuda or metal; the answers are the same
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For files that cannot be read or written, or are not what they should be, and devices that cannot be used.
+pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
+    match command {
+        Command::Train(args) => train::run(&args, output),
+        Command::Quantize(args) => quantize::run(&args, output),
+        Command::Evaluate(args) => evaluate::run(&args, output),
+        Command::Inspect(args) => inspect::run(&args, output),
+        Command::List(args) => list::run(&args, output),
+        Command::Run(args) => run::run(&args, output),
+        Command::Export(args) => export::run(&args, output),
+    }
+}
+
+/// Loads a model by its name, or from its file.
+fn load(name: &str) -> Result<Model, CommandError> {
+    if let Some(model) = zoo::get(name) {
+        return Ok(model);
+    }
+    let path = Path::new(name);
+    if !path.exists() && !name.contains(['/', '\\', '.']) {
+        return Err(CommandError::failed(format!(
+            "found no model `{name}`, expected {} or a model file",
+            zoo::names().join(", ")
+        ))
+        .with_hint("`ocelli model list` shows the models that are built in"));
+    }
+    let bytes = read_bounded(path, MAX_FILE_BYTES).context(|| format!("cannot read the model file {name}"))?;
+    Model::from_bytes(&bytes)
+        .context(|| format!("{name} is not a model that nodes run"))
+        .hint(|| "give a file that `ocelli model quantize` or `ocelli model export` wrote")
+}
+
+impl DeviceOption {
+    /// Opens the device and makes sure that it is exact.
+    fn open(&self, model: &Model) -> Result<CandleBackend, CommandError> {
+        let (mut backend, why_no_gpu) = CandleBackend::open(self.device).hint(|| "try --device cpu")?;
+        if let Some(why) = why_no_gpu {
+            tracing::info!("no GPU is used: {why}");
+        }
+        golden::check(&mut backend, model)
+            .context(|| format!("{} is not exact and must not be used", backend.name()))
+            .hint(|| "try --device cpu")?;
+        Ok(backend)
+    }
+}
+
+/// Reads labelled pictures, and tells on stderr what could not be read.
+fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandError> {
+    let progress = bar(None, "{spinner} reading pictures: {pos}");
+    let data = Dataset::read(path, part, shape, &mut |files| progress.set_position(files as u64));
+    progress.finish_and_clear();
+    let data = data.hint(|| "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg")?;
+    for skipped in data.skipped().iter().take(MAX_SKIPPED_SHOWN) {
+        note(&format!("warning: {}: {}", skipped.name, skipped.reason))?;
+    }
+    if !data.skipped().is_empty() {
+        note(&format!("warning: {} files gave no picture and were passed over", data.skipped().len()))?;
+    }
+    Ok(data)
+}
+
+/// Reads a file; one byte more than allowed, so that whoever looks at it sees that it is too large.
+fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    let part: PathBuf = path.with_file_name(name);
+    fs::write(&part, bytes)
+        .and_then(|()| fs::rename(&part, path))
+        .context(|| format!("cannot write {}", path.display()))
+}
+
+/// A progress bar on stderr, if that is a terminal.
+fn bar(length: Option<u64>, template: &'static str) -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    if let Some(length) = length {
+        bar.set_length(length);
+    }
+    bar.with_style(ProgressStyle::with_template(template).expect("the templates are constants, and each was drawn"))
+}
+
+/// Writes a line to stderr.
+fn note(text: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "{text}")
+}
+
+/// Writes a line about a running work to stderr: above its bar, if there is one.
+fn note_above(bar: &ProgressBar, text: &str) -> io::Result<()> {
+    if io::stderr().is_terminal() {
+        bar.println(text);
+        return Ok(());
+    }
+    note(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_model_names_the_known_ones() {
+        let text = load("resnet-1000").unwrap_err().to_string();
+        assert!(text.contains("resnet-1000") && text.contains("cifar10-cnn") && text.contains("hint"), "{text}");
+        let text = load("./missing.safetensors").unwrap_err().to_string();
+        assert!(text.contains("cannot read the model file ./missing.safetensors"), "{text}");
+    }
+
+    #[test]
+    fn a_file_is_written_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        write_whole(&path, b"one").expect("writable");
+        write_whole(&path, b"two").expect("writable");
+        assert_eq!(fs::read(&path).expect("written"), b"two");
+        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 1);
+        assert!(write_whole(&folder.path().join("no/such/folder"), b"").is_err());
+    }
+}

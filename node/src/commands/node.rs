@@ -1,0 +1,108 @@
+//! `ocelli node`.
+
+use std::path::PathBuf;
+
+use ocelli_consensus::Address;
+use ocelli_consensus::network::Network;
+use ocelli_model::DeviceChoice;
+
+use super::error::{CommandError, Explain as _};
+use super::{folders, network_option};
+
+/// TCP and QUIC on every interface, at Ocelli's port: 0x0CE1.
+const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/3297", "/ip4/0.0.0.0/udp/3297/quic-v1"];
+
+/// Run a node: keep the chain, check every answer, and mine if asked to
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The network: a name that is built in, or a network file
+    #[arg(long, value_name = "NAME|FILE", default_value = "testnet")]
+    network: String,
+
+    /// Where the node keeps its data [default: ~/.local/share/ocelli/NETWORK]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    /// Listen at this multiaddr; may be repeated. Port 0 takes a free one
+    #[arg(long, value_name = "MULTIADDR", default_values = DEFAULT_LISTEN)]
+    listen: Vec<String>,
+
+    /// Join the network through the node at this multiaddr; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+
+    /// Mine, and pay rewards to this address
+    #[arg(long, value_name = "ADDRESS")]
+    mine: Option<String>,
+
+    /// How many threads mine, at idle priority
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1,
+        requires = "mine",
+        value_parser = clap::value_parser!(u16).range(1..=1024)
+    )]
+    mine_threads: u16,
+
+    /// Where models run
+    #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
+    device: DeviceChoice,
+
+    /// Neither look for nodes in the local network by mDNS nor answer them
+    #[arg(long)]
+    no_mdns: bool,
+}
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct NodeArgs {
+    /// The network to join.
+    pub network: Network,
+    /// The data folder, which may not exist yet.
+    pub data: PathBuf,
+    /// Multiaddrs to listen at.
+    pub listen: Vec<String>,
+    /// Multiaddrs of the nodes to ask first: the ones given, or else those of the network file.
+    pub bootstrap: Vec<String>,
+    /// Whom mining pays; `None` does not mine.
+    pub mine: Option<Address>,
+    /// How many threads mine.
+    pub mine_threads: usize,
+    /// Where models run.
+    pub device: DeviceChoice,
+    /// Whether nodes in the local network are looked for.
+    pub mdns: bool,
+}
+
+impl Args {
+    /// Finds the network and reads what depends on it.
+    ///
+    /// # Errors
+    /// For a network that cannot be found, and an address that is not one of it.
+    pub fn resolve(self) -> Result<NodeArgs, CommandError> {
+        let network = network_option::resolve(&self.network)?;
+        let prefix = &network.parameters.address_prefix;
+        let mine = self.mine.as_deref().map(|text| Address::from_text(text, prefix)).transpose().hint(|| {
+            format!("give --mine an address of network {}: `ocelli wallet address` prints yours", self.network)
+        })?;
+        Ok(NodeArgs {
+            data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
+            bootstrap: if self.bootstrap.is_empty() { network.bootstrap.clone() } else { self.bootstrap },
+            network,
+            listen: self.listen,
+            mine,
+            mine_threads: self.mine_threads.into(),
+            device: self.device,
+            mdns: !self.no_mdns,
+        })
+    }
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// When it cannot start or go on.
+pub fn run(args: Args) -> Result<(), CommandError> {
+    Ok(crate::node::run(args.resolve()?)?)
+}

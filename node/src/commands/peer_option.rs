@@ -1,0 +1,107 @@
+//! `--peer`, `--data` and `--network`: which node a command asks.
+
+use std::path::{Path, PathBuf};
+
+use ocelli_consensus::network::Network;
+
+use super::error::{CommandError, Explain as _};
+use super::node_file::{self, NodeFile};
+use super::{folders, network_option};
+use crate::client::Client;
+
+/// Which node to ask.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PeerOption {
+    /// Ask the node at this multiaddr, for example /ip4/127.0.0.1/tcp/3297
+    #[arg(long, value_name = "MULTIADDR", conflicts_with = "data")]
+    peer: Option<String>,
+
+    /// Ask the node that runs on this machine with this data folder [default: ~/.local/share/ocelli/NETWORK]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    /// The network: a name that is built in, or a network file [default: the one that the node is on]
+    #[arg(long, value_name = "NAME|FILE")]
+    network: Option<String>,
+}
+
+impl PeerOption {
+    /// Joins as a light peer and finds out which network the node is on.
+    ///
+    /// # Errors
+    /// When there is no node to ask, it does not answer, or it is on another network than the one named.
+    pub fn connect(&self) -> Result<Client, CommandError> {
+        let networks = match &self.network {
+            Some(name) => vec![network_option::resolve(name)?],
+            None => network_option::built_in(),
+        };
+        Ok(match &self.peer {
+            Some(peer) => Client::connect(&networks, std::slice::from_ref(peer))?,
+            None => {
+                let node = self.node_of_this_machine(&networks)?;
+                let networks = on_network(networks, &node)?;
+                Client::connect(&networks, &node.addresses).hint(|| {
+                    format!("`ocelli node` with process id {} may have ended without a word: start it again", node.pid)
+                })?
+            }
+        })
+    }
+
+    /// The node of the data folder that was named, or else of the only default data folder that has one.
+    fn node_of_this_machine(&self, networks: &[Network]) -> Result<NodeFile, CommandError> {
+        let folders = match &self.data {
+            Some(data) => vec![data.clone()],
+            None => networks.iter().map(|network| folders::data(&network.parameters.name)).collect::<Result<_, _>>()?,
+        };
+        let mut found = Vec::new();
+        for folder in &folders {
+            found.extend(NodeFile::read(folder)?);
+        }
+        match found.len() {
+            0 => Err(no_node(&folders)),
+            1 => Ok(found.remove(0)),
+            _ => {
+                let names: Vec<_> = found.iter().map(|node| node.network.as_str()).collect();
+                Err(CommandError::usage(format!("nodes of several networks run here: {}", names.join(", ")))
+                    .with_hint("say which one with --network, --data or --peer"))
+            }
+        }
+    }
+}
+
+/// The node that runs on this machine for a network, if one does.
+///
+/// # Errors
+/// When there is no home folder, or its `node.json` is of no use.
+pub fn local_node(network: &Network) -> Result<Option<NodeFile>, CommandError> {
+    Ok(NodeFile::read(&folders::data(&network.parameters.name)?)?)
+}
+
+/// Keeps the network that the node says it is on.
+fn on_network(networks: Vec<Network>, node: &NodeFile) -> Result<Vec<Network>, CommandError> {
+    let names: Vec<_> = networks.iter().map(|network| network.parameters.name.clone()).collect();
+    let same: Vec<_> =
+        networks.into_iter().filter(|network| network.genesis_hash().to_string() == node.genesis).collect();
+    if same.is_empty() {
+        return Err(CommandError::failed(format!(
+            "the node is on network {} with genesis {}, expected {}",
+            node.network,
+            node.genesis,
+            names.join(" or ")
+        ))
+        .with_hint("name its network with --network NAME or --network FILE; update the older of the two programs"));
+    }
+    Ok(same)
+}
+
+fn no_node(folders: &[PathBuf]) -> CommandError {
+    let files: Vec<_> = folders.iter().map(|folder| path_text(&folder.join(node_file::NAME))).collect();
+    CommandError::failed(format!("found no node that runs on this machine: there is no {}", files.join(" and no ")))
+        .with_hint(
+            "start one with `ocelli node`, name its data folder with --data, or another node with --peer MULTIADDR",
+        )
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,175 @@
+//! `ocelli status`.
+
+use ocelli_consensus::U256;
+use ocelli_consensus::network::Network;
+use ocelli_protocol::message::NodeStatus;
+use serde_json::{Value, json};
+
+use super::error::CommandError;
+use super::output::Output;
+use super::peer_option::PeerOption;
+use crate::client::printable;
+
+/// Peers that fit one screen.
+const SHOWN_PEERS: usize = 10;
+
+/// Show how a node is: tip, sync, peers, device, and what it waits for
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the node cannot be asked.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+    let mut client = args.peer.connect()?;
+    let status = client.node_status()?;
+    let network = client.network();
+    if output.is_json() { output.json(&to_json(&status, network)) } else { print(&status, network, output) }
+}
+
+fn to_json(status: &NodeStatus, network: &Network) -> Value {
+    let peers: Vec<_> = status
+        .peers
+        .iter()
+        .map(|peer| json!({ "id": peer.id, "address": peer.address, "inbound": peer.inbound, "height": peer.height }))
+        .collect();
+    let invalid: Vec<_> = status
+        .invalid
+        .iter()
+        .map(|block| json!({ "hash": block.hash, "height": block.height, "reason": block.reason }))
+        .collect();
+    json!({
+        "network": status.network,
+        "genesis": status.genesis,
+        "agent": status.agent,
+        "peer_id": status.peer_id,
+        "addresses": status.addresses,
+        "peers": status.peers.len(),
+        "height": status.height,
+        "tip": status.tip,
+        "tip_time": status.tip_time,
+        "header_height": status.header_height,
+        "work": work(status.work),
+        "state_root": status.state_root,
+        "sync": status.sync,
+        "waiting_for": status.waiting_for,
+        "mempool_transactions": status.mempool_transactions,
+        "mempool_bytes": status.mempool_bytes,
+        "device": status.device,
+        "disabled_device": status.disabled_device,
+        "tasks_per_second": tasks_per_second(status),
+        "hash_rate": status.hash_rate,
+        "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
+        "uptime_seconds": status.uptime_seconds,
+        "peer_list": peers,
+        "invalid": invalid,
+    })
+}
+
+fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+    let inbound = status.peers.iter().filter(|peer| peer.inbound).count();
+    let mut rows = vec![
+        ("node", format!("{}, {}", printable(&status.peer_id), printable(&status.agent))),
+        ("network", format!("{}, genesis {}", printable(&status.network), status.genesis)),
+        ("tip", format!("block {}  {}", status.height, status.tip)),
+        ("state", status.state_root.to_string()),
+        ("sync", format!("{}; headers up to {}", printable(&status.sync), status.header_height)),
+        ("work", work(status.work)),
+        ("peers", format!("{}, {inbound} of them dialled this node", status.peers.len())),
+        ("mempool", format!("{} transactions, {} bytes", status.mempool_transactions, status.mempool_bytes)),
+        ("device", device(status)),
+        (
+            "mining",
+            match status.mining {
+                Some(address) => {
+                    let address = address.to_text(&network.parameters.address_prefix);
+                    format!("{} hashes/s for {address}", status.hash_rate)
+                }
+                None => "no".into(),
+            },
+        ),
+        ("up", duration(status.uptime_seconds)),
+    ];
+    for address in &status.addresses {
+        rows.push(("address", printable(address)));
+    }
+    for what in &status.waiting_for {
+        rows.push(("waiting for", printable(what)));
+    }
+    for block in &status.invalid {
+        rows.push(("refused", format!("block {} {}: {}", block.height, block.hash, printable(&block.reason))));
+    }
+    for peer in status.peers.iter().take(SHOWN_PEERS) {
+        let height = peer.height.map_or("height unknown".into(), |height| format!("block {height}"));
+        let direction = if peer.inbound { "from" } else { "to" };
+        rows.push(("peer", format!("{height}, {direction} {}", printable(&peer.address))));
+    }
+    if status.peers.len() > SHOWN_PEERS {
+        rows.push(("peer", format!("and {} more", status.peers.len() - SHOWN_PEERS)));
+    }
+    output.rows(&rows)
+}
+
+fn device(status: &NodeStatus) -> String {
+    let device = printable(&status.device);
+    if status.disabled_device {
+        format!("{device}; the device gave a WRONG ANSWER and is no longer used: have it looked at")
+    } else {
+        format!("{device}, {:.1} tasks/s", tasks_per_second(status))
+    }
+}
+
+fn tasks_per_second(status: &NodeStatus) -> f64 {
+    // For display: below 2^53 thousandths, exact.
+    status.millitasks_per_second as f64 / 1000.0
+}
+
+/// Work as people compare it: in hexadecimal, without leading zeros.
+pub(super) fn work(work: U256) -> String {
+    format!("{work:#x}")
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3_661, "1 h 1 min"), (90_000, "1 d 1 h")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn scripts_find_the_count_of_peers_and_the_height_first() {
+        let status = NodeStatus {
+            height: 7,
+            peers: vec![ocelli_protocol::message::PeerInfo {
+                id: "12D3KooW".into(),
+                address: "/ip4/127.0.0.1/tcp/1".into(),
+                inbound: true,
+                height: Some(5),
+            }],
+            ..NodeStatus::default()
+        };
+        let network = Network::builtin("local").unwrap();
+        let text = serde_json::to_string(&to_json(&status, &network)).unwrap();
+        let first = |key: &str| text.split_once(&format!("\"{key}\":")).unwrap().1.chars().next().unwrap();
+        assert_eq!((first("peers"), first("height")), ('1', '7'), "{text}");
+    }
+}

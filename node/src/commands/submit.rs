@@ -1,0 +1,580 @@
+//! `ocelli submit`.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_consensus::network::Network;
+use ocelli_consensus::rules::weight;
+use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::{Action, Amount, ImageHash, ModelId, Transaction};
+use ocelli_model::picture::{MAX_PICTURE_BYTES, to_pixels};
+use ocelli_model::{Model, reference, zoo};
+use ocelli_protocol::mempool::MAX_PENDING;
+use ocelli_protocol::message::Submission;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use serde::Serialize;
+
+use super::error::{CommandError, Explain as _};
+use super::folders;
+use super::output::{self, Output};
+use super::peer_option::local_node;
+use super::wallet::{check_depth, too_little};
+use super::wallet_option::{WalletOption, address_of};
+use crate::client::Client;
+use crate::client::fee::{default_fee, expiry};
+use crate::client::group::group;
+use crate::client::submission::{NodeReply, Verdict};
+use crate::wallet::Wallet;
+
+/// How long more nodes than the first are looked for.
+const DISCOVERY_TIME: Duration = Duration::from_secs(3);
+
+/// Tasks that are under way at a time: nodes keep at most [`MAX_PENDING`] of one sender, and some may be there already.
+const BATCH: usize = MAX_PENDING / 2;
+
+/// The file whose presence says that the user has been told that pictures become public.
+const NOTICE_FILE: &str = "pictures-become-public";
+
+/// Ask the network what is in pictures: sign and submit them, print the nodes' answers and the confirmation
+///
+/// Each picture is shrunk to what the model sees, and these pixels become public and stay so. The first answers are
+/// preliminary, each one node's word; a confirmed answer is part of the chain, where every node has checked it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pictures: PNG, JPEG, WebP, GIF or BMP
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+
+    /// The network: a name that is built in, or a network file [default: testnet, local for `--wallet dev`]
+    #[arg(long, value_name = "NAME|FILE")]
+    network: Option<String>,
+
+    /// Join the network through the node at this multiaddr; may be repeated [default: the network's bootstrap nodes, or
+    /// the node that runs on this machine]
+    #[arg(long, value_name = "MULTIADDR", visible_alias = "peer")]
+    bootstrap: Vec<String>,
+
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    /// The model: a name that is built in, or a model file [default: the network's first]
+    #[arg(long, value_name = "NAME|FILE")]
+    model: Option<String>,
+
+    /// What the miner of each picture's block gets, in credits [default: the least that nodes take]
+    #[arg(long, value_name = "AMOUNT")]
+    fee: Option<Amount>,
+
+    /// Wait for so many confirmations; 0 is content with the preliminary answers
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    wait: u64,
+
+    /// Stop waiting for confirmations after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+
+    /// Submit to at most so many nodes
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+}
+
+/// What is printed of one picture.
+#[derive(Debug, Serialize)]
+struct Answer {
+    file: String,
+    label: String,
+    /// Of the label, 0 to 1, rounded to 6 decimals: for display.
+    probability: f64,
+    /// By this machine's own run.
+    logits: Vec<i32>,
+    /// Nodes that answered.
+    answers: usize,
+    /// Address groups that these nodes are in.
+    groups: usize,
+    /// Whether all that is known, the confirmed output included, equals this machine's own run.
+    identical: bool,
+    txid: String,
+    height: Option<u64>,
+    confirmations: u64,
+    model: String,
+    /// From handing it in to the first preliminary answer.
+    latency_ms: Option<f64>,
+    /// Who said something else than this machine's own run, and what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    different: Vec<Different>,
+}
+
+#[derive(Debug, Serialize)]
+struct Different {
+    source: String,
+    logits: Option<Vec<i32>>,
+}
+
+/// A picture that is ready to be asked about.
+struct Picture {
+    file: String,
+    pixels: Vec<u8>,
+    logits: Vec<i32>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Before anything is sent: for a picture, model, network or wallet that cannot be used, too little balance, and nodes
+/// that cannot be reached. Afterwards: if no node takes a task, answers differ, or confirmations do not come in time.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+    let network = args.wallet.network(args.network.as_deref())?;
+    let addresses = find_bootstrap(&args.bootstrap, &network)?;
+    let model = find_model(args.model.as_deref(), &network)?;
+    let images = read_pictures(&args.images, &model)?;
+    let wallet = args.wallet.open()?;
+
+    let progress = Progress::start(images.len());
+    progress.say("running the model here");
+    let pictures = run_model(images, &model);
+    progress.say("joining the network");
+    let mut client = Client::connect(std::slice::from_ref(&network), &addresses)?;
+    client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
+    client.keep_nodes(args.nodes.into());
+    let submissions = sign(args, &mut client, &network, &model, &pictures, &wallet)?;
+    say_that_pictures_become_public(&progress);
+
+    let mut answers = Vec::new();
+    let done = follow(args, &mut client, &model, &pictures, &submissions, &progress, &mut answers);
+    progress.finish();
+    // Whatever failed: these are on their way, and paid for.
+    if done.is_ok() || !answers.is_empty() {
+        print(&answers, output)?;
+    }
+    done?;
+    check_identical(&answers)
+}
+
+/// Hands the pictures in, batch by batch, and waits for what becomes of them; `answers` gets what is known of each.
+fn follow(
+    args: &Args,
+    client: &mut Client,
+    model: &Model,
+    pictures: &[Picture],
+    submissions: &[Submission],
+    progress: &Progress,
+    answers: &mut Vec<Answer>,
+) -> Result<(), CommandError> {
+    let mut batches = pictures.chunks(BATCH).zip(submissions.chunks(BATCH)).peekable();
+    while let Some((pictures, submissions)) = batches.next() {
+        let first = answers.len();
+        progress.say("waiting for preliminary answers");
+        let replies = client.submit(submissions, |_, _| {})?;
+        for ((picture, submission), replies) in pictures.iter().zip(submissions).zip(&replies) {
+            // If it fails, those after it would come out of turn.
+            answers.push(answer(picture, submission, replies, model, progress)?);
+        }
+        // The next batch has to wait until nodes have room for it.
+        let depth = if batches.peek().is_some() { args.wait.max(1) } else { args.wait };
+        if depth > 0 {
+            progress.say("waiting for confirmations");
+            let time = Duration::from_secs(args.timeout);
+            let states = client.wait(submissions, depth, time, |states| {
+                let done = states.iter().filter(|tracked| tracked.state.is_deep(depth)).count();
+                progress.set(first + done);
+            })?;
+            for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
+                if let Some(confirmed) = tracked.state.confirmed() {
+                    answer.height = Some(confirmed.height);
+                    answer.confirmations = confirmed.confirmations;
+                    if confirmed.output.as_ref() != Some(&answer.logits) {
+                        let source = format!("block {}", confirmed.height);
+                        answer.identical = false;
+                        answer.different.push(Different { source, logits: confirmed.output.clone() });
+                    }
+                }
+            }
+            check_depth(&states, depth, args.timeout)?;
+        } else {
+            progress.set(answers.len());
+        }
+    }
+    Ok(())
+}
+
+/// The model of that name, or of that file; else the network's first that is built in.
+fn find_model(name: Option<&str>, network: &Network) -> Result<Model, CommandError> {
+    let parameters = &network.parameters;
+    let Some(name) = name else {
+        let first = parameters.models.first().ok_or_else(|| {
+            CommandError::failed(format!("network {} has no model from its beginning", parameters.name))
+                .with_hint("name one of its models with --model NAME or --model FILE")
+        })?;
+        let built_in = zoo::names().into_iter().filter_map(zoo::get);
+        return built_in.into_iter().find(|model| model.id().0 == first.id.0).ok_or_else(|| {
+            CommandError::failed(format!(
+                "model {} of network {} is not built into this program",
+                first.id, parameters.name
+            ))
+            .with_hint("name its file with --model FILE, or update this program")
+        });
+    };
+    let model = match zoo::get(name) {
+        Some(model) => model,
+        None => {
+            let path = Path::new(name);
+            let is_file = path.exists() || name.contains(['/', '.', '\\']);
+            if !is_file {
+                return Err(CommandError::failed(format!(
+                    "found no model `{name}`, expected {} or a model file",
+                    zoo::names().join(", ")
+                ))
+                .with_hint("`ocelli model list` shows the models that are built in"));
+            }
+            let bytes = read_bounded(path, MAX_MODEL_BYTES).context(|| format!("cannot read the model file {name}"))?;
+            Model::from_bytes(&bytes).context(|| format!("{name} is not a model that nodes run"))?
+        }
+    };
+    let id = ModelId(model.id().0);
+    let later = parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models);
+    if !parameters.models.iter().chain(later).any(|offered| offered.id == id) {
+        return Err(CommandError::failed(format!("network {} has no model {name} ({id})", parameters.name))
+            .with_hint(format!("`ocelli network show {}` lists the models it has", parameters.name)));
+    }
+    Ok(model)
+}
+
+/// Bounds a model file.
+const MAX_MODEL_BYTES: usize = 256 << 20;
+
+/// Reads all pictures: file and pixels of each. Says of all that cannot be used.
+///
+/// One after the other, as decoding a large picture takes much memory.
+fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    let mut pictures = Vec::new();
+    let mut problems = Vec::new();
+    for path in files {
+        let file = path.display().to_string();
+        let pixels = read_bounded(path, MAX_PICTURE_BYTES)
+            .map_err(CommandError::from)
+            .and_then(|bytes| Ok(to_pixels(&bytes, model.input())?));
+        match pixels {
+            Ok(pixels) => pictures.push((file, pixels)),
+            Err(error) => problems.push(format!("{file}: {}", error.one_line())),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(pictures);
+    }
+    Err(CommandError::failed(format!(
+        "{} of {} pictures cannot be used; nothing was sent",
+        problems.len(),
+        files.len()
+    ))
+    .with_causes(problems)
+    .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"))
+}
+
+/// What this machine itself says of each picture.
+fn run_model(images: Vec<(String, Vec<u8>)>, model: &Model) -> Vec<Picture> {
+    let run = |(file, pixels): (String, Vec<u8>)| {
+        let logits = reference::logits(model, &pixels);
+        Picture { file, pixels, logits }
+    };
+    images.into_par_iter().map(run).collect()
+}
+
+/// Reads a file; one byte more than allowed, so that whoever looks at it sees that it is too large.
+fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.
+fn find_bootstrap(given: &[String], network: &Network) -> Result<Vec<String>, CommandError> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    if let Ok(Some(node)) = local_node(network)
+        && node.genesis == network.genesis_hash().to_string()
+    {
+        return Ok(node.addresses.into_iter().chain(network.bootstrap.iter().cloned()).collect());
+    }
+    if !network.bootstrap.is_empty() {
+        return Ok(network.bootstrap.clone());
+    }
+    Err(no_bootstrap(network))
+}
+
+/// Says that nobody is known to join a network through.
+fn no_bootstrap(network: &Network) -> CommandError {
+    let name = &network.parameters.name;
+    CommandError::failed(format!(
+        "network {name} has no public bootstrap node yet, none was given, and no node of it runs on this machine"
+    ))
+    .with_hint(format!(
+        "start a node with `ocelli node --network {name}`, or join through one you know with --bootstrap MULTIADDR"
+    ))
+}
+
+/// Signs a task for every picture, with consecutive nonces, after looking whether the wallet can pay for all.
+fn sign(
+    args: &Args,
+    client: &mut Client,
+    network: &Network,
+    model: &Model,
+    pictures: &[Picture],
+    wallet: &Wallet,
+) -> Result<Vec<Submission>, CommandError> {
+    let from = address_of(wallet);
+    let account = client.account(from)?;
+    let parameters = &network.parameters;
+    let mut needed = Amount::ZERO;
+    let mut submissions = Vec::new();
+    for (nonce, picture) in (account.next_nonce..).zip(pictures) {
+        let mut transaction = Transaction {
+            unsigned: Unsigned {
+                nonce,
+                fee: Amount::ZERO,
+                expires: expiry(account.height),
+                action: Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(&picture.pixels) },
+            },
+            public_key: wallet.public_key(),
+            signature: [0; 64],
+        };
+        let weight = weight(&transaction, parameters, account.height.saturating_add(1)).ok_or_else(|| {
+            CommandError::failed(format!(
+                "network {} does not offer model {} at height {}",
+                parameters.name,
+                model.name(),
+                account.height
+            ))
+            .with_hint("wait for the upgrade that adds it, or name another model with --model")
+        })?;
+        transaction.unsigned.fee = args.fee.unwrap_or_else(|| default_fee(weight));
+        needed = needed
+            .checked_add(transaction.unsigned.fee)
+            .ok_or_else(|| CommandError::usage("the fees together exceed all the credits there can be"))?;
+        let transaction =
+            Transaction::sign(transaction.unsigned, wallet.public_key(), network.genesis_hash(), |hash| {
+                wallet.sign(hash)
+            });
+        submissions.push(Submission { transaction, pixels: Some(picture.pixels.clone()) });
+    }
+    if account.balance < needed {
+        return Err(too_little(network, from, account.balance, needed));
+    }
+    Ok(submissions)
+}
+
+/// Says once, on stderr, that pictures become public.
+fn say_that_pictures_become_public(progress: &Progress) {
+    // Without a home folder it is said each time.
+    let marker = folders::base().ok().map(|folder| folder.join(NOTICE_FILE));
+    if marker.as_ref().is_some_and(|marker| marker.exists()) {
+        return;
+    }
+    progress.note(
+        "Note: what you submit becomes public. The pixels that the model sees, and the answer, go to every node and stay \
+         in the chain. This is said only once.",
+    );
+    if let Some(marker) = marker {
+        // If it cannot be written, the note comes again next time.
+        let folder = marker.parent().map_or(Ok(()), fs::create_dir_all);
+        drop(
+            folder.and_then(|()| fs::write(&marker, "The user of this folder was told that pictures become public.\n")),
+        );
+    }
+}
+
+/// Puts together what the nodes said of one picture.
+fn answer(
+    picture: &Picture,
+    submission: &Submission,
+    replies: &[NodeReply],
+    model: &Model,
+    progress: &Progress,
+) -> Result<Answer, CommandError> {
+    let txid = submission.transaction.txid();
+    let problems: Vec<_> = replies
+        .iter()
+        .filter_map(|reply| reply.verdict.problem().map(|problem| format!("{}: {problem}", reply.address)))
+        .collect();
+    if problems.len() == replies.len() {
+        return Err(CommandError::failed(format!("no node takes {}, transaction {txid}", picture.file))
+            .with_causes(problems)
+            .with_hint(
+                "try again, one submission at a time from a wallet; if a fee is too low, offer more with --fee",
+            ));
+    }
+    for problem in &problems {
+        progress.note(&format!("warning: {}: {problem}", picture.file));
+    }
+    let answered: Vec<_> = replies
+        .iter()
+        .filter_map(|reply| match &reply.verdict {
+            Verdict::Answered(logits) => Some((reply, logits)),
+            _ => None,
+        })
+        .collect();
+    let different: Vec<_> = answered
+        .iter()
+        .filter(|(_, logits)| **logits != picture.logits)
+        .map(|(reply, logits)| Different { source: reply.address.clone(), logits: Some((*logits).clone()) })
+        .collect();
+    let mut groups: Vec<_> = answered.iter().map(|(reply, _)| group(&reply.address)).collect();
+    groups.sort();
+    groups.dedup();
+    let sent = replies.iter().map(|reply| reply.sent).min();
+    let received = answered.iter().map(|(reply, _)| reply.received).min();
+    let latency = sent.zip(received).map(|(sent, received)| received.saturating_duration_since(sent));
+    let label = model.label(&picture.logits);
+    let probability = model.probabilities(&picture.logits).get(label).copied().unwrap_or_default();
+    Ok(Answer {
+        file: picture.file.clone(),
+        label: model.classes().get(label).cloned().unwrap_or_else(|| label.to_string()),
+        probability: (probability * 1e6).round() / 1e6,
+        logits: picture.logits.clone(),
+        answers: answered.len(),
+        groups: groups.len(),
+        identical: different.is_empty(),
+        txid: txid.to_string(),
+        height: None,
+        confirmations: 0,
+        model: model.name().to_owned(),
+        latency_ms: latency.map(|latency| (latency.as_secs_f64() * 1e6).round() / 1e3),
+        different,
+    })
+}
+
+fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
+    if output.is_json() {
+        return output.json(&answers);
+    }
+    let widest =
+        |text: fn(&Answer) -> &str| answers.iter().map(|answer| text(answer).chars().count()).max().unwrap_or(0);
+    let (files, labels) = (widest(|answer| &answer.file), widest(|answer| &answer.label));
+    for answer in answers {
+        let agreement = if answer.identical { "identical" } else { "DIFFERENT" };
+        let nodes = match answer.answers {
+            0 => "no node has answered yet".into(),
+            1 => format!("1 node, {agreement}"),
+            count => format!("{count} nodes, {} address groups, {agreement}", answer.groups),
+        };
+        let standing = match answer.height {
+            Some(height) => format!("block {height}, {}", output::confirmations(answer.confirmations)),
+            None => "unconfirmed".into(),
+        };
+        output.line(format_args!(
+            "{:<files$}  {:<labels$} {:>5.1} %  {nodes}; {standing}; {}",
+            answer.file,
+            answer.label,
+            answer.probability * 100.0,
+            answer.txid
+        ))?;
+    }
+    Ok(())
+}
+
+/// Fails loudly if anybody says something else than this machine's own run.
+fn check_identical(answers: &[Answer]) -> Result<(), CommandError> {
+    let differences: Vec<_> = answers
+        .iter()
+        .flat_map(|answer| {
+            answer.different.iter().map(move |different| match &different.logits {
+                Some(logits) => {
+                    format!("{}: {} says {logits:?}, this machine {:?}", answer.file, different.source, answer.logits)
+                }
+                None => format!("{}: {} holds no answer", answer.file, different.source),
+            })
+        })
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!("ANSWERS DIFFER: {} are not what this machine computes", differences.len()))
+        .with_causes(differences)
+        .with_hint(
+            "one of the two computes wrongly or lies, and every run of a model must give the same bits: compare with \
+             another machine, and report it",
+        ))
+}
+
+/// A bar on stderr, where that is a terminal.
+struct Progress(ProgressBar);
+
+impl Progress {
+    fn start(pictures: usize) -> Self {
+        let bar = ProgressBar::new(pictures as u64);
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})")
+            .expect("the template is a constant, and a test draws it");
+        Self(bar.with_style(style))
+    }
+
+    fn say(&self, what: &'static str) {
+        self.0.set_message(what);
+        self.0.tick();
+    }
+
+    fn set(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+
+    /// Writes a line to stderr, above the bar. Without a stderr nobody is told, and the work goes on.
+    fn note(&self, text: &str) {
+        if io::stderr().is_terminal() {
+            self.0.println(text);
+        } else {
+            drop(writeln!(io::stderr(), "{text}"));
+        }
+    }
+
+    fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        Network::builtin("local").expect("built in")
+    }
+
+    #[test]
+    fn the_bar_draws() {
+        let progress = Progress::start(2);
+        progress.say("x");
+        progress.set(1);
+        progress.finish();
+    }
+
+    #[test]
+    fn a_network_without_bootstrap_nodes_says_how_to_start_one() {
+        let text = no_bootstrap(&network()).to_string();
+        assert!(text.contains("ocelli node --network local") && text.contains("--bootstrap"), "{text}");
+    }
+
+    #[test]
+    fn a_difference_is_loud() {
+        let mut answer = Answer {
+            file: "cat.png".into(),
+            label: "cat".into(),
+            probability: 0.5,
+            logits: vec![1, 2],
+            answers: 1,
+            groups: 1,
+            identical: true,
+            txid: String::new(),
+            height: None,
+            confirmations: 0,
+            model: "m".into(),
+            latency_ms: None,
+            different: Vec::new(),
+        };
+        assert_eq!(check_identical(std::slice::from_ref(&answer)), Ok(()));
+        answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), logits: Some(vec![1, 3]) });
+        let text = check_identical(&[answer]).unwrap_err().to_string();
+        assert!(text.contains("cat.png: /ip4/127.0.0.1/tcp/1 says [1, 3], this machine [1, 2]"), "{text}");
+    }
+}

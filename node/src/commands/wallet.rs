@@ -1,0 +1,274 @@
+//! `ocelli wallet`.
+
+use std::time::Duration;
+
+use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
+use ocelli_consensus::rules::weight;
+use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
+use ocelli_consensus::{Address, Amount};
+use ocelli_protocol::message::Submission;
+use serde_json::json;
+
+use super::error::{CommandError, Explain as _};
+use super::output::{self, Output};
+use super::peer_option::PeerOption;
+use super::wallet_option::{WalletOption, address_of};
+use crate::client::confirmation::Tracked;
+use crate::client::fee::{default_fee, expiry};
+use crate::wallet::Wallet;
+
+/// Keep a key, and send credits
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    New(NewArgs),
+    Address(AddressArgs),
+    Balance(BalanceArgs),
+    Send(SendArgs),
+}
+
+/// Make a new wallet: an Ed25519 key in a file that a password protects
+#[derive(Debug, clap::Args)]
+pub struct NewArgs {
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    /// The network whose address is printed: a name that is built in, or a network file [default: testnet]
+    #[arg(long, value_name = "NAME|FILE")]
+    network: Option<String>,
+}
+
+/// Print the wallet's address, and nothing else
+#[derive(Debug, clap::Args)]
+pub struct AddressArgs {
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    /// The network of the address: a name that is built in, or a network file [default: testnet, local for `dev`]
+    #[arg(long, value_name = "NAME|FILE")]
+    network: Option<String>,
+}
+
+/// Ask a node for the balance of the wallet, or of an address
+#[derive(Debug, clap::Args)]
+pub struct BalanceArgs {
+    /// The address [default: the wallet's]
+    #[arg(value_name = "ADDRESS")]
+    address: Option<String>,
+
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// Send credits to an address
+#[derive(Debug, clap::Args)]
+pub struct SendArgs {
+    /// Who gets them
+    #[arg(value_name = "ADDRESS")]
+    to: String,
+
+    /// How many credits, for example 1.5
+    #[arg(value_name = "AMOUNT")]
+    amount: Amount,
+
+    /// What the miner gets, in credits [default: the least that nodes take]
+    #[arg(long, value_name = "AMOUNT")]
+    fee: Option<Amount>,
+
+    /// Wait for so many confirmations
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    wait: u64,
+
+    /// Stop waiting after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For a wallet that cannot be used, and a node that cannot be asked or refuses.
+pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
+    match command {
+        Command::New(args) => new(&args, output),
+        Command::Address(args) => address(&args, output),
+        Command::Balance(args) => balance(&args, output),
+        Command::Send(args) => send(&args, output),
+    }
+}
+
+fn new(args: &NewArgs, output: &mut Output) -> Result<(), CommandError> {
+    // Before the file is made, so that a mistyped network leaves none.
+    let network = if args.wallet.is_dev() { None } else { Some(args.wallet.network(args.network.as_deref())?) };
+    let (path, wallet) = args.wallet.create()?;
+    let prefix = network.as_ref().map_or("toc", |network| &network.parameters.address_prefix);
+    let address = address_of(&wallet).to_text(prefix);
+    if output.is_json() {
+        return output.json(&json!({ "address": address, "wallet": path }));
+    }
+    output.rows(&[("address", address), ("wallet", path.display().to_string())])?;
+    output.line("Keep a copy of this file, and remember the password: nobody can restore either.")
+}
+
+fn address(args: &AddressArgs, output: &mut Output) -> Result<(), CommandError> {
+    let network = args.wallet.network(args.network.as_deref())?;
+    let address = address_of(&args.wallet.open()?).to_text(&network.parameters.address_prefix);
+    if output.is_json() { output.json(&json!({ "address": address })) } else { output.line(address) }
+}
+
+fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> {
+    // The wallet first: no node is needed to say that there is none.
+    let wallet = if args.address.is_none() { Some(args.wallet.open()?) } else { None };
+    let mut client = args.peer.connect()?;
+    let network = client.network().clone();
+    let prefix = &network.parameters.address_prefix;
+    let address = match (&args.address, &wallet) {
+        (Some(text), _) => Address::from_text(text, prefix)?,
+        (None, Some(wallet)) => {
+            args.wallet.check(&network)?;
+            address_of(wallet)
+        }
+        (None, None) => unreachable!("without an address the wallet was opened"),
+    };
+    let account = client.account(address)?;
+    let text = address.to_text(prefix);
+    if output.is_json() {
+        return output.json(&json!({
+            "address": text,
+            "balance": account.balance.to_string(),
+            "grains": account.balance,
+            "nonce": account.nonce,
+            "next_nonce": account.next_nonce,
+            "height": account.height,
+            "network": network.parameters.name,
+        }));
+    }
+    let pending = account.next_nonce.saturating_sub(account.nonce);
+    output.rows(&[
+        ("address", text),
+        ("balance", format!("{} credits on {} at block {}", account.balance, network.parameters.name, account.height)),
+        ("transactions", format!("{} sent, {pending} waiting", account.nonce)),
+    ])
+}
+
+fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
+    if args.amount == Amount::ZERO {
+        return Err(CommandError::usage("the amount is 0, expected more"));
+    }
+    let wallet = args.wallet.open()?;
+    let mut client = args.peer.connect()?;
+    let network = client.network().clone();
+    args.wallet.check(&network)?;
+    let parameters = &network.parameters;
+    let prefix = &parameters.address_prefix;
+    let to = Address::from_text(&args.to, prefix).hint(|| {
+        format!("give the address that the receiver's `ocelli wallet address --network {}` prints", parameters.name)
+    })?;
+    let receiver = client.account(to)?;
+    if receiver.nonce == 0 && receiver.balance == Amount::ZERO && args.amount < parameters.minimum_balance {
+        return Err(CommandError::failed(format!(
+            "{} credits are too few for {}, which has none yet: {} or more are needed to open an account",
+            args.amount, args.to, parameters.minimum_balance
+        ))
+        .with_hint("send more"));
+    }
+    let from = address_of(&wallet);
+    let account = client.account(from)?;
+    let mut transaction = Transaction {
+        unsigned: Unsigned {
+            nonce: account.next_nonce,
+            fee: Amount::ZERO,
+            expires: expiry(account.height),
+            action: Action::Transfer { to, amount: args.amount },
+        },
+        public_key: wallet.public_key(),
+        signature: [0; 64],
+    };
+    let weight = weight(&transaction, parameters, account.height).expect("a transfer weighs something on any network");
+    transaction.unsigned.fee = args.fee.unwrap_or_else(|| default_fee(weight));
+    let needed = transaction
+        .total()
+        .ok_or_else(|| CommandError::usage("the amount and the fee together exceed all the credits there can be"))?;
+    if account.balance < needed {
+        return Err(too_little(&network, from, account.balance, needed));
+    }
+    let transaction =
+        Transaction::sign(transaction.unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
+    let txid = transaction.txid();
+    let fee = transaction.unsigned.fee;
+    let submission = Submission { transaction, pixels: None };
+    client.hand_in(&submission)?;
+    let mut confirmed = None;
+    if args.wait > 0 {
+        let states = client.wait(&[submission], args.wait, Duration::from_secs(args.timeout), |_| {})?;
+        check_depth(&states, args.wait, args.timeout)?;
+        confirmed = states[0].state.confirmed().cloned();
+    }
+    if output.is_json() {
+        return output.json(&json!({
+            "txid": txid,
+            "from": from.to_text(prefix),
+            "to": to.to_text(prefix),
+            "amount": args.amount.to_string(),
+            "fee": fee.to_string(),
+            "height": confirmed.as_ref().map(|confirmed| confirmed.height),
+            "confirmations": confirmed.map_or(0, |confirmed| confirmed.confirmations),
+        }));
+    }
+    let state = match confirmed {
+        Some(confirmed) => format!("in block {}, {}", confirmed.height, output::confirmations(confirmed.confirmations)),
+        None => format!("pending: `ocelli chain tx {txid}` follows it"),
+    };
+    output.rows(&[
+        ("transaction", txid.to_string()),
+        ("sent", format!("{} credits to {}, fee {fee}", args.amount, to.to_text(prefix))),
+        ("state", state),
+    ])
+}
+
+/// Fails unless every transaction has so many confirmations; says what was waited for in vain.
+pub(super) fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), CommandError> {
+    let missing: Vec<_> = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    Err(CommandError::failed(format!(
+        "waited {timeout} s in vain for {depth} confirmations of {} of {} transactions; {} is {}",
+        missing.len(),
+        states.len(),
+        first.txid,
+        first.state
+    ))
+    .with_hint(format!(
+        "look later with `ocelli chain tx {}`, wait longer with --timeout SECONDS, and see with `ocelli status` whether \
+         blocks come at all",
+        first.txid
+    )))
+}
+
+/// Says that a wallet holds too little, and where credits come from.
+pub(super) fn too_little(network: &Network, address: Address, balance: Amount, needed: Amount) -> CommandError {
+    let parameters = &network.parameters;
+    let name = &parameters.name;
+    let source = if name == "local" && address != address_of(&Wallet::from_seed(DEV_WALLET_SEED)) {
+        "use --wallet dev, which has credits on network local, or send some from it: \
+         `ocelli wallet send --wallet dev ADDRESS AMOUNT`"
+            .into()
+    } else {
+        let address = address.to_text(&parameters.address_prefix);
+        format!(
+            "mine some with `ocelli node --network {name} --mine {address}`, or have somebody send them to this address"
+        )
+    };
+    CommandError::failed(format!(
+        "the balance of {} is {balance} credits on network {name}, and {needed} are needed",
+        address.to_text(&parameters.address_prefix)
+    ))
+    .with_hint(source)
+}

@@ -1,0 +1,358 @@
+//! Blocks: announced, fetched, checked, connected.
+
+use std::sync::Arc;
+
+use ocelli_consensus::block::{Body, Output};
+use ocelli_consensus::fork_choice::{InsertError, Status};
+use ocelli_consensus::rules::{Blame, RuleError, check_body_root, check_output};
+use ocelli_consensus::{BlockHash, Header, WtxId};
+use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Response, Submission};
+use ocelli_protocol::sync;
+
+use super::NodeError;
+use super::input::Input;
+use super::peers::{Fault, MALFORMED};
+use super::service::{Asked, RETRY_MILLIS, Service, unix_millis, unix_seconds};
+use crate::chain::{AcceptError, Advance, HeaderError, MAX_AHEAD_SECONDS, Moved, full_message, tasks};
+use crate::inference::{InferenceError, Task, Verdict};
+use crate::network::{Acceptance, GossipId, Peer};
+
+/// Announced blocks that are put together at a time. Further ones come through sync.
+const MAX_PARTIAL: usize = 16;
+/// After this time sync fetches an announced block as a whole, from whoever has it.
+const PARTIAL_MILLIS: u64 = 5_000;
+/// Blocks from the future that are kept. Further ones come through sync when their time has come.
+const MAX_HELD: usize = 16;
+
+/// An announced block whose transactions are being put together.
+pub(super) struct Partial {
+    outputs: Vec<Output>,
+    wtxids: Vec<WtxId>,
+    found: Vec<Option<(ocelli_consensus::Transaction, Option<Vec<u8>>)>>,
+    from: Peer,
+    since: u64,
+}
+
+impl Partial {
+    /// A transaction that is here already, with its pixels.
+    pub(super) fn submission(&self, index: usize) -> Option<Submission> {
+        let (transaction, pixels) = self.found.get(index)?.clone()?;
+        Some(Submission { transaction, pixels })
+    }
+
+    fn missing(&self) -> Vec<u32> {
+        let missing = self.found.iter().zip(0..).filter(|(found, _)| found.is_none());
+        missing.map(|(_, index)| index).collect()
+    }
+}
+
+/// What is to be said of a gossiped block, and the block where it is to be fetched.
+enum Announced {
+    /// A block that is new, and whose header is now in the tree.
+    New,
+    /// Nothing new, or nothing that can be judged now.
+    Ignored,
+    /// Its parent is not here.
+    Orphan,
+    /// What an honest forwarder would have noticed.
+    Broken(String),
+}
+
+impl Service {
+    pub(super) fn on_announcement(&mut self, id: GossipId, source: Peer, data: &[u8]) -> Result<(), NodeError> {
+        let announcement = match Announcement::from_bytes(data) {
+            Ok(announcement) => announcement,
+            Err(error) => {
+                tracing::warn!(%source, %error, "a gossiped block does not decode");
+                self.network.report(id, Acceptance::Reject);
+                self.network.penalize(source, MALFORMED);
+                return Ok(());
+            }
+        };
+        let hash = announcement.header.hash();
+        match self.look_at(&announcement)? {
+            Announced::New => {
+                let height = announcement.header.height;
+                self.peers.entry(source).and_modify(|known| *known = (*known).max(Some(height)));
+                self.network.report(id, Acceptance::Accept);
+                self.put_together(announcement, source)?;
+            }
+            Announced::Ignored => self.network.report(id, Acceptance::Ignore),
+            Announced::Orphan => {
+                self.network.report(id, Acceptance::Ignore);
+                let (height, parent) = (announcement.header.height, sync::Parent::Unknown);
+                self.drive_sync(sync::Input::Announced { peer: source, hash, height, parent })?;
+            }
+            Announced::Broken(reason) => {
+                tracing::warn!(%source, %hash, reason, "a gossiped block is refused");
+                self.network.report(id, Acceptance::Reject);
+                self.network.penalize(source, Fault::Rule.points());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks all of a block that an announcement shows: parent, header, proof of work, body root. Only then is it passed
+    /// on, long before its answers are checked: faking it costs work.
+    fn look_at(&mut self, announcement: &Announcement) -> Result<Announced, NodeError> {
+        let header = &announcement.header;
+        let hash = header.hash();
+        let known = self.chain.tree().get(&hash).is_some();
+        if !known && self.chain.tree().get(&header.parent).is_none() {
+            // Without a parent nothing can be checked but that it cost something.
+            let met = header.target.to_target().is_ok_and(|target| target.is_met_by(hash.0));
+            return Ok(if met { Announced::Orphan } else { Announced::Broken("proof of work".into()) });
+        }
+        let root = announcement.body_root();
+        if !known {
+            let seconds = unix_seconds();
+            match self.chain.insert_headers(std::slice::from_ref(header), seconds)? {
+                (_, None) => {}
+                (_, Some(HeaderError::Ahead { .. })) => {
+                    if root == header.body && self.held.len() < MAX_HELD {
+                        self.held.push_back(announcement.clone());
+                    }
+                    return Ok(Announced::Ignored);
+                }
+                (_, Some(error)) => return Ok(verdict_on(&error)),
+            }
+        }
+        // The header is good, so this block exists; with another body it is not this block.
+        if let Err(error) = check_body_root(header, root) {
+            return Ok(Announced::Broken(error.to_string()));
+        }
+        let tree = self.chain.tree();
+        let Some(node) = tree.get(&hash) else { return Ok(Announced::Ignored) };
+        let wanted = node.status == Status::Header && !self.partial.contains_key(&hash);
+        let worth = wanted && !tree.is_condemned(&hash) && self.chain.is_worth_forwarding(node);
+        Ok(if worth { Announced::New } else { Announced::Ignored })
+    }
+
+    /// Takes from the mempool what an announced block needs, and asks who announced it for the rest.
+    fn put_together(&mut self, announcement: Announcement, source: Peer) -> Result<(), NodeError> {
+        let hash = announcement.header.hash();
+        let found = announcement.entries.iter().map(|(wtxid, _)| {
+            let entry = self.mempool.get_by_wtxid(wtxid)?;
+            Some((entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)))
+        });
+        let found = found.collect();
+        let (wtxids, outputs) = announcement.entries.into_iter().unzip();
+        let partial = Partial { outputs, wtxids, found, from: source, since: unix_millis() };
+        let indexes = partial.missing();
+        if indexes.is_empty() {
+            return self.complete(hash, partial);
+        }
+        let busy = self.partial.values().any(|other| other.from == source);
+        if busy || self.partial.len() >= MAX_PARTIAL || indexes.len() > MAX_INDEXES {
+            return self.drive_sync(sync::Input::BlocksChanged);
+        }
+        self.partial.insert(hash, partial);
+        self.ask(source, &Request::Transactions { block: hash, indexes }, Asked::Transactions(hash));
+        Ok(())
+    }
+
+    /// Takes the transactions that an announced block lacked.
+    pub(super) fn on_transactions(
+        &mut self,
+        hash: BlockHash,
+        peer: Peer,
+        response: Option<Response>,
+    ) -> Result<(), NodeError> {
+        let Some(mut partial) = self.partial.remove(&hash) else { return Ok(()) };
+        let missing = partial.missing();
+        let Some(Response::Transactions(submissions)) = response
+            .filter(|response| matches!(response, Response::Transactions(found) if found.len() == missing.len()))
+        else {
+            // It does not have them: an honest forwarder may not. Sync asks others.
+            return self.drive_sync(sync::Input::BlocksChanged);
+        };
+        for (index, submission) in missing.into_iter().zip(submissions) {
+            let index = index as usize;
+            let found = submission.transaction.wtxid();
+            let image = submission.transaction.task().map(|(_, image)| image);
+            let pixels = submission.pixels.as_deref().map(ocelli_consensus::ImageHash::of);
+            if found != partial.wtxids[index] || pixels != image {
+                // The block is not to blame for what was sent in its name.
+                tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
+                self.network.penalize(peer, Fault::NotTheBlock.points());
+                return self.drive_sync(sync::Input::BlocksChanged);
+            }
+            partial.found[index] = Some((submission.transaction, submission.pixels));
+        }
+        self.complete(hash, partial)
+    }
+
+    fn complete(&mut self, hash: BlockHash, partial: Partial) -> Result<(), NodeError> {
+        let Partial { outputs, found, from, .. } = partial;
+        let (mut transactions, mut pixels) = (Vec::new(), Vec::new());
+        for (found, output) in found.into_iter().zip(outputs) {
+            let Some((transaction, image)) = found else { return self.drive_sync(sync::Input::BlocksChanged) };
+            transactions.push((transaction, output));
+            pixels.push(image);
+        }
+        self.take_block(Some(from), hash, BlockData { body: Body { transactions }, pixels })
+    }
+
+    /// Takes the data of a block from a peer, or from this process.
+    pub(super) fn take_block(&mut self, peer: Option<Peer>, hash: BlockHash, data: BlockData) -> Result<(), NodeError> {
+        self.partial.remove(&hash);
+        let mempool = &self.mempool;
+        let accepted = self.chain.accept_block(hash, &data, &|wtxid| mempool.get_by_wtxid(wtxid).is_some());
+        match accepted {
+            Ok(()) => {
+                self.to_check.push_back(hash);
+                self.check_next()?;
+            }
+            Err(AcceptError::Store(error)) => return Err(error.into()),
+            Err(AcceptError::NotWanted(_)) => {}
+            Err(error @ AcceptError::NotTheBlock { .. }) => {
+                tracing::warn!(
+                    peer = peer.map(tracing::field::display),
+                    reason = full_message(&error),
+                    "not the block's data"
+                );
+                if let Some(peer) = peer {
+                    self.network.penalize(peer, Fault::NotTheBlock.points());
+                    return self.drive_sync(sync::Input::BlockRefused { peer, hash });
+                }
+            }
+            // Noted and logged by the chain. Whoever sent it only passed it on.
+            Err(AcceptError::Refused { .. }) => {}
+        }
+        self.drive_sync(sync::Input::BlocksChanged)
+    }
+
+    /// Has the answers of the next block checked, the lowest first. One at a time: its tasks make a batch of their own.
+    pub(super) fn check_next(&mut self) -> Result<(), NodeError> {
+        while self.checking.is_none() && unix_millis() >= self.retry_at {
+            let tree = self.chain.tree();
+            let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.header.height);
+            let Some(index) = (0..self.to_check.len()).min_by_key(|&index| place(&self.to_check[index])) else {
+                return Ok(());
+            };
+            let Some(hash) = self.to_check.remove(index) else { return Ok(()) };
+            if tree.is_condemned(&hash) || tree.get(&hash).is_none_or(|node| node.status != Status::Received) {
+                continue;
+            }
+            let Some(data) = self.chain.block_data(&hash)? else { continue };
+            let mut places = Vec::new();
+            let mut claims = Vec::new();
+            for (index, (transaction, output)) in tasks(&data.body) {
+                let (Some((model, image)), Some(pixels)) = (transaction.task(), &data.pixels[index]) else { continue };
+                places.push(index);
+                claims.push((
+                    Task { model, image, pixels: Arc::from(pixels.as_slice()) },
+                    output.clone().unwrap_or_default(),
+                ));
+            }
+            if claims.is_empty() {
+                self.set_answers(hash, Ok(()))?;
+                continue;
+            }
+            self.checking = Some(hash);
+            let results = self.results.clone();
+            self.inference.check(claims, move |result| results.leave(Input::Checked(hash, places, result)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_checked(
+        &mut self,
+        hash: BlockHash,
+        places: &[usize],
+        result: Result<Verdict, InferenceError>,
+    ) -> Result<(), NodeError> {
+        self.checking = None;
+        match result {
+            Ok(Verdict::Right) => self.set_answers(hash, Ok(()))?,
+            Ok(Verdict::Wrong { index, claimed, expected }) => {
+                let place = places.get(index).copied().unwrap_or(index);
+                let broken = check_output(place, &claimed, &expected);
+                self.set_answers(hash, broken)?;
+            }
+            // Nothing is known of the block: tried again when the service has room.
+            Err(InferenceError::Busy { .. }) => {
+                self.to_check.push_back(hash);
+                self.retry_at = unix_millis() + RETRY_MILLIS;
+            }
+            Err(error) => {
+                tracing::error!(%hash, reason = full_message(&error), "the answers of a block cannot be checked here");
+                return Err(error.into());
+            }
+        }
+        self.check_next()
+    }
+
+    fn set_answers(&mut self, hash: BlockHash, answers: Result<(), RuleError>) -> Result<(), NodeError> {
+        self.chain.set_answers(hash, answers)?;
+        self.advance()
+    }
+
+    /// Moves the tip as far as it goes, and has everybody follow.
+    pub(super) fn advance(&mut self) -> Result<(), NodeError> {
+        let Advance { disconnected, connected, refused } = self.chain.advance()?;
+        if disconnected.is_empty() && connected.is_empty() && refused.is_empty() {
+            return Ok(());
+        }
+        if let (Some(first), Some(last)) = (disconnected.last(), disconnected.first()) {
+            let (from, to) = (first.header.height, last.header.height);
+            tracing::info!(from, to, "reorganisation: blocks disconnected");
+        }
+        for Moved { hash, header, body } in &connected {
+            let (height, transactions) = (header.height, body.transactions.len());
+            tracing::info!(height, %hash, transactions, "block connected");
+        }
+        self.follow_chain(&disconnected, &connected)?;
+        self.tip_moved();
+        self.drive_sync(sync::Input::BlocksChanged)
+    }
+
+    /// Announces a block of our own.
+    pub(super) fn announce(&self, header: Header, body: &Body) {
+        self.network.publish(&self.topics.blocks, Announcement::of(header, body).to_bytes());
+    }
+
+    /// Tries blocks from the future again whose time has come.
+    pub(super) fn try_held(&mut self) -> Result<(), NodeError> {
+        let limit = unix_seconds().saturating_add(MAX_AHEAD_SECONDS);
+        while let Some(index) = self.held.iter().position(|held| held.header.time <= limit) {
+            let Some(announcement) = self.held.remove(index) else { break };
+            let hash = announcement.header.hash();
+            if matches!(self.look_at(&announcement)?, Announced::New) {
+                tracing::info!(%hash, "the time of a block has come");
+                self.network.publish(&self.topics.blocks, announcement.to_bytes());
+                // Whoever announced it may be gone; sync asks those that are there.
+                self.drive_sync(sync::Input::BlocksChanged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves to sync what could not be put together in time.
+    pub(super) fn forget_partial(&mut self, now: u64) {
+        self.partial.retain(|_, partial| now.saturating_sub(partial.since) < PARTIAL_MILLIS);
+    }
+}
+
+/// Whose fault it is that a header is not taken.
+fn verdict_on(error: &HeaderError) -> Announced {
+    let reason = full_message(error);
+    match error {
+        HeaderError::Insert(InsertError::Rule { source, .. }) | HeaderError::ProofOfWork(source) => {
+            match source.blame() {
+                Blame::Sender | Blame::SenderOnly => Announced::Broken(reason),
+                Blame::Nobody => {
+                    tracing::warn!(reason, "a block of a later version: update this node");
+                    Announced::Ignored
+                }
+                Blame::Block => Announced::Ignored,
+            }
+        }
+        HeaderError::Insert(InsertError::ParentUnknown { .. }) => Announced::Orphan,
+        // Not even an honest forwarder need know which blocks we have found invalid.
+        HeaderError::Insert(InsertError::ParentInvalid { .. })
+        | HeaderError::Ahead { .. }
+        | HeaderError::LowWork { .. }
+        | HeaderError::Store(_) => Announced::Ignored,
+    }
+}

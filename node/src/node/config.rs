@@ -1,0 +1,76 @@
+//! What a node is started with.
+
+use std::path::PathBuf;
+
+use ocelli_consensus::{Address, ModelId, Network};
+use ocelli_model::{Backend, Model};
+
+use super::NodeError;
+use crate::inference;
+
+/// What a node is started with.
+pub struct Config {
+    /// The network to join.
+    pub network: Network,
+    /// The folder for the chain, the identity and `node.json`.
+    pub data: PathBuf,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs of the peers to ask first.
+    pub bootstrap: Vec<String>,
+    /// Whether to look for peers on the local network too.
+    pub discovery: Discovery,
+    /// What runs the models.
+    pub backend: Box<dyn Backend>,
+    /// Every model of the network; see [`models`].
+    pub models: Vec<Model>,
+    /// Bounds of the inference service.
+    pub inference: inference::Limits,
+    /// Whom to mine for, and with how many threads.
+    pub mining: Option<Mining>,
+}
+
+/// Whether to look for peers on the local network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// With mDNS, besides bootstrap peers and Kademlia.
+    LocalNetwork,
+    /// Only through bootstrap peers and Kademlia.
+    BootstrapOnly,
+}
+
+/// How a node mines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mining {
+    /// Who is paid.
+    pub address: Address,
+    /// Threads that search.
+    pub threads: usize,
+}
+
+/// The models that a network uses, from those that are built in.
+///
+/// # Errors
+/// If one is not built in, or is not what the network says of it.
+pub fn models(network: &Network) -> Result<Vec<Model>, NodeError> {
+    let parameters = &network.parameters;
+    let later = parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models);
+    let wanted = parameters.models.iter().chain(later);
+    let built_in: Vec<Model> =
+        ocelli_model::zoo::names().iter().filter_map(|name| ocelli_model::zoo::get(name)).collect();
+    wanted
+        .map(|offered| {
+            let model = built_in.iter().find(|model| ModelId(model.id().0) == offered.id);
+            let model =
+                model.ok_or_else(|| NodeError::ModelMissing { network: parameters.name.clone(), model: offered.id })?;
+            let words = |pixels: u64, logits: u64, cost: u64| format!("{pixels} pixels, {logits} logits, cost {cost}");
+            let found = words(model.pixels() as u64, model.logits() as u64, model.cost());
+            let expected = words(offered.pixels.into(), offered.logits.into(), offered.cost);
+            if found == expected {
+                Ok(model.clone())
+            } else {
+                Err(NodeError::ModelDiffers { network: parameters.name.clone(), model: offered.id, found, expected })
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,70 @@
+//! What comes to the chain thread.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+
+use ocelli_consensus::{BlockHash, Header, TxId};
+use ocelli_protocol::message::{Request, Response};
+
+use crate::inference::{InferenceError, Verdict};
+use crate::network::{Event, ResponseToken};
+
+/// One thing for the chain thread to do.
+pub(super) enum Input {
+    /// From the network.
+    Network(Event),
+    /// A question, answered as to a peer.
+    Ask(Request, ReplyTo),
+    /// Logits of tasks in the mempool.
+    Outputs(Vec<TxId>, Result<Vec<Vec<i32>>, InferenceError>),
+    /// What checking a block's answers gave. The numbers are the tasks' places in the block.
+    Checked(BlockHash, Vec<usize>, Result<Verdict, InferenceError>),
+    /// The miner has found a nonce.
+    Mined(Header),
+    /// The device has turned out faulty: what it computed is worth nothing.
+    DeviceFault,
+    /// There are results to take.
+    Wake,
+    /// Stop the node.
+    Stop,
+}
+
+/// Where the node's own threads leave results, without ever waiting: the chain thread itself may be the one that leaves
+/// them, when a service refuses at once. There are never more than requests under way, which are few.
+#[derive(Clone)]
+pub(super) struct Results {
+    results: Sender<Input>,
+    inbox: SyncSender<Input>,
+}
+
+impl Results {
+    /// The place to leave results, and where they come out. `inbox` is what the chain thread sleeps on.
+    pub(super) fn new(inbox: SyncSender<Input>) -> (Self, Receiver<Input>) {
+        let (results, receiver) = channel();
+        (Self { results, inbox }, receiver)
+    }
+
+    pub(super) fn leave(&self, input: Input) {
+        // If the node has stopped, nobody needs it; if the inbox is full, the chain thread is awake.
+        drop(self.results.send(input));
+        drop(self.inbox.try_send(Input::Wake));
+    }
+}
+
+/// Who waits for a response.
+#[derive(Debug)]
+pub(super) enum ReplyTo {
+    /// A peer.
+    Peer(ResponseToken),
+    /// Somebody in this process.
+    Local(SyncSender<Response>),
+}
+
+impl ReplyTo {
+    /// Whether somebody may still wait. In this process that is not known.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Peer(token) => token.is_open(),
+            Self::Local(_) => true,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Peers: who is there, what they are asked, and what it costs them to misbehave.
+
+use ocelli_consensus::fork_choice::InsertError;
+use ocelli_consensus::rules::Blame;
+use ocelli_consensus::{BlockHash, U256};
+use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Response};
+use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
+use ocelli_protocol::topic;
+
+use super::NodeError;
+use super::config::Discovery;
+use super::service::{Asked, Service, unix_millis, unix_seconds};
+use crate::chain::{Chain, HeaderError, full_message};
+use crate::network::{self, GossipId, Peer, RequestFailure, RequestId};
+
+/// Bytes that are no message.
+pub(super) const MALFORMED: u32 = Fault::Malformed.points();
+
+/// What an honest peer would not have sent. The network bans a peer at 100 points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Bytes that are no message.
+    Malformed,
+    /// A header or announcement that breaks a rule which every forwarder checks.
+    Rule,
+    /// Data that is not the block's that it was sent for.
+    NotTheBlock,
+    /// A transaction that breaks a rule which every forwarder checks.
+    Transaction,
+}
+
+impl Fault {
+    /// What it costs.
+    pub(super) const fn points(self) -> u32 {
+        match self {
+            Self::Malformed | Self::Rule | Self::NotTheBlock => 100,
+            Self::Transaction => 50,
+        }
+    }
+}
+
+/// How the network module is to be run for a node.
+///
+/// # Errors
+/// If the store's list of peers cannot be read.
+pub(super) fn network_config(
+    chain: &Chain,
+    identity: [u8; 32],
+    listen: Vec<String>,
+    bootstrap: Vec<String>,
+    discovery: Discovery,
+) -> Result<network::Config, NodeError> {
+    let genesis = chain.genesis();
+    let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
+    let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
+    config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
+    config.listen = listen;
+    config.bootstrap = bootstrap;
+    config.known = chain.store().known_peers()?;
+    config.mdns = discovery == Discovery::LocalNetwork;
+    config.limits.max_request_bytes = MAX_REQUEST_BYTES;
+    config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
+    config.limits.max_gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
+    Ok(config)
+}
+
+impl Service {
+    pub(super) fn on_listening(&mut self, address: &str) -> Result<(), NodeError> {
+        tracing::info!(address, "listening");
+        let status = self.network.status();
+        super::node_file::write(&self.data, &status.peer.to_string(), &status.addresses, self.chain.network())
+    }
+
+    pub(super) fn on_connected(&mut self, peer: Peer, light: bool) -> Result<(), NodeError> {
+        tracing::debug!(%peer, light, "peer connected");
+        if light {
+            return Ok(());
+        }
+        self.peers.insert(peer, None);
+        self.drive_sync(sync::Input::PeerConnected(peer))
+    }
+
+    pub(super) fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
+        tracing::info!(%peer, "peer gone");
+        if self.peers.remove(&peer).is_none() {
+            return Ok(());
+        }
+        self.drive_sync(sync::Input::PeerDisconnected(peer))
+    }
+
+    pub(super) fn on_gossip(&mut self, id: GossipId, topic: &str, source: Peer, data: &[u8]) -> Result<(), NodeError> {
+        if topic == self.topics.blocks {
+            self.on_announcement(id, source, data)
+        } else if topic == self.topics.transactions {
+            self.on_gossiped_transaction(id, source, data)
+        } else {
+            self.network.report(id, network::Acceptance::Ignore);
+            Ok(())
+        }
+    }
+
+    pub(super) fn on_response(
+        &mut self,
+        id: RequestId,
+        peer: Peer,
+        result: Result<Vec<u8>, RequestFailure>,
+    ) -> Result<(), NodeError> {
+        let Some(asked) = self.asked.remove(&id) else { return Ok(()) };
+        let result = match result {
+            Ok(data) => Response::from_bytes(&data).map_err(|error| {
+                tracing::warn!(%peer, %error, "a response does not decode");
+                Failure::Malformed
+            }),
+            Err(failure) => {
+                tracing::debug!(%peer, %failure, "a request failed");
+                Err(Failure::Network)
+            }
+        };
+        match asked {
+            Asked::Transactions(hash) => {
+                if result == Err(Failure::Malformed) {
+                    self.network.penalize(peer, MALFORMED);
+                }
+                self.on_transactions(hash, peer, result.ok())
+            }
+            Asked::Sync(id) => {
+                if let Ok(Response::Status(status)) = &result {
+                    self.peers.entry(peer).and_modify(|height| *height = Some(status.height));
+                }
+                self.drive_sync(sync::Input::Response { peer, id, result })
+            }
+        }
+    }
+
+    /// Gives the sync machine an input and does what it says, and so on with what follows from that. What comes up in the
+    /// meantime waits its turn: the machine wants one input's outputs carried out before the next.
+    pub(super) fn drive_sync(&mut self, input: sync::Input<Peer>) -> Result<(), NodeError> {
+        self.sync_inputs.push_back(input);
+        if std::mem::replace(&mut self.is_driving_sync, true) {
+            return Ok(());
+        }
+        let result = self.drive_sync_inputs();
+        self.is_driving_sync = false;
+        result
+    }
+
+    fn drive_sync_inputs(&mut self) -> Result<(), NodeError> {
+        while let Some(input) = self.sync_inputs.pop_front() {
+            let in_validation = self.to_check.len() + usize::from(self.checking.is_some());
+            let view = View { chain: &self.chain, partial: &self.partial, in_validation };
+            for output in self.sync.handle(input, unix_millis(), &view) {
+                self.carry_out(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: sync::Output<Peer>) -> Result<(), NodeError> {
+        match output {
+            sync::Output::Send { peer, id, request } => self.ask(peer, &request, Asked::Sync(id)),
+            sync::Output::ImportHeaders { peer, headers } => {
+                let imported = self.import_headers(peer, &headers)?;
+                self.sync_inputs.push_back(imported);
+            }
+            sync::Output::ImportBlock { peer, hash, data } => self.take_block(Some(peer), hash, data)?,
+            sync::Output::Penalize { peer, offence } => {
+                tracing::warn!(%peer, ?offence, "a peer misbehaves");
+                self.network.penalize(peer, points(offence));
+            }
+            sync::Output::SetTimer { timer, at } => self.set_timer(timer, at),
+            sync::Output::State(state) => tracing::info!(?state, "sync"),
+        }
+        Ok(())
+    }
+
+    fn import_headers(
+        &mut self,
+        peer: Peer,
+        headers: &[ocelli_consensus::Header],
+    ) -> Result<sync::Input<Peer>, NodeError> {
+        let (taken, error) = self.chain.insert_headers(headers, unix_seconds())?;
+        let result = error.as_ref().map_or(HeaderImport::Connected, import_result);
+        if let Some(error) = &error {
+            tracing::debug!(%peer, taken, reason = full_message(error), "headers taken in part");
+        }
+        let tip = headers.last().map_or(self.chain.genesis(), ocelli_consensus::Header::hash);
+        Ok(sync::Input::HeadersImported { peer, count: headers.len(), tip, result })
+    }
+
+    /// Writes down who is good to ask after a restart.
+    pub(super) fn save_peers(&self) {
+        let peers = self.network.known_peers();
+        if let Err(error) = self.chain.store().set_known_peers(&peers) {
+            tracing::warn!(reason = full_message(&error), "the list of peers could not be saved");
+        }
+    }
+}
+
+/// Whose fault it is that not all headers are stored.
+fn import_result(error: &HeaderError) -> HeaderImport {
+    match error {
+        HeaderError::Insert(InsertError::ParentUnknown { .. }) => HeaderImport::Unconnected,
+        HeaderError::Insert(InsertError::Rule { source, .. }) | HeaderError::ProofOfWork(source) => {
+            match source.blame() {
+                Blame::Sender | Blame::SenderOnly | Blame::Block => HeaderImport::Invalid,
+                Blame::Nobody => {
+                    tracing::warn!(reason = full_message(source), "headers of a later version: update this node");
+                    HeaderImport::Held
+                }
+            }
+        }
+        // Too early, on a block that others may not know to be invalid, or of a branch too poor to keep.
+        HeaderError::Ahead { .. }
+        | HeaderError::Insert(InsertError::ParentInvalid { .. })
+        | HeaderError::LowWork { .. }
+        | HeaderError::Store(_) => HeaderImport::Held,
+    }
+}
+
+/// What sync sees of the chain.
+struct View<'a> {
+    chain: &'a Chain,
+    in_validation: usize,
+    partial: &'a std::collections::BTreeMap<BlockHash, super::blocks::Partial>,
+}
+
+impl ChainView for View<'_> {
+    fn locator(&self) -> Vec<BlockHash> {
+        let tree = self.chain.tree();
+        tree.locator(&tree.best_header().hash)
+    }
+
+    fn knows(&self, hash: &BlockHash) -> bool {
+        self.chain.tree().get(hash).is_some()
+    }
+
+    fn missing(&self, max: usize) -> Vec<BlockHash> {
+        let mut missing = self.chain.tree().missing(max + self.partial.len());
+        missing.retain(|hash| !self.partial.contains_key(hash));
+        missing.truncate(max);
+        missing
+    }
+
+    fn best_work(&self) -> U256 {
+        self.chain.tree().best_header().work.0
+    }
+
+    fn in_validation(&self) -> usize {
+        self.in_validation
+    }
+}
+
+fn points(offence: Offence) -> u32 {
+    match offence {
+        Offence::WrongNetwork
+        | Offence::WrongResponse
+        | Offence::TooManyHeaders { .. }
+        | Offence::BrokenHeaders
+        | Offence::InvalidHeaders
+        | Offence::TooManyBlocks { .. }
+        | Offence::NoBlocks => Fault::Rule.points(),
+        Offence::UnconnectedHeaders | Offence::UnprovenWork => Fault::Transaction.points(),
+        // It may only be slow.
+        Offence::Stalled => 5,
+    }
+}

@@ -1,0 +1,214 @@
+//! What others ask of this node.
+
+use ocelli_consensus::{Address, BlockHash, TxId};
+use ocelli_protocol::message::{
+    AccountStatus, BlockId, ChainStatus, Confirmation, FoundBlock, InvalidBlock, MAX_ADDRESSES, MAX_HEADERS,
+    MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, Submission, TransactionStatus,
+    take_blocks,
+};
+
+use super::NodeError;
+use super::input::ReplyTo;
+use super::mining::MAX_MINED_AHEAD_SECONDS;
+use super::service::{Service, unix_seconds};
+use crate::store::StoreError;
+
+/// How this program names itself to others.
+pub(super) const AGENT: &str = concat!("ocelli/", env!("CARGO_PKG_VERSION"));
+
+impl Service {
+    pub(super) fn on_request(&mut self, request: Request, to: ReplyTo) -> Result<(), NodeError> {
+        let response = match request {
+            Request::Submit(submission) => return self.on_submit(submission, to),
+            Request::Status => Response::Status(self.chain_status()),
+            Request::Headers { locator, limit } => Response::Headers(self.headers_after(&locator, limit as usize)?),
+            Request::Blocks { hashes } => self.blocks(&hashes)?,
+            Request::Transactions { block, indexes } => Response::Transactions(self.transactions(&block, &indexes)?),
+            Request::Transaction { txid } => Response::Transaction(self.transaction_status(&txid)?),
+            Request::Block { by } => Response::Block(self.find_block(by)?.map(Box::new)),
+            Request::Account { address } => Response::Account(self.account_status(address)?),
+            Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
+        };
+        self.reply(to, &response);
+        Ok(())
+    }
+
+    pub(super) fn chain_status(&self) -> ChainStatus {
+        let tip = self.chain.tip();
+        ChainStatus { genesis: self.chain.genesis(), height: tip.header.height, tip: tip.hash, work: tip.work.0 }
+    }
+
+    /// Headers of the main chain after the first of the locator that is on it.
+    fn headers_after(&self, locator: &[BlockHash], limit: usize) -> Result<Vec<ocelli_consensus::Header>, StoreError> {
+        let store = self.chain.store();
+        let mut from = 0;
+        for hash in locator {
+            let Some(node) = self.chain.tree().get(hash) else { continue };
+            if store.hash_at(node.header.height)? == Some(*hash) {
+                from = node.header.height;
+                break;
+            }
+        }
+        let mut headers = Vec::new();
+        for height in from + 1..=self.chain.tip().header.height {
+            if headers.len() >= limit.min(MAX_HEADERS) {
+                break;
+            }
+            let node = store.hash_at(height)?.and_then(|hash| self.chain.tree().get(&hash));
+            headers.push(node.ok_or_else(|| StoreError::missing("heights", &height.to_be_bytes()))?.header.clone());
+        }
+        Ok(headers)
+    }
+
+    /// Blocks in the order of their hashes; those that would make the response too long are left out at the end.
+    fn blocks(&self, hashes: &[BlockHash]) -> Result<Response, StoreError> {
+        let mut blocks = Vec::new();
+        for hash in hashes {
+            // What breaks a rule is not passed on, not even when asked for.
+            let data = if self.chain.tree().is_condemned(hash) { None } else { self.chain.block_data(hash)? };
+            blocks.push(data);
+            if take_blocks(blocks.iter().cloned()).len() < blocks.len() {
+                break;
+            }
+        }
+        Ok(Response::Blocks(take_blocks(blocks)))
+    }
+
+    /// Transactions of a block with their pixels, whether it is connected or only announced here; nothing if one is not
+    /// here.
+    fn transactions(&self, hash: &BlockHash, indexes: &[u32]) -> Result<Vec<Submission>, StoreError> {
+        let data = self.chain.block_data(hash)?;
+        let mut length = 0;
+        let mut found = Vec::new();
+        for &index in indexes {
+            let index = index as usize;
+            let submission = match &data {
+                Some(data) => {
+                    (data.body.transactions.get(index).zip(data.pixels.get(index))).map(|((transaction, _), pixels)| {
+                        Submission { transaction: transaction.clone(), pixels: pixels.clone() }
+                    })
+                }
+                None => self.partial.get(hash).and_then(|partial| partial.submission(index)),
+            };
+            let Some(submission) = submission else { return Ok(Vec::new()) };
+            length += 256 + submission.pixels.as_ref().map_or(0, Vec::len);
+            if length > MAX_RESPONSE_BYTES {
+                return Ok(Vec::new());
+            }
+            found.push(submission);
+        }
+        Ok(found)
+    }
+
+    fn transaction_status(&self, txid: &TxId) -> Result<TransactionStatus, StoreError> {
+        if self.mempool.get(txid).is_some() {
+            return Ok(TransactionStatus::Pending);
+        }
+        let Some(location) = self.chain.store().transaction_location(txid)? else {
+            return Ok(TransactionStatus::Unknown);
+        };
+        let (Some(node), Some(data)) =
+            (self.chain.tree().get(&location.block), self.chain.block_data(&location.block)?)
+        else {
+            return Ok(TransactionStatus::Unknown);
+        };
+        let index = location.index as usize;
+        let entry = data.body.transactions.get(index).cloned().zip(data.pixels.get(index).cloned());
+        let ((transaction, output), pixels) = entry.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
+        Ok(TransactionStatus::Confirmed(Box::new(Confirmation {
+            header: node.header.clone(),
+            index: location.index,
+            tip_height: self.chain.tip().header.height,
+            submission: Submission { transaction, pixels },
+            output,
+        })))
+    }
+
+    fn find_block(&self, by: BlockId) -> Result<Option<FoundBlock>, StoreError> {
+        let store = self.chain.store();
+        let hash = match by {
+            BlockId::Hash(hash) => Some(hash),
+            BlockId::Height(height) => store.hash_at(height)?,
+        };
+        let Some(node) = hash.and_then(|hash| self.chain.tree().get(&hash)) else { return Ok(None) };
+        let data =
+            if node.header.height == 0 { Some(Default::default()) } else { self.chain.block_data(&node.hash)? };
+        let Some(data) = data else { return Ok(None) };
+        Ok(Some(FoundBlock {
+            header: node.header.clone(),
+            data,
+            main_chain: store.hash_at(node.header.height)? == Some(node.hash),
+            tip_height: self.chain.tip().header.height,
+        }))
+    }
+
+    fn account_status(&self, address: Address) -> Result<AccountStatus, StoreError> {
+        let account = self.chain.account(&address)?;
+        Ok(AccountStatus {
+            nonce: account.nonce,
+            balance: account.balance,
+            next_nonce: self.mempool.next_nonce(address, account.nonce),
+            height: self.chain.tip().header.height,
+        })
+    }
+
+    fn node_status(&mut self) -> Result<NodeStatus, StoreError> {
+        let network = self.network.status();
+        let inference = self.inference.status();
+        let (tip, best) = (self.chain.tip(), self.chain.tree().best_header());
+        let height_of = |peer| self.peers.get(peer).copied().flatten();
+        // Those that only ask come and go, this request's own sender among them.
+        let nodes = network.peers.iter().filter(|peer| !peer.light);
+        let peers = nodes.take(MAX_PEERS).map(|peer| PeerInfo {
+            id: peer.peer.to_string(),
+            address: peer.address.clone(),
+            inbound: peer.inbound,
+            height: height_of(&peer.peer),
+        });
+        let invalid = self.chain.store().verdicts(MAX_INVALID)?.into_iter();
+        let mut waiting_for = Vec::new();
+        if self.peers.is_empty() {
+            waiting_for.push("peers".into());
+        }
+        let missing = self.chain.tree().missing(1);
+        if let Some(node) = missing.first().and_then(|hash| self.chain.tree().get(hash)) {
+            waiting_for.push(format!("the data of block {}", node.header.height));
+        }
+        if let Some(hash) = self.checking.and_then(|hash| self.chain.tree().get(&hash)) {
+            waiting_for.push(format!("the answers of block {}", hash.header.height));
+        }
+        let ahead = tip.header.time.saturating_sub(unix_seconds());
+        if ahead > MAX_MINED_AHEAD_SECONDS {
+            waiting_for.push(format!("the clock of this machine, which is {ahead} s behind the tip's time"));
+        }
+        let behind = best.header.height.saturating_sub(tip.header.height);
+        let status = NodeStatus {
+            agent: AGENT.into(),
+            network: self.chain.parameters().name.clone(),
+            genesis: self.chain.genesis(),
+            peer_id: network.peer.to_string(),
+            addresses: network.addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
+            height: tip.header.height,
+            tip: tip.hash,
+            tip_time: tip.header.time,
+            header_height: best.header.height,
+            work: tip.work.0,
+            peers: peers.collect(),
+            mempool_transactions: self.mempool.len() as u64,
+            mempool_bytes: self.mempool.bytes() as u64,
+            device: inference.device.clone(),
+            millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
+            hash_rate: self.mine.as_ref().map_or(0, |mine| mine.hash_rate()),
+            mining: self.mine.as_ref().map(|mine| mine.address()),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            sync: if behind == 0 { "synced".into() } else { format!("{behind} blocks behind") },
+            waiting_for,
+            disabled_device: inference.disabled.is_some(),
+            state_root: tip.header.state,
+            invalid: invalid
+                .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
+                .collect(),
+        };
+        Ok(status.bounded())
+    }
+}

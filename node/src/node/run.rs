@@ -1,0 +1,93 @@
+//! `ocelli node`: a node that runs until it is told to stop.
+
+use std::time::Duration;
+
+use ocelli_model::CandleBackend;
+
+use super::{Config, Discovery, Mining, Node, NodeError, models};
+use crate::commands::node::NodeArgs;
+use crate::inference::Limits;
+
+/// How often the node is asked whether it has ended by itself.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Runs a node until it is told to stop (SIGINT, SIGTERM or SIGHUP), or cannot go on.
+///
+/// # Errors
+/// Why it cannot start or go on.
+pub fn run(args: NodeArgs) -> Result<(), NodeError> {
+    // Before anything is started: a signal from here on stops the node in order.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = runtime.block_on(async { Signals::new() })?;
+
+    let parameters = &args.network.parameters;
+    let (backend, why_not) = CandleBackend::open(args.device)?;
+    if let Some(reason) = why_not {
+        tracing::warn!(reason, "no GPU is used");
+    }
+    if args.bootstrap.is_empty() {
+        tracing::warn!(
+            network = parameters.name,
+            "no bootstrap peer is known: this node waits for others. Give others its address, printed below, as \
+             --bootstrap; or start this one with --bootstrap MULTIADDR"
+        );
+    }
+    let node = Node::start(Config {
+        models: models(&args.network)?,
+        mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
+        discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
+        network: args.network,
+        data: args.data,
+        listen: args.listen,
+        bootstrap: args.bootstrap,
+        backend: Box::new(backend),
+        inference: Limits::default(),
+    })?;
+    runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));
+    tracing::info!("stopping");
+    node.stop()
+}
+
+/// The signals that stop a node.
+struct Signals {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 3],
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self, NodeError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Self { signals: [interrupt?, terminate?, hangup?] })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self, NodeError> {
+        Ok(Self {})
+    }
+
+    #[cfg(unix)]
+    async fn wait_or(mut self, mut ended: impl FnMut() -> bool) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        while !ended() {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = hangup.recv() => return,
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn wait_or(self, mut ended: impl FnMut() -> bool) {
+        while !ended() {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The chain thread: takes one input after the other, and does what is due.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use ocelli_consensus::{BlockHash, TxId};
+use ocelli_protocol::mempool::Mempool;
+use ocelli_protocol::message::{Announcement, Request, Response};
+use ocelli_protocol::sync::{self, Sync};
+use ocelli_protocol::topic;
+
+use super::blocks::Partial;
+use super::config::Mining;
+use super::input::{Input, ReplyTo, Results};
+use super::mining::Mine;
+use super::{NodeError, node_file};
+use crate::chain::Chain;
+use crate::inference;
+use crate::network::{self, Event, Peer, RequestId};
+
+/// How often what is due by time is looked at, at the latest.
+const TICK: Duration = Duration::from_millis(200);
+/// How long to wait when inference has no room.
+pub(super) const RETRY_MILLIS: u64 = 200;
+/// How often the addresses of good peers are written down.
+const SAVE_PEERS_MILLIS: u64 = 30_000;
+/// Bytes of transactions with their pixels that wait for a block.
+const MEMPOOL_BYTES: usize = 64 << 20;
+
+/// All that the chain thread owns. Its methods stand with their subject: blocks, transactions, requests, mining, peers.
+pub(super) struct Service {
+    pub(super) chain: Chain,
+    pub(super) mempool: Mempool,
+    pub(super) sync: Sync<Peer>,
+    /// What the sync machine is to be told next.
+    pub(super) sync_inputs: VecDeque<sync::Input<Peer>>,
+    pub(super) is_driving_sync: bool,
+    pub(super) network: network::Handle,
+    pub(super) inference: inference::Handle,
+    pub(super) results: Results,
+    pub(super) mine: Option<Mine>,
+    pub(super) data: PathBuf,
+    pub(super) topics: Topics,
+    pub(super) started: Instant,
+    /// What we have asked peers, by the network's name for it.
+    pub(super) asked: HashMap<RequestId, Asked>,
+    /// Full peers, and what they last said of their chain.
+    pub(super) peers: BTreeMap<Peer, Option<u64>>,
+    /// Announced blocks whose transactions are being fetched from who announced them.
+    pub(super) partial: BTreeMap<BlockHash, Partial>,
+    /// Blocks from the future, tried again when their time comes.
+    pub(super) held: VecDeque<Announcement>,
+    /// Blocks whose answers wait to be checked, and the one that is.
+    pub(super) to_check: VecDeque<BlockHash>,
+    pub(super) checking: Option<BlockHash>,
+    /// Who waits for which task's answer.
+    pub(super) waiting: BTreeMap<TxId, Vec<ReplyTo>>,
+    /// Tasks being run ahead of any block.
+    pub(super) running: usize,
+    /// When inference is asked again after it had no room, in milliseconds since 1970.
+    pub(super) retry_at: u64,
+    timers: BTreeSet<(u64, sync::Timer<Peer>)>,
+    peers_saved_at: u64,
+}
+
+/// The gossip topics of this network.
+pub(super) struct Topics {
+    pub(super) blocks: String,
+    pub(super) transactions: String,
+}
+
+/// What a request to a peer was for.
+pub(super) enum Asked {
+    /// The sync machine's, by its own name for it.
+    Sync(u64),
+    /// The transactions that an announced block lacks.
+    Transactions(BlockHash),
+}
+
+impl Service {
+    pub(super) fn new(
+        chain: Chain,
+        network: network::Handle,
+        inference: inference::Handle,
+        results: Results,
+        mining: Option<Mining>,
+        data: PathBuf,
+    ) -> Result<Self, NodeError> {
+        let mine = mining.map(|mining| Mine::start(mining, results.clone()));
+        let topics =
+            Topics { blocks: topic::blocks(chain.genesis()), transactions: topic::transactions(chain.genesis()) };
+        let to_check = chain.unchecked().into();
+        Ok(Self {
+            mempool: Mempool::new(MEMPOOL_BYTES),
+            sync: Sync::new(chain.genesis()),
+            sync_inputs: VecDeque::new(),
+            is_driving_sync: false,
+            chain,
+            network,
+            inference,
+            results,
+            mine,
+            data,
+            topics,
+            started: Instant::now(),
+            asked: HashMap::new(),
+            peers: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            held: VecDeque::new(),
+            to_check,
+            checking: None,
+            waiting: BTreeMap::new(),
+            running: 0,
+            retry_at: 0,
+            timers: BTreeSet::new(),
+            peers_saved_at: unix_millis(),
+        })
+    }
+
+    /// Runs until it is told to stop, or its store fails.
+    pub(super) fn run(mut self, inputs: &Receiver<Input>, results: &Receiver<Input>) -> Result<(), NodeError> {
+        let result = self.take_inputs(inputs, results);
+        if let Some(mine) = self.mine.take() {
+            mine.stop();
+        }
+        self.save_peers();
+        self.network.shutdown();
+        node_file::remove(&self.data);
+        result
+    }
+
+    fn take_inputs(&mut self, inputs: &Receiver<Input>, results: &Receiver<Input>) -> Result<(), NodeError> {
+        // What a kill left between a block's data and the tip's move is taken up here.
+        self.advance()?;
+        self.check_next()?;
+        loop {
+            match inputs.recv_timeout(TICK) {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(input) => self.handle(input)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            while let Ok(result) = results.try_recv() {
+                self.handle(result)?;
+            }
+            self.do_what_is_due()?;
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> Result<(), NodeError> {
+        match input {
+            Input::Network(event) => self.on_event(event),
+            Input::Ask(request, reply) => self.on_request(request, reply),
+            Input::Outputs(txids, result) => self.on_outputs(&txids, result),
+            Input::Checked(hash, places, result) => self.on_checked(hash, &places, result),
+            Input::Mined(header) => self.on_mined(header),
+            Input::DeviceFault => {
+                self.on_device_fault();
+                Ok(())
+            }
+            Input::Wake | Input::Stop => Ok(()), // both are for the loop
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::Listening(address) => self.on_listening(&address),
+            Event::Connected { peer, light, .. } => self.on_connected(peer, light),
+            Event::Disconnected { peer } => self.on_disconnected(peer),
+            Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
+            Event::Request { peer, token, data } => match Request::from_bytes(&data) {
+                Ok(request) => self.on_request(request, ReplyTo::Peer(token)),
+                Err(error) => {
+                    self.network.penalize(peer, super::peers::MALFORMED);
+                    self.reply(ReplyTo::Peer(token), &Response::failed(format!("not a request: {error}")));
+                    Ok(())
+                }
+            },
+            Event::Response { id, peer, result } => self.on_response(id, peer, result),
+            Event::DialFailed { address, reason } => {
+                tracing::debug!(address, %reason, "no connection");
+                Ok(())
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self) -> Result<(), NodeError> {
+        let now = unix_millis();
+        while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, timer));
+            self.drive_sync(sync::Input::TimerFired(timer))?;
+        }
+        self.try_held()?;
+        self.forget_partial(now);
+        self.check_next()?;
+        self.run_ahead();
+        self.refresh_template(now)?;
+        if now.saturating_sub(self.peers_saved_at) >= SAVE_PEERS_MILLIS {
+            self.peers_saved_at = now;
+            self.save_peers();
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_timer(&mut self, timer: sync::Timer<Peer>, at: u64) {
+        self.timers.retain(|(_, other)| *other != timer);
+        self.timers.insert((at, timer));
+    }
+
+    /// Asks a peer, and remembers what for.
+    pub(super) fn ask(&mut self, peer: Peer, request: &Request, asked: Asked) {
+        let id = self.network.request(peer, request.to_bytes());
+        self.asked.insert(id, asked);
+    }
+
+    /// Answers whoever waits.
+    pub(super) fn reply(&self, to: ReplyTo, response: &Response) {
+        match to {
+            ReplyTo::Peer(token) => self.network.respond(token, response.to_bytes()),
+            // Whoever asked may have gone.
+            ReplyTo::Local(sender) => drop(sender.try_send(response.clone())),
+        }
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock. Nothing that is valid or not depends on it.
+pub(super) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub(super) fn unix_seconds() -> u64 {
+    unix_millis() / 1000
+}

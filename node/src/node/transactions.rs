@@ -1,0 +1,316 @@
+//! Transactions: submitted and gossiped, run ahead of any block, answered, and what becomes of them as the chain moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ocelli_consensus::rules::{PixelsError, check_pixels, check_signature, weight};
+use ocelli_consensus::{Address, Amount, ImageHash, ModelId, TxId};
+use ocelli_protocol::mempool::{self, AccountReader, Inserted, MempoolError, Readiness, Returned};
+use ocelli_protocol::message::{Response, SignedAnswer, Submission, SubmitReply};
+
+use super::NodeError;
+use super::input::{Input, ReplyTo};
+use super::peers::{Fault, MALFORMED};
+use super::service::{RETRY_MILLIS, Service, unix_millis};
+use crate::chain::{Chain, Moved, full_message};
+use crate::inference::{InferenceError, Task};
+use crate::network::{Acceptance, GossipId, Peer};
+use crate::store::StoreError;
+
+/// Tasks run ahead of any block at a time, in one batch.
+const RUN_AHEAD: usize = 256;
+/// Batches of them that are under way at a time: one computes, one waits.
+const RUNNING: usize = 2;
+/// Blocks whose worth of tasks is run ahead.
+const BLOCKS_AHEAD: u64 = 3;
+/// Submitters that wait for an answer.
+const MAX_WAITING: usize = 4096;
+
+/// Why a transaction is not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the transaction breaks a rule")]
+    Rule(#[source] ocelli_consensus::RuleError),
+    #[error("the picture does not fit the transaction")]
+    Pixels(#[source] PixelsError),
+    #[error("the network does not offer this model at height {0}")]
+    Model(u64),
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+}
+
+/// The numbers that a refused submitter gets; described in `docs/protocol.md`.
+mod code {
+    pub const RULE: u32 = 1;
+    pub const PIXELS: u32 = 2;
+    pub const MODEL: u32 = 3;
+    pub const MEMPOOL: u32 = 4;
+    pub const BUSY: u32 = 5;
+}
+
+/// Accounts at the tip, for the mempool.
+struct AtTip<'a>(&'a Chain);
+
+impl AccountReader for AtTip<'_> {
+    fn account(&self, address: Address) -> (u64, Amount) {
+        match self.0.account(&address) {
+            Ok(account) => (account.nonce, account.balance),
+            Err(error) => {
+                // Without its account nothing of the sender is taken; the next write will end the node.
+                tracing::error!(reason = full_message(&error), "an account cannot be read");
+                (0, Amount::ZERO)
+            }
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn on_gossiped_transaction(&mut self, id: GossipId, source: Peer, data: &[u8]) -> Result<(), NodeError> {
+        let submission = match Submission::from_bytes(data) {
+            Ok(submission) => submission,
+            Err(error) => {
+                tracing::warn!(%source, %error, "a gossiped transaction does not decode");
+                self.network.report(id, Acceptance::Reject);
+                self.network.penalize(source, MALFORMED);
+                return Ok(());
+            }
+        };
+        let txid = submission.transaction.txid();
+        match self.take_transaction(submission) {
+            Ok(inserted) => {
+                let verdict = match inserted.readiness {
+                    Readiness::Ready => Acceptance::Accept,
+                    Readiness::Gap => Acceptance::Ignore,
+                };
+                self.network.report(id, verdict);
+                self.publish(&inserted.promoted);
+            }
+            Err(refusal) => {
+                let misbehaves = match &refusal {
+                    Refusal::Rule(_) | Refusal::Pixels(_) => true,
+                    // It may follow another upgrade table than ours only if it is newer.
+                    Refusal::Model(_) => false,
+                    Refusal::Mempool(error) => error.misbehaviour() == mempool::Blame::Peer,
+                };
+                if misbehaves {
+                    tracing::warn!(%source, %txid, reason = full_message(&refusal), "a gossiped transaction is refused");
+                    self.network.report(id, Acceptance::Reject);
+                    self.network.penalize(source, Fault::Transaction.points());
+                } else {
+                    self.network.report(id, Acceptance::Ignore);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_submit(&mut self, submission: Submission, to: ReplyTo) -> Result<(), NodeError> {
+        let txid = submission.transaction.txid();
+        let task = submission.transaction.task();
+        // It may come late, from a submitter that asks many nodes: then the chain has the answer.
+        if let Some(location) = self.chain.store().transaction_location(&txid)? {
+            let body = self.chain.store().body(&location.block)?;
+            let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
+            let output = entry.and_then(|(_, output)| output.clone());
+            let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
+            self.reply(to, &Response::Submitted(SubmitReply::Accepted { answer }));
+            return Ok(());
+        }
+        let taken = self.take_transaction(submission);
+        match taken {
+            Ok(inserted) => {
+                if inserted.readiness == Readiness::Ready {
+                    self.publish(&[txid]);
+                }
+                self.publish(&inserted.promoted);
+            }
+            Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => {}
+            Err(refusal) => {
+                let code = match &refusal {
+                    Refusal::Rule(_) => code::RULE,
+                    Refusal::Pixels(_) => code::PIXELS,
+                    Refusal::Model(_) => code::MODEL,
+                    Refusal::Mempool(_) => code::MEMPOOL,
+                };
+                let reply = SubmitReply::refused(code, full_message(&refusal));
+                self.reply(to, &Response::Submitted(reply));
+                return Ok(());
+            }
+        }
+        if task.is_none() {
+            self.reply(to, &Response::Submitted(SubmitReply::Accepted { answer: None }));
+        } else if self.mempool.get(&txid).is_some_and(|entry| entry.output.is_some()) {
+            self.answer(&txid, to);
+        } else if !self.has_room_to_wait() {
+            let reply =
+                SubmitReply::refused(code::BUSY, "too many wait for an answer: the task is taken, ask again for it");
+            self.reply(to, &Response::Submitted(reply));
+        } else {
+            self.waiting.entry(txid).or_default().push(to);
+        }
+        Ok(())
+    }
+
+    /// Whether one more can wait for an answer, once those that have given up are forgotten.
+    fn has_room_to_wait(&mut self) -> bool {
+        let waiting = |waiting: &BTreeMap<TxId, Vec<ReplyTo>>| waiting.values().map(Vec::len).sum::<usize>();
+        if waiting(&self.waiting) >= MAX_WAITING {
+            self.waiting.retain(|_, replies| {
+                replies.retain(ReplyTo::is_awaited);
+                !replies.is_empty()
+            });
+        }
+        waiting(&self.waiting) < MAX_WAITING
+    }
+
+    /// Checks a transaction as every forwarder does, and puts it into the mempool.
+    fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
+        let Submission { transaction, pixels } = submission;
+        // Before the costly checks: most of what is gossiped has come before.
+        if self.mempool.get_by_wtxid(&transaction.wtxid()).is_some() {
+            return Err(MempoolError::AlreadyKnown(transaction.txid()).into());
+        }
+        let height = self.chain.tip().header.height + 1;
+        let parameters = self.chain.parameters();
+        let weight = weight(&transaction, parameters, height).ok_or(Refusal::Model(height))?;
+        check_pixels(parameters, height, 0, &transaction, pixels.as_deref()).map_err(Refusal::Pixels)?;
+        check_signature(0, &transaction, self.chain.genesis()).map_err(Refusal::Rule)?;
+        let accounts = AtTip(&self.chain);
+        let inserted = self.mempool.insert(transaction, pixels.map(Arc::from), weight, &accounts, height - 1)?;
+        for txid in &inserted.evicted {
+            self.refuse_waiting(txid, "replaced, or evicted by others that pay more");
+        }
+        self.mempool_changed();
+        self.run_ahead();
+        Ok(inserted)
+    }
+
+    /// Gossips transactions of the mempool.
+    fn publish(&self, txids: &[TxId]) {
+        for entry in txids.iter().filter_map(|txid| self.mempool.get(txid)) {
+            let pixels = entry.pixels.as_deref().map(<[u8]>::to_vec);
+            let submission = Submission { transaction: entry.transaction.clone(), pixels };
+            self.network.publish(&self.topics.transactions, submission.to_bytes());
+        }
+    }
+
+    /// Has tasks run that will be in one of the next blocks.
+    pub(super) fn run_ahead(&mut self) {
+        while self.running < RUNNING && unix_millis() >= self.retry_at {
+            let budget = self.chain.parameters().weight_limit.saturating_mul(BLOCKS_AHEAD);
+            let tasks = self.mempool.tasks_to_run(budget, RUN_AHEAD);
+            if tasks.is_empty() {
+                return;
+            }
+            let txids = tasks.iter().map(|task| task.txid).collect();
+            let batch =
+                tasks.into_iter().map(|task| Task { model: task.model, image: task.image, pixels: task.pixels });
+            let batch = batch.collect();
+            self.running += 1;
+            let results = self.results.clone();
+            self.inference.run(batch, move |result| results.leave(Input::Outputs(txids, result)));
+        }
+    }
+
+    pub(super) fn on_outputs(
+        &mut self,
+        txids: &[TxId],
+        result: Result<Vec<Vec<i32>>, InferenceError>,
+    ) -> Result<(), NodeError> {
+        self.running = self.running.saturating_sub(1);
+        match result {
+            Ok(outputs) => {
+                for (txid, logits) in txids.iter().zip(outputs) {
+                    self.mempool.set_output(txid, logits);
+                    for to in self.waiting.remove(txid).unwrap_or_default() {
+                        self.answer(txid, to);
+                    }
+                }
+                self.mempool_changed();
+            }
+            Err(error) => {
+                tracing::warn!(
+                    reason = full_message(&error),
+                    tasks = txids.len(),
+                    "tasks were not run; they are tried again"
+                );
+                txids.iter().for_each(|txid| self.mempool.task_failed(txid));
+                self.retry_at = unix_millis() + RETRY_MILLIS;
+            }
+        }
+        self.run_ahead();
+        Ok(())
+    }
+
+    /// What the device said is worth nothing: all of it is computed again.
+    pub(super) fn on_device_fault(&mut self) {
+        self.mempool.clear_outputs();
+        self.tip_moved();
+        self.run_ahead();
+    }
+
+    /// Gives a preliminary answer, signed by this node.
+    fn answer(&self, txid: &TxId, to: ReplyTo) {
+        let entry = self.mempool.get(txid);
+        let task = entry.and_then(|entry| Some((entry.transaction.task()?, entry.output.clone()?)));
+        let reply = match task {
+            Some(((model, image), logits)) => {
+                SubmitReply::Accepted { answer: Some(self.sign(*txid, model, image, logits)) }
+            }
+            None => SubmitReply::refused(code::MEMPOOL, "the task is no longer in the mempool"),
+        };
+        self.reply(to, &Response::Submitted(reply));
+    }
+
+    fn sign(&self, txid: TxId, model: ModelId, image: ImageHash, logits: Vec<i32>) -> SignedAnswer {
+        let hash = SignedAnswer::signing_hash(self.chain.genesis(), txid, model, image, &logits);
+        let (public_key, signature) = (self.network.public_key(), self.network.sign(&hash));
+        SignedAnswer { logits, public_key, signature }
+    }
+
+    fn refuse_waiting(&mut self, txid: &TxId, reason: &str) {
+        for to in self.waiting.remove(txid).unwrap_or_default() {
+            self.reply(to, &Response::Submitted(SubmitReply::refused(code::MEMPOOL, reason)));
+        }
+    }
+
+    /// Has the mempool follow the chain: what is in a block leaves it, what is in none any more comes back.
+    pub(super) fn follow_chain(&mut self, disconnected: &[Moved], connected: &[Moved]) -> Result<(), StoreError> {
+        let height = self.chain.tip().header.height;
+        // Lowest first, so that nonces come in order.
+        let mut returned = Vec::new();
+        for Moved { hash, header, body } in disconnected.iter().rev() {
+            // Without its pixels a task cannot come back.
+            let Some(pixels) = self.chain.store().pixels(header.height, hash, body)? else { continue };
+            for ((transaction, output), pixels) in body.transactions.iter().zip(pixels) {
+                let Some(weight) = weight(transaction, self.chain.parameters(), height + 1) else { continue };
+                let (transaction, output) = (transaction.clone(), output.clone());
+                returned.push(Returned { transaction, pixels: pixels.map(Arc::from), output, weight });
+            }
+        }
+        let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
+        for (transaction, output) in &included {
+            let txid = transaction.txid();
+            // It was in the mempool, and a block came before its answer here: the block's has been checked.
+            if let (Some(logits), true) = (output, self.waiting.contains_key(&txid)) {
+                self.mempool.set_output(&txid, logits.clone());
+                for to in self.waiting.remove(&txid).unwrap_or_default() {
+                    self.answer(&txid, to);
+                }
+            }
+        }
+        let accounts = AtTip(&self.chain);
+        let dropped = self.mempool.on_disconnected(returned, &accounts, height);
+        let changes = self.mempool.on_connected(included.iter().map(|(transaction, _)| transaction), &accounts);
+        for txid in dropped.iter().chain(&changes.removed) {
+            self.refuse_waiting(txid, "no longer possible after the latest block");
+        }
+        for txid in self.mempool.expire(height) {
+            self.refuse_waiting(&txid, "expired before it was in a block");
+        }
+        self.publish(&changes.promoted);
+        self.mempool_changed();
+        self.run_ahead();
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The binary as a person meets it: with nothing in its environment, in a home folder of its own.
+
+mod environment;
+mod mistakes;
+mod real_node;
+mod scripted_node;
+mod with_a_node;
+mod without_a_node;

@@ -1,0 +1,218 @@
+//! Commands that ask nodes, over real sockets on loopback.
+
+use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::{Address, Amount};
+use ocelli_node::wallet::Wallet;
+use serde_json::Value;
+
+use crate::environment::Environment;
+use crate::scripted_node::{Answers, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
+
+fn dev_address() -> String {
+    Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc")
+}
+
+#[test]
+fn pictures_are_submitted_to_every_node_and_confirmed() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let first = ScriptedNode::start(&network, 1, &[], Script::default());
+    let second = ScriptedNode::start(&network, 2, &[&first], Script::default());
+    let pictures: Vec<_> = (0..10).map(|seed| environment.picture(&format!("{seed}.bmp"), seed)).collect();
+    let pictures: Vec<_> = pictures.iter().map(|path| path.to_str().unwrap()).collect();
+
+    let mut args = vec!["submit", "--network", &file, "--wallet", "dev", "--wait", "2", "--json"];
+    args.extend(["--bootstrap", &first.address, "--bootstrap", &second.address]);
+    args.extend(&pictures);
+    let run = environment.run(&args).ok();
+    assert!(run.stderr.contains("becomes public"), "{}", run.stderr);
+    let answers = run.json();
+    let answers = answers.as_array().unwrap();
+    assert_eq!(answers.len(), pictures.len());
+    for (answer, picture) in answers.iter().zip(&pictures) {
+        assert_eq!(answer["file"], *picture);
+        assert_eq!(answer["answers"], 2, "{answer}");
+        assert_eq!(answer["groups"], 2);
+        assert_eq!(answer["identical"], true);
+        assert_eq!(answer["height"], HEIGHT);
+        assert_eq!(answer["confirmations"], TIP - HEIGHT + 1);
+        assert_eq!(answer["logits"].as_array().unwrap().len(), 10);
+        assert_eq!(answer["model"], "cifar10-cnn");
+        let probability = answer["probability"].as_f64().unwrap();
+        assert!((0.1..=1.0).contains(&probability), "{answer}");
+        assert!(answer["latency_ms"].as_f64().unwrap() > 0.0);
+    }
+    // Scripts cut the array into lines, one for each object: no object may hold another.
+    assert_eq!(run.stdout.matches("},{").count(), pictures.len() - 1);
+
+    let again = environment.run(&args).ok();
+    assert_eq!(again.stderr, "", "it is said only once");
+
+    // The block and the transaction show the same, and what is raw has the same bytes.
+    let shown =
+        environment.run(&["chain", "block", "6", "--network", &file, "--peer", &first.address, "--json"]).ok().json();
+    assert_eq!(shown["header"]["height"], HEIGHT);
+    assert_eq!(shown["transactions"].as_array().unwrap().len(), pictures.len());
+    assert_eq!(shown["transactions"][0]["nonce"], NONCE);
+    assert_eq!(shown["transactions"][0]["sender"], dev_address());
+    assert_eq!(shown["outputs"][0], answers[0]["logits"]);
+    assert_eq!(shown["raw"]["pixels"][0].as_str().unwrap().len(), 2 * 3072);
+    let txid = answers[3]["txid"].as_str().unwrap();
+    let shown =
+        environment.run(&["chain", "tx", txid, "--network", &file, "--peer", &second.address, "--json"]).ok().json();
+    assert_eq!(shown["output"], answers[3]["logits"]);
+    assert_eq!(shown["transaction"]["nonce"], NONCE + 3);
+    assert_eq!((&shown["height"], &shown["confirmations"]), (&HEIGHT.into(), &3.into()));
+
+    let text = environment.run(&["chain", "tx", txid, "--network", &file, "--peer", &second.address]).ok().stdout;
+    assert!(text.contains(answers[3]["label"].as_str().unwrap()), "{text}");
+}
+
+#[test]
+fn more_nodes_are_found_than_the_one_that_was_named() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let first = ScriptedNode::start(&network, 11, &[], Script::default());
+    let _second = ScriptedNode::start(&network, 12, &[&first], Script::default());
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let answers = environment
+        .run(&["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &first.address, &picture])
+        .ok()
+        .json();
+    assert_eq!(answers[0]["answers"], 2, "{answers}");
+}
+
+#[test]
+fn an_answer_that_differs_is_loud() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let honest = ScriptedNode::start(&network, 21, &[], Script::default());
+    let wrong = Script { answers: Answers::OffByOne, ..Script::default() };
+    let wrong = ScriptedNode::start(&network, 22, &[], wrong);
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &honest.address];
+    let run = environment.run(&[&args[..], &["--bootstrap", &wrong.address, &picture]].concat());
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("ANSWERS DIFFER: 1 "), "{}", run.stderr);
+    let answers = run.json();
+    assert_eq!((&answers[0]["identical"], &answers[0]["answers"]), (&false.into(), &2.into()));
+    let source = answers[0]["different"][0]["source"].as_str().unwrap();
+    assert!(wrong.address.starts_with(source) || source.starts_with(&wrong.address), "{source} {}", wrong.address);
+}
+
+#[test]
+fn an_answer_signed_by_somebody_else_counts_for_nobody() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let honest = ScriptedNode::start(&network, 31, &[], Script::default());
+    let foreign = Script { answers: Answers::Foreign, ..Script::default() };
+    let foreign = ScriptedNode::start(&network, 32, &[], foreign);
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &honest.address];
+    let run = environment.run(&[&args[..], &["--bootstrap", &foreign.address, &picture]].concat()).ok();
+    assert_eq!(run.json()[0]["answers"], 1);
+    assert!(run.stderr.contains("signed with another key"), "{}", run.stderr);
+}
+
+#[test]
+fn what_nodes_forget_is_handed_in_again() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 41, &[], Script { forgets: 1, ..Script::default() });
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &node.address, &picture];
+    let answers = environment.run(&args).ok().json();
+    assert_eq!(answers[0]["height"], HEIGHT);
+}
+
+#[test]
+fn waiting_has_an_end_and_says_what_it_waited_for() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 51, &[], Script::default());
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--wait", "4", "--timeout", "1"];
+    let run = environment.run(&[&args[..], &["--bootstrap", &node.address, &picture]].concat());
+    assert_eq!(run.code, 1);
+    assert_eq!(run.json()[0]["confirmations"], 3);
+    let expected = "waited 1 s in vain for 4 confirmations of 1 of 1 transactions";
+    assert!(run.stderr.contains(expected) && run.stderr.contains("in block 6"), "{}", run.stderr);
+}
+
+#[test]
+fn a_task_that_nobody_takes_is_said() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 61, &[], Script { answers: Answers::Refused, ..Script::default() });
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let run =
+        environment.run(&["submit", "--network", &file, "--wallet", "dev", "--bootstrap", &node.address, &picture]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("no node takes") && run.stderr.contains("the mempool is full"), "{}", run.stderr);
+}
+
+#[test]
+fn an_empty_wallet_says_what_is_needed_and_where_credits_come_from() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 71, &[], Script { balance: Amount(9), ..Script::default() });
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    environment.run_with_password("x", &["wallet", "new", "--wallet", "mine.pem"]).ok();
+    let address = environment.run_with_password("x", &["wallet", "address", "--wallet", "mine.pem"]).ok().stdout;
+    let wallet = ["--network", &file, "--wallet", "mine.pem"];
+    for command in [
+        [&["submit", "--bootstrap", &node.address, &picture][..], &wallet].concat(),
+        [&["wallet", "send", "--peer", &node.address, &dev_address(), "1"][..], &wallet].concat(),
+    ] {
+        let run = environment.run_with_password("x", &command);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+        for text in ["0.00000009 credits", address.trim_end(), "are needed", "--wallet dev"] {
+            assert!(run.stderr.contains(text), "expected {text:?} in: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_node_is_found_by_its_data_folder() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 81, &[], Script::default());
+    environment.write("node.json", node.node_file(&network));
+    let data = ["--data", ".", "--network", &file];
+    let json = |command: &[&str]| -> Value { environment.run(&[command, &data, &["--json"]].concat()).ok().json() };
+
+    let status = json(&["status"]);
+    assert_eq!((&status["peers"], &status["height"]), (&2.into(), &TIP.into()));
+    assert_eq!(status["peer_list"].as_array().unwrap().len(), 2);
+    let text = environment.run(&[&["status"][..], &data].concat()).ok().stdout;
+    assert!(text.contains("scripted/1") && text.contains("a [31mred[0m thing"), "{text}");
+
+    assert_eq!(json(&["chain", "status"])["header_height"], TIP + 1);
+    let balance = json(&["wallet", "balance", "--wallet", "dev"]);
+    assert_eq!((&balance["balance"], &balance["address"]), (&"1".into(), &dev_address().into()));
+
+    let sent = json(&["wallet", "send", &dev_address(), "0.5", "--wallet", "dev", "--wait", "1"]);
+    assert_eq!((&sent["height"], &sent["amount"]), (&HEIGHT.into(), &"0.5".into()));
+
+    let nobody = NOBODY.to_text("toc");
+    let too_few = environment.run(&[&["wallet", "send", &nobody, "0.0009", "--wallet", "dev"][..], &data].concat());
+    assert_eq!(too_few.code, 1);
+    assert!(too_few.stderr.contains("0.001 or more"), "{}", too_few.stderr);
+
+    let missing = environment.run(&[&["chain", "block", "99"][..], &data].concat());
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("no block at height 99; its tip is at height 8"), "{}", missing.stderr);
+    let unknown = environment.run(&[&["chain", "tx", &"0".repeat(64)][..], &data].concat());
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.stderr.contains("knows no transaction"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_node_of_another_network_is_named_as_such() {
+    let environment = Environment::new();
+    let (_, network) = environment.network();
+    let node = ScriptedNode::start(&network, 91, &[], Script::default());
+    let run = environment.run(&["status", "--network", "testnet", "--peer", &node.address]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("another network") && run.stderr.contains("--network"), "{}", run.stderr);
+}

@@ -1,0 +1,139 @@
+//! The way of a model through the command line: train, quantise, evaluate, inspect, run and export.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A small network for two classes of CIFAR-10.
+const GRAPH: &str = r#"{"version":1,"input":{"channels":3,"height":32,"width":32},"layers":[
+    {"name":"conv","kind":"conv","channels":4,"kernel":5,"stride":3,"padding":0},
+    {"name":"pool","kind":"max_pool","kernel":2,"stride":2},
+    {"name":"out","kind":"linear","channels":2}]}"#;
+
+/// Copies of each picture, so that some can be kept back.
+const COPIES: usize = 10;
+
+fn assets() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/cifar10")
+}
+
+fn ocelli(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+    command.env_clear().env("HOME", folder).current_dir(folder).arg("model").args(arguments);
+    command.output().expect("the binary was built for this test")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("all output is UTF-8")
+}
+
+/// Runs a command that must succeed, and reads its one line of JSON.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = ocelli(folder, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+}
+
+/// Runs a command that must fail, and gives what it says.
+fn failure(folder: &Path, arguments: &[&str]) -> String {
+    let output = ocelli(folder, arguments);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    said
+}
+
+/// Class folders of copies of two pictures, and a file that is no picture.
+fn data(folder: &Path) {
+    for class in ["horse", "ship"] {
+        let class_folder = folder.join("data/train").join(class);
+        fs::create_dir_all(&class_folder).expect("writable");
+        let file = fs::read_dir(assets()).expect("the repository has pictures");
+        let picture = file
+            .map(|entry| entry.expect("readable").path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(class)))
+            .expect("there is a picture of every class");
+        for copy in 0..COPIES {
+            fs::copy(&picture, class_folder.join(format!("{copy}.jpg"))).expect("writable");
+        }
+    }
+    fs::write(folder.join("data/train/ship/broken.jpg"), "no picture").expect("writable");
+    fs::write(folder.join("graph.json"), GRAPH).expect("writable");
+}
+
+#[test]
+fn from_pictures_to_answers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    data(folder);
+    let train = ["train", "--data", "data", "--graph", "graph.json", "-o", "run", "--epochs", "30", "--batch", "4"];
+    let options = ["--validation", "0.2", "--learning-rate", "0.01", "--shift", "0"];
+    let trained = json(folder, &[&train[..], &options[..]].concat());
+    assert_eq!(trained["epochs"].as_array().map(Vec::len), Some(30));
+    assert_eq!(trained["skipped"], 1);
+    assert_eq!(trained["best"]["validation_accuracy"], 1.0);
+    let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).expect("metrics are written");
+    assert_eq!(metrics.lines().count(), 30);
+
+    let quantized = json(folder, &["quantize", "run", "--data", "data", "-o", "tiny.safetensors"]);
+    assert_eq!(quantized["report"]["integer_accuracy"], 1.0);
+    assert_eq!(quantized["report"]["layers"].as_array().map(Vec::len), Some(2));
+
+    let evaluation = json(folder, &["evaluate", "--model", "tiny.safetensors", "--data", "data"]);
+    assert_eq!((&evaluation["model"], &evaluation["images"]), (&"tiny".into(), &(2 * COPIES).into()));
+    assert_eq!((&evaluation["top1"], &evaluation["per_class"]["ship"]), (&1.0.into(), &1.0.into()));
+    assert_eq!(evaluation["skipped"][0][0], "train/ship/broken.jpg");
+
+    let inspected = json(folder, &["inspect", "tiny.safetensors"]);
+    assert_eq!(inspected["id"], quantized["id"]);
+    // 4 * 3 * 5 * 5 + 4 and 4 * 5 * 5 * 2 + 2.
+    assert_eq!(inspected["parameters"], 304 + 202);
+
+    let answers =
+        json(folder, &["run", "data/train/horse/0.jpg", "data/train/ship/0.jpg", "--model", "tiny.safetensors"]);
+    assert_eq!((&answers[0]["label"], &answers[1]["label"]), (&"horse".into(), &"ship".into()));
+    assert_eq!(answers[0]["logits"].as_array().map(Vec::len), Some(2));
+    assert_eq!(answers[1]["file"], "data/train/ship/0.jpg");
+}
+
+#[test]
+fn the_built_in_model_is_listed_exported_and_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let listed = json(folder, &["list"]);
+    assert_eq!(listed[0]["name"], "cifar10-cnn");
+    let exported = json(folder, &["export", "cifar10-cnn", "-o", "exported.safetensors"]);
+    assert_eq!(exported["id"], listed[0]["id"]);
+    let picture = assets().join("horse-0000.jpg");
+    let picture = picture.to_str().expect("the path is UTF-8");
+    let built_in = json(folder, &["run", picture]);
+    assert_eq!(built_in, json(folder, &["run", picture, "--model", "exported.safetensors"]));
+    assert_eq!(built_in[0]["logits"].as_array().map(Vec::len), Some(10));
+    assert!(text(&ocelli(folder, &["run", picture]).stdout).contains('%'));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    fs::write(folder.join("notes.txt"), "no picture").expect("writable");
+    let table: [(&[&str], &[&str]); 8] = [
+        (&["run", "missing.png", "notes.txt"], &["2 of 2", "missing.png", "notes.txt: not a picture", "hint"]),
+        (&["run", "notes.txt", "--model", "vgg"], &["`vgg`", "cifar10-cnn", "model list"]),
+        (&["inspect", "./none.safetensors"], &["cannot read the model file ./none.safetensors"]),
+        (&["inspect", "notes.txt"], &["notes.txt is not a model", "hint"]),
+        (&["evaluate", "--data", "nowhere"], &["nowhere", "hint"]),
+        (&["train", "--data", "notes.txt", "-o", "run"], &["notes.txt", "expected", "hint"]),
+        (&["quantize", "nothing", "--data", "notes.txt", "-o", "x"], &["nothing/weights.safetensors", "model train"]),
+        (&["export", "cifar10-cnn", "-o", "no/such/folder"], &["cannot write no/such/folder"]),
+    ];
+    for (arguments, expected) in table {
+        let said = failure(folder, arguments);
+        for part in expected {
+            assert!(said.contains(part), "{arguments:?} says {said:?}, not {part:?}");
+        }
+    }
+    assert_eq!(ocelli(folder, &["run"]).status.code(), Some(2));
+}

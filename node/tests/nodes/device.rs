@@ -1,0 +1,63 @@
+//! A device that computes wrongly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ocelli_consensus::{Address, Amount};
+use ocelli_model::{Backend, BackendError, Model};
+use ocelli_protocol::message::SubmitReply;
+
+use super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, model};
+
+/// A good device until it is told to break; then one logit is wrong by one.
+struct Breaking {
+    good: Box<dyn Backend>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Backend for Breaking {
+    fn name(&self) -> String {
+        "a device that breaks".into()
+    }
+
+    fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {
+        let mut logits = self.good.logits(model, images)?;
+        if self.broken.load(Ordering::SeqCst) {
+            logits[0][2] += 1;
+        }
+        Ok(logits)
+    }
+}
+
+#[test]
+fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
+    let network = easy_network();
+    let broken = Arc::new(AtomicBool::new(false));
+    let node =
+        TestNode::with_backend(&network, &[], None, Box::new(Breaking { good: cpu(), broken: Arc::clone(&broken) }));
+    let (peer, _) = RawPeer::connect(&network, &node);
+    let mut maker = Maker::new(&network);
+    broken.store(true, Ordering::SeqCst);
+
+    // A task that nobody's block holds yet: the device's answer is wrong, and nothing contradicts it.
+    let task = maker.classify(0, 1);
+    let reply = node.submit(task.clone());
+    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
+    assert_ne!(answer.logits, right);
+
+    // A block with the right answer does: the scalar reference decides.
+    let (header, data) = maker.make(&[task, maker.transfer(1, Address([5; 20]), Amount(1_000_000))]);
+    peer.announce(&header, &data.body);
+    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    let status = node.status();
+    assert!(status.disabled_device, "{}", status.device);
+    assert!(status.invalid.is_empty());
+
+    // From now on the answers are right.
+    let task = maker.classify(0, 2);
+    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let reply = node.submit(task);
+    let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
+    assert_eq!(answer.logits, right);
+}

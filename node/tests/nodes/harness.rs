@@ -1,0 +1,416 @@
+//! Nodes in this process, a peer that does whatever a test wants, and a maker of blocks.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ocelli_consensus::block::Body;
+use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, Header, ImageHash, ModelId, Network, Transaction, TxId, Unsigned,
+};
+use ocelli_model::{Backend, CandleBackend, DeviceChoice, Model};
+use ocelli_node::chain::Chain;
+use ocelli_node::inference::Limits;
+use ocelli_node::network::{self, Event, Handle, Peer};
+use ocelli_node::node::{Config, Discovery, Mining, Node, models};
+use ocelli_node::store::Store;
+use ocelli_node::wallet::Wallet;
+use ocelli_protocol::message::{
+    Announcement, BlockData, BlockId, ChainStatus, FoundBlock, NodeStatus, Request, Response, Submission, SubmitReply,
+    TransactionStatus,
+};
+use ocelli_protocol::topic;
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails. Generous, for nothing waits it out when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The network `local` with a target that every few hashes meet, so that tests make blocks at will.
+pub fn easy_network() -> Network {
+    let mut network = Network::builtin("local").unwrap();
+    network.parameters.name = "test".into();
+    network.parameters.easiest_target = ocelli_consensus::CompactTarget(0x207f_ffff);
+    // Difficulty hardly moves while a test runs.
+    network.parameters.half_life = 1 << 30;
+    Network::new(network.parameters, Vec::new())
+}
+
+/// The wallet that has all credits.
+pub fn rich() -> Wallet {
+    Wallet::from_seed(DEV_WALLET_SEED)
+}
+
+pub fn cpu() -> Box<dyn Backend> {
+    Box::new(CandleBackend::open(DeviceChoice::Cpu).unwrap().0)
+}
+
+pub fn model() -> Model {
+    ocelli_model::zoo::get("cifar10-cnn").unwrap()
+}
+
+/// A node with a folder of its own.
+pub struct TestNode {
+    node: Option<Node>,
+    folder: TempDir,
+    network: Network,
+}
+
+impl TestNode {
+    pub fn start(network: &Network, bootstrap: &[String], mining: Option<Address>) -> Self {
+        Self::with_backend(network, bootstrap, mining, cpu())
+    }
+
+    pub fn with_backend(
+        network: &Network,
+        bootstrap: &[String],
+        mining: Option<Address>,
+        backend: Box<dyn Backend>,
+    ) -> Self {
+        let folder = TempDir::new().unwrap();
+        let node = start(network, folder.path(), bootstrap, mining, backend);
+        Self { node: Some(node), folder, network: network.clone() }
+    }
+
+    /// Stops the node and starts it again on its folder.
+    pub fn restart(&mut self, bootstrap: &[String], mining: Option<Address>) {
+        self.node.take().unwrap().stop().unwrap();
+        self.node = Some(start(&self.network, self.folder.path(), bootstrap, mining, cpu()));
+    }
+
+    /// A node on a folder that another left.
+    pub fn on_folder(network: &Network, folder: TempDir, bootstrap: &[String]) -> Self {
+        let node = start(network, folder.path(), bootstrap, None, cpu());
+        Self { node: Some(node), folder, network: network.clone() }
+    }
+
+    pub fn ask(&self, request: Request) -> Response {
+        self.node.as_ref().unwrap().ask(request).expect("the node runs")
+    }
+
+    pub fn status(&self) -> NodeStatus {
+        match self.ask(Request::NodeStatus) {
+            Response::NodeStatus(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A multiaddr to reach it at.
+    pub fn address(&self) -> String {
+        wait("the node to listen", || self.status().addresses.into_iter().find(|address| address.contains("/tcp/")))
+    }
+
+    pub fn block(&self, by: BlockId) -> Option<FoundBlock> {
+        match self.ask(Request::Block { by }) {
+            Response::Block(block) => block.map(|block| *block),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn account(&self, address: Address) -> ocelli_protocol::message::AccountStatus {
+        match self.ask(Request::Account { address }) {
+            Response::Account(account) => account,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn transaction(&self, txid: TxId) -> TransactionStatus {
+        match self.ask(Request::Transaction { txid }) {
+            Response::Transaction(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn submit(&self, submission: Submission) -> SubmitReply {
+        match self.ask(Request::Submit(submission)) {
+            Response::Submitted(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Why the node has refused a block.
+    pub fn verdict(&self, hash: BlockHash) -> Option<String> {
+        self.status().invalid.into_iter().find(|invalid| invalid.hash == hash).map(|invalid| invalid.reason)
+    }
+
+    pub fn wait_for_tip(&self, hash: BlockHash) {
+        wait("the tip to move", || (self.status().tip == hash).then_some(()));
+    }
+}
+
+fn start(
+    network: &Network,
+    folder: &Path,
+    bootstrap: &[String],
+    mining: Option<Address>,
+    backend: Box<dyn Backend>,
+) -> Node {
+    Node::start(Config {
+        network: network.clone(),
+        data: folder.to_owned(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+        bootstrap: bootstrap.to_vec(),
+        discovery: Discovery::BootstrapOnly,
+        backend,
+        models: models(network).unwrap(),
+        inference: Limits::default(),
+        mining: mining.map(|address| Mining { address, threads: 1 }),
+    })
+    .unwrap()
+}
+
+/// Asks again and again until there is an answer.
+pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Makes blocks as a miner would, and bad ones too. It has a chain of its own.
+pub struct Maker {
+    pub chain: Chain,
+    pub wallet: Wallet,
+    miner: Address,
+    _folder: TempDir,
+}
+
+impl Maker {
+    pub fn new(network: &Network) -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(&folder.path().join("chain"), network).unwrap();
+        let chain = Chain::open(network.clone(), store).unwrap();
+        Self { chain, wallet: rich(), miner: Address([9; 20]), _folder: folder }
+    }
+
+    /// A signed transaction of the rich wallet with the nonce that is `ahead` of its account's.
+    pub fn sign(&self, ahead: u64, action: Action) -> Transaction {
+        let key = self.wallet.public_key();
+        let account = self.chain.account(&Address::of(&key)).unwrap();
+        let unsigned = Unsigned { nonce: account.nonce + ahead, fee: Amount(1_000_000), expires: 1_000_000, action };
+        Transaction::sign(unsigned, key, self.chain.genesis(), |hash| self.wallet.sign(hash))
+    }
+
+    pub fn transfer(&self, ahead: u64, to: Address, amount: Amount) -> Submission {
+        Submission { transaction: self.sign(ahead, Action::Transfer { to, amount }), pixels: None }
+    }
+
+    /// A task on an image that `seed` makes.
+    pub fn classify(&self, ahead: u64, seed: u8) -> Submission {
+        let pixels: Vec<u8> = (0..3072u32).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ seed).collect();
+        let action = Action::Classify { model: ModelId(model().id().0), image: ImageHash::of(&pixels) };
+        Submission { transaction: self.sign(ahead, action), pixels: Some(pixels) }
+    }
+
+    /// The data of a block with right answers.
+    pub fn data(&self, submissions: &[Submission]) -> BlockData {
+        let mut data = BlockData::default();
+        for Submission { transaction, pixels } in submissions {
+            let output = pixels.as_ref().map(|pixels| ocelli_model::reference::logits(&model(), pixels));
+            data.body.transactions.push((transaction.clone(), output));
+            data.pixels.push(pixels.clone());
+        }
+        data
+    }
+
+    /// A header for the next block; its nonce is still to be found.
+    pub fn header(&self, body: &Body) -> Header {
+        let time = self.chain.tip().header.time + 1;
+        self.chain.template(self.miner, body, time).unwrap()
+    }
+
+    /// Makes a good block and puts it on this maker's own chain.
+    pub fn make(&mut self, submissions: &[Submission]) -> (Header, BlockData) {
+        let data = self.data(submissions);
+        let header = mine(self.header(&data.body));
+        self.connect(&header, &data);
+        (header, data)
+    }
+
+    /// Puts a good block on this maker's own chain.
+    pub fn connect(&mut self, header: &Header, data: &BlockData) {
+        let hash = header.hash();
+        assert!(self.chain.insert_headers(std::slice::from_ref(header), u64::MAX).unwrap().1.is_none());
+        self.chain.accept_block(hash, data, &|_| false).unwrap();
+        self.chain.set_answers(hash, Ok(())).unwrap();
+        self.chain.advance().unwrap();
+        assert_eq!(self.chain.tip().hash, hash);
+    }
+}
+
+/// Finds a nonce.
+pub fn mine(mut header: Header) -> Header {
+    let target = header.target.to_target().unwrap();
+    while !target.is_met_by(header.hash().0) {
+        header.nonce += 1;
+    }
+    header
+}
+
+/// Finds a nonce that does *not* meet the target.
+pub fn unmine(mut header: Header) -> Header {
+    let target = header.target.to_target().unwrap();
+    while target.is_met_by(header.hash().0) {
+        header.nonce += 1;
+    }
+    header
+}
+
+/// A peer on the network's own protocols that only does what a test says.
+pub struct RawPeer {
+    pub handle: Handle,
+    pub events: Receiver<Event>,
+    network: Network,
+}
+
+impl RawPeer {
+    /// Connects to a node, and returns when the node has said who it is.
+    pub fn connect(network: &Network, node: &TestNode) -> (Self, Peer) {
+        let (peer, found) = Self::connect_to_all(network, &[node]);
+        (peer, found[0])
+    }
+
+    /// Connects to several nodes.
+    pub fn connect_to_all(network: &Network, nodes: &[&TestNode]) -> (Self, Vec<Peer>) {
+        let genesis = network.genesis_hash();
+        let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).unwrap();
+        let mut config = network::Config::full(secret, topic::request_protocol(genesis), topics);
+        config.bootstrap = nodes.iter().map(|node| node.address()).collect();
+        let (handle, mut events) = network::spawn(config).unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while let Some(event) = events.blocking_recv() {
+                if send.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let peer = Self { handle, events: receive, network: network.clone() };
+        let found = nodes.iter().map(|_| {
+            peer.until("the connection", |event| match event {
+                Event::Connected { peer, .. } => Some(*peer),
+                _ => None,
+            })
+        });
+        let found = found.collect();
+        // Gossip flows once each knows that the other has the topics.
+        wait("the topics", || {
+            let peers = peer.handle.status().peers;
+            (peers.iter().filter(|peer| peer.topics == 2).count() == nodes.len()).then_some(())
+        });
+        (peer, found)
+    }
+
+    /// Waits for an event, and behaves in the meantime.
+    pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => {
+                    if let Some(picked) = pick(&event) {
+                        return picked;
+                    }
+                    self.behave(event);
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("waited in vain for {what}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("the network ended while waiting for {what}"),
+            }
+        }
+    }
+
+    /// Waits for a request that `pick` takes, and gives the response that it says.
+    pub fn answer(&self, what: &str, mut pick: impl FnMut(&Request) -> Option<Response>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
+            match event {
+                Event::Request { peer, token, data } => match pick(&Request::from_bytes(&data).unwrap()) {
+                    Some(response) => {
+                        self.handle.respond(token, response.to_bytes());
+                        return;
+                    }
+                    None => self.behave(Event::Request { peer, token, data }),
+                },
+                other => self.behave(other),
+            }
+        }
+    }
+
+    /// Serves one block's data, whole or in part, until `done`.
+    pub fn serve_until(&self, data: &BlockData, hash: BlockHash, done: impl FnMut() -> bool) {
+        self.serve("the block to be taken", data, hash, done);
+    }
+
+    /// Serves one block's data, whole or in part, until `done`, which is `what`.
+    pub fn serve(&self, what: &str, data: &BlockData, hash: BlockHash, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "waited in vain for {what} while serving block {hash}");
+            let Ok(event) = self.events.recv_timeout(Duration::from_millis(20)) else { continue };
+            let Event::Request { peer, token, data: request } = event else { continue };
+            let response = match Request::from_bytes(&request).unwrap() {
+                Request::Transactions { block, indexes } if block == hash => {
+                    let submission = |&index: &u32| Submission {
+                        transaction: data.body.transactions[index as usize].0.clone(),
+                        pixels: data.pixels[index as usize].clone(),
+                    };
+                    Response::Transactions(indexes.iter().map(submission).collect())
+                }
+                Request::Blocks { hashes } => {
+                    Response::Blocks(hashes.iter().map(|wanted| (*wanted == hash).then(|| data.clone())).collect())
+                }
+                _ => {
+                    self.behave(Event::Request { peer, token, data: request });
+                    continue;
+                }
+            };
+            self.handle.respond(token, response.to_bytes());
+        }
+    }
+
+    /// Answers as an honest node would that has nothing but the genesis.
+    fn behave(&self, event: Event) {
+        let Event::Request { token, data, .. } = event else { return };
+        let genesis = &self.network.genesis;
+        let response = match Request::from_bytes(&data).unwrap() {
+            Request::Status => Response::Status(ChainStatus {
+                genesis: genesis.hash(),
+                height: 0,
+                tip: genesis.hash(),
+                work: genesis.target.to_target().unwrap().work().0,
+            }),
+            Request::Headers { .. } => Response::Headers(Vec::new()),
+            Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),
+            Request::Transactions { .. } => Response::Transactions(Vec::new()),
+            other => panic!("nodes do not ask each other {other:?}"),
+        };
+        self.handle.respond(token, response.to_bytes());
+    }
+
+    /// Waits until the node has thrown this peer out.
+    pub fn until_gone(&self, what: &str) {
+        self.until(&format!("the end of the connection after: {what}"), |event| {
+            matches!(event, Event::Disconnected { .. }).then_some(())
+        });
+    }
+
+    pub fn announce(&self, header: &Header, body: &Body) {
+        self.publish_block(&Announcement::of(header.clone(), body));
+    }
+
+    pub fn publish_block(&self, announcement: &Announcement) {
+        self.handle.publish(&topic::blocks(self.network.genesis_hash()), announcement.to_bytes());
+    }
+
+    pub fn publish_transaction(&self, submission: &Submission) {
+        self.handle.publish(&topic::transactions(self.network.genesis_hash()), submission.to_bytes());
+    }
+}
