@@ -21,7 +21,7 @@ use super::error::{CommandError, Explain as _};
 use super::folders;
 use super::output::{self, Output};
 use super::peer_option::local_node;
-use super::wallet::{check_depth, too_little};
+use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::fee::{default_fee, expiry};
@@ -73,7 +73,7 @@ pub struct Args {
     wait: u64,
 
     /// Stop waiting for confirmations after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = timeout_parser())]
     timeout: u64,
 
     /// Submit to at most so many nodes

@@ -82,7 +82,7 @@ pub struct SendArgs {
     wait: u64,
 
     /// Stop waiting after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = timeout_parser())]
     timeout: u64,
 
     #[command(flatten)]
@@ -90,6 +90,11 @@ pub struct SendArgs {
 
     #[command(flatten)]
     peer: PeerOption,
+}
+
+/// Reads `--timeout`: up to a year, far from where adding it to the time of now could overflow.
+pub(super) fn timeout_parser() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=365 * 24 * 3600)
 }
 
 /// Runs the command.

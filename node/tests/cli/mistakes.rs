@@ -127,6 +127,8 @@ fn mistakes_are_named() {
             &["`0.0.0.0:1` is not a multiaddr"],
         ),
         ("bad device", plain(&["node", "--device", "tpu"]), 2, &["tpu", "cuda"]),
+        ("endless timeout", plain(&["submit", "--timeout", "18446744073709551615", picture]), 2, &["--timeout"]),
+        ("endless timeout", plain(&["wallet", "send", "toc1x", "1", "--timeout", "99999999999"]), 2, &["--timeout"]),
         ("nobody to mine for", plain(&["node", "--mine-threads", "2"]), 2, &["--mine <ADDRESS>"]),
         ("no threads", plain(&["node", "--mine-threads", "0"]), 2, &["--mine-threads"]),
     ];
