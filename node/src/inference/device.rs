@@ -9,6 +9,8 @@ use ocelli_consensus::{ImageHash, ModelId};
 use ocelli_model::golden::{self, GoldenError};
 use ocelli_model::{Backend, BackendError, CandleBackend, DeviceChoice, Model, ReferenceBackend};
 
+use crate::chain::full_message;
+
 /// Makes a backend to fall back to.
 pub type Opener = fn() -> Result<Box<dyn Backend>, BackendError>;
 
@@ -131,7 +133,7 @@ impl Device {
             match checked {
                 Ok(()) => return,
                 Err(fault) => {
-                    tracing::error!(fault = chain(&fault), "a device to fall back to is of no use either");
+                    tracing::error!(fault = full_message(&fault), "a device to fall back to is of no use either");
                 }
             }
         }
@@ -143,20 +145,9 @@ impl Device {
         let old = std::mem::replace(&mut self.backend, backend);
         // A device in a bad state may fail even at being closed.
         if let Err(fault) = guarded(|| drop(old)) {
-            tracing::error!(fault = chain(&fault), "closing the old device failed");
+            tracing::error!(fault = full_message(&fault), "closing the old device failed");
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 fn open_cpu() -> Result<Box<dyn Backend>, BackendError> {

@@ -11,9 +11,10 @@ use lru::LruCache;
 use ocelli_consensus::ModelId;
 use ocelli_model::{Model, reference};
 
-use super::device::{Device, DeviceFault, chain};
+use super::device::{Device, DeviceFault};
 use super::queue::{Batch, Key, Next, Priority, Queue};
 use super::{InferenceError, Job, Limits, Request, Shared, Task, Verdict};
+use crate::chain::full_message;
 
 /// All that the thread owns.
 pub struct Service {
@@ -251,7 +252,7 @@ impl Service {
                 (None, Some(fault)) if !self.device.is_last() => return Judgement::Faulty(fault),
                 // The reference has contradicted itself, so the machine is at fault; the claim has a witness, though.
                 (None, fault) => {
-                    tracing::error!(fault = fault.map(|fault| chain(&fault)), "this machine computes wrongly")
+                    tracing::error!(fault = fault.map(|fault| full_message(&fault)), "this machine computes wrongly")
                 }
             }
         }
@@ -260,7 +261,7 @@ impl Service {
 
     /// Nothing is left to fall back to: fails all jobs that wait for an image of the batch.
     fn give_up(&mut self, batch: Batch, fault: DeviceFault) {
-        tracing::error!(fault = chain(&fault), "the scalar reference failed");
+        tracing::error!(fault = full_message(&fault), "the scalar reference failed");
         let fault = Arc::new(fault);
         let waiters: BTreeSet<u64> =
             batch.images.iter().flat_map(|(_, wanted)| &wanted.waiters).map(|waiter| waiter.0).collect();
@@ -272,7 +273,7 @@ impl Service {
     }
 
     fn disable_device(&mut self, fault: &DeviceFault) {
-        let (device, fault) = (self.device.name(), chain(fault));
+        let (device, fault) = (self.device.name(), full_message(fault));
         tracing::error!(device, fault, "THE DEVICE IS FAULTY and no longer used; its results are dropped");
         self.cache.clear();
         self.device.fall_back(&self.models);
