@@ -2,12 +2,42 @@
 
 mod candle;
 mod device;
+mod kernels;
 
 use crate::model::Model;
 use crate::reference;
 
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, ParseDeviceError};
+pub use kernels::KernelBackend;
+pub use ocelli_kernels::Kernel;
+
+/// How many models stay prepared on a device; the one that was prepared first makes room.
+const MAX_PREPARED_MODELS: usize = 8;
+
+/// The environment variable that forces a kernel on the CPU: the name of a [`Kernel`], or [`CANDLE`].
+pub const KERNEL_VARIABLE: &str = "OCELLI_KERNEL";
+/// What [`KERNEL_VARIABLE`] says for candle's own operations.
+pub const CANDLE: &str = "candle";
+
+/// Opens a device: a GPU with candle, or the CPU with the fastest of our kernels that it can run, unless the environment
+/// variable `OCELLI_KERNEL` names another one (to compare and to find faults). For [`DeviceChoice::Auto`], the second value
+/// says why no GPU is used.
+///
+/// # Errors
+/// If a device was asked for by name and cannot be used, or the variable names no kernel of this processor.
+pub fn open(choice: DeviceChoice) -> Result<(Box<dyn Backend>, Option<String>), BackendError> {
+    let (candle, reason) = CandleBackend::open(choice)?;
+    if !candle.is_cpu() {
+        return Ok((Box::new(candle), reason));
+    }
+    let kernel = match std::env::var(KERNEL_VARIABLE) {
+        Err(_) => Kernel::best(),
+        Ok(name) if name == CANDLE => return Ok((Box::new(candle), reason)),
+        Ok(name) => name.parse().map_err(BackendError::KernelVariable)?,
+    };
+    Ok((Box::new(KernelBackend::with(kernel, KernelBackend::cores())?), reason))
+}
 
 /// Runs models on images, on a device of its own.
 pub trait Backend: Send {
@@ -44,6 +74,18 @@ pub enum BackendError {
         #[source]
         source: candle_core::Error,
     },
+    /// The environment names no kernel.
+    #[error("{KERNEL_VARIABLE} is to name a kernel, or {CANDLE:?}")]
+    KernelVariable(#[source] ocelli_kernels::ParseKernelError),
+    /// This processor cannot run the kernel that was asked for.
+    #[error("this processor cannot run the kernel {kernel}")]
+    Kernel {
+        /// What was asked for.
+        kernel: Kernel,
+    },
+    /// The system starts no more threads.
+    #[error("no threads for inference")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
     /// One image needs more of the device's memory than is allowed.
     #[error("one image needs {needed} bytes of the device's memory, more than {allowed}")]
     Memory {

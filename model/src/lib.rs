@@ -23,7 +23,7 @@ pub mod reference;
 pub mod train;
 pub mod zoo;
 
-pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, ReferenceBackend};
+pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, ReferenceBackend};
 pub use file::{Display, FileError, ModelFile, Parameters};
 pub use golden::GoldenError;
 pub use graph::{Graph, GraphError, Layer, Operation, Shape};

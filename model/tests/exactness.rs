@@ -2,8 +2,8 @@
 
 use ocelli_model::proof::{BOUND, half};
 use ocelli_model::{
-    Backend, CandleBackend, DeviceChoice, Display, Graph, Layer, Model, ModelFile, Operation, Parameters, ProofError,
-    ReferenceBackend, Shape, golden, reference, zoo,
+    Backend, CandleBackend, DeviceChoice, Display, Graph, Kernel, KernelBackend, Layer, Model, ModelFile, Operation,
+    Parameters, ProofError, ReferenceBackend, Shape, golden, reference, zoo,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -12,6 +12,25 @@ const BATCHES: [usize; 4] = [1, 2, 3, 7];
 
 fn candle() -> CandleBackend {
     CandleBackend::open(DeviceChoice::Cpu).expect("a CPU is always there").0
+}
+
+fn kernels(kernel: Kernel, threads: usize) -> KernelBackend {
+    KernelBackend::with(kernel, threads.try_into().expect("not 0")).expect("available")
+}
+
+/// candle, and every kernel of this processor, on one thread and on three.
+fn backends() -> Vec<Box<dyn Backend>> {
+    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(candle())];
+    for kernel in Kernel::available() {
+        backends.push(Box::new(kernels(kernel, 1)));
+        backends.push(Box::new(kernels(kernel, 3)));
+    }
+    backends
+}
+
+/// How many random models: few by default, more by `OCELLI_MODELS`.
+fn models() -> u64 {
+    std::env::var("OCELLI_MODELS").ok().and_then(|text| text.parse().ok()).unwrap_or(120)
 }
 
 /// A number in `low..=high`.
@@ -128,10 +147,10 @@ fn build(graph: Graph, parameters: Vec<Parameters>) -> Model {
 }
 
 #[test]
-fn candle_equals_the_reference_on_random_models() {
-    let mut backend = candle();
+fn every_backend_equals_the_reference_on_random_models() {
+    let mut backends = backends();
     let (mut skips, mut sum_pools, mut padded, mut strided, mut varied) = (0, 0, 0, 0, 0);
-    for seed in 0..120 {
+    for seed in 0..models() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let graph = random_graph(&mut random);
         let extent = if seed % 3 == 0 { Extent::Edge } else { Extent::Moderate };
@@ -154,12 +173,15 @@ fn candle_equals_the_reference_on_random_models() {
         let expected: Vec<Vec<i32>> = images.iter().map(|image| reference::logits(&model, image)).collect();
         varied += usize::from(expected.iter().any(|logits| *logits != expected[0]));
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-        for batch in BATCHES {
-            let found: Vec<Vec<i32>> =
-                images.chunks(batch).flat_map(|images| backend.logits(&model, images).expect("runs")).collect();
-            assert_eq!(found, expected, "seed {seed}, batches of {batch}: {}", model.graph().to_json());
+        for backend in &mut backends {
+            for batch in BATCHES {
+                let found: Vec<Vec<i32>> =
+                    images.chunks(batch).flat_map(|images| backend.logits(&model, images).expect("runs")).collect();
+                let name = backend.name();
+                assert_eq!(found, expected, "{name}, seed {seed}, batches of {batch}: {}", model.graph().to_json());
+            }
+            golden::check(backend.as_mut(), &model).expect("golden inputs agree");
         }
-        golden::check(&mut backend, &model).expect("golden inputs agree");
     }
     // The generator must keep making what this test is for.
     assert!(skips > 50 && sum_pools > 40 && padded > 50 && strided > 40, "{skips} {sum_pools} {padded} {strided}");
@@ -167,8 +189,8 @@ fn candle_equals_the_reference_on_random_models() {
 }
 
 #[test]
-fn candle_equals_the_reference_on_the_reference_network() {
-    let mut backend = candle();
+fn every_backend_equals_the_reference_on_the_reference_network() {
+    let mut backends = backends();
     for (seed, extent) in [(1, Extent::Moderate), (2, Extent::Edge)] {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let model = if extent == Extent::Moderate {
@@ -180,12 +202,62 @@ fn candle_equals_the_reference_on_the_reference_network() {
         // More images than one batch holds, so that the chunks' seam is crossed.
         let images: Vec<Vec<u8>> = (0..260).map(|_| image(&mut random, model.pixels())).collect();
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-        let found = backend.logits(&model, &images).expect("runs");
-        assert_eq!(found.len(), images.len());
+        let expected = backends[0].logits(&model, &images).expect("runs");
+        assert_eq!(expected.len(), images.len());
         for index in [0, 1, 127, 254, 255, 256, 259] {
-            assert_eq!(found[index], reference::logits(&model, images[index]), "image {index}");
+            assert_eq!(expected[index], reference::logits(&model, images[index]), "image {index}");
+        }
+        for backend in &mut backends[1..] {
+            let found = backend.logits(&model, &images).expect("runs");
+            assert!(found == expected, "{} differs from candle", backend.name());
         }
     }
+}
+
+#[test]
+fn neither_batch_nor_threads_change_a_logit() {
+    let model = zoo::get("cifar10-cnn").expect("built in");
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let images: Vec<Vec<u8>> = (0..65).map(|_| image(&mut random, model.pixels())).collect();
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let expected: Vec<Vec<i32>> = images.iter().map(|image| reference::logits(&model, image)).collect();
+    for kernel in Kernel::available() {
+        for threads in [1, 2, 5] {
+            let mut backend = kernels(kernel, threads);
+            for batch in 1..=images.len() {
+                let found = backend.logits(&model, &images[..batch]).expect("runs");
+                assert!(found == expected[..batch], "{}, batch {batch}", backend.name());
+            }
+        }
+    }
+}
+
+/// Shapes that the kernels' buffers are too large for fall back to the reference.
+#[test]
+fn a_model_that_asks_for_gigabytes_of_zeros_still_runs() {
+    let input = Shape { channels: 1, height: 3, width: 3 };
+    let layers = vec![Layer::conv("conv", 1, 8000, 8000, 7999), Layer::linear("logits", 1)];
+    let graph = Graph::new(input, layers).expect("fits");
+    let mut weight = vec![0; 8000 * 8000];
+    weight[..3].copy_from_slice(&[1, 2, 3]);
+    *weight.last_mut().expect("not empty") = 5;
+    let conv = Parameters { weight, bias: vec![0], shift: vec![0], multiplier: vec![] };
+    let elements = graph.activations()[1].elements();
+    let last = Parameters { weight: vec![1; elements], bias: vec![0], shift: vec![], multiplier: vec![] };
+    let model = build(graph, vec![conv, last]);
+    let pixels: Vec<u8> = (0..9).map(|pixel| pixel * 20).collect();
+    let expected = reference::logits(&model, &pixels);
+    assert_ne!(expected, [0], "the picture is seen");
+    assert_eq!(kernels(Kernel::best(), 2).logits(&model, &[&pixels]).expect("runs"), [expected]);
+}
+
+#[test]
+fn kernels_are_named_and_the_device_is_chosen() {
+    let name = kernels(Kernel::Portable, 3).name();
+    assert_eq!(name, "CPU (kernel portable, 3 threads)");
+    let missing = if cfg!(target_arch = "x86_64") { Kernel::Neon } else { Kernel::Avx2 };
+    let error = KernelBackend::with(missing, 1.try_into().expect("not 0")).expect_err("of another processor");
+    assert_eq!(error.to_string(), format!("this processor cannot run the kernel {missing}"));
 }
 
 /// 1024 inputs of +-127 still fit below 2^24 with a bias that fills the rest.

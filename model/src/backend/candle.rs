@@ -6,15 +6,13 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{Backend, BackendError, DeviceChoice, check_images};
+use super::{Backend, BackendError, DeviceChoice, MAX_PREPARED_MODELS, check_images};
 use crate::file::Parameters;
 use crate::graph::{Graph, Operation};
 use crate::id::ModelId;
 use crate::model::Model;
 use crate::proof::half;
 
-/// How many models stay prepared on the device; the one that was prepared first makes room.
-const MAX_PREPARED_MODELS: usize = 8;
 /// The most images in one batch.
 const MAX_BATCH: usize = 256;
 /// The memory that the activations of one batch may take, in bytes; an estimate. 256 MiB is a guess that keeps a CPU node
@@ -38,6 +36,11 @@ impl CandleBackend {
     pub fn open(choice: DeviceChoice) -> std::result::Result<(Self, Option<String>), BackendError> {
         let (device, reason) = choice.open()?;
         Ok((Self { device, prepared: Vec::new() }, reason))
+    }
+
+    /// Whether the device is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.device.is_cpu()
     }
 
     /// The place of a model among the prepared ones, preparing it if needed.

@@ -2,12 +2,15 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ocelli_consensus::{ImageHash, ModelId};
 use ocelli_model::golden::{self, GoldenError};
-use ocelli_model::{Backend, BackendError, CandleBackend, DeviceChoice, Model, ReferenceBackend};
+use ocelli_model::{
+    Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, Model, ReferenceBackend,
+};
 
 use crate::chain::full_message;
 
@@ -15,7 +18,7 @@ use crate::chain::full_message;
 pub type Opener = fn() -> Result<Box<dyn Backend>, BackendError>;
 
 /// What replaces a faulty device, in this order. After these comes the scalar reference.
-pub const FALLBACKS: &[Opener] = &[open_cpu];
+pub const FALLBACKS: &[Opener] = &[open_kernels, open_portable, open_candle];
 
 /// What a device did that cost it its place.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +153,17 @@ impl Device {
     }
 }
 
-fn open_cpu() -> Result<Box<dyn Backend>, BackendError> {
+fn open_kernels() -> Result<Box<dyn Backend>, BackendError> {
+    KernelBackend::open().map(|backend| Box::new(backend) as Box<dyn Backend>)
+}
+
+/// Without the vector instructions, which may be what is wrong.
+fn open_portable() -> Result<Box<dyn Backend>, BackendError> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    KernelBackend::with(Kernel::Portable, cores).map(|backend| Box::new(backend) as Box<dyn Backend>)
+}
+
+fn open_candle() -> Result<Box<dyn Backend>, BackendError> {
     CandleBackend::open(DeviceChoice::Cpu).map(|(backend, _)| Box::new(backend) as Box<dyn Backend>)
 }
 

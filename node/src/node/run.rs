@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ocelli_model::CandleBackend;
+use ocelli_model::backend;
 
 use super::{Config, Discovery, Mining, Node, NodeError, models};
 use crate::commands::node::NodeArgs;
@@ -21,7 +21,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     let stop = runtime.block_on(async { Signals::new() })?;
 
     let parameters = &args.network.parameters;
-    let (backend, why_not) = CandleBackend::open(args.device)?;
+    let (device, why_not) = backend::open(args.device)?;
     if let Some(reason) = why_not {
         tracing::warn!(reason, "no GPU is used");
     }
@@ -40,7 +40,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         data: args.data,
         listen: args.listen,
         bootstrap: args.bootstrap,
-        backend: Box::new(backend),
+        backend: device,
         inference: Limits::default(),
     })?;
     runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));

@@ -9,7 +9,7 @@ use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::{
     Action, Address, Amount, BlockHash, Header, ImageHash, ModelId, Network, Transaction, TxId, Unsigned,
 };
-use ocelli_model::{Backend, CandleBackend, DeviceChoice, Model};
+use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::{self, Event, Handle, Peer};
@@ -42,7 +42,7 @@ pub fn rich() -> Wallet {
 }
 
 pub fn cpu() -> Box<dyn Backend> {
-    Box::new(CandleBackend::open(DeviceChoice::Cpu).unwrap().0)
+    ocelli_model::backend::open(DeviceChoice::Cpu).unwrap().0
 }
 
 pub fn model() -> Model {
