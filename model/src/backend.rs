@@ -10,7 +10,7 @@ use crate::reference;
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, ParseDeviceError};
 pub use kernels::KernelBackend;
-pub use ocelli_kernels::Kernel;
+pub use ocelli_kernels::{Kernel, Method, StepProfile, limit};
 
 /// How many models stay prepared on a device; the one that was prepared first makes room.
 const MAX_PREPARED_MODELS: usize = 8;

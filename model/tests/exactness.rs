@@ -232,6 +232,24 @@ fn neither_batch_nor_threads_change_a_logit() {
     }
 }
 
+#[test]
+fn threads_that_share_an_image_change_no_logit() {
+    for kernel in Kernel::available() {
+        // A thread belongs to the first backend that it calls; only there are single images shared.
+        let shared = std::thread::spawn(move || {
+            let model = zoo::get("cifar10-cnn").expect("built in");
+            let mut random = ChaCha8Rng::seed_from_u64(5);
+            let mut backend = kernels(kernel, 2);
+            for _ in 0..20 {
+                let image = image(&mut random, model.pixels());
+                let expected = reference::logits(&model, &image);
+                assert_eq!(backend.logits(&model, &[&image]).expect("runs"), [expected], "{kernel}");
+            }
+        });
+        shared.join().expect("no logit differs");
+    }
+}
+
 /// Shapes that the kernels' buffers are too large for fall back to the reference.
 #[test]
 fn a_model_that_asks_for_gigabytes_of_zeros_still_runs() {

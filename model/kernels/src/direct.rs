@@ -16,6 +16,8 @@
 //! end with their last whole word, and one word more has what is left of them. Pixels are found by tables of offsets made with
 //! the plan, so that a block may take them from several rows and images, in the order in which a 2x2 max-pool wants them.
 
+use std::ops::Range;
+
 use crate::aligned::Aligned;
 use crate::finish::{Finish, Skip, store};
 use crate::layout::Layout;
@@ -40,6 +42,8 @@ pub(crate) struct Direct {
     /// Vectors of output channels in a block.
     vectors: usize,
     sites: Sites,
+    /// Where the last window, or tail, of all sites ends: the bytes that the buffer must have.
+    end: usize,
 }
 
 /// Where the windows of the output's pixels begin, and where their results go.
@@ -114,7 +118,15 @@ impl Direct {
         });
         let packed = packed.map(|(channel, run, at)| word(channel, run, at));
         let weights = Aligned::collect(total * steps * S::LANES, packed);
-        Self { finish, channels, runs, words, weights, vectors, sites }
+        let reach = runs.last().map_or(0, |last| *last as usize) + 4 * words;
+        let last = |offsets: &[u32], reach: usize| offsets.iter().max().map_or(0, |last| *last as usize + reach);
+        let end = last(&sites.from, reach).max(last(&sites.tail, 4));
+        Self { finish, channels, runs, words, weights, vectors, sites, end }
+    }
+
+    /// Vector products of so many pixels.
+    pub(crate) fn work(&self, pixels: usize) -> usize {
+        pixels * self.steps() * self.finish.vectors()
     }
 
     /// Vectors of weights for each vector of channels.
@@ -126,15 +138,6 @@ impl Direct {
     pub(crate) fn cost<S: Simd>(from: &Layout, channels: usize, taps: usize) -> u64 {
         let words = if from.has_tails { 9 * from.channels / 4 + 1 } else { from.channels.div_ceil(4) * taps };
         (words * channels.div_ceil(S::LANES)) as u64 * S::DOT4
-    }
-
-    fn check(&self, images: usize, per_image: usize, from: &[u8]) {
-        assert!(images * per_image <= self.sites.from.len(), "tables are made for {} pixels", self.sites.from.len());
-        let reach = self.runs.last().map_or(0, |last| *last as usize) + 4 * self.words;
-        let last = self.sites.from.iter().take(images * per_image).max().map_or(0, |last| *last as usize);
-        assert!(last + reach <= from.len(), "a window ends at {}, the buffer at {}", last + reach, from.len());
-        let last = self.sites.tail.iter().take(images * per_image).max().map_or(0, |last| *last as usize);
-        assert!(last + 4 <= from.len(), "a tail ends at {}, the buffer at {}", last + 4, from.len());
     }
 }
 
@@ -153,20 +156,20 @@ pub(crate) enum To<'a> {
     Logits(&'a mut [i32]),
 }
 
-/// A direct convolution of some images.
+/// A direct convolution of some pixels.
 pub(crate) struct RunDirect<'a> {
     /// The layer.
     pub(crate) layer: &'a Direct,
-    /// Images, from the first.
-    pub(crate) images: usize,
-    /// Pixels an image, before pooling.
-    pub(crate) per_image: usize,
+    /// Pixels before pooling, of all images; pooled ones in whole windows.
+    pub(crate) pixels: Range<usize>,
     /// The buffer of the layer's input.
     pub(crate) from: &'a [u8],
     /// The buffer of what is added, if anything is.
     pub(crate) skip: Option<Skip<'a>>,
     /// Where the results go.
     pub(crate) to: To<'a>,
+    /// How far into its whole buffer `to` begins.
+    pub(crate) base: usize,
 }
 
 impl Job for RunDirect<'_> {
@@ -174,8 +177,8 @@ impl Job for RunDirect<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        self.layer.check(self.images, self.per_image, self.from);
         let layer = self.layer;
+        assert!(layer.end <= self.from.len(), "windows end at {}, the buffer at {}", layer.end, self.from.len());
         let depth = layer.steps() * S::LANES;
         for (first, count) in groups(layer.finish.vectors(), layer.vectors) {
             let weights = &layer.weights.words()[first * depth..][..count * depth];
@@ -201,14 +204,13 @@ impl RunDirect<'_> {
     #[inline(always)]
     fn pixels<S: Simd, const V: usize>(&mut self, simd: S, first: usize, weights: &[i32]) {
         let most = S::PIXELS * S::VECTORS / V;
-        let end = self.images * self.per_image;
         let finish = &self.layer.finish;
         let mut group = Group { first, bias: [simd.splat(0); V], shift: [simd.splat(0); V] };
         for vector in 0..V {
             group.bias[vector] = finish.bias(simd, first + vector);
             group.shift[vector] = finish.shift(simd, first + vector);
         }
-        let mut site = 0;
+        let Range { start: mut site, end } = self.pixels;
         while site < end {
             let left = end - site;
             if most >= 12 && left >= 12 {
@@ -240,7 +242,7 @@ impl RunDirect<'_> {
         let mut weights = weights.as_ptr();
         for run in &layer.runs {
             for word in 0..layer.words {
-                // SAFETY: `Direct::check` has found the largest window with the last run to end within the buffer; there are
+                // SAFETY: windows end at `Direct::end` or before, and `run` has found that within the buffer; there are
                 // as many weights as steps, vectors and lanes, and each is read once.
                 unsafe {
                     let from = from.add(*run as usize).add(4 * word);
@@ -251,7 +253,7 @@ impl RunDirect<'_> {
         }
         if !sites.tail.is_empty() {
             let tails: &[u32; P] = sites.tail[site..][..P].try_into().expect("as many as asked for");
-            // SAFETY: `Direct::check` has found the last tail to end within the buffer; these are the last weights.
+            // SAFETY: as for windows; these are the last weights.
             unsafe { step(simd, from, tails, weights, &mut sums) };
         }
         self.finish(simd, group, site, sums);
@@ -276,18 +278,18 @@ impl RunDirect<'_> {
         }
         match &mut self.to {
             To::Activation(to) if sites.pooled => {
-                for (window, sums) in sums.as_chunks::<4>().0.iter().enumerate() {
-                    let at = sites.to[site / 4 + window] as usize + first * S::LANES;
-                    for vector in 0..V {
-                        let left = simd.max(sums[0][vector], sums[1][vector]);
-                        let right = simd.max(sums[2][vector], sums[3][vector]);
-                        store(simd, simd.max(left, right), group.shift[vector], to, at + vector * S::LANES);
+                for (window, [a, b, c, d]) in sums.as_chunks::<4>().0.iter().enumerate() {
+                    let at = sites.to[site / 4 + window] as usize - self.base + first * S::LANES;
+                    for (vector, shift) in group.shift.iter().enumerate() {
+                        let above = simd.max(a[vector], b[vector]);
+                        let below = simd.max(c[vector], d[vector]);
+                        store(simd, simd.max(above, below), *shift, to, at + vector * S::LANES);
                     }
                 }
             }
             To::Activation(to) => {
                 for (pixel, sums) in sums.iter().enumerate() {
-                    let at = sites.to[site + pixel] as usize + first * S::LANES;
+                    let at = sites.to[site + pixel] as usize - self.base + first * S::LANES;
                     for (vector, sum) in sums.iter().enumerate() {
                         store(simd, *sum, group.shift[vector], to, at + vector * S::LANES);
                     }

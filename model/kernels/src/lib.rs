@@ -21,6 +21,7 @@ mod layout;
 mod network;
 mod plan;
 mod pool;
+mod profile;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -28,4 +29,5 @@ mod winograd;
 
 pub use kernel::{Kernel, ParseKernelError};
 pub use network::{Layer, Shape, Sums};
-pub use plan::{Plan, PlanError, Scratch};
+pub use plan::{Join, Plan, PlanError, Scratch};
+pub use profile::{Method, StepProfile, limit};

@@ -1,6 +1,7 @@
 //! From a network to steps over buffers, and running them.
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::direct::{Direct, RunDirect, Sites, To, Window};
 use crate::finish::Skip;
@@ -9,8 +10,9 @@ use crate::kernel::Kernel;
 use crate::layout::Layout;
 use crate::network::{Layer, Shape, Sums};
 use crate::pool::{Fold, Pool, RunPool};
+use crate::profile::{Method, StepProfile};
 use crate::simd::{Job, Portable, Simd};
-use crate::winograd::{RunWinograd, Tiles, Winograd};
+use crate::winograd::{Part, RunWinograd, Tiles, Winograd};
 
 /// The most memory of one thread's buffers, in bytes; offsets in them are 32 bits wide.
 const MAX_SCRATCH: usize = 1 << 30;
@@ -18,6 +20,8 @@ const MAX_SCRATCH: usize = 1 << 30;
 const GROUP_BYTES: usize = 160 << 10;
 /// The most images in a group: beyond it, weights are read seldom enough.
 const MAX_GROUP: usize = 8;
+/// A step of more vector products, some microseconds' worth, is shared by two threads. Tests share every step.
+const TOO_SMALL_TO_SHARE: usize = if cfg!(test) { 0 } else { 4000 };
 /// The most pixels of one window.
 const MAX_TAPS: usize = 1 << 20;
 
@@ -69,11 +73,31 @@ pub struct Scratch {
 /// A step: what is done, from which buffer to which.
 #[derive(Debug)]
 struct Step {
+    /// The layer, the first if it is two.
+    layer: usize,
     operation: Operation,
     from: usize,
     /// None for the last, whose results are the logits.
     to: Option<usize>,
     skip: Option<usize>,
+    split: Split,
+}
+
+/// How two threads share a step of one image.
+#[derive(Debug, Clone, Copy)]
+enum Split {
+    /// Not at all: it takes less time than asking another thread.
+    Not,
+    /// By rows of the output: the first has so many pixels (before pooling), and its bytes end at `cut`.
+    Rows { pixels: usize, cut: usize },
+    /// By channels of the output, the first so many; the second thread's are copied from its own buffer.
+    Channels(usize),
+}
+
+/// Runs two things, at the same time if it can.
+pub trait Join {
+    /// Returns when both are done.
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B);
 }
 
 #[derive(Debug)]
@@ -138,45 +162,152 @@ impl Plan {
     /// If there are more images than [`Plan::group`], an image has another size than the input, `logits` another length
     /// than `images` needs, or `scratch` belongs to another plan.
     pub fn run(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &mut [i32]) {
+        self.pack(scratch, images, logits);
+        for step in &self.steps {
+            let to = scratch.take(step.to);
+            let to = self.step(step, scratch, to, images.len(), logits);
+            scratch.put_back(step.to, to);
+        }
+    }
+
+    /// Runs some images again and again, and tells what each step took at best. Steps are in order; the first is laying out the
+    /// pixels.
+    ///
+    /// # Panics
+    /// As [`Plan::run`].
+    pub fn profile(&self, scratch: &mut Scratch, images: &[&[u8]], rounds: usize) -> Vec<StepProfile> {
+        let mut logits = vec![0; images.len() * self.logits];
+        let mut profiles: Vec<StepProfile> = Vec::new();
+        for round in 0..rounds {
+            let mut begun = Instant::now();
+            let mut note = |place: usize, layer: usize, method: Method, work: usize| {
+                let time = begun.elapsed();
+                let products = (work * images.len()) as u64;
+                match profiles.get_mut(place) {
+                    Some(profile) if round > 0 => profile.time = profile.time.min(time),
+                    _ => profiles.push(StepProfile { layer, method, products, time }),
+                }
+                begun = Instant::now();
+            };
+            self.pack(scratch, images, &logits);
+            note(0, 0, Method::Pack, 0);
+            for (place, step) in self.steps.iter().enumerate() {
+                let to = scratch.take(step.to);
+                let to = self.step(step, scratch, to, images.len(), &mut logits);
+                scratch.put_back(step.to, to);
+                let (method, work) = match &step.operation {
+                    Operation::Direct(layer, per_image) => (Method::Direct, layer.work(*per_image)),
+                    Operation::Logits(layer) => (Method::Direct, layer.work(1)),
+                    Operation::Winograd(layer) => (Method::Winograd, layer.work()),
+                    Operation::Pool(..) => (Method::Pool, 0),
+                };
+                note(place + 1, step.layer, method, work);
+            }
+        }
+        profiles
+    }
+
+    /// The logits of one image by two threads, which share the larger layers.
+    ///
+    /// # Panics
+    /// As [`Plan::run`].
+    pub fn run_shared(
+        &self,
+        scratch: &mut Scratch,
+        other: &mut Scratch,
+        image: &[u8],
+        logits: &mut [i32],
+        threads: &impl Join,
+    ) {
+        self.pack(scratch, &[image], logits);
+        for step in &self.steps {
+            let mut to = scratch.take(step.to);
+            let from = scratch.buffers[step.from].as_slice();
+            let skip = step.skip.map(|skip| Skip { from: &scratch.buffers[skip] });
+            match (&step.operation, step.split) {
+                (Operation::Direct(layer, per_image), Split::Rows { pixels, cut }) => {
+                    let (above, below) = to.split_at_mut(cut);
+                    let half = |pixels, to, base| {
+                        let to = To::Activation(to);
+                        with(self.kernel, RunDirect { layer, pixels, from, skip, to, base });
+                    };
+                    threads.join(|| half(0..pixels, above, 0), || half(pixels..*per_image, below, cut));
+                }
+                (Operation::Winograd(layer), Split::Channels(first)) => {
+                    let mut others = other.take(step.to);
+                    let half = |part, to, tiles| {
+                        with(self.kernel, RunWinograd { layer, images: 1, from, skip, to, tiles, part });
+                    };
+                    let (tiles, others_tiles) = (&mut scratch.tiles, &mut other.tiles);
+                    threads
+                        .join(|| half(Part::First, &mut to, tiles), || half(Part::Second, &mut others, others_tiles));
+                    let layout = &self.buffers.layouts[step.to.expect("a convolution is not the last layer")];
+                    for y in 0..layout.height {
+                        for x in 0..layout.width {
+                            let pixel = layout.at(0, y, x) + first..layout.at(0, y, x) + layout.pitch;
+                            to[pixel.clone()].copy_from_slice(&others[pixel]);
+                        }
+                    }
+                    other.put_back(step.to, others);
+                }
+                _ => to = self.step(step, scratch, to, 1, logits),
+            }
+            scratch.put_back(step.to, to);
+        }
+    }
+
+    /// Checks what the caller gave, and lays out the images.
+    fn pack(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &[i32]) {
         assert!(images.len() <= self.group, "{} images in a group of {}", images.len(), self.group);
         assert_eq!(logits.len(), images.len() * self.logits, "room for the logits");
         assert_eq!(scratch.buffers.len(), self.buffers.layouts.len(), "the plan's own scratch");
-        let layout = &self.buffers.layouts[0];
         for (image, pixels) in images.iter().enumerate() {
             assert_eq!(pixels.len(), self.input.elements(), "pixels of image {image}");
         }
-        with(self.kernel, Pack { layout, group: self.group, input: self.input, images, to: &mut scratch.buffers[0] });
-        for step in &self.steps {
-            // A buffer is moved out while it is written to, since no step reads what it writes.
-            let mut to = step.to.map(|to| std::mem::take(&mut scratch.buffers[to])).unwrap_or_default();
-            let from = scratch.buffers[step.from].as_slice();
-            let skip = step.skip.map(|skip| Skip { from: &scratch.buffers[skip] });
-            let images = images.len();
-            match &step.operation {
-                Operation::Direct(layer, per_image) => {
-                    let (per_image, to) = (*per_image, To::Activation(&mut to));
-                    with(self.kernel, RunDirect { layer, images, per_image, from, skip, to });
-                }
-                Operation::Logits(layer) => {
-                    with(self.kernel, RunDirect { layer, images, per_image: 1, from, skip, to: To::Logits(logits) });
-                }
-                Operation::Winograd(layer) => {
-                    let tiles = &mut scratch.tiles;
-                    with(self.kernel, RunWinograd { layer, images, from, skip, to: &mut to, tiles });
-                }
-                Operation::Pool(layer, per_image) => {
-                    with(self.kernel, RunPool { layer, pixels: images * per_image, from, to: &mut to });
-                }
+        let (layout, group) = (&self.buffers.layouts[0], self.group);
+        with(self.kernel, Pack { layout, group, input: self.input, images, to: &mut scratch.buffers[0] });
+    }
+
+    /// Runs a step of some images. A buffer is moved out of the scratch while it is written to, since no step reads what it
+    /// writes.
+    fn step(&self, step: &Step, scratch: &mut Scratch, mut to: Vec<u8>, images: usize, logits: &mut [i32]) -> Vec<u8> {
+        let from = scratch.buffers[step.from].as_slice();
+        let skip = step.skip.map(|skip| Skip { from: &scratch.buffers[skip] });
+        match &step.operation {
+            Operation::Direct(layer, per_image) => {
+                let (pixels, to) = (0..images * per_image, To::Activation(&mut to));
+                with(self.kernel, RunDirect { layer, pixels, from, skip, to, base: 0 });
             }
-            if let Some(place) = step.to {
-                scratch.buffers[place] = to;
+            Operation::Logits(layer) => {
+                let to = To::Logits(logits);
+                with(self.kernel, RunDirect { layer, pixels: 0..images, from, skip, to, base: 0 });
             }
+            Operation::Winograd(layer) => {
+                let (tiles, part) = (&mut scratch.tiles, Part::All);
+                with(self.kernel, RunWinograd { layer, images, from, skip, to: &mut to, tiles, part });
+            }
+            Operation::Pool(layer, per_image) => {
+                with(self.kernel, RunPool { layer, pixels: images * per_image, from, to: &mut to });
+            }
+        }
+        to
+    }
+}
+
+impl Scratch {
+    fn take(&mut self, buffer: Option<usize>) -> Vec<u8> {
+        buffer.map(|buffer| std::mem::take(&mut self.buffers[buffer])).unwrap_or_default()
+    }
+
+    fn put_back(&mut self, buffer: Option<usize>, bytes: Vec<u8>) {
+        if let Some(buffer) = buffer {
+            self.buffers[buffer] = bytes;
         }
     }
 }
 
 /// Does a job with a kernel's instructions; `None` if this processor does not have them.
-fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
+pub(crate) fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
     match kernel {
         #[cfg(test)]
         Kernel::Portable4 => Some(Portable::<4>.vectorize(job)),
@@ -320,7 +451,8 @@ impl Make<'_> {
                 .and_then(|(sums, _)| sums.skip)
                 .map(|skip| buffers.of[skip].expect("what is added is stored"));
             let operation = self.operation::<S>(layer, &buffers, group, pooled)?;
-            steps.push(Step { operation, from, to, skip });
+            let split = to.map_or(Split::Not, |to| Split::of::<S>(&operation, &buffers.layouts[to]));
+            steps.push(Step { layer, operation, from, to, skip, split });
             layer = after;
         }
         Ok((group, buffers, steps))
@@ -489,6 +621,23 @@ impl Make<'_> {
                 Operation::pool(fold, kernel, stride, from, layout(layer + 1), group, is_small)?
             }
         })
+    }
+}
+
+impl Split {
+    /// How a step whose output lies in `to` is shared.
+    fn of<S: Simd>(operation: &Operation, to: &Layout) -> Self {
+        match operation {
+            Operation::Direct(layer, per_image) if to.height >= 2 && layer.work(*per_image) > TOO_SMALL_TO_SHARE => {
+                let rows = to.height / 2;
+                Self::Rows { pixels: per_image / to.height * rows, cut: to.at(0, rows, 0) }
+            }
+            Operation::Winograd(layer) if layer.work() > TOO_SMALL_TO_SHARE => {
+                let channels = layer.half::<S>() * S::LANES;
+                if channels < to.pitch { Self::Channels(channels) } else { Self::Not }
+            }
+            _ => Self::Not,
+        }
     }
 }
 

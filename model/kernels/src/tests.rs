@@ -3,7 +3,19 @@
 //! The crate depends on nothing, and neither do its tests, so that they run as one static program under an emulator for
 //! instructions that the machine at hand lacks.
 
-use crate::{Kernel, Layer, Plan, PlanError, Shape, Sums};
+use crate::{Join, Kernel, Layer, Method, Plan, PlanError, Shape, Sums};
+
+/// Two threads for every join: slow, and all that a test needs.
+struct TwoThreads;
+
+impl Join for TwoThreads {
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
+        std::thread::scope(|scope| {
+            scope.spawn(b);
+            a();
+        });
+    }
+}
 
 /// A layer that owns its integers.
 #[derive(Debug, Clone)]
@@ -278,9 +290,47 @@ fn random_networks() {
                 );
                 runs += 1;
             }
+            let mut other = plan.scratch();
+            for (image, expected) in images.iter().zip(&expected) {
+                let mut logits = vec![0; expected.len()];
+                plan.run_shared(&mut scratch, &mut other, image, &mut logits, &TwoThreads);
+                assert_eq!(logits, *expected, "seed {seed}, kernel {kernel}, two threads: {input:?} {layers:?}");
+            }
         }
     }
-    println!("{runs} runs of {} networks, kernels {:?}", count(), Kernel::available().collect::<Vec<_>>());
+    // For those who run this under an emulator: that what it is for was among them.
+    eprintln!("{runs} runs of {} networks, kernels {:?}", count(), Kernel::available().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_profile_has_every_step() {
+    let mut random = Random(1);
+    let input = Shape { channels: 3, height: 8, width: 8 };
+    let conv = random_sums(&mut random, 16, 27, None, false);
+    let wide = random_sums(&mut random, 64, 144, None, false);
+    let last = random_sums(&mut random, 10, 64, None, true);
+    let layers = [
+        Layer::Conv { kernel: 3, stride: 1, padding: 1, sums: conv.sums() },
+        Layer::MaxPool { kernel: 2, stride: 2 },
+        Layer::Conv { kernel: 3, stride: 1, padding: 1, sums: wide.sums() },
+        Layer::SumPool { kernel: 4, stride: 4, shift: 4 },
+        Layer::Linear { sums: last.sums() },
+    ];
+    let plan = Plan::new(input, &layers, Kernel::best()).expect("fits");
+    let image = random_image(&mut random, input.elements());
+    let profile = plan.profile(&mut plan.scratch(), &[&image, &image], 3);
+    let steps: Vec<(usize, Method)> = profile.iter().map(|step| (step.layer, step.method)).collect();
+    let first = [(0, Method::Pack), (0, Method::Direct)];
+    assert_eq!(steps[..2], first, "the pool after layer 0 is part of its step");
+    assert!(matches!(steps[2], (2, Method::Direct | Method::Winograd)), "{steps:?}");
+    assert_eq!(steps[3..], [(3, Method::Pool), (4, Method::Direct)]);
+    for step in &profile {
+        assert_eq!(step.products > 0, limit_exists(step.method), "{step:?}");
+    }
+}
+
+fn limit_exists(method: Method) -> bool {
+    crate::limit(Kernel::best(), method).is_some_and(|products| products > 0.0)
 }
 
 #[test]

@@ -180,9 +180,20 @@ impl Winograd {
         vectors * (products + 180) + halves * 180
     }
 
+    /// Vector products of one image.
+    pub(crate) fn work(&self) -> usize {
+        let tiles = self.tiles.partition_point(|tile| tile.image == 0);
+        tiles * POSITIONS * self.pairs * self.finish.vectors()
+    }
+
     /// Tiles of one image.
     pub(crate) fn tiles(height: usize, width: usize) -> usize {
         height.div_ceil(4) * width.div_ceil(4)
+    }
+
+    /// The vectors of output channels that are about half of them and end with a group.
+    pub(crate) fn half<S: Simd>(&self) -> usize {
+        (self.finish.vectors() / 2).next_multiple_of(S::VECTORS).min(self.finish.vectors())
     }
 
     /// Tiles that are transformed together.
@@ -225,6 +236,19 @@ pub(crate) struct RunWinograd<'a> {
     pub(crate) to: &'a mut [u8],
     /// Memory for transformed tiles.
     pub(crate) tiles: &'a mut Tiles,
+    /// Which output channels, in vectors: as many as [`Winograd::half`] says, or all others, or all.
+    pub(crate) part: Part,
+}
+
+/// A part of a layer's output channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All.
+    All,
+    /// The first half.
+    First,
+    /// The rest.
+    Second,
 }
 
 impl Job for RunWinograd<'_> {
@@ -237,7 +261,13 @@ impl Job for RunWinograd<'_> {
         for tiles in all.chunks(layer.chunk()) {
             self.transform_inputs(simd, tiles);
             let depth = POSITIONS * layer.pairs * S::LANES;
+            let half = layer.half::<S>();
             for (first, count) in groups::<S>(layer.finish.vectors()) {
+                match self.part {
+                    Part::First if first >= half => continue,
+                    Part::Second if first < half => continue,
+                    _ => {}
+                }
                 let weights = &layer.weights.words()[first * depth..][..count * depth];
                 match count {
                     4 => self.group::<S, 4>(simd, tiles, first, weights),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
-use ocelli_kernels::{Kernel, Layer, Plan, PlanError, Scratch, Shape, Sums};
+use ocelli_kernels::{Join, Kernel, Layer, Plan, PlanError, Scratch, Shape, StepProfile, Sums};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Backend, BackendError, MAX_PREPARED_MODELS, check_images};
@@ -17,7 +17,7 @@ use crate::reference;
 pub struct KernelBackend {
     kernel: Kernel,
     threads: usize,
-    /// Of one thread fewer: the caller's thread works too. None for a single thread.
+    /// None for a single thread, and until the first call.
     pool: Option<ThreadPool>,
     prepared: Vec<(ModelId, Option<Prepared>)>,
 }
@@ -33,7 +33,7 @@ impl KernelBackend {
     /// Takes the fastest kernel of this processor, and as many threads as it has cores.
     ///
     /// # Errors
-    /// If the system starts no threads.
+    /// None that is known: the fastest kernel is one that this processor can run.
     pub fn open() -> Result<Self, BackendError> {
         Self::with(Kernel::best(), Self::cores())
     }
@@ -46,20 +46,12 @@ impl KernelBackend {
     /// Takes a kernel and a number of threads.
     ///
     /// # Errors
-    /// If this processor cannot run the kernel, or the system starts no threads.
+    /// If this processor cannot run the kernel.
     pub fn with(kernel: Kernel, threads: NonZeroUsize) -> Result<Self, BackendError> {
         if !kernel.is_available() {
             return Err(BackendError::Kernel { kernel });
         }
-        let threads = threads.get();
-        let pool = match threads {
-            1 => None,
-            _ => {
-                let builder = ThreadPoolBuilder::new().num_threads(threads - 1);
-                Some(builder.thread_name(|index| format!("inference-{index}")).build().map_err(BackendError::Threads)?)
-            }
-        };
-        Ok(Self { kernel, threads, pool, prepared: Vec::new() })
+        Ok(Self { kernel, threads: threads.get(), pool: None, prepared: Vec::new() })
     }
 
     /// The kernel.
@@ -70,6 +62,40 @@ impl KernelBackend {
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// What each step of a model took at best, on one thread, for as many images as it is fastest with, and how many these
+    /// are. None for a model that the kernels do not run (see [`Backend::logits`] of this type).
+    ///
+    /// # Errors
+    /// If an image has another number of bytes than the model takes.
+    pub fn profile(
+        &mut self,
+        model: &Model,
+        images: &[&[u8]],
+        rounds: usize,
+    ) -> Result<Option<(usize, Vec<StepProfile>)>, BackendError> {
+        check_images(model, images)?;
+        let place = self.prepare(model);
+        Ok(self.prepared[place].1.as_mut().map(|Prepared { plan, scratch }| {
+            let images = &images[..images.len().min(plan.group())];
+            (images.len(), plan.profile(&mut scratch[0], images, rounds))
+        }))
+    }
+
+    /// Starts the threads, at the first call and not before: the thread that calls is to be one of them, since handing an
+    /// image to another thread and being woken again takes about as long as running it.
+    fn start_threads(&mut self) -> Result<(), BackendError> {
+        if self.threads == 1 || self.pool.is_some() {
+            return Ok(());
+        }
+        let builder = || ThreadPoolBuilder::new().thread_name(|index| format!("inference-{index}"));
+        // A thread belongs to one pool for good. One that is another backend's works here too, but as a guest, and does not
+        // share single images.
+        let pool = builder().num_threads(self.threads).use_current_thread().build();
+        let pool = pool.or_else(|_| builder().num_threads(self.threads - 1).build()).map_err(BackendError::Threads)?;
+        self.pool = Some(pool);
+        Ok(())
     }
 
     /// The place of a model among the prepared ones, preparing it if needed.
@@ -94,37 +120,30 @@ impl Backend for KernelBackend {
 
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {
         check_images(model, images)?;
+        self.start_threads()?;
         let place = self.prepare(model);
-        let (threads, pool) = (self.threads, self.pool.as_ref());
-        let Some(Prepared { plan, scratch }) = &mut self.prepared[place].1 else {
+        let Some(prepared) = &mut self.prepared[place].1 else {
             // A shape that no picture has: slow, and right by definition.
             return Ok(images.iter().map(|pixels| reference::logits(model, pixels)).collect());
         };
         let mut logits = vec![0; images.len() * model.logits()];
-        let group = images.len().div_ceil(threads).clamp(1, plan.group());
-        let groups = Mutex::new(images.chunks(group).zip(logits.chunks_mut(group * model.logits())));
-        let workers = images.len().div_ceil(group).min(threads);
-        let work = |scratch: &mut Scratch| {
-            // Threads take groups as they get to them, so that one that is held up does not hold up the others.
-            while let Some((images, logits)) = {
-                let mut groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
-                groups.next()
-            } {
-                plan.run(scratch, images, logits);
+        match &self.pool {
+            Some(pool) if images.len() == 1 && pool.current_thread_index().is_some() => {
+                prepared.run_one(images[0], &mut logits);
             }
-        };
-        match (pool, scratch.split_first_mut()) {
-            (Some(pool), Some((own, others))) if workers > 1 => pool.in_place_scope(|scope| {
-                for scratch in others.iter_mut().take(workers - 1) {
-                    scope.spawn(|_| work(scratch));
-                }
-                work(own);
-            }),
-            (_, Some((own, _))) => work(own),
-            (_, None) => unreachable!("there is memory for every thread"),
+            Some(pool) if images.len() > 1 => prepared.run_many(images, &mut logits, model.logits(), pool),
+            _ => prepared.run_alone(images, &mut logits, model.logits()),
         }
-        drop(groups);
         Ok(logits.chunks_exact(model.logits()).map(<[i32]>::to_vec).collect())
+    }
+}
+
+/// Rayon's join, for threads of a pool.
+struct PoolJoin;
+
+impl Join for PoolJoin {
+    fn join<A: FnOnce() + Send, B: FnOnce() + Send>(&self, a: A, b: B) {
+        rayon::join(a, b);
     }
 }
 
@@ -139,6 +158,47 @@ impl Prepared {
             Err(PlanError::Memory) => None,
             Err(error) => unreachable!("a loaded model fits together, and the kernel was found available: {error}"),
         }
+    }
+
+    /// One image, shared by two threads.
+    fn run_one(&mut self, image: &[u8], logits: &mut [i32]) {
+        match self.scratch.as_mut_slice() {
+            [own, other, ..] => self.plan.run_shared(own, other, image, logits, &PoolJoin),
+            [own] => self.plan.run(own, &[image], logits),
+            [] => unreachable!("there is memory for every thread"),
+        }
+    }
+
+    /// All images on the caller's thread.
+    fn run_alone(&mut self, images: &[&[u8]], logits: &mut [i32], classes: usize) {
+        let group = self.plan.group();
+        for (images, logits) in images.chunks(group).zip(logits.chunks_mut(group * classes)) {
+            self.plan.run(&mut self.scratch[0], images, logits);
+        }
+    }
+
+    /// All images in groups, which threads take as they get to them, so that one that is held up does not hold up the
+    /// others. The caller's thread works too.
+    fn run_many(&mut self, images: &[&[u8]], logits: &mut [i32], classes: usize, pool: &ThreadPool) {
+        let plan = &self.plan;
+        let group = images.len().div_ceil(self.scratch.len()).clamp(1, plan.group());
+        let workers = images.len().div_ceil(group).min(self.scratch.len());
+        let groups = Mutex::new(images.chunks(group).zip(logits.chunks_mut(group * classes)));
+        let work = |scratch: &mut Scratch| {
+            while let Some((images, logits)) = {
+                let mut groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
+                groups.next()
+            } {
+                plan.run(scratch, images, logits);
+            }
+        };
+        let Some((own, others)) = self.scratch.split_first_mut() else { return };
+        pool.in_place_scope(|scope| {
+            for scratch in others.iter_mut().take(workers - 1) {
+                scope.spawn(|_| work(scratch));
+            }
+            work(own);
+        });
     }
 }
 

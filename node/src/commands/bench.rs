@@ -4,6 +4,7 @@
 //! machine, and with the ratio of the two.
 
 mod inference;
+mod layers;
 mod mining;
 mod validate;
 
@@ -18,6 +19,7 @@ pub enum Command {
     Mining(mining::Args),
     Validate(validate::Args),
     Inference(inference::Args),
+    Layers(layers::Args),
 }
 
 /// Where the models run.
@@ -38,6 +40,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Mining(args) => mining::run(args, output),
         Command::Validate(args) => validate::run(args, output),
         Command::Inference(args) => inference::run(args, output),
+        Command::Layers(args) => layers::run(args, output),
     }
 }
 
@@ -128,6 +131,8 @@ mod tests {
             ("inference", true),
             ("inference --seconds 2 --device cpu", true),
             ("inference --seconds many", false),
+            ("layers --model cifar10-cnn --rounds 3", true),
+            ("layers --rounds 0", false),
             ("network", false),
             ("", false),
         ];

@@ -137,7 +137,7 @@ fn x86() {
         AvxVnni::detect().map(check).map(|()| "avxvnni"),
         Avx512Vnni::detect().map(check).map(|()| "avx512vnni"),
     ];
-    println!("checked: {:?}", checked.iter().flatten().collect::<Vec<_>>());
+    eprintln!("checked: {:?}", checked.iter().flatten().collect::<Vec<_>>());
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -145,5 +145,5 @@ fn x86() {
 fn aarch64() {
     check(Neon);
     let dot = NeonDot::detect().map(check);
-    println!("checked: neon{}", if dot.is_some() { ", neondot" } else { "" });
+    eprintln!("checked: neon{}", if dot.is_some() { ", neondot" } else { "" });
 }
