@@ -5,6 +5,12 @@
 //! over it ([`Chain::advance`]). Only the last depends on where the tip is, so a reorganisation connects a branch whose
 //! answers are all checked already, in one atomic write.
 
+mod pruning;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
 use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node, Status};
 use ocelli_consensus::rules::{self, PixelsError};
@@ -14,7 +20,9 @@ use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleErro
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 
-use crate::store::{Overlay, Store, StoreError};
+pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
+
+use crate::store::{Checked, Durability, Overlay, Store, StoreError};
 
 /// A header further ahead of this node's clock, in seconds, is held back: never invalid, never penalised.
 pub const MAX_AHEAD_SECONDS: u64 = 30;
@@ -23,6 +31,13 @@ const LOW_WORK_BLOCKS: u64 = 144;
 /// Blocks are forwarded only while their chain is at most this many blocks' work behind the best.
 const FORWARD_BLOCKS: u64 = 6;
 
+/// A chain move this near to the best header is on the disk for good before anybody hears of it.
+const NEAR_TIP_BLOCKS: u64 = 16;
+/// Further behind, where nobody takes anything for confirmed yet, the disk is waited for this often.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Blocks connected in one write at most, once the new branch has more work than the old.
+const MAX_CONNECTED_AT_ONCE: usize = 64;
+
 /// The chain and all that is known beside it.
 pub struct Chain {
     network: Network,
@@ -30,6 +45,9 @@ pub struct Chain {
     store: Store,
     tree: HeaderTree,
     tip: BlockHash,
+    keeping: pruning::Keeping,
+    /// When a chain move was last brought to the disk for good.
+    synced_at: Instant,
 }
 
 /// Why a header is not taken.
@@ -129,7 +147,22 @@ impl Chain {
         if tree.get(&tip).is_none() {
             return Err(StoreError::missing("headers", tip.as_bytes()));
         }
-        Ok(Self { genesis: network.genesis_hash(), network, store, tree, tip })
+        let keeping = pruning::Keeping::default();
+        let synced_at = Instant::now();
+        let mut chain = Self { genesis: network.genesis_hash(), network, store, tree, tip, keeping, synced_at };
+        chain.ask_again_for_what_was_pruned()?;
+        Ok(chain)
+    }
+
+    /// Blocks that wait for their answers to be checked, and whose pixels were pruned meanwhile, have to be fetched anew.
+    fn ask_again_for_what_was_pruned(&mut self) -> Result<(), StoreError> {
+        for hash in self.unchecked() {
+            if self.block_data(&hash)?.is_none() {
+                self.store.set_status(&hash, Status::Header, None)?;
+                self.tree.set_status(hash, Status::Header);
+            }
+        }
+        Ok(())
     }
 
     /// The network's parameters.
@@ -224,7 +257,8 @@ impl Chain {
     }
 
     /// Takes the body and pixels of a block whose header is here, and checks all that they show by themselves.
-    /// `is_known` says which transactions' signatures have been checked before.
+    /// `is_known` says which transactions' signatures have been checked before. A block that may lack pixels
+    /// ([`Chain::may_lack_pixels`]) and does is taken on the work above it: it counts as verified at once.
     ///
     /// # Errors
     /// [`AcceptError`]: [`AcceptError::Refused`] has been noted, so that nothing is ever built on the block.
@@ -237,7 +271,9 @@ impl Chain {
         let node = self.tree.get(&hash).filter(|node| node.status == Status::Header);
         let header = node.ok_or(AcceptError::NotWanted(hash))?.header.clone();
         let height = header.height;
-        match self.check_block(&header, data, is_known) {
+        let lacks_pixels = !has_all_pixels(data);
+        let checked = if lacks_pixels && self.may_lack_pixels(&hash) { Checked::OnWork } else { Checked::Body };
+        match check_block(&self.network, &header, data, checked, is_known) {
             Ok(()) => {}
             Err(PixelsError::Rule(rule)) if !matches!(rule, RuleError::BodyRoot { .. }) => {
                 self.refuse(hash, height, &rule)?;
@@ -245,46 +281,12 @@ impl Chain {
             }
             Err(source) => return Err(AcceptError::NotTheBlock { hash, source }),
         }
-        self.store.add_block(&hash, &data.body, &data.pixels)?;
-        self.tree.set_status(hash, Status::Received);
+        self.store.add_block(&hash, &data.body, &data.pixels, checked)?;
+        self.tree.set_status(hash, if checked == Checked::OnWork { Status::Verified } else { Status::Received });
+        if checked == Checked::OnWork {
+            self.say_on_work(height);
+        }
         Ok(())
-    }
-
-    fn check_block(
-        &self,
-        header: &Header,
-        data: &BlockData,
-        is_known: &(dyn Fn(&WtxId) -> bool + Sync),
-    ) -> Result<(), PixelsError> {
-        let BlockData { body, pixels } = data;
-        rules::check_body_root(header, body.root())?;
-        let parameters = &self.network.parameters;
-        // Bytes that the hash does not commit to are told apart before any rule: they must not condemn the block.
-        let pixels_at = |index: usize| pixels.get(index).and_then(|pixels| pixels.as_deref());
-        if let Some(index) = pixels.iter().skip(body.transactions.len()).position(Option::is_some) {
-            return Err(PixelsError::Presence { index: body.transactions.len() + index, expected: false });
-        }
-        let checks = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
-            rules::check_pixels(parameters, header.height, index, transaction, pixels_at(index))
-        });
-        let mut broken = None;
-        for check in checks.collect::<Vec<_>>() {
-            match check {
-                Err(PixelsError::Rule(rule)) => broken = broken.or(Some(rule)),
-                other => other?,
-            }
-        }
-        rules::check_body(parameters, header.height, body)?;
-        if let Some(rule) = broken {
-            return Err(rule.into());
-        }
-        let signatures = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
-            if is_known(&transaction.wtxid()) {
-                return Ok(());
-            }
-            rules::check_signature(index, transaction, self.genesis)
-        });
-        Ok(signatures.collect::<Result<(), RuleError>>()?)
     }
 
     /// Says what checking a block's answers gave: nothing wrong, or the rule broken.
@@ -317,19 +319,27 @@ impl Chain {
         self.tree.iter().filter(unchecked).map(|node| node.hash).collect()
     }
 
-    /// A block's body and pixels as stored; `None` where they are not here.
+    /// A block's body and the pixels of all its tasks; `None` where any of that is not here.
     ///
     /// # Errors
     /// The store's.
     pub fn block_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
-        let Some(node) = self.tree.get(hash) else { return Ok(None) };
-        let Some(body) = self.store.body(hash)? else { return Ok(None) };
-        let pixels = self.store.pixels(node.header.height, hash, &body)?;
-        Ok(pixels.map(|pixels| BlockData { body, pixels }))
+        Ok(self.kept_data(hash)?.filter(has_all_pixels))
     }
 
-    /// Moves the tip to the best block that can be connected, however the chain must be reorganised for that; in one write
-    /// for each such block. Blocks that break a rule of the state on the way are refused, and the next best is tried.
+    /// A block's body with the pixels that are kept; `None` where not even the body is here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn kept_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
+        let Some(height) = self.tree.get(hash).map(|node| node.header.height) else { return Ok(None) };
+        let Some(body) = self.store.body(height, hash)? else { return Ok(None) };
+        let pixels = self.store.pixels(height, hash, &body)?;
+        Ok(Some(BlockData { body, pixels }))
+    }
+
+    /// Moves the tip to the best block that can be connected, however the chain must be reorganised for that. What is taken
+    /// off and what has more work than that go into one write; a long way from there on into several. Blocks that break a rule of the state on the way are refused, and the next best is tried.
     ///
     /// # Errors
     /// The store's; then nothing has moved.
@@ -344,7 +354,7 @@ impl Chain {
             if best == tip {
                 return Ok(advance);
             }
-            match self.move_to(&best)? {
+            match self.move_towards(&best)? {
                 Ok((disconnected, connected)) => {
                     advance.disconnected.extend(disconnected);
                     advance.connected.extend(connected);
@@ -358,7 +368,7 @@ impl Chain {
     }
 
     #[allow(clippy::type_complexity)] // disconnected and connected, or the block that is in the way
-    fn move_to(
+    fn move_towards(
         &mut self,
         best: &BlockHash,
     ) -> Result<Result<(Vec<Moved>, Vec<Moved>), (BlockHash, u64, RuleError)>, StoreError> {
@@ -373,18 +383,39 @@ impl Chain {
         for hash in self.tree.path(&fork, best).unwrap_or_default() {
             let Some(node) = self.tree.get(&hash) else { continue };
             let header = node.header.clone();
-            let body = self.store.body(&hash)?.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
+            let body = self.store.body(header.height, &hash)?;
+            let body = body.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
             match overlay.connect(&self.network.parameters, &header, &body) {
                 Ok(()) => connected.push(Moved { hash, header, body }),
                 Err(ConnectError::Rule(rule)) => return Ok(Err((hash, header.height, rule))),
                 Err(ConnectError::Reader(error)) => return Err(error),
                 Err(ConnectError::Tree(error)) => return Err(error.into()),
             }
+            // What is left begins at a tip that is better than the old one already.
+            if connected.len() >= MAX_CONNECTED_AT_ONCE && self.is_better_than_tip(&hash) {
+                break;
+            }
         }
-        let tip = overlay.tip().hash;
-        self.store.commit(overlay.into_move())?;
-        self.tip = tip;
+        let tip = *overlay.tip();
+        self.commit(overlay.into_move(), tip.height)?;
+        self.tip = tip.hash;
         Ok(Ok((disconnected, connected)))
+    }
+
+    fn is_better_than_tip(&self, hash: &BlockHash) -> bool {
+        let tip = self.tip();
+        self.tree.get(hash).is_some_and(|node| node.work > tip.work) || self.tree.is_condemned(&tip.hash)
+    }
+
+    /// Writes a chain move to a block at that height, for good where somebody may take it for confirmed.
+    fn commit(&mut self, chain_move: crate::store::ChainMove, height: u64) -> Result<(), StoreError> {
+        let behind = self.tree.best_header().header.height.saturating_sub(height);
+        let due = behind < NEAR_TIP_BLOCKS || self.synced_at.elapsed() >= SYNC_INTERVAL;
+        self.store.commit(chain_move, if due { Durability::Synced } else { Durability::Logged })?;
+        if due {
+            self.synced_at = Instant::now();
+        }
+        Ok(())
     }
 
     /// An account at the tip; nothing yet of an unknown one.
@@ -419,6 +450,58 @@ impl Chain {
             nonce: 0,
         })
     }
+}
+
+/// Checks all that a block shows by itself: body root, pixels, weight, outputs' shapes, signatures. `checked` says whether
+/// pixels may be missing.
+///
+/// # Errors
+/// [`PixelsError`] tells the fault of whoever gave the data from the block's.
+pub(crate) fn check_block(
+    network: &Network,
+    header: &Header,
+    data: &BlockData,
+    checked: Checked,
+    is_known: &(dyn Fn(&WtxId) -> bool + Sync),
+) -> Result<(), PixelsError> {
+    let BlockData { body, pixels } = data;
+    rules::check_body_root(header, body.root())?;
+    let parameters = &network.parameters;
+    // Bytes that the hash does not commit to are told apart before any rule: they must not condemn the block.
+    let pixels_at = |index: usize| pixels.get(index).and_then(|pixels| pixels.as_deref());
+    if let Some(index) = pixels.iter().skip(body.transactions.len()).position(Option::is_some) {
+        return Err(PixelsError::Presence { index: body.transactions.len() + index, expected: false });
+    }
+    let checks = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
+        match rules::check_pixels(parameters, header.height, index, transaction, pixels_at(index)) {
+            Err(PixelsError::Presence { expected: true, .. }) if checked == Checked::OnWork => Ok(()),
+            other => other,
+        }
+    });
+    let mut broken = None;
+    for check in checks.collect::<Vec<_>>() {
+        match check {
+            Err(PixelsError::Rule(rule)) => broken = broken.or(Some(rule)),
+            other => other?,
+        }
+    }
+    rules::check_body(parameters, header.height, body)?;
+    if let Some(rule) = broken {
+        return Err(rule.into());
+    }
+    let genesis = network.genesis_hash();
+    let signatures = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
+        if is_known(&transaction.wtxid()) {
+            return Ok(());
+        }
+        rules::check_signature(index, transaction, genesis)
+    });
+    Ok(signatures.collect::<Result<(), RuleError>>()?)
+}
+
+/// Whether all tasks have their pixels.
+pub(crate) fn has_all_pixels(data: &BlockData) -> bool {
+    tasks(&data.body).all(|(index, _)| data.pixels.get(index).is_some_and(Option::is_some))
 }
 
 /// Where a block's tasks are: index, transaction and claimed output, for each `Classify`.

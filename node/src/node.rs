@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use ocelli_protocol::message::{Request, Response};
 
-pub use config::{Config, Discovery, Mining, models};
+pub use config::{Config, Discovery, Mining, Storage, models};
 pub use error::NodeError;
 pub use run::run;
 
@@ -49,8 +49,9 @@ impl Node {
     /// [`NodeError`]: the folder, the network or the device cannot be used.
     pub fn start(config: Config) -> Result<Self, NodeError> {
         let identity = node_file::identity(&config.data)?;
-        let store = Store::open(&config.data.join("chain"), &config.network)?;
-        let chain = Chain::open(config.network.clone(), store)?;
+        let storage = config.storage;
+        let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
+        let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_pixels);
         let (inbox, inputs) = sync_channel(INBOX_LENGTH);
 
         let (results, received) = Results::new(inbox.clone());

@@ -10,17 +10,23 @@
 
 mod columns;
 mod error;
+mod folder;
+mod migrate;
 mod open;
+mod options;
 mod overlay;
+mod prune;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use error::{Cause, StoreError, WrongNetwork};
+pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
 pub use overlay::{ChainMove, Overlay};
+pub use prune::Kept;
 pub use rows::{Tip, TransactionLocation, Verdict};
-pub use write::{MAX_KNOWN_PEERS, MAX_REASON_BYTES};
+pub use write::{Checked, Durability, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -35,6 +41,8 @@ use rocksdb::{ColumnFamily, DB, DBIterator, Direction, IteratorMode, ReadOptions
 /// An open store. Another process cannot open it until this is dropped.
 pub struct Store {
     database: DB,
+    folder: folder::Folder,
+    options: StoreOptions,
     genesis: Header,
     /// The arrival number of the next new header. Held while writing what depends on what is stored.
     next_arrival: Mutex<u64>,
@@ -47,7 +55,28 @@ impl Store {
     /// # Errors
     /// If the folder cannot be used, is in use, is not a store, or is one of another version or network.
     pub fn open(path: &Path, network: &Network) -> Result<Store, StoreError> {
-        open::open(path, network)
+        Self::open_with(path, network, StoreOptions::default())
+    }
+
+    /// As [`Store::open`], with options.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(path: &Path, network: &Network, options: StoreOptions) -> Result<Store, StoreError> {
+        open::open(path, network, options)
+    }
+
+    /// Opens the store in the folder `path`, where there must be one.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`] where there is none; otherwise as [`Store::open`].
+    pub fn open_existing(path: &Path, network: &Network, options: StoreOptions) -> Result<Store, StoreError> {
+        open::open_existing(path, network, options)
+    }
+
+    /// The folder that it lives in.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The genesis header.
@@ -78,43 +107,29 @@ impl Store {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn body(&self, hash: &BlockHash) -> Result<Option<Body>, StoreError> {
-        self.get(columns::BODIES, hash.as_bytes(), rows::body)
+    pub fn body(&self, height: u64, hash: &BlockHash) -> Result<Option<Body>, StoreError> {
+        self.get(columns::BODIES, &rows::block_key(height, hash), rows::body)
     }
 
-    /// The pixels of a block's tasks, one entry for each transaction of its body; `None` where those of any task are not
-    /// kept.
+    /// The pixels of a block's tasks, one entry for each transaction of its body; `None` for those that are no task and
+    /// those that are not kept.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn pixels(
-        &self,
-        height: u64,
-        hash: &BlockHash,
-        body: &Body,
-    ) -> Result<Option<Vec<Option<Vec<u8>>>>, StoreError> {
-        let mut all = Vec::with_capacity(body.transactions.len());
-        for (index, (transaction, _)) in body.transactions.iter().enumerate() {
-            let mut pixels = None;
-            if transaction.task().is_some() {
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
-                pixels =
-                    self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))?;
-                if pixels.is_none() {
-                    return Ok(None);
-                }
-            }
-            all.push(pixels);
-        }
-        Ok(Some(all))
+    pub fn pixels(&self, height: u64, hash: &BlockHash, body: &Body) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let pixels = (0u32..).zip(&body.transactions).map(|(index, (transaction, _))| {
+            let Some(_) = transaction.task() else { return Ok(None) };
+            self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))
+        });
+        pixels.collect()
     }
 
-    /// What takes a block of the main chain back; `None` off the main chain.
+    /// What takes a block of the main chain back; `None` off the main chain, and where it is no longer kept.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
-        self.get(columns::UNDO, hash.as_bytes(), rows::undo)
+    pub fn undo(&self, height: u64, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
+        self.get(columns::UNDO, &rows::block_key(height, hash), rows::undo)
     }
 
     /// The main chain's block at a height.

@@ -6,5 +6,6 @@ mod nodes {
     mod harness;
     mod partition;
     mod peers;
+    mod pruning;
     mod sync;
 }

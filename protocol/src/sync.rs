@@ -6,7 +6,8 @@
 //!
 //! Who claims more work than our headers have is asked for headers, in batches, until there are no more. Then missing
 //! blocks are asked for in windows. Who stalls or fails rests for a while, so that another is asked. A block that nobody
-//! has is *unavailable*, never invalid, and asked for again and again as long as it is wanted.
+//! has is *unavailable*, never invalid, and asked for again and again as long as it is wanted. One that is only to be had
+//! without its pixels is unavailable too, unless it is deep enough for the work above it to stand for them.
 
 mod event;
 
@@ -217,7 +218,9 @@ impl<P: Copy + Ord> Sync<P> {
             (_, Err(Failure::Network) | Ok(Response::Failed { .. })) => self.fail(peer, None, now, out),
             (Question::Status, Ok(Response::Status(status))) => self.on_status(peer, status, now, out),
             (Question::Headers, Ok(Response::Headers(headers))) => self.on_headers(peer, headers, now, view, out),
-            (Question::Blocks(asked), Ok(Response::Blocks(blocks))) => self.on_blocks(peer, &asked, blocks, now, out),
+            (Question::Blocks(asked), Ok(Response::Blocks(blocks))) => {
+                self.on_blocks(peer, &asked, blocks, now, view, out);
+            }
             _ => self.fail(peer, Some(Offence::WrongResponse), now, out),
         }
     }
@@ -293,6 +296,7 @@ impl<P: Copy + Ord> Sync<P> {
         asked: &[BlockHash],
         blocks: Vec<Option<BlockData>>,
         now: u64,
+        view: &dyn ChainView,
         out: &mut Vec<Output<P>>,
     ) {
         if blocks.len() > asked.len() {
@@ -306,7 +310,9 @@ impl<P: Copy + Ord> Sync<P> {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         peer.window = (peer.window * 2).min(MAX_BLOCKS);
         for (hash, data) in asked.iter().zip(blocks) {
-            match data.filter(has_all_pixels) {
+            // Without pixels only where every peer was asked for them before.
+            let may_lack_pixels = || self.unavailable.contains_key(hash) && view.may_lack_pixels(hash);
+            match data.filter(|data| has_all_pixels(data) || may_lack_pixels()) {
                 Some(data) => {
                     self.handed.insert(*hash);
                     out.push(Output::ImportBlock { peer: from, hash: *hash, data });
@@ -541,7 +547,7 @@ fn backoff(before: u32) -> u64 {
     FIRST_BACKOFF.checked_shl(before.min(16)).unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
 }
 
-/// A peer that has pruned pixels can serve the rest, which is not enough to validate.
+/// A peer that has pruned pixels can serve the rest, which is not enough to check the answers.
 fn has_all_pixels(data: &BlockData) -> bool {
     data.body
         .transactions

@@ -15,7 +15,7 @@ use super::error::CommandError;
 use super::network::HeaderFields;
 use super::output::{self, Output};
 use super::peer_option::PeerOption;
-use super::status::work;
+use super::status::{storage, storage_json, work};
 
 /// Look at a node's chain
 #[derive(Debug, clap::Subcommand)]
@@ -113,6 +113,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
             "header_height": status.header_height,
             "work": work(status.work),
             "state_root": status.state_root,
+            "storage": storage_json(&status.storage),
         }));
     }
     output.rows(&[
@@ -122,18 +123,28 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
         ("time", status.tip_time.to_string()),
         ("work", work(status.work)),
         ("state root", status.state_root.to_string()),
+        ("disk", storage(&status.storage)),
     ])
 }
 
 fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let Some(found) = client.block(args.block.0)? else {
-        let tip = client.chain_status()?;
+        let status = client.node_status()?;
+        let bodies_from = status.storage.bodies_from;
+        let pruned = if bodies_from > 1 {
+            format!(", and it has pruned bodies below block {bodies_from}")
+        } else {
+            String::new()
+        };
         return Err(CommandError::failed(format!(
-            "the node has no {}; its tip is at height {}",
-            args.block, tip.height
+            "the node has no {}; its tip is at height {}{pruned}",
+            args.block, status.height
         ))
-        .with_hint("give a height from 0 to the tip's, or the hash of a block whose body the node keeps"));
+        .with_hint(
+            "give a height from 0 to the tip's, or the hash of a block whose body the node keeps; or ask another node with \
+             --peer",
+        ));
     };
     let network = client.network();
     if output.is_json() { output.json(&block_json(&found, network)) } else { print_block(&found, network, output) }

@@ -8,6 +8,9 @@ use ocelli_model::DeviceChoice;
 
 use super::error::{CommandError, Explain as _};
 use super::{folders, network_option};
+use crate::chain::{MissingPixels, Prune};
+use crate::node::Storage;
+use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 
 /// TCP and QUIC on every interface, at Ocelli's port: 0x0CE1.
 const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/3297", "/ip4/0.0.0.0/udp/3297/quic-v1"];
@@ -49,6 +52,25 @@ pub struct Args {
     #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
 
+    /// Forget old pictures: keep those of so many days (30d), or as many as fit into a size (20GiB). What the network
+    /// has every node keep is kept in any case [default: keep everything]
+    #[arg(long, value_name = "DAYS|SIZE")]
+    prune: Option<Prune>,
+
+    /// Wait for the pictures of every block, however deep, and check every answer. Without this, deep blocks whose
+    /// pictures no peer has any more are accepted on the work above them
+    #[arg(long)]
+    full: bool,
+
+    /// Memory for the database, in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = (DEFAULT_CACHE_BYTES >> 20) as u32,
+        value_parser = clap::value_parser!(u32).range((MIN_CACHE_BYTES >> 20) as i64..=1 << 20)
+    )]
+    db_cache: u32,
+
     /// Neither look for nodes in the local network by mDNS nor answer them
     #[arg(long)]
     no_mdns: bool,
@@ -73,6 +95,8 @@ pub struct NodeArgs {
     pub device: DeviceChoice,
     /// Whether nodes in the local network are looked for.
     pub mdns: bool,
+    /// What is kept on the disk.
+    pub storage: Storage,
 }
 
 impl Args {
@@ -95,6 +119,11 @@ impl Args {
             mine_threads: self.mine_threads.into(),
             device: self.device,
             mdns: !self.no_mdns,
+            storage: Storage {
+                prune: self.prune,
+                missing_pixels: if self.full { MissingPixels::Insist } else { MissingPixels::AcceptOnWork },
+                store: StoreOptions { cache_bytes: (self.db_cache as usize) << 20, ..StoreOptions::default() },
+            },
         })
     }
 }

@@ -2,12 +2,13 @@
 
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::NodeStatus;
+use ocelli_protocol::message::{NodeStatus, StorageStatus};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::output::Output;
 use super::peer_option::PeerOption;
+use crate::chain::Bytes;
 use crate::client::printable;
 
 /// Peers that fit one screen.
@@ -65,6 +66,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "hash_rate": status.hash_rate,
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
+        "storage": storage_json(&status.storage),
         "peer_list": peers,
         "invalid": invalid,
     })
@@ -92,6 +94,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
                 None => "no".into(),
             },
         ),
+        ("disk", storage(&status.storage)),
         ("up", duration(status.uptime_seconds)),
     ];
     for address in &status.addresses {
@@ -121,6 +124,29 @@ fn device(status: &NodeStatus) -> String {
     } else {
         format!("{device}, {:.1} tasks/s", tasks_per_second(status))
     }
+}
+
+/// What is kept, and what that takes.
+pub(super) fn storage(storage: &StorageStatus) -> String {
+    let mut text = Bytes(storage.disk_bytes).to_string();
+    for (what, from) in [("pixels", storage.pixels_from), ("bodies", storage.bodies_from)] {
+        if from > 1 {
+            text.push_str(&format!("; {what} from block {from} on"));
+        }
+    }
+    if storage.answers_from > 1 {
+        text.push_str(&format!("; answers checked by this node from height {} on", storage.answers_from));
+    }
+    text
+}
+
+pub(super) fn storage_json(storage: &StorageStatus) -> Value {
+    json!({
+        "disk_bytes": storage.disk_bytes,
+        "pixels_from": storage.pixels_from,
+        "bodies_from": storage.bodies_from,
+        "answers_from": storage.answers_from,
+    })
 }
 
 fn tasks_per_second(status: &NodeStatus) -> f64 {

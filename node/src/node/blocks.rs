@@ -202,6 +202,8 @@ impl Service {
             Ok(()) => {
                 self.to_check.push_back(hash);
                 self.check_next()?;
+                // One that is taken on work has nothing to be checked.
+                self.advance()?;
             }
             Err(AcceptError::Store(error)) => return Err(error.into()),
             Err(AcceptError::NotWanted(_)) => {}

@@ -6,7 +6,9 @@ use ocelli_consensus::{Address, ModelId, Network};
 use ocelli_model::{Backend, Model};
 
 use super::NodeError;
+use crate::chain::{MissingPixels, Prune};
 use crate::inference;
+use crate::store::StoreOptions;
 
 /// What a node is started with.
 pub struct Config {
@@ -28,6 +30,19 @@ pub struct Config {
     pub inference: inference::Limits,
     /// Whom to mine for, and with how many threads.
     pub mining: Option<Mining>,
+    /// What is kept, and how much memory that may take.
+    pub storage: Storage,
+}
+
+/// What a node keeps on its disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Storage {
+    /// How much of the past; `None` keeps everything.
+    pub prune: Option<Prune>,
+    /// What becomes of deep blocks whose pixels nobody has any more.
+    pub missing_pixels: MissingPixels,
+    /// How the store is opened.
+    pub store: StoreOptions,
 }
 
 /// Whether to look for peers on the local network.

@@ -248,6 +248,10 @@ impl ChainView for View<'_> {
     fn in_validation(&self) -> usize {
         self.in_validation
     }
+
+    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
+        self.chain.may_lack_pixels(hash)
+    }
 }
 
 fn points(offence: Offence) -> u32 {

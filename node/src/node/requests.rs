@@ -3,8 +3,8 @@
 use ocelli_consensus::{Address, BlockHash, TxId};
 use ocelli_protocol::message::{
     AccountStatus, BlockId, ChainStatus, Confirmation, FoundBlock, InvalidBlock, MAX_ADDRESSES, MAX_HEADERS,
-    MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, Submission, TransactionStatus,
-    take_blocks,
+    MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, StorageStatus, Submission,
+    TransactionStatus, take_blocks,
 };
 
 use super::NodeError;
@@ -24,7 +24,7 @@ impl Service {
             Request::Headers { locator, limit } => Response::Headers(self.headers_after(&locator, limit as usize)?),
             Request::Blocks { hashes } => self.blocks(&hashes)?,
             Request::Transactions { block, indexes } => Response::Transactions(self.transactions(&block, &indexes)?),
-            Request::Transaction { txid } => Response::Transaction(self.transaction_status(&txid)?),
+            Request::Transaction { txid } => self.transaction_status(&txid)?,
             Request::Block { by } => Response::Block(self.find_block(by)?.map(Box::new)),
             Request::Account { address } => Response::Account(self.account_status(address)?),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
@@ -65,7 +65,7 @@ impl Service {
         let mut blocks = Vec::new();
         for hash in hashes {
             // What breaks a rule is not passed on, not even when asked for.
-            let data = if self.chain.tree().is_condemned(hash) { None } else { self.chain.block_data(hash)? };
+            let data = if self.chain.tree().is_condemned(hash) { None } else { self.chain.kept_data(hash)? };
             blocks.push(data);
             if take_blocks(blocks.iter().cloned()).len() < blocks.len() {
                 break;
@@ -100,28 +100,32 @@ impl Service {
         Ok(found)
     }
 
-    fn transaction_status(&self, txid: &TxId) -> Result<TransactionStatus, StoreError> {
+    fn transaction_status(&self, txid: &TxId) -> Result<Response, StoreError> {
         if self.mempool.get(txid).is_some() {
-            return Ok(TransactionStatus::Pending);
+            return Ok(Response::Transaction(TransactionStatus::Pending));
         }
         let Some(location) = self.chain.store().transaction_location(txid)? else {
-            return Ok(TransactionStatus::Unknown);
+            return Ok(Response::Transaction(TransactionStatus::Unknown));
         };
-        let (Some(node), Some(data)) =
-            (self.chain.tree().get(&location.block), self.chain.block_data(&location.block)?)
+        let (Some(node), Some(data)) = (self.chain.tree().get(&location.block), self.chain.kept_data(&location.block)?)
         else {
-            return Ok(TransactionStatus::Unknown);
+            let (height, kept) = (location.height, self.chain.store().kept()?);
+            return Ok(Response::failed(format!(
+                "the transaction is confirmed in block {height}, whose body this node has pruned: it keeps those from block \
+                 {} on; ask another node",
+                kept.bodies_from
+            )));
         };
         let index = location.index as usize;
         let entry = data.body.transactions.get(index).cloned().zip(data.pixels.get(index).cloned());
         let ((transaction, output), pixels) = entry.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
-        Ok(TransactionStatus::Confirmed(Box::new(Confirmation {
+        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(Confirmation {
             header: node.header.clone(),
             index: location.index,
             tip_height: self.chain.tip().header.height,
             submission: Submission { transaction, pixels },
             output,
-        })))
+        }))))
     }
 
     fn find_block(&self, by: BlockId) -> Result<Option<FoundBlock>, StoreError> {
@@ -131,8 +135,7 @@ impl Service {
             BlockId::Height(height) => store.hash_at(height)?,
         };
         let Some(node) = hash.and_then(|hash| self.chain.tree().get(&hash)) else { return Ok(None) };
-        let data =
-            if node.header.height == 0 { Some(Default::default()) } else { self.chain.block_data(&node.hash)? };
+        let data = if node.header.height == 0 { Some(Default::default()) } else { self.chain.kept_data(&node.hash)? };
         let Some(data) = data else { return Ok(None) };
         Ok(Some(FoundBlock {
             header: node.header.clone(),
@@ -156,6 +159,7 @@ impl Service {
         let network = self.network.status();
         let inference = self.inference.status();
         let (tip, best) = (self.chain.tip(), self.chain.tree().best_header());
+        let (store, kept) = (self.chain.store(), self.chain.store().kept()?);
         let height_of = |peer| self.peers.get(peer).copied().flatten();
         // Those that only ask come and go, this request's own sender among them.
         let nodes = network.peers.iter().filter(|peer| !peer.light);
@@ -208,6 +212,12 @@ impl Service {
             invalid: invalid
                 .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
                 .collect(),
+            storage: StorageStatus {
+                disk_bytes: store.disk_bytes()?,
+                pixels_from: kept.pixels_from,
+                bodies_from: kept.bodies_from,
+                answers_from: kept.answers_from,
+            },
         };
         Ok(status.bounded())
     }

@@ -42,6 +42,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         bootstrap: args.bootstrap,
         backend: device,
         inference: Limits::default(),
+        storage: args.storage,
     })?;
     runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));
     tracing::info!("stopping");

@@ -196,8 +196,10 @@ impl Service {
         self.check_next()?;
         self.run_ahead();
         self.refresh_template(now)?;
+        self.chain.prune()?;
         if now.saturating_sub(self.peers_saved_at) >= SAVE_PEERS_MILLIS {
             self.peers_saved_at = now;
+            self.chain.store().check_folder()?;
             self.save_peers();
         }
         Ok(())

@@ -109,7 +109,7 @@ impl Service {
         let task = submission.transaction.task();
         // It may come late, from a submitter that asks many nodes: then the chain has the answer.
         if let Some(location) = self.chain.store().transaction_location(&txid)? {
-            let body = self.chain.store().body(&location.block)?;
+            let body = self.chain.store().body(location.height, &location.block)?;
             let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
             let output = entry.and_then(|(_, output)| output.clone());
             let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
@@ -280,9 +280,12 @@ impl Service {
         // Lowest first, so that nonces come in order.
         let mut returned = Vec::new();
         for Moved { hash, header, body } in disconnected.iter().rev() {
-            // Without its pixels a task cannot come back.
-            let Some(pixels) = self.chain.store().pixels(header.height, hash, body)? else { continue };
+            let pixels = self.chain.store().pixels(header.height, hash, body)?;
             for ((transaction, output), pixels) in body.transactions.iter().zip(pixels) {
+                // Without its pixels a task cannot come back.
+                if transaction.task().is_some() && pixels.is_none() {
+                    continue;
+                }
                 let Some(weight) = weight(transaction, self.chain.parameters(), height + 1) else { continue };
                 let (transaction, output) = (transaction.clone(), output.clone());
                 returned.push(Returned { transaction, pixels: pixels.map(Arc::from), output, weight });

@@ -2,15 +2,17 @@
 
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options};
 
+use super::options::{MIN_CACHE_BYTES, StoreOptions};
+
 /// Arrival number -> header and status.
 pub(super) const HEADERS: &str = "headers";
 /// Block hash -> arrival number.
 pub(super) const ARRIVALS: &str = "arrivals";
-/// Block hash -> body.
+/// Height and block hash -> body.
 pub(super) const BODIES: &str = "bodies";
 /// Height, block hash and transaction index -> pixels.
 pub(super) const PIXELS: &str = "pixels";
-/// Block hash -> undo record, of the main chain only.
+/// Height and block hash -> undo record, of the main chain only.
 pub(super) const UNDO: &str = "undo";
 /// Height -> block hash, of the main chain.
 pub(super) const HEIGHTS: &str = "heights";
@@ -31,13 +33,9 @@ pub(super) const METADATA: &str = "metadata";
 pub(super) const ALL: [&str; 12] =
     [HEADERS, ARRIVALS, BODIES, PIXELS, UNDO, HEIGHTS, ACCOUNTS, STATE, HISTORY, TRANSACTIONS, VERDICTS, METADATA];
 
-// What follows are guesses for a node on a small machine: about 100 MiB in all.
+// What follows are guesses for a node on a small machine.
 
-/// Bounds the cache of blocks, indexes and filters, shared by all columns.
-const CACHE_BYTES: usize = 64 << 20;
-/// Bounds what is written and not yet in a sorted file, over all columns.
-const MEMORY_TABLES_BYTES: usize = 32 << 20;
-/// Bounds the same for one column.
+/// Bounds the rows of one column that are not in a sorted file yet.
 const MEMORY_TABLE_BYTES: usize = 8 << 20;
 /// Bounds the write-ahead log, and with it how long opening takes after a crash.
 const LOG_BYTES: u64 = 64 << 20;
@@ -51,12 +49,16 @@ const FILTER_BITS: f64 = 10.0;
 const BLOB_BYTES: u64 = 1024;
 /// The size of a blob file: small enough that pruning soon frees whole ones.
 const BLOB_FILE_BYTES: u64 = 32 << 20;
+/// The size of the files that refer to blobs: about 30,000 pictures each, so that pruning rewrites few references to what
+/// is kept.
+const BLOB_TABLE_BYTES: u64 = 2 << 20;
 
 /// Options of the database as a whole. It writes a log and keeps paranoid checks on.
-pub(super) fn database_options() -> Options {
+pub(super) fn database_options(memory: &StoreOptions) -> Options {
     let mut options = Options::default();
     options.set_paranoid_checks(true);
-    options.set_db_write_buffer_size(MEMORY_TABLES_BYTES);
+    // The rest of the memory is the cache's.
+    options.set_db_write_buffer_size(bytes_of(memory) / 3);
     options.set_max_total_wal_size(LOG_BYTES);
     options.set_max_open_files(OPEN_FILES);
     options.set_max_background_jobs(2);
@@ -72,9 +74,14 @@ pub(super) fn database_options() -> Options {
 /// These columns, each with its options.
 pub(super) fn descriptors<'a>(
     names: impl IntoIterator<Item = &'a str>,
+    memory: &StoreOptions,
 ) -> impl Iterator<Item = ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    let cache = Cache::new_lru_cache(bytes_of(memory) / 3 * 2);
     names.into_iter().map(move |name| ColumnFamilyDescriptor::new(name, column_options(name, &cache)))
+}
+
+fn bytes_of(memory: &StoreOptions) -> usize {
+    memory.cache_bytes.max(MIN_CACHE_BYTES)
 }
 
 fn column_options(name: &str, cache: &Cache) -> Options {
@@ -93,7 +100,10 @@ fn column_options(name: &str, cache: &Cache) -> Options {
         options.set_min_blob_size(BLOB_BYTES);
         options.set_blob_file_size(BLOB_FILE_BYTES);
         options.set_blob_compression_type(DBCompressionType::Lz4);
-        options.set_enable_blob_gc(true);
+        options.set_target_file_size_base(BLOB_TABLE_BYTES);
+        // Blobs come in about the order of heights and are pruned in it, so whole files end together and go by themselves.
+        // Collecting would copy what is kept with each pruning.
+        options.set_enable_blob_gc(false);
     }
     options
 }

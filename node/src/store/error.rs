@@ -26,6 +26,21 @@ pub enum StoreError {
         /// Which folder.
         path: PathBuf,
     },
+    /// The folder was deleted, moved or made anew while the store was open.
+    #[error(
+        "data folder {} is no longer the one that was opened: it was deleted, moved or replaced under the running node; \
+         put it back, or start the node anew to sync again", path.display()
+    )]
+    FolderGone {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// There is no store yet, where one is needed.
+    #[error("data folder {} holds no chain yet; name the folder of a node that has run", path.display())]
+    NoStore {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// The folder holds something, and no store.
     #[error("data folder {} holds something else than a node's data; give an empty or a new folder", path.display())]
     Foreign {
@@ -72,8 +87,13 @@ pub enum StoreError {
     #[error("the data folder is damaged; give a new folder to sync again")]
     Corrupt(#[source] Cause),
     /// The disk is full.
-    #[error("the disk is full")]
+    #[error(
+        "the disk is full, or a quota or limit is reached: what was confirmed is kept; make room and start the node again, or keep less with --prune SIZE"
+    )]
     DiskFull(#[source] Cause),
+    /// The folder can be read and no longer written.
+    #[error("the data folder cannot be written: what was confirmed is kept; make it writable and start the node again")]
+    ReadOnly(#[source] Cause),
     /// The database failed in another way.
     #[error("the database")]
     Database(#[source] Cause),
@@ -97,8 +117,8 @@ pub enum StoreError {
     AtGenesis,
     /// What is needed to take a block back is no longer kept.
     #[error(
-        "block {block} at height {height} cannot be disconnected: its body or undo record is no longer kept; give a new \
-         folder to sync again"
+        "a better chain leaves this one below block {block} at height {height}, which would have to be taken back and was \
+         pruned: this node cannot follow. Start it on a new data folder to sync again, with a larger --prune or none"
     )]
     Pruned {
         /// The block.
@@ -177,9 +197,12 @@ impl StoreError {
 impl From<rocksdb::Error> for StoreError {
     fn from(error: rocksdb::Error) -> Self {
         // The system's reason is only in the message, and its text is the same on all systems that we know.
-        let full = error.as_ref().contains("No space left on device");
+        let says = |texts: &[&str]| texts.iter().any(|text| error.as_ref().contains(text));
         match error.kind() {
-            rocksdb::ErrorKind::IOError if full => Self::DiskFull(Cause(error)),
+            _ if says(&["No space left on device", "Disk quota exceeded", "File too large"]) => {
+                Self::DiskFull(Cause(error))
+            }
+            _ if says(&["Read-only file system"]) => Self::ReadOnly(Cause(error)),
             rocksdb::ErrorKind::Corruption => Self::Corrupt(Cause(error)),
             _ => Self::Database(Cause(error)),
         }

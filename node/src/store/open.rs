@@ -9,19 +9,31 @@ use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::history::Peaks;
 use ocelli_consensus::transition::{append_header, genesis_state};
 use ocelli_consensus::{Body, Network};
-use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
+use rocksdb::{DB, IteratorMode, WriteBatch};
 
+use super::folder::{Folder, error_at as folder_error};
+use super::options::Step;
 use super::overlay::Changes;
-use super::{Store, StoreError, Tip, WrongNetwork, columns, rows};
+use super::write::Durability;
+use super::{Kept, Store, StoreError, StoreOptions, Tip, WrongNetwork, columns, migrate, rows};
 
 /// The file that every RocksDB folder has once it is whole.
 const CURRENT: &str = "CURRENT";
 
-pub(super) fn open(path: &Path, network: &Network) -> Result<Store, StoreError> {
+pub(super) fn open(path: &Path, network: &Network, options: StoreOptions) -> Result<Store, StoreError> {
+    options.observed(Step::Open, || {
+        if is_new(path)? {
+            create(path, network, &options)?;
+        }
+        open_stored(path, network, options)
+    })
+}
+
+pub(super) fn open_existing(path: &Path, network: &Network, options: StoreOptions) -> Result<Store, StoreError> {
     if is_new(path)? {
-        create(path, network)?;
+        return Err(StoreError::NoStore { path: path.into() });
     }
-    open_existing(path, network)
+    options.observed(Step::Open, || open_stored(path, network, options))
 }
 
 /// Whether there is nothing yet: no folder, or an empty one.
@@ -34,30 +46,37 @@ fn is_new(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes a store of the genesis beside `path` and moves it there when it is whole, so that one is never found half made.
-fn create(path: &Path, network: &Network) -> Result<(), StoreError> {
+fn create(path: &Path, network: &Network, options: &StoreOptions) -> Result<(), StoreError> {
     let staging = staging(path);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(folder_error(parent))?;
-    }
+    fs::create_dir_all(&staging).map_err(folder_error(&staging))?;
     // Left by a process that was killed here. Another that is still busy here holds the lock.
-    DB::destroy(&columns::database_options(), &staging).map_err(open_error(path))?;
+    DB::destroy(&columns::database_options(options), &staging).map_err(open_error(path))?;
     fs::create_dir_all(&staging).map_err(folder_error(&staging))?;
 
-    let mut options = columns::database_options();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    let database =
-        DB::open_cf_descriptors(&options, &staging, columns::descriptors(columns::ALL)).map_err(open_error(path))?;
-    let store = Store { database, genesis: network.genesis.clone(), next_arrival: Mutex::new(1) };
-    let mut durable = WriteOptions::default();
-    durable.set_sync(true);
-    store.database.write_opt(genesis_batch(&store, network), &durable)?;
+    let mut creating = columns::database_options(options);
+    creating.create_if_missing(true);
+    creating.create_missing_column_families(true);
+    let descriptors = columns::descriptors(columns::ALL, options);
+    let database = DB::open_cf_descriptors(&creating, &staging, descriptors).map_err(open_error(path))?;
+    let folder = Folder::of(&staging)?;
+    let store =
+        Store { database, folder, options: *options, genesis: network.genesis.clone(), next_arrival: Mutex::new(1) };
+    store.write(genesis_batch(&store, network), Durability::Synced)?;
     drop(store);
 
     if path.exists() {
         fs::remove_dir(path).map_err(folder_error(path))?;
     }
-    fs::rename(&staging, path).map_err(folder_error(path))
+    fs::rename(&staging, path).map_err(folder_error(path))?;
+    sync_folder(path.parent())
+}
+
+/// Has the name of a new folder outlive a power failure. Only Unix lets a folder be opened for that.
+fn sync_folder(parent: Option<&Path>) -> Result<(), StoreError> {
+    match parent.filter(|parent| cfg!(unix) && !parent.as_os_str().is_empty()) {
+        Some(parent) => fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(folder_error(parent)),
+        None => Ok(()),
+    }
 }
 
 fn staging(path: &Path) -> PathBuf {
@@ -84,44 +103,51 @@ fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
     changes.write(store, &Tip { hash, height: 0, state }, &mut batch);
     store.put_header(&mut batch, 0, genesis, Status::Verified);
     batch.put_cf(store.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(0));
-    batch.put_cf(store.column(columns::BODIES), hash.as_bytes(), ocelli_consensus::codec::encode(&Body::default()));
+    let body = ocelli_consensus::codec::encode(&Body::default());
+    batch.put_cf(store.column(columns::BODIES), rows::block_key(0, &hash), body);
     let metadata = store.column(columns::METADATA);
     batch.put_cf(metadata, rows::SCHEMA_KEY, rows::SCHEMA.to_le_bytes());
+    batch.put_cf(metadata, rows::KEPT_KEY, rows::kept_bytes(&Kept::ALL));
     batch.put_cf(metadata, rows::GENESIS_KEY, hash.as_bytes());
     batch.put_cf(metadata, rows::NETWORK_KEY, network.parameters.name.as_bytes());
     batch
 }
 
-fn open_existing(path: &Path, network: &Network) -> Result<Store, StoreError> {
+fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<Store, StoreError> {
     if !path.join(CURRENT).is_file() {
         return Err(StoreError::Foreign { path: path.into() });
     }
-    let options = columns::database_options();
-    let found = DB::list_cf(&options, path).map_err(open_error(path))?;
+    let opening = columns::database_options(&options);
+    let found = DB::list_cf(&opening, path).map_err(open_error(path))?;
     if !found.iter().any(|name| name == columns::METADATA) {
         return Err(StoreError::Foreign { path: path.into() });
     }
     // Whatever is there is opened, because a newer version may have more columns and should be told by its number.
-    let descriptors = columns::descriptors(found.iter().map(String::as_str));
-    let database = DB::open_cf_descriptors(&options, path, descriptors).map_err(open_error(path))?;
-    let store = Store { database, genesis: network.genesis.clone(), next_arrival: Mutex::new(0) };
-    check(path, &store, network)?;
+    let descriptors = columns::descriptors(found.iter().map(String::as_str), &options);
+    let database = DB::open_cf_descriptors(&opening, path, descriptors).map_err(open_error(path))?;
+    let folder = Folder::of(path)?;
+    let store = Store { database, folder, options, genesis: network.genesis.clone(), next_arrival: Mutex::new(0) };
+    if let Some(version) = check(path, &store, network)? {
+        migrate::migrate(&store, version)?;
+    }
     let last = store.iterate(columns::HEADERS, IteratorMode::End).next().transpose()?;
     let (key, _) = last.ok_or_else(|| StoreError::missing(columns::HEADERS, &rows::number_key(0)))?;
     let next = rows::number(&key).and_then(|last| last.checked_add(1));
     let next_arrival = Mutex::new(next.ok_or_else(|| StoreError::damaged(columns::HEADERS, &key))?);
     store.tip()?;
+    store.kept()?;
     Ok(Store { next_arrival, ..store })
 }
 
-/// Checks that a store has this layout and is this network's.
-fn check(path: &Path, store: &Store, network: &Network) -> Result<(), StoreError> {
-    let (found, expected) = (store.get(columns::METADATA, rows::SCHEMA_KEY, rows::schema)?, rows::SCHEMA);
-    match found {
-        None => return Err(StoreError::Foreign { path: path.into() }),
-        Some(found) if found != expected => return Err(StoreError::Schema { path: path.into(), found, expected }),
-        Some(_) => {}
+/// Checks that a store is this network's, and has this layout or one that it can be brought from: then returns that one's
+/// version.
+fn check(path: &Path, store: &Store, network: &Network) -> Result<Option<u32>, StoreError> {
+    let found = store.get(columns::METADATA, rows::SCHEMA_KEY, rows::schema)?;
+    let found = found.ok_or_else(|| StoreError::Foreign { path: path.into() })?;
+    if !(migrate::OLDEST..=rows::SCHEMA).contains(&found) {
+        return Err(StoreError::Schema { path: path.into(), found, expected: rows::SCHEMA });
     }
+    let interrupted = store.get(columns::METADATA, rows::MIGRATION_KEY, rows::schema)?;
     if let Some(column) = columns::ALL.into_iter().find(|column| store.database.cf_handle(column).is_none()) {
         return Err(StoreError::MissingColumn(column));
     }
@@ -133,11 +159,7 @@ fn check(path: &Path, store: &Store, network: &Network) -> Result<(), StoreError
         let wrong = WrongNetwork { path: path.into(), found, found_genesis, expected, expected_genesis };
         return Err(StoreError::Network(Box::new(wrong)));
     }
-    Ok(())
-}
-
-fn folder_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |error| StoreError::Folder { path: path.into(), kind: error.kind() }
+    Ok(interrupted.or(Some(found).filter(|found| *found != rows::SCHEMA)))
 }
 
 /// RocksDB tells a lock that somebody holds from other failures only in words: "lock hold by current process" or "While

@@ -94,7 +94,7 @@ impl<'a> Overlay<'a> {
         let Connection { delta, branches, state, history, peaks } =
             transition::connect(parameters, &self.base(), header, body)?;
         let changes = &mut self.changes;
-        changes.undo.insert(block, Some(delta.undo()));
+        changes.undo.insert((height, block), Some(delta.undo()));
         changes.accounts.extend(delta.accounts.into_iter().map(|(address, change)| (address, Some(change.after))));
         changes.branches.extend(branches);
         changes.history.extend(history.into_iter().map(|(position, entry)| (position, Some(entry))));
@@ -117,8 +117,8 @@ impl<'a> Overlay<'a> {
         let Tip { hash, height, state } = self.tip;
         let below = height.checked_sub(1).ok_or(StoreError::AtGenesis)?;
         let pruned = StoreError::Pruned { block: hash, height };
-        let undo = self.undo(&hash)?.ok_or_else(|| pruned.clone())?;
-        let body = self.store.body(&hash)?.ok_or(pruned)?;
+        let undo = self.undo(height, &hash)?.ok_or_else(|| pruned.clone())?;
+        let body = self.store.body(height, &hash)?.ok_or(pruned)?;
         let parent = stored_header(self.store, &self.header.parent)?;
         let (state, branches) = transition::disconnect(self, state, &undo)?;
         let (found, expected) = (Root(state.hash()), parent.state);
@@ -128,7 +128,7 @@ impl<'a> Overlay<'a> {
         let peaks = Peaks::load(self, height)?;
 
         let changes = &mut self.changes;
-        changes.undo.insert(hash, None);
+        changes.undo.insert((height, hash), None);
         changes.accounts.extend(undo.accounts);
         changes.branches.extend(branches);
         changes.history.extend(completed_by(height).map(|position| (position, None)));
@@ -146,10 +146,10 @@ impl<'a> Overlay<'a> {
         ChainMove { from: self.from, to: self.tip, changes: self.changes }
     }
 
-    fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
-        match self.changes.undo.get(hash) {
+    fn undo(&self, height: u64, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
+        match self.changes.undo.get(&(height, *hash)) {
             Some(undo) => Ok(undo.clone()),
-            None => self.store.undo(hash),
+            None => self.store.undo(height, hash),
         }
     }
 }
@@ -209,12 +209,18 @@ pub(super) struct Changes {
     pub(super) accounts: BTreeMap<Address, Option<Account>>,
     pub(super) branches: BranchChanges,
     pub(super) history: BTreeMap<Position, Option<Entry>>,
-    pub(super) undo: BTreeMap<BlockHash, Option<Undo>>,
+    /// By height and block.
+    pub(super) undo: BTreeMap<(u64, BlockHash), Option<Undo>>,
     pub(super) heights: BTreeMap<u64, Option<BlockHash>>,
     pub(super) transactions: BTreeMap<TxId, Option<TransactionLocation>>,
 }
 
 impl Changes {
+    /// Whether a block of the stored chain is taken back.
+    pub(super) fn disconnects(&self) -> bool {
+        self.undo.values().any(Option::is_none)
+    }
+
     /// Adds the changes, and the tip that they lead to, to a batch.
     pub(super) fn write(&self, store: &Store, tip: &Tip, batch: &mut WriteBatch) {
         let mut put = Put { store, batch };
@@ -226,7 +232,7 @@ impl Changes {
             |at| rows::position_key(*at).to_vec(),
             |entry| entry.to_bytes().to_vec(),
         );
-        put.all(columns::UNDO, &self.undo, |hash| hash.0.to_vec(), encode);
+        put.all(columns::UNDO, &self.undo, |(height, hash)| rows::block_key(*height, hash).to_vec(), encode);
         put.all(columns::HEIGHTS, &self.heights, |height| rows::number_key(*height).to_vec(), |hash| hash.0.to_vec());
         put.all(columns::TRANSACTIONS, &self.transactions, |txid| txid.0.to_vec(), encode);
         batch.put_cf(store.column(columns::METADATA), rows::TIP_KEY, rows::tip_bytes(tip));

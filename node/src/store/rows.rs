@@ -11,11 +11,17 @@ use ocelli_consensus::state::{Branch, Child};
 use ocelli_consensus::transition::{Account, Undo};
 use ocelli_consensus::{BlockHash, Body, Header};
 
+use super::Kept;
+
 /// The version of this layout.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// Key of the layout's version in the metadata.
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";
+/// Key of the version that a migration under way began with.
+pub(super) const MIGRATION_KEY: &[u8] = b"migration";
+/// Key of what is kept of old blocks in the metadata.
+pub(super) const KEPT_KEY: &[u8] = b"kept";
 /// Key of the network's genesis hash in the metadata.
 pub(super) const GENESIS_KEY: &[u8] = b"genesis";
 /// Key of the network's name in the metadata.
@@ -66,6 +72,14 @@ pub(super) fn number_key(number: u64) -> [u8; 8] {
 /// Reads what [`number_key`] wrote.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// Height, block hash: so that all blocks below a height are one range of keys.
+pub(super) fn block_key(height: u64, hash: &BlockHash) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..8].copy_from_slice(&height.to_be_bytes());
+    key[8..].copy_from_slice(hash.as_bytes());
+    key
 }
 
 /// Height, block hash, index: so that the pixels of all blocks below a height are one range of keys.
@@ -172,6 +186,16 @@ pub(super) fn schema(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_le_bytes)
 }
 
+/// The three heights, u64 little-endian.
+pub(super) fn kept_bytes(kept: &Kept) -> Vec<u8> {
+    encode(kept)
+}
+
+/// Reads what [`kept_bytes`] wrote.
+pub(super) fn kept(bytes: &[u8]) -> Option<Kept> {
+    decode(bytes, 24).ok()
+}
+
 /// Reads a network's name, UTF-8.
 pub(super) fn network(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
@@ -189,6 +213,9 @@ mod tests {
         assert_eq!(hex::encode(number_key(0x0102)), "0000000000000102");
         let key = pixels_key(0x0304, &hash, 5);
         assert_eq!(hex::encode(key), format!("0000000000000304{}00000005", "aa".repeat(32)));
+        assert_eq!(hex::encode(block_key(0x0304, &hash)), format!("0000000000000304{}", "aa".repeat(32)));
+        let kept_row = kept_bytes(&Kept { pixels_from: 0x0102, bodies_from: 3, answers_from: 4 });
+        assert_eq!(hex::encode(kept_row), "020100000000000003000000000000000400000000000000");
         assert_eq!(hex::encode(position_key(Position { level: 3, index: 0x0607 })), "030000000000000607");
         let tip_row = tip_bytes(&Tip { hash, height: 2, state: Child::Branch { hash: [0xbb; 32] } });
         assert_eq!(hex::encode(tip_row), format!("{}020000000000000002{}", "aa".repeat(32), "bb".repeat(32)));
@@ -240,7 +267,7 @@ mod tests {
         for bytes in [&[][..], &[1], &[0; 200]] {
             assert_eq!((number(bytes), block_hash(bytes), account(bytes)), (None, None, None));
             assert_eq!((entry(bytes), location(bytes), schema(bytes)), (None, None, None));
-            assert_eq!((undo(bytes), body(bytes), peers(bytes)), (None, None, None));
+            assert_eq!((undo(bytes), body(bytes), peers(bytes), kept(bytes)), (None, None, None, None));
             assert_eq!((branch(bytes), verdict(bytes), tip(bytes), header(bytes)), (None, None, None, None));
         }
         assert_eq!(network(&[0xff]), None);

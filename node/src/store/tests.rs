@@ -4,7 +4,11 @@ mod blocks;
 mod chain;
 mod crash;
 mod damage;
+mod disk;
+mod migration;
 mod opening;
+mod power;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,27 +24,27 @@ use ocelli_consensus::{
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
-use super::{Overlay, Store, StoreError, columns, rows};
+use super::{Checked, Durability, Kept, Overlay, Step, Store, StoreError, StoreOptions, columns, rows};
 
 /// A temporary place for a store; gone when dropped.
-struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("store")
     }
 }
 
 const MODEL: ModelId = ModelId([9; 32]);
 /// Above the size from which pixels go to blob files.
-const PIXELS: usize = 2048;
+pub(crate) const PIXELS: usize = 2048;
 
 /// A network whose target nearly every hash meets, with four accounts.
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     let mut parameters = Network::builtin("local").expect("it is built in").parameters;
     parameters.name = "test".into();
     parameters.easiest_target = CompactTarget(0x2100_ffff);
@@ -55,12 +59,12 @@ fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
 }
 
-fn address(number: u8) -> Address {
+pub(crate) fn address(number: u8) -> Address {
     Address::of(key(number).verifying_key().as_bytes())
 }
 
 /// Transactions for the block after an overlay's tip, with nonces counted on.
-struct Maker<'a> {
+pub(crate) struct Maker<'a> {
     network: &'a Network,
     overlay: &'a Overlay<'a>,
     nonces: BTreeMap<u8, u64>,
@@ -68,22 +72,27 @@ struct Maker<'a> {
     pixels: Vec<Option<Vec<u8>>>,
 }
 
-type Made = (Header, Body, Vec<Option<Vec<u8>>>);
+pub(crate) type Made = (Header, Body, Vec<Option<Vec<u8>>>);
 
 impl<'a> Maker<'a> {
-    fn new(network: &'a Network, overlay: &'a Overlay<'a>) -> Self {
+    pub(crate) fn new(network: &'a Network, overlay: &'a Overlay<'a>) -> Self {
         Self { network, overlay, nonces: BTreeMap::new(), body: Body::default(), pixels: Vec::new() }
     }
 
-    fn transfer(mut self, from: u8, to: Address, amount: u64) -> Self {
+    pub(crate) fn transfer(mut self, from: u8, to: Address, amount: u64) -> Self {
         let transaction = self.sign(from, Action::Transfer { to, amount: Amount(amount) });
         self.body.transactions.push((transaction, None));
         self.pixels.push(None);
         self
     }
 
-    fn classify(mut self, from: u8, pixel: u8) -> Self {
-        let pixels = vec![pixel; PIXELS];
+    pub(crate) fn classify(self, from: u8, pixel: u8) -> Self {
+        self.classify_image(from, vec![pixel; PIXELS])
+    }
+
+    /// A task whose answer is made of its first pixel.
+    pub(crate) fn classify_image(mut self, from: u8, pixels: Vec<u8>) -> Self {
+        let pixel = pixels[0];
         let transaction = self.sign(from, Action::Classify { model: MODEL, image: ImageHash::of(&pixels) });
         self.body.transactions.push((transaction, Some(vec![i32::from(pixel), -1])));
         self.pixels.push(Some(pixels));
@@ -102,7 +111,7 @@ impl<'a> Maker<'a> {
     }
 
     /// The valid block of these transactions, paid to `miner`.
-    fn mine(self, miner: Address) -> Made {
+    pub(crate) fn mine(self, miner: Address) -> Made {
         let (parent, tip, parameters) = (self.overlay.header(), self.overlay.tip(), &self.network.parameters);
         let height = tip.height + 1;
         let roots = self.overlay.propose(parameters, Place { height, miner }, &self.body).expect("a valid body");
@@ -127,10 +136,10 @@ impl<'a> Maker<'a> {
 }
 
 /// Adds a block as one that has been received and verified.
-fn add(store: &Store, (header, body, pixels): &Made) {
+pub(crate) fn add(store: &Store, (header, body, pixels): &Made) {
     let hash = header.hash();
     store.add_header(header).unwrap();
-    store.add_block(&hash, body, pixels).unwrap();
+    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
     store.set_status(&hash, Status::Verified, None).unwrap();
 }
 
@@ -144,7 +153,7 @@ fn reorganise(store: &Store, network: &Network, disconnects: usize, blocks: &[Ma
         add(store, block);
         overlay.connect(&network.parameters, &block.0, &block.1).unwrap();
     }
-    store.commit(overlay.into_move()).unwrap();
+    store.commit(overlay.into_move(), Durability::Logged).unwrap();
 }
 
 /// Makes so many blocks of transfers and tasks on the stored tip, connects them and returns them.

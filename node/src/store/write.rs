@@ -6,9 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::{BlockHash, Body, Header};
-use rocksdb::WriteBatch;
+use rocksdb::{WriteBatch, WriteOptions};
 
-use super::{ChainMove, Store, StoreError, Verdict, columns, rows};
+use super::options::Step;
+use super::{ChainMove, Kept, Store, StoreError, Verdict, columns, rows};
 
 /// The most bytes that are kept of the reason why a block was refused.
 pub const MAX_REASON_BYTES: usize = 500;
@@ -16,6 +17,24 @@ pub const MAX_REASON_BYTES: usize = 500;
 pub const MAX_KNOWN_PEERS: usize = 1_000;
 /// Longer multiaddrs are not remembered.
 const MAX_PEER_BYTES: usize = 512;
+
+/// What a write outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process. After a power failure the last such writes may be gone, whole ones and the latest first.
+    Logged,
+    /// The end of the machine: the log with this and all earlier writes is on the disk when the write returns.
+    Synced,
+}
+
+/// How far a block that is added has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// By itself: its answers are still to be.
+    Body,
+    /// Its pixels are nowhere to be had, and it is taken on the work above it.
+    OnWork,
+}
 
 impl Store {
     /// Adds a header whose parent has been added before and that has been checked. One that is known is left as it is.
@@ -42,7 +61,7 @@ impl Store {
                 arrival += 1;
             }
         }
-        self.database.write(batch)?;
+        self.options.observed(Step::Headers, || self.write(batch, Durability::Logged))?;
         *next_arrival = arrival;
         Ok(())
     }
@@ -67,28 +86,42 @@ impl Store {
         } else {
             batch.delete_cf(verdicts, key);
         }
-        Ok(self.database.write(batch)?)
+        self.write(batch, Durability::Logged)
     }
 
     /// Adds what a block has beside its header: the body, and the pixels that are there, `pixels[i]` for the i-th
-    /// transaction. A block of which only the header was here becomes [`Status::Received`]; others keep their status.
+    /// transaction. A block of which only the header was here becomes [`Status::Received`], or [`Status::Verified`] if it is
+    /// taken on work, which [`Store::kept`] shows from then on; others keep their status.
     ///
     /// # Errors
     /// If its header was not added or it cannot be written.
-    pub fn add_block(&self, hash: &BlockHash, body: &Body, pixels: &[Option<Vec<u8>>]) -> Result<(), StoreError> {
+    pub fn add_block(
+        &self,
+        hash: &BlockHash,
+        body: &Body,
+        pixels: &[Option<Vec<u8>>],
+        checked: Checked,
+    ) -> Result<(), StoreError> {
         let _writing = self.lock();
         let (arrival, header, status) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.column(columns::BODIES), hash.as_bytes(), encode(body));
+        batch.put_cf(self.column(columns::BODIES), rows::block_key(header.height, hash), encode(body));
         for (index, pixels) in (0u32..).zip(pixels) {
             if let Some(pixels) = pixels {
                 batch.put_cf(self.column(columns::PIXELS), rows::pixels_key(header.height, hash, index), pixels);
             }
         }
         if status == Status::Header {
-            self.put_header(&mut batch, arrival, &header, Status::Received);
+            let status = if checked == Checked::OnWork { Status::Verified } else { Status::Received };
+            self.put_header(&mut batch, arrival, &header, status);
         }
-        Ok(self.database.write(batch)?)
+        if checked == Checked::OnWork {
+            let (kept, next) = (self.kept()?, header.height.saturating_add(1));
+            let kept =
+                Kept { pixels_from: kept.pixels_from.max(next), answers_from: kept.answers_from.max(next), ..kept };
+            batch.put_cf(self.column(columns::METADATA), rows::KEPT_KEY, rows::kept_bytes(&kept));
+        }
+        self.options.observed(Step::Block, || self.write(batch, Durability::Logged))
     }
 
     /// Remembers the multiaddrs of peers, the best first; at most [`MAX_KNOWN_PEERS`] are kept.
@@ -98,14 +131,16 @@ impl Store {
     pub fn set_known_peers(&self, peers: &[String]) -> Result<(), StoreError> {
         let short = peers.iter().filter(|peer| peer.len() <= MAX_PEER_BYTES);
         let kept: Vec<&String> = short.take(MAX_KNOWN_PEERS).collect();
-        Ok(self.database.put_cf(self.column(columns::METADATA), rows::PEERS_KEY, encode(&kept))?)
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.column(columns::METADATA), rows::PEERS_KEY, encode(&kept));
+        self.write(batch, Durability::Logged)
     }
 
     /// Writes a chain move: all of it, the tip included, or nothing.
     ///
     /// # Errors
     /// If the tip has moved since the move's overlay was made, or it cannot be written.
-    pub fn commit(&self, chain_move: ChainMove) -> Result<(), StoreError> {
+    pub fn commit(&self, chain_move: ChainMove, durability: Durability) -> Result<(), StoreError> {
         let _writing = self.lock();
         let (found, expected) = (self.tip()?.hash, chain_move.from);
         if found != expected {
@@ -113,7 +148,23 @@ impl Store {
         }
         let mut batch = WriteBatch::default();
         chain_move.changes.write(self, &chain_move.to, &mut batch);
-        Ok(self.database.write(batch)?)
+        let step = if chain_move.changes.disconnects() { Step::Reorganise } else { Step::Connect };
+        self.options.observed(step, || self.write(batch, durability))
+    }
+
+    /// Checks that the folder is still the one that was opened, as every write does.
+    ///
+    /// # Errors
+    /// [`StoreError::FolderGone`] if it is not.
+    pub fn check_folder(&self) -> Result<(), StoreError> {
+        self.folder.check()
+    }
+
+    pub(super) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
+        self.folder.check()?;
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        Ok(self.database.write_opt(batch, &options)?)
     }
 
     pub(super) fn put_header(&self, batch: &mut WriteBatch, arrival: u64, header: &Header, status: Status) {
@@ -121,7 +172,7 @@ impl Store {
         batch.put_cf(self.column(columns::HEADERS), key, row);
     }
 
-    fn lock(&self) -> MutexGuard<'_, u64> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, u64> {
         // The number only changes after a write has succeeded, so that it is right even where a holder panicked.
         self.next_arrival.lock().unwrap_or_else(PoisonError::into_inner)
     }

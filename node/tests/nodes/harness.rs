@@ -13,7 +13,7 @@ use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::{self, Event, Handle, Peer};
-use ocelli_node::node::{Config, Discovery, Mining, Node, models};
+use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
@@ -54,6 +54,7 @@ pub struct TestNode {
     node: Option<Node>,
     folder: TempDir,
     network: Network,
+    storage: Storage,
 }
 
 impl TestNode {
@@ -68,20 +69,47 @@ impl TestNode {
         backend: Box<dyn Backend>,
     ) -> Self {
         let folder = TempDir::new().unwrap();
-        let node = start(network, folder.path(), bootstrap, mining, backend);
-        Self { node: Some(node), folder, network: network.clone() }
+        let storage = Storage::default();
+        let node = start(network, folder.path(), bootstrap, mining, backend, storage);
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node that keeps what `storage` says.
+    pub fn with_storage(network: &Network, bootstrap: &[String], storage: Storage) -> Self {
+        let folder = TempDir::new().unwrap();
+        let node = start(network, folder.path(), bootstrap, None, cpu(), storage);
+        Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
     /// Stops the node and starts it again on its folder.
     pub fn restart(&mut self, bootstrap: &[String], mining: Option<Address>) {
         self.node.take().unwrap().stop().unwrap();
-        self.node = Some(start(&self.network, self.folder.path(), bootstrap, mining, cpu()));
+        self.node = Some(start(&self.network, self.folder.path(), bootstrap, mining, cpu(), self.storage));
     }
 
     /// A node on a folder that another left.
     pub fn on_folder(network: &Network, folder: TempDir, bootstrap: &[String]) -> Self {
-        let node = start(network, folder.path(), bootstrap, None, cpu());
-        Self { node: Some(node), folder, network: network.clone() }
+        let storage = Storage::default();
+        let node = start(network, folder.path(), bootstrap, None, cpu(), storage);
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// Stops the node and leaves its data folder.
+    pub fn into_folder(self) -> TempDir {
+        self.node.unwrap().stop().unwrap();
+        self.folder
+    }
+
+    /// Its data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Waits until the node ends by itself, and says why.
+    pub fn wait_for_end(&mut self) -> NodeError {
+        let node = self.node.take().unwrap();
+        assert!(node.ends_within(PATIENCE), "the node goes on");
+        node.stop().expect_err("it has ended by itself")
     }
 
     pub fn ask(&self, request: Request) -> Response {
@@ -138,12 +166,13 @@ impl TestNode {
     }
 }
 
-fn start(
+pub fn start(
     network: &Network,
     folder: &Path,
     bootstrap: &[String],
     mining: Option<Address>,
     backend: Box<dyn Backend>,
+    storage: Storage,
 ) -> Node {
     Node::start(Config {
         network: network.clone(),
@@ -155,6 +184,7 @@ fn start(
         models: models(network).unwrap(),
         inference: Limits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
+        storage,
     })
     .unwrap()
 }
@@ -176,7 +206,7 @@ pub struct Maker {
     pub chain: Chain,
     pub wallet: Wallet,
     miner: Address,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Maker {
@@ -184,7 +214,12 @@ impl Maker {
         let folder = TempDir::new().unwrap();
         let store = Store::open(&folder.path().join("chain"), network).unwrap();
         let chain = Chain::open(network.clone(), store).unwrap();
-        Self { chain, wallet: rich(), miner: Address([9; 20]), _folder: folder }
+        Self { chain, wallet: rich(), miner: Address([9; 20]), folder }
+    }
+
+    /// The data folder, for a node to take over.
+    pub fn into_folder(self) -> TempDir {
+        self.folder
     }
 
     /// A signed transaction of the rich wallet with the nonce that is `ahead` of its account's.

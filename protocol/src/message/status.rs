@@ -71,6 +71,21 @@ pub struct NodeStatus {
     pub state_root: Root,
     /// The latest blocks refused as invalid, at most [`MAX_INVALID`].
     pub invalid: Vec<InvalidBlock>,
+    /// What the node keeps of old blocks.
+    pub storage: StorageStatus,
+}
+
+/// What a node keeps of old blocks, and what that takes. A height is 1 where nothing is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct StorageStatus {
+    /// Bytes on the disk of the chain's folder.
+    pub disk_bytes: u64,
+    /// The first height from which on it has the pixels of all tasks.
+    pub pixels_from: u64,
+    /// The first height from which on it has bodies, and can take blocks back.
+    pub bodies_from: u64,
+    /// The first height from which on it has checked every answer itself.
+    pub answers_from: u64,
 }
 
 /// A peer as a node tells of it.
@@ -142,7 +157,7 @@ impl Encode for NodeStatus {
         (&self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
-        (self.state_root, &self.invalid).encode(encoder)
+        (self.state_root, &self.invalid, &self.storage).encode(encoder)
     }
 }
 
@@ -172,6 +187,7 @@ impl<C> Decode<C> for NodeStatus {
             disabled_device: Decode::decode(decoder)?,
             state_root: Decode::decode(decoder)?,
             invalid: wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?,
+            storage: Decode::decode(decoder)?,
         })
     }
 }

@@ -80,6 +80,7 @@ fn node_status() -> NodeStatus {
         disabled_device: true,
         state_root: Root([14; 32]),
         invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
+        storage: StorageStatus { disk_bytes: 17, pixels_from: 18, bodies_from: 19, answers_from: 20 },
     }
 }
 
@@ -267,6 +268,10 @@ fn golden_node_status() {
             all(15, 32),
             n(16),
             text("x"),
+            n(17),
+            n(18),
+            n(19),
+            n(20),
         ],
     );
     assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));

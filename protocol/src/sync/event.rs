@@ -17,6 +17,8 @@ pub trait ChainView {
     fn in_validation(&self) -> usize;
     /// Work accumulated up to the header with most.
     fn best_work(&self) -> U256;
+    /// Whether a block whose pixels no peer has is taken without them, on the work above it.
+    fn may_lack_pixels(&self, hash: &BlockHash) -> bool;
 }
 
 /// What happened.

@@ -251,8 +251,25 @@ fn blocks_without_pixels_count_as_lacking() {
     let mut data = data_of(&headers[0]);
     data.body.transactions[0].0.unsigned.action =
         Action::Classify { model: ModelId([1; 32]), image: ImageHash([2; 32]) };
-    let out = sync.handle(answer(1, 1, Response::Blocks(vec![Some(data)])), 0, &chain);
-    assert_eq!(out, [timer(Timer::Wake, 1000), Output::State(State::Unavailable { hash: headers[0].hash() })]);
+    let hash = headers[0].hash();
+    let out = sync.handle(answer(1, 1, Response::Blocks(vec![Some(data.clone())])), 0, &chain);
+    assert_eq!(out, [timer(Timer::Wake, 1000), Output::State(State::Unavailable { hash })]);
+
+    // Deep enough, it is taken without them once all have been asked in vain; no sooner.
+    let respond = |sync: &mut Sync<u8>, chain: &Chain, id: u64, at: u64| {
+        let data = data.clone();
+        let out = sync.handle(answer(1, id, Response::Blocks(vec![Some(data.clone())])), at, chain);
+        out.contains(&Output::ImportBlock { peer: 1, hash, data })
+    };
+    sync.handle(Input::TimerFired(Timer::Wake), 1000, &chain);
+    assert!(!respond(&mut sync, &chain, 2, 1001), "it may not lack them");
+    chain.may_lack_pixels.insert(hash);
+    sync.handle(Input::TimerFired(Timer::Wake), 3001, &chain);
+    assert!(respond(&mut sync, &chain, 3, 3002));
+    let mut fresh = Sync::new(genesis().hash());
+    fresh.handle(Input::PeerConnected(1), 0, &chain);
+    fresh.handle(answer(1, 0, status(&headers[0])), 0, &chain);
+    assert!(!respond(&mut fresh, &chain, 1, 1), "another peer might have had them");
 }
 
 #[test]

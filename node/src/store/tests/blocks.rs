@@ -46,28 +46,30 @@ fn a_block_is_received_once_its_body_is_here() {
         Maker::new(&network, &overlay).classify(0, 1).transfer(1, address(2), 5).classify(2, 3).mine(address(3));
     let (header, body, pixels) = &block;
     let hash = header.hash();
-    assert_eq!(store.add_block(&hash, body, pixels), Err(StoreError::UnknownBlock(hash)));
+    assert_eq!(store.add_block(&hash, body, pixels, Checked::Body), Err(StoreError::UnknownBlock(hash)));
     assert_eq!(store.set_status(&hash, Status::Verified, None), Err(StoreError::UnknownBlock(hash)));
 
     store.add_header(header).unwrap();
-    assert_eq!((store.body(&hash), store.pixels(1, &hash, body)), (Ok(None), Ok(None)));
-    store.add_block(&hash, body, &pixels[..2]).unwrap();
-    assert_eq!(store.pixels(1, &hash, body), Ok(None), "one task's pixels are missing");
-    store.add_block(&hash, body, pixels).unwrap();
+    assert_eq!((store.body(1, &hash), store.pixels(1, &hash, body)), (Ok(None), Ok(vec![None; pixels.len()])));
+    store.add_block(&hash, body, &pixels[..2], Checked::Body).unwrap();
+    let mut first = pixels.clone();
+    first[2..].fill(None);
+    assert_eq!(store.pixels(1, &hash, body), Ok(first), "one task's pixels are missing");
+    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
     assert_eq!(store.header(&hash).unwrap().unwrap().1, Status::Received);
     store.set_status(&hash, Status::Verified, None).unwrap();
-    store.add_block(&hash, body, pixels).unwrap();
+    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
     assert_eq!(store.header(&hash).unwrap().unwrap().1, Status::Verified);
 
     drop(overlay);
     drop(store);
     let store = Store::open(&folder.path(), &network).unwrap();
-    assert_eq!(store.body(&hash), Ok(Some(body.clone())));
-    assert_eq!(store.pixels(1, &hash, body), Ok(Some(pixels.clone())));
-    assert_eq!(store.pixels(2, &hash, body), Ok(None));
+    assert_eq!(store.body(1, &hash), Ok(Some(body.clone())));
+    assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
+    assert_eq!(store.pixels(2, &hash, body), Ok(vec![None; pixels.len()]));
     // The same from the files, blobs included, as from memory.
     store.database.flush_cf(store.column(columns::PIXELS)).unwrap();
-    assert_eq!(store.pixels(1, &hash, body), Ok(Some(pixels.clone())));
+    assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
 }
 
 #[test]

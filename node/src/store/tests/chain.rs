@@ -17,7 +17,7 @@ fn assert_indexed(store: &Store, blocks: &[Made]) {
     for (header, body, _) in blocks {
         let (block, height) = (header.hash(), header.height);
         assert_eq!(store.hash_at(height), Ok(Some(block)));
-        assert!(store.undo(&block).unwrap().is_some());
+        assert!(store.undo(height, &block).unwrap().is_some());
         for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
             let location = store.transaction_location(&transaction.txid());
             assert_eq!(location, Ok(Some(TransactionLocation { block, height, index })));
@@ -72,8 +72,8 @@ fn two_branches() {
     assert_indexed(&store, &chain_two);
     // And back, to the branch of fewer blocks: bodies and pixels of stale blocks are still there.
     let (header, body, pixels) = &one[3];
-    assert_eq!(store.body(&header.hash()), Ok(Some(body.clone())));
-    assert_eq!(store.pixels(header.height, &header.hash(), body), Ok(Some(pixels.clone())));
+    assert_eq!(store.body(header.height, &header.hash()), Ok(Some(body.clone())));
+    assert_eq!(store.pixels(header.height, &header.hash(), body), Ok(pixels.clone()));
     reorganise(&store, &network, 5, &one);
     assert_indexed(&store, &chain_one);
     assert_as_from_scratch(&store, &network, &chain_one);
@@ -92,7 +92,7 @@ fn everything_can_be_taken_back() {
         assert_eq!(overlay.peaks().leaves(), header.height);
     }
     assert_eq!(overlay.disconnect_tip(), Err(StoreError::AtGenesis));
-    store.commit(overlay.into_move()).unwrap();
+    store.commit(overlay.into_move(), Durability::Logged).unwrap();
     assert_as_from_scratch(&store, &network, &[]);
     // Connected again within one overlay, taken back within it in part, and connected again.
     let mut overlay = Overlay::new(&store).unwrap();
@@ -105,7 +105,7 @@ fn everything_can_be_taken_back() {
     for (header, body, _) in &blocks[4..] {
         overlay.connect(&network.parameters, header, body).unwrap();
     }
-    store.commit(overlay.into_move()).unwrap();
+    store.commit(overlay.into_move(), Durability::Logged).unwrap();
     assert_as_from_scratch(&store, &network, &blocks);
 }
 
@@ -158,7 +158,7 @@ fn a_refused_block_leaves_the_overlay_as_it_was() {
     assert_eq!(*overlay.tip(), tip);
     overlay.connect(parameters, &header, &body).unwrap();
     store.add_header(&header).unwrap();
-    store.commit(overlay.into_move()).unwrap();
+    store.commit(overlay.into_move(), Durability::Logged).unwrap();
     assert_state_root(&store);
 }
 
@@ -169,7 +169,7 @@ fn a_move_from_a_tip_that_is_no_more_is_refused() {
     let late = Overlay::new(&store).unwrap().into_move();
     let blocks = grow(&store, &network, 1, 1);
     let (found, expected) = (blocks[0].0.hash(), network.genesis_hash());
-    assert_eq!(store.commit(late), Err(StoreError::TipMoved { found, expected }));
+    assert_eq!(store.commit(late, Durability::Logged), Err(StoreError::TipMoved { found, expected }));
     assert_as_from_scratch(&store, &network, &blocks);
 }
 
@@ -204,7 +204,7 @@ fn random_branches() {
                 next.push(block);
             }
             if random.random_ratio(4, 5) {
-                store.commit(overlay.into_move()).unwrap();
+                store.commit(overlay.into_move(), Durability::Logged).unwrap();
                 chain = next;
             }
             assert_state_root(&store);

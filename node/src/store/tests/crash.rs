@@ -44,7 +44,10 @@ fn killed_while_writing() {
         while overlay.tip().height > 0 {
             let (header, body) = overlay.disconnect_tip().unwrap();
             assert_eq!(store.hash_at(header.height), Ok(Some(header.hash())));
-            assert!(store.pixels(header.height, &header.hash(), &body).unwrap().is_some());
+            let pixels = store.pixels(header.height, &header.hash(), &body).unwrap();
+            assert!(
+                pixels.iter().zip(&body.transactions).all(|(pixels, (tx, _))| pixels.is_some() == tx.task().is_some())
+            );
         }
         assert_eq!(overlay.tip().hash, network.genesis_hash());
         committed = tip.height;
@@ -79,7 +82,7 @@ fn writer() {
             overlay.connect(&network.parameters, &block.0, &block.1).unwrap();
         }
         let tip = *overlay.tip();
-        store.commit(overlay.into_move()).unwrap();
+        store.commit(overlay.into_move(), Durability::Logged).unwrap();
         let mut out = std::io::stdout().lock();
         // Without a newline first, the first report would stand behind the name of the test.
         write!(out, "\ncommitted {} {}\n", tip.height, tip.hash).unwrap();

@@ -30,8 +30,8 @@ fn a_malformed_row_is_named() {
         (columns::HEADERS, rows::number_key(1).into(), Box::new(|| Overlay::new(&store).err())),
         (columns::ARRIVALS, hash.0.into(), Box::new(|| store.header(&hash).err())),
         (columns::ARRIVALS, hash.0.into(), Box::new(|| store.add_header(&header).err())),
-        (columns::BODIES, hash.0.into(), Box::new(|| store.body(&hash).err())),
-        (columns::UNDO, hash.0.into(), Box::new(|| store.undo(&hash).err())),
+        (columns::BODIES, rows::block_key(1, &hash).into(), Box::new(|| store.body(1, &hash).err())),
+        (columns::UNDO, rows::block_key(1, &hash).into(), Box::new(|| store.undo(1, &hash).err())),
         (columns::HEIGHTS, rows::number_key(1).into(), Box::new(|| store.hash_at(1).err())),
         (columns::ACCOUNTS, address(0).0.into(), Box::new(|| store.account(&address(0)).err())),
         (columns::STATE, Path::ROOT.to_bytes().into(), Box::new(|| store.branch(&Path::ROOT).err())),
@@ -81,12 +81,13 @@ fn a_block_without_its_undo_record_stays() {
     let store = Store::open(&folder.path(), &network).unwrap();
     let block = grow(&store, &network, 1, 2)[1].0.hash();
     for column in [columns::BODIES, columns::UNDO] {
-        let good = store.database.get_cf(store.column(column), block.0).unwrap().unwrap();
-        store.database.delete_cf(store.column(column), block.0).unwrap();
+        let key = rows::block_key(2, &block);
+        let good = store.database.get_cf(store.column(column), key).unwrap().unwrap();
+        store.database.delete_cf(store.column(column), key).unwrap();
         let mut overlay = Overlay::new(&store).unwrap();
         assert_eq!(overlay.disconnect_tip(), Err(StoreError::Pruned { block, height: 2 }));
         assert_eq!(overlay.tip(), &store.tip().unwrap());
-        put(&store, column, &block.0, &good);
+        put(&store, column, &key, &good);
         overlay.disconnect_tip().unwrap();
     }
 }
@@ -97,7 +98,7 @@ fn a_wrong_undo_record_is_noticed() {
     let store = Store::open(&folder.path(), &network).unwrap();
     let blocks = grow(&store, &network, 1, 2);
     let (block, expected) = (blocks[1].0.hash(), blocks[0].0.state);
-    put(&store, columns::UNDO, &block.0, &ocelli_consensus::codec::encode(&Undo::default()));
+    put(&store, columns::UNDO, &rows::block_key(2, &block), &ocelli_consensus::codec::encode(&Undo::default()));
     let found = blocks[1].0.state;
     let mut overlay = Overlay::new(&store).unwrap();
     assert_eq!(overlay.disconnect_tip(), Err(StoreError::Undone { block, found, expected }));

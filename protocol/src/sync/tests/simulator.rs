@@ -64,6 +64,8 @@ pub struct Chain {
     best: Vec<BlockHash>,
     bodies: BTreeSet<BlockHash>,
     pub validating: BTreeSet<BlockHash>,
+    /// Blocks that are taken without their pixels.
+    pub may_lack_pixels: BTreeSet<BlockHash>,
 }
 
 impl Chain {
@@ -74,6 +76,7 @@ impl Chain {
             best: vec![hash],
             bodies: BTreeSet::from([hash]),
             validating: BTreeSet::new(),
+            may_lack_pixels: BTreeSet::new(),
         }
     }
 
@@ -142,6 +145,10 @@ impl ChainView for Chain {
 
     fn best_work(&self) -> U256 {
         U256::from(self.height())
+    }
+
+    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
+        self.may_lack_pixels.contains(hash)
     }
 }
 
