@@ -6,6 +6,7 @@
 //! answers are all checked already, in one atomic write.
 
 mod pruning;
+mod reconsider;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 
 pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
+pub use reconsider::ReconsiderError;
 
 use crate::store::{Checked, Durability, Overlay, Store, StoreError};
 

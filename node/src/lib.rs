@@ -8,5 +8,6 @@ mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
+pub mod replay;
 pub mod store;
 pub mod wallet;

@@ -9,6 +9,7 @@
 //! All methods take `&self`. Reads may come from any thread; writes are meant for the one thread that owns the chain.
 
 mod columns;
+mod copy;
 mod error;
 mod folder;
 mod migrate;

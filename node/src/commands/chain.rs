@@ -1,5 +1,7 @@
 //! `ocelli chain`.
 
+mod stored;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,6 +25,10 @@ pub enum Command {
     Status(StatusArgs),
     Block(BlockArgs),
     Tx(TxArgs),
+    Verify(stored::VerifyArgs),
+    Export(stored::ExportArgs),
+    Import(stored::ImportArgs),
+    Reconsider(stored::ReconsiderArgs),
 }
 
 /// Show where the chain stands
@@ -97,6 +103,10 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Status(args) => status(args, output),
         Command::Block(args) => block(args, output),
         Command::Tx(args) => tx(args, output),
+        Command::Verify(args) => stored::verify(args, output),
+        Command::Export(args) => stored::export(args, output),
+        Command::Import(args) => stored::import(args, output),
+        Command::Reconsider(args) => stored::reconsider(args, output),
     }
 }
 

@@ -4,5 +4,6 @@ mod environment;
 mod mistakes;
 mod real_node;
 mod scripted_node;
+mod stored;
 mod with_a_node;
 mod without_a_node;

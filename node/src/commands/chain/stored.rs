@@ -1,0 +1,293 @@
+//! `ocelli chain verify|export|import|reconsider`: on the data folder of a node that does not run.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_consensus::BlockHash;
+use ocelli_consensus::network::Network;
+use ocelli_model::{CandleBackend, DeviceChoice};
+use serde_json::json;
+
+use crate::chain::{Bytes, Chain, MissingPixels};
+use crate::commands::error::{CommandError, Explain as _};
+use crate::commands::output::Output;
+use crate::commands::{folders, network_option};
+use crate::inference::{Handle, InferenceService, Limits};
+use crate::node::models;
+use crate::replay::{self, ExportError, Progress};
+use crate::store::{Store, StoreError, StoreOptions};
+
+/// How often the progress bar is drawn.
+const DRAW: Duration = Duration::from_millis(100);
+
+/// The data folder of a node that does not run.
+#[derive(Debug, clap::Args)]
+pub struct DataOption {
+    /// The node's data folder [default: ~/.local/share/ocelli/NETWORK]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    /// The network: a name that is built in, or a network file
+    #[arg(long, value_name = "NAME|FILE", default_value = "testnet")]
+    network: String,
+}
+
+/// Replay the whole chain of a stopped node, every answer included, and compare it with what the node has stored
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    data: DataOption,
+
+    /// Where models run
+    #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Write the blocks of a stopped node to a file
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The file, which is replaced if it is there
+    file: PathBuf,
+
+    /// The first height [default: the first with a body, which is 1 unless the node prunes]
+    #[arg(long, value_name = "HEIGHT")]
+    from: Option<u64>,
+
+    /// The last height [default: the tip's]
+    #[arg(long, value_name = "HEIGHT")]
+    to: Option<u64>,
+
+    #[command(flatten)]
+    data: DataOption,
+}
+
+/// Take the blocks of a file into the data folder of a stopped node, checked as if peers had sent them
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// A file that `ocelli chain export` wrote
+    file: PathBuf,
+
+    #[command(flatten)]
+    data: DataOption,
+
+    /// Where models run
+    #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
+    device: DeviceChoice,
+
+    /// Take no block without its pictures, however deep
+    #[arg(long)]
+    full: bool,
+}
+
+/// Lift the verdict on a block that a stopped node has refused: it is checked again when the node starts
+#[derive(Debug, clap::Args)]
+pub struct ReconsiderArgs {
+    /// The block's hash
+    hash: BlockHash,
+
+    #[command(flatten)]
+    data: DataOption,
+}
+
+impl DataOption {
+    fn folder(&self, network: &Network) -> Result<PathBuf, CommandError> {
+        self.data.clone().map_or_else(|| folders::data(&network.parameters.name), Ok)
+    }
+
+    /// The store of a node that has run.
+    fn open(&self) -> Result<(Network, PathBuf, Store), CommandError> {
+        let network = network_option::resolve(&self.network)?;
+        let data = self.folder(&network)?;
+        let store = Store::open_existing(&data.join("chain"), &network, StoreOptions::default());
+        Ok((network, data, store.map_err(explained)?))
+    }
+}
+
+/// Verifies.
+///
+/// # Errors
+/// For a folder that cannot be used, and for a chain or an index that is wrong.
+pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError> {
+    let (network, data, store) = args.data.open()?;
+    let inference = inference(&network, args.device)?;
+    let scratch = tempfile::Builder::new()
+        .prefix("verify-")
+        .tempdir_in(&data)
+        .context(|| format!("cannot make a folder in {}", data.display()))
+        .hint(|| "make the data folder writable: the state is made anew beside it")?;
+    let bar = Bar::new();
+    let verified = replay::verify(&store, &network, scratch.path(), &inference, &mut |progress| bar.show(progress));
+    bar.clear();
+    let verified = verified.hint(|| {
+        "the data folder cannot be relied on: start the node on a new one to sync again, and have the disk looked at"
+    })?;
+    let kept = verified.kept;
+    if output.is_json() {
+        return output.json(&json!({
+            "height": verified.tip.height,
+            "tip": verified.tip.hash,
+            "state_root": ocelli_consensus::Root(verified.tip.state.hash()),
+            "bodies_from": kept.bodies_from,
+            "answers_checked": verified.tasks,
+            "answers_unchecked": verified.unchecked,
+        }));
+    }
+    let mut what = format!("{} blocks, {} answers computed again", verified.tip.height, verified.tasks);
+    if verified.unchecked > 0 {
+        // Writing to a text cannot fail.
+        let _ = write!(what, ", {} without their pictures taken as they are", verified.unchecked);
+    }
+    let from = match kept.bodies_from {
+        0..=1 => "genesis".into(),
+        height => format!("block {height}; only the headers before it, whose bodies were pruned"),
+    };
+    output.rows(&[
+        ("verified", what),
+        ("from", from),
+        ("tip", format!("block {}  {}", verified.tip.height, verified.tip.hash)),
+        ("state root", ocelli_consensus::Root(verified.tip.state.hash()).to_string()),
+    ])
+}
+
+/// Exports.
+///
+/// # Errors
+/// For a folder that cannot be read and a file that cannot be written.
+pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError> {
+    let (_, _, store) = args.data.open()?;
+    let bar = Bar::new();
+    let exported = replay::export(&store, &args.file, args.from, args.to, &mut |progress| bar.show(progress));
+    bar.clear();
+    let exported = exported.map_err(|error| match error {
+        ExportError::Range { .. } => CommandError::usage(error.to_string()),
+        other => other.into(),
+    })?;
+    if output.is_json() {
+        return output.json(&json!({
+            "blocks": exported.blocks,
+            "from": exported.from,
+            "to": exported.to,
+            "bytes": exported.bytes,
+        }));
+    }
+    output.rows(&[
+        ("exported", format!("{} blocks, {} to {}", exported.blocks, exported.from, exported.to)),
+        ("file", format!("{}, {}", args.file.display(), Bytes(exported.bytes))),
+    ])
+}
+
+/// Imports.
+///
+/// # Errors
+/// For a folder or file that cannot be used, and for blocks that are not valid.
+pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError> {
+    let network = network_option::resolve(&args.data.network)?;
+    let data = args.data.folder(&network)?;
+    let store = Store::open(&data.join("chain"), &network).map_err(explained)?;
+    let missing_pixels = if args.full { MissingPixels::Insist } else { MissingPixels::AcceptOnWork };
+    let mut chain = Chain::open(network.clone(), store)?.keeping(None, missing_pixels);
+    let inference = inference(&network, args.device)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let bar = Bar::new();
+    let imported = replay::import(&mut chain, &args.file, now, &inference, &mut |progress| bar.show(progress));
+    bar.clear();
+    let imported = imported?;
+    let tip = chain.tip().hash;
+    if output.is_json() {
+        return output.json(&json!({
+            "blocks": imported.blocks,
+            "new": imported.new,
+            "height": imported.height,
+            "tip": tip,
+        }));
+    }
+    output.rows(&[
+        ("imported", format!("{} blocks, {} of them new", imported.blocks, imported.new)),
+        ("tip", format!("block {}  {tip}", imported.height)),
+    ])
+}
+
+/// Reconsiders.
+///
+/// # Errors
+/// For a folder that cannot be used, and a block that was not refused.
+pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), CommandError> {
+    let (network, _, store) = args.data.open()?;
+    let mut chain = Chain::open(network, store)?;
+    let verdict = chain
+        .reconsider(&args.hash)
+        .hint(|| "`ocelli status` lists the blocks that a node has refused last, while it runs")?;
+    if output.is_json() {
+        return output.json(&json!({
+            "hash": verdict.block,
+            "height": verdict.height,
+            "lifted": verdict.reason,
+        }));
+    }
+    output.rows(&[
+        ("block", format!("{}  {}", verdict.height, verdict.block)),
+        ("lifted", verdict.reason),
+        ("next", "start the node: it checks the block again".into()),
+    ])
+}
+
+fn inference(network: &Network, device: DeviceChoice) -> Result<Handle, CommandError> {
+    let (backend, why_not) = CandleBackend::open(device).hint(|| "try --device cpu")?;
+    if let Some(reason) = why_not {
+        tracing::info!(reason, "no GPU is used");
+    }
+    // The verdict of a replaced device never counts: what it gave is computed again.
+    Ok(InferenceService::start(Box::new(backend), models(network)?, Limits::default(), || {}))
+}
+
+fn explained(error: StoreError) -> CommandError {
+    match error {
+        StoreError::Locked { .. } => CommandError::from(error).with_hint("stop the node first"),
+        other => other.into(),
+    }
+}
+
+/// How far a replay has come, on stderr if that is a terminal.
+struct Bar {
+    bar: ProgressBar,
+    drawn: std::cell::Cell<Instant>,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{bar:30} block {pos} of {len}, {per_sec}, {eta} left{msg}")
+            .expect("the template is a constant, and a test draws it");
+        Self { bar: ProgressBar::new(0).with_style(style), drawn: std::cell::Cell::new(Instant::now()) }
+    }
+
+    fn show(&self, progress: Progress) {
+        if self.drawn.get().elapsed() < DRAW {
+            return;
+        }
+        self.drawn.set(Instant::now());
+        self.bar.set_length(progress.of);
+        if progress.tasks > 0 {
+            self.bar.set_message(format!(", {} answers", progress.tasks));
+        }
+        self.bar.set_position(progress.blocks);
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_drawn() {
+        let bar = Bar::new();
+        bar.drawn.set(Instant::now().checked_sub(DRAW).unwrap_or_else(Instant::now));
+        bar.show(Progress { blocks: 1, of: 2, tasks: 3 });
+        bar.clear();
+    }
+}

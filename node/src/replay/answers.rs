@@ -1,0 +1,86 @@
+//! Answers checked beside the rest, so that the device and the other cores work at the same time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use ocelli_consensus::rules::check_output;
+use ocelli_consensus::{BlockHash, RuleError};
+use ocelli_protocol::message::BlockData;
+
+use crate::chain::tasks;
+use crate::inference::{Handle, InferenceError, Task, Verdict};
+
+/// Images under way: some batches for the device, so that it never waits, and few enough for its queue and the memory.
+const MAX_IMAGES: usize = 2048;
+
+/// Blocks whose answers are being checked, in order.
+pub(super) struct Answers<'a> {
+    inference: &'a Handle,
+    waiting: VecDeque<Waiting>,
+    images: usize,
+}
+
+struct Waiting {
+    hash: BlockHash,
+    height: u64,
+    /// The tasks' places in the block.
+    places: Vec<usize>,
+    verdict: Receiver<Result<Verdict, InferenceError>>,
+}
+
+/// A block whose answers have been checked.
+pub(super) struct Checked {
+    pub(super) hash: BlockHash,
+    pub(super) height: u64,
+    pub(super) tasks: u64,
+    pub(super) answers: Result<(), RuleError>,
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn new(inference: &'a Handle) -> Self {
+        Self { inference, waiting: VecDeque::new(), images: 0 }
+    }
+
+    /// Has the answers of a block's tasks checked, as far as their pixels are here.
+    pub(super) fn check(&mut self, hash: BlockHash, height: u64, data: &BlockData) {
+        let (mut places, mut claims) = (Vec::new(), Vec::new());
+        for (index, (transaction, output)) in tasks(&data.body) {
+            let pixels = data.pixels.get(index).and_then(Option::as_deref);
+            let (Some((model, image)), Some(pixels)) = (transaction.task(), pixels) else { continue };
+            places.push(index);
+            claims.push((Task { model, image, pixels: Arc::from(pixels) }, output.clone().unwrap_or_default()));
+        }
+        let (reply, verdict) = mpsc::channel();
+        self.images += places.len();
+        self.waiting.push_back(Waiting { hash, height, places, verdict });
+        if claims.is_empty() {
+            // The other end is in the queue.
+            drop(reply.send(Ok(Verdict::Right)));
+        } else {
+            // An error only says that nobody waits any more.
+            self.inference.check(claims, move |result| drop(reply.send(result)));
+        }
+    }
+
+    /// Whether the oldest should be taken before more is given.
+    pub(super) fn is_full(&self) -> bool {
+        self.images > MAX_IMAGES
+    }
+
+    /// Waits for the oldest block; `None` if there is none.
+    pub(super) fn next(&mut self) -> Option<Result<Checked, InferenceError>> {
+        let Waiting { hash, height, places, verdict } = self.waiting.pop_front()?;
+        self.images -= places.len();
+        let result = verdict.recv().unwrap_or(Err(InferenceError::Stopped));
+        Some(result.map(|verdict| {
+            let answers = match verdict {
+                Verdict::Right => Ok(()),
+                Verdict::Wrong { index, claimed, expected } => {
+                    check_output(places.get(index).copied().unwrap_or(index), &claimed, &expected)
+                }
+            };
+            Checked { hash, height, tasks: places.len() as u64, answers }
+        }))
+    }
+}

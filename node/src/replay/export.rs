@@ -1,0 +1,232 @@
+//! Blocks in a file. The format is described in `docs/store.md`.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use ocelli_consensus::codec::{decode, encode};
+use ocelli_consensus::header::HEADER_BYTES;
+use ocelli_consensus::{BlockHash, Header, Network};
+use ocelli_protocol::message::BlockData;
+
+use super::Progress;
+use crate::store::{Store, StoreError};
+
+/// What a file of blocks begins with: its format and version. The genesis hash comes next.
+const MAGIC: &[u8; 16] = b"ocelli blocks 1\n";
+/// The longest data of a block that is read: far more than any weight limit lets through.
+const MAX_DATA_BYTES: u32 = 256 << 20;
+
+/// What was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exported {
+    /// Blocks.
+    pub blocks: u64,
+    /// The first height.
+    pub from: u64,
+    /// The last height.
+    pub to: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Why blocks cannot be exported, or a file of them not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The file.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are no such blocks.
+    #[error("found blocks {first} to {last} with their bodies, expected {from} to {to} among them, from 1 on")]
+    Range {
+        /// The first height asked for.
+        from: u64,
+        /// The last height asked for.
+        to: u64,
+        /// The first height with a body.
+        first: u64,
+        /// The tip's height.
+        last: u64,
+    },
+    /// The file is something else.
+    #[error("{} is no file of blocks: expected one that `ocelli chain export` wrote", path.display())]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The blocks are another network's.
+    #[error("{} holds blocks of genesis {found}, expected {expected}", path.display())]
+    Network {
+        /// Which file.
+        path: PathBuf,
+        /// Its genesis hash.
+        found: BlockHash,
+        /// This network's.
+        expected: BlockHash,
+    },
+    /// The file is cut off or damaged.
+    #[error("{} is damaged after {blocks} blocks: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Blocks before the damage.
+        blocks: u64,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Writes the blocks of the main chain from one height to another, with the pixels that are kept, to a new file; `None` is
+/// the first that has a body, and the tip. The file appears under its name when it is whole.
+///
+/// # Errors
+/// [`ExportError`]; no file is left then.
+pub fn export(
+    store: &Store,
+    path: &Path,
+    from: Option<u64>,
+    to: Option<u64>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Exported, ExportError> {
+    let (first, last) = (store.kept()?.bodies_from, store.tip()?.height);
+    let (from, to) = (from.unwrap_or(first), to.unwrap_or(last));
+    if from < first || to > last || from > to.saturating_add(1) {
+        return Err(ExportError::Range { from, to, first, last });
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    let partial = PathBuf::from(partial);
+    let written = write(store, &partial, (from, to), progress);
+    let result = written.and_then(|exported| {
+        fs::rename(&partial, path).map_err(at(path))?;
+        Ok(exported)
+    });
+    if result.is_err() {
+        // It may not even have been made.
+        drop(fs::remove_file(&partial));
+    }
+    result
+}
+
+fn write(
+    store: &Store,
+    path: &Path,
+    (from, to): (u64, u64),
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Exported, ExportError> {
+    let mut file = BufWriter::new(File::create(path).map_err(at(path))?);
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(at(path));
+    write(MAGIC)?;
+    write(store.genesis().hash().as_bytes())?;
+    let of = to.saturating_add(1).saturating_sub(from);
+    for (blocks, height) in (1..).zip(from..=to) {
+        let missing = || StoreError::missing("heights", &height.to_be_bytes());
+        let hash = store.hash_at(height)?.ok_or_else(missing)?;
+        let (header, _) = store.header(&hash)?.ok_or_else(missing)?;
+        let body = store.body(height, &hash)?.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
+        let pixels = store.pixels(height, &hash, &body)?;
+        let data = encode(&BlockData { body, pixels });
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        write(&header.to_bytes())?;
+        write(&length.to_le_bytes())?;
+        write(&data)?;
+        progress(Progress { blocks, of, tasks: 0 });
+    }
+    let file = file.into_inner().map_err(|error| at(path)(error.into_error()))?;
+    file.sync_all().map_err(at(path))?;
+    let bytes = file.metadata().map_err(at(path))?.len();
+    Ok(Exported { blocks: of, from, to, bytes })
+}
+
+/// Reads a file of blocks from front to back.
+pub(super) struct Blocks {
+    file: BufReader<File>,
+    path: PathBuf,
+    blocks: u64,
+}
+
+impl Blocks {
+    /// Opens a file of this network's blocks.
+    pub(super) fn open(path: &Path, network: &Network) -> Result<Self, ExportError> {
+        let mut file = BufReader::new(File::open(path).map_err(at(path))?);
+        let (mut magic, mut genesis) = ([0; MAGIC.len()], [0; 32]);
+        let read = file.read_exact(&mut magic).and_then(|()| file.read_exact(&mut genesis));
+        match read {
+            Ok(()) if &magic == MAGIC => {}
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(at(path)(error)),
+            _ => return Err(ExportError::Foreign { path: path.into() }),
+        }
+        let (found, expected) = (BlockHash(genesis), network.genesis_hash());
+        if found != expected {
+            return Err(ExportError::Network { path: path.into(), found, expected });
+        }
+        Ok(Self { file, path: path.into(), blocks: 0 })
+    }
+
+    /// The next header, its block's data passed over; `None` at the end.
+    pub(super) fn next_header(&mut self) -> Result<Option<Header>, ExportError> {
+        let Some((header, length)) = self.next_head()? else { return Ok(None) };
+        self.file.seek_relative(length.into()).map_err(at(&self.path))?;
+        // Passing over the end is no error to the system.
+        let (position, end) = (self.file.stream_position(), self.file.get_ref().metadata().map(|file| file.len()));
+        if position.map_err(at(&self.path))? > end.map_err(at(&self.path))? {
+            return Err(self.damaged("it ends in the midst of a block"));
+        }
+        self.blocks += 1;
+        Ok(Some(header))
+    }
+
+    /// The next block; `None` at the end.
+    pub(super) fn next_block(&mut self) -> Result<Option<(Header, BlockData)>, ExportError> {
+        let Some((header, length)) = self.next_head()? else { return Ok(None) };
+        let mut data = Vec::new();
+        // Not more memory than there are bytes, whatever the length says.
+        (&mut self.file).take(length.into()).read_to_end(&mut data).map_err(at(&self.path))?;
+        if data.len() != length as usize {
+            return Err(self.damaged("it ends in the midst of a block"));
+        }
+        let data = decode(&data, data.len()).map_err(|error| self.damaged(error.to_string()))?;
+        self.blocks += 1;
+        Ok(Some((header, data)))
+    }
+
+    /// Back to the first block.
+    pub(super) fn rewind(&mut self) -> Result<(), ExportError> {
+        self.blocks = 0;
+        let start = SeekFrom::Start(MAGIC.len() as u64 + 32);
+        self.file.seek(start).map_err(at(&self.path))?;
+        Ok(())
+    }
+
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> ExportError {
+        ExportError::Damaged { path: self.path.clone(), blocks: self.blocks, reason: reason.into() }
+    }
+
+    fn next_head(&mut self) -> Result<Option<(Header, u32)>, ExportError> {
+        let mut head = Vec::with_capacity(HEADER_BYTES + 4);
+        (&mut self.file).take(HEADER_BYTES as u64 + 4).read_to_end(&mut head).map_err(at(&self.path))?;
+        if head.is_empty() {
+            return Ok(None);
+        }
+        let parts = head.split_first_chunk::<HEADER_BYTES>();
+        let parts = parts.and_then(|(header, length)| Some((header, length.try_into().ok()?)));
+        let Some((header, length)) = parts else { return Err(self.damaged("it ends in the midst of a block")) };
+        let length = u32::from_le_bytes(length);
+        if length > MAX_DATA_BYTES {
+            return Err(self.damaged(format!("a block of {length} bytes, expected at most {MAX_DATA_BYTES}")));
+        }
+        Ok(Some((Header::from_bytes(header), length)))
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+    move |source| ExportError::File { path: path.into(), source }
+}
