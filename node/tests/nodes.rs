@@ -2,6 +2,7 @@
 
 mod nodes {
     mod bad_blocks;
+    mod crash;
     mod device;
     mod harness;
     mod partition;
