@@ -2,6 +2,7 @@
 
 mod nodes {
     mod bad_blocks;
+    #[cfg(unix)]
     mod crash;
     mod device;
     mod harness;

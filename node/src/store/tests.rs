@@ -4,6 +4,7 @@ mod blocks;
 mod chain;
 mod crash;
 mod damage;
+#[cfg(unix)]
 mod disk;
 mod migration;
 mod opening;

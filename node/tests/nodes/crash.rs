@@ -1,9 +1,9 @@
 //! Nodes that are killed in the midst of what they write, again and again, with a control node beside them.
 //!
 //! A process runs a node that follows the control node, through blocks, reorganisations and prunings. It marks the begin and
-//! the end of everything that its store does in a file, and says when it comes to the step at which it is to die. The test
-//! then sends SIGKILL: either while the process waits for it at the begin or the end of that step, or some time after the
-//! begin while the process goes on. The marks show afterwards what was cut off. Then the folder is verified from genesis or
+//! the end of everything that its store does in a file, and says when it comes to the step at which it is to die. A thread of
+//! the test that does nothing else then sends SIGKILL: either while the process waits for it at the begin or the end of that
+//! step, or some time after the begin while the process goes on. The marks show afterwards what was cut off. Then the folder is verified from genesis or
 //! the first body kept, inference included, and its tip must be one of the control node's blocks and no lower than any that
 //! the process has told; or the process is killed once more, while it opens what the last kill left.
 //!
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -30,6 +31,7 @@ use ocelli_protocol::message::{BlockData, BlockId, Request, Response};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::harness::{Maker, PATIENCE, RawPeer, TestNode, cpu, easy_network, model, start};
@@ -43,6 +45,8 @@ const BOOTSTRAP: &str = "OCELLI_TEST_CRASH_BOOTSTRAP";
 const STEP: &str = "OCELLI_TEST_CRASH_STEP";
 const COUNT: &str = "OCELLI_TEST_CRASH_COUNT";
 const MANNER: &str = "OCELLI_TEST_CRASH_MANNER";
+/// And how many microseconds the signal has to be sent before the process goes on, for steps that are shorter than that takes.
+const HEAD_START: &str = "OCELLI_TEST_CRASH_HEAD_START";
 
 /// Where nodes are killed. Opening comes after another kill, without anything in between: it is a recovery.
 const STEPS: [Step; 5] = [Step::Connect, Step::Open, Step::Reorganise, Step::Prune, Step::Block];
@@ -58,6 +62,19 @@ enum Manner {
     Within,
     /// Waiting at its end, before anybody has heard of it.
     AtEnd,
+}
+
+/// When and how a process dies.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    step: Step,
+    /// At the how many-th time that it comes to the step.
+    count: u32,
+    manner: Manner,
+    /// How long after it has told.
+    delay: Duration,
+    /// Microseconds between telling and going on.
+    head_start: u64,
 }
 
 const MANNERS: [Manner; 3] = [Manner::AtBegin, Manner::Within, Manner::AtEnd];
@@ -84,13 +101,17 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
         let step = STEPS[kill % STEPS.len()];
         let manner = MANNERS[kill / STEPS.len() % MANNERS.len()];
         let count = if step == Step::Connect || step == Step::Block { load.random.random_range(1..4) } else { 1 };
-        let mut victim = Victim::start(folder.path(), &load.control.address(), Some((step, count, manner)));
+        // Longest first: what replays or flushes, what waits for the disk, and what does neither.
+        let (delay, head_start) = match (manner, step) {
+            (Manner::AtBegin | Manner::AtEnd, _) => (0, 0),
+            (Manner::Within, Step::Open | Step::Prune | Step::Migrate) => (load.random.random_range(0..40_000), 0),
+            (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
+            (Manner::Within, Step::Block | Step::Headers) => (0, load.random.random_range(0..400)),
+        };
+        let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
+        let mut victim = Victim::start(folder.path(), &load.control.address(), Some(death));
         load.run_until_told(&mut victim, step);
-        if manner == Manner::Within {
-            let longest = if step == Step::Open || step == Step::Prune { 40_000 } else { 3_000 };
-            std::thread::sleep(Duration::from_micros(load.random.random_range(0..longest)));
-        }
-        told = told.max(victim.kill());
+        told = told.max(victim.killed());
         let marks = fs::read_to_string(folder.path().join("marks")).unwrap();
         let (all, hit) = cut.entry((step, manner)).or_default();
         *all += 1;
@@ -253,20 +274,27 @@ struct Victim {
 }
 
 impl Victim {
-    fn start(folder: &Path, bootstrap: &str, death: Option<(Step, u32, Manner)>) -> Self {
+    fn start(folder: &Path, bootstrap: &str, death: Option<Death>) -> Self {
         let marks = folder.join("marks");
         File::create(&marks).unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "nodes::crash::victim", "--nocapture", "--test-threads=1"]);
         command.env(FOLDER, folder).env(MARKS, marks).env(BOOTSTRAP, bootstrap);
-        if let Some((step, count, manner)) = death {
+        if let Some(Death { step, count, manner, head_start, .. }) = death {
             command.env(STEP, format!("{step:?}")).env(COUNT, count.to_string()).env(MANNER, format!("{manner:?}"));
+            command.env(HEAD_START, head_start.to_string());
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
+        let process = Pid::from_child(&child);
         let (send, lines) = channel();
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
+                if let (Some(death), "there") = (death, line.as_str()) {
+                    std::thread::sleep(death.delay);
+                    // Nobody has waited for it yet, so that the number is still its own.
+                    kill_process(process, Signal::KILL).unwrap();
+                }
                 if send.send(line).is_err() {
                     break;
                 }
@@ -308,10 +336,10 @@ impl Victim {
         }
     }
 
-    /// SIGKILL. Returns the highest tip that it had told.
-    fn kill(mut self) -> u64 {
-        self.child.kill().unwrap();
-        assert!(!self.child.wait().unwrap().success(), "it was killed");
+    /// Waits for its death, and returns the highest tip that it had told.
+    fn killed(mut self) -> u64 {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
         while let Ok(line) = self.lines.recv() {
             self.read(&line);
         }
@@ -381,7 +409,13 @@ fn observe(step: Step, edge: Edge) {
         let manner = env::var(MANNER).unwrap();
         match (is_time, edge, manner.as_str()) {
             (true, Edge::Begin, "AtBegin") => wait_for_the_end(),
-            (true, Edge::Begin, "Within") => tell("there"),
+            (true, Edge::Begin, "Within") => {
+                tell("there");
+                let (begin, head_start) = (Instant::now(), Duration::from_micros(number(HEAD_START, 0)));
+                while begin.elapsed() < head_start {
+                    std::hint::spin_loop();
+                }
+            }
             (true, Edge::End, "AtEnd") => {
                 marks.write_all(line.as_bytes()).unwrap();
                 wait_for_the_end();
