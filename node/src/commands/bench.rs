@@ -6,6 +6,7 @@
 mod inference;
 mod layers;
 mod mining;
+mod store;
 mod validate;
 
 use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, golden};
@@ -20,6 +21,7 @@ pub enum Command {
     Validate(validate::Args),
     Inference(inference::Args),
     Layers(layers::Args),
+    Store(store::Args),
 }
 
 /// Where the models run.
@@ -41,6 +43,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Validate(args) => validate::run(args, output),
         Command::Inference(args) => inference::run(args, output),
         Command::Layers(args) => layers::run(args, output),
+        Command::Store(args) => store::run(args, output),
     }
 }
 
@@ -133,6 +136,9 @@ mod tests {
             ("inference --seconds many", false),
             ("layers --model cifar10-cnn --rounds 3", true),
             ("layers --rounds 0", false),
+            ("store", true),
+            ("store --blocks 1000 --device cpu", true),
+            ("store --blocks 999", false),
             ("network", false),
             ("", false),
         ];

@@ -143,7 +143,7 @@ impl Sample {
 }
 
 /// What of this process is in memory, where the system says so as Linux does.
-fn resident_bytes() -> Option<u64> {
+pub(super) fn resident_bytes() -> Option<u64> {
     parse_resident_bytes(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
