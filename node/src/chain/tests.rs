@@ -1,5 +1,7 @@
 //! The chain on a real store: what it keeps, what it takes on work, what it waits for.
 
+mod tree;
+
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::rules::PixelsError;
 use rand_chacha::ChaCha8Rng;
