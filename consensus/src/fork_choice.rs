@@ -92,6 +92,8 @@ pub struct HeaderTree {
     candidates: BTreeSet<Rank>,
     /// Heads of branches that are not condemned, by rank.
     heads: BTreeSet<Rank>,
+    /// The path to the best header, by height: what is asked most often must not walk all of it.
+    best_path: Vec<usize>,
 }
 
 impl HeaderTree {
@@ -111,7 +113,8 @@ impl HeaderTree {
             condemned: false,
         };
         let rank = BTreeSet::from([(work, Reverse(0))]);
-        Self { nodes: vec![node], by_hash: HashMap::from([(hash, 0)]), candidates: rank.clone(), heads: rank }
+        let by_hash = HashMap::from([(hash, 0)]);
+        Self { nodes: vec![node], by_hash, candidates: rank.clone(), heads: rank, best_path: vec![0] }
     }
 
     /// Adds a header after checking it against its parent. Known ones are left as they are.
@@ -135,6 +138,7 @@ impl HeaderTree {
         let work = before.work.checked_add(work_of(&header));
         let work = work.ok_or(InsertError::Rule { height, source: RuleError::WorkOverflow })?;
         self.push(parent, header, hash, work);
+        self.update_best_path();
         Ok(hash)
     }
 
@@ -146,6 +150,7 @@ impl HeaderTree {
         let work = self.nodes[parent].work.checked_add(work_of(&header))?;
         let index = self.push(parent, header, hash, work);
         self.set(index, status);
+        self.update_best_path();
         Some(hash)
     }
 
@@ -181,6 +186,7 @@ impl HeaderTree {
         let Some(&index) = self.by_hash.get(&hash) else { return false };
         if index != 0 {
             self.set(index, status);
+            self.update_best_path();
         }
         true
     }
@@ -223,6 +229,24 @@ impl HeaderTree {
         }
     }
 
+    /// Follows the best header: as many steps as the path differs in.
+    fn update_best_path(&mut self) {
+        let (mut at, mut new) = (self.best(), Vec::new());
+        let place = |index: usize| usize::try_from(self.nodes[index].header.height).unwrap_or(usize::MAX);
+        while self.best_path.get(place(at)) != Some(&at) {
+            new.push(at);
+            at = self.nodes[at].parent.expect("the genesis is always on the path");
+        }
+        let kept = place(at).saturating_add(1);
+        self.best_path.truncate(kept);
+        self.best_path.extend(new.into_iter().rev());
+    }
+
+    fn best(&self) -> usize {
+        let (_, Reverse(index)) = self.heads.last().expect("the genesis is never condemned, so some branch is not");
+        *index
+    }
+
     /// A block's header and what is known of it.
     pub fn get(&self, hash: &BlockHash) -> Option<&Node> {
         self.by_hash.get(hash).map(|&index| &self.nodes[index])
@@ -250,8 +274,7 @@ impl HeaderTree {
 
     /// The header with the most work that does not stand on an invalid block.
     pub fn best_header(&self) -> &Node {
-        let (_, Reverse(index)) = self.heads.last().expect("the genesis is never condemned, so some branch is not");
-        &self.nodes[*index]
+        &self.nodes[self.best()]
     }
 
     /// The block with the most work that can become the tip.
@@ -287,21 +310,17 @@ impl HeaderTree {
         Some(path)
     }
 
-    /// The first blocks, lowest first, of which only the header is here, on the way to the best header.
+    /// The first blocks, lowest first, of which only the header is here, on the way to the best header. Takes as long as
+    /// there are blocks between the first that is not connectable and the last that is returned.
     pub fn missing(&self, max: usize) -> Vec<BlockHash> {
-        let mut missing = Vec::new();
-        let mut node = self.best_header();
+        self.beyond_connectable().filter(|node| node.status == Status::Header).take(max).map(|node| node.hash).collect()
+    }
+
+    /// Blocks on the way to the best header that cannot become the tip yet, lowest first.
+    pub fn beyond_connectable(&self) -> impl Iterator<Item = &Node> {
         // What is connectable is here, and so is all before it.
-        while !node.connectable {
-            if node.status == Status::Header {
-                missing.push(node.hash);
-            }
-            let Some(parent) = node.parent else { break };
-            node = &self.nodes[parent];
-        }
-        missing.reverse();
-        missing.truncate(max);
-        missing
+        let first = self.best_path.partition_point(|&index| self.nodes[index].connectable);
+        self.best_path[first..].iter().map(|&index| &self.nodes[index])
     }
 
     /// Hashes from a block down to genesis, ten one by one and then ever further apart (as Bitcoin's locators): a peer
@@ -309,18 +328,26 @@ impl HeaderTree {
     pub fn locator(&self, from: &BlockHash) -> Vec<BlockHash> {
         let Some(&start) = self.by_hash.get(from) else { return Vec::new() };
         let (mut locator, mut at, mut step) = (vec![self.nodes[start].hash], start, 1u64);
-        while let Some(parent) = self.nodes[at].parent {
-            let goal = self.nodes[at].header.height.saturating_sub(step);
-            at = parent;
-            while let (true, Some(parent)) = (self.nodes[at].header.height > goal, self.nodes[at].parent) {
-                at = parent;
-            }
+        while at != 0 {
+            at = self.ancestor(at, self.nodes[at].header.height.saturating_sub(step));
             locator.push(self.nodes[at].hash);
             if locator.len() >= 10 {
                 step = step.saturating_mul(2);
             }
         }
         locator
+    }
+
+    /// The block at a height, at most its own, on the branch that ends in `at`: looked up where that is the best path.
+    fn ancestor(&self, mut at: usize, height: u64) -> usize {
+        let on_path = |height: u64| usize::try_from(height).ok().and_then(|height| self.best_path.get(height)).copied();
+        while let (true, Some(parent)) = (self.nodes[at].header.height > height, self.nodes[at].parent) {
+            if on_path(self.nodes[at].header.height) == Some(at) {
+                return on_path(height).unwrap_or(0);
+            }
+            at = parent;
+        }
+        at
     }
 
     /// Whether `hash` is on the branch that ends in `head`, the head included.

@@ -8,7 +8,7 @@ use crate::amount::{Amount, ParseAmountError};
 use crate::hash::BlockHash;
 use crate::header::Header;
 use crate::rules::{BASE_WEIGHT, COST_PER_WEIGHT, TIME_LIMIT};
-use crate::target::{CompactTarget, CompactTargetError};
+use crate::target::{CompactTarget, CompactTargetError, U256, Work};
 use crate::transaction::MAX_TRANSACTION_BYTES;
 use crate::transition::genesis_state;
 
@@ -44,6 +44,9 @@ pub struct Network {
     pub genesis: Header,
     /// Multiaddrs of bootstrap peers. Not bound by the genesis hash: they come and go.
     pub bootstrap: Vec<String>,
+    /// Work that the network's chain is known to have: headers of a chain with less are not stored, so that a new node
+    /// cannot be flooded with cheap ones. Not bound by the genesis hash: it grows as the chain does.
+    pub minimum_work: Work,
 }
 
 /// Why a network file is refused.
@@ -97,16 +100,17 @@ impl Network {
     pub fn from_toml(text: &str) -> Result<Self, NetworkFileError> {
         let file: File = toml::from_str(text).map_err(|error| NetworkFileError::Syntax(error.to_string()))?;
         let bootstrap = file.bootstrap.clone();
+        let minimum_work = minimum_work(&file.minimum_work)?;
         let parameters = file.into_parameters()?;
         check(&parameters)?;
-        Ok(Self::new(parameters, bootstrap))
+        Ok(Self { minimum_work, ..Self::new(parameters, bootstrap) })
     }
 
-    /// A network of these parameters. [`Network::from_toml`] checks them; this does not.
+    /// A network of these parameters, whose chain may have any work. [`Network::from_toml`] checks them; this does not.
     pub fn new(parameters: Parameters, bootstrap: Vec<String>) -> Self {
         let (state, _, _) = genesis_state(&parameters);
         let genesis = parameters.genesis(crate::hash::Root(state.hash()));
-        Self { parameters, genesis, bootstrap }
+        Self { parameters, genesis, bootstrap, minimum_work: Work(U256::ZERO) }
     }
 
     /// What names the network in signatures and protocol names.
@@ -132,6 +136,8 @@ struct File {
     retention: u64,
     #[serde(default)]
     bootstrap: Vec<String>,
+    #[serde(default = "no_work")]
+    minimum_work: String,
     #[serde(default)]
     accounts: Vec<FileAccount>,
     models: Vec<ModelParameters>,
@@ -185,6 +191,19 @@ impl File {
 
 fn amount(key: &'static str, text: &str) -> Result<Amount, NetworkFileError> {
     text.parse().map_err(|source| NetworkFileError::Amount { key, source })
+}
+
+fn no_work() -> String {
+    "0x0".into()
+}
+
+fn minimum_work(text: &str) -> Result<Work, NetworkFileError> {
+    let work = text.strip_prefix("0x").and_then(|digits| U256::from_str_radix(digits, 16).ok());
+    work.map(Work).ok_or_else(|| NetworkFileError::Value {
+        key: "minimum_work",
+        found: text.into(),
+        expected: "a hexadecimal number below 2^256 such as \"0x1f4c0000\"",
+    })
 }
 
 fn target(text: &str) -> Result<CompactTarget, NetworkFileError> {
@@ -324,6 +343,16 @@ mod tests {
     }
 
     #[test]
+    fn the_minimum_work_is_read_and_binds_nothing() {
+        let local = Network::from_toml(LOCAL).unwrap();
+        assert_eq!(local.minimum_work, Work(U256::ZERO));
+        let text = LOCAL.replace("bootstrap = []", "minimum_work = \"0x10000\"");
+        let other = Network::from_toml(&text).unwrap();
+        assert_eq!(other.minimum_work, Work(U256::from(65_536)));
+        assert_eq!(other.genesis_hash(), local.genesis_hash());
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, change, error) in [
             ("spacing = 2", "spacing = 0", "spacing is 0, expected 1 to 2^32 - 1 seconds"),
@@ -343,6 +372,7 @@ mod tests {
             ("logits = 10", "logits = 0", "models is 3072 pixels, 0 logits"),
             ("logits = 10", "logits = 1_000", "bytes of outputs in a block"),
             ("retention = 1_000", "retention = 0", "retention is 0"),
+            ("bootstrap = []", "minimum_work = \"12\"", "minimum_work is 12, expected a hexadecimal number"),
         ] {
             assert!(LOCAL.contains(line), "{line}");
             let found = Network::from_toml(&LOCAL.replace(line, change)).unwrap_err().to_string();
