@@ -1,8 +1,14 @@
-//! Labelled pictures: a folder or a `.tar`, `.tar.gz` or `.tgz` archive of class folders.
+//! Labelled pictures: a folder or a `.tar`, `.tar.gz` or `.tgz` archive of class folders, or of CIFAR-10's binary
+//! batches.
 //!
 //! The class of a picture is the name of the folder that holds it. A folder named `train` or `test` above that splits the
 //! pictures into two parts. Names that begin with a dot are passed over. Pictures are decoded once, into memory, as a
 //! model reads them, and stand in the order of their names, whatever order the archive has.
+//!
+//! A file named `data_batch_*.bin` or `test_batch.bin` is a batch of CIFAR-10, wherever it lies, and may also be given by
+//! itself; its pictures are named `data_batch_1.bin#00042`, from 0.
+
+mod cifar10;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,6 +21,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use self::cifar10::Role;
 use crate::graph::Shape;
 use crate::picture::{self, PictureError};
 
@@ -24,6 +31,8 @@ pub const MAX_FILE_BYTES: u64 = 64 << 20;
 pub const MAX_PICTURES: usize = 1 << 24;
 /// How many files are read before they are decoded side by side.
 const FILES_AT_ONCE: usize = 256;
+/// How many bytes of files are read before they are decoded, unless one file has more.
+const BYTES_AT_ONCE: usize = 256 << 20;
 
 /// Which part of a data set is wanted, where it has a folder for each; where it has only one of them, or none, its
 /// pictures are taken all.
@@ -57,13 +66,16 @@ pub enum DatasetError {
         source: io::Error,
     },
     /// The path is neither a folder nor an archive.
-    #[error("{path}: found a file that is no .tar, .tar.gz or .tgz archive; expected one of these or a folder")]
+    #[error(
+        "{path}: found a file that is no .tar, .tar.gz or .tgz archive and no CIFAR-10 batch, data_batch_*.bin or \
+         test_batch.bin; expected one of these or a folder"
+    )]
     Kind {
         /// The path.
         path: PathBuf,
     },
-    /// There is not one readable picture in a class folder.
-    #[error("{path}: found no readable picture in a class folder, and {skipped} files that are none")]
+    /// There is not one readable picture in a class folder or batch.
+    #[error("{path}: found no readable picture in a class folder or CIFAR-10 batch, and {skipped} files that are none")]
     Empty {
         /// The path.
         path: PathBuf,
@@ -105,7 +117,7 @@ impl Dataset {
     /// [`Dataset::skipped`].
     pub fn read(path: &Path, part: Part, shape: Shape, progress: &mut dyn FnMut(usize)) -> Result<Self, DatasetError> {
         let broken = |source| DatasetError::Read { path: path.into(), source };
-        let mut reader = Reader { shape, pending: Vec::new(), entries: Vec::new(), skipped: Vec::new(), progress };
+        let mut reader = Reader::new(shape, progress);
         let metadata = fs::metadata(path).map_err(broken)?;
         let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         if metadata.is_dir() {
@@ -116,15 +128,16 @@ impl Dataset {
                 reader.read_archive(MultiGzDecoder::new(file)).map_err(broken)?;
             } else if name.ends_with(".tar") {
                 reader.read_archive(file).map_err(broken)?;
+            } else if let Some(Role::Batch(_)) = Role::of(&name) {
+                reader.add(Path::new(&name), metadata.len(), &mut { file }).map_err(broken)?;
             } else {
                 return Err(DatasetError::Kind { path: path.into() });
             }
         }
-        reader.decode();
-        if reader.entries.len() > MAX_PICTURES {
+        let (entries, skipped) = reader.finish();
+        if entries.len() > MAX_PICTURES {
             return Err(DatasetError::TooMany { path: path.into() });
         }
-        let (entries, skipped) = (reader.entries, reader.skipped);
         Self::collect(entries, skipped, part, shape)
             .map_err(|skipped| DatasetError::Empty { path: path.into(), skipped })
     }
@@ -274,23 +287,51 @@ struct Entry {
     pixels: Vec<u8>,
 }
 
+/// A picture of a batch, whose class is known by number until the names have been read.
+struct Record {
+    name: String,
+    part: Part,
+    label: u8,
+    pixels: Vec<u8>,
+}
+
 struct Reader<'a> {
     shape: Shape,
     /// Files read and not yet decoded.
     pending: Vec<(String, Option<Part>, String, Vec<u8>)>,
+    pending_bytes: usize,
     entries: Vec<Entry>,
+    records: Vec<Record>,
+    class_names: Option<Vec<String>>,
     skipped: Vec<Skipped>,
     progress: &'a mut dyn FnMut(usize),
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(shape: Shape, progress: &'a mut dyn FnMut(usize)) -> Self {
+        Self {
+            shape,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            entries: Vec::new(),
+            records: Vec::new(),
+            class_names: None,
+            skipped: Vec::new(),
+            progress,
+        }
+    }
+
     fn read_archive(&mut self, source: impl Read) -> io::Result<()> {
         for entry in tar::Archive::new(source).entries()? {
             let mut entry = entry?;
-            if !entry.header().entry_type().is_file() {
+            let path = entry.path()?.into_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_symlink() || kind.is_hard_link() {
+                self.skip(&path.to_string_lossy(), "it is a link within the archive, which is not followed".into());
+            }
+            if !kind.is_file() {
                 continue;
             }
-            let path = entry.path()?.into_owned();
             let size = entry.size();
             self.add(&path, size, &mut entry)?;
         }
@@ -304,17 +345,22 @@ impl Reader<'_> {
             for entry in fs::read_dir(&folder).map_err(broken)? {
                 let entry = entry.map_err(broken)?;
                 let path = entry.path();
-                // A linked folder is not entered: it could lead round in a circle.
+                if entry.file_name().to_string_lossy().starts_with('.') {
+                    continue;
+                }
                 if entry.file_type().map_err(broken)?.is_dir() {
-                    if !entry.file_name().to_string_lossy().starts_with('.') {
-                        folders.push(path);
-                    }
+                    folders.push(path);
                     continue;
                 }
                 let name = path.strip_prefix(root).expect("the walk began at the root").to_path_buf();
-                let opened = fs::metadata(&path).and_then(|metadata| Ok((metadata, File::open(&path)?)));
-                let added = opened.and_then(|(metadata, mut file)| {
-                    if metadata.is_file() { self.add(&name, metadata.len(), &mut file) } else { Ok(()) }
+                let added = fs::metadata(&path).and_then(|metadata| {
+                    if metadata.is_file() {
+                        return self.add(&name, metadata.len(), &mut File::open(&path)?);
+                    }
+                    // It could lead round in a circle.
+                    let kind = if metadata.is_dir() { "a link to a folder, which is not entered" } else { "no file" };
+                    self.skip(&name.to_string_lossy(), format!("it is {kind}"));
+                    Ok(())
                 });
                 if let Err(error) = added {
                     self.skip(&name.to_string_lossy(), error.to_string());
@@ -336,6 +382,22 @@ impl Reader<'_> {
         if parts.iter().any(|part| part.starts_with('.')) {
             return Ok(());
         }
+        if size > MAX_FILE_BYTES {
+            self.skip(&name, format!("it has {size} bytes, more than {MAX_FILE_BYTES}"));
+            return Ok(());
+        }
+        if let Some(role) = parts.last().and_then(|file| Role::of(file)) {
+            let mut bytes = Vec::new();
+            source.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+            match role {
+                Role::Batch(part) => self.add_batch(&name, part, &bytes),
+                Role::ClassNames => match cifar10::class_names(&bytes) {
+                    Ok(names) => self.class_names = Some(names),
+                    Err(reason) => self.skip(&name, reason),
+                },
+            }
+            return Ok(());
+        }
         let [above @ .., class, _] = parts.as_slice() else {
             self.skip(&name, "it is in no class folder".into());
             return Ok(());
@@ -345,20 +407,50 @@ impl Reader<'_> {
             "test" => Some(Part::Test),
             _ => None,
         });
-        if size > MAX_FILE_BYTES {
-            self.skip(&name, format!("it has {size} bytes, more than {MAX_FILE_BYTES}"));
-            return Ok(());
-        }
         let mut bytes = Vec::new();
         source.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+        self.pending_bytes += bytes.len();
         self.pending.push((name, part, class.clone(), bytes));
-        if self.pending.len() == FILES_AT_ONCE {
+        if self.pending.len() == FILES_AT_ONCE || self.pending_bytes >= BYTES_AT_ONCE {
             self.decode();
         }
         Ok(())
     }
 
+    fn add_batch(&mut self, name: &str, part: Part, bytes: &[u8]) {
+        let records = match cifar10::records(bytes) {
+            Ok(records) => records,
+            Err(reason) => return self.skip(name, reason),
+        };
+        for (index, (label, record)) in records.enumerate() {
+            let name = format!("{name}#{index:05}");
+            match cifar10::pixels(record, self.shape) {
+                Ok(pixels) => self.records.push(Record { name, part, label, pixels }),
+                Err(error) => self.skip(&name, error.to_string()),
+            }
+        }
+        self.tell();
+    }
+
+    /// The pictures, and what gave none.
+    fn finish(mut self) -> (Vec<Entry>, Vec<Skipped>) {
+        self.decode();
+        let classes = self.class_names.take().unwrap_or_else(cifar10::default_class_names);
+        for Record { name, part, label, pixels } in std::mem::take(&mut self.records) {
+            match classes.get(usize::from(label)) {
+                Some(class) => self.entries.push(Entry { name, part: Some(part), class: class.clone(), pixels }),
+                None => self.skip(&name, format!("its label is {label}, expected one of {} classes", classes.len())),
+            }
+        }
+        (self.entries, self.skipped)
+    }
+
+    fn tell(&mut self) {
+        (self.progress)(self.entries.len() + self.records.len() + self.skipped.len());
+    }
+
     fn decode(&mut self) {
+        self.pending_bytes = 0;
         let shape = self.shape;
         let pending = std::mem::take(&mut self.pending);
         let decoded: Vec<(String, Result<Entry, PictureError>)> = pending
@@ -375,7 +467,7 @@ impl Reader<'_> {
                 Err(error) => self.skip(&name, error.to_string()),
             }
         }
-        (self.progress)(self.entries.len() + self.skipped.len());
+        self.tell();
     }
 
     fn skip(&mut self, name: &str, reason: String) {
@@ -459,6 +551,84 @@ mod tests {
             let test = Dataset::read(path, Part::Test, SHAPE, &mut |_| ()).unwrap();
             assert_eq!((test.classes(), test.len()), (&["cat".to_owned()][..], 1));
         }
+    }
+
+    /// Records of a label and one grey, as CIFAR-10's binary batches have them, but for the last byte, a blue of 9.
+    fn batch(records: &[(u8, u8)]) -> Vec<u8> {
+        let of_one = |(label, grey): &(u8, u8)| {
+            let mut record = vec![*grey; 3073];
+            (record[0], record[3072]) = (*label, 9);
+            record
+        };
+        records.iter().flat_map(of_one).collect()
+    }
+
+    const CIFAR10: Shape = Shape { channels: 3, height: 32, width: 32 };
+
+    #[test]
+    fn batches_of_cifar10_are_read_from_folder_archive_and_file() {
+        let files = [
+            // The order of the official archive: the names come between the batches.
+            ("cifar-10-batches-bin/data_batch_1.bin", batch(&[(3, 50), (0, 51), (7, 52)])),
+            ("cifar-10-batches-bin/batches.meta.txt", b"plane\ncar\nbird\ncat\n\n".to_vec()),
+            ("cifar-10-batches-bin/data_batch_2.bin", batch(&[(1, 60)])),
+            ("cifar-10-batches-bin/readme.html", b"no picture".to_vec()),
+            ("cifar-10-batches-bin/test_batch.bin", batch(&[(2, 70)])),
+            ("cifar-10-batches-bin/data_batch_3.bin", vec![0; 3072]),
+        ];
+        let folder = folder(&files);
+        let tar = folder.path().join("cifar-10-binary.tar");
+        fs::write(&tar, archive(&files)).unwrap();
+        let data = Dataset::read(&tar, Part::Train, CIFAR10, &mut |_| ()).unwrap();
+        let inner =
+            Dataset::read(&folder.path().join("cifar-10-batches-bin"), Part::Train, CIFAR10, &mut |_| ()).unwrap();
+        assert_eq!((data.classes(), data.labels()), (inner.classes(), inner.labels()));
+        assert_eq!((data.pixels(0), data.skipped().len()), (inner.pixels(0), inner.skipped().len()));
+        assert_eq!((data.classes(), data.labels()), (&["car", "cat", "plane"].map(String::from)[..], &[1, 2, 0][..]));
+        assert_eq!(data.name(1), "cifar-10-batches-bin/data_batch_1.bin#00001");
+        assert_eq!((data.pixels(1)[0], data.pixels(1)[3071]), (51, 9));
+        let skipped: Vec<&str> = data.skipped().iter().map(|skipped| skipped.reason.as_str()).collect();
+        assert_eq!(
+            skipped,
+            [
+                "its label is 7, expected one of 4 classes",
+                "it has 3072 bytes, expected records of 3073 as CIFAR-10's binary batches have",
+                "not a picture: expected PNG, JPEG, WebP, GIF or BMP",
+            ]
+        );
+        let test = Dataset::read(&tar, Part::Test, CIFAR10, &mut |_| ()).unwrap();
+        assert_eq!((test.classes(), test.len()), (&["bird".to_owned()][..], 1));
+
+        // A batch by itself has CIFAR-10's names; another shape is resampled, and one channel is the luma.
+        let alone = folder.path().join("cifar-10-batches-bin/test_batch.bin");
+        let alone = Dataset::read(&alone, Part::Test, Shape { channels: 1, height: 8, width: 8 }, &mut |_| ()).unwrap();
+        assert_eq!((alone.classes(), alone.name(0)), (&["bird".to_owned()][..], "test_batch.bin#00000"));
+        assert_eq!((alone.pixels(0)[0], alone.pixels(0).len()), (70, 64));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_passed_over_in_silence() {
+        let folder = folder(&[("real/cat/1.png", picture(1))]);
+        std::os::unix::fs::symlink(folder.path().join("real"), folder.path().join("real/linked")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("real/cat/gone.png")).unwrap();
+        let data = Dataset::read(&folder.path().join("real"), Part::Train, SHAPE, &mut |_| ()).unwrap();
+        let skipped: Vec<(&str, bool)> =
+            data.skipped().iter().map(|file| (file.name.as_str(), file.reason.contains("link to a folder"))).collect();
+        assert_eq!((data.len(), skipped), (1, vec![("cat/gone.png", false), ("linked", true)]));
+
+        let (file, mut archive) = (picture(1), tar::Builder::new(Vec::new()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.len() as u64);
+        archive.append_data(&mut header, "cat/1.png", file.as_slice()).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, "cat/2.png", "1.png").unwrap();
+        let tar = folder.path().join("linked.tar");
+        fs::write(&tar, archive.into_inner().unwrap()).unwrap();
+        let data = Dataset::read(&tar, Part::Train, SHAPE, &mut |_| ()).unwrap();
+        assert_eq!((data.len(), data.skipped()[0].name.as_str()), (1, "cat/2.png"));
     }
 
     #[test]

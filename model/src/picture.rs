@@ -82,6 +82,21 @@ pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
     let picture = crop(decode(file)?, shape);
     let rgb = on_white(&picture);
     drop(picture);
+    from_cropped(rgb, shape)
+}
+
+/// As [`to_pixels`], of a picture that is decoded already.
+///
+/// # Errors
+/// If the model takes neither one channel nor three.
+pub(crate) fn from_rgb(picture: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
+    from_cropped(crop(DynamicImage::ImageRgb8(picture), shape).into_rgb8(), shape)
+}
+
+fn from_cropped(rgb: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
+    if shape.channels != 1 && shape.channels != 3 {
+        return Err(PictureError::Channels { found: shape.channels });
+    }
     let rgb = resize(rgb, shape);
     if shape.channels == 1 {
         return Ok(DynamicImage::ImageRgb8(rgb).into_luma8().into_raw());

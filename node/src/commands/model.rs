@@ -108,7 +108,9 @@ fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandEr
     let progress = bar(None, "{spinner} reading pictures: {pos}");
     let data = Dataset::read(path, part, shape, &mut |files| progress.set_position(files as u64));
     progress.finish_and_clear();
-    let data = data.hint(|| "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg")?;
+    let data = data.hint(
+        || "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg, or CIFAR-10's binary batches",
+    )?;
     for skipped in data.skipped().iter().take(MAX_SKIPPED_SHOWN) {
         note(&format!("warning: {}: {}", skipped.name, skipped.reason))?;
     }
