@@ -107,6 +107,14 @@ pub enum GraphError {
     /// The text is not the expected JSON.
     #[error(transparent)]
     Json(#[from] JsonError),
+    /// The text is no TOML.
+    #[error("graph: no valid TOML at line {line}: {message}")]
+    Toml {
+        /// The line of the fault, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// The graph is of a version this program does not know.
     #[error("graph version {found} is not known, only {VERSION} is")]
     Version {
@@ -266,7 +274,27 @@ impl Graph {
     /// # Errors
     /// The first rule that is broken.
     pub fn from_json(text: &str) -> Result<Self, GraphError> {
-        let mut fields = json::parse("graph", text.as_bytes())?.object("graph")?;
+        Self::read(json::parse("graph", text.as_bytes())?)
+    }
+
+    /// Reads a graph as people write it: the JSON of [`Graph::from_json`], or the same keys as TOML, where every layer is a
+    /// `[[layers]]`. Model files have JSON only.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn from_text(text: &str) -> Result<Self, GraphError> {
+        if text.trim_start().starts_with('{') {
+            return Self::from_json(text);
+        }
+        let value = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+            GraphError::Toml { line: before.matches('\n').count() + 1, message: quote(error.message()) }
+        })?;
+        Self::read(value)
+    }
+
+    fn read(value: Json) -> Result<Self, GraphError> {
+        let mut fields = value.object("graph")?;
         let version = fields.integer("version")?;
         if version != VERSION {
             return Err(GraphError::Version { found: version });

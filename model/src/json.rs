@@ -216,8 +216,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Integer(value))
     }
 
+    /// JSON's whole numbers come here only with a sign, TOML's always.
     fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(Json::Number(value as f64))
+        Ok(u64::try_from(value).map_or(Json::Number(value as f64), Json::Integer))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use ocelli_model::dataset::Dataset;
 use ocelli_model::evaluate;
-use ocelli_model::graph::{Graph, Layer, Shape};
+use ocelli_model::graph::{Graph, Shape};
 use ocelli_model::quantize::{Naming, quantize};
 use ocelli_model::train::{self, Recipe, split, train};
 use ocelli_model::{CandleBackend, DeviceChoice};
@@ -34,21 +34,9 @@ fn bars(count: usize, seed: u64) -> Dataset {
     Dataset::from_pixels(SHAPE, ["lying", "standing", "rising", "falling"].map(String::from).to_vec(), pictures)
 }
 
-/// Two residual blocks, one of them over a pool's input, and a sum-pool instead of a large linear layer.
-fn graph() -> Graph {
-    let layers = vec![
-        Layer::conv("stem", 8, 3, 1, 1),
-        Layer::conv("block1_a", 8, 3, 1, 1),
-        Layer::conv("block1_b", 8, 3, 1, 1).with_skip("stem"),
-        Layer::max_pool("pool", 2, 2),
-        Layer::conv("block2_a", 8, 3, 1, 1),
-        Layer::conv("block2_b", 8, 3, 1, 1).with_skip("pool"),
-        Layer::sum_pool("mean", 4, 4, 3),
-        Layer::linear("hidden", 8).with_skip("mean"),
-        Layer::linear("out", 4),
-    ];
-    Graph::new(SHAPE, layers).expect("the shapes fit")
-}
+/// The graph that the page shows: two residual blocks, one of them over a pool's input, and a sum-pool instead of a large
+/// linear layer.
+const GRAPH: &str = include_str!("../../docs/examples/residual.toml");
 
 #[test]
 fn a_residual_network_is_trained_and_made_exact() {
@@ -63,7 +51,8 @@ fn a_residual_network_is_trained_and_made_exact() {
         validation: 0.2,
         ..Recipe::default()
     };
-    let trained = train(graph(), &data, &recipe, &mut |_| ControlFlow::Continue(())).expect("it trains");
+    let graph = Graph::from_text(GRAPH).expect("the shapes fit");
+    let trained = train(graph, &data, &recipe, &mut |_| ControlFlow::Continue(())).expect("it trains");
     let (calibration, validation) = split(&data, &recipe);
     let (mut backend, _) = CandleBackend::open(DeviceChoice::Cpu).expect("there is a CPU");
     let naming = Naming { name: "residual".into(), card: String::new() };
