@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use ocelli_model::dataset::Part;
 use ocelli_model::evaluate::{Evaluation, evaluate};
+use ocelli_model::train::{Recipe, split};
 use serde::Serialize;
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::output::Output;
 use super::{DeviceOption, ModelOption, bar, load, read_data};
+
+/// More classes than this make a confusion matrix too wide for a terminal; `--json` has it in any case.
+const MAX_COLUMNS: usize = 24;
 
 /// Count how often a model is right on labelled pictures
 #[derive(Debug, clap::Args)]
@@ -16,9 +20,18 @@ pub struct Args {
     #[command(flatten)]
     model: ModelOption,
 
-    /// The pictures: a folder, .tar or .tar.gz of class folders; of train/ and test/ folders, test/ is taken
+    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of a train and a test
+    /// part, the test part is taken
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+
+    /// Take what a training with this --validation kept back, not the test part
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    validation: Option<f64>,
+
+    /// The seed of that training
+    #[arg(long, value_name = "NUMBER", requires = "validation", default_value_t = Recipe::default().seed)]
+    seed: u64,
 
     #[command(flatten)]
     device: DeviceOption,
@@ -39,16 +52,33 @@ struct Row<'a> {
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let model = load(&args.model.model)?;
     let mut backend = args.device.open(&model)?;
-    let data = read_data(&args.data, Part::Test, model.input())?;
+    let data = match args.validation {
+        None => read_data(&args.data, Part::Test, model.input())?,
+        Some(validation) => {
+            let data = read_data(&args.data, Part::Train, model.input())?;
+            split(&data, &Recipe { validation, seed: args.seed, ..Recipe::default() }).1
+        }
+    };
     let progress = bar(Some(data.len() as u64), "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
     let evaluation = evaluate(&model, &mut backend, &data, &mut |done| progress.set_position(done as u64));
     progress.finish_and_clear();
-    let evaluation = evaluation.context(|| format!("cannot evaluate {}", args.model.model))?;
+    let mut evaluation = evaluation.context(|| format!("cannot evaluate {}", args.model.model))?;
+    if evaluation.model.is_empty() {
+        evaluation.model.clone_from(&args.model.model);
+    }
     if output.is_json() {
         let skipped = data.skipped().iter().map(|file| [file.name.as_str(), file.reason.as_str()]).collect();
         return output.json(&Row { evaluation: &evaluation, id: model.id().to_string(), skipped });
     }
     print(&evaluation, output)
+}
+
+/// Reads a share of a whole.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a share between 0 and 1, such as 0.05".into()),
+    }
 }
 
 fn print(evaluation: &Evaluation, output: &mut Output) -> Result<(), CommandError> {
@@ -59,11 +89,23 @@ fn print(evaluation: &Evaluation, output: &mut Output) -> Result<(), CommandErro
         ("images", evaluation.images.to_string()),
         ("top-1", percent(evaluation.top1)),
         ("top-5", percent(evaluation.top5)),
-        ("calibration error", percent(evaluation.expected_calibration_error)),
+        ("loss", format!("{:.4}", evaluation.loss)),
+        ("expected calibration error", percent(evaluation.expected_calibration_error)),
         ("images per second", format!("{:.0}", evaluation.images_per_second)),
     ])?;
-    output.line("\nclass by class: the share that was right, and how many got which label")?;
     let width = evaluation.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
+    let share = |class: &str| {
+        let share = evaluation.per_class.0.iter().find(|(name, _)| name == class);
+        share.map_or("-".into(), |(_, share)| percent(*share))
+    };
+    if evaluation.classes.len() > MAX_COLUMNS {
+        output.line("\nclass by class: the share that was right")?;
+        for class in &evaluation.classes {
+            output.line(format_args!("{class:<width$} {:>8}", share(class)))?;
+        }
+        return Ok(());
+    }
+    output.line("\nclass by class: the share that was right, and how many got which label")?;
     let column = 6;
     let heads: String = evaluation
         .classes
@@ -72,10 +114,8 @@ fn print(evaluation: &Evaluation, output: &mut Output) -> Result<(), CommandErro
         .collect();
     output.line(format_args!("{:<width$} {:>8}{heads}", "", ""))?;
     for (class, row) in evaluation.classes.iter().zip(&evaluation.confusion) {
-        let share = evaluation.per_class.0.iter().find(|(name, _)| name == class);
-        let share = share.map_or("-".into(), |(_, share)| percent(*share));
         let counts: String = row.iter().map(|count| format!(" {count:>column$}")).collect();
-        output.line(format_args!("{class:<width$} {share:>8}{counts}"))?;
+        output.line(format_args!("{class:<width$} {:>8}{counts}", share(class)))?;
     }
     Ok(())
 }
