@@ -65,6 +65,39 @@ pub struct Evaluation {
     pub classes: Vec<String>,
     /// How many pictures of a class (row) got a label (column).
     pub confusion: Vec<Vec<u64>>,
+    /// What was answered on every picture, in the order of the data; not in the JSON.
+    #[serde(skip)]
+    pub answers: Vec<Answer>,
+}
+
+/// What was answered on a picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer {
+    /// The picture's class, as an index into the network's.
+    pub label: usize,
+    /// The label it got.
+    pub given: usize,
+    /// The probability of the label it got.
+    pub probability: f64,
+}
+
+impl Answer {
+    /// Whether the label is another than the class.
+    pub fn is_mistake(&self) -> bool {
+        self.label != self.given
+    }
+}
+
+/// How many pictures of a class (row) got a label (column).
+///
+/// # Panics
+/// If a class or label is not below `classes`.
+pub fn confusion_matrix(classes: usize, answers: &[Answer]) -> Vec<Vec<u64>> {
+    let mut matrix = vec![vec![0; classes]; classes];
+    for answer in answers {
+        matrix[answer.label][answer.given] += 1;
+    }
+    matrix
 }
 
 /// Shares by class, in the order of the classes; a map in JSON.
@@ -130,21 +163,22 @@ pub fn logits(
 /// Compares logits with labels; nothing is known of device and time.
 fn score(model: &Model, labels: &[u32], logits: &[Vec<i32>]) -> Evaluation {
     let classes = model.classes().to_vec();
-    let mut confusion = vec![vec![0u64; classes.len()]; classes.len()];
+    let mut answers = Vec::with_capacity(labels.len());
     let (mut among_five, mut loss) = (0u64, 0.0);
     let mut bins = [(0u64, 0.0, 0u64); CALIBRATION_BINS];
     for (label, logits) in labels.iter().map(|label| *label as usize).zip(logits) {
         let found = model.label(logits);
-        confusion[label][found] += 1;
         let ahead = |other: usize| logits[other] > logits[label] || (logits[other] == logits[label] && other < label);
         among_five += u64::from((0..logits.len()).filter(|other| ahead(*other)).count() < 5);
         let probabilities = model.probabilities(logits);
         loss -= probabilities[label].max(f64::MIN_POSITIVE).ln();
+        answers.push(Answer { label, given: found, probability: probabilities[found] });
         let bin = (probabilities[found] * CALIBRATION_BINS as f64) as usize;
         let (count, sum, right) = &mut bins[bin.min(CALIBRATION_BINS - 1)];
         (*count, *sum, *right) = (*count + 1, *sum + probabilities[found], *right + u64::from(found == label));
     }
     let images = labels.len();
+    let confusion = confusion_matrix(classes.len(), &answers);
     let share = |count: u64| count as f64 / images.max(1) as f64;
     let per_class = classes.iter().enumerate().filter_map(|(class, name)| {
         let all: u64 = confusion[class].iter().sum();
@@ -162,6 +196,7 @@ fn score(model: &Model, labels: &[u32], logits: &[Vec<i32>]) -> Evaluation {
         per_class: PerClass(per_class.collect()),
         classes,
         confusion,
+        answers,
         images_per_second: 0.0,
     }
 }

@@ -17,6 +17,7 @@ pub mod im2col;
 pub mod json;
 pub mod model;
 pub mod picture;
+pub mod plots;
 pub mod proof;
 pub mod quantize;
 pub mod reference;

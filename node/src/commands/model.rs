@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::MAX_FILE_BYTES;
+use ocelli_model::plots::Plot;
 use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, Shape, golden, zoo};
 
 use super::error::{CommandError, Explain as _};
@@ -135,6 +136,12 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
     fs::write(&part, bytes)
         .and_then(|()| fs::rename(&part, path))
         .context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes drawings into a folder, made if it is not there.
+fn write_plots(folder: &Path, plots: &[Plot]) -> Result<(), CommandError> {
+    fs::create_dir_all(folder).context(|| format!("cannot make the folder {}", folder.display()))?;
+    plots.iter().try_for_each(|plot| write_whole(&folder.join(plot.file), plot.svg.as_bytes()))
 }
 
 /// A progress bar on stderr, if that is a terminal.

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use ocelli_model::dataset::Part;
 use ocelli_model::evaluate::{Evaluation, evaluate};
+use ocelli_model::plots;
 use ocelli_model::train::{Recipe, split};
 use serde::Serialize;
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::output::Output;
-use super::{DeviceOption, ModelOption, bar, load, read_data};
+use super::{DeviceOption, ModelOption, bar, load, read_data, write_plots};
 
 /// More classes than this make a confusion matrix too wide for a terminal; `--json` has it in any case.
 const MAX_COLUMNS: usize = 24;
@@ -32,6 +33,10 @@ pub struct Args {
     /// The seed of that training
     #[arg(long, value_name = "NUMBER", requires = "validation", default_value_t = Recipe::default().seed)]
     seed: u64,
+
+    /// Draw the confusion matrix and the most confident mistakes into this folder, as SVG
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
 
     #[command(flatten)]
     device: DeviceOption,
@@ -65,6 +70,9 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let mut evaluation = evaluation.context(|| format!("cannot evaluate {}", args.model.model))?;
     if evaluation.model.is_empty() {
         evaluation.model.clone_from(&args.model.model);
+    }
+    if let Some(folder) = &args.plots {
+        write_plots(folder, &plots::of_evaluation(&evaluation, &data).context(|| "cannot draw the evaluation")?)?;
     }
     if output.is_json() {
         let skipped = data.skipped().iter().map(|file| [file.name.as_str(), file.reason.as_str()]).collect();
@@ -106,7 +114,7 @@ fn print(evaluation: &Evaluation, output: &mut Output) -> Result<(), CommandErro
         return Ok(());
     }
     output.line("\nclass by class: the share that was right, and how many got which label")?;
-    let column = 6;
+    let column = if evaluation.classes.len() <= 10 { width.clamp(6, 10) } else { 6 };
     let heads: String = evaluation
         .classes
         .iter()
