@@ -1,23 +1,28 @@
-//! Training of a float network on labelled pictures, on the CPU: AdamW with warm-up and a cosine schedule, label
-//! smoothing, random shifts and flips. The same seed gives the same network on the same machine.
+//! Training of a float network on labelled pictures, on the CPU: AdamW or SGD with warm-up and a cosine schedule, label
+//! smoothing, random shifts and flips, averaged weights. The same seed gives the same network on the same machine, also
+//! where the training is stopped and continued.
 
 mod activation;
 pub mod batch;
+mod checkpoint;
 mod network;
 mod normalize;
+mod optimizer;
 mod sum_pool;
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use self::batch::{Augmentation, Flip};
+use self::checkpoint::{Checkpoint, Description, Position, data_hash};
 pub use self::network::{FloatNetwork, LayerWeights, Normalization};
+pub use self::optimizer::{Method, ParseMethodError};
+use self::optimizer::{Optimizer, StepSize};
 use crate::dataset::{Dataset, shuffled};
 use crate::graph::{Graph, GraphError, Shape};
 
@@ -89,8 +94,22 @@ pub enum TrainError {
         /// The key that is missing.
         key: &'static str,
     },
-    /// The description of a file of float weights is broken.
-    #[error("the description of the float weights is broken")]
+    /// A file is no checkpoint.
+    #[error("found no {key:?} in the metadata; expected a checkpoint as training writes it")]
+    NoCheckpoint {
+        /// The key that is missing.
+        key: &'static str,
+    },
+    /// A checkpoint is of a training on other pictures.
+    #[error("the pictures are not those of the checkpoint: their hash is {found}, expected {expected}")]
+    OtherData {
+        /// The hash of the pictures.
+        found: String,
+        /// That in the checkpoint.
+        expected: String,
+    },
+    /// The description of a file of float weights or of a checkpoint is broken.
+    #[error("the description in the file is broken")]
     Description(#[from] serde_json::Error),
     /// The ceiling of a file of float weights is no positive number.
     #[error("the ceiling of the float weights is {found}, expected a positive number")]
@@ -120,6 +139,13 @@ pub struct Recipe {
     pub batch: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
+    /// How weights follow gradients.
+    pub optimizer: Method,
+    /// The momentum of stochastic gradient descent.
+    pub momentum: f64,
+    /// How much of the running mean of all weights a step leaves: validated and kept are then the mean weights. With 0 the
+    /// weights are taken as they are.
+    pub averaging: f64,
     /// How many epochs the learning rate rises before it falls as a cosine to zero.
     pub warmup: f64,
     /// By how much of the learning rate weights (not biases) shrink a step.
@@ -147,6 +173,9 @@ impl Default for Recipe {
             epochs: 12,
             batch: 64,
             learning_rate: 2e-3,
+            optimizer: Method::AdamW,
+            momentum: 0.9,
+            averaging: 0.0,
             warmup: 1.0,
             weight_decay: 0.02,
             label_smoothing: 0.05,
@@ -161,7 +190,8 @@ impl Default for Recipe {
 }
 
 /// How an epoch went.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EpochMetrics {
     /// The epoch, from 1.
     pub epoch: usize,
@@ -181,27 +211,26 @@ pub struct EpochMetrics {
     pub best: bool,
 }
 
-/// What a training tells while it runs.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    /// A step was done.
-    Step {
-        /// The epoch, from 1.
-        epoch: usize,
-        /// Steps done in all epochs.
-        step: usize,
-        /// Steps there will be in all epochs.
-        steps: usize,
-        /// The loss of the step.
-        loss: f32,
-    },
-    /// An epoch was done.
-    Epoch {
-        /// How it went.
-        metrics: &'a EpochMetrics,
-        /// The network as it is now.
-        network: &'a FloatNetwork,
-    },
+/// A step that was done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Steps done in all epochs.
+    pub step: usize,
+    /// Steps there will be in all epochs.
+    pub steps: usize,
+    /// The loss of the step.
+    pub loss: f32,
+}
+
+/// How [`Trainer::epoch`] ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The epoch is done.
+    Epoch(EpochMetrics),
+    /// It was stopped before its end; another call goes on.
+    Stopped,
 }
 
 /// A network and how it came about.
@@ -214,7 +243,7 @@ pub struct Trained {
 }
 
 /// Loss and accuracy of a float network.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FloatScore {
     /// The mean cross-entropy in nats.
     pub loss: f64,
@@ -227,93 +256,277 @@ pub fn split(data: &Dataset, recipe: &Recipe) -> (Dataset, Dataset) {
     data.split(recipe.validation, recipe.seed)
 }
 
-/// Trains a graph. `progress` may stop the training after a step or an epoch; the best network so far is returned then.
+/// Trains a graph from begin to end.
 ///
 /// # Errors
 /// If data, graph and recipe do not fit together, or the training diverges.
-pub fn train(
-    graph: Graph,
-    data: &Dataset,
-    recipe: &Recipe,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Trained, TrainError> {
-    recipe.check()?;
-    if data.shape() != graph.input() {
-        return Err(TrainError::Shape { found: data.shape(), expected: graph.input() });
+pub fn train(graph: Graph, data: &Dataset, recipe: &Recipe) -> Result<Trained, TrainError> {
+    let mut trainer = Trainer::new(graph, data, recipe)?;
+    while !trainer.is_done() {
+        trainer.epoch(&mut |_| ControlFlow::Continue(()))?;
     }
-    let (training, validation) = split(data, recipe);
-    if training.is_empty() || validation.is_empty() {
-        return Err(TrainError::TooFew { training: training.len(), validation: validation.len() });
+    trainer.finish()
+}
+
+/// A training that can be stopped after any step and continued, also from a file.
+#[derive(Debug)]
+pub struct Trainer {
+    recipe: Recipe,
+    training: Dataset,
+    validation: Dataset,
+    data_hash: String,
+    network: FloatNetwork,
+    optimizer: Optimizer,
+    /// The mean of [`FloatNetwork::state`] over the steps, if the recipe asks for it.
+    average: Option<Vec<Tensor>>,
+    rng: ChaCha8Rng,
+    position: Position,
+    epochs: Vec<EpochMetrics>,
+    best: Option<(FloatScore, Vec<Tensor>)>,
+}
+
+impl Trainer {
+    /// Prepares a training.
+    ///
+    /// # Errors
+    /// If data, graph and recipe do not fit together.
+    pub fn new(graph: Graph, data: &Dataset, recipe: &Recipe) -> Result<Self, TrainError> {
+        recipe.check()?;
+        if data.shape() != graph.input() {
+            return Err(TrainError::Shape { found: data.shape(), expected: graph.input() });
+        }
+        let (training, validation) = split(data, recipe);
+        if training.is_empty() || validation.is_empty() {
+            return Err(TrainError::TooFew { training: training.len(), validation: validation.len() });
+        }
+        let normalization = normalization(&training.sample(NORMALIZATION_SAMPLE, recipe.seed));
+        let classes = data.classes().to_vec();
+        let mut network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
+        if recipe.batch_norm {
+            network = network.with_batch_norm()?;
+        }
+        let optimizer = Optimizer::new(recipe.optimizer, network.weights(), network.biases());
+        let average = if recipe.averaging > 0.0 { Some(network.snapshot()?) } else { None };
+        Ok(Self {
+            recipe: recipe.clone(),
+            training,
+            validation,
+            data_hash: data_hash(data),
+            network,
+            optimizer,
+            average,
+            rng: ChaCha8Rng::seed_from_u64(recipe.seed),
+            position: Position { epoch_word: 0, word: 0, step: 0, loss_sum: 0.0, right: 0 },
+            epochs: Vec::new(),
+            best: None,
+        })
     }
-    let normalization = normalization(&training.sample(NORMALIZATION_SAMPLE, recipe.seed));
-    let classes = data.classes().to_vec();
-    let mut network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
-    if recipe.batch_norm {
-        network = network.with_batch_norm()?;
+
+    /// Prepares to go on from a checkpoint, with the pictures that the training began with.
+    ///
+    /// # Errors
+    /// If the bytes are no checkpoint, or one of other pictures.
+    pub fn resume(checkpoint: &[u8], data: &Dataset) -> Result<Self, TrainError> {
+        let (checkpoint, description) = Checkpoint::read(checkpoint)?;
+        let mut trainer = Self::new(Graph::from_json(&description.graph)?, data, &description.recipe)?;
+        if trainer.data_hash != description.data {
+            return Err(TrainError::OtherData { found: trainer.data_hash, expected: description.data });
+        }
+        let read = |kind: &str| -> Result<Vec<Tensor>, TrainError> {
+            let state = trainer.network.state();
+            let of_var = state.iter().enumerate().map(|(index, var)| {
+                let values = checkpoint.list(&format!("{kind}.{index}"), var.elem_count())?;
+                Ok(Tensor::from_vec(values, var.shape(), &Device::Cpu)?)
+            });
+            of_var.collect()
+        };
+        let (state, best) = (read("state")?, description.best.map(|_| read("best")).transpose()?);
+        let average = trainer.average.is_some().then(|| read("average")).transpose()?;
+        for (index, list) in trainer.optimizer.memory().enumerate() {
+            *list = checkpoint.list(&format!("optimizer.{index}"), list.len())?;
+        }
+        *trainer.optimizer.steps_mut() = description.optimizer_steps;
+        trainer.network.restore(&state)?;
+        trainer.average = average;
+        trainer.best = description.best.zip(best);
+        trainer.epochs = description.epochs;
+        trainer.position = description.position;
+        Ok(trainer)
     }
-    let steps_an_epoch = training.len().div_ceil(recipe.batch);
-    let steps = steps_an_epoch * recipe.epochs;
-    let parameters = ParamsAdamW { lr: 0.0, weight_decay: recipe.weight_decay, ..ParamsAdamW::default() };
-    let mut optimizers = [
-        AdamW::new(network.weights(), parameters.clone())?,
-        AdamW::new(network.biases(), ParamsAdamW { weight_decay: 0.0, ..parameters })?,
-    ];
-    let flip = if recipe.flip { Flip::Random } else { Flip::Never };
-    let augmentation = Augmentation { shift: recipe.shift, flip };
-    let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
-    let mut epochs: Vec<EpochMetrics> = Vec::new();
-    let mut best: Option<(FloatScore, Vec<Tensor>)> = None;
-    let mut step = 0;
-    'epochs: for epoch in 1..=recipe.epochs {
-        let (mut loss_sum, mut right, start) = (0.0, 0, Instant::now());
-        for indexes in shuffled(training.len(), &mut rng).chunks(recipe.batch) {
-            let rate = learning_rate(recipe, step, steps_an_epoch, steps);
-            optimizers.iter_mut().for_each(|optimizer| optimizer.set_learning_rate(rate));
-            let pictures = batch::augmented(&training, indexes, augmentation, &mut rng)?;
-            let labels = labels(&training, indexes)?;
-            let logits = network.forward_training(&pictures)?;
-            let loss = cross_entropy(&logits, &labels, recipe.label_smoothing)?;
-            let gradients = loss.backward()?;
-            for optimizer in &mut optimizers {
-                optimizer.step(&gradients)?;
+
+    /// The training as it is now, for [`Trainer::resume`]: a safetensors file.
+    ///
+    /// # Errors
+    /// Candle's or safetensors'.
+    pub fn checkpoint(&mut self) -> Result<Vec<u8>, TrainError> {
+        let mut lists = Vec::new();
+        let state = self.network.snapshot()?;
+        let best = self.best.as_ref().map(|(_, snapshot)| snapshot);
+        for (kind, tensors) in [("state", Some(&state)), ("average", self.average.as_ref()), ("best", best)] {
+            for (index, tensor) in tensors.into_iter().flatten().enumerate() {
+                lists.push((format!("{kind}.{index}"), tensor.flatten_all()?.to_vec1()?));
             }
+        }
+        let memory = self.optimizer.memory().enumerate();
+        lists.extend(memory.map(|(index, list)| (format!("optimizer.{index}"), list.clone())));
+        let description = Description {
+            recipe: self.recipe.clone(),
+            graph: self.network.graph().to_json(),
+            data: self.data_hash.clone(),
+            epochs: self.epochs.clone(),
+            best: self.best.as_ref().map(|(score, _)| *score),
+            position: self.position,
+            optimizer_steps: *self.optimizer.steps_mut(),
+        };
+        checkpoint::write(&description, &lists)
+    }
+
+    /// The shape of the pictures that a checkpoint's network reads.
+    ///
+    /// # Errors
+    /// If the bytes are no checkpoint.
+    pub fn shape(checkpoint: &[u8]) -> Result<Shape, TrainError> {
+        let (_, description) = Checkpoint::read(checkpoint)?;
+        Ok(Graph::from_json(&description.graph)?.input())
+    }
+
+    /// How many files of the data gave no picture.
+    pub fn skipped(&self) -> usize {
+        self.training.skipped().len()
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The epochs that are done.
+    pub fn epochs(&self) -> &[EpochMetrics] {
+        &self.epochs
+    }
+
+    /// Whether all epochs are done.
+    pub fn is_done(&self) -> bool {
+        self.epochs.len() >= self.recipe.epochs
+    }
+
+    /// The network that was best on the validation pictures, as [`FloatNetwork::to_bytes`]; none before the first epoch's
+    /// end.
+    ///
+    /// # Errors
+    /// Candle's or safetensors'.
+    pub fn best(&self) -> Result<Option<Vec<u8>>, TrainError> {
+        let Some((_, best)) = &self.best else { return Ok(None) };
+        self.with(best, FloatNetwork::to_bytes).map(Some)
+    }
+
+    /// The network that was best on the validation pictures, or the network as it is if no epoch is done.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn finish(self) -> Result<Trained, TrainError> {
+        if let Some((_, best)) = &self.best {
+            self.network.restore(best)?;
+        }
+        Ok(Trained { network: self.network, epochs: self.epochs })
+    }
+
+    /// Goes on to the end of the epoch, unless `progress` stops it after a step.
+    ///
+    /// # Errors
+    /// If the training diverges.
+    pub fn epoch(&mut self, progress: &mut dyn FnMut(Step) -> ControlFlow<()>) -> Result<Outcome, TrainError> {
+        let flip = if self.recipe.flip { Flip::Random } else { Flip::Never };
+        let augmentation = Augmentation { shift: self.recipe.shift, flip };
+        let epoch = self.epochs.len() + 1;
+        let steps_an_epoch = self.training.len().div_ceil(self.recipe.batch);
+        let steps = steps_an_epoch * self.recipe.epochs;
+        self.rng.set_word_pos(self.position.epoch_word.into());
+        let order = shuffled(self.training.len(), &mut self.rng);
+        if self.position.step > 0 {
+            self.rng.set_word_pos(self.position.word.into());
+        }
+        let (start, mut shown, mut rate) = (Instant::now(), 0, 0.0);
+        for indexes in order.chunks(self.recipe.batch).skip(self.position.step) {
+            let step = (epoch - 1) * steps_an_epoch + self.position.step;
+            rate = learning_rate(&self.recipe, step, steps_an_epoch, steps);
+            let pictures = batch::augmented(&self.training, indexes, augmentation, &mut self.rng)?;
+            let labels = labels(&self.training, indexes)?;
+            let logits = self.network.forward_training(&pictures)?;
+            let loss = cross_entropy(&logits, &labels, self.recipe.label_smoothing)?;
+            let gradients = loss.backward()?;
+            let Recipe { weight_decay, momentum, .. } = self.recipe;
+            self.optimizer.step(&gradients, StepSize { learning_rate: rate, weight_decay, momentum })?;
             let loss: f32 = loss.to_scalar()?;
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch, loss });
             }
-            loss_sum += f64::from(loss) * indexes.len() as f64;
-            right += count_right(&logits, &labels)?;
-            step += 1;
-            if progress(Progress::Step { epoch, step, steps, loss }).is_break() {
-                break 'epochs;
+            self.follow(step)?;
+            shown += indexes.len();
+            self.position.loss_sum += f64::from(loss) * indexes.len() as f64;
+            self.position.right += count_right(&logits, &labels)?;
+            self.position.step += 1;
+            self.position.word = words(&self.rng);
+            let stop = progress(Step { epoch, step: step + 1, steps, loss }).is_break();
+            if stop && self.position.step < steps_an_epoch {
+                return Ok(Outcome::Stopped);
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        let score = evaluate(&network, &validation)?;
-        let better = best.as_ref().is_none_or(|(best, _)| (score.accuracy, -score.loss) > (best.accuracy, -best.loss));
+        let state = match &self.average {
+            Some(average) => average.clone(),
+            None => self.network.snapshot()?,
+        };
+        let score = self.with(&state, |network| evaluate(network, &self.validation))?;
+        let better =
+            self.best.as_ref().is_none_or(|(best, _)| (score.accuracy, -score.loss) > (best.accuracy, -best.loss));
         if better {
-            best = Some((score, network.snapshot()?));
+            self.best = Some((score, state));
         }
         let metrics = EpochMetrics {
             epoch,
-            learning_rate: optimizers[0].learning_rate(),
-            loss: loss_sum / training.len() as f64,
-            accuracy: right as f64 / training.len() as f64,
+            learning_rate: rate,
+            loss: self.position.loss_sum / self.training.len() as f64,
+            accuracy: self.position.right as f64 / self.training.len() as f64,
             validation_loss: score.loss,
             validation_accuracy: score.accuracy,
-            images_per_second: training.len() as f64 / seconds.max(1e-9),
+            images_per_second: shown as f64 / seconds.max(1e-9),
             best: better,
         };
-        let flow = progress(Progress::Epoch { metrics: &metrics, network: &network });
-        epochs.push(metrics);
-        if flow.is_break() {
-            break;
+        self.epochs.push(metrics.clone());
+        let word = words(&self.rng);
+        self.position = Position { epoch_word: word, word, step: 0, loss_sum: 0.0, right: 0 };
+        Ok(Outcome::Epoch(metrics))
+    }
+
+    /// Moves the mean weights towards the weights after a step. While there are few steps, the mean forgets faster, as it
+    /// would hold on to the random beginning otherwise.
+    fn follow(&mut self, step: usize) -> Result<(), TrainError> {
+        let Some(average) = &mut self.average else { return Ok(()) };
+        let keep = self.recipe.averaging.min((1.0 + step as f64) / (10.0 + step as f64));
+        for (mean, var) in average.iter_mut().zip(self.network.state()) {
+            *mean = ((&*mean * keep)? + (var.as_tensor().detach() * (1.0 - keep))?)?;
         }
+        Ok(())
     }
-    if let Some((_, snapshot)) = best {
-        network.restore(&snapshot)?;
+
+    /// What `question` says of the network in another state.
+    fn with<T>(
+        &self,
+        state: &[Tensor],
+        question: impl FnOnce(&FloatNetwork) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        let current = self.network.snapshot()?;
+        self.network.restore(state)?;
+        let answer = question(&self.network);
+        self.network.restore(&current)?;
+        answer
     }
-    Ok(Trained { network, epochs })
+}
+
+/// How many words a generator has given: far fewer than 2^64 in any training.
+fn words(rng: &ChaCha8Rng) -> u64 {
+    rng.get_word_pos() as u64
 }
 
 /// Evaluates a float network.
@@ -339,10 +552,12 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
 impl Recipe {
     fn check(&self) -> Result<(), TrainError> {
         let share = "a share from 0 to below 1";
-        let table: [(&'static str, f64, bool, &'static str); 9] = [
+        let table: [(&'static str, f64, bool, &'static str); 11] = [
             ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
             ("batch", self.batch as f64, self.batch > 0, "at least 1"),
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
+            ("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), share),
+            ("averaging", self.averaging, (0.0..1.0).contains(&self.averaging), share),
             ("warmup", self.warmup, self.warmup >= 0.0, "a number of epochs"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"),
             ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing), share),
@@ -455,40 +670,85 @@ mod tests {
     #[test]
     fn a_small_set_is_learnt_and_a_seed_repeats_it() {
         let data = bars(600, 1);
-        let run = || {
-            let mut steps = 0;
-            let trained = train(graph(), &data, &recipe(), &mut |progress| {
-                if matches!(progress, Progress::Step { .. }) {
-                    steps += 1;
-                }
-                ControlFlow::Continue(())
-            });
-            (trained.unwrap(), steps)
-        };
-        let (trained, steps) = run();
-        assert_eq!((steps, trained.epochs.len()), (8 * 30, 8));
+        let trained = train(graph(), &data, &recipe()).unwrap();
+        assert_eq!(trained.epochs.len(), 8);
         let score = evaluate(&trained.network, &bars(300, 2)).unwrap();
         assert!(score.accuracy > 0.95, "{score:?}");
         let best = trained.epochs.iter().map(|epoch| epoch.validation_accuracy).fold(0.0, f64::max);
         let (_, validation) = split(&data, &recipe());
         assert_eq!(evaluate(&trained.network, &validation).unwrap().accuracy, best);
-        assert_eq!(run().0.network.to_bytes().unwrap(), trained.network.to_bytes().unwrap());
+        let again = train(graph(), &data, &recipe()).unwrap();
+        assert_eq!(again.network.to_bytes().unwrap(), trained.network.to_bytes().unwrap());
+    }
+
+    /// The epochs without what depends on the clock.
+    fn timeless(epochs: &[EpochMetrics]) -> Vec<EpochMetrics> {
+        epochs.iter().map(|epoch| EpochMetrics { images_per_second: 0.0, ..epoch.clone() }).collect()
     }
 
     #[test]
-    fn a_training_can_be_stopped() {
-        let trained = train(graph(), &bars(60, 1), &recipe(), &mut |progress| match progress {
-            Progress::Epoch { metrics, .. } if metrics.epoch == 2 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        });
-        assert_eq!(trained.unwrap().epochs.len(), 2);
+    fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
+        let data = bars(150, 1);
+        let plain = Recipe { epochs: 4, shift: 1, ..recipe() };
+        let sgd = Recipe { optimizer: Method::Sgd, learning_rate: 0.05, ..plain.clone() };
+        let full = Recipe { batch_norm: true, averaging: 0.95, ..plain.clone() };
+        // There are 8 steps an epoch: stopped in its middle, after its first step, at its very end, before its first.
+        for (recipe, stop) in [(&plain, 11), (&sgd, 1), (&full, 20), (&full, 16), (&plain, 0)] {
+            let whole = train(graph(), &data, recipe).unwrap();
+            let mut trainer = Trainer::new(graph(), &data, recipe).unwrap();
+            let mut done = 0;
+            while done < stop {
+                let outcome = trainer.epoch(&mut |step| {
+                    assert_eq!((step.step, step.steps), (done + 1, 32));
+                    done = step.step;
+                    if done == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                assert_eq!(outcome.unwrap() == Outcome::Stopped, done == stop && stop % 8 != 0);
+            }
+            let checkpoint = trainer.checkpoint().unwrap();
+            drop(trainer);
+            let mut trainer = Trainer::resume(&checkpoint, &data).unwrap();
+            assert_eq!((trainer.recipe(), trainer.epochs().len()), (recipe, stop / 8));
+            while !trainer.is_done() {
+                assert!(matches!(trainer.epoch(&mut |_| ControlFlow::Continue(())).unwrap(), Outcome::Epoch(_)));
+            }
+            let best = trainer.best().unwrap();
+            let continued = trainer.finish().unwrap();
+            assert_eq!(timeless(&continued.epochs), timeless(&whole.epochs), "{stop}");
+            assert_eq!(continued.network.to_bytes().unwrap(), whole.network.to_bytes().unwrap(), "{stop}");
+            assert_eq!(best, Some(whole.network.to_bytes().unwrap()), "{stop}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_something_else_is_refused() {
+        let data = bars(150, 1);
+        let mut trainer = Trainer::new(graph(), &data, &recipe()).unwrap();
+        let checkpoint = trainer.checkpoint().unwrap();
+        assert_eq!(trainer.best().unwrap(), None);
+        let error = Trainer::resume(&checkpoint, &bars(150, 2)).unwrap_err();
+        assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
+        let error = Trainer::resume(&checkpoint[..checkpoint.len() - 1], &data).unwrap_err();
+        assert!(matches!(error, TrainError::File(_)), "{error}");
+        let weights = trainer.finish().unwrap().network.to_bytes().unwrap();
+        let error = Trainer::resume(&weights, &data).unwrap_err();
+        assert!(matches!(error, TrainError::NoCheckpoint { .. }), "{error}");
+    }
+
+    #[test]
+    fn other_ways_learn_too() {
+        let data = bars(600, 1);
+        let sgd = Recipe { optimizer: Method::Sgd, learning_rate: 0.05, ..recipe() };
+        for recipe in [sgd, Recipe { averaging: 0.98, ..recipe() }] {
+            let trained = train(graph(), &data, &recipe).unwrap();
+            let score = evaluate(&trained.network, &bars(300, 2)).unwrap();
+            assert!(score.accuracy > 0.9, "{score:?} of {recipe:?}");
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let train = |graph, data: &Dataset, recipe: Recipe| {
-            train(graph, data, &recipe, &mut |_| ControlFlow::Continue(())).unwrap_err()
-        };
+        let train = |graph, data: &Dataset, recipe: Recipe| train(graph, data, &recipe).unwrap_err();
         let data = bars(30, 1);
         let other = Graph::new(SHAPE, vec![Layer::linear("out", 4)]).unwrap();
         assert!(matches!(train(other, &data, recipe()), TrainError::Classes { found: 3, expected: 4 }));

@@ -1,7 +1,5 @@
 //! A small residual network, from training to exact integers.
 
-use std::ops::ControlFlow;
-
 use ocelli_model::dataset::Dataset;
 use ocelli_model::evaluate;
 use ocelli_model::graph::{Graph, Shape};
@@ -52,7 +50,7 @@ fn a_residual_network_is_trained_and_made_exact() {
         ..Recipe::default()
     };
     let graph = Graph::from_text(GRAPH).expect("the shapes fit");
-    let trained = train(graph, &data, &recipe, &mut |_| ControlFlow::Continue(())).expect("it trains");
+    let trained = train(graph, &data, &recipe).expect("it trains");
     let (calibration, validation) = split(&data, &recipe);
     let (mut backend, _) = CandleBackend::open(DeviceChoice::Cpu).expect("there is a CPU");
     let naming = Naming { name: "residual".into(), card: String::new() };

@@ -473,11 +473,11 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-fn little_endian(values: &[f32]) -> Vec<u8> {
+pub(super) fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn floats(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>, TrainError> {
+pub(super) fn floats(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>, TrainError> {
     let view = file.tensor(name)?;
     if view.dtype() != Dtype::F32 || view.shape() != shape {
         return Err(TrainError::Tensor {

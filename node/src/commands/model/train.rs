@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use ocelli_model::dataset::Part;
 use ocelli_model::graph::Graph;
-use ocelli_model::train::{FloatNetwork, Progress, Recipe, TrainError, train};
+use ocelli_model::train::{EpochMetrics, Method, Outcome, Recipe, Step, TrainError, Trainer};
 use ocelli_model::zoo;
 use serde_json::json;
 
@@ -22,13 +24,18 @@ pub const WEIGHTS_FILE: &str = "weights.safetensors";
 pub const RECIPE_FILE: &str = "recipe.json";
 /// How every epoch went, one JSON object a line.
 const METRICS_FILE: &str = "metrics.jsonl";
+/// The training as it stands, for `--resume`.
+const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// Bounds a checkpoint: weights, what the optimizer remembers of them, their mean and the best.
+const MAX_CHECKPOINT_BYTES: usize = 2 << 30;
 /// Bounds a file that describes a graph.
 const MAX_GRAPH_BYTES: usize = 1 << 20;
 
 /// Train a network on labelled pictures; `model quantize` then makes a model of it
 ///
 /// The folder gets the best float weights (weights.safetensors, written after each epoch that was better than those
-/// before), the recipe (recipe.json), and a line of JSON for each epoch (metrics.jsonl).
+/// before), the recipe (recipe.json), a line of JSON for each epoch (metrics.jsonl), and after each epoch the training as it
+/// stands (checkpoint.safetensors), which --resume continues; Ctrl-C ends the batch and writes it too.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pictures: a folder, .tar or .tar.gz of class folders; of train/ and test/ folders, train/ is taken
@@ -43,6 +50,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     graph: String,
 
+    /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped
+    #[arg(long, conflicts_with_all = ["graph", "epochs", "batch", "learning_rate", "optimizer", "momentum", "averaging",
+        "warmup", "weight_decay", "label_smoothing", "shift", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
+    resume: bool,
+
     /// How often every picture is shown
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().epochs)]
     epochs: usize,
@@ -54,6 +66,18 @@ pub struct Args {
     /// The highest learning rate
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().learning_rate)]
     learning_rate: f64,
+
+    /// How weights follow gradients: adamw or sgd
+    #[arg(long, value_name = "METHOD", default_value_t = Recipe::default().optimizer)]
+    optimizer: Method,
+
+    /// The momentum of sgd
+    #[arg(long, value_name = "SHARE", default_value_t = Recipe::default().momentum)]
+    momentum: f64,
+
+    /// How much of the mean of all weights a step leaves, such as 0.999: the mean is kept; 0 keeps the weights as they are
+    #[arg(long, value_name = "SHARE", default_value_t = Recipe::default().averaging)]
+    averaging: f64,
 
     /// How many epochs the learning rate rises before it falls
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().warmup)]
@@ -98,6 +122,9 @@ impl Args {
             epochs: self.epochs,
             batch: self.batch,
             learning_rate: self.learning_rate,
+            optimizer: self.optimizer,
+            momentum: self.momentum,
+            averaging: self.averaging,
             warmup: self.warmup,
             weight_decay: self.weight_decay,
             label_smoothing: self.label_smoothing,
@@ -116,78 +143,48 @@ impl Args {
 /// # Errors
 /// For data, a graph or numbers that do not fit together, a training that diverges, and a folder that cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
-    let (graph, recipe) = (read_graph(&args.graph)?, args.recipe());
-    let data = read_data(&args.data, Part::Train, graph.input())?;
+    let checkpoint = args.output.join(CHECKPOINT_FILE);
+    let mut trainer = if args.resume {
+        let read = || format!("cannot continue the training in {}", args.output.display());
+        let bytes = read_bounded(&checkpoint, MAX_CHECKPOINT_BYTES).context(read)?;
+        let shape = Trainer::shape(&bytes).context(read)?;
+        let data = read_data(&args.data, Part::Train, shape)?;
+        Trainer::resume(&bytes, &data).context(read)?
+    } else {
+        let graph = read_graph(&args.graph)?;
+        let data = read_data(&args.data, Part::Train, graph.input())?;
+        Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
+    };
+    let recipe = trainer.recipe().clone();
     let metrics_path = args.output.join(METRICS_FILE);
     fs::create_dir_all(&args.output).context(|| format!("cannot make the folder {}", args.output.display()))?;
     let mut metrics_file =
         File::create(&metrics_path).context(|| format!("cannot write {}", metrics_path.display()))?;
+    for metrics in trainer.epochs() {
+        write_line(&mut metrics_file, metrics)?;
+    }
     let weights = args.output.join(WEIGHTS_FILE);
     let text = serde_json::to_string_pretty(&recipe)? + "\n";
     write_whole(&args.output.join(RECIPE_FILE), text.as_bytes())?;
 
+    let stop = stop_on_signal().context(|| "cannot listen for Ctrl-C")?;
     let progress = bar(None, "{bar:30} {msg}, {eta} left");
-    let mut failure = None;
-    let trained = train(graph, &data, &recipe, &mut |event| match on_progress(
-        &event,
-        &weights,
-        &mut metrics_file,
-        &progress,
-        recipe.epochs,
-    ) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failure = Some(error);
-            ControlFlow::Break(())
-        }
-    });
-    progress.finish_and_clear();
-    if let Some(error) = failure {
-        return Err(error.with_context("the training was stopped"));
-    }
-    let trained = trained.map_err(explain)?;
-    let best = trained.epochs.iter().rev().find(|epoch| epoch.best);
-    let accuracy = best.map_or(0.0, |epoch| epoch.validation_accuracy);
-    if output.is_json() {
-        return output.json(&json!({
-            "weights": weights.display().to_string(),
-            "recipe": recipe,
-            "best": best,
-            "epochs": trained.epochs,
-            "skipped": data.skipped().len(),
-        }));
-    }
-    output.line(format_args!(
-        "{}: {:.2} % of the pictures kept back are right; now run `ocelli model quantize {} --data {} --output FILE`",
-        weights.display(),
-        accuracy * 100.0,
-        args.output.display(),
-        args.data.display()
-    ))
-}
-
-fn on_progress(
-    event: &Progress,
-    weights: &Path,
-    metrics_file: &mut File,
-    bar: &ProgressBar,
-    epochs: usize,
-) -> Result<(), CommandError> {
-    match event {
-        Progress::Step { epoch, step, steps, loss } => {
-            bar.set_length(*steps as u64);
-            bar.set_position(*step as u64);
-            bar.set_message(format!("epoch {epoch}/{epochs}, loss {loss:.3}"));
-        }
-        Progress::Epoch { metrics, network } => {
-            let mut line = serde_json::to_vec(metrics)?;
-            line.push(b'\n');
-            metrics_file.write_all(&line).context(|| "cannot write the metrics")?;
-            if metrics.best {
-                write_whole(weights, &FloatNetwork::to_bytes(network)?)?;
+    let epochs = recipe.epochs;
+    let mut stopped = false;
+    while !trainer.is_done() && !stopped {
+        let outcome = trainer.epoch(&mut |step| {
+            show(&progress, &step, epochs);
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Outcome::Epoch(metrics) = outcome.map_err(explain)? {
+            write_line(&mut metrics_file, &metrics)?;
+            if metrics.best
+                && let Some(bytes) = trainer.best()?
+            {
+                write_whole(&weights, &bytes)?;
             }
             note_above(
-                bar,
+                &progress,
                 &format!(
                     "epoch {}/{epochs}: loss {:.4}, accuracy {:.2} %, kept back {:.2} %, {:.0} pictures/s",
                     metrics.epoch,
@@ -198,8 +195,66 @@ fn on_progress(
                 ),
             )?;
         }
+        write_whole(&checkpoint, &trainer.checkpoint()?)?;
+        stopped = stop.load(Ordering::Relaxed) && !trainer.is_done();
     }
-    Ok(())
+    progress.finish_and_clear();
+    let best = trainer.epochs().iter().rev().find(|epoch| epoch.best);
+    let accuracy = best.map_or(0.0, |epoch| epoch.validation_accuracy);
+    if output.is_json() {
+        return output.json(&json!({
+            "weights": weights.display().to_string(),
+            "recipe": recipe,
+            "best": best,
+            "epochs": trainer.epochs(),
+            "skipped": trainer.skipped(),
+            "stopped": stopped,
+        }));
+    }
+    if stopped {
+        return output.line(format_args!(
+            "stopped in epoch {}; go on with `ocelli model train --resume --data {} --output {}`",
+            trainer.epochs().len() + 1,
+            args.data.display(),
+            args.output.display()
+        ));
+    }
+    output.line(format_args!(
+        "{}: {:.2} % of the pictures kept back are right; now run `ocelli model quantize {} --data {} --output FILE`",
+        weights.display(),
+        accuracy * 100.0,
+        args.output.display(),
+        args.data.display()
+    ))
+}
+
+fn show(bar: &ProgressBar, step: &Step, epochs: usize) {
+    bar.set_length(step.steps as u64);
+    bar.set_position(step.step as u64);
+    bar.set_message(format!("epoch {}/{epochs}, loss {:.3}", step.epoch, step.loss));
+}
+
+fn write_line(file: &mut File, metrics: &EpochMetrics) -> Result<(), CommandError> {
+    let mut line = serde_json::to_vec(metrics)?;
+    line.push(b'\n');
+    file.write_all(&line).context(|| "cannot write the metrics")
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the program.
+fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if flag.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    });
+    Ok(stop)
 }
 
 fn explain(error: TrainError) -> CommandError {
