@@ -6,8 +6,13 @@
 //! Processing", 2006, section 3, is where the unrolling comes from.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Error, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+
+/// How many numbers are unrolled at once: 1 MiB of them.
+const GROUP_NUMBERS: usize = 1 << 18;
+/// Into how many parts the images are split for the gradient of the weight: enough for as many threads.
+const WEIGHT_PARTS: usize = 8;
 
 /// A square window that slides over rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +61,27 @@ impl CustomOp2 for Convolution {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (columns, [images, rows, width, depth]) = unroll(s1, l1, self.window)?;
+        let input = contiguous(s1, l1)?;
+        let unrolling = Unrolling::new(self.window, l1.shape())?;
         let (weight_depth, outputs) = l2.shape().dims2()?;
-        if weight_depth != depth {
+        if weight_depth != unrolling.depth {
+            let depth = unrolling.depth;
             return Err(Error::Msg(format!("im2col: {depth} numbers a window, {weight_depth} weights a channel")));
         }
-        let count = images * rows * width;
-        let layout = Layout::contiguous((count, depth));
-        let product = columns.matmul(s2, (1, count, outputs, depth), &layout, l2)?;
-        Ok((product, Shape::from((images, rows, width, outputs))))
+        let Unrolling { images, windows, depth, of_image, group, .. } = unrolling;
+        let mut output = vec![0f32; images * windows * outputs];
+        let groups = output.par_chunks_mut((group * windows * outputs).max(1)).zip(input.par_chunks(group * of_image));
+        groups.try_for_each_init(Vec::new, |buffer, (output, input)| {
+            let columns = unrolling.gather(input, std::mem::take(buffer));
+            let count = columns.len() / depth;
+            let columns = CpuStorage::F32(columns);
+            let product = columns.matmul(s2, (1, count, outputs, depth), &Layout::contiguous((count, depth)), l2)?;
+            output.copy_from_slice(product.as_slice()?);
+            *buffer = into_numbers(columns);
+            Ok::<(), Error>(())
+        })?;
+        let [_, rows, places, _] = unrolling.output(outputs);
+        Ok((CpuStorage::F32(output), Shape::from((images, rows, places, outputs))))
     }
 
     fn bwd(
@@ -74,67 +91,166 @@ impl CustomOp2 for Convolution {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (images, height, width, channels) = input.dims4()?;
-        let grad = grad.contiguous()?.flatten_to(2)?;
+        let grad = grad.contiguous()?;
         // The columns are gathered again rather than kept: they are nine times the input, and gathering is cheap.
-        let columns = input.apply_op1_no_bwd(&Im2Col { window: self.window })?;
-        let weight_grad = columns.t()?.matmul(&grad)?;
-        drop(columns);
+        let weight_grad = input.apply_op2_no_bwd(&grad, &WeightBackward { window: self.window })?;
         let input_grad = match self.input_gradient {
             InputGradient::Skipped => None,
             InputGradient::Needed => {
-                let columns = grad.matmul(&weight.t()?)?;
-                let back = Col2Im { window: self.window, shape: [images, height, width, channels] };
-                Some(columns.apply_op1_no_bwd(&back)?)
+                let back = InputBackward { window: self.window, input: input.shape().clone() };
+                Some(grad.apply_op2_no_bwd(&weight.t()?.contiguous()?, &back)?)
             }
         };
         Ok((input_grad, Some(weight_grad)))
     }
 }
 
-/// `(N, H, W, C)` to `(N * OH * OW, kernel * kernel * C)`.
-struct Im2Col {
+/// Input and the output's gradient to the gradient of the weight.
+struct WeightBackward {
     window: Window,
 }
 
-impl CustomOp1 for Im2Col {
+impl CustomOp2 for WeightBackward {
     fn name(&self) -> &'static str {
-        "im2col"
+        "im2col-weight-backward"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (columns, [images, rows, width, depth]) = unroll(storage, layout, self.window)?;
-        Ok((columns, Shape::from((images * rows * width, depth))))
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let input = contiguous(s1, l1)?;
+        let unrolling = Unrolling::new(self.window, l1.shape())?;
+        let Unrolling { images, windows, depth, of_image, group, .. } = unrolling;
+        let outputs = l2.shape().dims4()?.3;
+        // Each part is added up in the order of its images, and the parts in their order, so that the sum does not depend
+        // on the number of threads.
+        let part = images.div_ceil(WEIGHT_PARTS).max(1);
+        let sums: Vec<Vec<f32>> = input
+            .par_chunks((part * of_image).max(1))
+            .enumerate()
+            .map(|(index, input)| {
+                let (mut sum, mut buffer) = (Vec::new(), Vec::new());
+                let mut place = l2.start_offset() + index * part * windows * outputs;
+                for input in input.chunks(group * of_image) {
+                    let columns = unrolling.gather(input, buffer);
+                    let count = columns.len() / depth;
+                    let columns = CpuStorage::F32(columns);
+                    let transposed = Layout::contiguous((count, depth)).transpose(0, 1)?;
+                    let rhs = Layout::contiguous_with_offset((count, outputs), place);
+                    let product = columns.matmul(s2, (1, depth, outputs, count), &transposed, &rhs)?;
+                    place += count * outputs;
+                    sum = add(sum, into_numbers(product));
+                    buffer = into_numbers(columns);
+                }
+                Ok(sum)
+            })
+            .collect::<Result<_>>()?;
+        Ok((CpuStorage::F32(sums.into_iter().fold(Vec::new(), add)), Shape::from((depth, outputs))))
     }
 }
 
-/// The transpose of [`Im2Col`]: adds every column's numbers where they were gathered from.
-struct Col2Im {
+/// The sum of two lists, of which the first may be empty.
+fn add(mut sum: Vec<f32>, more: Vec<f32>) -> Vec<f32> {
+    if sum.is_empty() {
+        return more;
+    }
+    sum.iter_mut().zip(&more).for_each(|(sum, value)| *sum += value);
+    sum
+}
+
+/// The output's gradient and the transposed weight to the gradient of the input.
+struct InputBackward {
     window: Window,
-    shape: [usize; 4],
+    input: Shape,
 }
 
-impl CustomOp1 for Col2Im {
+impl CustomOp2 for InputBackward {
     fn name(&self) -> &'static str {
-        "col2im"
+        "im2col-input-backward"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let columns = contiguous(storage, layout)?;
-        let [images, height, width, channels] = self.shape;
-        let mut input = vec![0f32; images * height * width * channels];
-        let (rows, run) = (self.window.outputs(height), self.window.kernel * channels);
-        let of_image = rows * self.window.outputs(width) * self.window.kernel * run;
-        input.par_chunks_mut((height * width * channels).max(1)).enumerate().for_each(|(image, input)| {
-            let columns = &columns[image * of_image..][..of_image];
-            for (window, column) in columns.chunks_exact(self.window.kernel * run).enumerate() {
-                for (place, source) in runs(self.window, [height, width, channels], window) {
-                    let target = &mut input[place..][..source.len()];
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let unrolling = Unrolling::new(self.window, &self.input)?;
+        let Unrolling { images, windows, depth, of_image, group, .. } = unrolling;
+        let outputs = l1.shape().dims4()?.3;
+        let mut input = vec![0f32; images * of_image];
+        input.par_chunks_mut((group * of_image).max(1)).enumerate().try_for_each(|(index, input)| {
+            let count = input.len() / of_image * windows;
+            let place = l1.start_offset() + index * group * windows * outputs;
+            let layout = Layout::contiguous_with_offset((count, outputs), place);
+            let columns = s1.matmul(s2, (1, count, depth, outputs), &layout, l2)?;
+            unrolling.scatter(columns.as_slice()?, input);
+            Ok::<(), Error>(())
+        })?;
+        Ok((CpuStorage::F32(input), self.input.clone()))
+    }
+}
+
+/// How images become the rows of a matrix, some images at a time, so that the matrix stays in the processor's caches.
+#[derive(Debug, Clone, Copy)]
+struct Unrolling {
+    window: Window,
+    /// Rows, columns and channels of an image.
+    image: [usize; 3],
+    images: usize,
+    /// Numbers of an image.
+    of_image: usize,
+    /// Windows in an image.
+    windows: usize,
+    /// Numbers of a window.
+    depth: usize,
+    /// Images in a group.
+    group: usize,
+}
+
+impl Unrolling {
+    fn new(window: Window, input: &Shape) -> Result<Self> {
+        let (images, height, width, channels) = input.dims4()?;
+        let windows = window.outputs(height) * window.outputs(width);
+        let depth = window.kernel * window.kernel * channels;
+        let group = (GROUP_NUMBERS / (windows * depth).max(1)).max(1);
+        let of_image = height * width * channels;
+        Ok(Self { window, image: [height, width, channels], images, of_image, windows, depth, group })
+    }
+
+    /// The shape of the output.
+    fn output(&self, outputs: usize) -> [usize; 4] {
+        let [height, width, _] = self.image;
+        [self.images, self.window.outputs(height), self.window.outputs(width), outputs]
+    }
+
+    /// Gathers the windows of images into columns, in a buffer that is empty or was filled here: what stands for padding
+    /// is never written, and so stays 0.
+    fn gather(&self, input: &[f32], mut buffer: Vec<f32>) -> Vec<f32> {
+        buffer.resize(input.len() / self.of_image * self.windows * self.depth, 0.0);
+        let of_columns = self.windows * self.depth;
+        for (image, columns) in input.chunks_exact(self.of_image).zip(buffer.chunks_exact_mut(of_columns)) {
+            for (index, column) in columns.chunks_exact_mut(self.depth).enumerate() {
+                for (place, target) in runs(self.window, self.image, index) {
+                    let length = target.len();
+                    column[target].copy_from_slice(&image[place..][..length]);
+                }
+            }
+        }
+        buffer
+    }
+
+    /// The transpose of gathering: adds every column's numbers where they were gathered from.
+    fn scatter(&self, columns: &[f32], input: &mut [f32]) {
+        let of_columns = self.windows * self.depth;
+        for (image, columns) in input.chunks_exact_mut(self.of_image).zip(columns.chunks_exact(of_columns)) {
+            for (index, column) in columns.chunks_exact(self.depth).enumerate() {
+                for (place, source) in runs(self.window, self.image, index) {
+                    let target = &mut image[place..][..source.len()];
                     target.iter_mut().zip(&column[source]).for_each(|(sum, value)| *sum += value);
                 }
             }
-        });
-        Ok((CpuStorage::F32(input), Shape::from(self.shape.to_vec())))
+        }
+    }
+}
+
+fn into_numbers(storage: CpuStorage) -> Vec<f32> {
+    match storage {
+        CpuStorage::F32(numbers) => numbers,
+        _ => Vec::new(),
     }
 }
 
@@ -142,25 +258,6 @@ impl CustomOp1 for Col2Im {
 pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "im2col" })?;
     Ok(&storage.as_slice::<f32>()?[start..end])
-}
-
-/// Gathers the windows; also returns `[N, OH, OW, kernel * kernel * C]`.
-fn unroll(storage: &CpuStorage, layout: &Layout, window: Window) -> Result<(CpuStorage, [usize; 4])> {
-    let input = contiguous(storage, layout)?;
-    let (images, height, width, channels) = layout.shape().dims4()?;
-    let (rows, places) = (window.outputs(height), window.outputs(width));
-    let depth = window.kernel * window.kernel * channels;
-    let mut columns = vec![0f32; images * rows * places * depth];
-    columns.par_chunks_mut((rows * places * depth).max(1)).enumerate().for_each(|(image, columns)| {
-        let input = &input[image * height * width * channels..][..height * width * channels];
-        for (index, column) in columns.chunks_exact_mut(depth).enumerate() {
-            for (place, target) in runs(window, [height, width, channels], index) {
-                let length = target.len();
-                column[target].copy_from_slice(&input[place..][..length]);
-            }
-        }
-    });
-    Ok((CpuStorage::F32(columns), [images, rows, places, depth]))
 }
 
 /// The runs of a window, counted row by row: where each begins in the image, and its range in the column. What lies in the
@@ -210,7 +307,11 @@ mod tests {
             (2, 7, 7, 2, 3, Window { kernel: 5, stride: 2, padding: 4 }),
             (2, 4, 4, 3, 2, Window { kernel: 1, stride: 1, padding: 0 }),
             (1, 1, 1, 2, 2, Window { kernel: 3, stride: 1, padding: 2 }),
+            // Several groups of images, the last one smaller, and several of them in a part.
+            (35, 32, 32, 8, 2, Window { kernel: 3, stride: 1, padding: 1 }),
         ];
+        let large = Unrolling::new(table[6].5, &Shape::from((35, 32, 32, 8))).unwrap();
+        assert!(large.group > 1 && large.group < 35usize.div_ceil(WEIGHT_PARTS), "{large:?}");
         for (seed, (images, height, width, channels, outputs, window)) in table.into_iter().enumerate() {
             let seed = seed as u64 * 3;
             let input = Var::from_tensor(&random(&[images, height, width, channels], seed)).unwrap();
@@ -229,7 +330,8 @@ mod tests {
             let ours = (ours * &slope).unwrap().sum_all().unwrap().backward().unwrap();
             let theirs = (theirs * &slope).unwrap().sum_all().unwrap().backward().unwrap();
             for var in [&input, &weight] {
-                assert!(difference(ours.get(var).unwrap(), theirs.get(var).unwrap()) < 1e-3, "{window:?}");
+                let (ours, theirs) = (ours.get(var).unwrap(), theirs.get(var).unwrap());
+                assert!(difference(ours, theirs) < 1e-3, "{window:?}");
             }
         }
     }

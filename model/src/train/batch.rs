@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::TrainError;
 use crate::dataset::Dataset;
@@ -58,12 +59,14 @@ struct Change {
     mirrored: bool,
 }
 
-fn collect(data: &Dataset, indexes: &[usize], mut change: impl FnMut(usize) -> Change) -> Result<Tensor, TrainError> {
+fn collect(data: &Dataset, indexes: &[usize], change: impl FnMut(usize) -> Change) -> Result<Tensor, TrainError> {
     let Shape { channels, height, width } = data.shape();
     let of_image = data.shape().elements();
     let mut batch = vec![0f32; indexes.len() * of_image];
-    for (index, image) in indexes.iter().zip(batch.chunks_exact_mut(of_image.max(1))) {
-        let (pixels, change) = (data.pixels(*index), change(*index));
+    // Drawn in order first, so that threads change nothing.
+    let changes: Vec<Change> = indexes.iter().copied().map(change).collect();
+    batch.par_chunks_mut(of_image.max(1)).zip(indexes).zip(&changes).for_each(|((image, index), change)| {
+        let pixels = data.pixels(*index);
         for y in 0..height {
             let Some(from_y) = y.checked_add_signed(-change.down).filter(|y| *y < height) else { continue };
             for x in 0..width {
@@ -75,7 +78,7 @@ fn collect(data: &Dataset, indexes: &[usize], mut change: impl FnMut(usize) -> C
                 }
             }
         }
-    }
+    });
     Ok(Tensor::from_vec(batch, (indexes.len(), height, width, channels), &Device::Cpu)?)
 }
 
