@@ -55,5 +55,6 @@ def pixels(path, channels, height, width):
     picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     return np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1).tobytes()
 
-graph, tensors = load(sys.argv[1])
-print(*logits(graph, tensors, pixels(sys.argv[2], **graph["input"])))
+if __name__ == "__main__":
+    graph, tensors = load(sys.argv[1])
+    print(*logits(graph, tensors, pixels(sys.argv[2], **graph["input"])))
