@@ -44,6 +44,12 @@ pub trait Backend: Send {
     /// The device and the library, for people.
     fn name(&self) -> String;
 
+    /// What computes there: the name of the kernel, or of the library.
+    fn kernel_name(&self) -> String;
+
+    /// The threads of this process that compute.
+    fn threads(&self) -> usize;
+
     /// The logits of each image, in order; an image is `model.pixels()` bytes in CHW order. How images are batched never
     /// changes a logit.
     ///
@@ -106,6 +112,14 @@ pub struct ReferenceBackend;
 impl Backend for ReferenceBackend {
     fn name(&self) -> String {
         "CPU (scalar reference)".into()
+    }
+
+    fn kernel_name(&self) -> String {
+        "reference".into()
+    }
+
+    fn threads(&self) -> usize {
+        1
     }
 
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod chain;
+mod device_option;
 mod error;
 mod folders;
 mod model;

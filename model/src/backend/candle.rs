@@ -29,7 +29,7 @@ pub struct CandleBackend {
 }
 
 impl CandleBackend {
-    /// Opens a device. For [`DeviceChoice::Auto`], the second value says why no GPU is used.
+    /// Opens a device. For [`DeviceChoice::Auto`], the second value says why a GPU that the machine has is not used.
     ///
     /// # Errors
     /// If a device was asked for by name and cannot be used.
@@ -63,6 +63,17 @@ impl Backend for CandleBackend {
             Device::Cpu => "CPU (candle)".into(),
             Device::Cuda(_) => "CUDA GPU (candle)".into(),
             Device::Metal(_) => "Metal GPU (candle)".into(),
+        }
+    }
+
+    fn kernel_name(&self) -> String {
+        "candle".into()
+    }
+
+    fn threads(&self) -> usize {
+        match &self.device {
+            Device::Cpu => rayon::current_num_threads(),
+            Device::Cuda(_) | Device::Metal(_) => 1,
         }
     }
 

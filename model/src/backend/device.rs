@@ -1,6 +1,7 @@
 //! Which device runs the models.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use candle_core::Device;
@@ -30,24 +31,58 @@ pub struct ParseDeviceError {
 }
 
 impl DeviceChoice {
-    /// Opens the device; for `Auto`, also says why a GPU is not used.
+    /// Opens the device; for `Auto`, also says why a GPU that this machine has, or that this build is for, is not used.
     pub(super) fn open(self) -> Result<(Device, Option<String>), BackendError> {
         let failed = |source| BackendError::Device { choice: self, source };
         match self {
             Self::Cpu => Ok((Device::Cpu, None)),
             Self::Cuda => Ok((Device::new_cuda(0).map_err(failed)?, None)),
             Self::Metal => Ok((Device::new_metal(0).map_err(failed)?, None)),
-            Self::Auto if cfg!(feature = "cuda") => Ok(or_cpu(Device::new_cuda(0))),
-            Self::Auto if cfg!(feature = "metal") => Ok(or_cpu(Device::new_metal(0))),
-            Self::Auto => Ok((Device::Cpu, Some("this program was built without support for GPUs".into()))),
+            Self::Auto if cfg!(feature = "cuda") => Ok(or_cpu("CUDA", Device::new_cuda(0))),
+            Self::Auto if cfg!(feature = "metal") => Ok(or_cpu("Metal", Device::new_metal(0))),
+            Self::Auto => Ok((Device::Cpu, Gpu::find().map(|gpu| why_cpu(Some(gpu), None)))),
         }
     }
 }
 
-fn or_cpu(device: candle_core::Result<Device>) -> (Device, Option<String>) {
+/// A GPU that the system shows, whether or not this build can use it.
+#[derive(Debug, Clone, Copy)]
+enum Gpu {
+    /// One that CUDA runs on; the file by which it was found.
+    Nvidia(&'static str),
+    /// The one in every Apple processor.
+    Apple,
+}
+
+impl Gpu {
+    /// What NVIDIA's driver leaves on Linux, in Windows' Linux, and on Windows.
+    const NVIDIA: [&str; 4] =
+        ["/dev/nvidia0", "/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1", r"C:\Windows\System32\nvcuda.dll"];
+
+    fn find() -> Option<Self> {
+        let nvidia = Self::NVIDIA.into_iter().find(|path| Path::new(path).exists());
+        let has_apple = cfg!(all(target_os = "macos", target_arch = "aarch64"));
+        nvidia.map(Self::Nvidia).or(has_apple.then_some(Self::Apple))
+    }
+}
+
+fn or_cpu(library: &str, device: candle_core::Result<Device>) -> (Device, Option<String>) {
     match device {
         Ok(device) => (device, None),
-        Err(error) => (Device::Cpu, Some(error.to_string())),
+        Err(error) => (Device::Cpu, Some(why_cpu(Gpu::find(), Some((library, &error.to_string()))))),
+    }
+}
+
+/// Why the CPU is used: `failure` is what the library of this build said, if it is built for GPUs.
+fn why_cpu(gpu: Option<Gpu>, failure: Option<(&str, &str)>) -> String {
+    let (found, feature) = match gpu {
+        Some(Gpu::Nvidia(sign)) => (format!("this machine has an NVIDIA GPU ({sign}), but "), "cuda"),
+        Some(Gpu::Apple) => ("this machine has an Apple GPU, but ".into(), "metal"),
+        None => (String::new(), "cuda"),
+    };
+    match failure {
+        Some((library, error)) => format!("{found}{library} cannot be used: {error}"),
+        None => format!("{found}this program was built without the feature `{feature}`"),
     }
 }
 
@@ -73,5 +108,41 @@ impl fmt::Display for DeviceChoice {
             Self::Cuda => "cuda",
             Self::Metal => "metal",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_used_is_told_with_the_reason() {
+        let nvidia = Some(Gpu::Nvidia("/dev/nvidia0"));
+        let failure = Some(("CUDA", "no driver"));
+        let rows = [
+            (
+                nvidia,
+                None,
+                "this machine has an NVIDIA GPU (/dev/nvidia0), but this program was built without the feature `cuda`",
+            ),
+            (
+                Some(Gpu::Apple),
+                None,
+                "this machine has an Apple GPU, but this program was built without the feature `metal`",
+            ),
+            (nvidia, failure, "this machine has an NVIDIA GPU (/dev/nvidia0), but CUDA cannot be used: no driver"),
+            (None, failure, "CUDA cannot be used: no driver"),
+        ];
+        for (gpu, failure, expected) in rows {
+            assert_eq!(why_cpu(gpu, failure), expected);
+        }
+    }
+
+    #[test]
+    fn auto_gives_a_reason_exactly_where_a_gpu_is_passed_over() {
+        let (device, reason) = DeviceChoice::Auto.open().expect("the CPU is always there");
+        let expected = device.is_cpu() && (cfg!(any(feature = "cuda", feature = "metal")) || Gpu::find().is_some());
+        assert_eq!(reason.is_some(), expected, "{reason:?}");
+        assert_eq!(DeviceChoice::Cpu.open().expect("the CPU is always there").1, None);
     }
 }

@@ -54,16 +54,6 @@ impl KernelBackend {
         Ok(Self { kernel, threads: threads.get(), pool: None, prepared: Vec::new() })
     }
 
-    /// The kernel.
-    pub fn kernel(&self) -> Kernel {
-        self.kernel
-    }
-
-    /// The number of threads.
-    pub fn threads(&self) -> usize {
-        self.threads
-    }
-
     /// What each step of a model took at best, on one thread, for as many images as it is fastest with, and how many these
     /// are. None for a model that the kernels do not run (see [`Backend::logits`] of this type).
     ///
@@ -116,6 +106,14 @@ impl Backend for KernelBackend {
     fn name(&self) -> String {
         let Self { kernel, threads, .. } = self;
         format!("CPU (kernel {kernel}, {threads} thread{})", if *threads == 1 { "" } else { "s" })
+    }
+
+    fn kernel_name(&self) -> String {
+        self.kernel.name().into()
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
     }
 
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {

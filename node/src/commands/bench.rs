@@ -9,9 +9,8 @@ mod mining;
 mod store;
 mod validate;
 
-use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, golden};
-
-use super::error::{CommandError, Explain as _};
+use super::device_option::DeviceOption;
+use super::error::CommandError;
 use super::output::Output;
 
 /// Measure this machine: mining, validation and inference, each beside a peer or limit measured in the same run
@@ -22,14 +21,6 @@ pub enum Command {
     Inference(inference::Args),
     Layers(layers::Args),
     Store(store::Args),
-}
-
-/// Where the models run.
-#[derive(Debug, clap::Args)]
-struct DeviceOption {
-    /// Where the models run: auto, cpu, cuda or metal
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
 }
 
 /// Runs the command.
@@ -44,22 +35,6 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Inference(args) => inference::run(args, output),
         Command::Layers(args) => layers::run(args, output),
         Command::Store(args) => store::run(args, output),
-    }
-}
-
-impl DeviceOption {
-    /// Opens the device, and makes sure that it is exact on the models.
-    fn open(&self, models: &[Model]) -> Result<CandleBackend, CommandError> {
-        let (mut backend, why_no_gpu) = CandleBackend::open(self.device).hint(|| "try --device cpu")?;
-        if let Some(why) = why_no_gpu {
-            tracing::info!("no GPU is used: {why}");
-        }
-        for model in models {
-            golden::check(&mut backend, model)
-                .context(|| format!("{} is not exact and must not be used", backend.name()))
-                .hint(|| "try --device cpu")?;
-        }
-        Ok(backend)
     }
 }
 

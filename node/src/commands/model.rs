@@ -16,8 +16,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::MAX_FILE_BYTES;
 use ocelli_model::plots::Plot;
-use ocelli_model::{Backend as _, CandleBackend, DeviceChoice, Model, Shape, golden, zoo};
+use ocelli_model::{Model, Shape, zoo};
 
+use super::device_option::DeviceOption;
 use super::error::{CommandError, Explain as _};
 use super::output::Output;
 
@@ -45,14 +46,6 @@ pub struct ModelOption {
     /// The model: a name that is built in, or a model file
     #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     model: String,
-}
-
-/// Which device.
-#[derive(Debug, clap::Args)]
-pub struct DeviceOption {
-    /// Where the model runs: auto, cpu, cuda or metal; the answers are the same
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
 }
 
 /// Runs the command.
@@ -88,20 +81,6 @@ fn load(name: &str) -> Result<Model, CommandError> {
     Model::from_bytes(&bytes)
         .context(|| format!("{name} is not a model that nodes run"))
         .hint(|| "give a file that `ocelli model quantize` or `ocelli model export` wrote")
-}
-
-impl DeviceOption {
-    /// Opens the device and makes sure that it is exact.
-    fn open(&self, model: &Model) -> Result<CandleBackend, CommandError> {
-        let (mut backend, why_no_gpu) = CandleBackend::open(self.device).hint(|| "try --device cpu")?;
-        if let Some(why) = why_no_gpu {
-            tracing::info!("no GPU is used: {why}");
-        }
-        golden::check(&mut backend, model)
-            .context(|| format!("{} is not exact and must not be used", backend.name()))
-            .hint(|| "try --device cpu")?;
-        Ok(backend)
-    }
 }
 
 /// Reads labelled pictures, and tells on stderr what could not be read.

@@ -39,6 +39,14 @@ impl Backend for Puppet {
         "puppet".into()
     }
 
+    fn kernel_name(&self) -> String {
+        "strings".into()
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Logits, BackendError> {
         let answers = images.iter().map(|pixels| reference::logits(model, pixels)).collect();
         if !self.is_armed.load(Ordering::SeqCst) {
@@ -353,6 +361,14 @@ struct Broken(Act);
 impl Backend for Broken {
     fn name(&self) -> String {
         "puppet".into()
+    }
+
+    fn kernel_name(&self) -> String {
+        "strings".into()
+    }
+
+    fn threads(&self) -> usize {
+        1
     }
 
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Logits, BackendError> {

@@ -20,6 +20,14 @@ impl Backend for Breaking {
         "a device that breaks".into()
     }
 
+    fn kernel_name(&self) -> String {
+        "faulty".into()
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {
         let mut logits = self.good.logits(model, images)?;
         if self.broken.load(Ordering::SeqCst) {

@@ -76,7 +76,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     for model in &models {
         let reference = Sample::take(&mut ReferenceBackend, model, 1, duration)?;
         for batch in BATCHES {
-            let sample = Sample::take(&mut backend, model, batch, duration)?;
+            let sample = Sample::take(&mut *backend, model, batch, duration)?;
             report.results.push(Timing {
                 model: model.name().to_owned(),
                 batch,

@@ -92,13 +92,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let models = models(&network)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
     let mut backend = args.device.open(&models)?;
-    let block = Block::make(&network, model, args.tasks, &mut backend)?;
+    let block = Block::make(&network, model, args.tasks, &mut *backend)?;
 
     let mut runs = Vec::new();
     for _ in 0..args.runs {
         // One right after the other, so that whatever else the machine does slows both.
-        let parts = validate(&network, &models, &block, Box::new(args.device.open(&models)?))?;
-        runs.push((parts, check_signatures(&network, &block)?, run_images(model, &block, &mut backend)?));
+        let parts = validate(&network, &models, &block, args.device.open(&models)?)?;
+        runs.push((parts, check_signatures(&network, &block)?, run_images(model, &block, &mut *backend)?));
     }
     runs.sort_by_key(|(parts, ..)| parts.whole());
     let (parts, signatures, images) = *percentile(&runs, 50).expect("there is at least one run");
@@ -107,7 +107,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let per_second = |time: Duration| rounded(count as f64 / time.as_secs_f64());
     let report = Report {
         device: backend.name(),
-        threads: rayon::current_num_threads(),
+        threads: backend.threads(),
         tasks: count,
         runs: args.runs,
         tasks_per_second: per_second(parts.whole()),

@@ -1,6 +1,7 @@
 //! `ocelli model evaluate`.
 
 use std::path::PathBuf;
+use std::slice;
 
 use ocelli_model::dataset::Part;
 use ocelli_model::evaluate::{Evaluation, evaluate};
@@ -56,7 +57,7 @@ struct Row<'a> {
 /// For a model, a device or data that cannot be used.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let model = load(&args.model.model)?;
-    let mut backend = args.device.open(&model)?;
+    let mut backend = args.device.open(slice::from_ref(&model))?;
     let data = match args.validation {
         None => read_data(&args.data, Part::Test, model.input())?,
         Some(validation) => {
@@ -65,7 +66,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         }
     };
     let progress = bar(Some(data.len() as u64), "{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
-    let evaluation = evaluate(&model, &mut backend, &data, &mut |done| progress.set_position(done as u64));
+    let evaluation = evaluate(&model, &mut *backend, &data, &mut |done| progress.set_position(done as u64));
     progress.finish_and_clear();
     let mut evaluation = evaluation.context(|| format!("cannot evaluate {}", args.model.model))?;
     if evaluation.model.is_empty() {

@@ -1,8 +1,8 @@
 //! `ocelli model run`.
 
 use std::path::PathBuf;
+use std::slice;
 
-use ocelli_model::Backend as _;
 use ocelli_model::picture::{MAX_PICTURE_BYTES, to_pixels};
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         .with_causes(problems)
         .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"));
     }
-    let mut backend = args.device.open(&model)?;
+    let mut backend = args.device.open(slice::from_ref(&model))?;
     let images: Vec<&[u8]> = pixels.iter().map(Vec::as_slice).collect();
     let logits = backend.logits(&model, &images)?;
     let mut answers = Vec::new();
