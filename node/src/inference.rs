@@ -27,7 +27,8 @@ mod tests;
 
 /// Most images that the device runs together.
 pub const BATCH_IMAGES: usize = 256;
-/// How long a batch that is not full waits for more, while the device is busy. A guess, to be tuned by `bench`.
+/// How long a batch that is not full waits for more at most, if its images came while the device was busy. A guess for
+/// devices whose batches take milliseconds; where one takes less, no batch waits longer than the latest one took.
 pub const GATHER: Duration = Duration::from_millis(2);
 /// Most images that wait, of checks and of runs each, so that the mempool cannot crowd out blocks.
 pub const QUEUE_IMAGES: usize = 16_384;
@@ -117,7 +118,7 @@ pub enum InferenceError {
 pub struct Limits {
     /// Most images that the device runs together.
     pub batch: usize,
-    /// How long a batch that is not full waits for more, while the device is busy.
+    /// How long a batch that is not full waits for more at most, if its images came while the device was busy.
     pub gather: Duration,
     /// Most images that wait, of checks and of runs each. A larger request is taken when nothing else of its kind waits,
     /// for a block may be as large as the network's parameters let it be.

@@ -1,6 +1,6 @@
 //! `--device auto|cpu|cuda|metal`: where models run.
 
-use ocelli_model::{Backend, CandleBackend, DeviceChoice, Model, golden};
+use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
 use super::error::{CommandError, Explain as _};
 
@@ -19,15 +19,15 @@ impl DeviceOption {
     /// # Errors
     /// For a device that cannot be used, or that differs from the scalar reference.
     pub fn open(&self, models: &[Model]) -> Result<Box<dyn Backend>, CommandError> {
-        let (backend, why_no_gpu) = CandleBackend::open(self.device).hint(|| "try --device cpu")?;
+        let (device, why_no_gpu) = backend::open(self.device).hint(|| "try --device cpu")?;
         if let Some(why) = why_no_gpu {
             tracing::warn!("no GPU is used: {why}");
         }
-        match check(Box::new(backend), models) {
+        match check(device, models) {
             Err(error) if self.device == DeviceChoice::Auto => {
                 tracing::error!("{error}");
-                let (cpu, _) = CandleBackend::open(DeviceChoice::Cpu)?;
-                check(Box::new(cpu), models)
+                let (cpu, _) = backend::open(DeviceChoice::Cpu)?;
+                check(cpu, models)
             }
             checked => checked,
         }

@@ -2,7 +2,7 @@
 
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::{NodeStatus, StorageStatus};
+use ocelli_protocol::message::{InferenceStatus, NodeStatus, StorageStatus};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -63,6 +63,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "device": status.device,
         "disabled_device": status.disabled_device,
         "tasks_per_second": tasks_per_second(status),
+        "inference": inference_json(&status.inference),
         "hash_rate": status.hash_rate,
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
@@ -84,6 +85,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         ("peers", format!("{}, {inbound} of them dialled this node", status.peers.len())),
         ("mempool", format!("{} transactions, {} bytes", status.mempool_transactions, status.mempool_bytes)),
         ("device", device(status)),
+        ("inference", inference(&status.inference)),
         (
             "mining",
             match status.mining {
@@ -140,6 +142,19 @@ pub(super) fn storage(storage: &StorageStatus) -> String {
     text
 }
 
+fn inference(status: &InferenceStatus) -> String {
+    let InferenceStatus { queued, computed, cached, joined, batches, .. } = *status;
+    let mut text =
+        format!("{queued} images wait; {computed} run in {batches} batches, {} more remembered", cached + joined);
+    if batches > 0 {
+        let Means { batch, queue_ms, device_ms } = Means::of(status);
+        text.push_str(&format!(
+            "; on average {batch:.1} images a batch, {queue_ms:.2} ms in the queue, {device_ms:.2} ms on the device"
+        ));
+    }
+    text
+}
+
 pub(super) fn storage_json(storage: &StorageStatus) -> Value {
     json!({
         "disk_bytes": storage.disk_bytes,
@@ -147,6 +162,43 @@ pub(super) fn storage_json(storage: &StorageStatus) -> Value {
         "bodies_from": storage.bodies_from,
         "answers_from": storage.answers_from,
     })
+}
+
+fn inference_json(status: &InferenceStatus) -> Value {
+    let means = Means::of(status);
+    json!({
+        "queued": status.queued,
+        "computed": status.computed,
+        "cached": status.cached,
+        "joined": status.joined,
+        "batches": status.batches,
+        "queue_microseconds": status.queue_microseconds,
+        "device_microseconds": status.device_microseconds,
+        "mean_batch": means.batch,
+        "mean_queue_ms": means.queue_ms,
+        "mean_device_ms": means.device_ms,
+    })
+}
+
+/// For display; 0 while nothing has been run.
+struct Means {
+    /// Images of a batch.
+    batch: f64,
+    /// What an image waited.
+    queue_ms: f64,
+    /// What a batch took.
+    device_ms: f64,
+}
+
+impl Means {
+    fn of(status: &InferenceStatus) -> Self {
+        let mean = |sum: u64, count: u64| if count == 0 { 0.0 } else { sum as f64 / count as f64 };
+        Self {
+            batch: mean(status.computed, status.batches),
+            queue_ms: mean(status.queue_microseconds, status.computed) / 1000.0,
+            device_ms: mean(status.device_microseconds, status.batches) / 1000.0,
+        }
+    }
 }
 
 fn tasks_per_second(status: &NodeStatus) -> f64 {
@@ -179,6 +231,28 @@ mod tests {
         {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn inference_is_told_in_means() {
+        let mut status = InferenceStatus { queued: 1, cached: 2, joined: 3, ..InferenceStatus::default() };
+        assert_eq!(inference(&status), "1 images wait; 0 run in 0 batches, 5 more remembered");
+        assert_eq!(inference_json(&status)["mean_batch"], 0.0);
+        status = InferenceStatus {
+            computed: 10,
+            batches: 4,
+            queue_microseconds: 5_000,
+            device_microseconds: 6_000,
+            ..status
+        };
+        assert_eq!(
+            inference(&status),
+            "1 images wait; 10 run in 4 batches, 5 more remembered; on average 2.5 images a batch, 0.50 ms in the queue, \
+             1.50 ms on the device"
+        );
+        let json = inference_json(&status);
+        assert_eq!((&json["mean_batch"], &json["mean_queue_ms"]), (&json!(2.5), &json!(0.5)));
+        assert_eq!((&json["mean_device_ms"], &json["computed"]), (&json!(1.5), &json!(10)));
     }
 
     #[test]

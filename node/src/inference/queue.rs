@@ -63,11 +63,13 @@ pub struct Queue {
     /// By ticket, which counts arrivals. No lane is empty.
     lanes: BTreeMap<(Priority, ModelId), BTreeMap<u64, ImageHash>>,
     next_ticket: u64,
-    last_ran: Option<Instant>,
+    /// When the latest batch had been run, and how long it had taken.
+    last_ran: Option<(Instant, Duration)>,
 }
 
 impl Queue {
-    /// A queue that gives batches of at most `batch` images and lets one that is not full wait for `gather` at most.
+    /// A queue that gives batches of at most `batch` images and lets one that is not full wait for `gather` at most, and
+    /// never longer than the latest batch took: for a fast device, company is not worth more.
     pub fn new(batch: usize, gather: Duration) -> Self {
         Self {
             batch: batch.max(1),
@@ -107,17 +109,19 @@ impl Queue {
         if priority == Priority::Run && lane.len() < self.batch {
             let first = lane.values().next().expect("no lane is empty");
             let arrived = self.wanted[&(model, *first)].arrived;
-            let until = arrived + self.gather;
-            if self.last_ran.is_some_and(|ran| arrived < ran) && now < until {
-                return Next::Wait(until);
+            if let Some((_, took)) = self.last_ran.filter(|(ran, _)| arrived < *ran) {
+                let until = arrived + self.gather.min(took);
+                if now < until {
+                    return Next::Wait(until);
+                }
             }
         }
         Next::Run(self.take((priority, model)))
     }
 
-    /// Notes that a batch has been run by now.
-    pub fn ran(&mut self, now: Instant) {
-        self.last_ran = Some(now);
+    /// Notes that a batch has been run.
+    pub fn ran(&mut self, begun: Instant, ended: Instant) {
+        self.last_ran = Some((ended, ended.saturating_duration_since(begun)));
     }
 
     /// Forgets all that waits.
@@ -188,6 +192,10 @@ mod tests {
             self.queue.push(key, &Arc::from([image]), (self.jobs, 0), priority, self.at(micros))
         }
 
+        fn ran(&mut self, begun: u64, ended: u64) {
+            self.queue.ran(self.at(begun), self.at(ended));
+        }
+
         /// The model and images of the batch to run, or the microseconds until when to wait.
         fn next(&mut self, micros: u64) -> Result<(u8, Vec<u8>), Option<u128>> {
             match self.queue.next(self.at(micros)) {
@@ -231,18 +239,18 @@ mod tests {
         let mut driver = Driver::new();
         driver.push(Run, 1, 1, 0);
         assert_eq!(driver.next(0), Ok((1, vec![1])), "an idle device starts at once");
-        driver.push(Run, 1, 2, 400);
-        driver.queue.ran(driver.at(500));
-        assert_eq!(driver.next(500), Err(Some(2_400)));
-        driver.push(Run, 1, 3, 600);
-        assert_eq!(driver.next(2_399), Err(Some(2_400)), "the first one's deadline holds");
-        assert_eq!(driver.next(2_400), Ok((1, vec![2, 3])));
+        driver.push(Run, 1, 2, 2_900);
+        driver.ran(0, 3_000);
+        assert_eq!(driver.next(3_000), Err(Some(4_900)));
+        driver.push(Run, 1, 3, 3_100);
+        assert_eq!(driver.next(4_899), Err(Some(4_900)), "the first one's deadline holds");
+        assert_eq!(driver.next(4_900), Ok((1, vec![2, 3])));
 
-        driver.push(Run, 1, 4, 2_500);
-        driver.queue.ran(driver.at(9_000));
+        driver.push(Run, 1, 4, 5_000);
+        driver.ran(4_900, 9_000);
         assert_eq!(driver.next(9_000), Ok((1, vec![4])), "it has waited long enough");
 
-        driver.queue.ran(driver.at(20_000));
+        driver.ran(10_000, 20_000);
         for image in 5..=7 {
             driver.push(Run, 1, image, 19_999);
         }
@@ -252,6 +260,19 @@ mod tests {
         driver.push(Check, 1, 9, 19_999);
         assert_eq!(driver.next(20_000), Ok((1, vec![9])), "nor does a check");
         assert_eq!(driver.next(20_000), Err(Some(21_999)));
+    }
+
+    #[test]
+    fn runs_never_wait_longer_than_the_latest_batch_took() {
+        let mut driver = Driver::new();
+        driver.ran(0, 30);
+        driver.push(Run, 1, 1, 20);
+        assert_eq!(driver.next(30), Err(Some(50)));
+        driver.push(Run, 1, 2, 45);
+        assert_eq!(driver.next(50), Ok((1, vec![1, 2])));
+        driver.ran(50, 50);
+        driver.push(Run, 1, 3, 49);
+        assert_eq!(driver.next(50), Ok((1, vec![3])), "a batch that took no time is not worth waiting for");
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Service {
         let begun = Instant::now();
         let outcome = self.device.logits(batch.model, &self.models[&batch.model], &images);
         let ended = Instant::now();
-        self.queue.ran(ended);
+        self.queue.ran(begun, ended);
         match outcome {
             Ok(answers) => {
                 self.measure(&batch, begun, ended);

@@ -223,6 +223,22 @@ fn what_arrives_while_the_device_is_busy_is_run_together() {
 }
 
 #[test]
+fn what_the_device_is_running_is_not_run_again() {
+    let stage = Stage::new(LIMITS);
+    stage.occupy();
+    stage.run("the same and another", &[0, 1]);
+    stage.check("block", vec![(0, stage.right(0))]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    stage.expect_verdict("block", Verdict::Right);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    stage.expect_run("the same and another", &[0, 1]);
+    let status = stage.handle.status();
+    assert_eq!((status.computed, status.cached, status.joined, status.batches), (2, 2, 0, 2));
+}
+
+#[test]
 fn models_are_not_mixed_in_a_batch() {
     let stage = Stage::new(LIMITS);
     let other = tiny_model(1);

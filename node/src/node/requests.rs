@@ -1,10 +1,12 @@
 //! What others ask of this node.
 
+use std::time::Duration;
+
 use ocelli_consensus::{Address, BlockHash, TxId};
 use ocelli_protocol::message::{
-    AccountStatus, BlockId, ChainStatus, Confirmation, FoundBlock, InvalidBlock, MAX_ADDRESSES, MAX_HEADERS,
-    MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, StorageStatus, Submission,
-    TransactionStatus, take_blocks,
+    AccountStatus, BlockId, ChainStatus, Confirmation, FoundBlock, InferenceStatus, InvalidBlock, MAX_ADDRESSES,
+    MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, StorageStatus,
+    Submission, TransactionStatus, take_blocks,
 };
 
 use super::NodeError;
@@ -218,7 +220,21 @@ impl Service {
                 bodies_from: kept.bodies_from,
                 answers_from: kept.answers_from,
             },
+            inference: InferenceStatus {
+                queued: inference.queued as u64,
+                computed: inference.computed,
+                cached: inference.cached,
+                joined: inference.joined,
+                batches: inference.batches,
+                queue_microseconds: microseconds(inference.queue_time),
+                device_microseconds: microseconds(inference.device_time),
+            },
         };
         Ok(status.bounded())
     }
+}
+
+/// As far as 64 bits reach, which is half a million years.
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

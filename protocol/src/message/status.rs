@@ -73,6 +73,8 @@ pub struct NodeStatus {
     pub invalid: Vec<InvalidBlock>,
     /// What the node keeps of old blocks.
     pub storage: StorageStatus,
+    /// What inference does.
+    pub inference: InferenceStatus,
 }
 
 /// What a node keeps of old blocks, and what that takes. A height is 1 where nothing is missing.
@@ -86,6 +88,25 @@ pub struct StorageStatus {
     pub bodies_from: u64,
     /// The first height from which on it has checked every answer itself.
     pub answers_from: u64,
+}
+
+/// What a node's inference does and has done since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct InferenceStatus {
+    /// Images of requests that are not answered yet.
+    pub queued: u64,
+    /// Images that the device has run.
+    pub computed: u64,
+    /// Tasks answered from earlier results.
+    pub cached: u64,
+    /// Tasks that joined one for the same image that waited already.
+    pub joined: u64,
+    /// Batches that the device has run.
+    pub batches: u64,
+    /// Microseconds that the images waited before their batch began, added up.
+    pub queue_microseconds: u64,
+    /// Microseconds that the device took for the batches, added up.
+    pub device_microseconds: u64,
 }
 
 /// A peer as a node tells of it.
@@ -157,7 +178,7 @@ impl Encode for NodeStatus {
         (&self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
-        (self.state_root, &self.invalid, &self.storage).encode(encoder)
+        (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)
     }
 }
 
@@ -188,6 +209,7 @@ impl<C> Decode<C> for NodeStatus {
             state_root: Decode::decode(decoder)?,
             invalid: wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?,
             storage: Decode::decode(decoder)?,
+            inference: Decode::decode(decoder)?,
         })
     }
 }

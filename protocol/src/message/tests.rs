@@ -81,6 +81,15 @@ fn node_status() -> NodeStatus {
         state_root: Root([14; 32]),
         invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
         storage: StorageStatus { disk_bytes: 17, pixels_from: 18, bodies_from: 19, answers_from: 20 },
+        inference: InferenceStatus {
+            queued: 21,
+            computed: 22,
+            cached: 23,
+            joined: 24,
+            batches: 25,
+            queue_microseconds: 26,
+            device_microseconds: 27,
+        },
     }
 }
 
@@ -268,10 +277,7 @@ fn golden_node_status() {
             all(15, 32),
             n(16),
             text("x"),
-            n(17),
-            n(18),
-            n(19),
-            n(20),
+            (17..=27).map(n).collect(),
         ],
     );
     assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));

@@ -257,7 +257,7 @@ fn bytes_a_header(path: &Path) -> Result<Option<u64>, CommandError> {
 /// From nothing to the first answer.
 fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<Duration, CommandError> {
     let models = models(network)?;
-    let backend = Box::new(device.open(&models)?);
+    let backend = device.open(&models)?;
     let begin = Instant::now();
     let node = Node::start(Config {
         network: network.clone(),

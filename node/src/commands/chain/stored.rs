@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::network::Network;
-use ocelli_model::{CandleBackend, DeviceChoice};
+use ocelli_model::{DeviceChoice, backend};
 use serde_json::json;
 
 use crate::chain::{Bytes, Chain, MissingPixels};
@@ -234,12 +234,12 @@ pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), Comm
 }
 
 fn inference(network: &Network, device: DeviceChoice) -> Result<Handle, CommandError> {
-    let (backend, why_not) = CandleBackend::open(device).hint(|| "try --device cpu")?;
+    let (device, why_not) = backend::open(device).hint(|| "try --device cpu")?;
     if let Some(reason) = why_not {
         tracing::info!(reason, "no GPU is used");
     }
     // The verdict of a replaced device never counts: what it gave is computed again.
-    Ok(InferenceService::start(Box::new(backend), models(network)?, Limits::default(), || {}))
+    Ok(InferenceService::start(device, models(network)?, Limits::default(), || {}))
 }
 
 fn explained(error: StoreError) -> CommandError {

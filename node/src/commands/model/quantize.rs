@@ -6,7 +6,7 @@ use ocelli_model::dataset::Part;
 use ocelli_model::file::{MAX_CARD, MAX_FILE_BYTES};
 use ocelli_model::quantize::{Naming, Report, quantize};
 use ocelli_model::train::{FloatNetwork, Recipe, split};
-use ocelli_model::{CandleBackend, DeviceChoice};
+use ocelli_model::{DeviceChoice, backend};
 use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
@@ -74,10 +74,10 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
 
     let data = read_data(&args.data, Part::Train, network.graph().input())?;
     let (training, validation) = split(&data, &recipe);
-    let (mut backend, _) = CandleBackend::open(DeviceChoice::Cpu)?;
+    let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let calibration = training.sample(CALIBRATION_PICTURES, recipe.seed);
     let mut said = Ok(());
-    let quantized = quantize(&network, &naming, &calibration, &validation, &mut backend, &mut |trial| {
+    let quantized = quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |trial| {
         let text = format!(
             "keeping {} % of the activations: {:.2} % right, loss {:.4}",
             trial.kept * 100.0,
