@@ -6,9 +6,14 @@
 //! Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, section 2.2, but the scale's
 //! remainder goes into the weights, where each channel has its own. A skip's multiplier is `skip's step / step after *
 //! 2^shift`, so that what is added is of the same scale as the sum. Where to clip activations is chosen on pictures kept
-//! back, and so is the scale that turns logits into probabilities.
+//! back, and so is the scale that turns logits into probabilities. [`fine_tune`] then trains the float network to answer
+//! well as integers.
+
+mod fine_tune;
 
 use serde::Serialize;
+
+pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
 
 use crate::backend::Backend;
 use crate::dataset::{Dataset, DatasetError};
@@ -17,7 +22,7 @@ use crate::file::{Display, ModelFile, Parameters};
 use crate::graph::{Graph, MAX_SHIFT};
 use crate::model::{Model, ModelError};
 use crate::proof::{BOUND, MAX_ACTIVATION, half};
-use crate::train::{self, FloatNetwork, LayerWeights, TrainError, batch};
+use crate::train::{self, FloatNetwork, LayerWeights, Rounded, TrainError, batch};
 
 /// The shares of the positive activations that the tried steps leave below the clip.
 pub const KEPT: [f64; 6] = [1.0, 0.9999, 0.9995, 0.999, 0.998, 0.995];
@@ -83,6 +88,9 @@ pub struct Quantized {
     pub model: Model,
     /// What to know about it.
     pub report: Report,
+    /// Where activations are clipped.
+    steps: Vec<Option<f64>>,
+    histograms: Vec<Option<Histogram>>,
 }
 
 /// What came of a quantisation. Accuracies are on the pictures kept back.
@@ -94,7 +102,9 @@ pub struct Report {
     pub trials: Vec<Trial>,
     /// The share of the positive activations that the chosen steps leave below the clip.
     pub kept: f64,
-    /// The accuracy of the float network.
+    /// How fine-tuning went, epoch by epoch; empty without it.
+    pub fine_tuning: Vec<FineTuned>,
+    /// The accuracy of the float network, before any fine-tuning.
     pub float_accuracy: f64,
     /// The accuracy of the integer model.
     pub integer_accuracy: f64,
@@ -167,36 +177,35 @@ pub fn quantize(
     let labels = validation.labels_among(network.classes())?;
     let histograms = calibrate(network, calibration)?;
     let mut trials: Vec<Trial> = Vec::new();
-    let mut best: Option<(f64, Integers, Model, f64)> = None;
+    let mut best: Option<(Trial, Integers, Model, f64)> = None;
     for kept in KEPT {
         let integers = integers(network, &steps(network.graph(), &histograms, kept))?;
-        let model = integers.build(network, naming, integers.scale)?;
-        let logits = logits(&model, backend, validation, &mut |_| ())?;
-        let (scale, loss) = fit_scale(&logits, &labels, integers.scale);
-        let right =
-            logits.iter().zip(&labels).filter(|(logits, label)| model.label(logits) == **label as usize).count();
-        let trial = Trial { kept, accuracy: right as f64 / labels.len() as f64, loss };
+        let Assessment { model, scale, accuracy, loss } =
+            integers.assess(network, naming, backend, validation, &labels)?;
+        let trial = Trial { kept, accuracy, loss };
         progress(&trial);
-        if trials.iter().all(|other| loss < other.loss) {
-            best = Some((kept, integers.clone(), integers.build(network, naming, scale)?, scale));
+        if best.as_ref().is_none_or(|(best, ..)| loss < best.loss) {
+            best = Some((trial.clone(), integers, model, scale));
         }
         trials.push(trial);
     }
-    let (kept, integers, model, scale) = best.ok_or(QuantizeError::Empty { purpose: "validate" })?;
-    let chosen = trials.iter().find(|trial| trial.kept == kept).expect("what was chosen was tried");
+    let (trial, integers, model, scale) = best.ok_or(QuantizeError::Empty { purpose: "validate" })?;
     let report = Report {
         layers: integers.report(network.graph(), &histograms),
-        kept,
+        kept: trial.kept,
+        fine_tuning: Vec::new(),
         float_accuracy: train::evaluate(network, validation)?.accuracy,
-        integer_accuracy: chosen.accuracy,
+        integer_accuracy: trial.accuracy,
         scale,
         unfitted_scale: integers.scale,
         trials,
     };
-    Ok(Quantized { model, report })
+    let steps = steps(network.graph(), &histograms, trial.kept);
+    Ok(Quantized { model, report, steps, histograms })
 }
 
 /// How often a layer's activations were how large.
+#[derive(Debug, Clone)]
 struct Histogram {
     ceiling: f64,
     /// Counts of the positive activations, by size.
@@ -275,7 +284,71 @@ struct Integers {
     scale: f64,
 }
 
+/// An integer model and how it does on pictures, with the scale of the probabilities fitted to them.
+struct Assessment {
+    model: Model,
+    scale: f64,
+    accuracy: f64,
+    loss: f64,
+}
+
 impl Integers {
+    fn assess(
+        &self,
+        network: &FloatNetwork,
+        naming: &Naming,
+        backend: &mut dyn Backend,
+        validation: &Dataset,
+        labels: &[u32],
+    ) -> Result<Assessment, QuantizeError> {
+        let model = self.build(network, naming, self.scale)?;
+        let logits = logits(&model, backend, validation, &mut |_| ())?;
+        let (scale, loss) = fit_scale(&logits, labels, self.scale);
+        let right = logits.iter().zip(labels).filter(|(logits, label)| model.label(logits) == **label as usize).count();
+        let accuracy = right as f64 / labels.len().max(1) as f64;
+        Ok(Assessment { model: self.build(network, naming, scale)?, scale, accuracy, loss })
+    }
+
+    /// What the integers stand for in the float network.
+    fn rounded(&self, graph: &Graph) -> Vec<Rounded> {
+        let mut before = 1.0 / MAX_ACTIVATION as f64;
+        let mut layers = Vec::new();
+        for (index, parameters) in self.parameters.iter().enumerate() {
+            let step = self.steps[index];
+            let channels = parameters.bias.len();
+            if channels == 0 {
+                layers.push(Rounded { weights: None, skip: Vec::new(), step: step as f32 });
+                continue;
+            }
+            // What one unit of a channel's sum stands for; a logit's is the step itself.
+            let shift = |channel: usize| parameters.shift.get(channel).copied().unwrap_or(0);
+            let unit = |channel: usize| step / f64::from(1u32 << shift(channel));
+            let inputs = parameters.weight.len() / channels;
+            let weight = parameters.weight.iter().enumerate();
+            let weight = weight.map(|(place, weight)| (f64::from(*weight) * unit(place / inputs) / before) as f32);
+            let bias = parameters.bias.iter().enumerate().map(|(channel, bias)| {
+                let half = if graph.is_last(index) { 0 } else { half(shift(channel)) };
+                ((f64::from(*bias) - f64::from(half)) * unit(channel)) as f32
+            });
+            let skip_step = self.skip_step(graph, index).unwrap_or(1.0);
+            let skip = parameters.multiplier.iter().enumerate();
+            let skip = skip.map(|(channel, multiplier)| (f64::from(*multiplier) * unit(channel) / skip_step) as f32);
+            let weights = LayerWeights { weight: weight.collect(), bias: bias.collect() };
+            layers.push(Rounded { weights: Some(weights), skip: skip.collect(), step: step as f32 });
+            before = step;
+        }
+        layers
+    }
+
+    /// The step of the activation that a layer adds, if it adds one.
+    fn skip_step(&self, graph: &Graph, index: usize) -> Option<f64> {
+        // Activation 0 is the input, activation `i + 1` the output of layer `i`.
+        graph.skip(index).map(|skip| match skip {
+            0 => 1.0 / MAX_ACTIVATION as f64,
+            skip => self.steps[skip - 1],
+        })
+    }
+
     fn build(&self, network: &FloatNetwork, naming: &Naming, scale: f64) -> Result<Model, QuantizeError> {
         let display = Display {
             name: naming.name.clone(),
@@ -335,11 +408,7 @@ fn integers(network: &FloatNetwork, steps: &[Option<f64>]) -> Result<Integers, Q
             integers.steps.push(integers.scale);
         } else {
             let after = steps[index].unwrap_or(before);
-            // Activation 0 is the input, activation `i + 1` the output of layer `i`.
-            let skip = graph.skip(index).map(|skip| match skip {
-                0 => 1.0 / MAX_ACTIVATION as f64,
-                skip => integers.steps[skip - 1],
-            });
+            let skip = integers.skip_step(graph, index);
             for (channel, (weights, bias)) in channels.iter().enumerate() {
                 let found = with_shift(weights, *bias, Steps { before, skip, after })
                     .map_err(|largest| QuantizeError::NotExact { layer: name.clone(), channel, largest })?;
@@ -377,10 +446,11 @@ struct Channel {
 /// The integers of a channel with the largest shift that is allowed, or the size of its largest weight if none is.
 fn with_shift(weights: &[f32], bias: f32, steps: Steps) -> Result<Channel, f64> {
     let Steps { before, skip, after } = steps;
+    let largest = largest(weights) * before / after;
     for shift in (0..=MAX_SHIFT).rev() {
         let power = f64::from(1u32 << shift);
         let multiplier = (skip.unwrap_or(0.0) / after * power).round();
-        if multiplier > f64::from(MAX_MULTIPLIER) {
+        if multiplier > f64::from(MAX_MULTIPLIER) || largest * power > MAX_WEIGHT + 0.5 {
             continue;
         }
         let multiplier = multiplier as i16;
@@ -392,7 +462,7 @@ fn with_shift(weights: &[f32], bias: f32, steps: Steps) -> Result<Channel, f64> 
             return Ok(Channel { weights, bias, multiplier, shift });
         }
     }
-    Err(largest(weights) * before / after)
+    Err(largest)
 }
 
 /// The integers of the last layer, with the largest scale that is allowed to all channels, and what a logit stands for.

@@ -6,7 +6,6 @@ mod activation;
 pub mod batch;
 mod checkpoint;
 mod network;
-mod normalize;
 mod optimizer;
 mod sum_pool;
 
@@ -20,9 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use self::batch::{Augmentation, Flip};
 use self::checkpoint::{Checkpoint, Description, Position, data_hash};
+pub(crate) use self::network::Rounded;
 pub use self::network::{FloatNetwork, LayerWeights, Normalization};
 pub use self::optimizer::{Method, ParseMethodError};
-use self::optimizer::{Optimizer, StepSize};
+pub(crate) use self::optimizer::{Optimizer, StepSize};
 use crate::dataset::{Dataset, shuffled};
 use crate::graph::{Graph, GraphError, Shape};
 
@@ -436,8 +436,7 @@ impl Trainer {
     /// # Errors
     /// If the training diverges.
     pub fn epoch(&mut self, progress: &mut dyn FnMut(Step) -> ControlFlow<()>) -> Result<Outcome, TrainError> {
-        let flip = if self.recipe.flip { Flip::Random } else { Flip::Never };
-        let augmentation = Augmentation { shift: self.recipe.shift, flip };
+        let augmentation = self.recipe.augmentation();
         let epoch = self.epochs.len() + 1;
         let steps_an_epoch = self.training.len().div_ceil(self.recipe.batch);
         let steps = steps_an_epoch * self.recipe.epochs;
@@ -550,7 +549,12 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
 }
 
 impl Recipe {
-    fn check(&self) -> Result<(), TrainError> {
+    /// How pictures are changed at random.
+    pub(crate) fn augmentation(&self) -> Augmentation {
+        Augmentation { shift: self.shift, flip: if self.flip { Flip::Random } else { Flip::Never } }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = "a share from 0 to below 1";
         let table: [(&'static str, f64, bool, &'static str); 11] = [
             ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
@@ -573,7 +577,7 @@ impl Recipe {
 }
 
 /// Rises from the first step on, then falls as half a cosine to zero at the end.
-fn learning_rate(recipe: &Recipe, step: usize, steps_an_epoch: usize, steps: usize) -> f64 {
+pub(crate) fn learning_rate(recipe: &Recipe, step: usize, steps_an_epoch: usize, steps: usize) -> f64 {
     let (step, steps) = (step as f64 + 1.0, steps as f64);
     let warmup = (recipe.warmup * steps_an_epoch as f64).min(steps / 2.0);
     if step < warmup {
@@ -583,14 +587,14 @@ fn learning_rate(recipe: &Recipe, step: usize, steps_an_epoch: usize, steps: usi
     recipe.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
 }
 
-fn labels(data: &Dataset, indexes: &[usize]) -> Result<Tensor, TrainError> {
+pub(crate) fn labels(data: &Dataset, indexes: &[usize]) -> Result<Tensor, TrainError> {
     let labels: Vec<u32> = indexes.iter().map(|index| data.labels()[*index]).collect();
     Ok(Tensor::from_vec(labels, indexes.len(), &Device::Cpu)?)
 }
 
 /// The mean of `-sum(target * log softmax)` over the batch, the target being `1 - smoothing` at the label and `smoothing`
 /// spread evenly over all classes (C. Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7).
-fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, TrainError> {
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, TrainError> {
     let log = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     let at_label = log.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
     let everywhere = log.mean_all()?;

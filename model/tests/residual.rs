@@ -3,9 +3,9 @@
 use ocelli_model::dataset::Dataset;
 use ocelli_model::evaluate;
 use ocelli_model::graph::{Graph, Shape};
-use ocelli_model::quantize::{Naming, quantize};
+use ocelli_model::quantize::{Naming, fine_tune, fine_tuning, quantize};
 use ocelli_model::train::{self, Recipe, split, train};
-use ocelli_model::{CandleBackend, DeviceChoice};
+use ocelli_model::{CandleBackend, DeviceChoice, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -61,8 +61,19 @@ fn a_residual_network_is_trained_and_made_exact() {
 
     let unseen = bars(400, 2);
     let float = train::evaluate(&trained.network, &unseen).expect("the shapes fit").accuracy;
-    let integer = evaluate::evaluate(&quantized.model, &mut backend, &unseen, &mut |_| ()).expect("it runs").top1;
     assert!(float > 0.9, "{float}");
     // Half a point of 400 pictures is two of them.
-    assert!(integer > float - 0.005 - 1e-9, "{float} and {integer}");
+    let check = |model: &Model, backend: &mut CandleBackend| {
+        let integer = evaluate::evaluate(model, backend, &unseen, &mut |_| ()).expect("it runs").top1;
+        assert!(integer > float - 0.005 - 1e-9, "{float} and {integer}");
+    };
+    check(&quantized.model, &mut backend);
+
+    let recipe = fine_tuning(&recipe, 2);
+    let loss = quantized.report.trials.iter().map(|trial| trial.loss).fold(f64::INFINITY, f64::min);
+    let tuned = fine_tune(&trained.network, quantized, &calibration, &validation, &recipe, &mut backend, &mut |_| ())
+        .expect("it stays exact");
+    check(&tuned.model, &mut backend);
+    let epochs = &tuned.report.fine_tuning;
+    assert!(epochs.len() == 2 && epochs.iter().any(|epoch| epoch.loss < loss), "{loss} and {epochs:?}");
 }

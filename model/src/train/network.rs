@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape as TensorShape, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
@@ -13,11 +13,11 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use super::activation::activate;
-use super::normalize::{EPSILON, normalize};
+use super::activation::{self, Clamp, EPSILON, activate, normalize_and_activate};
 use super::sum_pool::sum_pool;
 use crate::graph::{Graph, Layer, Operation};
 use crate::im2col::{InputGradient, Window, convolve};
+use crate::proof::MAX_ACTIVATION;
 
 /// The key of the description in the metadata of a file of float weights.
 const DESCRIPTION: &str = "ocelli-float";
@@ -79,13 +79,26 @@ struct BatchNorm {
     variance: Var,
 }
 
-/// What sums are normalised by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Statistics {
-    /// The statistics of the batch, which the running ones follow.
-    Batch,
-    /// The running statistics, folded into the weights.
-    Running,
+/// How a network is run.
+#[derive(Debug, Clone, Copy)]
+enum Mode<'a> {
+    /// Sums are normalised by the statistics of the batch, which the running ones follow.
+    Training,
+    /// Sums are normalised by the running statistics, folded into the weights.
+    Plain,
+    /// As plain, with the numbers that the integers stand for.
+    Rounded(&'a [Rounded]),
+}
+
+/// What the integers of a layer stand for in the float network.
+#[derive(Debug, Clone)]
+pub(crate) struct Rounded {
+    /// Weights and biases; none for a pool.
+    pub(crate) weights: Option<LayerWeights>,
+    /// What each channel's skip is multiplied by, close to 1; empty without a skip.
+    pub(crate) skip: Vec<f32>,
+    /// What one step of the output is; of the last layer it is not used.
+    pub(crate) step: f32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,7 +220,13 @@ impl FloatNetwork {
     /// # Errors
     /// Candle's, where the pictures are of another shape.
     pub fn forward_training(&self, pictures: &Tensor) -> Result<Tensor, TrainError> {
-        self.run(pictures, Statistics::Batch, &mut |_, _| Ok(()))
+        self.run(pictures, Mode::Training, &mut |_, _| Ok(()))
+    }
+
+    /// As [`FloatNetwork::forward`], with the numbers that integers stand for, one item a layer. It answers as the integer
+    /// model does, but for what f32 rounds; gradients pass to the numbers that were rounded.
+    pub(crate) fn forward_rounded(&self, pictures: &Tensor, rounded: &[Rounded]) -> Result<Tensor, TrainError> {
+        self.run(pictures, Mode::Rounded(rounded), &mut |_, _| Ok(()))
     }
 
     /// As [`FloatNetwork::forward`], and shows the clamped output of every layer with weights but the last and of every
@@ -220,13 +239,13 @@ impl FloatNetwork {
         pictures: &Tensor,
         visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TrainError>,
     ) -> Result<Tensor, TrainError> {
-        self.run(pictures, Statistics::Running, visit)
+        self.run(pictures, Mode::Plain, visit)
     }
 
     fn run(
         &self,
         pictures: &Tensor,
-        statistics: Statistics,
+        mode: Mode,
         visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TrainError>,
     ) -> Result<Tensor, TrainError> {
         let layers = self.graph.layers();
@@ -242,60 +261,101 @@ impl FloatNetwork {
                 Operation::MaxPool { kernel, stride } => {
                     let zeros = Tensor::zeros(activation.dim(3)?, candle_core::DType::F32, &Device::Cpu)?;
                     let window = Window { kernel, stride, padding: 0 };
-                    activation = activate(&activation, &zeros, window, f32::INFINITY)?;
+                    let clamp = Clamp { pool: window, ceiling: f32::INFINITY, step: None };
+                    activation = activate(&activation, &zeros, None, clamp)?;
                     index += 1;
                     continue;
                 }
                 Operation::SumPool { kernel, stride, shift } => {
                     let (window, scale) = (Window { kernel, stride, padding: 0 }, (-f32::from(shift)).exp2());
-                    activation = sum_pool(&activation, window, scale, self.ceiling)?;
+                    let (ceiling, step) = self.range(index, mode);
+                    activation = sum_pool(&activation, window, scale, ceiling, step)?;
                     visit(index, &activation)?;
                     index += 1;
                     continue;
                 }
                 Operation::Conv { .. } | Operation::Linear { .. } => {}
             }
-            let (mut sums, bias) = self.sums(&activation, index, statistics)?;
             if self.graph.is_last(index) {
-                return Ok(sums.flatten_from(1)?.broadcast_add(&bias)?);
+                let (weight, bias) = self.numbers(index, mode)?;
+                return Ok(self.product(&activation, &weight, index)?.flatten_from(1)?.broadcast_add(&bias)?);
             }
-            if let Some(skip) = self.graph.skip(index) {
-                sums = (sums + kept.get(&skip).ok_or(TrainError::NoLogits)?)?;
-            }
+            let skip = self.graph.skip(index).map(|skip| kept.get(&skip).ok_or(TrainError::NoLogits)).transpose()?;
             // A pool is done in the same pass, unless its input is needed later.
             let pool = layers.get(index + 1).filter(|_| !skipped_to.contains(&(index + 1))).and_then(max_pool_window);
-            activation = activate(&sums, &bias, pool.unwrap_or(POINT), self.ceiling)?;
+            let (ceiling, step) = self.range(index, mode);
+            let clamp = Clamp { pool: pool.unwrap_or(POINT), ceiling, step };
+            activation = self.activation(&activation, index, skip, clamp, mode)?;
             visit(index, &activation)?;
             index += if pool.is_some() { 2 } else { 1 };
         }
         Err(TrainError::NoLogits)
     }
 
-    /// The sums `(N, H, W, O)` of a layer with weights, and the bias that belongs to them.
-    fn sums(&self, activation: &Tensor, index: usize, statistics: Statistics) -> Result<(Tensor, Tensor), TrainError> {
-        let product = |weight: &Tensor| -> Result<Tensor, TrainError> {
-            if let Operation::Conv { kernel, stride, padding, .. } = self.graph.layers()[index].operation {
-                let gradient = if index == 0 { InputGradient::Skipped } else { InputGradient::Needed };
-                return Ok(convolve(activation, weight, Window { kernel, stride, padding }, gradient)?);
-            }
-            Ok(activation.flatten_from(1)?.matmul(weight)?.unsqueeze(1)?.unsqueeze(1)?)
-        };
-        match self.parameters[index].as_ref() {
-            Some(Parameters { weight, bias, batch_norm: Some(norm) }) if statistics == Statistics::Batch => {
-                // What the pictures are centred by would be subtracted again with the mean of the batch.
-                let sums = match &self.centring {
-                    Some((_, scale)) if index == 0 => product(&weight.broadcast_mul(scale)?)?,
-                    _ => product(weight.as_tensor())?,
-                };
-                let (normalized, batch) = normalize(&sums, norm.gamma.as_tensor())?;
-                norm.follow(&batch, sums.elem_count() / batch.mean.len())?;
-                Ok((normalized, bias.as_tensor().clone()))
-            }
-            _ => {
-                let (weight, bias) = self.effective(index)?.ok_or(TrainError::NoLogits)?;
-                Ok((product(&weight)?, bias))
-            }
+    /// What a layer with weights makes of the activation before it.
+    fn activation(
+        &self,
+        before: &Tensor,
+        index: usize,
+        skip: Option<&Tensor>,
+        clamp: Clamp,
+        mode: Mode,
+    ) -> Result<Tensor, TrainError> {
+        if let Some(Parameters { weight, bias, batch_norm: Some(norm) }) = self.parameters[index].as_ref()
+            && matches!(mode, Mode::Training)
+        {
+            // What the pictures are centred by would be subtracted again with the mean of the batch.
+            let sums = match &self.centring {
+                Some((_, scale)) if index == 0 => self.product(before, &weight.broadcast_mul(scale)?, index)?,
+                _ => self.product(before, weight, index)?,
+            };
+            let (output, batch) = normalize_and_activate(&sums, &norm.gamma, bias, skip, clamp)?;
+            norm.follow(&batch, sums.elem_count() / batch.mean.len())?;
+            return Ok(output);
         }
+        let (weight, bias) = self.numbers(index, mode)?;
+        let sums = self.product(before, &weight, index)?;
+        match (mode, skip) {
+            (Mode::Rounded(rounded), Some(skip)) => {
+                let factor = Tensor::new(rounded[index].skip.as_slice(), &Device::Cpu)?;
+                Ok(activate(&sums, &bias, Some(&skip.broadcast_mul(&factor)?), clamp)?)
+            }
+            _ => Ok(activate(&sums, &bias, skip, clamp)?),
+        }
+    }
+
+    /// The ceiling of a layer's output, and what it is rounded to multiples of.
+    fn range(&self, index: usize, mode: Mode) -> (f32, Option<f32>) {
+        match mode {
+            Mode::Rounded(rounded) => (rounded[index].step * MAX_ACTIVATION as f32, Some(rounded[index].step)),
+            _ => (self.ceiling, None),
+        }
+    }
+
+    /// Weight and bias of a layer that has them, normalisation folded in.
+    fn numbers(&self, index: usize, mode: Mode) -> Result<(Tensor, Tensor), TrainError> {
+        let (weight, bias) = self.effective(index)?.ok_or(TrainError::NoLogits)?;
+        let Mode::Rounded(rounded) = mode else { return Ok((weight, bias)) };
+        let values = rounded[index].weights.as_ref().ok_or(TrainError::NoLogits)?;
+        let rows = self.rows(index, values.weight.clone())?;
+        let weight = weight.apply_op1(Replaced(rows.flatten_all()?.to_vec1()?))?;
+        Ok((weight, bias.apply_op1(Replaced(values.bias.clone()))?))
+    }
+
+    /// Weights as they lie in a file, as `(K, O)`.
+    fn rows(&self, index: usize, weight: Vec<f32>) -> Result<Tensor, TrainError> {
+        let [rows, columns, channels, outputs] = self.weight_dimensions(index);
+        let weight = Tensor::from_vec(weight, (outputs, channels, rows, columns), &Device::Cpu)?;
+        Ok(weight.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2)?)
+    }
+
+    /// The sums `(N, H, W, O)` of a layer with weights.
+    fn product(&self, before: &Tensor, weight: &Tensor, index: usize) -> Result<Tensor, TrainError> {
+        if let Operation::Conv { kernel, stride, padding, .. } = self.graph.layers()[index].operation {
+            let gradient = if index == 0 { InputGradient::Skipped } else { InputGradient::Needed };
+            return Ok(convolve(before, weight, Window { kernel, stride, padding }, gradient)?);
+        }
+        Ok(before.flatten_from(1)?.matmul(weight)?.unsqueeze(1)?.unsqueeze(1)?)
     }
 
     /// The numbers of a layer that has any: those that apply to an input of `(pixel >> 1) / 127`.
@@ -375,10 +435,9 @@ impl FloatNetwork {
         let network = Self::build(graph, classes, ceiling, &mut zeros)?;
         for (index, (name, shape)) in names.iter().zip(shapes).enumerate() {
             let (Some(shape), Some(parameters)) = (shape, &network.parameters[index]) else { continue };
-            let [rows, columns, channels, outputs] = network.weight_dimensions(index);
             let weight = floats(&file, &format!("{name}.weight"), &shape)?;
-            let weight = Tensor::from_vec(weight, (outputs, channels, rows, columns), &Device::Cpu)?;
-            parameters.weight.set(&weight.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2)?)?;
+            parameters.weight.set(&network.rows(index, weight)?)?;
+            let outputs = shape[0];
             let bias = floats(&file, &format!("{name}.bias"), &[outputs])?;
             parameters.bias.set(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?;
         }
@@ -443,7 +502,7 @@ impl FloatNetwork {
 
 impl BatchNorm {
     /// Moves the running statistics towards those of a batch, of so many numbers a channel.
-    fn follow(&self, batch: &super::normalize::Statistics, count: usize) -> Result<(), TrainError> {
+    fn follow(&self, batch: &activation::Statistics, count: usize) -> Result<(), TrainError> {
         // The variance of all pictures is estimated without bias, as PyTorch does.
         let unbiased = count as f32 / (count.max(2) - 1) as f32;
         let variance: Vec<f32> = batch.variance.iter().map(|variance| variance * unbiased).collect();
@@ -453,6 +512,26 @@ impl BatchNorm {
             running.set(&((running.as_tensor() * (1.0 - STATISTICS_SHARE))? + new)?)?;
         }
         Ok(())
+    }
+}
+
+/// Puts other numbers in the place of a tensor's; gradients pass as if it had not.
+struct Replaced(Vec<f32>);
+
+impl CustomOp1 for Replaced {
+    fn name(&self) -> &'static str {
+        "straight-through"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, TensorShape)> {
+        if layout.shape().elem_count() != self.0.len() {
+            return Err(candle_core::Error::Msg(format!("{:?} numbers replaced by {}", layout.shape(), self.0.len())));
+        }
+        Ok((CpuStorage::F32(self.0.clone()), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(grad.clone()))
     }
 }
 

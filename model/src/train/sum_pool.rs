@@ -3,15 +3,16 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::activation::round;
 use crate::im2col::{Window, contiguous};
 
-/// Gives `clamp(scale * sum, 0, ceiling)` of every window of `input (N, H, W, C)`, whose numbers are 0 or more. The window
-/// has no padding. No gradient passes where the ceiling took hold.
+/// Gives `clamp(scale * sum, 0, ceiling)` of every window of `input (N, H, W, C)`, whose numbers are 0 or more, rounded to
+/// multiples of `step` if there is one. The window has no padding. No gradient passes where the ceiling took hold.
 ///
 /// # Errors
 /// Candle's, where a dtype, a device or a shape is another.
-pub fn sum_pool(input: &Tensor, window: Window, scale: f32, ceiling: f32) -> Result<Tensor> {
-    input.contiguous()?.apply_op1(SumPool { window, scale, ceiling })
+pub fn sum_pool(input: &Tensor, window: Window, scale: f32, ceiling: f32, step: Option<f32>) -> Result<Tensor> {
+    input.contiguous()?.apply_op1(SumPool { window, scale, ceiling, step })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,7 @@ struct SumPool {
     window: Window,
     scale: f32,
     ceiling: f32,
+    step: Option<f32>,
 }
 
 impl SumPool {
@@ -49,6 +51,9 @@ impl CustomOp1 for SumPool {
                     output.iter_mut().zip(&input[place..]).for_each(|(sum, value)| *sum += value);
                 }
                 output.iter_mut().for_each(|sum| *sum = (*sum * self.scale).clamp(0.0, self.ceiling));
+                if let Some(step) = self.step {
+                    output.iter_mut().for_each(|mean| *mean = round(*mean, step));
+                }
             }
         });
         Ok((CpuStorage::F32(output), Shape::from((images, rows, across, channels))))
@@ -104,9 +109,11 @@ mod tests {
         let input: Vec<f32> = (0..12).map(|number| number as f32).collect();
         let input = Var::from_vec(input, (1, 2, 3, 2), &Device::Cpu).unwrap();
         let window = Window { kernel: 2, stride: 1, padding: 0 };
-        let output = sum_pool(&input, window, 0.25, 6.5).unwrap();
+        let output = sum_pool(&input, window, 0.25, 6.5, None).unwrap();
         // Channel 0: (0 + 2 + 6 + 8) / 4 and (2 + 4 + 8 + 10) / 4; channel 1: one more each, the last one clamped.
         assert_eq!(output.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [4.0, 5.0, 6.0, 6.5]);
+        let rounded = sum_pool(&input, window, 0.25, 6.5, Some(2.0)).unwrap();
+        assert_eq!(rounded.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [4.0, 6.0, 6.0, 6.0]);
         let grads = output.sum_all().unwrap().backward().unwrap();
         let grad = grads.get(&input).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(grad, [0.25, 0.25, 0.5, 0.25, 0.25, 0.0, 0.25, 0.25, 0.5, 0.25, 0.25, 0.0]);

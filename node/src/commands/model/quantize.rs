@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ocelli_model::dataset::Part;
+use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::{MAX_CARD, MAX_FILE_BYTES};
-use ocelli_model::quantize::{Naming, Report, quantize};
+use ocelli_model::quantize::{Naming, Progress, Quantized, Report, fine_tune, fine_tuning, quantize};
 use ocelli_model::train::{FloatNetwork, Recipe, split};
 use ocelli_model::{DeviceChoice, backend};
 use serde_json::json;
@@ -12,17 +12,20 @@ use serde_json::json;
 use super::super::error::{CommandError, Explain as _};
 use super::super::output::Output;
 use super::train::{RECIPE_FILE, WEIGHTS_FILE};
-use super::{note, read_bounded, read_data, write_whole};
+use super::{bar, note, note_above, read_bounded, read_data, write_whole};
 
 /// How many pictures the sizes of activations are measured on.
 const CALIBRATION_PICTURES: usize = 5_000;
+/// How much accuracy may be lost to integers before it is said that fine-tuning helps.
+const LOSS_TO_MENTION: f64 = 0.005;
 /// Bounds a file that describes a training.
 const MAX_RECIPE_BYTES: usize = 1 << 16;
 
 /// Make an exact integer model of trained weights
 ///
 /// The same pictures are kept back as in training, by the recipe's seed; on them it is chosen where activations are
-/// clipped, and the scale of the probabilities is fitted.
+/// clipped, and the scale of the probabilities is fitted. With --fine-tune the weights are trained on while every number is
+/// rounded as the integers are (quantisation-aware training), which wins back what rounding has cost.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder that `model train` wrote
@@ -36,6 +39,14 @@ pub struct Args {
     /// The model file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+
+    /// For how many epochs the weights are trained on as integers; the best epoch is kept, if it is better than none
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0)]
+    fine_tune: usize,
+
+    /// The highest learning rate of fine-tuning
+    #[arg(long, value_name = "NUMBER", default_value_t = fine_tuning(&Recipe::default(), 1).learning_rate)]
+    learning_rate: f64,
 
     /// The model's name [default: the file's, without its ending]
     #[arg(long)]
@@ -77,7 +88,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let calibration = training.sample(CALIBRATION_PICTURES, recipe.seed);
     let mut said = Ok(());
-    let quantized = quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |trial| {
+    let mut quantized = quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |trial| {
         let text = format!(
             "keeping {} % of the activations: {:.2} % right, loss {:.4}",
             trial.kept * 100.0,
@@ -88,6 +99,19 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     })
     .context(|| format!("cannot quantise {}", weights.display()))?;
     said?;
+    if args.fine_tune > 0 {
+        let recipe = Recipe { learning_rate: args.learning_rate, ..fine_tuning(&recipe, args.fine_tune) };
+        quantized = tune(&network, quantized, (&training, &validation), &recipe, &mut *device)
+            .context(|| format!("cannot fine-tune {}", weights.display()))?;
+    }
+    let report = &quantized.report;
+    if report.float_accuracy - report.integer_accuracy > LOSS_TO_MENTION {
+        note(&format!(
+            "warning: {:.2} points are lost to integers; try --fine-tune {}",
+            (report.float_accuracy - report.integer_accuracy) * 100.0,
+            args.fine_tune + 2
+        ))?;
+    }
     write_whole(&args.output, quantized.model.bytes())?;
     let (file, id) = (args.output.display().to_string(), quantized.model.id().to_string());
     if output.is_json() {
@@ -96,6 +120,41 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     }
     output.line(format_args!("{file}: {} bytes, model {id}", quantized.model.bytes().len()))?;
     print(&quantized.report, output)
+}
+
+/// Fine-tunes behind a progress bar, and tells each epoch.
+fn tune(
+    network: &FloatNetwork,
+    quantized: Quantized,
+    (training, validation): (&Dataset, &Dataset),
+    recipe: &Recipe,
+    backend: &mut CandleBackend,
+) -> Result<Quantized, CommandError> {
+    let progress = bar(None, "{bar:30} {msg}, {eta} left");
+    let mut said = Ok(());
+    let tuned = fine_tune(network, quantized, training, validation, recipe, backend, &mut |now| match now {
+        Progress::Step(step) => {
+            progress.set_length(step.steps as u64);
+            progress.set_position(step.step as u64);
+            progress.set_message(format!("fine-tuning epoch {}/{}, loss {:.3}", step.epoch, recipe.epochs, step.loss));
+        }
+        Progress::Epoch(epoch) => {
+            let text = format!(
+                "fine-tuning epoch {}/{}: loss {:.4}, as integers {:.2} % right, loss {:.4}, {:.0} pictures/s",
+                epoch.epoch,
+                recipe.epochs,
+                epoch.training_loss,
+                epoch.accuracy * 100.0,
+                epoch.loss,
+                epoch.images_per_second
+            );
+            said = std::mem::replace(&mut said, Ok(())).and_then(|()| note_above(&progress, &text));
+        }
+    });
+    progress.finish_and_clear();
+    let tuned = tuned?;
+    said?;
+    Ok(tuned)
 }
 
 fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
