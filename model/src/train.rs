@@ -302,9 +302,7 @@ impl Trainer {
         let normalization = normalization(&training.sample(NORMALIZATION_SAMPLE, recipe.seed));
         let classes = data.classes().to_vec();
         let mut network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
-        if recipe.batch_norm {
-            network = network.with_batch_norm()?;
-        }
+        network = if recipe.batch_norm { network.with_batch_norm()? } else { network.with_silent_branches()? };
         let optimizer = Optimizer::new(recipe.optimizer, network.weights(), network.biases());
         let average = if recipe.averaging > 0.0 { Some(network.snapshot()?) } else { None };
         Ok(Self {
@@ -352,6 +350,22 @@ impl Trainer {
         trainer.epochs = description.epochs;
         trainer.position = description.position;
         Ok(trainer)
+    }
+
+    /// Makes the training end after another number of epochs. The learning rate goes on as if it had been planned so from
+    /// the beginning, so it rises again where a training that was done is prolonged (as in I. Loshchilov, F. Hutter, "SGDR",
+    /// 2017).
+    ///
+    /// # Errors
+    /// If more epochs are done already.
+    pub fn set_epochs(&mut self, epochs: usize) -> Result<(), TrainError> {
+        let begun = self.epochs.len() + usize::from(self.position.step > 0);
+        if epochs < begun.max(1) {
+            let expected = "at least as many as have begun";
+            return Err(TrainError::Recipe { name: "epochs", found: epochs as f64, expected });
+        }
+        self.recipe.epochs = epochs;
+        Ok(())
     }
 
     /// The training as it is now, for [`Trainer::resume`]: a safetensors file.
@@ -722,6 +736,26 @@ mod tests {
             assert_eq!(continued.network.to_bytes().unwrap(), whole.network.to_bytes().unwrap(), "{stop}");
             assert_eq!(best, Some(whole.network.to_bytes().unwrap()), "{stop}");
         }
+    }
+
+    #[test]
+    fn a_training_may_be_prolonged() {
+        let data = bars(150, 1);
+        let planned = Recipe { epochs: 3, warmup: 1.0, ..recipe() };
+        let long = train(graph(), &data, &planned).unwrap();
+        // While the learning rate still rises, the end does not matter.
+        let short = Recipe { epochs: 2, ..planned.clone() };
+        let mut trainer = Trainer::new(graph(), &data, &short).unwrap();
+        trainer.epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+        let error = trainer.set_epochs(0).unwrap_err();
+        assert!(matches!(error, TrainError::Recipe { name: "epochs", .. }), "{error}");
+        trainer.set_epochs(3).unwrap();
+        let mut trainer = Trainer::resume(&trainer.checkpoint().unwrap(), &data).unwrap();
+        assert_eq!(trainer.recipe(), &planned);
+        while !trainer.is_done() {
+            trainer.epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+        }
+        assert_eq!(trainer.finish().unwrap().network.to_bytes().unwrap(), long.network.to_bytes().unwrap());
     }
 
     #[test]

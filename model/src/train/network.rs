@@ -152,6 +152,23 @@ impl FloatNetwork {
         Ok(network)
     }
 
+    /// The same network with zeros for the weights of layers that add a skip, so that each begins as what it skips (H. Zhang
+    /// et al., "Fixup Initialization", 2019, section 3). Without normalisation random weights there drown the pictures in
+    /// what does not depend on them, and some seeds never leave chance.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn with_silent_branches(self) -> Result<Self, TrainError> {
+        for (index, parameters) in self.parameters.iter().enumerate() {
+            if let Some(Parameters { weight, .. }) = parameters
+                && self.graph.skip(index).is_some()
+            {
+                weight.set(&weight.zeros_like()?)?;
+            }
+        }
+        Ok(self)
+    }
+
     /// The same network with batch normalisation in every layer with weights but the last. Where a skip is added the factor
     /// begins at 0, so that such a layer begins as what it skips (P. Goyal et al., "Accurate, Large Minibatch SGD", 2017,
     /// section 5.1).

@@ -50,14 +50,15 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     graph: String,
 
-    /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped
-    #[arg(long, conflicts_with_all = ["graph", "epochs", "batch", "learning_rate", "optimizer", "momentum", "averaging",
+    /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
+    /// another one with --epochs
+    #[arg(long, conflicts_with_all = ["graph", "batch", "learning_rate", "optimizer", "momentum", "averaging",
         "warmup", "weight_decay", "label_smoothing", "shift", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
     resume: bool,
 
-    /// How often every picture is shown
-    #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().epochs)]
-    epochs: usize,
+    /// How often every picture is shown [default: 12; with --resume, as planned]
+    #[arg(long, value_name = "NUMBER")]
+    epochs: Option<usize>,
 
     /// Pictures a step
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().batch)]
@@ -119,7 +120,7 @@ pub struct Args {
 impl Args {
     fn recipe(&self) -> Recipe {
         Recipe {
-            epochs: self.epochs,
+            epochs: self.epochs.unwrap_or(Recipe::default().epochs),
             batch: self.batch,
             learning_rate: self.learning_rate,
             optimizer: self.optimizer,
@@ -149,7 +150,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         let bytes = read_bounded(&checkpoint, MAX_CHECKPOINT_BYTES).context(read)?;
         let shape = Trainer::shape(&bytes).context(read)?;
         let data = read_data(&args.data, Part::Train, shape)?;
-        Trainer::resume(&bytes, &data).context(read)?
+        let mut trainer = Trainer::resume(&bytes, &data).context(read)?;
+        if let Some(epochs) = args.epochs {
+            trainer.set_epochs(epochs)?;
+        }
+        trainer
     } else {
         let graph = read_graph(&args.graph)?;
         let data = read_data(&args.data, Part::Train, graph.input())?;
@@ -281,4 +286,20 @@ fn read_graph(name: &str) -> Result<Graph, CommandError> {
     }
     let text = String::from_utf8(bytes).context(read)?;
     Graph::from_json(&text).context(read).hint(|| "`docs/inference.md` describes the graph")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_names_the_default_number_of_epochs() {
+        let command = Args::augment_args(clap::Command::new("train"));
+        let help =
+            command.get_arguments().find(|argument| argument.get_id() == "epochs").and_then(|found| found.get_help());
+        let help = help.expect("every option has a help").to_string();
+        assert!(help.contains(&format!("[default: {};", Recipe::default().epochs)), "{help}");
+    }
 }
