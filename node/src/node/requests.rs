@@ -215,7 +215,7 @@ impl Service {
                 .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
                 .collect(),
             storage: StorageStatus {
-                disk_bytes: store.disk_bytes()?,
+                disk_bytes: store.recent_disk_bytes()?,
                 pixels_from: kept.pixels_from,
                 bodies_from: kept.bodies_from,
                 answers_from: kept.answers_from,

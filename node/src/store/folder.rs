@@ -3,6 +3,8 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 
@@ -13,13 +15,18 @@ const LOCK: &str = "LOCK";
 pub(super) struct Folder {
     path: PathBuf,
     lock: FileId,
+    /// The last measurement of its size, and when that was.
+    measured: Mutex<Option<(Instant, u64)>>,
 }
+
+/// How old a measurement of the size may be where anybody may ask: a large chain has thousands of files.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
 impl Folder {
     /// The folder of a database that has just been opened.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let lock = fs::metadata(path.join(LOCK)).map_err(|error| error_at(path)(error))?;
-        Ok(Self { path: path.to_owned(), lock: file_id(&lock) })
+        Ok(Self { path: path.to_owned(), lock: file_id(&lock), measured: Mutex::new(None) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -37,6 +44,20 @@ impl Folder {
             }
             Err(error) => Err(error_at(&self.path)(error)),
         }
+    }
+
+    /// As [`Folder::disk_bytes`], up to 10 s old.
+    pub(super) fn recent_disk_bytes(&self) -> Result<u64, StoreError> {
+        // What is behind the lock is whole whenever a holder panics.
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, bytes)) = *measured
+            && at.elapsed() < MAX_AGE
+        {
+            return Ok(bytes);
+        }
+        let bytes = self.disk_bytes()?;
+        *measured = Some((Instant::now(), bytes));
+        Ok(bytes)
     }
 
     /// Bytes of all files. What the system has set aside for the log's growth, up to some megabytes, is not counted.
