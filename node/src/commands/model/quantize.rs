@@ -6,7 +6,7 @@ use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::{MAX_CARD, MAX_FILE_BYTES};
 use ocelli_model::quantize::{Naming, Progress, Quantized, Report, fine_tune, fine_tuning, quantize};
 use ocelli_model::train::{FloatNetwork, Recipe, split};
-use ocelli_model::{DeviceChoice, backend};
+use ocelli_model::{Backend, DeviceChoice, backend};
 use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
@@ -128,11 +128,11 @@ fn tune(
     quantized: Quantized,
     (training, validation): (&Dataset, &Dataset),
     recipe: &Recipe,
-    backend: &mut CandleBackend,
+    device: &mut dyn Backend,
 ) -> Result<Quantized, CommandError> {
     let progress = bar(None, "{bar:30} {msg}, {eta} left");
     let mut said = Ok(());
-    let tuned = fine_tune(network, quantized, training, validation, recipe, backend, &mut |now| match now {
+    let tuned = fine_tune(network, quantized, training, validation, recipe, device, &mut |now| match now {
         Progress::Step(step) => {
             progress.set_length(step.steps as u64);
             progress.set_position(step.step as u64);
