@@ -92,7 +92,8 @@ fn a_residual_network_learns_without_batch_normalisation() {
         seed: 2,
         ..Recipe::default()
     };
-    let trained = train(graph(), &data, &recipe).expect("it trains");
+    let graph = Graph::from_text(GRAPH).expect("the shapes fit");
+    let trained = train(graph, &data, &recipe).expect("it trains");
     let accuracy = train::evaluate(&trained.network, &bars(400, 2)).expect("the shapes fit").accuracy;
     assert!(accuracy > 0.6, "{accuracy}");
 }
