@@ -90,6 +90,20 @@ fn from_pictures_to_answers() {
     assert_eq!(inspected["id"], quantized["id"]);
     // 4 * 3 * 5 * 5 + 4 and 4 * 5 * 5 * 2 + 2.
     assert_eq!(inspected["parameters"], 304 + 202);
+    // Pixels, cost, base, and the bytes of a signed task: 3 * 8 + 4 + 2 * 32 + 32 + 64.
+    let cost = inspected["cost"].as_u64().expect("a number");
+    assert_eq!(inspected["weight"], 3072 + cost / 4096 + 256 + 188);
+    assert_eq!(inspected["layers"][0]["weights"], serde_json::json!([4, 3, 5, 5]));
+
+    // What the training kept back: a fifth of every class. Two drawings.
+    let kept_back = ["--validation", "0.2", "--plots", "plots"];
+    let evaluation =
+        json(folder, &[&["evaluate", "--model", "tiny.safetensors", "--data", "data"], &kept_back[..]].concat());
+    assert_eq!(evaluation["images"], 2 * COPIES / 5);
+    for plot in ["confusion.svg", "mistakes.svg"] {
+        let svg = fs::read_to_string(folder.join("plots").join(plot)).expect("it was drawn");
+        assert!(svg.starts_with("<svg"), "{plot}");
+    }
 
     let answers =
         json(folder, &["run", "data/train/horse/0.jpg", "data/train/ship/0.jpg", "--model", "tiny.safetensors"]);
@@ -112,6 +126,37 @@ fn the_built_in_model_is_listed_exported_and_run() {
     assert_eq!(built_in, json(folder, &["run", picture, "--model", "exported.safetensors"]));
     assert_eq!(built_in[0]["logits"].as_array().map(Vec::len), Some(10));
     assert!(text(&ocelli(folder, &["run", picture]).stdout).contains('%'));
+}
+
+#[test]
+fn a_network_of_pytorch_becomes_a_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    data(folder);
+    for (class, picture) in [("cat", "cat-0000.jpg"), ("dog", "dog-0001.jpg")] {
+        let class_folder = folder.join("data/train").join(class);
+        fs::create_dir_all(&class_folder).expect("writable");
+        for copy in 0..4 {
+            fs::copy(assets().join(picture), class_folder.join(format!("{copy}.jpg")))
+                .expect("there is a picture of every class");
+        }
+    }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/onnx");
+    fs::copy(fixtures.join("torch_plain.onnx"), folder.join("net.onnx")).expect("it is in the repository");
+    let import = ["import", "net.onnx", "--calibration", "data", "-o", "imported.safetensors"];
+    let imported = json(folder, &import);
+    assert_eq!(imported["report"]["layers"].as_array().map(Vec::len), Some(4));
+    let inspected = json(folder, &["inspect", "imported.safetensors"]);
+    assert_eq!((&inspected["id"], &inspected["name"]), (&imported["id"], &"imported".into()));
+    assert_eq!(inspected["classes"], serde_json::json!(["cat", "dog", "horse", "ship"]));
+
+    let other = json(folder, &[&import[..], &["--mean", "0.5,0.5,0.4", "--std", "0.25", "--scale", "0.004"]].concat());
+    assert_ne!(other["id"], imported["id"]);
+    fs::write(folder.join("names"), "ship\nhorse\ndog\n").expect("writable");
+    let said = failure(folder, &[&import[..], &["--classes", "names"]].concat());
+    assert!(said.contains("found 3 classes in names, expected 4") && said.contains("--classes FILE"), "{said}");
+    let said = failure(folder, &["import", "data/train/ship/broken.jpg", "--calibration", "data", "-o", "x"]);
+    assert!(said.contains("cannot import data/train/ship/broken.jpg") && said.contains("hint: "), "{said}");
 }
 
 #[test]

@@ -461,6 +461,42 @@ impl FloatNetwork {
         Ok(network)
     }
 
+    /// A network of weights that came from elsewhere: an entry a layer, none for a pool. They apply to an input of
+    /// `(pixel >> 1) / 127`.
+    ///
+    /// # Errors
+    /// If a layer has no weights or others than the graph says, or there is another number of logits than classes.
+    pub fn from_layers(
+        graph: Graph,
+        classes: Vec<String>,
+        ceiling: f32,
+        layers: Vec<Option<LayerWeights>>,
+    ) -> Result<Self, TrainError> {
+        let mut zeros = |_: &Graph, _: usize, inputs: usize, outputs: usize| LayerWeights {
+            weight: vec![0.0; inputs * outputs],
+            bias: vec![0.0; outputs],
+        };
+        let network = Self::build(graph, classes, ceiling, &mut zeros)?;
+        for (index, parameters) in network.parameters.iter().enumerate() {
+            let Some(parameters) = parameters else { continue };
+            let [rows, columns, channels, outputs] = network.weight_dimensions(index);
+            let layer = layers.get(index).and_then(Option::as_ref);
+            let (weights, biases) = layer.map_or((0, 0), |layer| (layer.weight.len(), layer.bias.len()));
+            if (weights, biases) != (rows * columns * channels * outputs, outputs) {
+                return Err(TrainError::Tensor {
+                    name: network.graph.layers()[index].name.clone(),
+                    found: format!("{weights} weights and {biases} biases"),
+                    expected: format!("{} and {outputs}", rows * columns * channels * outputs),
+                });
+            }
+            let Some(LayerWeights { weight, bias }) = layer.cloned() else { continue };
+            let weight = Tensor::from_vec(weight, (outputs, channels, rows, columns), &Device::Cpu)?;
+            parameters.weight.set(&weight.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2)?)?;
+            parameters.bias.set(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?;
+        }
+        Ok(network)
+    }
+
     /// Lays out the parameters of a graph; `fill` gives biases, and weights in the order `(inputs, outputs)`.
     fn build(
         graph: Graph,

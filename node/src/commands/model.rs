@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod export;
+mod import;
 mod inspect;
 mod list;
 mod quantize;
@@ -38,6 +39,7 @@ pub enum Command {
     List(list::Args),
     Run(run::Args),
     Export(export::Args),
+    Import(import::Args),
 }
 
 /// Which model.
@@ -61,6 +63,7 @@ pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::List(args) => list::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::Export(args) => export::run(&args, output),
+        Command::Import(args) => import::run(&args, output),
     }
 }
 
