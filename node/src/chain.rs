@@ -19,12 +19,16 @@ use ocelli_consensus::target::{Target, Work};
 use ocelli_consensus::transition::{Account, ConnectError, Place};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
-use rayon::prelude::*;
+use ocelli_protocol::sync::Place as HeaderPlace;
 
 pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
 pub use reconsider::ReconsiderError;
 
 use crate::store::{Checked, Durability, Overlay, Store, StoreError};
+
+mod check;
+
+pub use check::BodyCheck;
 
 /// A header further ahead of this node's clock, in seconds, is held back: never invalid, never penalised.
 pub const MAX_AHEAD_SECONDS: u64 = 30;
@@ -44,6 +48,7 @@ const MAX_CONNECTED_AT_ONCE: usize = 64;
 pub struct Chain {
     network: Network,
     genesis: BlockHash,
+    check: BodyCheck,
     store: Store,
     tree: HeaderTree,
     tip: BlockHash,
@@ -63,15 +68,12 @@ pub enum HeaderError {
         /// How far.
         seconds: u64,
     },
-    /// It does not meet its own target.
-    #[error("header")]
-    ProofOfWork(#[source] RuleError),
-    /// Its chain has less work than ours had long ago.
-    #[error("headers up to {hash} have work {found}, below the {least} of this chain {LOW_WORK_BLOCKS} blocks ago")]
+    /// Its chain has less work than ours had long ago, or than the network's is known to have.
+    #[error("headers up to {hash} have work {found}, below the {least} that are worth storing")]
     LowWork {
         /// The last header's hash.
         hash: BlockHash,
-        /// With all that they claim.
+        /// With all that it claims.
         found: Work,
         /// Needed.
         least: Work,
@@ -151,7 +153,8 @@ impl Chain {
         }
         let keeping = pruning::Keeping::default();
         let synced_at = Instant::now();
-        let mut chain = Self { genesis: network.genesis_hash(), network, store, tree, tip, keeping, synced_at };
+        let check = BodyCheck::new(&network);
+        let mut chain = Self { genesis: check.genesis, check, network, store, tree, tip, keeping, synced_at };
         chain.ask_again_for_what_was_pruned()?;
         Ok(chain)
     }
@@ -197,26 +200,23 @@ impl Chain {
         self.tree.get(&self.tip).expect("the tip is in the tree from the start, and every block that it moves to is")
     }
 
-    /// Takes headers, each the child of the one before or of a known one. Known ones pass. Returns how many of them are in
-    /// the tree now, from the first on, and why the next one is not. `now` is in seconds since 1970.
+    /// Takes headers, each the child of the one before or of a known one, of a chain that is worth storing
+    /// ([`Chain::minimum_work`]). Known ones pass. Returns how many of them are in the tree now, from the first on, and why
+    /// the next one is not. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Only the store's; what is wrong with a header is in the answer.
     pub fn insert_headers(&mut self, headers: &[Header], now: u64) -> Result<(usize, Option<HeaderError>), StoreError> {
-        let known = headers.iter().take_while(|header| self.tree.get(&header.hash()).is_some()).count();
-        if let Err(error) = self.check_work(&headers[known..]) {
-            return Ok((known, Some(error)));
-        }
-        let (mut taken, mut error, mut new) = (known, None, Vec::new());
-        for header in &headers[known..] {
+        let (mut taken, mut error, mut new) = (0, None, Vec::new());
+        for header in headers {
             let hash = header.hash();
+            let is_new = self.tree.get(&hash).is_none();
             let seconds = header.time.saturating_sub(now);
             // Beyond the limit no clock ever comes: that is for the rules.
-            if seconds > MAX_AHEAD_SECONDS && header.time < rules::TIME_LIMIT {
+            if is_new && seconds > MAX_AHEAD_SECONDS && header.time < rules::TIME_LIMIT {
                 error = Some(HeaderError::Ahead { hash, seconds });
                 break;
             }
-            let is_new = self.tree.get(&hash).is_none();
             if let Err(source) = self.tree.insert(&self.network.parameters, header.clone()) {
                 error = Some(source.into());
                 break;
@@ -230,20 +230,29 @@ impl Chain {
         Ok((taken, error))
     }
 
-    /// Checks that headers are worth to be stored: each meets its own target, so the work that they claim was done, and
-    /// there is enough of it.
-    fn check_work(&self, headers: &[Header]) -> Result<(), HeaderError> {
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(()) };
-        let Some(parent) = self.tree.get(&first.parent) else { return Ok(()) }; // for the tree to say
-        let mut work = parent.work;
-        for header in headers {
-            let (hash, target) = (header.hash(), header.target);
-            let own = target.to_target().ok().filter(|target| target.is_met_by(hash.0));
-            let own = own.ok_or(HeaderError::ProofOfWork(RuleError::ProofOfWork { hash, target }))?;
-            work = work.checked_add(own.work()).ok_or(HeaderError::ProofOfWork(RuleError::WorkOverflow))?;
+    /// Takes one header as [`Chain::insert_headers`], if its chain is worth storing.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub fn insert_announced(&mut self, header: &Header, now: u64) -> Result<Option<HeaderError>, StoreError> {
+        if let Some(parent) = self.tree.get(&header.parent) {
+            match HeaderPlace::of(parent).child(&self.network.parameters, header) {
+                Ok(HeaderPlace { hash, work, .. }) if work < self.minimum_work() => {
+                    return Ok(Some(HeaderError::LowWork { hash, found: work, least: self.minimum_work() }));
+                }
+                Ok(_) => {}
+                Err(source) => {
+                    return Ok(Some(InsertError::Rule { height: header.height, source }.into()));
+                }
+            }
         }
-        let least = self.work_before(LOW_WORK_BLOCKS);
-        if work < least { Err(HeaderError::LowWork { hash: last.hash(), found: work, least }) } else { Ok(()) }
+        Ok(self.insert_headers(std::slice::from_ref(header), now)?.1)
+    }
+
+    /// Work without which a chain's headers are not stored: what the network's chain is known to have, or the tip's less
+    /// that of 144 blocks.
+    pub fn minimum_work(&self) -> Work {
+        self.work_before(LOW_WORK_BLOCKS).max(self.network.minimum_work)
     }
 
     /// The tip's work less that of so many blocks like it.
@@ -270,12 +279,41 @@ impl Chain {
         data: &BlockData,
         is_known: &(dyn Fn(&WtxId) -> bool + Sync),
     ) -> Result<(), AcceptError> {
-        let node = self.tree.get(&hash).filter(|node| node.status == Status::Header);
-        let header = node.ok_or(AcceptError::NotWanted(hash))?.header.clone();
-        let height = header.height;
-        let lacks_pixels = !has_all_pixels(data);
-        let checked = if lacks_pixels && self.may_lack_pixels(&hash) { Checked::OnWork } else { Checked::Body };
-        match check_block(&self.network, &header, data, checked, is_known) {
+        let header = self.wanted(&hash).ok_or(AcceptError::NotWanted(hash))?.clone();
+        let extent = self.extent(&hash, data);
+        let result = self.check.check(&header, data, extent, is_known);
+        self.accept_checked(hash, data, extent, result)
+    }
+
+    /// The header of a block whose data are not here yet.
+    pub fn wanted(&self, hash: &BlockHash) -> Option<&Header> {
+        self.tree.get(hash).filter(|node| node.status == Status::Header).map(|node| &node.header)
+    }
+
+    /// How far a block's data can be checked: only by themselves if pixels are missing that may be.
+    pub fn extent(&self, hash: &BlockHash, data: &BlockData) -> Checked {
+        if has_all_pixels(data) || !self.may_lack_pixels(hash) { Checked::Body } else { Checked::OnWork }
+    }
+
+    /// What checks bodies.
+    pub fn body_check(&self) -> &BodyCheck {
+        &self.check
+    }
+
+    /// Takes a block's data as [`Chain::accept_block`], after [`BodyCheck::check`] has given `result`
+    /// for the extent.
+    ///
+    /// # Errors
+    /// As [`Chain::accept_block`].
+    pub fn accept_checked(
+        &mut self,
+        hash: BlockHash,
+        data: &BlockData,
+        checked: Checked,
+        result: Result<(), PixelsError>,
+    ) -> Result<(), AcceptError> {
+        let height = self.wanted(&hash).ok_or(AcceptError::NotWanted(hash))?.height;
+        match result {
             Ok(()) => {}
             Err(PixelsError::Rule(rule)) if !matches!(rule, RuleError::BodyRoot { .. }) => {
                 self.refuse(hash, height, &rule)?;
@@ -452,53 +490,6 @@ impl Chain {
             nonce: 0,
         })
     }
-}
-
-/// Checks all that a block shows by itself: body root, pixels, weight, outputs' shapes, signatures. `checked` says whether
-/// pixels may be missing.
-///
-/// # Errors
-/// [`PixelsError`] tells the fault of whoever gave the data from the block's.
-pub(crate) fn check_block(
-    network: &Network,
-    header: &Header,
-    data: &BlockData,
-    checked: Checked,
-    is_known: &(dyn Fn(&WtxId) -> bool + Sync),
-) -> Result<(), PixelsError> {
-    let BlockData { body, pixels } = data;
-    rules::check_body_root(header, body.root())?;
-    let parameters = &network.parameters;
-    // Bytes that the hash does not commit to are told apart before any rule: they must not condemn the block.
-    let pixels_at = |index: usize| pixels.get(index).and_then(|pixels| pixels.as_deref());
-    if let Some(index) = pixels.iter().skip(body.transactions.len()).position(Option::is_some) {
-        return Err(PixelsError::Presence { index: body.transactions.len() + index, expected: false });
-    }
-    let checks = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
-        match rules::check_pixels(parameters, header.height, index, transaction, pixels_at(index)) {
-            Err(PixelsError::Presence { expected: true, .. }) if checked == Checked::OnWork => Ok(()),
-            other => other,
-        }
-    });
-    let mut broken = None;
-    for check in checks.collect::<Vec<_>>() {
-        match check {
-            Err(PixelsError::Rule(rule)) => broken = broken.or(Some(rule)),
-            other => other?,
-        }
-    }
-    rules::check_body(parameters, header.height, body)?;
-    if let Some(rule) = broken {
-        return Err(rule.into());
-    }
-    let genesis = network.genesis_hash();
-    let signatures = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
-        if is_known(&transaction.wtxid()) {
-            return Ok(());
-        }
-        rules::check_signature(index, transaction, genesis)
-    });
-    Ok(signatures.collect::<Result<(), RuleError>>()?)
 }
 
 /// Whether all tasks have their pixels.

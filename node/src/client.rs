@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, TxId};
 use ocelli_protocol::message::{
-    AccountStatus, BlockId, ChainStatus, FoundBlock, NodeStatus, Request, Response, TransactionStatus,
+    AccountStatus, BlockId, ChainStatus, FeeSuggestion, FoundBlock, NodeStatus, Request, Response, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -177,6 +177,17 @@ impl Client {
         match self.ask(&Request::Block { by })? {
             Response::Block(block) => Ok(block.map(|block| *block)),
             other => Err(self.unexpected("Block", &other)),
+        }
+    }
+
+    /// The fee with which a transaction is likely to be in one of the next `blocks`.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the node does not answer.
+    pub fn fee(&mut self, blocks: u32) -> Result<FeeSuggestion, ClientError> {
+        match self.ask(&Request::Fee { blocks })? {
+            Response::Fee(suggestion) => Ok(suggestion),
+            other => Err(self.unexpected("Fee", &other)),
         }
     }
 

@@ -10,4 +10,5 @@ pub mod network;
 pub mod node;
 pub mod replay;
 pub mod store;
+pub mod validation;
 pub mod wallet;

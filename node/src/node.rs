@@ -8,9 +8,11 @@ mod blocks;
 mod config;
 mod error;
 mod input;
+mod mempool_file;
 mod mining;
 mod node_file;
 mod peers;
+mod progress;
 mod requests;
 mod run;
 mod service;
@@ -69,7 +71,7 @@ impl Node {
         let forward = inbox.clone();
         std::thread::Builder::new().name("events".into()).spawn(move || {
             while let Some(event) = events.blocking_recv() {
-                if forward.send(Input::Network(event)).is_err() {
+                if forward.send(Input::from(event)).is_err() {
                     break;
                 }
             }

@@ -3,6 +3,9 @@
 //! Transactions of one sender are applied in the order of their nonces. Those without a gap after the account's nonce are
 //! *ready*: forwarded, run and mined. Those beyond a gap are kept for a while, neither forwarded nor run.
 //!
+//! Who had to give way for others to be taken sets a *rolling minimum*: less is not worth sending again before it has
+//! decayed (Bitcoin Core's `GetMinFee`; counted in blocks here, for nothing in this crate reads a clock).
+//!
 //! Policy only: what a block may hold is for `ocelli_consensus`. The caller has checked, before [`Mempool::insert`], all
 //! that does not depend on accounts: signature, model, and that the pixels are of the right length and hash.
 
@@ -27,6 +30,8 @@ pub const MAX_PENDING: usize = 64;
 pub const MAX_GAP: u64 = 16;
 /// Bytes held, pixels included, unless another bound is given.
 pub const DEFAULT_LIMIT_BYTES: usize = 64 << 20;
+/// Blocks in which the rolling minimum halves: five minutes on the testnet. A first choice.
+pub const ROLLING_HALF_LIFE: u64 = 32;
 /// Senders whose next transaction did not fit, one after the other, after which packing stops.
 const MAX_MISSES: usize = 1000;
 
@@ -87,8 +92,12 @@ pub struct Mempool {
     wtxids: BTreeMap<WtxId, TxId>,
     /// Each sender by the fee rate of its last transaction: the order in which to make room.
     tails: BTreeSet<(FeeRate, Address)>,
+    /// Each sender by the fee rate of its first transaction that can be mined, dearest last: the order of packing.
+    heads: BTreeSet<(FeeRate, Reverse<Address>)>,
     bytes: usize,
     limit: usize,
+    /// The fee rate that outbids the last that was evicted for room, and the tip's height then.
+    rolling: Option<(FeeRate, u64)>,
 }
 
 /// What one account has pending; never empty in the map.
@@ -113,8 +122,10 @@ impl Mempool {
             places: BTreeMap::new(),
             wtxids: BTreeMap::new(),
             tails: BTreeSet::new(),
+            heads: BTreeSet::new(),
             bytes: 0,
             limit,
+            rolling: None,
         }
     }
 
@@ -150,6 +161,7 @@ impl Mempool {
         let mut victims: Vec<&Entry> = replaced.into_iter().collect();
         victims.extend(unaffordable(pending, &entry, replaced.is_some(), balance)?);
         let room = self.victims_for_room(&entry, victims.iter().map(|victim| victim.bytes()).sum())?;
+        let dearest = room.iter().map(|victim| victim.fee_rate()).max();
         victims.extend(room);
         if replaced.is_some() {
             let fees = victims.iter().map(|victim| victim.fee().0).fold(minimum_fee(weight).0, u64::saturating_add);
@@ -165,6 +177,9 @@ impl Mempool {
             self.take(victim);
         }
         self.put(entry, nonce, balance);
+        if let Some(rate) = dearest {
+            self.rolling = Some((rate.above().max(self.minimum_rate(height)), height));
+        }
         let ready = self.ready_of(sender);
         let readiness = if ready.contains(&txid) { Readiness::Ready } else { Readiness::Gap };
         let promoted = ready.into_iter().filter(|id| *id != txid && !before.contains(id)).collect();
@@ -217,16 +232,41 @@ impl Mempool {
 
     /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`. A task without
     /// output is left out, and so are its sender's later transactions.
-    pub fn template(&self, weight_limit: u64) -> Vec<Entry> {
+    pub fn template(&self, weight_limit: u64) -> Vec<&Entry> {
         let mut entries = Vec::new();
         self.walk(weight_limit, |entry| {
             if !entry.is_answered() {
                 return Step::SkipSender;
             }
-            entries.push(entry.clone());
+            entries.push(entry);
             Step::Take
         });
         entries
+    }
+
+    /// The fee rate that is taken at least, while the tip has that height.
+    pub fn minimum_rate(&self, height: u64) -> FeeRate {
+        let rolling = self.rolling.map_or(FeeRate::default(), |(rate, since)| {
+            let halvings = height.saturating_sub(since) / ROLLING_HALF_LIFE;
+            rate.halved(u32::try_from(halvings).unwrap_or(u32::MAX))
+        });
+        rolling.max(FeeRate::of(Amount(MIN_FEE_RATE), 1))
+    }
+
+    /// The fee rate with which a transaction would be among the first of so much weight, as things stand while the tip has
+    /// that height.
+    pub fn rate_within(&self, weight: u64, height: u64) -> FeeRate {
+        let (mut taken, mut lowest) = (0u64, None);
+        self.walk(u64::MAX, |entry| {
+            taken = taken.saturating_add(entry.weight);
+            if taken > weight {
+                return Step::Stop;
+            }
+            lowest = Some(lowest.map_or(entry.fee_rate(), |lowest: FeeRate| lowest.min(entry.fee_rate())));
+            Step::Take
+        });
+        let minimum = self.minimum_rate(height);
+        if taken > weight { lowest.map_or(minimum, FeeRate::above).max(minimum) } else { minimum }
     }
 
     /// Follows blocks that were connected: `transactions` are theirs, `accounts` those at the new tip.
@@ -355,8 +395,9 @@ impl Mempool {
         if expires < next {
             return Err(MempoolError::Expired { expires, next });
         }
-        if entry.fee() < minimum_fee(entry.weight) {
-            return Err(MempoolError::FeeTooLow { found: entry.fee(), expected: minimum_fee(entry.weight) });
+        let least = minimum_fee(entry.weight).max(self.minimum_rate(height).fee(entry.weight));
+        if entry.fee() < least {
+            return Err(MempoolError::FeeTooLow { found: entry.fee(), expected: least });
         }
         if entry.bytes() > self.limit {
             return Err(MempoolError::TooLarge { found: entry.bytes(), limit: self.limit });
@@ -399,36 +440,40 @@ impl Mempool {
     }
 
     /// Visits ready entries by fee rate, a sender's in the order of nonces, while their weights fit `budget`.
-    fn walk(&self, budget: u64, mut visit: impl FnMut(&Entry) -> Step) {
+    fn walk<'a>(&'a self, budget: u64, mut visit: impl FnMut(&'a Entry) -> Step) {
         let mut left = budget;
         let mut misses = 0;
-        let mut queues: BTreeMap<Address, _> = BTreeMap::new();
-        let mut heads = BinaryHeap::new();
-        for (address, sender) in &self.senders {
-            let mut ready = sender.ready();
-            if let Some(entry) = ready.next() {
-                heads.push((entry.fee_rate(), Reverse(*address), entry.nonce()));
-                queues.insert(*address, ready);
-            }
-        }
-        while let Some((_, Reverse(address), nonce)) = heads.pop() {
-            let entry = &self.senders[&address].pending[&nonce];
+        let mut firsts = self.heads.iter().rev().peekable();
+        // What follows on those that were taken.
+        let mut nexts: BinaryHeap<(FeeRate, Reverse<Address>, u64)> = BinaryHeap::new();
+        loop {
+            let first = firsts.peek().map(|(rate, address)| (*rate, *address));
+            let next = nexts.peek().map(|(rate, address, _)| (*rate, *address));
+            let Some((_, Reverse(address))) = first.max(next) else { return };
+            let sender = &self.senders[&address];
+            let nonce = if first > next {
+                firsts.next();
+                sender.nonce
+            } else {
+                nexts.pop().map_or(sender.nonce, |(.., nonce)| nonce)
+            };
+            let Some(entry) = sender.pending.get(&nonce) else { continue };
             if entry.weight > left {
                 misses += 1;
                 if misses == MAX_MISSES {
-                    break;
+                    return;
                 }
                 continue;
             }
             match visit(entry) {
-                Step::Stop => break,
+                Step::Stop => return,
                 Step::SkipSender => continue,
                 Step::Take => {}
             }
             misses = 0;
             left -= entry.weight;
-            if let Some(next) = queues.get_mut(&address).and_then(Iterator::next) {
-                heads.push((next.fee_rate(), Reverse(address), next.nonce()));
+            if let Some(next) = nonce.checked_add(1).and_then(|nonce| sender.pending.get(&nonce)) {
+                nexts.push((next.fee_rate(), Reverse(address), next.nonce()));
             }
         }
     }
@@ -444,6 +489,10 @@ impl Mempool {
 
     /// Reads a sender's account anew: drops what is stale, what it cannot pay, and what is too far ahead or too much.
     fn refresh(&mut self, address: Address, accounts: &impl AccountReader) -> Vec<TxId> {
+        if !self.senders.contains_key(&address) {
+            return vec![];
+        }
+        self.leave_order(address);
         let Some(sender) = self.senders.get_mut(&address) else { return vec![] };
         (sender.nonce, sender.balance) = accounts.account(address);
         let limit = first_missing(sender.nonce, &sender.pending).saturating_add(MAX_GAP);
@@ -461,6 +510,7 @@ impl Mempool {
                 removed.push(entry.txid);
             }
         }
+        self.enter_order(address);
         for txid in &removed {
             self.take(txid);
         }
@@ -472,26 +522,40 @@ impl Mempool {
         self.bytes += entry.bytes();
         self.places.insert(entry.txid, (address, entry.nonce()));
         self.wtxids.insert(entry.wtxid, entry.txid);
+        self.leave_order(address);
         let sender = self.senders.entry(address).or_default();
+        (sender.nonce, sender.balance) = (nonce, balance);
+        sender.pending.insert(entry.nonce(), entry);
+        self.enter_order(address);
+    }
+
+    /// A sender is about to change.
+    fn leave_order(&mut self, address: Address) {
+        let Some(sender) = self.senders.get(&address) else { return };
         if let Some(rate) = sender.tail_rate() {
             self.tails.remove(&(rate, address));
         }
-        (sender.nonce, sender.balance) = (nonce, balance);
-        sender.pending.insert(entry.nonce(), entry);
+        if let Some(rate) = sender.head_rate() {
+            self.heads.remove(&(rate, Reverse(address)));
+        }
+    }
+
+    /// A sender has changed.
+    fn enter_order(&mut self, address: Address) {
+        let Some(sender) = self.senders.get(&address) else { return };
         self.tails.extend(sender.tail_rate().map(|rate| (rate, address)));
+        self.heads.extend(sender.head_rate().map(|rate| (rate, Reverse(address))));
     }
 
     fn take(&mut self, txid: &TxId) -> Option<Entry> {
         let (address, nonce) = self.places.remove(txid)?;
+        self.leave_order(address);
         let sender = self.senders.get_mut(&address)?;
-        if let Some(rate) = sender.tail_rate() {
-            self.tails.remove(&(rate, address));
-        }
         let entry = sender.pending.remove(&nonce)?;
-        self.tails.extend(sender.tail_rate().map(|rate| (rate, address)));
         if sender.pending.is_empty() {
             self.senders.remove(&address);
         }
+        self.enter_order(address);
         self.wtxids.remove(&entry.wtxid);
         self.bytes -= entry.bytes();
         Some(entry)
@@ -518,6 +582,11 @@ impl Sender {
     fn ready(&self) -> impl Iterator<Item = &Entry> + Clone {
         let end = first_missing(self.nonce, &self.pending);
         self.pending.range(self.nonce..end).map(|(_, entry)| entry)
+    }
+
+    /// Of the first that can be mined.
+    fn head_rate(&self) -> Option<FeeRate> {
+        self.pending.get(&self.nonce).map(Entry::fee_rate)
     }
 
     fn tail_rate(&self) -> Option<FeeRate> {

@@ -13,7 +13,7 @@ mod status;
 pub use answer::SignedAnswer;
 pub use block::{Announcement, BlockData, Submission, take_blocks};
 pub use request::{BlockId, Request};
-pub use response::{AccountStatus, Confirmation, FoundBlock, Response, SubmitReply, TransactionStatus};
+pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
 pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, StorageStatus};
 
 /// An [`Announcement`] in bytes. A full block of the testnet needs below 0.7 MB of it.

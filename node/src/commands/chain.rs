@@ -8,9 +8,11 @@ use std::str::FromStr;
 use ocelli_consensus::block::Output as Answer;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::network::Network;
+use ocelli_consensus::rules::{self, COST_PER_WEIGHT};
+use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
 use ocelli_consensus::{Action, BlockHash, Transaction, TxId};
 use ocelli_model::Model;
-use ocelli_protocol::message::{BlockId, Confirmation, FoundBlock, TransactionStatus};
+use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock, TransactionStatus};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -18,6 +20,9 @@ use super::network::HeaderFields;
 use super::output::{self, Output};
 use super::peer_option::PeerOption;
 use super::status::{storage, storage_json, work};
+
+/// Bytes of a transfer.
+const TRANSFER_BYTES: u64 = 152;
 
 /// Look at a node's chain
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +34,21 @@ pub enum Command {
     Export(stored::ExportArgs),
     Import(stored::ImportArgs),
     Reconsider(stored::ReconsiderArgs),
+    Fee(FeeArgs),
+}
+
+/// Suggest a fee by what waits in the node's mempool
+///
+/// A transaction that pays it comes before half of what fits into that many blocks, the other half being left to what is
+/// still to come. No promise: others may pay more.
+#[derive(Debug, clap::Args)]
+pub struct FeeArgs {
+    /// Within how many blocks the transaction should be confirmed
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    blocks: u32,
+
+    #[command(flatten)]
+    peer: PeerOption,
 }
 
 /// Show where the chain stands
@@ -107,6 +127,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Export(args) => stored::export(args, output),
         Command::Import(args) => stored::import(args, output),
         Command::Reconsider(args) => stored::reconsider(args, output),
+        Command::Fee(args) => fee(args, output),
     }
 }
 
@@ -194,6 +215,36 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
     } else {
         print_confirmation(&confirmation, network, output)
     }
+}
+
+fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
+    let mut client = args.peer.connect()?;
+    let suggestion = client.fee(args.blocks)?;
+    let parameters = &client.network().parameters;
+    let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
+    let tasks = parameters.models.iter().map(|model| {
+        let weight =
+            MAX_TRANSACTION_BYTES as u64 + rules::BASE_WEIGHT + u64::from(model.pixels) + model.cost / COST_PER_WEIGHT;
+        (model.id, suggestion.fee(weight))
+    });
+    if output.is_json() {
+        let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": fee })).collect();
+        return output.json(&json!({
+            "blocks": args.blocks,
+            "grains_per_million_weight": suggestion.rate,
+            "minimum_grains_per_million_weight": suggestion.minimum,
+            "transfer": transfer,
+            "tasks": tasks,
+        }));
+    }
+    let rate = |rate: u64| format!("{:.3} grains per weight", rate as f64 / FeeSuggestion::WEIGHT as f64);
+    let mut rows = vec![
+        ("within", format!("{} blocks", args.blocks)),
+        ("rate", format!("{}; the node takes {} at least", rate(suggestion.rate), rate(suggestion.minimum))),
+        ("transfer", format!("{transfer} credits")),
+    ];
+    rows.extend(tasks.map(|(model, fee)| ("task", format!("{fee} credits, model {model}"))));
+    output.rows(&rows)
 }
 
 /// A transaction's fields; the address as this network writes it.

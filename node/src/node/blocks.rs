@@ -1,21 +1,23 @@
 //! Blocks: announced, fetched, checked, connected.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::fork_choice::{InsertError, Status};
-use ocelli_consensus::rules::{Blame, RuleError, check_body_root, check_output};
+use ocelli_consensus::rules::{Blame, check_body_root, check_output};
 use ocelli_consensus::{BlockHash, Header, WtxId};
 use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Response, Submission};
 use ocelli_protocol::sync;
 
 use super::NodeError;
-use super::input::Input;
 use super::peers::{Fault, MALFORMED};
 use super::service::{Asked, RETRY_MILLIS, Service, unix_millis, unix_seconds};
 use crate::chain::{AcceptError, Advance, HeaderError, MAX_AHEAD_SECONDS, Moved, full_message, tasks};
-use crate::inference::{InferenceError, Task, Verdict};
+use crate::inference::{InferenceError, Verdict};
 use crate::network::{Acceptance, GossipId, Peer};
+use crate::store;
+use crate::validation::{Checked, CheckedBody, Claims};
 
 /// Announced blocks that are put together at a time. Further ones come through sync.
 const MAX_PARTIAL: usize = 16;
@@ -23,6 +25,9 @@ const MAX_PARTIAL: usize = 16;
 const PARTIAL_MILLIS: u64 = 5_000;
 /// Blocks from the future that are kept. Further ones come through sync when their time has come.
 const MAX_HELD: usize = 16;
+
+/// So close to the best header, each block that is connected is told; before, only how far it is.
+const CLOSE_BLOCKS: u64 = 3;
 
 /// An announced block whose transactions are being put together.
 pub(super) struct Partial {
@@ -106,15 +111,15 @@ impl Service {
         let root = announcement.body_root();
         if !known {
             let seconds = unix_seconds();
-            match self.chain.insert_headers(std::slice::from_ref(header), seconds)? {
-                (_, None) => {}
-                (_, Some(HeaderError::Ahead { .. })) => {
+            match self.chain.insert_announced(header, seconds)? {
+                None => {}
+                Some(HeaderError::Ahead { .. }) => {
                     if root == header.body && self.held.len() < MAX_HELD {
                         self.held.push_back(announcement.clone());
                     }
                     return Ok(Announced::Ignored);
                 }
-                (_, Some(error)) => return Ok(verdict_on(&error)),
+                Some(error) => return Ok(verdict_on(&error)),
             }
         }
         // The header is good, so this block exists; with another body it is not this block.
@@ -193,40 +198,69 @@ impl Service {
         self.take_block(Some(from), hash, BlockData { body: Body { transactions }, pixels })
     }
 
-    /// Takes the data of a block from a peer, or from this process.
+    /// Takes the data of a block from a peer: they enter the pipeline.
     pub(super) fn take_block(&mut self, peer: Option<Peer>, hash: BlockHash, data: BlockData) -> Result<(), NodeError> {
+        self.begin_block(peer, hash, data);
+        self.drive_sync(sync::Input::BlocksChanged)
+    }
+
+    pub(super) fn begin_block(&mut self, peer: Option<Peer>, hash: BlockHash, data: BlockData) {
         self.partial.remove(&hash);
-        let mempool = &self.mempool;
-        let accepted = self.chain.accept_block(hash, &data, &|wtxid| mempool.get_by_wtxid(wtxid).is_some());
-        match accepted {
+        let Some(header) = self.chain.wanted(&hash).filter(|_| !self.validation.contains(&hash)) else { return };
+        let mut known = BTreeSet::new();
+        if !self.mempool.is_empty() {
+            let wtxids = data.body.transactions.iter().map(|(transaction, _)| transaction.wtxid());
+            known.extend(wtxids.filter(|wtxid| self.mempool.get_by_wtxid(wtxid).is_some()));
+        }
+        let extent = self.chain.extent(&hash, &data);
+        self.validation.begin(peer, header.clone(), data, extent, known);
+    }
+
+    pub(super) fn on_checked(&mut self, checked: Checked) -> Result<(), NodeError> {
+        match checked {
+            Checked::Body(body) => self.on_body(*body),
+            Checked::Answers { hash, places, result } => self.on_answers(hash, &places, result),
+        }
+    }
+
+    fn on_body(&mut self, body: CheckedBody) -> Result<(), NodeError> {
+        let CheckedBody { hash, from, data, extent, result, claims } = body;
+        match self.chain.accept_checked(hash, &data, extent, result) {
             Ok(()) => {
-                self.to_check.push_back(hash);
-                self.check_next()?;
                 // One that is taken on work has nothing to be checked.
-                self.advance()?;
+                if extent == store::Checked::OnWork {
+                    self.validation.finish(&hash);
+                    self.advance()?;
+                    return self.drive_sync(sync::Input::BlocksChanged);
+                }
+                let height = self.chain.tree().get(&hash).map_or(0, |node| node.header.height);
+                self.validation.check_answers(hash, height, claims);
+                return Ok(());
             }
             Err(AcceptError::Store(error)) => return Err(error.into()),
             Err(AcceptError::NotWanted(_)) => {}
             Err(error @ AcceptError::NotTheBlock { .. }) => {
                 tracing::warn!(
-                    peer = peer.map(tracing::field::display),
+                    peer = from.map(tracing::field::display),
                     reason = full_message(&error),
                     "not the block's data"
                 );
-                if let Some(peer) = peer {
+                if let Some(peer) = from {
                     self.network.penalize(peer, Fault::NotTheBlock.points());
+                    self.validation.finish(&hash);
                     return self.drive_sync(sync::Input::BlockRefused { peer, hash });
                 }
             }
             // Noted and logged by the chain. Whoever sent it only passed it on.
             Err(AcceptError::Refused { .. }) => {}
         }
+        self.validation.finish(&hash);
         self.drive_sync(sync::Input::BlocksChanged)
     }
 
-    /// Has the answers of the next block checked, the lowest first. One at a time: its tasks make a batch of their own.
-    pub(super) fn check_next(&mut self) -> Result<(), NodeError> {
-        while self.checking.is_none() && unix_millis() >= self.retry_at {
+    /// Has the answers of stored blocks checked that a restart or a busy service has left, the lowest first.
+    pub(super) fn check_left_over(&mut self) -> Result<(), NodeError> {
+        while self.validation.has_room() && unix_millis() >= self.retry_at {
             let tree = self.chain.tree();
             let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.header.height);
             let Some(index) = (0..self.to_check.len()).min_by_key(|&index| place(&self.to_check[index])) else {
@@ -236,41 +270,27 @@ impl Service {
             if tree.is_condemned(&hash) || tree.get(&hash).is_none_or(|node| node.status != Status::Received) {
                 continue;
             }
+            let height = place(&hash);
             let Some(data) = self.chain.block_data(&hash)? else { continue };
-            let mut places = Vec::new();
-            let mut claims = Vec::new();
-            for (index, (transaction, output)) in tasks(&data.body) {
-                let (Some((model, image)), Some(pixels)) = (transaction.task(), &data.pixels[index]) else { continue };
-                places.push(index);
-                claims.push((
-                    Task { model, image, pixels: Arc::from(pixels.as_slice()) },
-                    output.clone().unwrap_or_default(),
-                ));
-            }
-            if claims.is_empty() {
-                self.set_answers(hash, Ok(()))?;
-                continue;
-            }
-            self.checking = Some(hash);
-            let results = self.results.clone();
-            self.inference.check(claims, move |result| results.leave(Input::Checked(hash, places, result)));
+            self.validation.check_answers(hash, height, Claims::of(&data.body, &data.pixels));
         }
         Ok(())
     }
 
-    pub(super) fn on_checked(
+    fn on_answers(
         &mut self,
         hash: BlockHash,
         places: &[usize],
         result: Result<Verdict, InferenceError>,
     ) -> Result<(), NodeError> {
-        self.checking = None;
+        self.validation.answered(&hash);
+        // The tip moves when all results that are here have been taken.
+        self.is_advance_due = true;
         match result {
-            Ok(Verdict::Right) => self.set_answers(hash, Ok(()))?,
+            Ok(Verdict::Right) => self.chain.set_answers(hash, Ok(()))?,
             Ok(Verdict::Wrong { index, claimed, expected }) => {
                 let place = places.get(index).copied().unwrap_or(index);
-                let broken = check_output(place, &claimed, &expected);
-                self.set_answers(hash, broken)?;
+                self.chain.set_answers(hash, check_output(place, &claimed, &expected))?;
             }
             // Nothing is known of the block: tried again when the service has room.
             Err(InferenceError::Busy { .. }) => {
@@ -282,12 +302,7 @@ impl Service {
                 return Err(error.into());
             }
         }
-        self.check_next()
-    }
-
-    fn set_answers(&mut self, hash: BlockHash, answers: Result<(), RuleError>) -> Result<(), NodeError> {
-        self.chain.set_answers(hash, answers)?;
-        self.advance()
+        Ok(())
     }
 
     /// Moves the tip as far as it goes, and has everybody follow.
@@ -300,13 +315,28 @@ impl Service {
             let (from, to) = (first.header.height, last.header.height);
             tracing::info!(from, to, "reorganisation: blocks disconnected");
         }
-        for Moved { hash, header, body } in &connected {
-            let (height, transactions) = (header.height, body.transactions.len());
-            tracing::info!(height, %hash, transactions, "block connected");
-        }
+        self.tell_progress(&connected);
         self.follow_chain(&disconnected, &connected)?;
         self.tip_moved();
         self.drive_sync(sync::Input::BlocksChanged)
+    }
+
+    /// Says which blocks were connected; where many are to come, how far it is instead.
+    fn tell_progress(&mut self, connected: &[Moved]) {
+        let best = self.chain.tree().best_header().header.height;
+        let now = Instant::now();
+        for Moved { hash, header, body } in connected {
+            let (height, transactions) = (header.height, body.transactions.len());
+            if best > height + CLOSE_BLOCKS {
+                tracing::debug!(height, %hash, transactions, "block connected");
+                self.progress.connected(height, tasks(body).count() as u64);
+            } else {
+                tracing::info!(height, %hash, transactions, "block connected");
+            }
+        }
+        if let Some(text) = self.progress.text(best, now) {
+            tracing::info!("{text}");
+        }
     }
 
     /// Announces a block of our own.
@@ -340,16 +370,14 @@ impl Service {
 fn verdict_on(error: &HeaderError) -> Announced {
     let reason = full_message(error);
     match error {
-        HeaderError::Insert(InsertError::Rule { source, .. }) | HeaderError::ProofOfWork(source) => {
-            match source.blame() {
-                Blame::Sender | Blame::SenderOnly => Announced::Broken(reason),
-                Blame::Nobody => {
-                    tracing::warn!(reason, "a block of a later version: update this node");
-                    Announced::Ignored
-                }
-                Blame::Block => Announced::Ignored,
+        HeaderError::Insert(InsertError::Rule { source, .. }) => match source.blame() {
+            Blame::Sender | Blame::SenderOnly => Announced::Broken(reason),
+            Blame::Nobody => {
+                tracing::warn!(reason, "a block of a later version: update this node");
+                Announced::Ignored
             }
-        }
+            Blame::Block => Announced::Ignored,
+        },
         HeaderError::Insert(InsertError::ParentUnknown { .. }) => Announced::Orphan,
         // Not even an honest forwarder need know which blocks we have found invalid.
         HeaderError::Insert(InsertError::ParentInvalid { .. })

@@ -2,11 +2,13 @@
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 
-use ocelli_consensus::{BlockHash, Header, TxId};
+use ocelli_consensus::{Header, TxId};
 use ocelli_protocol::message::{Request, Response};
+use ocelli_protocol::sync::Failure;
 
-use crate::inference::{InferenceError, Verdict};
-use crate::network::{Event, ResponseToken};
+use crate::inference::InferenceError;
+use crate::network::{Event, Peer, RequestId, ResponseToken};
+use crate::validation::Checked;
 
 /// One thing for the chain thread to do.
 pub(super) enum Input {
@@ -16,8 +18,10 @@ pub(super) enum Input {
     Ask(Request, ReplyTo),
     /// Logits of tasks in the mempool.
     Outputs(Vec<TxId>, Result<Vec<Vec<i32>>, InferenceError>),
-    /// What checking a block's answers gave. The numbers are the tasks' places in the block.
-    Checked(BlockHash, Vec<usize>, Result<Verdict, InferenceError>),
+    /// What a request to a peer has brought.
+    Response(RequestId, Peer, Result<Response, Failure>),
+    /// What was found out about a block.
+    Checked(Checked),
     /// The miner has found a nonce.
     Mined(Header),
     /// The device has turned out faulty: what it computed is worth nothing.
@@ -26,6 +30,24 @@ pub(super) enum Input {
     Wake,
     /// Stop the node.
     Stop,
+}
+
+impl From<Event> for Input {
+    /// Decodes responses here, on the thread that forwards: they may hold megabytes.
+    fn from(event: Event) -> Self {
+        let Event::Response { id, peer, result } = event else { return Self::Network(event) };
+        let result = match result {
+            Ok(data) => Response::from_bytes(&data).map_err(|error| {
+                tracing::warn!(%peer, %error, "a response does not decode");
+                Failure::Malformed
+            }),
+            Err(failure) => {
+                tracing::debug!(%peer, %failure, "a request failed");
+                Err(Failure::Network)
+            }
+        };
+        Self::Response(id, peer, result)
+    }
 }
 
 /// Where the node's own threads leave results, without ever waiting: the chain thread itself may be the one that leaves

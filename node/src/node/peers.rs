@@ -1,17 +1,18 @@
 //! Peers: who is there, what they are asked, and what it costs them to misbehave.
 
-use ocelli_consensus::fork_choice::InsertError;
+use ocelli_consensus::fork_choice::{InsertError, Status};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, U256};
 use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Response};
-use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
+use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence, Place};
 use ocelli_protocol::topic;
 
 use super::NodeError;
 use super::config::Discovery;
 use super::service::{Asked, Service, unix_millis, unix_seconds};
 use crate::chain::{Chain, HeaderError, full_message};
-use crate::network::{self, GossipId, Peer, RequestFailure, RequestId};
+use crate::network::{self, GossipId, Peer, RequestId};
+use crate::validation::Validation;
 
 /// Bytes that are no message.
 pub(super) const MALFORMED: u32 = Fault::Malformed.points();
@@ -103,19 +104,9 @@ impl Service {
         &mut self,
         id: RequestId,
         peer: Peer,
-        result: Result<Vec<u8>, RequestFailure>,
+        result: Result<Response, Failure>,
     ) -> Result<(), NodeError> {
         let Some(asked) = self.asked.remove(&id) else { return Ok(()) };
-        let result = match result {
-            Ok(data) => Response::from_bytes(&data).map_err(|error| {
-                tracing::warn!(%peer, %error, "a response does not decode");
-                Failure::Malformed
-            }),
-            Err(failure) => {
-                tracing::debug!(%peer, %failure, "a request failed");
-                Err(Failure::Network)
-            }
-        };
         match asked {
             Asked::Transactions(hash) => {
                 if result == Err(Failure::Malformed) {
@@ -146,8 +137,7 @@ impl Service {
 
     fn drive_sync_inputs(&mut self) -> Result<(), NodeError> {
         while let Some(input) = self.sync_inputs.pop_front() {
-            let in_validation = self.to_check.len() + usize::from(self.checking.is_some());
-            let view = View { chain: &self.chain, partial: &self.partial, in_validation };
+            let view = View { chain: &self.chain, partial: &self.partial, validation: &self.validation };
             for output in self.sync.handle(input, unix_millis(), &view) {
                 self.carry_out(output)?;
             }
@@ -162,7 +152,7 @@ impl Service {
                 let imported = self.import_headers(peer, &headers)?;
                 self.sync_inputs.push_back(imported);
             }
-            sync::Output::ImportBlock { peer, hash, data } => self.take_block(Some(peer), hash, data)?,
+            sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data),
             sync::Output::Penalize { peer, offence } => {
                 tracing::warn!(%peer, ?offence, "a peer misbehaves");
                 self.network.penalize(peer, points(offence));
@@ -183,8 +173,7 @@ impl Service {
         if let Some(error) = &error {
             tracing::debug!(%peer, taken, reason = full_message(error), "headers taken in part");
         }
-        let tip = headers.last().map_or(self.chain.genesis(), ocelli_consensus::Header::hash);
-        Ok(sync::Input::HeadersImported { peer, count: headers.len(), tip, result })
+        Ok(sync::Input::HeadersImported { peer, result })
     }
 
     /// Writes down who is good to ask after a restart.
@@ -200,15 +189,13 @@ impl Service {
 fn import_result(error: &HeaderError) -> HeaderImport {
     match error {
         HeaderError::Insert(InsertError::ParentUnknown { .. }) => HeaderImport::Unconnected,
-        HeaderError::Insert(InsertError::Rule { source, .. }) | HeaderError::ProofOfWork(source) => {
-            match source.blame() {
-                Blame::Sender | Blame::SenderOnly | Blame::Block => HeaderImport::Invalid,
-                Blame::Nobody => {
-                    tracing::warn!(reason = full_message(source), "headers of a later version: update this node");
-                    HeaderImport::Held
-                }
+        HeaderError::Insert(InsertError::Rule { source, .. }) => match source.blame() {
+            Blame::Sender | Blame::SenderOnly | Blame::Block => HeaderImport::Invalid,
+            Blame::Nobody => {
+                tracing::warn!(reason = full_message(source), "headers of a later version: update this node");
+                HeaderImport::Held
             }
-        }
+        },
         // Too early, on a block that others may not know to be invalid, or of a branch too poor to keep.
         HeaderError::Ahead { .. }
         | HeaderError::Insert(InsertError::ParentInvalid { .. })
@@ -220,7 +207,7 @@ fn import_result(error: &HeaderError) -> HeaderImport {
 /// What sync sees of the chain.
 struct View<'a> {
     chain: &'a Chain,
-    in_validation: usize,
+    validation: &'a Validation,
     partial: &'a std::collections::BTreeMap<BlockHash, super::blocks::Partial>,
 }
 
@@ -230,23 +217,31 @@ impl ChainView for View<'_> {
         tree.locator(&tree.best_header().hash)
     }
 
-    fn knows(&self, hash: &BlockHash) -> bool {
-        self.chain.tree().get(hash).is_some()
+    fn place(&self, hash: &BlockHash) -> Option<Place> {
+        self.chain.tree().get(hash).map(Place::of)
     }
 
-    fn missing(&self, max: usize) -> Vec<BlockHash> {
-        let mut missing = self.chain.tree().missing(max + self.partial.len());
-        missing.retain(|hash| !self.partial.contains_key(hash));
-        missing.truncate(max);
-        missing
+    fn missing(&self, window: usize) -> Vec<BlockHash> {
+        let nodes = self.chain.tree().beyond_connectable().take(window).filter(|node| node.status == Status::Header);
+        let is_open = |hash: &BlockHash| !self.partial.contains_key(hash) && !self.validation.contains(hash);
+        nodes.map(|node| node.hash).filter(is_open).collect()
+    }
+
+    fn wants(&self, hash: &BlockHash) -> bool {
+        let node = self.chain.tree().get(hash);
+        node.is_some_and(|node| node.status == Status::Header) && !self.validation.contains(hash)
     }
 
     fn best_work(&self) -> U256 {
         self.chain.tree().best_header().work.0
     }
 
+    fn minimum_work(&self) -> U256 {
+        self.chain.minimum_work().0
+    }
+
     fn in_validation(&self) -> usize {
-        self.in_validation
+        self.validation.load()
     }
 
     fn may_lack_pixels(&self, hash: &BlockHash) -> bool {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ocelli_consensus::{Address, BlockHash, TxId};
+use ocelli_protocol::mempool::FeeRate;
 use ocelli_protocol::message::{
-    AccountStatus, BlockId, ChainStatus, Confirmation, FoundBlock, InferenceStatus, InvalidBlock, MAX_ADDRESSES,
-    MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response, StorageStatus,
-    Submission, TransactionStatus, take_blocks,
+    AccountStatus, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, InferenceStatus, InvalidBlock,
+    MAX_ADDRESSES, MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response,
+    StorageStatus, Submission, TransactionStatus, take_blocks,
 };
 
 use super::NodeError;
@@ -30,6 +31,7 @@ impl Service {
             Request::Block { by } => Response::Block(self.find_block(by)?.map(Box::new)),
             Request::Account { address } => Response::Account(self.account_status(address)?),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
+            Request::Fee { blocks } => Response::Fee(self.suggest_fee(blocks)),
         };
         self.reply(to, &response);
         Ok(())
@@ -64,16 +66,15 @@ impl Service {
 
     /// Blocks in the order of their hashes; those that would make the response too long are left out at the end.
     fn blocks(&self, hashes: &[BlockHash]) -> Result<Response, StoreError> {
-        let mut blocks = Vec::new();
-        for hash in hashes {
+        let mut failure = None;
+        let blocks = hashes.iter().map_while(|hash| {
             // What breaks a rule is not passed on, not even when asked for.
-            let data = if self.chain.tree().is_condemned(hash) { None } else { self.chain.kept_data(hash)? };
-            blocks.push(data);
-            if take_blocks(blocks.iter().cloned()).len() < blocks.len() {
-                break;
-            }
-        }
-        Ok(Response::Blocks(take_blocks(blocks)))
+            let is_bad = self.chain.tree().is_condemned(hash);
+            let data = if is_bad { Ok(None) } else { self.chain.kept_data(hash) };
+            data.map_err(|error| failure = Some(error)).ok()
+        });
+        let blocks = take_blocks(blocks);
+        failure.map_or(Ok(Response::Blocks(blocks)), Err)
     }
 
     /// Transactions of a block with their pixels, whether it is connected or only announced here; nothing if one is not
@@ -157,6 +158,15 @@ impl Service {
         })
     }
 
+    /// What comes before half of so many blocks: the other half is left to what is still to come.
+    fn suggest_fee(&self, blocks: u32) -> FeeSuggestion {
+        let height = self.chain.tip().header.height;
+        let weight = (self.chain.parameters().weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
+        let rate = |rate: FeeRate| rate.fee(FeeSuggestion::WEIGHT).0;
+        let (suggested, minimum) = (self.mempool.rate_within(weight, height), self.mempool.minimum_rate(height));
+        FeeSuggestion { rate: rate(suggested), minimum: rate(minimum) }
+    }
+
     fn node_status(&mut self) -> Result<NodeStatus, StoreError> {
         let network = self.network.status();
         let inference = self.inference.status();
@@ -180,8 +190,8 @@ impl Service {
         if let Some(node) = missing.first().and_then(|hash| self.chain.tree().get(hash)) {
             waiting_for.push(format!("the data of block {}", node.header.height));
         }
-        if let Some(hash) = self.checking.and_then(|hash| self.chain.tree().get(&hash)) {
-            waiting_for.push(format!("the answers of block {}", hash.header.height));
+        if let Some(height) = self.validation.lowest() {
+            waiting_for.push(format!("the checks of block {height}"));
         }
         let ahead = tip.header.time.saturating_sub(unix_seconds());
         if ahead > MAX_MINED_AHEAD_SECONDS {

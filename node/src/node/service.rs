@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::mempool::Mempool;
-use ocelli_protocol::message::{Announcement, Request, Response};
+use ocelli_protocol::message::{Announcement, Request, Response, Submission};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
@@ -15,10 +15,12 @@ use super::blocks::Partial;
 use super::config::Mining;
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
-use super::{NodeError, node_file};
+use super::progress::Progress;
+use super::{NodeError, mempool_file, node_file};
 use crate::chain::Chain;
 use crate::inference;
 use crate::network::{self, Event, Peer, RequestId};
+use crate::validation::Validation;
 
 /// How often what is due by time is looked at, at the latest.
 const TICK: Duration = Duration::from_millis(200);
@@ -26,6 +28,8 @@ const TICK: Duration = Duration::from_millis(200);
 pub(super) const RETRY_MILLIS: u64 = 200;
 /// How often the addresses of good peers are written down.
 const SAVE_PEERS_MILLIS: u64 = 30_000;
+/// How often the mempool is written down: what a killed node loses of it.
+const SAVE_MEMPOOL_MILLIS: u64 = 300_000;
 /// Bytes of transactions with their pixels that wait for a block.
 const MEMPOOL_BYTES: usize = 64 << 20;
 
@@ -52,17 +56,24 @@ pub(super) struct Service {
     pub(super) partial: BTreeMap<BlockHash, Partial>,
     /// Blocks from the future, tried again when their time comes.
     pub(super) held: VecDeque<Announcement>,
-    /// Blocks whose answers wait to be checked, and the one that is.
+    /// Blocks whose data or answers are being checked.
+    pub(super) validation: Validation,
+    /// Stored blocks whose answers a restart or a busy service has left unchecked.
     pub(super) to_check: VecDeque<BlockHash>,
-    pub(super) checking: Option<BlockHash>,
+    /// Blocks have been verified that may move the tip.
+    pub(super) is_advance_due: bool,
+    pub(super) progress: Progress,
     /// Who waits for which task's answer.
     pub(super) waiting: BTreeMap<TxId, Vec<ReplyTo>>,
     /// Tasks being run ahead of any block.
     pub(super) running: usize,
     /// When inference is asked again after it had no room, in milliseconds since 1970.
     pub(super) retry_at: u64,
+    /// The mempool of before the restart, to be taken up again.
+    pub(super) left_over: VecDeque<Submission>,
     timers: BTreeSet<(u64, sync::Timer<Peer>)>,
     peers_saved_at: u64,
+    mempool_saved_at: u64,
 }
 
 /// The gossip topics of this network.
@@ -92,9 +103,18 @@ impl Service {
         let topics =
             Topics { blocks: topic::blocks(chain.genesis()), transactions: topic::transactions(chain.genesis()) };
         let to_check = chain.unchecked().into();
+        let checked = results.clone();
+        let leave = move |found| checked.leave(Input::Checked(found));
+        let validation = Validation::new(chain.body_check().clone(), inference.clone(), leave);
+        let (left_over, problem) = mempool_file::read(&data, chain.genesis(), MEMPOOL_BYTES);
+        if let Some(reason) = problem {
+            tracing::warn!(reason, taken = left_over.len(), "the saved mempool is damaged");
+        }
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
         Ok(Self {
             mempool: Mempool::new(MEMPOOL_BYTES),
-            sync: Sync::new(chain.genesis()),
+            sync: Sync::new(chain.network(), salt),
             sync_inputs: VecDeque::new(),
             is_driving_sync: false,
             chain,
@@ -109,13 +129,17 @@ impl Service {
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),
             held: VecDeque::new(),
+            validation,
             to_check,
-            checking: None,
+            is_advance_due: false,
+            progress: Progress::new(Instant::now()),
             waiting: BTreeMap::new(),
             running: 0,
             retry_at: 0,
+            left_over: left_over.into(),
             timers: BTreeSet::new(),
             peers_saved_at: unix_millis(),
+            mempool_saved_at: unix_millis(),
         })
     }
 
@@ -126,6 +150,7 @@ impl Service {
             mine.stop();
         }
         self.save_peers();
+        self.save_mempool();
         self.network.shutdown();
         node_file::remove(&self.data);
         result
@@ -134,15 +159,20 @@ impl Service {
     fn take_inputs(&mut self, inputs: &Receiver<Input>, results: &Receiver<Input>) -> Result<(), NodeError> {
         // What a kill left between a block's data and the tip's move is taken up here.
         self.advance()?;
-        self.check_next()?;
+        self.check_left_over()?;
         loop {
-            match inputs.recv_timeout(TICK) {
+            let patience = if self.left_over.is_empty() { TICK } else { Duration::ZERO };
+            match inputs.recv_timeout(patience) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(input) => self.handle(input)?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             while let Ok(result) = results.try_recv() {
                 self.handle(result)?;
+            }
+            if std::mem::take(&mut self.is_advance_due) {
+                self.advance()?;
+                self.drive_sync(sync::Input::BlocksChanged)?;
             }
             self.do_what_is_due()?;
         }
@@ -153,7 +183,8 @@ impl Service {
             Input::Network(event) => self.on_event(event),
             Input::Ask(request, reply) => self.on_request(request, reply),
             Input::Outputs(txids, result) => self.on_outputs(&txids, result),
-            Input::Checked(hash, places, result) => self.on_checked(hash, &places, result),
+            Input::Response(id, peer, result) => self.on_response(id, peer, result),
+            Input::Checked(checked) => self.on_checked(checked),
             Input::Mined(header) => self.on_mined(header),
             Input::DeviceFault => {
                 self.on_device_fault();
@@ -177,7 +208,7 @@ impl Service {
                     Ok(())
                 }
             },
-            Event::Response { id, peer, result } => self.on_response(id, peer, result),
+            Event::Response { .. } => Ok(()), // decoded before it gets here
             Event::DialFailed { address, reason } => {
                 tracing::debug!(address, %reason, "no connection");
                 Ok(())
@@ -193,10 +224,15 @@ impl Service {
         }
         self.try_held()?;
         self.forget_partial(now);
-        self.check_next()?;
+        self.check_left_over()?;
+        self.take_up_mempool();
         self.run_ahead();
         self.refresh_template(now)?;
         self.chain.prune()?;
+        if now.saturating_sub(self.mempool_saved_at) >= SAVE_MEMPOOL_MILLIS {
+            self.mempool_saved_at = now;
+            self.save_mempool();
+        }
         if now.saturating_sub(self.peers_saved_at) >= SAVE_PEERS_MILLIS {
             self.peers_saved_at = now;
             self.chain.store().check_folder()?;

@@ -8,10 +8,10 @@ use ocelli_consensus::{Address, Amount, ImageHash, ModelId, TxId};
 use ocelli_protocol::mempool::{self, AccountReader, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, SignedAnswer, Submission, SubmitReply};
 
-use super::NodeError;
 use super::input::{Input, ReplyTo};
 use super::peers::{Fault, MALFORMED};
 use super::service::{RETRY_MILLIS, Service, unix_millis};
+use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
 use crate::network::{Acceptance, GossipId, Peer};
@@ -23,6 +23,8 @@ const RUN_AHEAD: usize = 256;
 const RUNNING: usize = 2;
 /// Blocks whose worth of tasks is run ahead.
 const BLOCKS_AHEAD: u64 = 3;
+/// Transactions that a restart has left and that are taken up between two inputs.
+const LEFT_OVER_AT_ONCE: usize = 16;
 /// Submitters that wait for an answer.
 const MAX_WAITING: usize = 4096;
 
@@ -185,6 +187,30 @@ impl Service {
         Ok(inserted)
     }
 
+    /// Takes some of what a restart has left. Not passed on: others have heard of it before.
+    pub(super) fn take_up_mempool(&mut self) {
+        for submission in self.left_over.drain(..self.left_over.len().min(LEFT_OVER_AT_ONCE)).collect::<Vec<_>>() {
+            let txid = submission.transaction.txid();
+            if let Err(refusal) = self.take_transaction(submission) {
+                tracing::debug!(%txid, reason = full_message(&refusal), "not taken into the mempool again");
+            }
+        }
+    }
+
+    /// Writes the mempool down.
+    pub(super) fn save_mempool(&self) {
+        let submissions = self.mempool.iter().map(|entry| Submission {
+            transaction: entry.transaction.clone(),
+            pixels: entry.pixels.as_deref().map(<[u8]>::to_vec),
+        });
+        // What has not been taken up yet is not lost either.
+        let submissions = submissions.chain(self.left_over.iter().cloned());
+        match mempool_file::write(&self.data, self.chain.genesis(), submissions) {
+            Ok(transactions) => tracing::debug!(transactions, "mempool saved"),
+            Err(error) => tracing::warn!(%error, "the mempool could not be saved"),
+        }
+    }
+
     /// Gossips transactions of the mempool.
     fn publish(&self, txids: &[TxId]) {
         for entry in txids.iter().filter_map(|txid| self.mempool.get(txid)) {
@@ -293,6 +319,9 @@ impl Service {
         }
         let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
         for (transaction, output) in &included {
+            if self.waiting.is_empty() {
+                break;
+            }
             let txid = transaction.txid();
             // It was in the mempool, and a block came before its answer here: the block's has been checked.
             if let (Some(logits), true) = (output, self.waiting.contains_key(&txid)) {
@@ -301,6 +330,9 @@ impl Service {
                     self.answer(&txid, to);
                 }
             }
+        }
+        if self.mempool.is_empty() && returned.is_empty() {
+            return Ok(());
         }
         let accounts = AtTip(&self.chain);
         let dropped = self.mempool.on_disconnected(returned, &accounts, height);

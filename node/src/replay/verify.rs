@@ -10,7 +10,7 @@ use ocelli_protocol::message::BlockData;
 
 use super::answers::Answers;
 use super::{BadBlock, Progress};
-use crate::chain::{check_block, has_all_pixels};
+use crate::chain::{BodyCheck, has_all_pixels};
 use crate::inference::{Handle, InferenceError};
 use crate::store::{Checked, Durability, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
 
@@ -72,6 +72,7 @@ pub fn verify(
     let mut replay = Replay {
         store,
         network,
+        check: BodyCheck::new(network),
         kept,
         tree: HeaderTree::new(network.genesis.clone()),
         peaks: Peaks::default(),
@@ -145,6 +146,7 @@ fn wound_back(store: &Store, network: &Network, scratch: &Path, kept: Kept) -> R
 struct Replay<'a> {
     store: &'a Store,
     network: &'a Network,
+    check: BodyCheck,
     kept: Kept,
     tree: HeaderTree,
     /// The history up to the last header that was checked, it included.
@@ -188,7 +190,7 @@ impl Replay<'_> {
         let data = BlockData { body, pixels };
         let may_lack = height < self.kept.pixels_from && !has_all_pixels(&data);
         let checked = if may_lack { Checked::OnWork } else { Checked::Body };
-        check_block(self.network, header, &data, checked, &|_| false).map_err(|error| self.bad(header, error))?;
+        self.check.check(header, &data, checked, &|_| false).map_err(|error| self.bad(header, error))?;
         self.unchecked += data
             .body
             .transactions

@@ -51,6 +51,22 @@ impl FeeRate {
     pub fn of(fee: Amount, weight: u64) -> Self {
         Self((u128::from(fee.0) << 32) / u128::from(weight.max(1)))
     }
+
+    /// The least fee that has this rate for a weight, as far as 64 bits reach.
+    pub fn fee(self, weight: u64) -> Amount {
+        let scaled = self.0.saturating_mul(u128::from(weight.max(1)));
+        Amount(u64::try_from(scaled.div_ceil(1 << 32)).unwrap_or(u64::MAX))
+    }
+
+    /// A little more: what outbids it.
+    pub(super) fn above(self) -> Self {
+        Self(self.0.saturating_add(self.0 >> 6).max(self.0.saturating_add(1)))
+    }
+
+    /// Halved so many times.
+    pub(super) fn halved(self, times: u32) -> Self {
+        Self(self.0.checked_shr(times).unwrap_or(0))
+    }
 }
 
 impl fmt::Display for FeeRate {

@@ -63,7 +63,7 @@ fn gap() -> Result<Inserted, MempoolError> {
     Ok(Inserted { readiness: Readiness::Gap, promoted: vec![], evicted: vec![] })
 }
 
-fn order(entries: &[Entry]) -> Vec<(Address, u64)> {
+fn order(entries: &[&Entry]) -> Vec<(Address, u64)> {
     entries.iter().map(|entry| (entry.sender, entry.nonce())).collect()
 }
 
@@ -84,8 +84,12 @@ fn check_invariants(pool: &Mempool) {
         let cost: u128 = sender.pending.values().map(Entry::total).sum();
         assert!(cost <= u128::from(sender.balance.0));
         assert!(pool.tails.contains(&(sender.tail_rate().expect("not empty"), *address)));
+        if let Some(first) = sender.ready().next() {
+            assert!(pool.heads.contains(&(first.fee_rate(), Reverse(*address))));
+        }
     }
     assert_eq!(pool.tails.len(), pool.senders.len());
+    assert_eq!(pool.heads.len(), pool.senders.values().filter(|sender| sender.ready().next().is_some()).count());
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn gaps_are_kept_and_filled() {
     assert_eq!(add(&mut pool, &accounts, 1, 1, 500), gap());
     assert_eq!(add(&mut pool, &accounts, 1, MAX_GAP, 500), gap());
     assert_eq!(pool.ready_to_forward().count(), 0);
-    assert_eq!(pool.template(u64::MAX), vec![]);
+    assert!(pool.template(u64::MAX).is_empty());
     assert_eq!(pool.next_nonce(address(1), 0), 0);
     assert_eq!(add(&mut pool, &accounts, 1, 0, 500), ready(vec![id(1, 1, 500), id(1, 2, 500)], vec![]));
     assert_eq!(pool.next_nonce(address(1), 0), 3);
@@ -197,6 +201,12 @@ fn room_is_made_by_the_lowest_fee_rate_tails_first() {
     };
     assert_eq!(add(&mut pool, &accounts, 3, 0, 600), full(600, 600));
     assert_eq!(add(&mut pool, &accounts, 3, 0, 601), ready(vec![], vec![id(1, 1, 600)]));
+    // What was evicted need not come again, nor what pays hardly more, until the minimum has decayed.
+    let low = |found, expected| Err(MempoolError::FeeTooLow { found: Amount(found), expected: Amount(expected) });
+    assert_eq!(add(&mut pool, &accounts, 1, 1, 609), low(609, 610));
+    assert_eq!(pool.minimum_rate(HEIGHT).fee(WEIGHT), Amount(610));
+    assert_eq!(pool.minimum_rate(HEIGHT + ROLLING_HALF_LIFE - 1).fee(WEIGHT), Amount(610));
+    assert_eq!(pool.minimum_rate(HEIGHT + ROLLING_HALF_LIFE).fee(WEIGHT), Amount(WEIGHT));
     assert_eq!(add(&mut pool, &accounts, 3, 1, 650), ready(vec![], vec![id(1, 0, 410)]));
     // Its own sender's are spared.
     assert_eq!(add(&mut pool, &accounts, 3, 2, 699), full(699, 700));
@@ -235,7 +245,7 @@ fn template_goes_by_fee_rate_and_nonce() {
     assert_eq!(order(&template), [(three, 0), (three, 1), (two, 0), (one, 0), (one, 1)]);
     assert_eq!(template[0].output, Some(vec![1, 2]));
     assert_eq!(order(&pool.template(3 * WEIGHT + 1)), [(three, 0), (three, 1), (two, 0)]);
-    assert_eq!(pool.template(WEIGHT - 1), vec![]);
+    assert!(pool.template(WEIGHT - 1).is_empty());
     pool.clear_outputs();
     assert_eq!(order(&pool.template(u64::MAX)), [(two, 0), (one, 0), (one, 1)]);
 }
@@ -331,6 +341,46 @@ fn fee_rates_order_and_print() {
     assert_eq!(rate(5, 0), rate(5, 1));
 }
 
+#[test]
+fn a_fee_is_suggested_from_what_waits() {
+    let accounts = accounts(&[(1, 0, 1_000_000), (2, 0, 1_000_000)]);
+    let mut pool = Mempool::default();
+    let fee = |pool: &Mempool, entries: u64| pool.rate_within(entries * WEIGHT, HEIGHT).fee(WEIGHT).0;
+    assert_eq!(fee(&pool, 1), WEIGHT, "nothing waits: the minimum");
+    for (key, nonce, paid) in [(1, 0, 900), (1, 1, 700), (2, 0, 800), (2, 1, 1000)] {
+        add(&mut pool, &accounts, key, nonce, paid).unwrap();
+    }
+    // In the order 900, 800, 1000, 700: a little more than the last that fits.
+    assert_eq!([1, 2, 3, 4].map(|entries| fee(&pool, entries)), [915, 813, 813, WEIGHT]);
+    assert_eq!(fee(&pool, 0), WEIGHT, "as good as nothing is known");
+}
+
+/// A full mempool of 64 senders with 64 transactions each: what is packed first pays most, whatever has come when.
+#[test]
+fn packing_is_the_same_as_by_brute_force() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let list: Vec<_> = (0..64).map(|key| (key, 0, u64::MAX / 2)).collect();
+    let accounts = accounts(&list);
+    let mut pool = Mempool::default();
+    for key in 0..64 {
+        for nonce in 0..64 {
+            add(&mut pool, &accounts, key, nonce, random.random_range(500..5000)).unwrap();
+        }
+    }
+    let mut expected = Vec::new();
+    let mut next: BTreeMap<Address, u64> = pool.senders.keys().map(|address| (*address, 0)).collect();
+    while expected.len() < 1000 {
+        let heads = next.iter().map(|(address, nonce)| &pool.senders[address].pending[nonce]);
+        let best = heads.max_by_key(|entry| (entry.fee_rate(), Reverse(entry.sender))).expect("64 senders");
+        expected.push((best.sender, best.nonce()));
+        next.insert(best.sender, best.nonce() + 1);
+        if best.nonce() == 63 {
+            next.remove(&best.sender);
+        }
+    }
+    assert_eq!(order(&pool.template(1000 * WEIGHT)), expected);
+}
+
 /// Many random operations: bounds and indexes hold, and the template is always executable.
 #[test]
 fn random_operations_keep_the_invariants() {
@@ -357,6 +407,7 @@ fn random_operations_keep_the_invariants() {
                 }
                 9..11 => {
                     let template = pool.template(random.random_range(0..10) * WEIGHT);
+                    let template: Vec<Entry> = template.into_iter().cloned().collect();
                     for entry in &template {
                         let (nonce, balance) = accounts.account(entry.sender);
                         assert_eq!(entry.nonce(), nonce);

@@ -52,6 +52,11 @@ pub enum Request {
     },
     /// Tag 9: how the node itself is.
     NodeStatus,
+    /// Tag 11: the fee with which a transaction is likely to be in one of the next blocks.
+    Fee {
+        /// How many, at least 1.
+        blocks: u32,
+    },
 }
 
 /// Names a block.
@@ -75,6 +80,7 @@ impl Encode for Request {
             Self::Block { by } => (7u32, by).encode(encoder),
             Self::Account { address } => (8u32, address).encode(encoder),
             Self::NodeStatus => 9u32.encode(encoder),
+            Self::Fee { blocks } => (11u32, blocks).encode(encoder),
         }
     }
 }
@@ -97,6 +103,7 @@ impl<C> Decode<C> for Request {
             7 => Self::Block { by: Decode::decode(decoder)? },
             8 => Self::Account { address: Decode::decode(decoder)? },
             9 => Self::NodeStatus,
+            11 => Self::Fee { blocks: Decode::decode(decoder)? },
             tag => return wire::unknown_tag("request", tag),
         })
     }

@@ -41,6 +41,28 @@ pub enum Response {
         /// Why, for people, at most [`MAX_TEXT_BYTES`].
         reason: String,
     },
+    /// Tag 11.
+    Fee(FeeSuggestion),
+}
+
+/// A fee by the weight of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FeeSuggestion {
+    /// Grains for a weight of 1,000,000.
+    pub rate: u64,
+    /// What the node takes at least, in the same unit.
+    pub minimum: u64,
+}
+
+impl FeeSuggestion {
+    /// Of which weight the rates are.
+    pub const WEIGHT: u64 = 1_000_000;
+
+    /// The fee for a weight, as far as 64 bits reach.
+    pub fn fee(&self, weight: u64) -> Amount {
+        let fee = (u128::from(self.rate) * u128::from(weight)).div_ceil(u128::from(Self::WEIGHT));
+        Amount(u64::try_from(fee).unwrap_or(u64::MAX))
+    }
 }
 
 /// What became of a submission.
@@ -139,6 +161,7 @@ impl Encode for Response {
             Self::Account(account) => (8u32, account).encode(encoder),
             Self::NodeStatus(status) => (9u32, status).encode(encoder),
             Self::Failed { reason } => (10u32, reason).encode(encoder),
+            Self::Fee(suggestion) => (11u32, suggestion).encode(encoder),
         }
     }
 }
@@ -158,6 +181,7 @@ impl<C> Decode<C> for Response {
             8 => Self::Account(Decode::decode(decoder)?),
             9 => Self::NodeStatus(Box::new(NodeStatus::decode(decoder)?)),
             10 => Self::Failed { reason: decode_reason(decoder)? },
+            11 => Self::Fee(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("response", tag),
         })
     }

@@ -165,6 +165,7 @@ fn golden_requests() {
         (Request::Block { by: BlockId::Hash(a) }, vec![tag(7), tag(2), all(0xaa, 32)]),
         (Request::Account { address: Address([5; 20]) }, vec![tag(8), all(5, 20)]),
         (Request::NodeStatus, vec![tag(9)]),
+        (Request::Fee { blocks: 3 }, vec![tag(11), "03000000".into()]),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -231,6 +232,7 @@ fn golden_responses() {
         (Response::Block(Some(Box::new(found))), vec![tag(7), "01".into(), head, data, "01".into(), n(3)]),
         (Response::Account(account), vec![tag(8), n(1), n(2), n(3), n(4)]),
         (Response::failed("why"), vec![tag(10), text("why")]),
+        (Response::Fee(FeeSuggestion { rate: 4, minimum: 5 }), vec![tag(11), n(4), n(5)]),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);

@@ -2,6 +2,7 @@
 
 use ocelli_consensus::{BlockHash, Header, U256};
 
+use super::Place;
 use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
@@ -9,16 +10,21 @@ pub trait ChainView {
     /// Hashes of the chain of the header with most work, from it back to genesis, in growing steps; at most
     /// [`crate::message::MAX_LOCATOR`].
     fn locator(&self) -> Vec<BlockHash>;
-    /// Whether the header is stored.
-    fn knows(&self, hash: &BlockHash) -> bool;
-    /// Blocks on the path to the header with most work whose data are neither stored nor being validated, lowest first.
-    fn missing(&self, max: usize) -> Vec<BlockHash>;
-    /// How many blocks handed over wait for their validation.
+    /// A stored header and its place.
+    fn place(&self, hash: &BlockHash) -> Option<Place>;
+    /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
+    /// neither stored nor being validated, lowest first.
+    fn missing(&self, window: usize) -> Vec<BlockHash>;
+    /// Whether a block's header is stored and its data are neither stored nor being validated.
+    fn wants(&self, hash: &BlockHash) -> bool;
+    /// How many blocks handed over wait for their validation. Large ones may count as several.
     fn in_validation(&self) -> usize;
     /// Work accumulated up to the header with most.
     fn best_work(&self) -> U256;
     /// Whether a block whose pixels no peer has is taken without them, on the work above it.
     fn may_lack_pixels(&self, hash: &BlockHash) -> bool;
+    /// Work without which a chain of headers is not stored.
+    fn minimum_work(&self) -> U256;
 }
 
 /// What happened.
@@ -52,10 +58,6 @@ pub enum Input<P> {
     HeadersImported {
         /// Who sent them.
         peer: P,
-        /// How many the batch had.
-        count: usize,
-        /// The batch's last.
-        tip: BlockHash,
         /// How it went.
         result: HeaderImport,
     },
@@ -115,8 +117,8 @@ pub enum Output<P> {
         /// What.
         request: Request,
     },
-    /// Check and store headers, each the parent of the next, the first one's parent stored; then tell
-    /// [`Input::HeadersImported`].
+    /// Check and store headers, each the parent of the next, the first one's parent stored, whose chain has the
+    /// [`ChainView::minimum_work`]; then tell [`Input::HeadersImported`].
     ImportHeaders {
         /// Who sent them.
         peer: P,

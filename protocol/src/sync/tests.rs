@@ -1,15 +1,17 @@
 mod simulator;
 
-use ocelli_consensus::{Action, Address, Amount, Body, CompactTarget, ImageHash, ModelId, Root, Transaction, Unsigned};
+use ocelli_consensus::{Action, Address, Amount, Body, Header, ImageHash, ModelId, Transaction, U256, Unsigned};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::presync::{Presync, Progress};
 use super::*;
-use simulator::{Chain, Mode, Simulator, data_of, extend, genesis};
+use crate::message::{BlockData, MAX_BLOCKS};
+use simulator::{Chain, Mode, NETWORK, Simulator, data_of, extend, genesis, work};
 
 fn status(tip: &Header) -> Response {
     let (height, tip) = (tip.height, tip.hash());
-    Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: U256::from(height) })
+    Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: work(height) })
 }
 
 fn answer(peer: u8, id: u64, response: Response) -> Input<u8> {
@@ -26,7 +28,7 @@ fn a_whole_sync_by_hand() {
     let headers = extend(&genesis(), 3, 0);
     let hashes: Vec<_> = headers.iter().map(Header::hash).collect();
     let mut chain = Chain::new();
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     assert_eq!(sync.state(), State::Waiting);
     assert_eq!(sync.handle(Input::BlocksChanged, 0, &chain), []);
 
@@ -54,7 +56,7 @@ fn a_whole_sync_by_hand() {
         [Output::ImportHeaders { peer: 1, headers: headers.clone() }]
     );
     chain.add_headers(&headers);
-    let imported = Input::HeadersImported { peer: 1, count: 3, tip: hashes[2], result: HeaderImport::Connected };
+    let imported = Input::HeadersImported { peer: 1, result: HeaderImport::Connected };
     assert_eq!(
         sync.handle(imported, 1300, &chain),
         [
@@ -105,7 +107,7 @@ fn offences_in_headers() {
     ];
     for (response, offence) in cases {
         let chain = Chain::new();
-        let mut sync = Sync::new(genesis().hash());
+        let mut sync = Sync::new(&NETWORK, [7; 32]);
         sync.handle(Input::PeerConnected(1), 0, &chain);
         sync.handle(answer(1, 0, status(&headers[2])), 0, &chain);
         assert_eq!(
@@ -121,7 +123,7 @@ fn offences_in_headers() {
 fn unconnected_headers_are_asked_for_once_more() {
     let headers = extend(&genesis(), 5, 0);
     let chain = Chain::new();
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     sync.handle(Input::PeerConnected(1), 0, &chain);
     sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
     let request = Request::Headers { locator: vec![genesis().hash()], limit: 2000 };
@@ -138,11 +140,11 @@ fn imports_that_fail() {
     let headers = extend(&genesis(), 5, 0);
     for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeaders)), (HeaderImport::Held, None)] {
         let chain = Chain::new();
-        let mut sync = Sync::new(genesis().hash());
+        let mut sync = Sync::new(&NETWORK, [7; 32]);
         sync.handle(Input::PeerConnected(1), 0, &chain);
         sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
         sync.handle(answer(1, 1, Response::Headers(headers.clone())), 0, &chain);
-        let imported = Input::HeadersImported { peer: 1, count: 5, tip: headers[4].hash(), result };
+        let imported = Input::HeadersImported { peer: 1, result };
         let out = sync.handle(imported, 0, &chain);
         let penalties = out.iter().filter(|output| matches!(output, Output::Penalize { .. })).cloned();
         let expected = offence.map(|offence| Output::Penalize { peer: 1, offence });
@@ -163,7 +165,7 @@ fn offences_in_blocks() {
     for (response, offence) in cases {
         let mut chain = Chain::new();
         chain.add_headers(&headers);
-        let mut sync = Sync::new(genesis().hash());
+        let mut sync = Sync::new(&NETWORK, [7; 32]);
         sync.handle(Input::PeerConnected(1), 0, &chain);
         let out = sync.handle(answer(1, 0, status(&headers[1])), 0, &chain);
         let hashes = headers.iter().map(Header::hash).collect();
@@ -176,7 +178,7 @@ fn offences_in_blocks() {
 #[test]
 fn another_network_and_late_or_foreign_responses() {
     let chain = Chain::new();
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     sync.handle(Input::PeerConnected(1), 0, &chain);
     sync.handle(Input::PeerConnected(2), 0, &chain);
     assert_eq!(sync.handle(answer(2, 0, status(&genesis())), 1, &chain), []);
@@ -205,7 +207,7 @@ fn unavailable_blocks_are_asked_for_with_back_off() {
     let hash = headers[0].hash();
     let mut chain = Chain::new();
     chain.add_headers(&headers);
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     sync.handle(Input::PeerConnected(1), 0, &chain);
     let mut out = sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     let mut now = 0;
@@ -245,7 +247,7 @@ fn blocks_without_pixels_count_as_lacking() {
     let headers = extend(&genesis(), 1, 0);
     let mut chain = Chain::new();
     chain.add_headers(&headers);
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     sync.handle(Input::PeerConnected(1), 0, &chain);
     sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     let mut data = data_of(&headers[0]);
@@ -266,7 +268,7 @@ fn blocks_without_pixels_count_as_lacking() {
     chain.may_lack_pixels.insert(hash);
     sync.handle(Input::TimerFired(Timer::Wake), 3001, &chain);
     assert!(respond(&mut sync, &chain, 3, 3002));
-    let mut fresh = Sync::new(genesis().hash());
+    let mut fresh = Sync::new(&NETWORK, [7; 32]);
     fresh.handle(Input::PeerConnected(1), 0, &chain);
     fresh.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     assert!(!respond(&mut fresh, &chain, 1, 1), "another peer might have had them");
@@ -277,7 +279,7 @@ fn no_more_blocks_are_asked_for_than_validation_takes() {
     let headers = extend(&genesis(), 100, 0);
     let mut chain = Chain::new();
     chain.add_headers(&headers);
-    let mut sync = Sync::new(genesis().hash());
+    let mut sync = Sync::new(&NETWORK, [7; 32]);
     sync.handle(Input::PeerConnected(1), 0, &chain);
     let mut out = sync.handle(answer(1, 0, status(&headers[99])), 0, &chain);
     let mut id = 0;
@@ -346,7 +348,7 @@ fn a_liar_about_work_is_found_out() {
     simulator.run_until_synced(5_000);
     assert_eq!(simulator.chain.connected(), 20);
     assert_eq!(simulator.penalties, []);
-    simulator.run_for(2 * STATUS_INTERVAL);
+    simulator.run_for(2 * STATUS_INTERVAL + 1000);
     assert!(simulator.penalties.contains(&(1, Offence::UnprovenWork)));
     assert_eq!(simulator.sync.state(), State::Synced);
 }
@@ -437,7 +439,167 @@ fn an_announcement_ahead_of_us_brings_headers() {
     assert_eq!(simulator.chain.connected(), 10);
 }
 
-/// Random peers, of whom one is honest: always the heaviest chain, and never a penalty for the honest.
+/// Each row: headers of a peer, the work that is asked for, and how often it is asked: in two passes unless the first
+/// batch has enough.
+#[test]
+fn headers_are_counted_before_they_are_stored() {
+    for (count, minimum, asked) in [(4500, 0, 3), (1500, 1501, 1), (4500, 2001, 3), (4500, 2002, 5), (4500, 4501, 6)] {
+        let mut simulator = Simulator::new();
+        simulator.chain.minimum_work = U256::from(minimum);
+        simulator.connect(1, &extend(&genesis(), count, 0), Mode::Honest);
+        simulator.run_until_synced(600_000);
+        assert_eq!(simulator.chain.connected(), count as u64);
+        assert_eq!((simulator.asked_headers, simulator.penalties.len()), (asked, 0), "{count} headers of {minimum}");
+    }
+}
+
+#[test]
+fn chains_of_little_work_are_never_stored() {
+    let mut simulator = Simulator::new();
+    simulator.chain.minimum_work = U256::from(5000);
+    simulator.connect(1, &extend(&genesis(), 4998, 0), Mode::Honest);
+    simulator.run_for(2 * STATUS_INTERVAL);
+    assert_eq!((simulator.asked_headers, simulator.chain.len()), (0, 1), "by its own word it has not enough");
+    simulator.connect(2, &extend(&genesis(), 4998, 1), Mode::ClaimsTooMuch);
+    simulator.run_for(3 * STATUS_INTERVAL);
+    assert_eq!(simulator.chain.len(), 1);
+    assert!(simulator.asked_headers >= 6, "three batches for each claim");
+    assert!(simulator.penalties.iter().all(|penalty| *penalty == (2, Offence::UnprovenWork)));
+    assert!(!simulator.penalties.is_empty());
+    // Somebody who has enough is found all the same.
+    let best = extend(&genesis(), 6000, 2);
+    simulator.connect(3, &best, Mode::Honest);
+    simulator.run_for(60_000);
+    assert_eq!(simulator.chain.tip(), best[5999].hash());
+    assert_eq!(simulator.chain.len(), 6001);
+}
+
+/// It shows enough work, and when it is asked again has another chain, as if that one had no work.
+#[test]
+fn another_chain_in_the_second_pass_is_not_stored() {
+    let mut simulator = Simulator::new();
+    simulator.chain.minimum_work = U256::from(4000);
+    simulator.connect(1, &extend(&genesis(), 4500, 0), Mode::Switches);
+    simulator.run_for(5_000);
+    assert!(simulator.asked_headers >= 3);
+    assert_eq!(simulator.chain.len(), 1);
+    assert_eq!(simulator.penalties, [], "it may have been a reorganisation");
+}
+
+#[test]
+fn what_the_second_pass_lets_through() {
+    let headers = extend(&genesis(), 1000, 0);
+    let start = Chain::new().place(&genesis().hash()).expect("genesis");
+    let parameters = &NETWORK.parameters;
+    let minimum = work(900);
+    let counted = |salt| {
+        let mut presync = Presync::new(salt, start.clone());
+        assert_eq!(presync.take(parameters, &headers[..500], true, minimum), Progress::More);
+        assert_eq!(presync.last().hash, headers[499].hash());
+        assert_eq!(presync.take(parameters, &headers[500..950], true, minimum), Progress::More);
+        assert_eq!(presync.last().hash, genesis().hash(), "from the start again");
+        presync
+    };
+    let mut presync = counted([1; 32]);
+    assert_eq!(presync.take(parameters, &headers[..CONFIRMING], true, minimum), Progress::More);
+    let proven = Progress::Proven(headers[..300 - CONFIRMING].to_vec());
+    assert_eq!(presync.take(parameters, &headers[CONFIRMING..300], true, minimum), proven);
+    let done = Progress::Done(headers[300 - CONFIRMING..900].to_vec());
+    assert_eq!(presync.take(parameters, &headers[300..900], true, minimum), done);
+
+    // 64 salts see 128 other headers each: all but one in 2^128 notice.
+    let mut others = headers[..200].to_vec();
+    others.extend(extend(&headers[199], 300, 5));
+    for salt in 0..64 {
+        let mut presync = counted([salt; 32]);
+        assert_eq!(presync.take(parameters, &others, true, minimum), Progress::Changed);
+    }
+    assert_eq!(counted([2; 32]).take(parameters, &headers[..500], false, minimum), Progress::Changed, "it has shrunk");
+    let mut late = headers[0].clone();
+    late.time = 0;
+    assert!(matches!(counted([3; 32]).take(parameters, &[late], true, minimum), Progress::Broken(_)));
+    let mut short = Presync::new([4; 32], start.clone());
+    assert_eq!(short.take(parameters, &headers[..500], false, minimum), Progress::Poor);
+    assert_eq!(short.last().work.0, work(500));
+}
+
+#[test]
+fn several_peers_serve_at_once() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 2000, 0);
+    for peer in 1..=4 {
+        simulator.connect(peer, &headers, Mode::Honest);
+    }
+    simulator.run_until_synced(60_000);
+    assert_eq!(simulator.most_requests, MAX_BLOCK_REQUESTS);
+    assert!(simulator.served.values().all(|served| *served >= 300), "{:?}", simulator.served);
+    assert_eq!(simulator.served.values().sum::<usize>(), 2000, "each block comes once");
+    assert_eq!(simulator.penalties, []);
+}
+
+/// Eight seconds for each response are not misbehaviour. The others do not wait for it, and it gets less to do.
+#[test]
+fn a_slow_peer_holds_up_nobody() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 3000, 0);
+    simulator.connect(1, &headers, Mode::Slow);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.connect(3, &headers, Mode::Honest);
+    let took = simulator.run_until_synced(60_000);
+    assert_eq!(simulator.chain.connected(), 3000);
+    assert!(took < 15_000, "{took} ms, of which validation is 6000");
+    assert_eq!(simulator.penalties, []);
+    assert!(simulator.served.get(&1).is_none_or(|served| *served <= 100), "{:?}", simulator.served);
+}
+
+/// Where everybody is slow, it is our own line: patience grows, and little is asked for twice.
+#[test]
+fn patience_grows_where_all_are_slow() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 600, 0);
+    for peer in 1..=3 {
+        simulator.connect(peer, &headers, Mode::Slow);
+    }
+    simulator.run_until_synced(400_000);
+    assert_eq!(simulator.chain.connected(), 600);
+    let served: usize = simulator.served.values().sum();
+    assert!(served < 900, "{served} blocks for 600");
+    assert_eq!(simulator.penalties, []);
+}
+
+#[test]
+fn the_window_does_not_move_past_a_withheld_block() {
+    let mut simulator = Simulator::new();
+    let headers = extend(&genesis(), 2000, 0);
+    simulator.withheld.insert(headers[9].hash());
+    simulator.connect(1, &headers, Mode::Honest);
+    simulator.connect(2, &headers, Mode::Honest);
+    simulator.run_for(60_000);
+    let served: usize = simulator.served.values().sum();
+    assert_eq!((simulator.chain.connected(), served), (9, 9 + WINDOW - 1));
+    assert_eq!(simulator.sync.state(), State::Unavailable { hash: headers[9].hash() });
+}
+
+#[test]
+fn a_restart_at_any_point_resumes() {
+    let headers = extend(&genesis(), 2500, 0);
+    for minimum in [0, 2400] {
+        let mut simulator = Simulator::new();
+        simulator.chain.minimum_work = U256::from(minimum);
+        simulator.connect(1, &headers, Mode::Honest);
+        simulator.connect(2, &headers, Mode::Honest);
+        for round in 0..40 {
+            simulator.run_for(17 + 31 * round);
+            simulator.restart();
+        }
+        simulator.run_until_synced(60_000);
+        assert_eq!(simulator.chain.connected(), 2500);
+        assert_eq!(simulator.penalties, []);
+    }
+}
+
+/// Random peers, of whom one is honest, some vanish, and our own node restarts: always the heaviest chain, and never a
+/// penalty for the honest.
 #[test]
 fn one_honest_peer_is_enough() {
     for seed in 0..60 {
@@ -450,13 +612,15 @@ fn one_honest_peer_is_enough() {
             let parent = if fork == 0 { genesis() } else { best[fork - 1].clone() };
             let mut chain = best[..fork].to_vec();
             chain.extend(extend(&parent, random.random_range(0..=best.len() - fork), u64::from(peer)));
-            let mode = match random.random_range(0..7) {
+            let mode = match random.random_range(0..9) {
                 0 => Mode::StallsData,
                 1 => Mode::StallsAll,
                 2 => Mode::ClaimsTooMuch,
                 3 => Mode::ServesParity(random.random_range(0..2)),
                 4 => Mode::WrongData,
                 5 => Mode::Refuses,
+                6 => Mode::Slow,
+                7 => Mode::Switches,
                 _ => Mode::Honest,
             };
             if peer == honest {
@@ -468,9 +632,14 @@ fn one_honest_peer_is_enough() {
                 }
             }
             simulator.run_for(random.random_range(0..500));
+            match random.random_range(0..10) {
+                0 => simulator.restart(),
+                1 if peer != honest => simulator.disconnect(peer),
+                _ => {}
+            }
         }
         simulator.honest.insert(honest);
-        simulator.run_for(300_000);
+        simulator.run_for(200_000);
         assert_eq!(simulator.chain.connected(), best.len() as u64, "seed {seed}");
         assert!(simulator.penalties.iter().all(|(peer, _)| !simulator.honest.contains(peer)), "seed {seed}");
     }

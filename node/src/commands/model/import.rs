@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
 use ocelli_model::quantize::{Naming, Quantized, quantize};
-use ocelli_model::{CandleBackend, DeviceChoice};
+use ocelli_model::{DeviceChoice, backend};
 use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
@@ -82,15 +82,15 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
     let failed = || format!("cannot import {}", args.file.display());
     let network = imported.network(classes, &calibration).context(failed)?;
-    let (mut backend, _) = CandleBackend::open(DeviceChoice::Cpu)?;
+    let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let quantized =
-        quantize(&network, &naming, &calibration, &validation, &mut backend, &mut |_| ()).context(failed)?;
+        quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;
     write_whole(&args.output, quantized.model.bytes())?;
     print(args, &imported, &quantized, output)
 }
 
 fn print(args: &Args, imported: &Imported, quantized: &Quantized, output: &mut Output) -> Result<(), CommandError> {
-    let Quantized { model, report } = quantized;
+    let Quantized { model, report, .. } = quantized;
     let (file, id, bytes) = (args.output.display().to_string(), model.id().to_string(), model.bytes().len());
     if output.is_json() {
         return output.json(&json!({

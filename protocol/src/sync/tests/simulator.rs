@@ -1,4 +1,10 @@
-//! Peers and a chain on virtual time. Work is height; insertion order breaks ties.
+//! Peers and a chain on virtual time: real headers, each of which takes one or two hashes, so that work is height + 1.
+//! Insertion order breaks ties.
+
+use std::sync::LazyLock;
+
+use ocelli_consensus::CompactTarget;
+use ocelli_consensus::fork_choice::{HeaderTree, Status};
 
 use super::*;
 
@@ -6,11 +12,15 @@ use super::*;
 const LATENCY: u64 = 20;
 /// Milliseconds that a block's validation takes.
 const VALIDATION: u64 = 2;
+/// How long a slow peer takes for blocks.
+const SLOW: u64 = 8_000;
 
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Honest,
+    /// Takes [`SLOW`] for blocks.
+    Slow,
     /// Tells its status and nothing else.
     StallsData,
     StallsAll,
@@ -22,36 +32,47 @@ pub enum Mode {
     WrongData,
     /// Answers everything but its status with a failure.
     Refuses,
+    /// Claims the most work possible, and whenever headers are asked for from the start, has other ones.
+    Switches,
 }
+
+pub static NETWORK: LazyLock<Network> = LazyLock::new(|| {
+    let mut parameters = Network::builtin("local").expect("built in").parameters;
+    parameters.easiest_target = CompactTarget(0x2100_ffff);
+    Network::new(parameters, vec![])
+});
 
 pub fn genesis() -> Header {
-    Header {
-        version: 1,
-        parent: BlockHash([0; 32]),
-        history: Root([0; 32]),
-        state: Root([0; 32]),
-        body: Root([0; 32]),
-        miner: Address([0; 20]),
-        height: 0,
-        time: 0,
-        target: CompactTarget(0x2000_ffff),
-        nonce: 0,
-    }
+    NETWORK.genesis.clone()
 }
 
-/// `count` headers on a parent; another salt gives others.
+/// A chain's work, by the number of its blocks without genesis.
+pub fn work(blocks: u64) -> U256 {
+    U256::from(blocks + 1)
+}
+
+/// `count` headers on a parent; another salt gives others. They come on time, so that the target never changes.
 pub fn extend(parent: &Header, count: usize, salt: u64) -> Vec<Header> {
     let mut headers: Vec<Header> = Vec::new();
+    let mut miner = [0; 20];
+    miner[..8].copy_from_slice(&salt.to_le_bytes());
     for _ in 0..count {
         let parent = headers.last().unwrap_or(parent);
-        headers.push(Header { parent: parent.hash(), height: parent.height + 1, nonce: salt, ..genesis() });
+        let (height, time) = (parent.height + 1, parent.time + NETWORK.parameters.spacing);
+        let mut header =
+            Header { parent: parent.hash(), height, time, miner: Address(miner), nonce: 0, ..parent.clone() };
+        let target = header.target.to_target().expect("the easiest");
+        while !target.is_met_by(header.hash().0) {
+            header.nonce += 1;
+        }
+        headers.push(header);
     }
     headers
 }
 
 /// A block's data: one transfer that names height and salt.
 pub fn data_of(header: &Header) -> BlockData {
-    let action = Action::Transfer { to: Address([0; 20]), amount: Amount(header.nonce) };
+    let action = Action::Transfer { to: Address([0; 20]), amount: Amount(u64::from(header.miner.0[0])) };
     let unsigned = Unsigned { nonce: header.height, fee: Amount(1), expires: 0, action };
     let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
     BlockData { body: Body { transactions: vec![(transaction, None)] }, pixels: vec![None] }
@@ -59,84 +80,66 @@ pub fn data_of(header: &Header) -> BlockData {
 
 /// Our side: headers, whose bodies are here, which are being validated.
 pub struct Chain {
-    headers: BTreeMap<BlockHash, Header>,
-    /// The path to the header with most work, genesis first.
-    best: Vec<BlockHash>,
-    bodies: BTreeSet<BlockHash>,
+    tree: HeaderTree,
     pub validating: BTreeSet<BlockHash>,
     /// Blocks that are taken without their pixels.
     pub may_lack_pixels: BTreeSet<BlockHash>,
+    pub minimum_work: U256,
 }
 
 impl Chain {
     pub fn new() -> Self {
-        let hash = genesis().hash();
         Self {
-            headers: BTreeMap::from([(hash, genesis())]),
-            best: vec![hash],
-            bodies: BTreeSet::from([hash]),
+            tree: HeaderTree::new(genesis()),
             validating: BTreeSet::new(),
             may_lack_pixels: BTreeSet::new(),
+            minimum_work: U256::ZERO,
         }
     }
 
     pub fn add_headers(&mut self, headers: &[Header]) {
         for header in headers {
-            assert!(self.headers.contains_key(&header.parent), "sync hands over only headers that connect");
-            self.headers.insert(header.hash(), header.clone());
+            self.tree.insert(&NETWORK.parameters, header.clone()).expect("sync hands over only good headers");
         }
-        let Some(last) = headers.last().filter(|last| last.height > self.height()) else { return };
-        let mut path = Vec::new();
-        let mut at = last.clone();
-        while self.best.get(at.height as usize) != Some(&at.hash()) {
-            path.push(at.hash());
-            at = self.headers[&at.parent].clone();
-        }
-        self.best.truncate(at.height as usize + 1);
-        self.best.extend(path.into_iter().rev());
     }
 
     pub fn add_body(&mut self, hash: BlockHash) {
         self.validating.remove(&hash);
-        self.bodies.insert(hash);
+        self.tree.set_status(hash, Status::Verified);
     }
 
-    fn height(&self) -> u64 {
-        self.best.len() as u64 - 1
+    /// Headers stored, genesis among them.
+    pub fn len(&self) -> usize {
+        self.tree.len()
     }
 
     pub fn tip(&self) -> BlockHash {
-        *self.best.last().expect("genesis is there")
+        self.tree.best_header().hash
     }
 
     /// Height up to which all bodies are here.
     pub fn connected(&self) -> u64 {
-        self.best.iter().take_while(|hash| self.bodies.contains(*hash)).count() as u64 - 1
+        let first = self.tree.beyond_connectable().next();
+        first.map_or(self.tree.best_header().header.height, |node| node.header.height - 1)
     }
 }
 
 impl ChainView for Chain {
     fn locator(&self) -> Vec<BlockHash> {
-        let mut locator = Vec::new();
-        let (mut at, mut step) = (self.best.len() - 1, 1);
-        while at > 0 {
-            locator.push(self.best[at]);
-            if locator.len() >= 10 {
-                step *= 2;
-            }
-            at = at.saturating_sub(step);
-        }
-        locator.push(self.best[0]);
-        locator
+        self.tree.locator(&self.tip())
     }
 
-    fn knows(&self, hash: &BlockHash) -> bool {
-        self.headers.contains_key(hash)
+    fn place(&self, hash: &BlockHash) -> Option<Place> {
+        self.tree.get(hash).map(Place::of)
     }
 
-    fn missing(&self, max: usize) -> Vec<BlockHash> {
-        let here = |hash: &BlockHash| self.bodies.contains(hash) || self.validating.contains(hash);
-        self.best.iter().filter(|hash| !here(hash)).take(max).copied().collect()
+    fn missing(&self, window: usize) -> Vec<BlockHash> {
+        let nodes = self.tree.beyond_connectable().take(window).filter(|node| node.status == Status::Header);
+        nodes.map(|node| node.hash).filter(|hash| !self.validating.contains(hash)).collect()
+    }
+
+    fn wants(&self, hash: &BlockHash) -> bool {
+        self.tree.get(hash).is_some_and(|node| node.status == Status::Header) && !self.validating.contains(hash)
     }
 
     fn in_validation(&self) -> usize {
@@ -144,7 +147,11 @@ impl ChainView for Chain {
     }
 
     fn best_work(&self) -> U256 {
-        U256::from(self.height())
+        self.tree.best_header().work.0
+    }
+
+    fn minimum_work(&self) -> U256 {
+        self.minimum_work
     }
 
     fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
@@ -154,6 +161,8 @@ impl ChainView for Chain {
 
 struct Remote {
     chain: Vec<Header>,
+    /// What it serves next, if it switches.
+    other: Vec<Header>,
     /// Height above genesis, counted from 0, by hash.
     places: BTreeMap<BlockHash, usize>,
     mode: Mode,
@@ -161,8 +170,12 @@ struct Remote {
 
 impl Remote {
     fn new(chain: &[Header], mode: Mode) -> Self {
-        let places = chain.iter().enumerate().map(|(at, header)| (header.hash(), at)).collect();
-        Self { chain: chain.to_vec(), places, mode }
+        let other = if mode == Mode::Switches { extend(&genesis(), chain.len(), 99) } else { vec![] };
+        Self { chain: chain.to_vec(), other, places: Self::places(chain), mode }
+    }
+
+    fn places(chain: &[Header]) -> BTreeMap<BlockHash, usize> {
+        chain.iter().enumerate().map(|(at, header)| (header.hash(), at)).collect()
     }
 }
 
@@ -187,14 +200,18 @@ pub struct Simulator {
     queue: BTreeMap<(u64, u64), Event>,
     timers: BTreeMap<Timer<u8>, u64>,
     remotes: BTreeMap<u8, Remote>,
-    /// Requests for headers or blocks under way, by peer.
-    in_flight: BTreeMap<u8, u64>,
+    /// How many blocks each peer has served.
+    pub served: BTreeMap<u8, usize>,
+    /// Most requests for blocks that were under way at a time.
+    pub most_requests: usize,
+    /// Requests for headers (`true`) or blocks under way: peer and id.
+    in_flight: BTreeMap<(u8, u64), bool>,
 }
 
 impl Simulator {
     pub fn new() -> Self {
         Self {
-            sync: Sync::new(genesis().hash()),
+            sync: Sync::new(&NETWORK, [7; 32]),
             chain: Chain::new(),
             penalties: vec![],
             asked_headers: 0,
@@ -205,6 +222,8 @@ impl Simulator {
             queue: BTreeMap::new(),
             timers: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            served: BTreeMap::new(),
+            most_requests: 0,
             in_flight: BTreeMap::new(),
         }
     }
@@ -216,7 +235,7 @@ impl Simulator {
 
     pub fn disconnect(&mut self, peer: u8) {
         self.remotes.remove(&peer);
-        self.in_flight.remove(&peer);
+        self.in_flight.retain(|(asked, _), _| *asked != peer);
         self.input(Input::PeerDisconnected(peer));
     }
 
@@ -241,13 +260,27 @@ impl Simulator {
 
     pub fn input(&mut self, input: Input<u8>) {
         let outputs = self.sync.handle(input, self.now, &self.chain);
-        assert!(self.sync.requests.len() <= 2 * self.remotes.len());
-        assert!(self.sync.unavailable.len() <= LOOKAHEAD + MAX_BLOCKS);
-        assert!(self.sync.peers.values().all(|peer| peer.lacks.len() <= LOOKAHEAD + MAX_BLOCKS));
+        assert!(self.sync.requests.len() <= MAX_BLOCK_REQUESTS + 2 * self.remotes.len());
+        assert!(self.sync.in_flight.len() <= MAX_BLOCK_REQUESTS * MAX_BLOCKS);
+        assert!(self.sync.unavailable.len() <= WINDOW);
+        assert!(self.sync.peers.values().all(|peer| peer.lacks.len() <= WINDOW + MAX_BLOCK_REQUESTS * MAX_BLOCKS));
         for output in outputs {
             self.carry_out(output);
         }
-        assert!(self.chain.validating.len() < MAX_IN_VALIDATION + MAX_BLOCKS);
+        assert!(self.chain.validating.len() < MAX_IN_VALIDATION + MAX_BLOCK_REQUESTS * MAX_BLOCKS);
+    }
+
+    /// Our node is stopped and started again: what it was about is forgotten, what is stored is not.
+    pub fn restart(&mut self) {
+        self.sync = Sync::new(&NETWORK, [8; 32]);
+        self.chain.validating.clear();
+        self.queue.clear();
+        self.timers.clear();
+        self.in_flight.clear();
+        let peers: Vec<u8> = self.remotes.keys().copied().collect();
+        for peer in peers {
+            self.input(Input::PeerConnected(peer));
+        }
     }
 
     fn step(&mut self, end: u64) -> bool {
@@ -256,8 +289,9 @@ impl Simulator {
         self.now = at;
         match event {
             Event::Input(Input::Response { peer, id, result }) => {
-                if self.in_flight.get(&peer) == Some(&id) {
-                    self.in_flight.remove(&peer);
+                self.in_flight.remove(&(peer, id));
+                if let Ok(Response::Blocks(blocks)) = &result {
+                    *self.served.entry(peer).or_default() += blocks.iter().flatten().count();
                 }
                 self.input(Input::Response { peer, id, result });
             }
@@ -267,7 +301,7 @@ impl Simulator {
                 if self.timers.get(&timer) == Some(&at) {
                     self.timers.remove(&timer);
                     if let Timer::Request(id) = timer {
-                        self.in_flight.retain(|_, other| *other != id);
+                        self.in_flight.retain(|(_, other), _| *other != id);
                     }
                     self.input(Input::TimerFired(timer));
                 }
@@ -293,24 +327,40 @@ impl Simulator {
         match output {
             Output::Send { peer, id, request } => {
                 if request != Request::Status {
-                    assert_eq!(self.in_flight.insert(peer, id), None, "one request in flight");
+                    let is_headers = matches!(request, Request::Headers { .. });
+                    self.in_flight.insert((peer, id), is_headers);
+                    let with = |peer, headers| {
+                        self.in_flight.iter().filter(|((to, _), kind)| *to == peer && **kind == headers).count()
+                    };
+                    assert!(with(peer, true) <= 1 && with(peer, false) <= MAX_REQUESTS_PER_PEER);
+                    let blocks = self.in_flight.values().filter(|is_headers| !**is_headers).count();
+                    self.most_requests = self.most_requests.max(blocks);
+                    assert!(blocks <= MAX_BLOCK_REQUESTS);
                 }
                 self.asked_headers += usize::from(matches!(request, Request::Headers { .. }));
-                let Some(response) = self.remotes.get(&peer).and_then(|remote| self.serve(remote, &request)) else {
-                    return;
-                };
-                self.schedule(2 * LATENCY, Event::Input(Input::Response { peer, id, result: Ok(response) }));
+                let Some(remote) = self.remotes.get(&peer) else { return };
+                if remote.mode == Mode::Switches
+                    && matches!(&request, Request::Headers { locator, .. } if locator[0] == genesis().hash())
+                    && let Some(remote) = self.remotes.get_mut(&peer)
+                {
+                    std::mem::swap(&mut remote.chain, &mut remote.other);
+                    remote.places = Remote::places(&remote.chain);
+                }
+                let remote = &self.remotes[&peer];
+                let Some(response) = self.serve(remote, &request) else { return };
+                let is_slow = remote.mode == Mode::Slow && matches!(request, Request::Blocks { .. });
+                let after = if is_slow { SLOW } else { 2 * LATENCY };
+                self.schedule(after, Event::Input(Input::Response { peer, id, result: Ok(response) }));
             }
             Output::ImportHeaders { peer, headers } => {
-                let (count, tip) = (headers.len(), headers.last().expect("never empty").hash());
+                assert!(!headers.is_empty());
                 self.chain.add_headers(&headers);
-                let result = HeaderImport::Connected;
-                self.schedule(1, Event::Input(Input::HeadersImported { peer, count, tip, result }));
+                self.schedule(1, Event::Input(Input::HeadersImported { peer, result: HeaderImport::Connected }));
             }
             Output::ImportBlock { peer, hash, data } => {
-                assert!(!self.chain.bodies.contains(&hash) && !self.chain.validating.contains(&hash));
+                assert!(self.chain.wants(&hash));
                 self.chain.validating.insert(hash);
-                let right = data == data_of(&self.chain.headers[&hash]);
+                let right = data == data_of(&self.chain.tree.get(&hash).expect("wanted").header);
                 self.schedule(VALIDATION, if right { Event::Validated(hash) } else { Event::Refused(peer, hash) });
             }
             Output::Penalize { peer, offence } => self.penalties.push((peer, offence)),
@@ -328,7 +378,8 @@ impl Simulator {
             (Mode::StallsAll, _) => None,
             (_, Request::Status) => {
                 let tip = remote.chain.last().cloned().unwrap_or_else(genesis);
-                let work = if remote.mode == Mode::ClaimsTooMuch { U256::MAX } else { U256::from(tip.height) };
+                let lies = matches!(remote.mode, Mode::ClaimsTooMuch | Mode::Switches);
+                let work = if lies { U256::MAX } else { work(tip.height) };
                 let (genesis, height, tip) = (genesis().hash(), tip.height, tip.hash());
                 Some(Response::Status(ChainStatus { genesis, height, tip, work }))
             }
