@@ -172,9 +172,14 @@ impl Chain {
     }
 
     fn prune_by_size(&mut self, bytes: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
+        if self.store.disk_bytes()? <= bytes {
+            self.keeping.is_too_large = false;
+            return Ok(kept);
+        }
+        // What the log takes can be had back without forgetting anything.
+        self.store.free_log()?;
         let disk = self.store.disk_bytes()?;
         if disk <= bytes {
-            self.keeping.is_too_large = false;
             return Ok(kept);
         }
         if kept.pixels_from < limit {

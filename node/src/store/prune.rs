@@ -60,9 +60,6 @@ impl Store {
             }
             batch.put_cf(self.column(columns::METADATA), rows::KEPT_KEY, rows::kept_bytes(&kept));
             self.write(batch, Durability::Logged)?;
-            // The log is as large as the oldest row that is in no sorted file: it goes when all are in one.
-            let columns = columns::ALL.map(|column| self.column(column));
-            self.database.flush_cfs_opt(&columns.each_ref(), &FlushOptions::default())?;
             // Files are freed when a compaction has dropped the last row that they hold. Only those of the range are read.
             self.database.compact_range_cf(self.column(columns::PIXELS), Some(first), Some(pixels_end));
             if bodies_from > before.bodies_from {
@@ -72,6 +69,15 @@ impl Store {
             }
             Ok(kept)
         })
+    }
+
+    /// Frees the write-ahead log, which reaches back to the oldest row that is in no sorted file: puts all of them into some.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn free_log(&self) -> Result<(), StoreError> {
+        let columns = columns::ALL.map(|column| self.column(column));
+        Ok(self.database.flush_cfs_opt(&columns.each_ref(), &FlushOptions::default())?)
     }
 
     /// As [`Store::disk_bytes`], up to 10 s old: measuring looks at every file.
