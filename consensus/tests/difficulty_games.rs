@@ -248,7 +248,6 @@ fn the_table_of_jumps() {
         let seconds = |millis: u64| format!("{}.{:02}", millis / 1000, millis % 1000 / 10);
         table += &format!("| {at} | {} | {more} ({due}) | {} | {less} ({due}) |\n", seconds(up), seconds(down));
     }
-    println!("{table}");
     let page = include_str!("../../docs/difficulty.md");
     assert!(page.contains(&table), "docs/difficulty.md does not have this table:\n{table}");
 }

@@ -424,6 +424,11 @@ impl Trainer {
         self.epochs.len() >= self.recipe.epochs
     }
 
+    /// The pictures kept back, on which the best epoch is chosen.
+    pub fn validation(&self) -> &Dataset {
+        &self.validation
+    }
+
     /// The network that was best on the validation pictures, as [`FloatNetwork::to_bytes`]; none before the first epoch's
     /// end.
     ///

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use ocelli_model::dataset::Part;
 use ocelli_model::graph::Graph;
-use ocelli_model::train::{EpochMetrics, Method, Outcome, Recipe, Step, TrainError, Trainer};
-use ocelli_model::zoo;
+use ocelli_model::train::{EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
+use ocelli_model::{plots, zoo};
 use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::output::Output;
-use super::{DEFAULT_MODEL, bar, load, note_above, read_bounded, read_data, write_whole};
+use super::{DEFAULT_MODEL, bar, load, note_above, read_bounded, read_data, write_plots, write_whole};
 
 /// The best float weights so far, in the folder of a training.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -35,10 +35,11 @@ const MAX_GRAPH_BYTES: usize = 1 << 20;
 ///
 /// The folder gets the best float weights (weights.safetensors, written after each epoch that was better than those
 /// before), the recipe (recipe.json), a line of JSON for each epoch (metrics.jsonl), and after each epoch the training as it
-/// stands (checkpoint.safetensors), which --resume continues; Ctrl-C ends the batch and writes it too.
+/// stands (checkpoint.safetensors), which --resume continues; Ctrl-C ends the batch and writes it too. At the end it gets
+/// pictures of how it went: curves.svg, confusion.svg and mistakes.svg.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pictures: a folder, .tar or .tar.gz of class folders; of train/ and test/ folders, train/ is taken
+    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of train/ and test/, train/
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
 
@@ -46,7 +47,7 @@ pub struct Args {
     #[arg(long, short, value_name = "FOLDER")]
     output: PathBuf,
 
-    /// The network's graph: that of a built-in model or of a model file, or a JSON file of the graph alone
+    /// The network's graph: that of a built-in model or of a model file, or a JSON or TOML file of the graph alone
     #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     graph: String,
 
@@ -204,6 +205,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         stopped = stop.load(Ordering::Relaxed) && !trainer.is_done();
     }
     progress.finish_and_clear();
+    if let Some(bytes) = trainer.best()? {
+        let network = FloatNetwork::from_bytes(&bytes)?;
+        let plots = plots::of_training(trainer.epochs(), &network, trainer.validation());
+        write_plots(&args.output, &plots.context(|| "cannot draw the training")?)?;
+    }
     let best = trainer.epochs().iter().rev().find(|epoch| epoch.best);
     let accuracy = best.map_or(0.0, |epoch| epoch.validation_accuracy);
     if output.is_json() {
@@ -276,7 +282,7 @@ fn read_graph(name: &str) -> Result<Graph, CommandError> {
     if name == DEFAULT_MODEL {
         return Ok(zoo::cifar10_cnn());
     }
-    if !name.ends_with(".json") {
+    if !name.ends_with(".json") && !name.ends_with(".toml") {
         return Ok(load(name)?.graph().clone());
     }
     let read = || format!("cannot read the graph {name}");
@@ -285,7 +291,7 @@ fn read_graph(name: &str) -> Result<Graph, CommandError> {
         return Err(CommandError::failed(format!("{name} has more than {MAX_GRAPH_BYTES} bytes")).with_context(read()));
     }
     let text = String::from_utf8(bytes).context(read)?;
-    Graph::from_json(&text).context(read).hint(|| "`docs/inference.md` describes the graph")
+    Graph::from_text(&text).context(read).hint(|| "`docs/inference.md` describes the graph")
 }
 
 #[cfg(test)]
