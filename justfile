@@ -21,3 +21,7 @@ deny:
 # Three nodes on this machine, twelve pictures
 demo *FLAGS:
     ./scripts/demo {{ FLAGS }}
+
+# Fuzz each target for half a minute
+fuzz *FLAGS:
+    ./scripts/fuzz {{ FLAGS }}
