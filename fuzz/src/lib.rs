@@ -2,7 +2,9 @@
 
 mod recipe;
 
-use ocelli_model::{Backend, CandleBackend, DeviceChoice, Model, golden};
+use std::num::NonZeroUsize;
+
+use ocelli_model::{Backend, CandleBackend, DeviceChoice, Kernel, KernelBackend, Model, golden};
 
 pub use recipe::cook;
 
@@ -26,5 +28,9 @@ pub fn run_everywhere(model: &Model) {
 
 fn backends() -> Vec<Box<dyn Backend>> {
     let (candle, _) = CandleBackend::open(DeviceChoice::Cpu).expect("a CPU is always there");
-    vec![Box::new(candle)]
+    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(candle)];
+    for kernel in Kernel::available() {
+        backends.push(Box::new(KernelBackend::with(kernel, NonZeroUsize::MIN).expect("it is available")));
+    }
+    backends
 }

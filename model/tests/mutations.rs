@@ -1,6 +1,8 @@
 //! Changed model files: refused, or run with the same answers everywhere. The short form of the fuzz target `model_file`.
 
-use ocelli_model::{Backend, CandleBackend, DeviceChoice, Model, golden};
+use std::num::NonZeroUsize;
+
+use ocelli_model::{Backend, CandleBackend, DeviceChoice, Kernel, KernelBackend, Model, golden};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -12,7 +14,11 @@ const MAX_COST: u64 = 100_000;
 
 fn backends() -> Vec<Box<dyn Backend>> {
     let (candle, _) = CandleBackend::open(DeviceChoice::Cpu).expect("a CPU is always there");
-    vec![Box::new(candle)]
+    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(candle)];
+    for kernel in Kernel::available() {
+        backends.push(Box::new(KernelBackend::with(kernel, NonZeroUsize::MIN).expect("it is available")));
+    }
+    backends
 }
 
 /// Changes a few places: bits and bytes anywhere, digits to other digits, and a piece to a copy of another.
