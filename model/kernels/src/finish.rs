@@ -13,7 +13,7 @@ pub(crate) struct Finish {
     multiplier: Option<Aligned>,
 }
 
-/// The activation that is added, and where its pixels lie.
+/// The activation that is added.
 #[derive(Clone, Copy)]
 pub(crate) struct Skip<'a> {
     /// The buffer.
