@@ -648,16 +648,16 @@ fn normalization(data: &Dataset) -> Normalization {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rand::RngExt;
 
     use super::*;
     use crate::graph::Layer;
 
-    const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
+    pub(crate) const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
 
     /// Bright bars on noise: standing, lying, or none.
-    fn bars(count: usize, seed: u64) -> Dataset {
+    pub(crate) fn bars(count: usize, seed: u64) -> Dataset {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let pictures = (0..count).map(|index| {
             let label = index as u32 % 3;

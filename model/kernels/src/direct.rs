@@ -19,7 +19,7 @@
 use std::ops::Range;
 
 use crate::aligned::Aligned;
-use crate::finish::{Finish, Skip, store};
+use crate::finish::{Finish, Skip, groups, store};
 use crate::layout::Layout;
 use crate::network::Sums;
 use crate::simd::{Job, Simd};
@@ -139,13 +139,6 @@ impl Direct {
         let words = if from.has_tails { 9 * from.channels / 4 + 1 } else { from.channels.div_ceil(4) * taps };
         (words * channels.div_ceil(S::LANES)) as u64 * S::DOT4
     }
-}
-
-/// Groups of `vectors` vectors, then single ones: the first of each and how many.
-fn groups(total: usize, vectors: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let full = total / vectors * vectors;
-    let many = (0..full).step_by(vectors).map(move |first| (first, vectors));
-    many.chain((full..total).map(|first| (first, 1)))
 }
 
 /// Where the results go.

@@ -69,6 +69,13 @@ impl Finish {
     }
 }
 
+/// How a layer's vectors of output channels are blocked: groups of `vectors`, then single ones: the first of each and how many.
+pub(crate) fn groups(total: usize, vectors: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let full = total / vectors * vectors;
+    let many = (0..full).step_by(vectors).map(move |first| (first, vectors));
+    many.chain((full..total).map(|first| (first, 1)))
+}
+
 /// Shifts and clamps a vector of sums and writes them at `at`.
 #[inline(always)]
 pub(crate) fn store<S: Simd>(simd: S, sums: S::Words, shift: S::Words, to: &mut [u8], at: usize) {

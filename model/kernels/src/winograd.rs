@@ -22,7 +22,7 @@
 //! is that number and not only congruent to it, and an arithmetic shift by `e` gives the sum.
 
 use crate::aligned::Aligned;
-use crate::finish::{Finish, Skip, store};
+use crate::finish::{Finish, Skip, groups, store};
 use crate::layout::Layout;
 use crate::network::Sums;
 use crate::simd::{Job, Simd};
@@ -130,7 +130,7 @@ impl Winograd {
             (0..3).map(|y| left[y] * row(y)).sum::<i32>() as i16
         };
         let total = finish.vectors();
-        let packed = groups::<S>(total).flat_map(|(first, count)| {
+        let packed = groups(total, S::VECTORS).flat_map(|(first, count)| {
             (0..POSITIONS).flat_map(move |position| {
                 (0..pairs).flat_map(move |pair| {
                     (first * S::LANES..(first + count) * S::LANES).map(move |channel| (channel, pair, position))
@@ -215,13 +215,6 @@ impl Winograd {
     }
 }
 
-/// Groups of vectors as the direct convolution has them: the first of each and how many.
-fn groups<S: Simd>(total: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let full = total / S::VECTORS * S::VECTORS;
-    let many = (0..full).step_by(S::VECTORS).map(|first| (first, S::VECTORS));
-    many.chain((full..total).map(|first| (first, 1)))
-}
-
 /// Winograd's convolution of some images.
 pub(crate) struct RunWinograd<'a> {
     /// The layer.
@@ -262,7 +255,7 @@ impl Job for RunWinograd<'_> {
             self.transform_inputs(simd, tiles);
             let depth = POSITIONS * layer.pairs * S::LANES;
             let half = layer.half::<S>();
-            for (first, count) in groups::<S>(layer.finish.vectors()) {
+            for (first, count) in groups(layer.finish.vectors(), S::VECTORS) {
                 match self.part {
                     Part::First if first >= half => continue,
                     Part::Second if first < half => continue,

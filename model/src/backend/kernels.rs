@@ -39,7 +39,7 @@ impl KernelBackend {
     }
 
     /// The cores that this process may use, as far as the system tells.
-    pub(super) fn cores() -> NonZeroUsize {
+    pub fn cores() -> NonZeroUsize {
         std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
     }
 

@@ -133,31 +133,13 @@ pub fn fine_tune(
 
 #[cfg(test)]
 mod tests {
-    use rand::RngExt;
-
     use super::super::quantize;
     use super::*;
     use crate::backend::ReferenceBackend;
     use crate::evaluate;
-    use crate::graph::{Graph, Layer, Shape};
+    use crate::graph::{Graph, Layer};
     use crate::train::Normalization;
-
-    const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
-
-    /// Bright bars on noise: standing, lying, or none.
-    fn bars(count: usize, seed: u64) -> Dataset {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let pictures = (0..count).map(|index| {
-            let (label, place) = (index as u32 % 3, rng.random_range(1..7));
-            let pixels = (0..64).map(|pixel| {
-                let bar = (label == 0 && pixel % 8 == place) || (label == 1 && pixel / 8 == place);
-                rng.random_range(0..100) + if bar { 120 } else { 0 }
-            });
-            (format!("{index}"), label, pixels.collect())
-        });
-        let pictures = pictures.collect();
-        Dataset::from_pixels(SHAPE, ["lying", "none", "standing"].map(String::from).to_vec(), pictures)
-    }
+    use crate::train::tests::{SHAPE, bars};
 
     /// A network that no one has trained, with all that integers know: a skip of each kind of activation, and both pools.
     fn network() -> FloatNetwork {

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -159,8 +158,7 @@ fn open_kernels() -> Result<Box<dyn Backend>, BackendError> {
 
 /// Without the vector instructions, which may be what is wrong.
 fn open_portable() -> Result<Box<dyn Backend>, BackendError> {
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    KernelBackend::with(Kernel::Portable, cores).map(|backend| Box::new(backend) as Box<dyn Backend>)
+    KernelBackend::with(Kernel::Portable, KernelBackend::cores()).map(|backend| Box::new(backend) as Box<dyn Backend>)
 }
 
 fn open_candle() -> Result<Box<dyn Backend>, BackendError> {
