@@ -44,6 +44,21 @@ const ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
+/// The field's prime, 2^255 - 19, little-endian.
+const PRIME: [u8; 32] = field_element(0xed, 0xff, 0x7f);
+/// One less, which is the y = -1 of the point of order 2.
+const MINUS_ONE: [u8; 32] = field_element(0xec, 0xff, 0x7f);
+/// The y of the identity.
+const ONE: [u8; 32] = field_element(1, 0, 0);
+
+/// 32 bytes: the first, thirty times the same, the last.
+const fn field_element(first: u8, between: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [between; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
+}
+
 /// Checks a signature (R, 32 bytes, then S, 32 bytes little-endian) over `message` (RFC 8032 §5.1.7, made strict as the
 /// module says).
 ///
@@ -52,16 +67,8 @@ const ORDER: [u8; 32] = [
 pub fn verify(public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
     let key = check_public_key(public_key)?;
     let signature = Signature::from_bytes(signature);
-    match decode(signature.r_bytes()) {
-        Ok(point) if point.is_weak() => return Err(SignatureError::RSmallOrder),
-        Ok(_) => {}
-        Err(Malformed::NotAPoint) => return Err(SignatureError::RNotAPoint),
-        Err(Malformed::NotCanonical) => return Err(SignatureError::RNotCanonical),
-    }
-    if !signature.s_bytes().iter().rev().lt(ORDER.iter().rev()) {
-        return Err(SignatureError::SNotReduced);
-    }
-    key.verify_strict(message, &signature).map_err(|_| SignatureError::Mismatch)
+    // The library looks at all of the signature at once, and a good one needs no more than that.
+    key.verify_strict(message, &signature).map_err(|_| fault(&signature))
 }
 
 /// Checks that a public key is one for which [`verify`] can succeed, and decodes it.
@@ -77,6 +84,21 @@ fn check_public_key(public_key: &[u8; 32]) -> Result<VerifyingKey, SignatureErro
     }
 }
 
+/// What is wrong with a signature that the library has refused.
+#[cold]
+fn fault(signature: &Signature) -> SignatureError {
+    match decode(signature.r_bytes()) {
+        Ok(point) if point.is_weak() => return SignatureError::RSmallOrder,
+        Ok(_) => {}
+        Err(Malformed::NotAPoint) => return SignatureError::RNotAPoint,
+        Err(Malformed::NotCanonical) => return SignatureError::RNotCanonical,
+    }
+    if !signature.s_bytes().iter().rev().lt(ORDER.iter().rev()) {
+        return SignatureError::SNotReduced;
+    }
+    SignatureError::Mismatch
+}
+
 enum Malformed {
     NotAPoint,
     NotCanonical,
@@ -85,13 +107,48 @@ enum Malformed {
 /// Decodes a point, whichever: to the library every point is a key.
 fn decode(bytes: &[u8; 32]) -> Result<VerifyingKey, Malformed> {
     let point = VerifyingKey::from_bytes(bytes).map_err(|_| Malformed::NotAPoint)?;
-    if point.to_edwards().compress().to_bytes() == *bytes { Ok(point) } else { Err(Malformed::NotCanonical) }
+    if is_canonical(bytes) { Ok(point) } else { Err(Malformed::NotCanonical) }
+}
+
+/// Whether the encoding of a point is the one that RFC 8032 §5.1.2 gives it: y below the prime, and no sign on x = 0, which
+/// is so for y = 1 and y = -1 alone. Encoding the point anew would say the same, for the price of an inversion.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let (mut y, is_negative) = (*bytes, bytes[31] >> 7 == 1);
+    y[31] &= 0x7f;
+    let is_reduced = y.iter().rev().lt(PRIME.iter().rev());
+    is_reduced && !(is_negative && (y == ONE || y == MINUS_ONE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ed25519_dalek::{Signer, SigningKey};
+    use proptest::prelude::*;
+
+    /// Against encoding the point anew, at and around every y where the two could differ.
+    #[test]
+    fn canonical_is_what_encoding_gives() {
+        let mut points = 0;
+        for low in 0..=255 {
+            for (between, high) in [(0, 0), (0xff, 0x7f), (0, 0x80), (0xff, 0xff)] {
+                let bytes = field_element(low, between, high);
+                let Ok(point) = VerifyingKey::from_bytes(&bytes) else { continue };
+                let encoded = point.to_edwards().compress().to_bytes();
+                assert_eq!(is_canonical(&bytes), encoded == bytes, "{bytes:x?}");
+                points += 1;
+            }
+        }
+        assert!(points > 200, "{points}");
+    }
+
+    proptest! {
+        #[test]
+        fn random_encodings_are_canonical_where_encoding_says_so(bytes in any::<[u8; 32]>()) {
+            if let Ok(point) = VerifyingKey::from_bytes(&bytes) {
+                prop_assert_eq!(is_canonical(&bytes), point.to_edwards().compress().to_bytes() == bytes);
+            }
+        }
+    }
 
     #[test]
     fn each_reason() {
