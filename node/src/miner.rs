@@ -96,6 +96,11 @@ impl Drop for Miner {
     }
 }
 
+/// What hashes the nonces on this processor, for people.
+pub fn kernel() -> &'static str {
+    ocelli_sha256d::Kernel::available().first().map_or("portable", |kernel| kernel.name())
+}
+
 /// Hashes per second of the calling thread, measured at its own priority for at least this long.
 pub fn hash_rate_per_thread(duration: Duration) -> u64 {
     let header = Header {
@@ -112,17 +117,32 @@ pub fn hash_rate_per_thread(duration: Duration) -> u64 {
     };
     let mut search = Search::new(&header, UNREACHABLE);
     let mut nonces = Nonces::share(0, 0, 1);
-    let (start, mut hashes) = (Instant::now(), 0_u64);
+    rate(duration, || {
+        let Some((first, count)) = nonces.take(STRIDE) else { return 0 };
+        std::hint::black_box(search.first_winner(first, count));
+        count
+    })
+}
+
+/// What `work` counts, per second, done again and again for at least this long. Seconds are those that the calling thread
+/// was running, as far as the system tells, so that a busy machine does not count for a slow one.
+pub fn rate(duration: Duration, mut work: impl FnMut() -> u64) -> u64 {
+    let (start, ran_before, mut count) = (Instant::now(), time_run(), 0_u64);
     loop {
-        if let Some((first, count)) = nonces.take(STRIDE) {
-            std::hint::black_box(search.first_winner(first, count));
-            hashes += count;
-        }
+        count += work();
         let elapsed = start.elapsed();
         if elapsed >= duration {
-            return (hashes as f64 / elapsed.as_secs_f64()) as u64;
+            let ran = time_run().zip(ran_before).and_then(|(now, before)| now.checked_sub(before));
+            return (count as f64 / ran.filter(|ran| !ran.is_zero()).unwrap_or(elapsed).as_secs_f64()) as u64;
         }
     }
+}
+
+/// For how long the calling thread has been running: the first number, nanoseconds, of Linux's `schedstat` (see
+/// `Documentation/scheduler/sched-stats.rst`). `None` elsewhere.
+fn time_run() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 struct Shared {

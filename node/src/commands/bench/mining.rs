@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ocelli_consensus::{Header, Network};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::super::error::CommandError;
 use super::super::output::Output;
 use super::rounded;
-use crate::miner::hash_rate_per_thread;
+use crate::miner::{hash_rate_per_thread, kernel, rate};
 
 /// SHA-256 compressions that a nonce costs: the header's last block from the midstate, and the second SHA-256.
 const COMPRESSIONS: u64 = 2;
@@ -19,6 +19,9 @@ const COMPRESSIONS: u64 = 2;
 const STRIDE: u64 = 8_192;
 
 /// Measure how many nonces a thread tries per second, and how many it would without the midstate
+///
+/// Where the system tells (Linux), a second is one that the thread was running, so that other work on the machine does not
+/// count, as in `openssl speed`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Measure each way for so many seconds
@@ -33,6 +36,8 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Rates {
     threads: u16,
+    /// What hashes the nonces.
+    kernel: &'static str,
     /// Of one thread, the mean over all.
     hashes_per_second: u64,
     /// Of one thread.
@@ -55,6 +60,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let whole = mean(args.threads, || whole_header_rate(header.clone(), duration));
     let rates = Rates {
         threads: args.threads,
+        kernel: kernel(),
         hashes_per_second,
         compressions_per_second: hashes_per_second * COMPRESSIONS,
         whole_header_hashes_per_second: whole,
@@ -65,6 +71,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     }
     output.rows(&[
         ("threads", rates.threads.to_string()),
+        ("kernel", rates.kernel.into()),
         ("hashes per second and thread", rates.hashes_per_second.to_string()),
         ("compressions per second and thread", rates.compressions_per_second.to_string()),
         ("without the midstate, hashes", rates.whole_header_hashes_per_second.to_string()),
@@ -83,18 +90,13 @@ fn mean(threads: u16, measure: impl Fn() -> u64 + Sync) -> u64 {
 
 /// Whole headers hashed per second on the calling thread.
 fn whole_header_rate(mut header: Header, duration: Duration) -> u64 {
-    let (start, mut hashes) = (Instant::now(), 0_u64);
-    loop {
+    rate(duration, || {
         for _ in 0..STRIDE {
             header.nonce = header.nonce.wrapping_add(1);
             black_box(header.hash());
         }
-        hashes += STRIDE;
-        let elapsed = start.elapsed();
-        if elapsed >= duration {
-            return (hashes as f64 / elapsed.as_secs_f64()) as u64;
-        }
-    }
+        STRIDE
+    })
 }
 
 #[cfg(test)]
