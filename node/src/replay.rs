@@ -1,15 +1,17 @@
 //! Blocks taken one after the other with the node stopped: [`verify`] replays what a data folder holds, [`export`] writes
-//! it to a file, [`import`] takes such a file.
+//! it to a file, [`import`] takes such a file; [`Intake`] takes blocks from wherever they come.
 
 mod answers;
 mod export;
 mod import;
+mod intake;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use export::{ExportError, Exported, export};
 pub use import::{ImportError, Imported, import};
+pub use intake::{Intake, IntakeError};
 pub use verify::{Verified, VerifyError, verify};
 
 use std::error::Error;

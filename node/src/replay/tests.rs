@@ -254,7 +254,7 @@ fn a_file_that_is_cut_foreign_or_wrong_is_said_to_be() {
     };
     // What comes before the wrong answer is kept.
     let (height, error) = attempt(&good);
-    assert!(matches!(&error, ImportError::Bad(bad) if bad.height == 9), "{error}");
+    assert!(matches!(&error, ImportError::Intake(IntakeError::Bad(bad)) if bad.height == 9), "{error}");
     assert_eq!(height, 8);
     for cut in [0, 10, 47] {
         let (_, error) = attempt(&good[..cut]);
@@ -274,7 +274,7 @@ fn a_file_that_is_cut_foreign_or_wrong_is_said_to_be() {
     let mut data = good;
     let last = data.len() - 1;
     data[last] ^= 1;
-    assert!(matches!(attempt(&data).1, ImportError::Bad(_) | ImportError::File(_)));
+    assert!(matches!(attempt(&data).1, ImportError::Bad(_) | ImportError::Intake(_) | ImportError::File(_)));
     // Ranges that are not there.
     let store = stored(folder.path(), &network);
     for (from, to) in [(0, 5), (3, 13), (9, 7)] {

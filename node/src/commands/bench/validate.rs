@@ -4,7 +4,6 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::Body;
 use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::{
     Action, Address, Amount, Header, ImageHash, ModelId, Network, Parameters, RuleError, Transaction, Unsigned, rules,
@@ -24,22 +23,28 @@ use crate::chain::{Chain, tasks};
 use crate::inference::{BATCH_IMAGES, InferenceService, Limits, Task, Verdict};
 use crate::miner::Miner;
 use crate::node::models;
+use crate::replay::Intake;
 use crate::store::Store;
 use crate::wallet::Wallet;
 
-/// The height of the block: the first after genesis.
+/// The height of the block whose parts are measured: the first after genesis.
 const HEIGHT: u64 = 1;
 
 /// Makes the images: each is another one.
 const SEED: u64 = 1;
 
-/// Measure how long a full block of the network `local` takes from its header to the tip, nothing of it known before
+/// Measure how fast full blocks of the network `local` are validated and connected, nothing of them known before
 ///
-/// The block has as many Classify tasks as the weight limit lets. Each run begins with an empty store and an empty cache
-/// of answers. Beside it are measured what no order of work can avoid: its signatures alone, and its images alone.
+/// The blocks have as many Classify tasks as the weight limit lets. A chain of them goes through the same pipeline as an
+/// imported one; then one block alone is taken part by part. Each run begins with an empty store and an empty cache
+/// of answers. Beside both are measured what no order of work can avoid: their signatures alone, and their images alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Put so many tasks into the block [default: as many as the weight limit lets]
+    /// Put so many blocks into the chain
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    blocks: u16,
+
+    /// Put so many tasks into each block [default: as many as the weight limit lets]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     tasks: Option<u32>,
 
@@ -55,17 +60,28 @@ pub struct Args {
 struct Report {
     device: String,
     threads: usize,
+    blocks: usize,
+    /// In all blocks.
     tasks: usize,
     runs: u16,
-    seconds: Seconds,
-    /// Of the whole.
+    seconds: f64,
+    /// Of the chain.
     tasks_per_second: f64,
     /// Of the signatures alone.
     signatures_per_second: f64,
     /// Of the images alone.
     images_per_second: f64,
-    /// Signatures alone and images alone, over the whole: 1 is the limit unless they run side by side.
+    /// Signatures alone and images alone, over the chain: 1 would be validation that does nothing else.
     ratio_to_whole: f64,
+    block: BlockReport,
+}
+
+/// One block alone, its parts one after the other.
+#[derive(Debug, Serialize)]
+struct BlockReport {
+    tasks: usize,
+    seconds: Seconds,
+    tasks_per_second: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,11 +92,18 @@ struct Seconds {
     body: f64,
     /// Reading the tasks back, running the model on each and comparing.
     answers: f64,
-    /// State, history, and the atomic write that moves the tip.
+    /// State, history, and the atomic write that moves the tip, waiting for the disk included.
     connect: f64,
     whole: f64,
-    signatures_alone: f64,
-    images_alone: f64,
+}
+
+/// What one run measured.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    chain: Duration,
+    signatures: Duration,
+    images: Duration,
+    parts: Parts,
 }
 
 /// Runs the command.
@@ -92,94 +115,134 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let models = models(&network)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
     let mut backend = args.device.open(&models)?;
-    let block = Block::make(&network, model, args.tasks, &mut *backend)?;
+    let blocks = make_chain(&network, model, args.blocks, args.tasks, &mut *backend)?;
+    let first = blocks.first().ok_or_else(|| CommandError::failed("no block was made"))?;
 
     let mut runs = Vec::new();
     for _ in 0..args.runs {
-        // One right after the other, so that whatever else the machine does slows both.
-        let parts = validate(&network, &models, &block, args.device.open(&models)?)?;
-        runs.push((parts, check_signatures(&network, &block)?, run_images(model, &block, &mut *backend)?));
+        // One right after the other, so that whatever else the machine does slows all.
+        runs.push(Run {
+            chain: validate_chain(&network, &models, &blocks, args.device.open(&models)?)?,
+            signatures: check_signatures(&network, &blocks)?,
+            images: run_images(model, &blocks, &mut *backend)?,
+            parts: validate_block(&network, &models, first, args.device.open(&models)?)?,
+        });
     }
-    runs.sort_by_key(|(parts, ..)| parts.whole());
-    let (parts, signatures, images) = *percentile(&runs, 50).expect("there is at least one run");
+    runs.sort_by_key(|run| run.chain);
+    let Run { chain, signatures, images, .. } = *percentile(&runs, 50).expect("there is at least one run");
+    runs.sort_by_key(|run| run.parts.whole());
+    let parts = percentile(&runs, 50).expect("there is at least one run").parts;
 
-    let count = block.data.body.transactions.len();
-    let per_second = |time: Duration| rounded(count as f64 / time.as_secs_f64());
+    let tasks = blocks.iter().map(|block| block.data.body.transactions.len()).sum();
+    let of_a_block = first.data.body.transactions.len();
+    let per_second = |count: usize, time: Duration| rounded(count as f64 / time.as_secs_f64());
     let report = Report {
         device: backend.name(),
         threads: backend.threads(),
-        tasks: count,
+        blocks: blocks.len(),
+        tasks,
         runs: args.runs,
-        tasks_per_second: per_second(parts.whole()),
-        signatures_per_second: per_second(signatures),
-        images_per_second: per_second(images),
-        ratio_to_whole: rounded((signatures + images).as_secs_f64() / parts.whole().as_secs_f64()),
-        seconds: Seconds {
-            header: seconds(parts.header),
-            body: seconds(parts.body),
-            answers: seconds(parts.answers),
-            connect: seconds(parts.connect),
-            whole: seconds(parts.whole()),
-            signatures_alone: seconds(signatures),
-            images_alone: seconds(images),
+        seconds: seconds(chain),
+        tasks_per_second: per_second(tasks, chain),
+        signatures_per_second: per_second(tasks, signatures),
+        images_per_second: per_second(tasks, images),
+        ratio_to_whole: rounded((signatures + images).as_secs_f64() / chain.as_secs_f64()),
+        block: BlockReport {
+            tasks: of_a_block,
+            seconds: Seconds {
+                header: seconds(parts.header),
+                body: seconds(parts.body),
+                answers: seconds(parts.answers),
+                connect: seconds(parts.connect),
+                whole: seconds(parts.whole()),
+            },
+            tasks_per_second: per_second(of_a_block, parts.whole()),
         },
     };
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
 fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
-    let Seconds { header, body, answers, connect, whole, signatures_alone, images_alone } = &report.seconds;
+    let Seconds { header, body, answers, connect, whole } = &report.block.seconds;
     output.rows(&[
         ("device", format!("{}, {} threads", report.device, report.threads)),
-        ("tasks", report.tasks.to_string()),
-        ("header, s", format!("{header:.4}")),
-        ("body, s", format!("{body:.4}")),
-        ("answers, s", format!("{answers:.4}")),
-        ("connect, s", format!("{connect:.4}")),
-        ("whole, s", format!("{whole:.4}, {:.0} tasks/s", report.tasks_per_second)),
-        ("signatures alone, s", format!("{signatures_alone:.4}, {:.0}/s", report.signatures_per_second)),
-        ("images alone, s", format!("{images_alone:.4}, {:.0}/s", report.images_per_second)),
+        ("chain", format!("{} blocks, {} tasks", report.blocks, report.tasks)),
+        ("validated and connected in, s", format!("{:.4}, {:.0} tasks/s", report.seconds, report.tasks_per_second)),
+        ("signatures alone", format!("{:.0}/s", report.signatures_per_second)),
+        ("images alone", format!("{:.0}/s", report.images_per_second)),
         ("both over the whole", format!("{:.3}", report.ratio_to_whole)),
+        ("one block alone, s", format!("{whole:.4}, {} tasks", report.block.tasks)),
+        ("its header, s", format!("{header:.4}")),
+        ("its body, s", format!("{body:.4}")),
+        ("its answers, s", format!("{answers:.4}")),
+        ("its connection, s", format!("{connect:.4}")),
     ])
 }
 
-/// A good block on genesis.
+/// A good block.
 struct Block {
     header: Header,
     data: BlockData,
 }
 
-impl Block {
-    fn make(
-        network: &Network,
-        model: &Model,
-        tasks: Option<u32>,
-        backend: &mut dyn Backend,
-    ) -> Result<Self, CommandError> {
-        let wallet = Wallet::from_seed(DEV_WALLET_SEED);
-        let limit = tasks_of_a_block(&network.parameters, &sign(&wallet, network, 0, model, &[]));
-        let count = tasks.map_or(limit, |count| count as usize);
-        if count > limit {
-            return Err(CommandError::usage(format!(
-                "found {count} tasks, expected at most {limit}: a block of the network `local` weighs no more"
-            )));
-        }
-        let mut random = ChaCha8Rng::seed_from_u64(SEED);
-        let mut data = BlockData::default();
-        for nonce in 0..count as u64 {
-            let mut pixels = vec![0; model.pixels()];
-            random.fill_bytes(&mut pixels);
-            data.body.transactions.push((sign(&wallet, network, nonce, model, &pixels), None));
-            data.pixels.push(Some(pixels));
-        }
-        let images: Vec<&[u8]> = data.pixels.iter().flatten().map(Vec::as_slice).collect();
-        for (images, transactions) in images.chunks(BATCH_IMAGES).zip(data.body.transactions.chunks_mut(BATCH_IMAGES)) {
-            for ((_, output), logits) in transactions.iter_mut().zip(backend.logits(model, images)?) {
-                *output = Some(logits);
-            }
-        }
-        Ok(Self { header: mine(template(network, &data.body)?)?, data })
+/// Blocks on genesis, full unless `tasks` says how many tasks each is to have.
+fn make_chain(
+    network: &Network,
+    model: &Model,
+    blocks: u16,
+    tasks: Option<u32>,
+    backend: &mut dyn Backend,
+) -> Result<Vec<Block>, CommandError> {
+    let wallet = Wallet::from_seed(DEV_WALLET_SEED);
+    let limit = tasks_of_a_block(&network.parameters, &sign(&wallet, network, 0, model, &[]));
+    let count = tasks.map_or(limit, |count| count as usize);
+    if count > limit {
+        return Err(CommandError::usage(format!(
+            "found {count} tasks, expected at most {limit}: a block of the network `local` weighs no more"
+        )));
     }
+    let (_folder, mut chain) = new_chain(network)?;
+    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    let mut nonces = 0..;
+    (0..blocks)
+        .map(|_| {
+            let data = fill(nonces.by_ref().take(count), &wallet, network, model, &mut random, backend)?;
+            let miner = Address::of(&wallet.public_key());
+            let time = chain.tip().header.time + network.parameters.spacing;
+            let header = mine(chain.template(miner, &data.body, time)?)?;
+            let hash = header.hash();
+            chain.insert_headers(std::slice::from_ref(&header), header.time)?.1.map_or(Ok(()), Err)?;
+            chain.accept_block(hash, &data, &|_| false)?;
+            chain.set_answers(hash, Ok(()))?;
+            chain.advance()?;
+            Ok(Block { header, data })
+        })
+        .collect()
+}
+
+/// A block's data: a task for each nonce, on a picture of its own, with its answer.
+fn fill(
+    nonces: impl Iterator<Item = u64>,
+    wallet: &Wallet,
+    network: &Network,
+    model: &Model,
+    random: &mut ChaCha8Rng,
+    backend: &mut dyn Backend,
+) -> Result<BlockData, CommandError> {
+    let mut data = BlockData::default();
+    for nonce in nonces {
+        let mut pixels = vec![0; model.pixels()];
+        random.fill_bytes(&mut pixels);
+        data.body.transactions.push((sign(wallet, network, nonce, model, &pixels), None));
+        data.pixels.push(Some(pixels));
+    }
+    let images: Vec<&[u8]> = data.pixels.iter().flatten().map(Vec::as_slice).collect();
+    for (images, transactions) in images.chunks(BATCH_IMAGES).zip(data.body.transactions.chunks_mut(BATCH_IMAGES)) {
+        for ((_, output), logits) in transactions.iter_mut().zip(backend.logits(model, images)?) {
+            *output = Some(logits);
+        }
+    }
+    Ok(data)
 }
 
 /// How many transactions like this one fill a block.
@@ -190,15 +253,8 @@ fn tasks_of_a_block(parameters: &Parameters, transaction: &Transaction) -> usize
 
 fn sign(wallet: &Wallet, network: &Network, nonce: u64, model: &Model, pixels: &[u8]) -> Transaction {
     let action = Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(pixels) };
-    let unsigned = Unsigned { nonce, fee: Amount(1), expires: HEIGHT, action };
+    let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
     Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash))
-}
-
-/// A header for the block, its nonce still to be found, by a chain of its own.
-fn template(network: &Network, body: &Body) -> Result<Header, CommandError> {
-    let (_folder, chain) = new_chain(network)?;
-    let miner = Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key());
-    Ok(chain.template(miner, body, network.genesis.time + network.parameters.spacing)?)
 }
 
 /// A chain in a temporary folder, which goes with the first of the two.
@@ -236,8 +292,38 @@ impl Parts {
     }
 }
 
+/// Takes the chain as a node does that has seen none of its tasks: an empty store, and no answers remembered.
+fn validate_chain(
+    network: &Network,
+    models: &[Model],
+    blocks: &[Block],
+    backend: Box<dyn Backend>,
+) -> Result<Duration, CommandError> {
+    let (_folder, mut chain) = new_chain(network)?;
+    let inference = InferenceService::start(backend, models.to_vec(), Limits::default(), || {});
+    let headers: Vec<Header> = blocks.iter().map(|block| block.header.clone()).collect();
+
+    let begin = Instant::now();
+    let now = headers.last().map_or(0, |header| header.time);
+    chain.insert_headers(&headers, now)?.1.map_or(Ok(()), Err)?;
+    let mut intake = Intake::new(&mut chain, &inference);
+    for Block { header, data } in blocks {
+        intake.take(header.hash(), header.height, data)?;
+    }
+    intake.finish()?;
+    let time = begin.elapsed();
+
+    if let Some(why) = inference.status().disabled {
+        return Err(CommandError::failed(format!("the device failed while it was measured: {why}")));
+    }
+    if Some(chain.tip().hash) != headers.last().map(Header::hash) {
+        return Err(CommandError::failed("the blocks were made by the rules and yet refused"));
+    }
+    Ok(time)
+}
+
 /// Takes the block as a node does that has seen none of its tasks: an empty store, and no answers remembered.
-fn validate(
+fn validate_block(
     network: &Network,
     models: &[Model],
     block: &Block,
@@ -287,19 +373,22 @@ fn validate(
 }
 
 /// Checks the signatures and nothing else, on all cores, as a chain does.
-fn check_signatures(network: &Network, block: &Block) -> Result<Duration, RuleError> {
+fn check_signatures(network: &Network, blocks: &[Block]) -> Result<Duration, RuleError> {
     let genesis = network.genesis_hash();
     let begin = Instant::now();
-    let checks = block.data.body.transactions.par_iter().enumerate();
-    checks
-        .map(|(index, (transaction, _))| rules::check_signature(index, transaction, genesis))
-        .collect::<Result<(), _>>()?;
+    for block in blocks {
+        let checks = block.data.body.transactions.par_iter().enumerate();
+        checks
+            .map(|(index, (transaction, _))| rules::check_signature(index, transaction, genesis))
+            .collect::<Result<(), _>>()?;
+    }
     Ok(begin.elapsed())
 }
 
 /// Runs the model on the images and nothing else: on a thread of its own and in batches, as the inference service does.
-fn run_images(model: &Model, block: &Block, backend: &mut dyn Backend) -> Result<Duration, BackendError> {
-    let images: Vec<&[u8]> = block.data.pixels.iter().flatten().map(Vec::as_slice).collect();
+fn run_images(model: &Model, blocks: &[Block], backend: &mut dyn Backend) -> Result<Duration, BackendError> {
+    let images: Vec<&[u8]> =
+        blocks.iter().flat_map(|block| block.data.pixels.iter().flatten()).map(Vec::as_slice).collect();
     let run = || {
         let begin = Instant::now();
         for images in images.chunks(BATCH_IMAGES) {
@@ -331,23 +420,24 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_made_and_validated_part_by_part() {
+    fn a_chain_is_made_and_validated() {
         let network = Network::builtin("local").expect("built in");
         let models = models(&network).expect("built in");
         let mut backend = ocelli_model::ReferenceBackend;
-        let block = Block::make(&network, &models[0], Some(3), &mut backend).expect("made");
-        assert_eq!(block.data.body.transactions.len(), 3);
-        let parts = validate(&network, &models, &block, Box::new(backend)).expect("a good block");
+        let blocks = make_chain(&network, &models[0], 2, Some(3), &mut backend).expect("made");
+        assert_eq!(blocks.iter().map(|block| block.data.body.transactions.len()).collect::<Vec<_>>(), [3, 3]);
+        validate_chain(&network, &models, &blocks, Box::new(backend)).expect("a good chain");
+        let parts = validate_block(&network, &models, &blocks[0], Box::new(backend)).expect("a good block");
         assert_eq!(parts.whole(), parts.header + parts.body + parts.answers + parts.connect);
-        check_signatures(&network, &block).expect("good signatures");
-        run_images(&models[0], &block, &mut backend).expect("the reference runs");
+        check_signatures(&network, &blocks).expect("good signatures");
+        run_images(&models[0], &blocks, &mut backend).expect("the reference runs");
     }
 
     #[test]
     fn more_tasks_than_a_block_holds_are_refused() {
         let network = Network::builtin("local").expect("built in");
         let models = models(&network).expect("built in");
-        let made = Block::make(&network, &models[0], Some(u32::MAX), &mut ocelli_model::ReferenceBackend);
+        let made = make_chain(&network, &models[0], 1, Some(u32::MAX), &mut ocelli_model::ReferenceBackend);
         let text = made.err().expect("too many").to_string();
         assert!(text.contains("found 4294967295 tasks, expected at most"), "{text}");
     }
