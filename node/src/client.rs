@@ -5,6 +5,7 @@
 
 pub mod confirmation;
 mod error;
+pub mod faucet;
 pub mod fee;
 pub mod group;
 pub mod submission;
@@ -208,6 +209,14 @@ impl Client {
     /// [`ClientError`] when it does not answer, or answers that it cannot.
     pub fn ask(&mut self, request: &Request) -> Result<Response, ClientError> {
         let Some(connection) = self.connections.first().cloned() else { return Err(ClientError::Alone) };
+        self.ask_at(connection, request)
+    }
+
+    /// Asks a connected node and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn ask_at(&mut self, connection: Connection, request: &Request) -> Result<Response, ClientError> {
         let id = self.send(connection.peer, request);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
@@ -285,6 +294,15 @@ impl Client {
                 found: status.genesis,
             }),
         }
+    }
+
+    /// Lets time pass until the deadline, and takes note of what happens meanwhile.
+    ///
+    /// # Errors
+    /// When the network ends, which it does not by itself.
+    pub fn pause(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        while self.advance(deadline)? {}
+        Ok(())
     }
 
     /// Takes note of the next event; false if none comes until then.

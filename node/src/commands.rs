@@ -7,6 +7,7 @@ mod bench;
 mod chain;
 mod device_option;
 mod error;
+mod faucet;
 mod folders;
 mod model;
 mod network;
@@ -50,6 +51,7 @@ enum Command {
     Node(node::Args),
     Status(status::Args),
     Submit(submit::Args),
+    Faucet(faucet::Args),
     #[command(subcommand)]
     Wallet(wallet::Command),
     #[command(subcommand)]
@@ -85,6 +87,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args, output),
         Command::Submit(args) => submit::run(&args, output),
+        Command::Faucet(args) => faucet::run(&args, output),
         Command::Wallet(command) => wallet::run(command, output),
         Command::Model(command) => model::run(command, output),
         Command::Chain(command) => chain::run(&command, output),

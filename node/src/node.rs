@@ -7,6 +7,7 @@
 mod blocks;
 mod config;
 mod error;
+mod faucet;
 mod input;
 mod mempool_file;
 mod mining;
@@ -26,6 +27,7 @@ use ocelli_protocol::message::{Request, Response};
 
 pub use config::{Config, Discovery, Mining, Storage, models};
 pub use error::NodeError;
+pub use faucet::FaucetConfig;
 pub use run::run;
 
 use crate::chain::Chain;
@@ -76,7 +78,7 @@ impl Node {
                 }
             }
         })?;
-        let service = Service::new(chain, network, inference, results, config.mining, config.data)?;
+        let service = Service::new(chain, network, inference, results, config.data, config.mining, config.faucet)?;
         let (end, ended) = sync_channel(1);
         let thread = std::thread::Builder::new().name("chain".into()).spawn(move || {
             let result = service.run(&inputs, &received);

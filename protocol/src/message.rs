@@ -6,12 +6,14 @@
 
 mod answer;
 mod block;
+mod faucet;
 mod request;
 mod response;
 mod status;
 
 pub use answer::SignedAnswer;
 pub use block::{Announcement, BlockData, Submission, take_blocks};
+pub use faucet::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
 pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, StorageStatus};

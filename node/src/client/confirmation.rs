@@ -202,7 +202,7 @@ fn confirmed(confirmation: Confirmation) -> Confirmed {
     Confirmed {
         block: confirmation.header.hash(),
         height,
-        confirmations: confirmation.tip_height.saturating_sub(height).saturating_add(1),
+        confirmations: confirmation.confirmations(),
         output: confirmation.output,
     }
 }

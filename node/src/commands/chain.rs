@@ -298,7 +298,7 @@ fn confirmation_json(confirmation: &Confirmation, network: &Network) -> Value {
         "block": confirmation.header.hash(),
         "height": confirmation.header.height,
         "index": confirmation.index,
-        "confirmations": depth(confirmation),
+        "confirmations": confirmation.confirmations(),
         "raw": {
             "header": hex::encode(confirmation.header.to_bytes()),
             "transaction": hex::encode(encode(transaction)),
@@ -316,10 +316,6 @@ fn raw_output(output: &Answer) -> Option<String> {
 /// Blocks from this one to the tip, itself counted; none off the best chain.
 fn confirmations(found: &FoundBlock) -> u64 {
     if found.main_chain { found.tip_height.saturating_sub(found.header.height).saturating_add(1) } else { 0 }
-}
-
-fn depth(confirmation: &Confirmation) -> u64 {
-    confirmation.tip_height.saturating_sub(confirmation.header.height).saturating_add(1)
 }
 
 fn print_block(found: &FoundBlock, network: &Network, output: &mut Output) -> Result<(), CommandError> {
@@ -365,7 +361,10 @@ fn print_confirmation(confirmation: &Confirmation, network: &Network, output: &m
         rows.push(("logits", format!("{logits:?}")));
     }
     rows.push(("block", confirmation.header.hash().to_string()));
-    rows.push(("height", format!("{}, {}", confirmation.header.height, output::confirmations(depth(confirmation)))));
+    rows.push((
+        "height",
+        format!("{}, {}", confirmation.header.height, output::confirmations(confirmation.confirmations())),
+    ));
     output.rows(&rows)
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use ocelli_consensus::Address;
 use ocelli_consensus::network::Network;
+use ocelli_consensus::{Address, Amount};
 use ocelli_model::DeviceChoice;
 
 use super::error::{CommandError, Explain as _};
+use super::wallet_option::WalletOption;
 use super::{folders, network_option};
 use crate::chain::{MissingPixels, Prune};
-use crate::node::Storage;
+use crate::node::{FaucetConfig, Storage};
 use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 
 /// TCP and QUIC on every interface, at Ocelli's port: 0x0CE1.
@@ -71,13 +72,24 @@ pub struct Args {
     )]
     db_cache: u32,
 
+    /// Give newcomers a little from this wallet: its file, or `dev` for the development wallet of network `local`
+    #[arg(long, value_name = "FILE|dev")]
+    faucet: Option<String>,
+
+    /// How many credits the faucet gives to an address that has less
+    #[arg(long, value_name = "AMOUNT", default_value = "1", requires = "faucet")]
+    faucet_amount: Amount,
+
+    /// Read the password of the faucet's wallet from the first line of this file; OCELLI_PASSWORD, if set, comes first
+    #[arg(long, value_name = "FILE", requires = "faucet")]
+    password_file: Option<PathBuf>,
+
     /// Neither look for nodes in the local network by mDNS nor answer them
     #[arg(long)]
     no_mdns: bool,
 }
 
 /// What a node is started with.
-#[derive(Debug)]
 pub struct NodeArgs {
     /// The network to join.
     pub network: Network,
@@ -97,6 +109,8 @@ pub struct NodeArgs {
     pub mdns: bool,
     /// What is kept on the disk.
     pub storage: Storage,
+    /// What newcomers are given.
+    pub faucet: Option<FaucetConfig>,
 }
 
 impl Args {
@@ -110,7 +124,12 @@ impl Args {
         let mine = self.mine.as_deref().map(|text| Address::from_text(text, prefix)).transpose().hint(|| {
             format!("give --mine an address of network {}: `ocelli wallet address` prints yours", self.network)
         })?;
+        let faucet = match self.faucet {
+            None => None,
+            Some(wallet) => Some(open_faucet(&network, wallet, self.password_file, self.faucet_amount)?),
+        };
         Ok(NodeArgs {
+            faucet,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             bootstrap: if self.bootstrap.is_empty() { network.bootstrap.clone() } else { self.bootstrap },
             network,
@@ -126,6 +145,24 @@ impl Args {
             },
         })
     }
+}
+
+/// Opens the wallet of a faucet.
+fn open_faucet(
+    network: &Network,
+    wallet: String,
+    password_file: Option<PathBuf>,
+    amount: Amount,
+) -> Result<FaucetConfig, CommandError> {
+    let minimum = network.parameters.minimum_balance;
+    if amount < minimum {
+        return Err(CommandError::usage(format!(
+            "--faucet-amount is {amount} credits, expected {minimum} or more, which opening an account takes"
+        )));
+    }
+    let option = WalletOption::named(wallet, password_file);
+    option.check(network)?;
+    Ok(FaucetConfig { wallet: option.open()?, amount })
 }
 
 /// Runs a node until it is told to stop.

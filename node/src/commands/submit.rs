@@ -30,7 +30,7 @@ use crate::client::submission::{NodeReply, Verdict};
 use crate::wallet::Wallet;
 
 /// How long more nodes than the first are looked for.
-const DISCOVERY_TIME: Duration = Duration::from_secs(3);
+pub(super) const DISCOVERY_TIME: Duration = Duration::from_secs(3);
 
 /// Tasks that are under way at a time: nodes keep at most [`MAX_PENDING`] of one sender, and some may be there already.
 const BATCH: usize = MAX_PENDING / 2;
@@ -290,7 +290,7 @@ fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.
-fn find_bootstrap(given: &[String], network: &Network) -> Result<Vec<String>, CommandError> {
+pub(super) fn find_bootstrap(given: &[String], network: &Network) -> Result<Vec<String>, CommandError> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }

@@ -32,6 +32,11 @@ pub struct WalletOption {
 }
 
 impl WalletOption {
+    /// The wallet of that name, as `--wallet` and `--password-file` would give it.
+    pub fn named(wallet: String, password_file: Option<PathBuf>) -> Self {
+        Self { wallet: Some(wallet), password_file }
+    }
+
     /// Whether it is the development wallet.
     pub fn is_dev(&self) -> bool {
         self.wallet.as_deref() == Some(DEV_WALLET)

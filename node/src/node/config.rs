@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ocelli_consensus::{Address, ModelId, Network};
 use ocelli_model::{Backend, Model};
 
-use super::NodeError;
+use super::{FaucetConfig, NodeError};
 use crate::chain::{MissingPixels, Prune};
 use crate::inference;
 use crate::store::StoreOptions;
@@ -30,6 +30,8 @@ pub struct Config {
     pub inference: inference::Limits,
     /// Whom to mine for, and with how many threads.
     pub mining: Option<Mining>,
+    /// What newcomers are given, and from which wallet.
+    pub faucet: Option<FaucetConfig>,
     /// What is kept, and how much memory that may take.
     pub storage: Storage,
 }

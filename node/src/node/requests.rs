@@ -23,6 +23,7 @@ impl Service {
     pub(super) fn on_request(&mut self, request: Request, to: ReplyTo) -> Result<(), NodeError> {
         let response = match request {
             Request::Submit(submission) => return self.on_submit(submission, to),
+            Request::Faucet(request) => return self.on_faucet(None, request, to),
             Request::Status => Response::Status(self.chain_status()),
             Request::Headers { locator, limit } => Response::Headers(self.headers_after(&locator, limit as usize)?),
             Request::Blocks { hashes } => self.blocks(&hashes)?,

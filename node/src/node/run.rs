@@ -43,6 +43,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         backend: device,
         inference: Limits::default(),
         storage: args.storage,
+        faucet: args.faucet,
     })?;
     runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));
     tracing::info!("stopping");

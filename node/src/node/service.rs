@@ -13,6 +13,7 @@ use ocelli_protocol::topic;
 
 use super::blocks::Partial;
 use super::config::Mining;
+use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
 use super::progress::Progress;
@@ -45,6 +46,7 @@ pub(super) struct Service {
     pub(super) inference: inference::Handle,
     pub(super) results: Results,
     pub(super) mine: Option<Mine>,
+    pub(super) faucet: Option<Faucet>,
     pub(super) data: PathBuf,
     pub(super) topics: Topics,
     pub(super) started: Instant,
@@ -96,8 +98,9 @@ impl Service {
         network: network::Handle,
         inference: inference::Handle,
         results: Results,
-        mining: Option<Mining>,
         data: PathBuf,
+        mining: Option<Mining>,
+        faucet: Option<FaucetConfig>,
     ) -> Result<Self, NodeError> {
         let mine = mining.map(|mining| Mine::start(mining, results.clone()));
         let topics =
@@ -122,6 +125,7 @@ impl Service {
             inference,
             results,
             mine,
+            faucet: faucet.map(Faucet::new),
             data,
             topics,
             started: Instant::now(),
@@ -197,10 +201,21 @@ impl Service {
     fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Listening(address) => self.on_listening(&address),
-            Event::Connected { peer, light, .. } => self.on_connected(peer, light),
-            Event::Disconnected { peer } => self.on_disconnected(peer),
+            Event::Connected { peer, light, address, .. } => {
+                if let Some(faucet) = &mut self.faucet {
+                    faucet.connected(peer, &address);
+                }
+                self.on_connected(peer, light)
+            }
+            Event::Disconnected { peer } => {
+                if let Some(faucet) = &mut self.faucet {
+                    faucet.disconnected(peer);
+                }
+                self.on_disconnected(peer)
+            }
             Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
             Event::Request { peer, token, data } => match Request::from_bytes(&data) {
+                Ok(Request::Faucet(request)) => self.on_faucet(Some(peer), request, ReplyTo::Peer(token)),
                 Ok(request) => self.on_request(request, ReplyTo::Peer(token)),
                 Err(error) => {
                     self.network.penalize(peer, super::peers::MALFORMED);

@@ -30,7 +30,7 @@ const MAX_WAITING: usize = 4096;
 
 /// Why a transaction is not taken.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("the transaction breaks a rule")]
     Rule(#[source] ocelli_consensus::RuleError),
     #[error("the picture does not fit the transaction")]
@@ -166,7 +166,7 @@ impl Service {
     }
 
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
-    fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
+    pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         let Submission { transaction, pixels } = submission;
         // Before the costly checks: most of what is gossiped has come before.
         if self.mempool.get_by_wtxid(&transaction.wtxid()).is_some() {
@@ -212,7 +212,7 @@ impl Service {
     }
 
     /// Gossips transactions of the mempool.
-    fn publish(&self, txids: &[TxId]) {
+    pub(super) fn publish(&self, txids: &[TxId]) {
         for entry in txids.iter().filter_map(|txid| self.mempool.get(txid)) {
             let pixels = entry.pixels.as_deref().map(<[u8]>::to_vec);
             let submission = Submission { transaction: entry.transaction.clone(), pixels };

@@ -130,6 +130,19 @@ fn mistakes_are_named() {
         ("endless timeout", plain(&["submit", "--timeout", "18446744073709551615", picture]), 2, &["--timeout"]),
         ("endless timeout", plain(&["wallet", "send", "toc1x", "1", "--timeout", "99999999999"]), 2, &["--timeout"]),
         ("nobody to mine for", plain(&["node", "--mine-threads", "2"]), 2, &["--mine <ADDRESS>"]),
+        (
+            "everybody's key for a faucet",
+            plain(&["node", "--network", "testnet", "--faucet", "dev"]),
+            1,
+            &["everybody has the key of the development wallet"],
+        ),
+        (
+            "a faucet that opens no account",
+            plain(&["node", "--network", "local", "--faucet", "dev", "--faucet-amount", "0.0001"]),
+            2,
+            &["--faucet-amount is 0.0001 credits, expected 0.001 or more"],
+        ),
+        ("a faucet that pays nothing", plain(&["node", "--faucet-amount", "1"]), 2, &["--faucet <FILE|dev>"]),
         ("no threads", plain(&["node", "--mine-threads", "0"]), 2, &["--mine-threads"]),
     ];
     for (name, args, code, expected) in rows {

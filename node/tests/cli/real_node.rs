@@ -11,10 +11,11 @@ struct Node(Child);
 
 impl Node {
     /// Starts a node in the folder `data` and waits until it listens; also what it logs from then on.
-    fn start(environment: &Environment, network: &str) -> (Self, Lines<BufReader<ChildStderr>>) {
+    fn start(environment: &Environment, network: &str, options: &[&str]) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut child = environment
             .command(&["node", "--network", network, "--data", "data", "--device", "cpu", "--no-mdns"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -36,7 +37,7 @@ impl Drop for Node {
 #[test]
 fn a_node_outlives_its_terminal() {
     let environment = Environment::new();
-    let (mut node, log) = Node::start(&environment, "local");
+    let (mut node, log) = Node::start(&environment, "local", &[]);
     // From here on whatever the node logs, such as who connects, goes nowhere.
     drop(log);
     wait_for(&environment);
@@ -52,11 +53,62 @@ fn a_slow_clock_is_said() {
     let (file, _) = environment.network();
     let text = std::fs::read_to_string(&file).unwrap().replace("1790000000", "500000000000");
     std::fs::write(&file, text).unwrap();
-    let (_node, _log) = Node::start(&environment, &file);
+    let (_node, _log) = Node::start(&environment, &file, &[]);
     wait_for(&environment);
     let status = environment.run(&["status", "--data", "data", "--network", &file, "--json"]).ok().json();
     let waits = status["waiting_for"].to_string();
     assert!(waits.contains("the clock of this machine"), "{waits}");
+}
+
+#[test]
+fn a_newcomer_is_given_something_once() {
+    let environment = Environment::new();
+    let new = |name| {
+        let args = ["wallet", "new", "--network", "local", "--wallet", name, "--json"];
+        environment.run_with_password("secret", &args).ok().json()["address"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (new("first.pem"), new("second.pem"));
+    let mining = ["--mine", &second, "--faucet", "dev", "--faucet-amount", "2.5"];
+    let (_node, _log) = Node::start(&environment, "local", &mining);
+    wait_for(&environment);
+    let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
+    let node: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let address = node["addresses"][0].as_str().unwrap();
+
+    let claim = ["faucet", &first, "--network", "local", "--bootstrap", address];
+    let given = environment.run(&[&claim[..], &["--json"]].concat()).ok().json();
+    assert_eq!((&given["address"], &given["amount"]), (&first.as_str().into(), &"2.5".into()));
+    assert!(given["height"].as_u64() >= Some(1) && given["confirmations"].as_u64() >= Some(1), "{given}");
+    let args = ["wallet", "balance", "--wallet", "first.pem", "--peer", address, "--json"];
+    let balance = environment.run_with_password("secret", &args).ok().json();
+    assert_eq!(balance["balance"], "2.5");
+
+    // Without a wallet one is made. Its address group is another one: every socket on loopback is one of its own.
+    let made =
+        ["faucet", "--wallet", "made.pem", "--network", "local", "--bootstrap", address, "--wait", "0", "--json"];
+    let run = environment.run_with_password("secret", &made).ok();
+    assert_eq!(run.json()["amount"], "2.5");
+    assert!(run.stderr.contains("made a wallet: made.pem"), "{}", run.stderr);
+
+    let again = environment.run(&claim);
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("has 2.5 credits already, and the faucet gives 2.5"), "{}", again.stderr);
+}
+
+#[test]
+fn a_node_without_a_faucet_says_so() {
+    let environment = Environment::new();
+    let (_node, _log) = Node::start(&environment, "local", &[]);
+    wait_for(&environment);
+    let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
+    let node: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let claim =
+        ["faucet", "--wallet", "dev", "--network", "local", "--bootstrap", node["addresses"][0].as_str().unwrap()];
+    let run = environment.run(&claim);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("none of 1 nodes of network local gives anything"), "{}", run.stderr);
+    assert!(run.stderr.contains("this node runs no faucet"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: join through a node that runs a faucet"), "{}", run.stderr);
 }
 
 /// The node's own thread writes `node.json` right after the log has said that it listens.

@@ -185,6 +185,7 @@ pub fn start(
         inference: Limits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
+        faucet: None,
     })
     .unwrap()
 }

@@ -6,7 +6,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, TxId};
 
-use super::{MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
+use super::{FaucetRequest, MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
 use crate::wire;
 
 /// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
@@ -57,6 +57,8 @@ pub enum Request {
         /// How many, at least 1.
         blocks: u32,
     },
+    /// Tag 14: something to begin with, from a node that gives.
+    Faucet(FaucetRequest),
 }
 
 /// Names a block.
@@ -81,6 +83,7 @@ impl Encode for Request {
             Self::Account { address } => (8u32, address).encode(encoder),
             Self::NodeStatus => 9u32.encode(encoder),
             Self::Fee { blocks } => (11u32, blocks).encode(encoder),
+            Self::Faucet(request) => (14u32, request).encode(encoder),
         }
     }
 }
@@ -104,6 +107,7 @@ impl<C> Decode<C> for Request {
             8 => Self::Account { address: Decode::decode(decoder)? },
             9 => Self::NodeStatus,
             11 => Self::Fee { blocks: Decode::decode(decoder)? },
+            14 => Self::Faucet(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("request", tag),
         })
     }

@@ -9,7 +9,8 @@ use ocelli_consensus::{Amount, Header};
 
 use super::block::decode_output;
 use super::{
-    BlockData, ChainStatus, MAX_BLOCKS, MAX_HEADERS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus, SignedAnswer, Submission,
+    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus,
+    SignedAnswer, Submission,
 };
 use crate::wire;
 
@@ -43,6 +44,8 @@ pub enum Response {
     },
     /// Tag 11.
     Fee(FeeSuggestion),
+    /// Tag 14.
+    Faucet(FaucetReply),
 }
 
 /// A fee by the weight of a transaction.
@@ -108,6 +111,13 @@ pub struct Confirmation {
     pub output: Output,
 }
 
+impl Confirmation {
+    /// Blocks from the one that holds it to the tip, itself counted.
+    pub fn confirmations(&self) -> u64 {
+        self.tip_height.saturating_sub(self.header.height).saturating_add(1)
+    }
+}
+
 /// A block with its header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FoundBlock {
@@ -162,6 +172,7 @@ impl Encode for Response {
             Self::NodeStatus(status) => (9u32, status).encode(encoder),
             Self::Failed { reason } => (10u32, reason).encode(encoder),
             Self::Fee(suggestion) => (11u32, suggestion).encode(encoder),
+            Self::Faucet(reply) => (14u32, reply).encode(encoder),
         }
     }
 }
@@ -182,6 +193,7 @@ impl<C> Decode<C> for Response {
             9 => Self::NodeStatus(Box::new(NodeStatus::decode(decoder)?)),
             10 => Self::Failed { reason: decode_reason(decoder)? },
             11 => Self::Fee(Decode::decode(decoder)?),
+            14 => Self::Faucet(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("response", tag),
         })
     }

@@ -166,6 +166,15 @@ fn golden_requests() {
         (Request::Account { address: Address([5; 20]) }, vec![tag(8), all(5, 20)]),
         (Request::NodeStatus, vec![tag(9)]),
         (Request::Fee { blocks: 3 }, vec![tag(11), "03000000".into()]),
+        (Request::Faucet(FaucetRequest::Terms), vec![tag(14), tag(1)]),
+        (
+            Request::Faucet(FaucetRequest::Claim(FaucetClaim {
+                address: Address([1; 20]),
+                block: BlockHash([2; 32]),
+                nonce: 3,
+            })),
+            vec![tag(14), tag(2), "01".repeat(20), "02".repeat(32), n(3)],
+        ),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -233,6 +242,14 @@ fn golden_responses() {
         (Response::Account(account), vec![tag(8), n(1), n(2), n(3), n(4)]),
         (Response::failed("why"), vec![tag(10), text("why")]),
         (Response::Fee(FeeSuggestion { rate: 4, minimum: 5 }), vec![tag(11), n(4), n(5)]),
+        (
+            Response::Faucet(FaucetReply::Terms(FaucetTerms { amount: Amount(6), bits: 7, block: BlockHash([8; 32]) })),
+            vec![tag(14), tag(1), n(6), "07000000".into(), "08".repeat(32)],
+        ),
+        (
+            Response::Faucet(FaucetReply::Paid { txid: TxId([9; 32]), amount: Amount(10) }),
+            vec![tag(14), tag(2), "09".repeat(32), n(10)],
+        ),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);

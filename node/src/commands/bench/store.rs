@@ -270,6 +270,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         inference: Limits::default(),
         mining: None,
         storage: Storage::default(),
+        faucet: None,
     })?;
     node.ask(Request::Status).ok_or_else(|| CommandError::failed("the node has stopped"))?;
     let time = begin.elapsed();
