@@ -140,7 +140,8 @@ struct UnderWay {
     sent: Instant,
 }
 
-fn verdict(
+/// What the reply to a submission says, its signature checked.
+pub fn verdict(
     transaction: &Transaction,
     genesis: BlockHash,
     peer: Peer,

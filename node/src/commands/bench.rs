@@ -6,6 +6,7 @@
 mod inference;
 mod layers;
 mod mining;
+mod network;
 mod store;
 mod validate;
 
@@ -21,6 +22,7 @@ pub enum Command {
     Inference(inference::Args),
     Layers(layers::Args),
     Store(store::Args),
+    Network(network::Args),
 }
 
 /// Runs the command.
@@ -35,6 +37,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Inference(args) => inference::run(args, output),
         Command::Layers(args) => layers::run(args, output),
         Command::Store(args) => store::run(args, output),
+        Command::Network(args) => network::run(args, output),
     }
 }
 
@@ -115,6 +118,10 @@ mod tests {
             ("store --blocks 1000 --device cpu", true),
             ("store --blocks 999", false),
             ("network", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --rate 0", false),
+            ("chain", false),
             ("", false),
         ];
         for (line, is_good) in rows {
