@@ -60,6 +60,8 @@ pub struct Sync<P> {
     /// Blocks under way.
     in_flight: BTreeMap<BlockHash, Askers<P>>,
     stall_timeout: u64,
+    /// Requests for blocks that may be under way at a time, at most [`MAX_BLOCK_REQUESTS`]: as many as get through in time.
+    block_requests: usize,
     /// Blocks wanted that all peers lack; only such as [`WINDOW`] covers.
     unavailable: BTreeMap<BlockHash, Unavailable>,
     /// Blocks handed over during the current input: the view does not show them yet.
@@ -95,6 +97,7 @@ impl<P: Copy + Ord> Sync<P> {
             headers: None,
             in_flight: BTreeMap::new(),
             stall_timeout: FIRST_STALL_TIMEOUT,
+            block_requests: MAX_BLOCK_REQUESTS,
             unavailable: BTreeMap::new(),
             handed: BTreeSet::new(),
             wake_at: None,
@@ -223,6 +226,9 @@ impl<P: Copy + Ord> Sync<P> {
             Timer::Request(id) => {
                 let Some(Sent { peer, question, .. }) = self.requests.remove(&id) else { return };
                 self.settle(peer, &question, now, out);
+                if let Question::Blocks(_) = question {
+                    self.block_requests = (self.block_requests / 2).max(1);
+                }
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.on_timeout();
                 }

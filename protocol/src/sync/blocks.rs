@@ -5,6 +5,9 @@
 //! lets the others wait, somebody who has nothing else to do is asked for the same blocks as well, and what comes first
 //! counts. How long that takes adapts: it doubles each time, so that a slow line of our own does not double all traffic,
 //! and shrinks as blocks come (Bitcoin Core's stalling time-out, which disconnects instead, adapts the same way).
+//!
+//! How many requests are under way adapts to what our own line takes: half as many after one that was not answered in time,
+//! one more after each that was. Many at a time would share a slow line so that none of them ever ends.
 
 use std::collections::BTreeSet;
 
@@ -62,6 +65,7 @@ impl<P: Copy + Ord> Sync<P> {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         peer.on_blocks(blocks.len(), asked.len(), now.saturating_sub(since));
         self.stall_timeout = (self.stall_timeout * 17 / 20).max(FIRST_STALL_TIMEOUT);
+        self.block_requests = (self.block_requests + 1).min(MAX_BLOCK_REQUESTS);
         for (hash, data) in asked.iter().zip(blocks) {
             // Without pixels only where every peer was asked for them before.
             let may_lack_pixels = || self.unavailable.contains_key(hash) && view.may_lack_pixels(hash);
@@ -102,7 +106,7 @@ impl<P: Copy + Ord> Sync<P> {
         self.poll_unavailable(&wanted, now);
         let room = |sync: &Self| {
             view.in_validation() + sync.handed.len() < MAX_IN_VALIDATION
-                && sync.peers.values().map(|peer| peer.asked_blocks).sum::<usize>() < MAX_BLOCK_REQUESTS
+                && sync.peers.values().map(|peer| peer.asked_blocks).sum::<usize>() < sync.block_requests
         };
         while room(self) {
             let Some((id, hashes)) = self.choose(&wanted, now).or_else(|| self.choose_again(&wanted, now)) else {

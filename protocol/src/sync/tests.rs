@@ -554,6 +554,28 @@ fn a_slow_peer_holds_up_nobody() {
 
 /// Where everybody is slow, it is our own line: patience grows, and little is asked for twice.
 #[test]
+fn fewer_requests_are_under_way_when_they_time_out() {
+    let chain = extend(&genesis(), 300, 0);
+    let mut simulator = Simulator::new();
+    for peer in 0..4 {
+        simulator.connect(peer, &chain, Mode::Honest);
+    }
+    simulator.run_until_synced(10_000);
+    assert_eq!(simulator.sync.block_requests, MAX_BLOCK_REQUESTS);
+    // Nobody's blocks come in time any more, as on a line that is too slow for all of them at once.
+    let longer = [chain.clone(), extend(chain.last().unwrap(), 300, 0)].concat();
+    for peer in 0..4 {
+        simulator.disconnect(peer);
+        simulator.connect(10 + peer, &longer, Mode::StallsBlocks);
+    }
+    simulator.run_for(60_000);
+    assert_eq!(simulator.sync.block_requests, 1);
+    simulator.connect(30, &longer, Mode::Honest);
+    simulator.run_until_synced(120_000);
+    assert_eq!(simulator.sync.block_requests, MAX_BLOCK_REQUESTS, "as blocks come, more are asked for again");
+}
+
+#[test]
 fn patience_grows_where_all_are_slow() {
     let mut simulator = Simulator::new();
     let headers = extend(&genesis(), 600, 0);

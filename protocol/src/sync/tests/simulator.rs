@@ -23,6 +23,8 @@ pub enum Mode {
     Slow,
     /// Tells its status and nothing else.
     StallsData,
+    /// Serves headers and no blocks.
+    StallsBlocks,
     StallsAll,
     /// Claims the most work possible.
     ClaimsTooMuch,
@@ -383,7 +385,7 @@ impl Simulator {
                 let (genesis, height, tip) = (genesis().hash(), tip.height, tip.hash());
                 Some(Response::Status(ChainStatus { genesis, height, tip, work }))
             }
-            (Mode::StallsData, _) => None,
+            (Mode::StallsData, _) | (Mode::StallsBlocks, Request::Blocks { .. }) => None,
             (Mode::Refuses, _) => Some(Response::failed("busy")),
             (_, Request::Headers { locator, limit }) => {
                 let known = |hash: &BlockHash| remote.places.get(hash).map(|at| at + 1);
