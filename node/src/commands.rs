@@ -16,6 +16,7 @@ pub mod node;
 mod node_file;
 mod output;
 mod peer_option;
+mod peers;
 mod status;
 mod submit;
 mod wallet;
@@ -59,6 +60,8 @@ enum Command {
     #[command(subcommand)]
     Chain(chain::Command),
     #[command(subcommand)]
+    Peers(peers::Command),
+    #[command(subcommand)]
     Network(network::Command),
     #[command(subcommand)]
     Bench(bench::Command),
@@ -91,6 +94,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Wallet(command) => wallet::run(command, output),
         Command::Model(command) => model::run(command, output),
         Command::Chain(command) => chain::run(&command, output),
+        Command::Peers(command) => peers::run(&command, output),
         Command::Network(command) => network::run(&command, output),
         Command::Bench(command) => bench::run(&command, output),
     }

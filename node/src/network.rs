@@ -16,6 +16,7 @@
 //! equal messages are one message, whoever sends them and how often.
 
 mod address;
+mod bans;
 mod behaviour;
 mod book;
 mod codec;
@@ -36,10 +37,12 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
+pub use bans::{Ban, BanSubject, MAX_BANS};
 pub use config::{Config, Limits, Role, kademlia_protocol};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
 pub use handle::Handle;
+pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};
 pub use status::{Counters, PeerStatus, Status};
 

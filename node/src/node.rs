@@ -4,8 +4,11 @@
 //! comes to it through one bounded inbox: what the network brings, logits that inference has computed, blocks that the
 //! miner has found, questions from this process. It never waits for any of them, so nothing can wait in a circle.
 
+mod bans_file;
 mod blocks;
 mod config;
+mod control;
+pub mod cookie;
 mod error;
 mod faucet;
 mod input;
@@ -69,6 +72,7 @@ impl Node {
             config.listen,
             config.bootstrap,
             config.discovery,
+            bans_file::read(&config.data),
         )?)?;
         let forward = inbox.clone();
         std::thread::Builder::new().name("events".into()).spawn(move || {

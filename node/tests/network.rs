@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use ocelli_node::network::{
-    Acceptance, Config, DialFailure, Event, Events, GossipId, Handle, NetworkError, Peer, PeerStatus, RequestFailure,
-    RequestId, ResponseToken, Status, kademlia_protocol, spawn,
+    Acceptance, Ban, BanSubject, Config, DialFailure, Event, Events, GossipId, Handle, Misbehaviour, NetworkError,
+    Peer, PeerStatus, RequestFailure, RequestId, ResponseToken, Status, kademlia_protocol, spawn,
 };
 
 /// No step takes as long as this on the slowest machine that runs the tests.
@@ -271,7 +271,7 @@ async fn much_invalid_gossip_bans() {
     }
     first.disconnected(second.peer()).await;
     second.disconnected(first.peer()).await;
-    first.until_status("banned", |status| status.banned.iter().any(|(peer, _)| *peer == second.peer())).await;
+    first.until_status("banned", |status| is_banned(status, second.peer())).await;
 }
 
 #[tokio::test]
@@ -387,10 +387,10 @@ async fn a_busy_consumer_loses_gossip_and_requests_but_no_connection() {
     busy.until_status("dropping gossip", |status| status.counters.gossip_dropped > 0).await;
     // A plain thread that sends many more commands than the queue holds is not stuck while nobody reads events.
     let handle = busy.handle.clone();
-    let gone = others[3].peer();
-    std::thread::spawn(move || (0..1000).for_each(|_| handle.penalize(gone, 0))).join().expect("not stuck");
+    let gone = Peer::of(&ed25519_dalek::SigningKey::from_bytes(&[99; 32]).verifying_key().to_bytes()).expect("a key");
+    std::thread::spawn(move || (0..1000).for_each(|_| handle.disconnect(gone))).join().expect("not stuck");
     // Neither is async code.
-    (0..1000).for_each(|_| busy.handle.penalize(gone, 0));
+    (0..1000).for_each(|_| busy.handle.disconnect(gone));
     // One that goes again before anybody looks leaves nothing.
     others.pop().expect("the last").handle.shutdown();
     busy.until_status("left by one", |status| status.peers.len() == 3).await;
@@ -424,22 +424,53 @@ async fn a_busy_consumer_loses_gossip_and_requests_but_no_connection() {
 async fn penalties_ban_and_bans_end() {
     let (mut first, mut second) = pair(full(1), full(2)).await;
     let second_peer = second.peer();
-    first.handle.penalize(second_peer, 60);
+    for _ in 0..6 {
+        first.handle.penalize(second_peer, Misbehaviour::Flood);
+    }
     first.until(second_peer, "penalized", |status| status.penalty >= 59 && status.score < -50.0).await;
-    first.handle.penalize(second_peer, 60);
+    first.handle.penalize(second_peer, Misbehaviour::Oversize);
     first.disconnected(second_peer).await;
     second.disconnected(first.peer()).await;
-    first.until_status("banned", |status| status.banned.iter().any(|(peer, _)| *peer == second_peer)).await;
+    first.until_status("banned", |status| is_banned(status, second_peer)).await;
     // It dials again, in vain.
     second.dial_failed().await;
-    first.handle.unban(second_peer);
+    let (version, bans) = first.handle.bans();
+    assert_eq!(bans.iter().map(|ban| ban.subject).collect::<Vec<_>>(), [BanSubject::Peer(second_peer)]);
+    assert_eq!(bans[0].reason, "a message that is too large");
+    first.handle.unban(BanSubject::Peer(second_peer));
     second.connected(first.peer()).await;
     first.connected(second_peer).await;
     first.until_status("forgiven", |status| status.banned.is_empty()).await;
-    first.handle.ban(second_peer, Duration::from_secs(1));
+    assert_ne!(first.handle.bans_version(), version);
+    first.handle.ban(BanSubject::Peer(second_peer), Duration::from_secs(1), "by hand");
     first.disconnected(second_peer).await;
     // It is over in a second, and the peer finds its way back.
     first.connected(second_peer).await;
+}
+
+#[tokio::test]
+async fn bans_of_an_earlier_run_hold() {
+    let mut config = full(1);
+    let second = full(2);
+    let second_peer = Peer::of(&ed25519_dalek::SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes());
+    let subject = BanSubject::Peer(second_peer.expect("a key"));
+    let ban = |until| Ban { subject, until, reason: "earlier".into(), of: None };
+    config.bans = vec![ban(u64::MAX)];
+    let mut first = Node::start(config.clone());
+    let mut dialler = second.clone();
+    dialler.bootstrap = vec![first.listening().await];
+    let mut dialler = Node::start(dialler);
+    assert_eq!(dialler.dial_failed().await.1, DialFailure::Closed);
+    assert_eq!(first.handle.bans().1, config.bans);
+
+    // One that is over does not, and is forgotten.
+    config.bans = vec![ban(1)];
+    let (again, _) = pair(config, full(3)).await;
+    assert_eq!(again.handle.bans().1, []);
+}
+
+fn is_banned(status: &Status, peer: Peer) -> bool {
+    status.banned.iter().any(|ban| ban.subject == BanSubject::Peer(peer))
 }
 
 #[tokio::test]
@@ -538,7 +569,10 @@ async fn dials_fail_with_reasons() {
     let nobody = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
     let wrong = format!("{bare}/p2p/{nobody}");
     first.handle.dial(&wrong).expect("a multiaddr");
-    assert_eq!(first.dial_failed().await, (wrong, DialFailure::WrongPeer { found: second.peer() }));
+    assert_eq!(
+        first.dial_failed().await,
+        (wrong, DialFailure::WrongPeer { found: second.peer(), expected: nobody.parse().ok() })
+    );
     assert!(matches!(first.handle.dial("nonsense"), Err(NetworkError::BadAddress { .. })));
     assert!(matches!(first.handle.dial("/ip4/127.0.0.1/udp/1"), Err(NetworkError::UnsupportedTransport { .. })));
 }

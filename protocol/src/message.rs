@@ -7,6 +7,7 @@
 mod answer;
 mod block;
 mod faucet;
+mod peers;
 mod request;
 mod response;
 mod status;
@@ -14,9 +15,10 @@ mod status;
 pub use answer::SignedAnswer;
 pub use block::{Announcement, BlockData, Submission, take_blocks};
 pub use faucet::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms};
+pub use peers::{Ban, BanSubject, ConnectedPeer, Control, Cookie, PeerList};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
-pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, StorageStatus};
+pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus};
 
 /// An [`Announcement`] in bytes. A full block of the testnet needs below 0.7 MB of it.
 pub const MAX_ANNOUNCEMENT_BYTES: usize = 2 << 20;
@@ -48,6 +50,8 @@ pub const MAX_TEXT_BYTES: usize = 500;
 pub const MAX_ADDRESSES: usize = 32;
 /// Peers that a node tells of.
 pub const MAX_PEERS: usize = 256;
+/// Bans that a node tells of.
+pub const MAX_BANS: usize = 2048;
 /// Things that a node says it waits for.
 pub const MAX_WAITING: usize = 16;
 /// Latest refused blocks that a node tells of.

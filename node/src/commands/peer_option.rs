@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_consensus::network::Network;
+use ocelli_protocol::message::Cookie;
 
 use super::error::{CommandError, Explain as _};
 use super::node_file::{self, NodeFile};
 use super::{folders, network_option};
 use crate::client::Client;
+use crate::node::cookie;
 
 /// Which node to ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,46 +27,79 @@ pub struct PeerOption {
     network: Option<String>,
 }
 
+/// The caller's own node, which is commanded through its data folder.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OwnNode {
+    /// The data folder of the node, which runs on this machine [default: ~/.local/share/ocelli/NETWORK]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    /// The network: a name that is built in, or a network file [default: the one that the node is on]
+    #[arg(long, value_name = "NAME|FILE")]
+    network: Option<String>,
+}
+
 impl PeerOption {
     /// Joins as a light peer and finds out which network the node is on.
     ///
     /// # Errors
     /// When there is no node to ask, it does not answer, or it is on another network than the one named.
     pub fn connect(&self) -> Result<Client, CommandError> {
-        let networks = match &self.network {
-            Some(name) => vec![network_option::resolve(name)?],
-            None => network_option::built_in(),
-        };
+        let networks = networks(self.network.as_deref())?;
         Ok(match &self.peer {
             Some(peer) => Client::connect(&networks, std::slice::from_ref(peer))?,
-            None => {
-                let node = self.node_of_this_machine(&networks)?;
-                let networks = on_network(networks, &node)?;
-                Client::connect(&networks, &node.addresses).hint(|| {
-                    format!("`ocelli node` with process id {} may have ended without a word: start it again", node.pid)
-                })?
-            }
+            None => connect_to(networks, self.data.as_deref())?.0,
         })
     }
+}
 
-    /// The node of the data folder that was named, or else of the only default data folder that has one.
-    fn node_of_this_machine(&self, networks: &[Network]) -> Result<NodeFile, CommandError> {
-        let folders = match &self.data {
-            Some(data) => vec![data.clone()],
-            None => networks.iter().map(|network| folders::data(&network.parameters.name)).collect::<Result<_, _>>()?,
-        };
-        let mut found = Vec::new();
-        for folder in &folders {
-            found.extend(NodeFile::read(folder)?);
-        }
-        match found.len() {
-            0 => Err(no_node(&folders)),
-            1 => Ok(found.remove(0)),
-            _ => {
-                let names: Vec<_> = found.iter().map(|node| node.network.as_str()).collect();
-                Err(CommandError::usage(format!("nodes of several networks run here: {}", names.join(", ")))
-                    .with_hint("say which one with --network, --data or --peer"))
-            }
+impl OwnNode {
+    /// Joins the node as a light peer, and reads the cookie that makes it obey.
+    ///
+    /// # Errors
+    /// When there is no node, it does not answer, or its cookie cannot be read: then it is somebody else's.
+    pub fn connect(&self) -> Result<(Client, Cookie), CommandError> {
+        let (client, folder) = connect_to(networks(self.network.as_deref())?, self.data.as_deref())?;
+        let cookie = cookie::read(&folder)
+            .context(|| format!("cannot read the cookie in {}, with which its owner commands a node", folder.display()))
+            .hint(|| "run the command as the user whose node it is; a node of an older version has none")?;
+        Ok((client, cookie))
+    }
+}
+
+fn networks(name: Option<&str>) -> Result<Vec<Network>, CommandError> {
+    match name {
+        Some(name) => Ok(vec![network_option::resolve(name)?]),
+        None => Ok(network_option::built_in()),
+    }
+}
+
+/// Joins the node that runs on this machine, and names its data folder.
+fn connect_to(networks: Vec<Network>, data: Option<&Path>) -> Result<(Client, PathBuf), CommandError> {
+    let (folder, node) = node_of_this_machine(&networks, data)?;
+    let networks = on_network(networks, &node)?;
+    let client = Client::connect(&networks, &node.addresses)
+        .hint(|| format!("`ocelli node` with process id {} may have ended without a word: start it again", node.pid))?;
+    Ok((client, folder))
+}
+
+/// The node of the data folder that was named, or else of the only default data folder that has one.
+fn node_of_this_machine(networks: &[Network], data: Option<&Path>) -> Result<(PathBuf, NodeFile), CommandError> {
+    let folders = match data {
+        Some(data) => vec![data.to_owned()],
+        None => networks.iter().map(|network| folders::data(&network.parameters.name)).collect::<Result<_, _>>()?,
+    };
+    let mut found = Vec::new();
+    for folder in &folders {
+        found.extend(NodeFile::read(folder)?.map(|node| (folder.clone(), node)));
+    }
+    match found.len() {
+        0 => Err(no_node(&folders)),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let names: Vec<_> = found.iter().map(|(_, node)| node.network.as_str()).collect();
+            Err(CommandError::usage(format!("nodes of several networks run here: {}", names.join(", ")))
+                .with_hint("say which one with --network, --data or --peer"))
         }
     }
 }

@@ -15,6 +15,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, StreamProtocol, identify, kad, mdns, ping};
 use sha2::{Digest as _, Sha256};
 
+use super::bans::{Bans, unix_now};
 use super::codec::ByteCodec;
 use super::gate::Gate;
 use super::{Config, Limits, NetworkError, Role};
@@ -66,7 +67,7 @@ impl Behaviour {
     ) -> Result<Self, NetworkError> {
         let me = key.public().to_peer_id();
         Ok(Self {
-            gate: Gate::new(config.limits.max_per_ip),
+            gate: Gate::new(config.limits.max_per_ip, Bans::of(&config.bans, unix_now())),
             limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
             identify: identify::Behaviour::new(
                 identify::Config::new("ocelli/1".into(), key.public())

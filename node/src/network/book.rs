@@ -120,6 +120,11 @@ impl Book {
             .collect()
     }
 
+    /// How many addresses it holds.
+    pub(super) fn len(&self) -> usize {
+        self.peers.values().map(|entry| entry.addresses.len()).sum()
+    }
+
     /// The addresses of proven peers, each ending in `/p2p/…`, by identity.
     pub(super) fn export(&self) -> Vec<String> {
         let mut lines: Vec<_> = self

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Ban;
+
 /// The part a peer plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -40,6 +42,8 @@ pub struct Config {
     /// Addresses of earlier peers, as [`Handle::known_peers`](super::Handle::known_peers) gave them. Those that cannot
     /// be read are skipped.
     pub known: Vec<String>,
+    /// Bans of earlier runs, as [`Handle::bans`](super::Handle::bans) gave them.
+    pub bans: Vec<Ban>,
     /// Whether to look for peers on the local network by multicast DNS.
     pub mdns: bool,
     /// All bounds and timeouts.
@@ -59,6 +63,7 @@ impl Config {
             external: Vec::new(),
             bootstrap: Vec::new(),
             known: Vec::new(),
+            bans: Vec::new(),
             mdns: false,
             limits: Limits::default(),
         }

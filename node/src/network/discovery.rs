@@ -19,6 +19,9 @@ const FOREIGN_RETRY: Duration = Duration::from_secs(300);
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
 const LAST_LOOKUP: Duration = Duration::from_secs(60);
 
+/// Addresses added while the node runs.
+const MAX_ADDED: usize = 64;
+
 /// Dials begun at one time.
 const DIALS_AT_ONCE: usize = 4;
 
@@ -45,6 +48,8 @@ pub(super) enum Purpose {
 pub(super) struct Discovery {
     pub(super) book: Book,
     bootstrap: Vec<Bootstrap>,
+    /// How many of these were configured; the others were added later.
+    configured: usize,
     target: usize,
     next_lookup: Instant,
     lookup_delay: Duration,
@@ -61,21 +66,40 @@ struct Bootstrap {
     myself: bool,
 }
 
+impl Bootstrap {
+    fn new(address: Multiaddr, me: PeerId, now: Instant) -> Self {
+        Self {
+            peer: address::peer(&address),
+            myself: address::peer(&address) == Some(me),
+            address,
+            dialling: false,
+            next_dial: now,
+            delay: FIRST_RETRY,
+        }
+    }
+}
+
 impl Discovery {
     /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those that are found.
     pub(super) fn new(bootstrap: Vec<Multiaddr>, target: usize, me: PeerId, now: Instant) -> Self {
-        let bootstrap = bootstrap
-            .into_iter()
-            .map(|address| Bootstrap {
-                peer: address::peer(&address),
-                myself: address::peer(&address) == Some(me),
-                address,
-                dialling: false,
-                next_dial: now,
-                delay: FIRST_RETRY,
-            })
-            .collect();
-        Self { book: Book::default(), bootstrap, target, next_lookup: now, lookup_delay: FIRST_LOOKUP }
+        let bootstrap: Vec<_> = bootstrap.into_iter().map(|address| Bootstrap::new(address, me, now)).collect();
+        let configured = bootstrap.len();
+        Self { book: Book::default(), bootstrap, configured, target, next_lookup: now, lookup_delay: FIRST_LOOKUP }
+    }
+
+    /// Adds a bootstrap address, or dials one that is there already without further waiting.
+    pub(super) fn add(&mut self, address: Multiaddr, me: PeerId, now: Instant) {
+        if let Some(entry) = self.bootstrap.iter_mut().find(|entry| entry.address == address) {
+            entry.next_dial = now;
+            return;
+        }
+        let new = Bootstrap::new(address, me, now);
+        if self.bootstrap.len() - self.configured < MAX_ADDED {
+            self.bootstrap.push(new);
+        } else if let Some(oldest) = self.bootstrap[self.configured..].iter_mut().find(|entry| !entry.dialling) {
+            // In its place: dials under way name their address by its index.
+            *oldest = new;
+        }
     }
 
     /// The dials that are due. `outbound` counts the dialled peers, those under way included.

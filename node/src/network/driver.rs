@@ -23,6 +23,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, ping
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::bans::unix_now;
 use super::behaviour::{self, Behaviour, BehaviourEvent, GRAYLIST_SCORE};
 use super::discovery::{Dial, Discovery};
 use super::error::{chain, io_kind};
@@ -30,7 +31,8 @@ use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
 use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
 use super::{
-    Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status, address,
+    BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
+    address,
 };
 use connections::PeerState;
 use messages::{Outstanding, Unsent};
@@ -119,7 +121,11 @@ impl Driver {
         let (queue, events) = queue(config.limits.event_queue, config.limits.event_queue_bytes);
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let mut driver = Self {
-            snapshot: watch::Sender::new(Arc::new(Snapshot { status: empty_status(me, &agent), known: Vec::new() })),
+            snapshot: watch::Sender::new(Arc::new(Snapshot {
+                status: empty_status(me, &agent),
+                known: Vec::new(),
+                bans_version: 0,
+            })),
             swarm,
             agent,
             role: config.role,
@@ -184,15 +190,16 @@ impl Driver {
             Command::Report { id, acceptance } => self.report(&id, acceptance),
             Command::Request { id, peer, data } => self.request(id, peer, data),
             Command::Respond { token, data } => self.respond(token, data),
-            Command::Penalize { peer, points } => self.penalize(peer.0, points),
-            Command::Ban { peer, time } => self.ban(peer.0, time),
-            Command::Unban { peer } => {
-                self.swarm.behaviour_mut().gate.unban(&peer.0);
-                self.penalties.clear(&peer.0);
-                self.changed = true;
-            }
+            Command::Penalize { peer, misbehaviour } => self.penalize(peer.0, misbehaviour),
+            Command::Ban { subject: BanSubject::Peer(peer), time, reason } => self.ban(peer.0, time, &reason),
+            Command::Ban { subject: BanSubject::Ip(ip), time, reason } => self.ban_ip(ip, time, reason),
+            Command::Unban { subject } => self.unban(subject),
             Command::Disconnect { peer } => self.swarm.behaviour_mut().gate.close(peer.0),
             Command::Dial { address } => self.dial_asked(address),
+            Command::Add { address } => {
+                let me = *self.swarm.local_peer_id();
+                self.discovery.add(address, me, Instant::now());
+            }
             Command::Shutdown => {}
         }
     }
@@ -254,7 +261,7 @@ impl Driver {
         self.expire_requests(now);
         if slow {
             self.penalties.forget_faded(now);
-            self.swarm.behaviour_mut().gate.forget_expired();
+            self.swarm.behaviour_mut().gate.bans.forget_expired(unix_now());
             self.check_scores(now);
             self.expire_unsent(now);
             self.changed = true;
@@ -272,8 +279,7 @@ impl Driver {
             }
         }
         for peer in unbearable {
-            tracing::info!(%peer, "banned for invalid gossip");
-            self.ban(peer, self.limits.ban_time);
+            self.ban(peer, self.limits.ban_time, "much invalid gossip");
         }
     }
 
@@ -300,6 +306,7 @@ impl Driver {
                     inbound: connection.inbound,
                     light: identity.light,
                     agent: identity.agent.clone(),
+                    connected: now.saturating_duration_since(state.since),
                     round_trip: state.round_trip,
                     score: behaviour.gossip.as_ref().and_then(|gossip| gossip.peer_score(peer)).unwrap_or(0.0),
                     penalty: self.penalties.points(peer, now),
@@ -312,12 +319,14 @@ impl Driver {
         let status = Status {
             addresses: addresses.map(|address| format!("{address}/p2p/{me}")).collect(),
             peers,
-            banned: behaviour.gate.banned().map(|(peer, left)| (Peer(peer), left)).collect(),
+            banned: behaviour.gate.bans.all(unix_now()),
+            known_addresses: self.discovery.book.len(),
             failures: self.failures.iter().cloned().collect(),
             counters: self.counters,
             ..empty_status(me, &self.agent)
         };
-        self.snapshot.send_replace(Arc::new(Snapshot { status, known: self.discovery.book.export() }));
+        let bans_version = behaviour.gate.bans.version();
+        self.snapshot.send_replace(Arc::new(Snapshot { status, known: self.discovery.book.export(), bans_version }));
     }
 }
 
@@ -328,6 +337,7 @@ fn empty_status(me: PeerId, agent: &str) -> Status {
         addresses: Vec::new(),
         peers: Vec::new(),
         banned: Vec::new(),
+        known_addresses: 0,
         failures: Vec::new(),
         counters: Counters::default(),
     }

@@ -42,7 +42,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// A text that is no peer id.
-    #[error("`{text}` is not a peer id; expected one that starts with 12D3Koo")]
+    #[error("`{text}` is not a peer id (nor an IP address); expected one that starts with 12D3Koo")]
     BadPeer {
         /// What was given.
         text: String,
@@ -76,6 +76,12 @@ pub enum NetworkError {
         /// What that part says.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A ban of this machine's own address.
+    #[error("{ip} is this machine itself: ban the peer by its peer id instead")]
+    BanLoopback {
+        /// The address.
+        ip: std::net::IpAddr,
+    },
     /// The network has ended.
     #[error("the network has shut down")]
     Closed,
@@ -89,16 +95,24 @@ pub enum DialFailure {
     #[error("nobody listens there (connection refused)")]
     Refused,
     /// No answer in time.
-    #[error("no answer in time")]
+    #[error("no answer in time: a firewall drops what comes, or nobody has that address")]
     TimedOut,
+    /// The name in the address has no address.
+    #[error("its name is not found in the DNS")]
+    NameNotFound,
+    /// This machine has no way there.
+    #[error("this machine has no route there: {0}")]
+    NoRoute(String),
     /// The address leads to ourselves.
     #[error("that is this node itself")]
     Myself,
     /// Another identity answers than the address names.
-    #[error("peer {found} answers there, another than the address names")]
+    #[error("peer {found} answers there, expected {}", expected.map_or("another".into(), |peer| peer.to_string()))]
     WrongPeer {
         /// Who answers.
         found: Peer,
+        /// Whom the address names.
+        expected: Option<Peer>,
     },
     /// The peer speaks none of our request protocols.
     #[error("{agent} answers there but is on another network or version: it does not speak {expected}")]
@@ -174,12 +188,36 @@ pub enum RequestFailure {
     Stream(String),
 }
 
+impl DialFailure {
+    /// What to try, as an imperative.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Refused => "check the port, and that a node runs there",
+            Self::TimedOut => "check the address, and have its firewall or router let the port through",
+            Self::NameNotFound => "check the spelling of the name, and this machine's DNS",
+            Self::NoRoute(_) => "check this machine's network, and whether it has IPv6 if the address does",
+            Self::Myself => "name another node",
+            Self::WrongPeer { .. } => "correct /p2p/… at the end of the address, or leave it out",
+            Self::OtherNetwork { .. } => {
+                "name a node of this network, or the other network with --network; update the older"
+            }
+            Self::NotIdentified | Self::Closed => "try another node, or later",
+            Self::Banned => "lift the ban with `ocelli peers unban`, if that peer is to be trusted",
+            Self::Limit(_) => "wait until connections close",
+            Self::Unsupported => "name an address with /tcp/PORT or /udp/PORT/quic-v1",
+            Self::Other(_) => "try another node, or later",
+        }
+    }
+}
+
 impl From<&DialError> for DialFailure {
     fn from(error: &DialError) -> Self {
         match error {
             // No dial of ours is without addresses: the swarm removes those that it listens on itself.
             DialError::LocalPeerId { .. } | DialError::NoAddresses => Self::Myself,
-            DialError::WrongPeerId { obtained, .. } => Self::WrongPeer { found: Peer(*obtained) },
+            DialError::WrongPeerId { obtained, address } => {
+                Self::WrongPeer { found: Peer(*obtained), expected: super::address::peer(address).map(Peer) }
+            }
             DialError::Denied { cause } => match cause.downcast_ref::<Refused>() {
                 Some(Refused::Banned) => Self::Banned,
                 _ => Self::Limit(chain(cause)),
@@ -199,6 +237,7 @@ impl From<&TransportError<io::Error>> for DialFailure {
         match io_kind(error) {
             Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
             Some(io::ErrorKind::TimedOut) => Self::TimedOut,
+            Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => Self::NoRoute(chain(error)),
             _ => {
                 let text = chain(error);
                 // The transports wrap some causes in texts only.
@@ -207,7 +246,9 @@ impl From<&TransportError<io::Error>> for DialFailure {
                 } else if text.contains("Timeout has been reached") || text.contains("timed out") {
                     Self::TimedOut
                 } else if text.contains("no records found") {
-                    Self::Other("no such host (it has no record in the DNS)".into())
+                    Self::NameNotFound
+                } else if text.contains("unreachable") {
+                    Self::NoRoute(text)
                 } else {
                     Self::Other(text)
                 }

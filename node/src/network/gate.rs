@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::DeniedUpgrade;
@@ -17,10 +16,8 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::address;
-
-/// Banned peers, and as many banned addresses, that are remembered.
-const MAX_BANS: usize = 1024;
+use super::bans::{BanSubject, Bans, unix_now};
+use super::{Peer, address};
 
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +31,7 @@ pub(super) enum Refused {
 /// Bans, the limit on connections from one address, and the keeping of connections.
 pub(super) struct Gate {
     max_per_ip: usize,
-    peers: HashMap<PeerId, Instant>,
-    ips: HashMap<IpAddr, Instant>,
+    pub(super) bans: Bans,
     /// Inbound connections by address. As large as the connections are many.
     inbound: HashMap<IpAddr, usize>,
     commands: VecDeque<ToSwarm<Infallible, Keep>>,
@@ -47,39 +43,13 @@ pub(super) struct Gate {
 pub(super) struct Keep;
 
 impl Gate {
-    pub(super) fn new(max_per_ip: usize) -> Self {
-        Self {
-            max_per_ip,
-            peers: HashMap::new(),
-            ips: HashMap::new(),
-            inbound: HashMap::new(),
-            commands: VecDeque::new(),
-            waker: None,
-        }
+    pub(super) fn new(max_per_ip: usize, bans: Bans) -> Self {
+        Self { max_per_ip, bans, inbound: HashMap::new(), commands: VecDeque::new(), waker: None }
     }
 
     /// Keeps a connection open while nothing happens on it.
     pub(super) fn keep(&mut self, peer_id: PeerId, connection: ConnectionId) {
         self.command(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event: Keep });
-    }
-
-    /// Closes the peer's connections and lets it in no more until the time comes, nor, loopback excepted, anybody from
-    /// these addresses.
-    pub(super) fn ban(&mut self, peer_id: PeerId, ips: impl IntoIterator<Item = IpAddr>, until: Instant) {
-        insert(&mut self.peers, peer_id, until);
-        for ip in ips {
-            if !ip.is_loopback() {
-                insert(&mut self.ips, ip, until);
-            }
-        }
-        self.close(peer_id);
-    }
-
-    /// Lets the peer in again, and, since we do not remember which was its, all banned addresses in `ips`.
-    pub(super) fn unban(&mut self, peer: &PeerId) {
-        if let Some(until) = self.peers.remove(peer) {
-            self.ips.retain(|_, other| *other != until);
-        }
     }
 
     /// Closes all connections with the peer.
@@ -89,20 +59,7 @@ impl Gate {
 
     /// Whether the peer is banned now.
     pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
-        self.peers.get(peer).is_some_and(|until| *until > Instant::now())
-    }
-
-    /// Banned peers and the time that is left.
-    pub(super) fn banned(&self) -> impl Iterator<Item = (PeerId, Duration)> {
-        let now = Instant::now();
-        self.peers.iter().filter(move |(_, until)| **until > now).map(move |(peer, until)| (*peer, *until - now))
-    }
-
-    /// Forgets bans that are over.
-    pub(super) fn forget_expired(&mut self) {
-        let now = Instant::now();
-        self.peers.retain(|_, until| *until > now);
-        self.ips.retain(|_, until| *until > now);
+        self.bans.holds(&BanSubject::Peer(Peer(*peer)), unix_now())
     }
 
     fn command(&mut self, command: ToSwarm<Infallible, Keep>) {
@@ -113,24 +70,13 @@ impl Gate {
     }
 
     fn check_ip(&self, address: &Multiaddr) -> Result<(), ConnectionDenied> {
-        let banned = |ip| self.ips.get(&ip).is_some_and(|until| *until > Instant::now());
+        let banned = |ip| self.bans.holds(&BanSubject::Ip(ip), unix_now());
         if address::ip(address).is_some_and(banned) { Err(ConnectionDenied::new(Refused::Banned)) } else { Ok(()) }
     }
 
     fn check_peer(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         if self.is_banned(peer) { Err(ConnectionDenied::new(Refused::Banned)) } else { Ok(()) }
     }
-}
-
-/// Inserts a ban; if there are too many, the one that ends first gives way.
-fn insert<K: Copy + Eq + std::hash::Hash>(bans: &mut HashMap<K, Instant>, key: K, until: Instant) {
-    if !bans.contains_key(&key)
-        && bans.len() >= MAX_BANS
-        && let Some(first) = bans.iter().min_by_key(|(_, until)| **until).map(|(key, _)| *key)
-    {
-        bans.remove(&first);
-    }
-    bans.insert(key, until);
 }
 
 /// The other end of an inbound connection, if it counts.
@@ -265,45 +211,31 @@ impl ConnectionHandler for Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Ban;
 
     #[test]
-    fn bans_hold_for_peer_and_address_until_they_end() {
+    fn bans_keep_out_peers_and_addresses() {
         let (peer, other) = (PeerId::random(), PeerId::random());
-        let ip: IpAddr = "1.2.3.4".parse().expect("an address");
-        let here: IpAddr = "127.0.0.1".parse().expect("an address");
         let at = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
-        let mut gate = Gate::new(1);
-        gate.ban(peer, [ip, here], Instant::now() + Duration::from_secs(1000));
-        assert!(gate.is_banned(&peer) && !gate.is_banned(&other));
-        assert!(gate.check_ip(&at("/ip4/1.2.3.4/tcp/1")).is_err());
-        assert!(gate.check_ip(&at("/ip6/::ffff:1.2.3.4/tcp/1")).is_err());
-        assert!(gate.check_ip(&at("/ip4/127.0.0.1/tcp/1")).is_ok(), "loopback is everybody on this machine");
-        assert_eq!(gate.banned().count(), 1);
-        gate.unban(&peer);
-        assert!(gate.check_peer(&peer).is_ok());
-        assert!(gate.check_ip(&at("/ip4/1.2.3.4/tcp/1")).is_ok());
-        gate.ban(peer, [ip], Instant::now());
-        assert!(!gate.is_banned(&peer), "already over");
-        gate.forget_expired();
-        assert!(gate.peers.is_empty() && gate.ips.is_empty());
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut gate = Gate::new(1);
-        let now = Instant::now() + Duration::from_secs(1000);
-        let longest = PeerId::random();
-        gate.ban(longest, [], now + Duration::from_secs(9));
-        for _ in 0..2 * MAX_BANS {
-            gate.ban(PeerId::random(), [], now);
+        let mut gate = Gate::new(1, Bans::default());
+        for subject in [BanSubject::Peer(Peer(peer)), BanSubject::Ip("1.2.3.4".parse().expect("an address"))] {
+            gate.bans.add(Ban { subject, until: u64::MAX, reason: String::new(), of: None });
         }
-        assert_eq!(gate.peers.len(), MAX_BANS);
-        assert!(gate.is_banned(&longest));
+        assert!(gate.is_banned(&peer) && !gate.is_banned(&other));
+        assert!(gate.check_peer(&peer).is_err() && gate.check_peer(&other).is_ok());
+        for (address, allowed) in [
+            ("/ip4/1.2.3.4/tcp/1", false),
+            ("/ip6/::ffff:1.2.3.4/tcp/1", false),
+            ("/ip4/1.2.3.5/tcp/1", true),
+            ("/ip4/127.0.0.1/tcp/1", true),
+        ] {
+            assert_eq!(gate.check_ip(&at(address)).is_ok(), allowed, "{address}");
+        }
     }
 
     #[test]
     fn one_address_has_few_connections() {
-        let mut gate = Gate::new(2);
+        let mut gate = Gate::new(2, Bans::default());
         let local: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
         for (remote, connections, allowed) in
             [("/ip4/1.2.3.4/tcp/5", 1, true), ("/ip4/1.2.3.4/tcp/5", 2, false), ("/ip4/127.0.0.1/tcp/5", 9, true)]

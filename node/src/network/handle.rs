@@ -9,7 +9,7 @@ use libp2p::identity::ed25519;
 use tokio::sync::{mpsc, watch};
 
 use super::event::{Acceptance, GossipId, RequestId, ResponseToken};
-use super::{NetworkError, Peer, Status, address};
+use super::{Ban, BanSubject, Misbehaviour, NetworkError, Peer, Status, address};
 
 /// Commands that wait for the swarm task. It takes them at once, so this only smooths bursts.
 pub(super) const COMMAND_QUEUE: usize = 256;
@@ -37,6 +37,7 @@ pub(super) struct Shared {
 pub(super) struct Snapshot {
     pub(super) status: Status,
     pub(super) known: Vec<String>,
+    pub(super) bans_version: u64,
 }
 
 /// What the swarm task is asked to do.
@@ -45,11 +46,12 @@ pub(super) enum Command {
     Report { id: GossipId, acceptance: Acceptance },
     Request { id: RequestId, peer: Peer, data: Vec<u8> },
     Respond { token: ResponseToken, data: Vec<u8> },
-    Penalize { peer: Peer, points: u32 },
-    Ban { peer: Peer, time: Duration },
-    Unban { peer: Peer },
+    Penalize { peer: Peer, misbehaviour: Misbehaviour },
+    Ban { subject: BanSubject, time: Duration, reason: String },
+    Unban { subject: BanSubject },
     Disconnect { peer: Peer },
     Dial { address: Multiaddr },
+    Add { address: Multiaddr },
     Shutdown,
 }
 
@@ -76,21 +78,34 @@ impl Handle {
         self.send(Command::Respond { token, data });
     }
 
-    /// Gives a peer points for misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
+    /// Gives a peer the [points](Misbehaviour::points) of a misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
     /// it for [`Limits::ban_time`](super::Limits::ban_time) when they reach
     /// [`Limits::ban_points`](super::Limits::ban_points).
-    pub fn penalize(&self, peer: Peer, points: u32) {
-        self.send(Command::Penalize { peer, points });
+    pub fn penalize(&self, peer: Peer, misbehaviour: Misbehaviour) {
+        self.send(Command::Penalize { peer, misbehaviour });
     }
 
-    /// Disconnects a peer and refuses it, and, loopback excepted, its addresses, for this time.
-    pub fn ban(&self, peer: Peer, time: Duration) {
-        self.send(Command::Ban { peer, time });
+    /// Disconnects whom it concerns and keeps them out for this time; a peer that is connected also by its address,
+    /// loopback excepted.
+    pub fn ban(&self, subject: BanSubject, time: Duration, reason: &str) {
+        self.send(Command::Ban { subject, time, reason: reason.into() });
     }
 
     /// Ends a ban and forgives all points.
-    pub fn unban(&self, peer: Peer) {
-        self.send(Command::Unban { peer });
+    pub fn unban(&self, subject: BanSubject) {
+        self.send(Command::Unban { subject });
+    }
+
+    /// The bans that hold, at most about a second ago, with a number that changes whenever they do: for
+    /// [`Config::bans`](super::Config::bans) next time.
+    pub fn bans(&self) -> (u64, Vec<Ban>) {
+        let snapshot = self.snapshot.borrow();
+        (snapshot.bans_version, snapshot.status.banned.clone())
+    }
+
+    /// The number of [`Handle::bans`] alone.
+    pub fn bans_version(&self) -> u64 {
+        self.snapshot.borrow().bans_version
     }
 
     /// Closes all connections with a peer. It may come back.
@@ -106,6 +121,17 @@ impl Handle {
     pub fn dial(&self, address: &str) -> Result<(), NetworkError> {
         let address = address::parse(address)?;
         self.send(Command::Dial { address });
+        Ok(())
+    }
+
+    /// Dials an address now, and again while it is not connected, as [`Config::bootstrap`](super::Config::bootstrap)
+    /// addresses are. Beyond 64 addresses the oldest one added so is forgotten.
+    ///
+    /// # Errors
+    /// [`NetworkError::BadAddress`], [`NetworkError::UnsupportedTransport`].
+    pub fn add(&self, address: &str) -> Result<(), NetworkError> {
+        let address = address::parse(address)?;
+        self.send(Command::Add { address });
         Ok(())
     }
 

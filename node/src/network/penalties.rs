@@ -1,9 +1,68 @@
-//! Points for misbehaviour, which fade with time.
+//! What each misbehaviour costs, and the points that add up and fade with time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
+
+/// What an honest peer would not have done. Invalid gossip costs its forwarder score in gossipsub besides, with the square
+/// of how often: see `behaviour.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Misbehaviour {
+    /// Bytes that are no message, in gossip, a request or a response.
+    Malformed,
+    /// A message larger than its kind may be.
+    Oversize,
+    /// A request that ends in its middle.
+    Torn,
+    /// It says that it is of another network, on this network's protocol.
+    OtherNetwork,
+    /// A header or announcement that breaks a rule which every forwarder checks, or a response that does not fit its
+    /// request.
+    BrokenRule,
+    /// Data that is not the block's that it was sent for.
+    NotTheBlock,
+    /// A transaction that breaks a rule which every forwarder checks.
+    BadTransaction,
+    /// Headers that lead nowhere: unconnected, or without the work that they promised.
+    UselessHeaders,
+    /// More than a peer may ask for or send.
+    Flood,
+    /// No answer where one was due. It may only be slow.
+    Stalled,
+}
+
+impl Misbehaviour {
+    /// The table: what it costs. At [`Limits::ban_points`](super::Limits::ban_points), 100 unless set otherwise, a peer is
+    /// banned; a point is forgiven every six seconds.
+    pub const fn points(self) -> u32 {
+        match self {
+            // No honest program does it, not once.
+            Self::Malformed | Self::OtherNetwork | Self::BrokenRule | Self::NotTheBlock => 100,
+            // Limits and rules for the mempool may differ between versions: the second time is one too many.
+            Self::Oversize | Self::BadTransaction | Self::UselessHeaders => 50,
+            // Honest peers come near to it on a bad day.
+            Self::Flood | Self::Torn => 10,
+            Self::Stalled => 5,
+        }
+    }
+
+    /// What it is, for logs and the list of bans.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Malformed => "bytes that are no message",
+            Self::Oversize => "a message that is too large",
+            Self::Torn => "a request that ends in its middle",
+            Self::OtherNetwork => "another genesis than this network's",
+            Self::BrokenRule => "a block or response that breaks a rule",
+            Self::NotTheBlock => "data of another block",
+            Self::BadTransaction => "invalid transactions",
+            Self::UselessHeaders => "headers without work or connection",
+            Self::Flood => "a flood of messages",
+            Self::Stalled => "no answers",
+        }
+    }
+}
 
 /// One point is forgiven in this time: 100 points take ten minutes. A guess.
 const FORGIVE_ONE: Duration = Duration::from_secs(6);
@@ -57,6 +116,26 @@ fn left(points: u32, since: Instant, now: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_does_by_mistake_bans_at_once() {
+        let at_once = |one: &Misbehaviour| one.points() >= 100;
+        let all = [
+            Misbehaviour::Malformed,
+            Misbehaviour::OtherNetwork,
+            Misbehaviour::BrokenRule,
+            Misbehaviour::NotTheBlock,
+            Misbehaviour::Oversize,
+            Misbehaviour::BadTransaction,
+            Misbehaviour::UselessHeaders,
+            Misbehaviour::Flood,
+            Misbehaviour::Torn,
+            Misbehaviour::Stalled,
+        ];
+        assert_eq!(all.iter().take_while(|one| at_once(one)).count(), 4);
+        assert!(!all[4..].iter().any(at_once));
+        assert!(all.iter().all(|one| one.points() > 0 && !one.what().is_empty()));
+    }
 
     #[test]
     fn points_add_up_and_fade() {

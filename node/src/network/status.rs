@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DialFailure, Peer};
+use super::{Ban, DialFailure, Peer};
 
 /// The network at one moment, at most about a second old.
 #[derive(Clone, Debug)]
@@ -15,8 +15,10 @@ pub struct Status {
     pub addresses: Vec<String>,
     /// The peers told as connected, by identity.
     pub peers: Vec<PeerStatus>,
-    /// Banned peers and for how long still.
-    pub banned: Vec<(Peer, Duration)>,
+    /// The bans that hold, the longest first.
+    pub banned: Vec<Ban>,
+    /// Addresses of peers that could be dialled.
+    pub known_addresses: usize,
     /// The latest failure of each dialled address, oldest first; an address that worked since is not here.
     pub failures: Vec<(String, DialFailure)>,
     /// What was counted since the start.
@@ -36,6 +38,8 @@ pub struct PeerStatus {
     pub light: bool,
     /// How it calls itself, shortened.
     pub agent: String,
+    /// How long ago it connected.
+    pub connected: Duration,
     /// The last ping's round trip.
     pub round_trip: Option<Duration>,
     /// Gossipsub's score for display: below zero is bad.

@@ -11,11 +11,10 @@ use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Re
 use ocelli_protocol::sync;
 
 use super::NodeError;
-use super::peers::{Fault, MALFORMED};
 use super::service::{Asked, RETRY_MILLIS, Service, unix_millis, unix_seconds};
 use crate::chain::{AcceptError, Advance, HeaderError, MAX_AHEAD_SECONDS, Moved, full_message, tasks};
 use crate::inference::{InferenceError, Verdict};
-use crate::network::{Acceptance, GossipId, Peer};
+use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::store;
 use crate::validation::{Checked, CheckedBody, Claims};
 
@@ -70,7 +69,7 @@ impl Service {
             Err(error) => {
                 tracing::warn!(%source, %error, "a gossiped block does not decode");
                 self.network.report(id, Acceptance::Reject);
-                self.network.penalize(source, MALFORMED);
+                self.network.penalize(source, Misbehaviour::Malformed);
                 return Ok(());
             }
         };
@@ -91,7 +90,7 @@ impl Service {
             Announced::Broken(reason) => {
                 tracing::warn!(%source, %hash, reason, "a gossiped block is refused");
                 self.network.report(id, Acceptance::Reject);
-                self.network.penalize(source, Fault::Rule.points());
+                self.network.penalize(source, Misbehaviour::BrokenRule);
             }
         }
         Ok(())
@@ -179,7 +178,7 @@ impl Service {
             if found != partial.wtxids[index] || pixels != image {
                 // The block is not to blame for what was sent in its name.
                 tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
-                self.network.penalize(peer, Fault::NotTheBlock.points());
+                self.network.penalize(peer, Misbehaviour::NotTheBlock);
                 return self.drive_sync(sync::Input::BlocksChanged);
             }
             partial.found[index] = Some((submission.transaction, submission.pixels));
@@ -246,7 +245,7 @@ impl Service {
                     "not the block's data"
                 );
                 if let Some(peer) = from {
-                    self.network.penalize(peer, Fault::NotTheBlock.points());
+                    self.network.penalize(peer, Misbehaviour::NotTheBlock);
                     self.validation.finish(&hash);
                     return self.drive_sync(sync::Input::BlockRefused { peer, hash });
                 }

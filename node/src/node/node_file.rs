@@ -48,7 +48,7 @@ pub(super) fn remove(data: &Path) {
 }
 
 /// Writes a file that appears whole or not at all, readable by its owner only.
-fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -7,38 +7,12 @@ use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RE
 use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence, Place};
 use ocelli_protocol::topic;
 
-use super::NodeError;
 use super::config::Discovery;
 use super::service::{Asked, Service, unix_millis, unix_seconds};
+use super::{NodeError, bans_file};
 use crate::chain::{Chain, HeaderError, full_message};
-use crate::network::{self, GossipId, Peer, RequestId};
+use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId};
 use crate::validation::Validation;
-
-/// Bytes that are no message.
-pub(super) const MALFORMED: u32 = Fault::Malformed.points();
-
-/// What an honest peer would not have sent. The network bans a peer at 100 points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// Bytes that are no message.
-    Malformed,
-    /// A header or announcement that breaks a rule which every forwarder checks.
-    Rule,
-    /// Data that is not the block's that it was sent for.
-    NotTheBlock,
-    /// A transaction that breaks a rule which every forwarder checks.
-    Transaction,
-}
-
-impl Fault {
-    /// What it costs.
-    pub(super) const fn points(self) -> u32 {
-        match self {
-            Self::Malformed | Self::Rule | Self::NotTheBlock => 100,
-            Self::Transaction => 50,
-        }
-    }
-}
 
 /// How the network module is to be run for a node.
 ///
@@ -50,6 +24,7 @@ pub(super) fn network_config(
     listen: Vec<String>,
     bootstrap: Vec<String>,
     discovery: Discovery,
+    bans: Vec<network::Ban>,
 ) -> Result<network::Config, NodeError> {
     let genesis = chain.genesis();
     let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
@@ -58,6 +33,7 @@ pub(super) fn network_config(
     config.listen = listen;
     config.bootstrap = bootstrap;
     config.known = chain.store().known_peers()?;
+    config.bans = bans;
     config.mdns = discovery == Discovery::LocalNetwork;
     config.limits.max_request_bytes = MAX_REQUEST_BYTES;
     config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
@@ -110,7 +86,7 @@ impl Service {
         match asked {
             Asked::Transactions(hash) => {
                 if result == Err(Failure::Malformed) {
-                    self.network.penalize(peer, MALFORMED);
+                    self.network.penalize(peer, Misbehaviour::Malformed);
                 }
                 self.on_transactions(hash, peer, result.ok())
             }
@@ -155,7 +131,7 @@ impl Service {
             sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data),
             sync::Output::Penalize { peer, offence } => {
                 tracing::warn!(%peer, ?offence, "a peer misbehaves");
-                self.network.penalize(peer, points(offence));
+                self.network.penalize(peer, misbehaviour(offence));
             }
             sync::Output::SetTimer { timer, at } => self.set_timer(timer, at),
             sync::Output::State(state) => tracing::info!(?state, "sync"),
@@ -174,6 +150,18 @@ impl Service {
             tracing::debug!(%peer, taken, reason = full_message(error), "headers taken in part");
         }
         Ok(sync::Input::HeadersImported { peer, result })
+    }
+
+    /// Writes down who is kept out, whenever that has changed.
+    pub(super) fn save_bans(&mut self) {
+        if self.network.bans_version() == self.bans_saved {
+            return;
+        }
+        let (version, bans) = self.network.bans();
+        self.bans_saved = version;
+        if let Err(error) = bans_file::write(&self.data, &bans) {
+            tracing::warn!(%error, "the bans could not be written down: they end with this process");
+        }
     }
 
     /// Writes down who is good to ask after a restart.
@@ -249,17 +237,17 @@ impl ChainView for View<'_> {
     }
 }
 
-fn points(offence: Offence) -> u32 {
+/// What the sync machine finds, as the network's table names it.
+fn misbehaviour(offence: Offence) -> Misbehaviour {
     match offence {
-        Offence::WrongNetwork
-        | Offence::WrongResponse
+        Offence::WrongNetwork => Misbehaviour::OtherNetwork,
+        Offence::WrongResponse
         | Offence::TooManyHeaders { .. }
         | Offence::BrokenHeaders
         | Offence::InvalidHeaders
         | Offence::TooManyBlocks { .. }
-        | Offence::NoBlocks => Fault::Rule.points(),
-        Offence::UnconnectedHeaders | Offence::UnprovenWork => Fault::Transaction.points(),
-        // It may only be slow.
-        Offence::Stalled => 5,
+        | Offence::NoBlocks => Misbehaviour::BrokenRule,
+        Offence::UnconnectedHeaders | Offence::UnprovenWork => Misbehaviour::UselessHeaders,
+        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

@@ -6,14 +6,14 @@ use ocelli_consensus::{Address, BlockHash, TxId};
 use ocelli_protocol::mempool::FeeRate;
 use ocelli_protocol::message::{
     AccountStatus, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, InferenceStatus, InvalidBlock,
-    MAX_ADDRESSES, MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Request, Response,
-    StorageStatus, Submission, TransactionStatus, take_blocks,
+    MAX_ADDRESSES, MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Reachability,
+    Request, Response, StorageStatus, Submission, TransactionStatus, take_blocks,
 };
 
 use super::NodeError;
 use super::input::ReplyTo;
 use super::mining::MAX_MINED_AHEAD_SECONDS;
-use super::service::{Service, unix_seconds};
+use super::service::{Service, unix_millis, unix_seconds};
 use crate::store::StoreError;
 
 /// How this program names itself to others.
@@ -33,6 +33,8 @@ impl Service {
             Request::Account { address } => Response::Account(self.account_status(address)?),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
             Request::Fee { blocks } => Response::Fee(self.suggest_fee(blocks)),
+            Request::Peers => Response::Peers(Box::new(self.peer_list())),
+            Request::Control { cookie, control } => self.control(cookie, control),
         };
         self.reply(to, &response);
         Ok(())
@@ -185,7 +187,7 @@ impl Service {
         let invalid = self.chain.store().verdicts(MAX_INVALID)?.into_iter();
         let mut waiting_for = Vec::new();
         if self.peers.is_empty() {
-            waiting_for.push("peers".into());
+            waiting_for.push(self.why_alone(&network));
         }
         let missing = self.chain.tree().missing(1);
         if let Some(node) = missing.first().and_then(|hash| self.chain.tree().get(hash)) {
@@ -240,6 +242,8 @@ impl Service {
                 queue_microseconds: microseconds(inference.queue_time),
                 device_microseconds: microseconds(inference.device_time),
             },
+            reachability: Reachability::Unknown,
+            time: unix_millis(),
         };
         Ok(status.bounded())
     }

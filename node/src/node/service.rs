@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::mempool::Mempool;
-use ocelli_protocol::message::{Announcement, Request, Response, Submission};
+use ocelli_protocol::message::{Announcement, Cookie, Request, Response, Submission};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
@@ -17,7 +17,7 @@ use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
 use super::progress::Progress;
-use super::{NodeError, mempool_file, node_file};
+use super::{NodeError, cookie, mempool_file, node_file};
 use crate::chain::Chain;
 use crate::inference;
 use crate::network::{self, Event, Peer, RequestId};
@@ -74,6 +74,10 @@ pub(super) struct Service {
     /// The mempool of before the restart, to be taken up again.
     pub(super) left_over: VecDeque<Submission>,
     timers: BTreeSet<(u64, sync::Timer<Peer>)>,
+    /// The version of the bans that are on disk.
+    pub(super) bans_saved: u64,
+    /// What a [`Request::Control`] must hold.
+    pub(super) cookie: Cookie,
     peers_saved_at: u64,
     mempool_saved_at: u64,
 }
@@ -113,6 +117,7 @@ impl Service {
         if let Some(reason) = problem {
             tracing::warn!(reason, taken = left_over.len(), "the saved mempool is damaged");
         }
+        let cookie = cookie::make(&data)?;
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
         Ok(Self {
@@ -142,6 +147,8 @@ impl Service {
             retry_at: 0,
             left_over: left_over.into(),
             timers: BTreeSet::new(),
+            bans_saved: 0,
+            cookie,
             peers_saved_at: unix_millis(),
             mempool_saved_at: unix_millis(),
         })
@@ -154,9 +161,11 @@ impl Service {
             mine.stop();
         }
         self.save_peers();
+        self.save_bans();
         self.save_mempool();
         self.network.shutdown();
         node_file::remove(&self.data);
+        cookie::remove(&self.data);
         result
     }
 
@@ -218,7 +227,7 @@ impl Service {
                 Ok(Request::Faucet(request)) => self.on_faucet(Some(peer), request, ReplyTo::Peer(token)),
                 Ok(request) => self.on_request(request, ReplyTo::Peer(token)),
                 Err(error) => {
-                    self.network.penalize(peer, super::peers::MALFORMED);
+                    self.network.penalize(peer, network::Misbehaviour::Malformed);
                     self.reply(ReplyTo::Peer(token), &Response::failed(format!("not a request: {error}")));
                     Ok(())
                 }
@@ -244,6 +253,7 @@ impl Service {
         self.run_ahead();
         self.refresh_template(now)?;
         self.chain.prune()?;
+        self.save_bans();
         if now.saturating_sub(self.mempool_saved_at) >= SAVE_MEMPOOL_MILLIS {
             self.mempool_saved_at = now;
             self.save_mempool();

@@ -9,12 +9,11 @@ use ocelli_protocol::mempool::{self, AccountReader, Inserted, MempoolError, Read
 use ocelli_protocol::message::{Response, SignedAnswer, Submission, SubmitReply};
 
 use super::input::{Input, ReplyTo};
-use super::peers::{Fault, MALFORMED};
 use super::service::{RETRY_MILLIS, Service, unix_millis};
 use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
-use crate::network::{Acceptance, GossipId, Peer};
+use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::store::StoreError;
 
 /// Tasks run ahead of any block at a time, in one batch.
@@ -73,7 +72,7 @@ impl Service {
             Err(error) => {
                 tracing::warn!(%source, %error, "a gossiped transaction does not decode");
                 self.network.report(id, Acceptance::Reject);
-                self.network.penalize(source, MALFORMED);
+                self.network.penalize(source, Misbehaviour::Malformed);
                 return Ok(());
             }
         };
@@ -97,7 +96,7 @@ impl Service {
                 if misbehaves {
                     tracing::warn!(%source, %txid, reason = full_message(&refusal), "a gossiped transaction is refused");
                     self.network.report(id, Acceptance::Reject);
-                    self.network.penalize(source, Fault::Transaction.points());
+                    self.network.penalize(source, Misbehaviour::BadTransaction);
                 } else {
                     self.network.report(id, Acceptance::Ignore);
                 }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod mistakes;
+mod peers;
 mod real_node;
 mod scripted_node;
 mod stored;

@@ -7,13 +7,33 @@ use std::time::{Duration, Instant};
 use crate::environment::Environment;
 
 /// Ends the process with the test.
-struct Node(Child);
+pub struct Node(Child);
 
 impl Node {
     /// Starts a node in the folder `data` and waits until it listens; also what it logs from then on.
     fn start(environment: &Environment, network: &str, options: &[&str]) -> (Self, Lines<BufReader<ChildStderr>>) {
+        Self::start_with(environment, network, "data", options)
+    }
+
+    /// Starts a node of the network `local` in a folder, and waits until commands find it there.
+    pub fn start_in(environment: &Environment, folder: &str) -> Self {
+        // What another run left would be found too soon.
+        drop(std::fs::remove_file(environment.path(&format!("{folder}/node.json"))));
+        let (node, log) = Self::start_with(environment, "local", folder, &[]);
+        // The log is read to its end, so that the node never waits for a full pipe.
+        std::thread::spawn(move || log.for_each(drop));
+        wait_for(environment, folder);
+        node
+    }
+
+    fn start_with(
+        environment: &Environment,
+        network: &str,
+        folder: &str,
+        options: &[&str],
+    ) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut child = environment
-            .command(&["node", "--network", network, "--data", "data", "--device", "cpu", "--no-mdns"])
+            .command(&["node", "--network", network, "--data", folder, "--device", "cpu", "--no-mdns"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
             .args(options)
             .stdout(Stdio::null())
@@ -40,7 +60,7 @@ fn a_node_outlives_its_terminal() {
     let (mut node, log) = Node::start(&environment, "local", &[]);
     // From here on whatever the node logs, such as who connects, goes nowhere.
     drop(log);
-    wait_for(&environment);
+    wait_for(&environment, "data");
     for _ in 0..3 {
         environment.run(&["status", "--data", "data"]).ok();
     }
@@ -54,7 +74,7 @@ fn a_slow_clock_is_said() {
     let text = std::fs::read_to_string(&file).unwrap().replace("1790000000", "500000000000");
     std::fs::write(&file, text).unwrap();
     let (_node, _log) = Node::start(&environment, &file, &[]);
-    wait_for(&environment);
+    wait_for(&environment, "data");
     let status = environment.run(&["status", "--data", "data", "--network", &file, "--json"]).ok().json();
     let waits = status["waiting_for"].to_string();
     assert!(waits.contains("the clock of this machine"), "{waits}");
@@ -70,7 +90,7 @@ fn a_newcomer_is_given_something_once() {
     let (first, second) = (new("first.pem"), new("second.pem"));
     let mining = ["--mine", &second, "--faucet", "dev", "--faucet-amount", "2.5"];
     let (_node, _log) = Node::start(&environment, "local", &mining);
-    wait_for(&environment);
+    wait_for(&environment, "data");
     let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
     let node: serde_json::Value = serde_json::from_str(&file).unwrap();
     let address = node["addresses"][0].as_str().unwrap();
@@ -99,7 +119,7 @@ fn a_newcomer_is_given_something_once() {
 fn a_node_without_a_faucet_says_so() {
     let environment = Environment::new();
     let (_node, _log) = Node::start(&environment, "local", &[]);
-    wait_for(&environment);
+    wait_for(&environment, "data");
     let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
     let node: serde_json::Value = serde_json::from_str(&file).unwrap();
     let claim =
@@ -117,7 +137,7 @@ fn a_load_of_tasks_is_followed_to_its_blocks() {
     let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
     let (_node, log) = Node::start(&environment, "local", &["--mine", miner.trim_end(), "--mine-threads", "1"]);
     drop(log);
-    wait_for(&environment);
+    wait_for(&environment, "data");
     let file: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(environment.path("data/node.json")).unwrap()).unwrap();
     let address = file["addresses"][0].as_str().unwrap();
@@ -137,8 +157,8 @@ fn a_load_of_tasks_is_followed_to_its_blocks() {
 }
 
 /// The node's own thread writes `node.json` right after the log has said that it listens.
-fn wait_for(environment: &Environment) {
-    let file = environment.path("data/node.json");
+fn wait_for(environment: &Environment, folder: &str) {
+    let file = environment.path(&format!("{folder}/node.json"));
     let start = Instant::now();
     while !file.exists() {
         assert!(start.elapsed() < Duration::from_secs(60), "the node writes node.json");

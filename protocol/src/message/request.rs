@@ -6,7 +6,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, TxId};
 
-use super::{FaucetRequest, MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
+use super::{Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
 use crate::wire;
 
 /// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
@@ -57,6 +57,15 @@ pub enum Request {
         /// How many, at least 1.
         blocks: u32,
     },
+    /// Tag 12: who the node talks to, and whom it has banned.
+    Peers,
+    /// Tag 13: a change that only the node's owner may make.
+    Control {
+        /// Shows that the sender is the owner.
+        cookie: Cookie,
+        /// What to do.
+        control: Control,
+    },
     /// Tag 14: something to begin with, from a node that gives.
     Faucet(FaucetRequest),
 }
@@ -83,6 +92,8 @@ impl Encode for Request {
             Self::Account { address } => (8u32, address).encode(encoder),
             Self::NodeStatus => 9u32.encode(encoder),
             Self::Fee { blocks } => (11u32, blocks).encode(encoder),
+            Self::Peers => 12u32.encode(encoder),
+            Self::Control { cookie, control } => (13u32, cookie, control).encode(encoder),
             Self::Faucet(request) => (14u32, request).encode(encoder),
         }
     }
@@ -107,6 +118,8 @@ impl<C> Decode<C> for Request {
             8 => Self::Account { address: Decode::decode(decoder)? },
             9 => Self::NodeStatus,
             11 => Self::Fee { blocks: Decode::decode(decoder)? },
+            12 => Self::Peers,
+            13 => Self::Control { cookie: Decode::decode(decoder)?, control: Decode::decode(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("request", tag),
         })

@@ -9,7 +9,7 @@ use ocelli_consensus::{Amount, Header};
 
 use super::block::decode_output;
 use super::{
-    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus,
+    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus, PeerList,
     SignedAnswer, Submission,
 };
 use crate::wire;
@@ -44,6 +44,13 @@ pub enum Response {
     },
     /// Tag 11.
     Fee(FeeSuggestion),
+    /// Tag 12.
+    Peers(Box<PeerList>),
+    /// Tag 13: the change is made.
+    Controlled {
+        /// What was done, for people, at most [`MAX_TEXT_BYTES`].
+        done: String,
+    },
     /// Tag 14.
     Faucet(FaucetReply),
 }
@@ -145,6 +152,11 @@ pub struct AccountStatus {
 }
 
 impl Response {
+    /// A [`Response::Controlled`] with its text cut to the limit.
+    pub fn controlled(done: impl Into<String>) -> Self {
+        Self::Controlled { done: wire::shorten(done.into(), MAX_TEXT_BYTES) }
+    }
+
     /// A [`Response::Failed`] with its reason cut to the limit.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed { reason: wire::shorten(reason.into(), MAX_TEXT_BYTES) }
@@ -172,6 +184,8 @@ impl Encode for Response {
             Self::NodeStatus(status) => (9u32, status).encode(encoder),
             Self::Failed { reason } => (10u32, reason).encode(encoder),
             Self::Fee(suggestion) => (11u32, suggestion).encode(encoder),
+            Self::Peers(list) => (12u32, list).encode(encoder),
+            Self::Controlled { done } => (13u32, done).encode(encoder),
             Self::Faucet(reply) => (14u32, reply).encode(encoder),
         }
     }
@@ -193,6 +207,8 @@ impl<C> Decode<C> for Response {
             9 => Self::NodeStatus(Box::new(NodeStatus::decode(decoder)?)),
             10 => Self::Failed { reason: decode_reason(decoder)? },
             11 => Self::Fee(Decode::decode(decoder)?),
+            12 => Self::Peers(Box::new(PeerList::decode(decoder)?)),
+            13 => Self::Controlled { done: decode_reason(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("response", tag),
         })

@@ -75,6 +75,28 @@ pub struct NodeStatus {
     pub storage: StorageStatus,
     /// What inference does.
     pub inference: InferenceStatus,
+    /// Whether others can dial the node.
+    pub reachability: Reachability,
+    /// The node's clock when it answered, in milliseconds since 1970.
+    pub time: u64,
+}
+
+/// Whether others can dial a node, as far as it has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reachability {
+    /// Tag 1: nobody has tried yet.
+    #[default]
+    Unknown,
+    /// Tag 2: others have dialled it at these multiaddresses, at most [`MAX_ADDRESSES`].
+    Public(Vec<String>),
+    /// Tag 3: nobody reaches it directly, and it can be dialled through relays, at these multiaddresses, at most
+    /// [`MAX_ADDRESSES`].
+    Relayed(Vec<String>),
+    /// Tag 4: nobody reaches it.
+    Unreachable {
+        /// What to do about it, for people.
+        advice: String,
+    },
 }
 
 /// What a node keeps of old blocks, and what that takes. A height is 1 where nothing is missing.
@@ -148,6 +170,14 @@ impl NodeStatus {
         self.addresses.iter_mut().chain(&mut self.waiting_for).for_each(shorten);
         self.peers.iter_mut().flat_map(|peer| [&mut peer.id, &mut peer.address]).for_each(shorten);
         self.invalid.iter_mut().map(|invalid| &mut invalid.reason).for_each(shorten);
+        match &mut self.reachability {
+            Reachability::Unknown => {}
+            Reachability::Public(addresses) | Reachability::Relayed(addresses) => {
+                addresses.truncate(MAX_ADDRESSES);
+                addresses.iter_mut().for_each(shorten);
+            }
+            Reachability::Unreachable { advice } => shorten(advice),
+        }
         self
     }
 }
@@ -178,7 +208,8 @@ impl Encode for NodeStatus {
         (&self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
-        (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)
+        (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
+        (&self.reachability, self.time).encode(encoder)
     }
 }
 
@@ -210,7 +241,32 @@ impl<C> Decode<C> for NodeStatus {
             invalid: wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?,
             storage: Decode::decode(decoder)?,
             inference: Decode::decode(decoder)?,
+            reachability: Decode::decode(decoder)?,
+            time: Decode::decode(decoder)?,
         })
+    }
+}
+
+impl Encode for Reachability {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Self::Unknown => 1u32.encode(encoder),
+            Self::Public(addresses) => (2u32, addresses).encode(encoder),
+            Self::Relayed(addresses) => (3u32, addresses).encode(encoder),
+            Self::Unreachable { advice } => (4u32, advice).encode(encoder),
+        }
+    }
+}
+
+impl<C> Decode<C> for Reachability {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u32::decode(decoder)? {
+            1 => Ok(Self::Unknown),
+            2 => Ok(Self::Public(wire::list(decoder, "addresses", MAX_ADDRESSES, text)?)),
+            3 => Ok(Self::Relayed(wire::list(decoder, "addresses", MAX_ADDRESSES, text)?)),
+            4 => Ok(Self::Unreachable { advice: text(decoder)? }),
+            tag => wire::unknown_tag("reachability", tag),
+        }
     }
 }
 

@@ -90,6 +90,31 @@ fn node_status() -> NodeStatus {
             queue_microseconds: 26,
             device_microseconds: 27,
         },
+        reachability: Reachability::Public(vec!["y".into()]),
+        time: 28,
+    }
+}
+
+fn control(control: Control) -> Request {
+    Request::Control { cookie: Cookie([0xcc; 32]), control }
+}
+
+fn peer_list() -> PeerList {
+    PeerList {
+        peers: vec![ConnectedPeer {
+            id: "p".into(),
+            address: "a".into(),
+            inbound: true,
+            light: false,
+            agent: "g".into(),
+            height: Some(6),
+            score: -7,
+            points: 8,
+            seconds: 9,
+            round_trip: None,
+        }],
+        bans: vec![Ban { subject: BanSubject::Peer("q".into()), reason: "why".into(), seconds_left: 10 }],
+        known_addresses: 11,
     }
 }
 
@@ -175,6 +200,27 @@ fn golden_requests() {
             })),
             vec![tag(14), tag(2), "01".repeat(20), "02".repeat(32), n(3)],
         ),
+        (Request::Peers, vec![tag(12)]),
+        (
+            control(Control::Ban {
+                subject: BanSubject::Address("1.2.3.4".parse().unwrap()),
+                seconds: 5,
+                reason: "spam".into(),
+            }),
+            vec![tag(13), all(0xcc, 32), tag(1), tag(2), all(0, 10), "ffff01020304".into(), n(5), text("spam")],
+        ),
+        (
+            control(Control::Unban { subject: BanSubject::Peer("12D3".into()) }),
+            vec![tag(13), all(0xcc, 32), tag(2), tag(1), text("12D3")],
+        ),
+        (
+            control(Control::Unban { subject: BanSubject::Address("2001:db8::1".parse().unwrap()) }),
+            vec![tag(13), all(0xcc, 32), tag(2), tag(2), "20010db8".into(), all(0, 11), "01".into()],
+        ),
+        (
+            control(Control::Add { address: "/dns4/a/tcp/1".into() }),
+            vec![tag(13), all(0xcc, 32), tag(3), text("/dns4/a/tcp/1")],
+        ),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -250,6 +296,31 @@ fn golden_responses() {
             Response::Faucet(FaucetReply::Paid { txid: TxId([9; 32]), amount: Amount(10) }),
             vec![tag(14), tag(2), "09".repeat(32), n(10)],
         ),
+        (
+            Response::Peers(Box::new(peer_list())),
+            vec![
+                tag(12),
+                n(1),
+                text("p"),
+                text("a"),
+                "01".into(),
+                "00".into(),
+                text("g"),
+                "01".into(),
+                n(6),
+                hex(&(-7i64).to_le_bytes()),
+                "08000000".into(),
+                n(9),
+                "00".into(),
+                n(1),
+                tag(1),
+                text("q"),
+                text("why"),
+                n(10),
+                n(11),
+            ],
+        ),
+        (Response::controlled("done"), vec![tag(13), text("done")]),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);
@@ -297,9 +368,38 @@ fn golden_node_status() {
             n(16),
             text("x"),
             (17..=27).map(n).collect(),
+            tag(2),
+            n(1),
+            text("y"),
+            n(28),
         ],
     );
     assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+}
+
+#[test]
+fn golden_reachability() {
+    let cases = [
+        (Reachability::Unknown, vec![tag(1)]),
+        (Reachability::Public(vec!["a".into()]), vec![tag(2), n(1), text("a")]),
+        (Reachability::Relayed(Vec::new()), vec![tag(3), n(0)]),
+        (Reachability::Unreachable { advice: "why".into() }, vec![tag(4), text("why")]),
+    ];
+    for (reachability, expected) in cases {
+        assert_golden(&reachability, &expected);
+    }
+}
+
+#[test]
+fn cookies_match_when_every_byte_does() {
+    let cookie = Cookie([7; 32]);
+    assert!(cookie.matches(&Cookie([7; 32])));
+    for at in 0..32 {
+        let mut other = [7; 32];
+        other[at] ^= 0x80;
+        assert!(!cookie.matches(&Cookie(other)), "byte {at}");
+    }
+    assert_eq!(format!("{cookie:?}"), "Cookie", "it is not for logs");
 }
 
 #[test]
@@ -384,6 +484,24 @@ fn inner_limits_are_enforced() {
         let bounded = Response::NodeStatus(Box::new(status.bounded()));
         assert_eq!(Response::from_bytes(&bounded.to_bytes()), Ok(bounded));
     }
+    let with = |change: &dyn Fn(&mut PeerList)| {
+        let mut list = peer_list();
+        change(&mut list);
+        list
+    };
+    type ListChange<'a> = &'a dyn Fn(&mut PeerList);
+    let changes: [(ListChange, &str); 4] = [
+        (&|list| list.peers = vec![list.peers[0].clone(); MAX_PEERS + 1], "257 peers"),
+        (&|list| list.bans = vec![list.bans[0].clone(); MAX_BANS + 1], "2049 bans"),
+        (&|list| list.peers[0].agent.clone_from(&long), "501 bytes of text"),
+        (&|list| list.bans[0].reason.clone_from(&long), "501 bytes of text"),
+    ];
+    for (change, what) in changes {
+        let list = with(change);
+        refused(Response::from_bytes(&Response::Peers(Box::new(list.clone())).to_bytes()), what);
+        let bounded = Response::Peers(Box::new(list.bounded()));
+        assert_eq!(Response::from_bytes(&bounded.to_bytes()), Ok(bounded));
+    }
     let mut data = block_data();
     data.pixels.pop();
     refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1 images, 2 expected");
@@ -417,6 +535,8 @@ fn whole_messages_are_limited_and_consumed() {
     for tag in [0u32, 10, 256] {
         assert!(Request::from_bytes(&tag.to_le_bytes()).is_err());
     }
+    // A change without a cookie.
+    assert!(Request::from_bytes(&13u32.to_le_bytes()).is_err());
     for tag in [0u32, 11, 256] {
         assert!(Response::from_bytes(&tag.to_le_bytes()).is_err());
     }
@@ -503,7 +623,7 @@ proptest! {
 
     /// What decodes is the only encoding of its value, and nothing panics.
     #[test]
-    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..12, bytes in proptest::collection::vec(0u8..3, 0..120)) {
+    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..14, bytes in proptest::collection::vec(0u8..3, 0..120)) {
         let bytes = [tag.to_le_bytes().as_slice(), &bytes].concat();
         if let Ok(request) = Request::from_bytes(&bytes) {
             prop_assert_eq!(request.to_bytes(), bytes.clone());

@@ -1,5 +1,6 @@
 //! Dials, connections, who is at their other end, and who may stay.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
@@ -9,9 +10,10 @@ use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping};
 
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
+use crate::network::bans::unix_now;
 use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
-use crate::network::{DialFailure, Event, Peer, Role, address};
+use crate::network::{Ban, BanSubject, DialFailure, Event, Misbehaviour, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.
 const MAX_AGENT: usize = 64;
@@ -31,6 +33,9 @@ const REFUSAL_GRACE: Duration = Duration::from_secs(2);
 /// How long a peer on another network is not dialled again.
 const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
 
+/// The longest time for which the address book puts a peer aside; a ban may be longer.
+const LONGEST_AVOIDED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Somebody with at least one connection.
 pub(super) struct PeerState {
     pub(super) connections: Vec<Connection>,
@@ -39,7 +44,7 @@ pub(super) struct PeerState {
     pub(super) round_trip: Option<Duration>,
     /// Requests that came before the identity.
     pub(super) held: Vec<HeldRequest>,
-    since: Instant,
+    pub(super) since: Instant,
     /// When the connections are to be closed, since the peer is not of our network.
     refused: Option<Instant>,
 }
@@ -319,35 +324,63 @@ impl Driver {
     }
 
     /// Gives points, and bans at the limit.
-    pub(super) fn penalize(&mut self, peer: PeerId, points: u32) {
+    pub(super) fn penalize(&mut self, peer: PeerId, misbehaviour: Misbehaviour) {
+        let (points, what) = (misbehaviour.points(), misbehaviour.what());
         let sum = self.penalties.add(peer, points, Instant::now());
-        tracing::debug!(%peer, points, sum, "penalized");
+        tracing::debug!(%peer, points, sum, what, "penalized");
         if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
             gossip.set_application_score(&peer, -f64::from(sum));
         }
         if sum >= self.limits.ban_points {
-            tracing::info!(%peer, "banned for misbehaviour");
-            self.ban(peer, self.limits.ban_time);
+            self.ban(peer, self.limits.ban_time, what);
         }
         self.changed = true;
     }
 
-    /// Closes a peer's connections and keeps it away.
-    pub(super) fn ban(&mut self, peer: PeerId, time: Duration) {
-        let Some(until) = Instant::now().checked_add(time) else {
-            tracing::error!(?time, "the ban is too long for the clock; nobody is banned");
-            return;
-        };
+    /// Closes a peer's connections and keeps it away, and whoever else comes from its addresses.
+    pub(super) fn ban(&mut self, peer: PeerId, time: Duration, reason: &str) {
+        tracing::info!(%peer, reason, seconds = time.as_secs(), "banned");
         let ips: Vec<_> = self.peers.get(&peer).map_or_else(Vec::new, |state| {
             state.connections.iter().filter_map(|connection| address::ip(&connection.address)).collect()
         });
-        self.counters.bans += 1;
         self.penalties.clear(&peer);
-        self.discovery.book.avoid(&peer, until);
+        let until = unix_now().saturating_add(time.as_secs());
         let behaviour = self.swarm.behaviour_mut();
-        behaviour.gate.ban(peer, ips, until);
+        let bans = &mut behaviour.gate.bans;
+        bans.add(Ban { subject: BanSubject::Peer(Peer(peer)), until, reason: reason.into(), of: None });
+        for subject in ips.into_iter().filter_map(|ip| BanSubject::ip(ip).ok()) {
+            bans.add(Ban { subject, until, reason: format!("{reason}, by {peer}"), of: Some(Peer(peer)) });
+        }
         if let Some(kademlia) = behaviour.kademlia.as_mut() {
             kademlia.remove_peer(&peer);
+        }
+        self.discovery.book.avoid(&peer, Instant::now() + time.min(LONGEST_AVOIDED));
+        self.swarm.behaviour_mut().gate.close(peer);
+        self.counters.bans += 1;
+        self.changed = true;
+    }
+
+    /// Closes all connections with an address and keeps it away.
+    pub(super) fn ban_ip(&mut self, ip: IpAddr, time: Duration, reason: String) {
+        tracing::info!(%ip, reason, seconds = time.as_secs(), "banned");
+        let until = unix_now().saturating_add(time.as_secs());
+        let ban = Ban { subject: BanSubject::Ip(ip), until, reason, of: None };
+        self.swarm.behaviour_mut().gate.bans.add(ban);
+        let is_there = |state: &PeerState| state.connections.iter().any(|one| address::ip(&one.address) == Some(ip));
+        let there: Vec<_> = self.peers.iter().filter(|(_, state)| is_there(state)).map(|(peer, _)| *peer).collect();
+        for peer in there {
+            self.swarm.behaviour_mut().gate.close(peer);
+        }
+        self.counters.bans += 1;
+        self.changed = true;
+    }
+
+    /// Lifts a ban and forgives all points.
+    pub(super) fn unban(&mut self, subject: BanSubject) {
+        self.swarm.behaviour_mut().gate.bans.lift(&subject);
+        if let BanSubject::Peer(peer) = subject {
+            self.penalties.clear(&peer.0);
+            self.discovery.book.avoid(&peer.0, Instant::now());
         }
         self.changed = true;
     }

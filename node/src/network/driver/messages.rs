@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash};
-use libp2p::request_response::{self, OutboundFailure, ResponseChannel};
+use libp2p::request_response::{self, InboundFailure, OutboundFailure, ResponseChannel};
 
 use super::Driver;
 use crate::network::codec::TooLarge;
 use crate::network::error::chain;
 use crate::network::event::{Acceptance, GossipId, RequestId, ResponseToken};
-use crate::network::{Event, Peer, RequestFailure};
+use crate::network::{Event, Misbehaviour, Peer, RequestFailure};
 
 /// Own gossip that waits for somebody to send it to, how much of it, and how long.
 const MAX_UNSENT: usize = 64;
@@ -222,11 +222,18 @@ impl Driver {
             },
             request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
                 if let Some(request) = self.requests.remove(&request_id) {
-                    self.on_request_done(request.id, peer, Err(failure(&error)));
+                    let failure = failure(&error);
+                    if matches!(failure, RequestFailure::ResponseTooLarge { .. }) {
+                        self.penalize(peer, Misbehaviour::Oversize);
+                    }
+                    self.on_request_done(request.id, peer, Err(failure));
                 }
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, error = %chain(&error), "a peer's request failed");
+                if let Some(misbehaviour) = fault(&error) {
+                    self.penalize(peer, misbehaviour);
+                }
             }
             request_response::Event::ResponseSent { .. } => {}
         }
@@ -268,5 +275,14 @@ fn failure(error: &OutboundFailure) -> RequestFailure {
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => RequestFailure::NoAnswer,
             None => RequestFailure::Stream(chain(error)),
         },
+    }
+}
+
+/// What the peer has done wrong that its request could not be read.
+fn fault(error: &InboundFailure) -> Option<Misbehaviour> {
+    let InboundFailure::Io(error) = error else { return None };
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
+        Some(_) => Some(Misbehaviour::Oversize),
+        None => (error.kind() == std::io::ErrorKind::UnexpectedEof).then_some(Misbehaviour::Torn),
     }
 }
