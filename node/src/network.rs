@@ -16,6 +16,7 @@
 //! equal messages are one message, whoever sends them and how often.
 
 mod address;
+mod backoff;
 mod bans;
 mod behaviour;
 mod book;
@@ -29,6 +30,7 @@ mod gate;
 mod handle;
 mod penalties;
 mod queue;
+mod slots;
 mod status;
 
 use std::fmt;

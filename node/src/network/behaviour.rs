@@ -45,6 +45,9 @@ const REQUEST_STREAMS: usize = 32;
 /// Connections that are being set up at one time, each way.
 const MAX_PENDING: u32 = 32;
 
+/// Inbound connections beyond the limit, each open until it is found out who has to go.
+const SPARE_INBOUND: u32 = 8;
+
 /// All protocols of a node. A light peer has no gossip.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -104,7 +107,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING))
         .with_max_pending_outgoing(Some(MAX_PENDING))
-        .with_max_established_incoming(Some(limits.max_inbound))
+        .with_max_established_incoming(Some(limits.max_inbound.saturating_add(SPARE_INBOUND)))
         .with_max_established_outgoing(Some(limits.max_outbound))
         .with_max_established_per_peer(Some(limits.max_per_peer))
 }

@@ -88,14 +88,17 @@ pub struct Limits {
     pub max_requests: usize,
     /// Connections that this node has dialled.
     pub max_outbound: u32,
-    /// Connections that others have dialled.
+    /// Connections that others have dialled. When there are more, the least valuable one is closed.
     pub max_inbound: u32,
-    /// Connections with one peer. Two arise when both dial at the same time, and a third while one is dying.
+    /// Connections with one peer. Two arise when both dial at the same time, a third while one is dying, and more for a
+    /// moment while reachability is found out.
     pub max_per_peer: u32,
     /// Connections from one address (loopback is exempt).
     pub max_per_ip: usize,
     /// As many peers as this are dialled of those that are found.
     pub target_outbound: usize,
+    /// The time between two probes of remembered addresses (feelers); a light peer sends none.
+    pub feeler_interval: Duration,
     /// Events that wait for the consumer before gossip and requests are dropped.
     pub event_queue: usize,
     /// Bytes in these events before gossip and requests are dropped.
@@ -122,9 +125,10 @@ impl Default for Limits {
             max_requests: 128,
             max_outbound: 24,
             max_inbound: 64,
-            max_per_peer: 3,
+            max_per_peer: 5,
             max_per_ip: 16,
             target_outbound: 8,
+            feeler_interval: Duration::from_secs(120),
             event_queue: 1024,
             event_queue_bytes: 64 << 20,
             request_timeout: Duration::from_secs(30),

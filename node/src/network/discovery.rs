@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
+use super::backoff::Backoff;
 use super::book::Book;
+use super::slots::Groups;
 use super::{DialFailure, address};
 
-/// The wait before a bootstrap address is dialled again; it doubles up to the second.
+/// The wait before a bootstrap address is dialled again; it doubles up to the second. Each is spread by a quarter.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+pub(super) const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// The wait for a bootstrap address on another network, which will hardly change.
 const FOREIGN_RETRY: Duration = Duration::from_secs(300);
@@ -40,6 +42,8 @@ pub(super) enum Purpose {
     Bootstrap(usize),
     /// The peer is in the book.
     Found,
+    /// To see whether a peer in the book is still there; the connection is closed again.
+    Feeler,
     /// A command says so.
     Asked,
 }
@@ -53,6 +57,10 @@ pub(super) struct Discovery {
     target: usize,
     next_lookup: Instant,
     lookup_delay: Duration,
+    /// `None` sends no feelers.
+    feelers: Option<Duration>,
+    next_feeler: Instant,
+    backoff: Backoff,
 }
 
 struct Bootstrap {
@@ -61,7 +69,8 @@ struct Bootstrap {
     peer: Option<PeerId>,
     dialling: bool,
     next_dial: Instant,
-    delay: Duration,
+    /// In a row.
+    failures: u32,
     /// The address leads to this node itself: not dialled any more.
     myself: bool,
 }
@@ -74,17 +83,36 @@ impl Bootstrap {
             address,
             dialling: false,
             next_dial: now,
-            delay: FIRST_RETRY,
+            failures: 0,
         }
     }
 }
 
 impl Discovery {
-    /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those that are found.
-    pub(super) fn new(bootstrap: Vec<Multiaddr>, target: usize, me: PeerId, now: Instant) -> Self {
+    /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those that are found, and
+    /// `feelers` the time between two probes of them.
+    pub(super) fn new(
+        bootstrap: Vec<Multiaddr>,
+        target: usize,
+        feelers: Option<Duration>,
+        me: PeerId,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let bootstrap: Vec<_> = bootstrap.into_iter().map(|address| Bootstrap::new(address, me, now)).collect();
         let configured = bootstrap.len();
-        Self { book: Book::default(), bootstrap, configured, target, next_lookup: now, lookup_delay: FIRST_LOOKUP }
+        let mut backoff = Backoff::new(seed);
+        Self {
+            book: Book::new(seed),
+            bootstrap,
+            configured,
+            target,
+            next_lookup: now,
+            lookup_delay: FIRST_LOOKUP,
+            feelers,
+            next_feeler: now + backoff.spread(feelers.unwrap_or_default()),
+            backoff,
+        }
     }
 
     /// Adds a bootstrap address, or dials one that is there already without further waiting.
@@ -102,13 +130,19 @@ impl Discovery {
         }
     }
 
-    /// The dials that are due. `outbound` counts the dialled peers, those under way included.
-    pub(super) fn due(&mut self, now: Instant, outbound: usize, is_open: impl Fn(&PeerId) -> bool) -> Vec<Dial> {
+    /// The dials that are due. `outbound` counts the dialled peers, those under way included, and `groups` where they are.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        outbound: usize,
+        mut groups: Groups,
+        is_open: impl Fn(&PeerId) -> bool,
+    ) -> Vec<Dial> {
         let mut dials = Vec::new();
         for (index, entry) in self.bootstrap.iter_mut().enumerate() {
             let open = entry.peer.as_ref().is_some_and(&is_open);
             if open {
-                entry.delay = FIRST_RETRY;
+                entry.failures = 0;
                 entry.next_dial = now + FIRST_RETRY;
             } else if !entry.myself && !entry.dialling && entry.next_dial <= now {
                 entry.dialling = true;
@@ -122,11 +156,23 @@ impl Discovery {
         let missing = self.target.saturating_sub(outbound + dials.len()).min(DIALS_AT_ONCE);
         let bootstrap: Vec<_> = dials.iter().filter_map(|dial| dial.peer).collect();
         let wanted = |peer: &PeerId| !is_open(peer) && !bootstrap.contains(peer);
-        dials.extend(self.book.take_due(missing, now, wanted).into_iter().map(|(peer, addresses)| Dial {
+        dials.extend(self.book.take_due(missing, now, &mut groups, wanted).into_iter().map(|(peer, addresses)| Dial {
             purpose: Purpose::Found,
             peer: Some(peer),
             addresses,
         }));
+        if let Some(interval) = self.feelers
+            && self.next_feeler <= now
+        {
+            self.next_feeler = now + self.backoff.spread(interval);
+            let dialled: Vec<_> = dials.iter().filter_map(|dial| dial.peer).collect();
+            let wanted = |peer: &PeerId| !is_open(peer) && !dialled.contains(peer);
+            dials.extend(self.book.take_feeler(now, wanted).map(|(peer, addresses)| Dial {
+                purpose: Purpose::Feeler,
+                peer: Some(peer),
+                addresses,
+            }));
+        }
         dials
     }
 
@@ -137,7 +183,7 @@ impl Discovery {
         {
             entry.dialling = false;
             entry.peer = Some(peer);
-            entry.next_dial = now + entry.delay;
+            entry.next_dial = now + FIRST_RETRY;
         }
     }
 
@@ -151,15 +197,15 @@ impl Discovery {
                     entry.myself = true;
                     return None;
                 }
+                entry.failures = entry.failures.saturating_add(1);
                 let wait = match failure {
-                    DialFailure::OtherNetwork { .. } => FOREIGN_RETRY,
-                    _ => entry.delay,
+                    DialFailure::OtherNetwork { .. } => self.backoff.spread(FOREIGN_RETRY),
+                    _ => self.backoff.wait(entry.failures, FIRST_RETRY, LAST_RETRY),
                 };
-                entry.delay = LAST_RETRY.min(entry.delay * 2);
                 entry.next_dial = now + wait;
                 Some(wait)
             }
-            Purpose::Found => {
+            Purpose::Found | Purpose::Feeler => {
                 if let Some(peer) = &dial.peer {
                     self.book.fail(peer, now);
                 }
@@ -200,6 +246,11 @@ impl Discovery {
 mod tests {
     use super::*;
 
+    /// What is due with nobody dialled but `outbound` peers, in no group of note.
+    fn due(discovery: &mut Discovery, now: Instant, outbound: usize, is_open: impl Fn(&PeerId) -> bool) -> Vec<Dial> {
+        discovery.due(now, outbound, Groups::default(), is_open)
+    }
+
     fn bootstrap_address() -> Multiaddr {
         "/ip4/1.2.3.4/tcp/1".parse().expect("a multiaddr")
     }
@@ -208,52 +259,85 @@ mod tests {
     fn bootstrap_is_dialled_for_ever_with_growing_waits() {
         let mut now = Instant::now();
         let me = PeerId::random();
-        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, me, now);
+        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, None, me, 1, now);
         for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
-            let dials = discovery.due(now, 0, |_| false);
+            let dials = due(&mut discovery, now, 0, |_| false);
             assert_eq!(dials.len(), 1);
-            assert!(discovery.due(now, 0, |_| false).is_empty(), "under way");
+            assert!(due(&mut discovery, now, 0, |_| false).is_empty(), "under way");
             let wait = discovery.on_failed(&dials[0], &DialFailure::Refused, now).expect("a wait");
-            assert_eq!(wait, Duration::from_secs(expected));
-            assert!(discovery.due(now + wait - Duration::from_millis(1), 0, |_| false).is_empty());
+            let middle = Duration::from_secs(expected);
+            assert!(wait >= middle * 3 / 4 && wait <= middle * 5 / 4, "{wait:?}, expected about {middle:?}");
+            assert!(due(&mut discovery, now + wait - Duration::from_millis(1), 0, |_| false).is_empty());
             now += wait;
         }
         // Once it works it is left alone while it is open, and soon dialled again when it is gone.
-        let dial = discovery.due(now, 0, |_| false).remove(0);
+        let dial = due(&mut discovery, now, 0, |_| false).remove(0);
         let peer = PeerId::random();
         discovery.on_connected(&dial, peer, now);
         now += 2 * LAST_RETRY;
-        assert!(discovery.due(now, 1, |other| *other == peer).is_empty());
-        assert_eq!(discovery.due(now + FIRST_RETRY, 0, |_| false).len(), 1);
+        assert!(due(&mut discovery, now, 1, |other| *other == peer).is_empty());
+        assert_eq!(due(&mut discovery, now + FIRST_RETRY, 0, |_| false).len(), 1);
     }
 
     #[test]
     fn itself_is_not_dialled_again() {
         let (now, me) = (Instant::now(), PeerId::random());
         let named = bootstrap_address().with_p2p(me).expect("no identity yet");
-        let mut discovery = Discovery::new(vec![bootstrap_address(), named], 8, me, now);
-        let dials = discovery.due(now, 0, |_| false);
+        let mut discovery = Discovery::new(vec![bootstrap_address(), named], 8, None, me, 1, now);
+        let dials = due(&mut discovery, now, 0, |_| false);
         assert_eq!(dials.len(), 1);
         assert_eq!(discovery.on_failed(&dials[0], &DialFailure::Myself, now), None);
-        assert!(discovery.due(now + 10 * LAST_RETRY, 0, |_| false).is_empty());
+        assert!(due(&mut discovery, now + 10 * LAST_RETRY, 0, |_| false).is_empty());
     }
 
     #[test]
     fn found_peers_are_dialled_up_to_the_target() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(Vec::new(), 3, PeerId::random(), now);
+        let mut discovery = Discovery::new(Vec::new(), 3, None, PeerId::random(), 1, now);
         for _ in 0..10 {
-            discovery.book.add(PeerId::random(), bootstrap_address(), now);
+            discovery.book.add(PeerId::random(), "/ip4/127.0.0.1/tcp/1".parse().expect("a multiaddr"), now);
         }
-        assert_eq!(discovery.due(now, 2, |_| false).len(), 1);
-        assert!(discovery.due(now, 3, |_| false).is_empty());
-        assert!(discovery.due(now, 0, |_| true).is_empty());
+        assert_eq!(due(&mut discovery, now, 2, |_| false).len(), 1);
+        assert!(due(&mut discovery, now, 3, |_| false).is_empty());
+        assert!(due(&mut discovery, now, 0, |_| true).is_empty());
+    }
+
+    #[test]
+    fn feelers_go_out_though_the_target_is_reached() {
+        let start = Instant::now();
+        let interval = Duration::from_secs(120);
+        let mut discovery = Discovery::new(Vec::new(), 3, Some(interval), PeerId::random(), 1, start);
+        let peer = PeerId::random();
+        discovery.book.add(peer, bootstrap_address(), start);
+        assert!(due(&mut discovery, start, 3, |_| false).is_empty(), "not yet");
+        let now = start + interval * 5 / 4;
+        let dials = due(&mut discovery, now, 3, |_| false);
+        assert_eq!((dials.len(), dials[0].purpose, dials[0].peer), (1, Purpose::Feeler, Some(peer)));
+        assert!(due(&mut discovery, now, 3, |_| false).is_empty());
+        assert!(due(&mut discovery, now + 2 * interval, 3, |_| true).is_empty(), "it is connected");
+    }
+
+    #[test]
+    fn added_addresses_are_dialled_and_few() {
+        let (now, me) = (Instant::now(), PeerId::random());
+        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, None, me, 1, now);
+        for port in 1..200u16 {
+            discovery.add(format!("/ip4/5.6.7.8/tcp/{port}").parse().expect("a multiaddr"), me, now);
+        }
+        let dials = due(&mut discovery, now, 0, |_| false);
+        assert_eq!(dials.len(), 1 + MAX_ADDED);
+        assert_eq!(dials[0].addresses, [bootstrap_address()], "what was configured stays");
+        // One that has failed is dialled again at once when it is added again.
+        discovery.on_failed(&dials[1], &DialFailure::Refused, now);
+        assert!(due(&mut discovery, now, 0, |_| false).is_empty());
+        discovery.add(dials[1].addresses[0].clone(), me, now);
+        assert_eq!(due(&mut discovery, now, 0, |_| false).len(), 1);
     }
 
     #[test]
     fn lookups_grow_rare_until_there_is_somebody_new() {
         let start = Instant::now();
-        let mut discovery = Discovery::new(Vec::new(), 8, PeerId::random(), start);
+        let mut discovery = Discovery::new(Vec::new(), 8, None, PeerId::random(), 1, start);
         let mut times = Vec::new();
         for second in 0..130 {
             if discovery.lookup_due(start + Duration::from_secs(second)) {

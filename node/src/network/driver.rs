@@ -7,6 +7,7 @@ mod connections;
 mod messages;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::RandomState;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub(super) struct Driver {
     failures: VecDeque<(String, DialFailure)>,
     counters: Counters,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Makes evictions unpredictable for those who would like to profit.
+    secret: RandomState,
     /// Whether the snapshot is out of date.
     changed: bool,
     warned_of_slow_peers: Option<Instant>,
@@ -105,13 +108,13 @@ impl Driver {
         }
 
         let (me, now) = (*swarm.local_peer_id(), Instant::now());
-        let mut discovery = Discovery::new(bootstrap, config.limits.target_outbound, me, now);
+        let feelers = (config.role == Role::Full).then_some(config.limits.feeler_interval);
+        let seed = rand::random();
+        let mut discovery = Discovery::new(bootstrap, config.limits.target_outbound, feelers, me, seed, now);
         for text in &config.known {
             match address::parse(text).ok().and_then(|address| Some((address::peer(&address)?, address))) {
                 Some((peer, address)) if peer != me => {
-                    let address = address::without_peer(address);
-                    discovery.book.add(peer, address.clone(), now);
-                    discovery.book.prove(peer, Some(address), now);
+                    discovery.book.remember(peer, address::without_peer(address), now);
                 }
                 Some(_) => {}
                 None => tracing::warn!(address = %text, "skipped a known peer's address that cannot be read"),
@@ -142,6 +145,7 @@ impl Driver {
             unsent: VecDeque::new(),
             failures: VecDeque::new(),
             counters: Counters::default(),
+            secret: RandomState::new(),
             changed: false,
             warned_of_slow_peers: None,
         };
@@ -326,7 +330,11 @@ impl Driver {
             ..empty_status(me, &self.agent)
         };
         let bans_version = behaviour.gate.bans.version();
-        self.snapshot.send_replace(Arc::new(Snapshot { status, known: self.discovery.book.export(), bans_version }));
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            status,
+            known: self.discovery.book.export(&self.anchors()),
+            bans_version,
+        }));
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Dials that gave no usable peer.
     pub dials_failed: u64,
+    /// Inbound peers that gave way to others.
+    pub evicted: u64,
     /// Peers banned.
     pub bans: u64,
     /// Gossip messages not sent because a peer was too slow to take them.

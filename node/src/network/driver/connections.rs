@@ -11,8 +11,9 @@ use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping};
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
 use crate::network::bans::unix_now;
-use crate::network::discovery::{Dial, Purpose};
+use crate::network::discovery::{Dial, LAST_RETRY, Purpose};
 use crate::network::error::shorten;
+use crate::network::slots::{self, Group, Groups, Inbound};
 use crate::network::{Ban, BanSubject, DialFailure, Event, Misbehaviour, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.
@@ -45,6 +46,8 @@ pub(super) struct PeerState {
     /// Requests that came before the identity.
     pub(super) held: Vec<HeldRequest>,
     pub(super) since: Instant,
+    /// When it last brought valid gossip that was new.
+    pub(super) useful: Option<Instant>,
     /// When the connections are to be closed, since the peer is not of our network.
     refused: Option<Instant>,
 }
@@ -76,10 +79,19 @@ impl Driver {
 
     /// Begins the dials that are due.
     pub(super) fn dial_due(&mut self, now: Instant) {
-        let outbound = self.peers.values().filter(|state| state.connections.iter().any(|one| !one.inbound)).count();
+        let outbound = self.peers.values().filter_map(|state| state.connections.iter().find(|one| !one.inbound));
+        let mut groups = Groups::default();
+        let mut count = self.dials.len();
+        for connection in outbound {
+            count += 1;
+            groups.add(&connection.address);
+        }
+        for address in self.dials.values().filter_map(|dial| dial.addresses.first()) {
+            groups.add(address);
+        }
         let (peers, gate) = (&self.peers, &self.swarm.behaviour().gate);
         let is_open = |peer: &PeerId| peers.contains_key(peer) || gate.is_banned(peer);
-        for dial in self.discovery.due(now, outbound + self.dials.len(), is_open) {
+        for dial in self.discovery.due(now, count, groups, is_open) {
             self.dial(dial);
         }
     }
@@ -113,20 +125,29 @@ impl Driver {
         }
     }
 
-    /// A dial gave nothing, or a peer that is of no use.
+    /// A dial gave nothing, or a peer that is of no use. It is said once, and again when the reason changes.
     fn on_dial_failed(&mut self, dial: &Dial, failure: DialFailure) {
         self.counters.dials_failed += 1;
         let wait = self.discovery.on_failed(dial, &failure, Instant::now());
-        let Some(address) = dial.addresses.first().filter(|_| dial.purpose != Purpose::Found) else {
+        let named = !matches!(dial.purpose, Purpose::Found | Purpose::Feeler);
+        let alone = self.peers.values().all(|state| state.identity.is_none());
+        let Some(address) = dial.addresses.first().filter(|_| named || alone && dial.purpose == Purpose::Found) else {
             tracing::debug!(peer = ?dial.peer, reason = %failure, "a found peer could not be reached");
             return;
         };
         let address = address.to_string();
-        match wait {
-            Some(wait) if self.peers.values().all(|state| state.identity.is_none()) => {
-                tracing::info!(%address, reason = %failure, "no peer yet; dialling again in {} s", wait.as_secs());
-            }
-            _ => tracing::debug!(%address, reason = %failure, "a dial failed"),
+        let is_same = |last: &DialFailure| std::mem::discriminant(last) == std::mem::discriminant(&failure);
+        let said = self.failures.iter().any(|(other, last)| *other == address && is_same(last));
+        let advice = failure.advice();
+        match (said, wait) {
+            (true, _) => tracing::debug!(%address, reason = %failure, ?wait, "a dial failed again"),
+            (false, _) if failure == DialFailure::Myself => tracing::info!(%address, "that is this node itself"),
+            (false, Some(_)) => tracing::warn!(
+                %address, reason = %failure,
+                "no connection: {advice}. It is tried again, at least every {} s; this is not said again until it changes",
+                LAST_RETRY.as_secs()
+            ),
+            (false, None) => tracing::warn!(%address, reason = %failure, "no connection: {advice}"),
         }
         self.forget_failure(&address);
         if self.failures.len() >= MAX_FAILURES {
@@ -134,13 +155,16 @@ impl Driver {
         }
         self.failures.push_back((address.clone(), failure.clone()));
         self.changed = true;
-        if self.queue.offer(Event::DialFailed { address, reason: failure }).is_err() {
+        if named && self.queue.offer(Event::DialFailed { address, reason: failure }).is_err() {
             tracing::debug!("the consumer is busy: a failed dial is only in the status");
         }
     }
 
-    fn forget_failure(&mut self, address: &str) {
+    /// Returns whether there was one.
+    fn forget_failure(&mut self, address: &str) -> bool {
+        let before = self.failures.len();
         self.failures.retain(|(other, _)| other != address);
+        self.failures.len() < before
     }
 
     pub(super) fn on_connection_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -159,6 +183,7 @@ impl Driver {
             round_trip: None,
             held: Vec::new(),
             since: now,
+            useful: None,
             refused: None,
         });
         state.connections.push(Connection { id, address, inbound, missed_pings: 0, dial });
@@ -166,6 +191,71 @@ impl Driver {
         if known {
             self.settle(peer);
         }
+        if inbound {
+            self.make_room(now);
+        }
+    }
+
+    /// Closes the least valuable inbound connection if there are too many.
+    fn make_room(&mut self, now: Instant) {
+        let staying = self.peers.iter().filter(|(_, state)| state.refused.is_none());
+        let inbound = staying.filter(|(_, state)| state.connections.iter().all(|one| one.inbound));
+        let candidates: Vec<_> = inbound
+            .filter_map(|(peer, state)| {
+                Some(Inbound {
+                    peer: *peer,
+                    group: Group::of(&state.connections.first()?.address),
+                    connected: now.saturating_duration_since(state.since),
+                    round_trip: state.round_trip,
+                    useful: state.useful.map(|when| now.saturating_duration_since(when)),
+                })
+            })
+            .collect();
+        if candidates.len() <= self.limits.max_inbound as usize {
+            return;
+        }
+        if let Some(peer) = slots::evict(candidates, &self.secret) {
+            tracing::debug!(%peer, "closing an inbound connection: there are too many");
+            self.counters.evicted += 1;
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.refused = Some(now);
+            }
+            self.swarm.behaviour_mut().gate.close(peer);
+        }
+    }
+
+    /// The dialled peers that have been useful longest: those to come back to first after a restart, so that whoever
+    /// makes a node restart does not get to choose its new peers.
+    pub(super) fn anchors(&self) -> Vec<PeerId> {
+        let dialled = self.peers.iter().filter(|(_, state)| {
+            state.identity.as_ref().is_some_and(|identity| !identity.light)
+                && state.connections.iter().any(|one| !one.inbound)
+        });
+        let mut anchors: Vec<_> = dialled.collect();
+        anchors.sort_by_key(|(peer, state)| (state.useful.is_none(), state.since, **peer));
+        anchors.into_iter().map(|(peer, _)| *peer).collect()
+    }
+
+    /// Whether the peer was only dialled to see whether it is there, and there are others enough.
+    fn is_only_felt(&self, peer: PeerId) -> bool {
+        let is_feeler = |one: &Connection| one.dial.as_ref().is_some_and(|dial| dial.purpose == Purpose::Feeler);
+        let is_dialled =
+            |state: &PeerState| state.identity.is_some() && state.connections.iter().any(|one| !one.inbound);
+        self.peers.get(&peer).is_some_and(|state| state.connections.iter().all(is_feeler))
+            && self.peers.values().filter(|state| is_dialled(state)).count() >= self.limits.target_outbound
+    }
+
+    /// The peer is there: that is all we wanted to know.
+    fn end_feeler(&mut self, peer: PeerId, info: &identify::Info) {
+        let now = Instant::now();
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.refused = Some(now);
+        if let Some(connection) = state.connections.first() {
+            let address = address::without_peer(connection.address.clone());
+            self.discovery.book.prove(peer, Some(address), now);
+        }
+        self.learn_addresses(peer, info);
+        self.swarm.behaviour_mut().gate.close(peer);
     }
 
     pub(super) fn on_connection_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32) {
@@ -218,6 +308,11 @@ impl Driver {
             return;
         }
         let new = state.identity.is_none();
+        if new && self.is_only_felt(peer) {
+            self.end_feeler(peer, info);
+            return;
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         state.identity = Some(Identity { agent, light, protocol: protocol.clone() });
         let (address, inbound) = state
             .connections
@@ -261,7 +356,9 @@ impl Driver {
             }
         }
         for address in worked {
-            self.forget_failure(&address);
+            if self.forget_failure(&address) {
+                tracing::info!(%address, "connected at last");
+            }
         }
     }
 

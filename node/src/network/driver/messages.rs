@@ -100,6 +100,11 @@ impl Driver {
 
     /// Passes a judgement on to gossipsub.
     pub(super) fn report(&mut self, id: &GossipId, acceptance: Acceptance) {
+        if acceptance == Acceptance::Accept
+            && let Some(state) = self.peers.get_mut(&id.source)
+        {
+            state.useful = Some(Instant::now());
+        }
         let acceptance = match acceptance {
             Acceptance::Accept => MessageAcceptance::Accept,
             Acceptance::Ignore => MessageAcceptance::Ignore,
