@@ -30,6 +30,7 @@ mod gate;
 mod handle;
 mod penalties;
 mod queue;
+mod reachability;
 mod slots;
 mod status;
 
@@ -40,12 +41,13 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 pub use bans::{Ban, BanSubject, MAX_BANS};
-pub use config::{Config, Limits, Role, kademlia_protocol};
+pub use config::{Config, Limits, Role, Traversal, kademlia_protocol};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
 pub use handle::Handle;
 pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};
+pub use reachability::Reachability;
 pub use status::{Counters, PeerStatus, Status};
 
 use driver::Driver;

@@ -37,6 +37,7 @@ use crate::chain::Chain;
 use crate::inference::InferenceService;
 use crate::store::Store;
 use input::{Input, ReplyTo, Results};
+use peers::{Joining, network_config};
 use service::Service;
 
 /// Inputs that wait for the chain thread. Beyond it whoever has one waits; the network then drops gossip.
@@ -66,14 +67,15 @@ impl Node {
         let inference = InferenceService::start(config.backend, config.models, config.inference, move || {
             faults.leave(Input::DeviceFault);
         });
-        let (network, mut events) = crate::network::spawn(peers::network_config(
-            &chain,
-            identity,
-            config.listen,
-            config.bootstrap,
-            config.discovery,
-            bans_file::read(&config.data),
-        )?)?;
+        let joining = Joining {
+            bans: bans_file::read(&config.data),
+            listen: config.listen,
+            external: config.external,
+            bootstrap: config.bootstrap,
+            discovery: config.discovery,
+            traversal: config.traversal,
+        };
+        let (network, mut events) = crate::network::spawn(network_config(&chain, identity, joining)?)?;
         let forward = inbox.clone();
         std::thread::Builder::new().name("events".into()).spawn(move || {
             while let Some(event) = events.blocking_recv() {

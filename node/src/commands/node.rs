@@ -87,6 +87,18 @@ pub struct Args {
     /// Neither look for nodes in the local network by mDNS nor answer them
     #[arg(long)]
     no_mdns: bool,
+
+    /// Others reach this node at this multiaddr, which it would not find out itself; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    external: Vec<String>,
+
+    /// Do not ask the router to forward the ports
+    #[arg(long)]
+    no_upnp: bool,
+
+    /// Do not relay connections for nodes that others cannot dial
+    #[arg(long)]
+    no_relay_server: bool,
 }
 
 /// What a node is started with.
@@ -97,6 +109,8 @@ pub struct NodeArgs {
     pub data: PathBuf,
     /// Multiaddrs to listen at.
     pub listen: Vec<String>,
+    /// Multiaddrs at which others reach the node.
+    pub external: Vec<String>,
     /// Multiaddrs of the nodes to ask first: the ones given, or else those of the network file.
     pub bootstrap: Vec<String>,
     /// Whom mining pays; `None` does not mine.
@@ -107,6 +121,10 @@ pub struct NodeArgs {
     pub device: DeviceChoice,
     /// Whether nodes in the local network are looked for.
     pub mdns: bool,
+    /// Whether the router is asked to forward the ports.
+    pub upnp: bool,
+    /// Whether connections are relayed for others.
+    pub relay_server: bool,
     /// What is kept on the disk.
     pub storage: Storage,
     /// What newcomers are given.
@@ -134,10 +152,13 @@ impl Args {
             bootstrap: if self.bootstrap.is_empty() { network.bootstrap.clone() } else { self.bootstrap },
             network,
             listen: self.listen,
+            external: self.external,
             mine,
             mine_threads: self.mine_threads.into(),
             device: self.device,
             mdns: !self.no_mdns,
+            upnp: !self.no_upnp,
+            relay_server: !self.no_relay_server,
             storage: Storage {
                 prune: self.prune,
                 missing_pixels: if self.full { MissingPixels::Insist } else { MissingPixels::AcceptOnWork },

@@ -2,7 +2,7 @@
 
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::{InferenceStatus, NodeStatus, StorageStatus};
+use ocelli_protocol::message::{InferenceStatus, NodeStatus, Reachability, StorageStatus};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -49,6 +49,8 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "agent": status.agent,
         "peer_id": status.peer_id,
         "addresses": status.addresses,
+        "reachability": reachability_json(&status.reachability),
+        "time": status.time,
         "peers": status.peers.len(),
         "height": status.height,
         "tip": status.tip,
@@ -99,6 +101,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         ("disk", storage(&status.storage)),
         ("up", duration(status.uptime_seconds)),
     ];
+    rows.push(("reachable", reachability(&status.reachability)));
     for address in &status.addresses {
         rows.push(("address", printable(address)));
     }
@@ -117,6 +120,26 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         rows.push(("peer", format!("and {} more", status.peers.len() - SHOWN_PEERS)));
     }
     output.rows(&rows)
+}
+
+/// Whether others can dial the node, and what to do if not.
+fn reachability(reachability: &Reachability) -> String {
+    let list = |addresses: &[String]| addresses.iter().map(|one| printable(one)).collect::<Vec<_>>().join(" and ");
+    match reachability {
+        Reachability::Unknown => "not known yet: no peer has tried".into(),
+        Reachability::Public(addresses) => format!("at {}", list(addresses)),
+        Reachability::Relayed(addresses) => format!("behind a NAT or firewall, through a relay at {}", list(addresses)),
+        Reachability::Unreachable { advice } => format!("no: {}", printable(advice)),
+    }
+}
+
+fn reachability_json(reachability: &Reachability) -> Value {
+    match reachability {
+        Reachability::Unknown => json!({ "kind": "unknown" }),
+        Reachability::Public(addresses) => json!({ "kind": "public", "at": addresses }),
+        Reachability::Relayed(addresses) => json!({ "kind": "relayed", "at": addresses }),
+        Reachability::Unreachable { advice } => json!({ "kind": "unreachable", "advice": advice }),
+    }
 }
 
 fn device(status: &NodeStatus) -> String {

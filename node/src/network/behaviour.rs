@@ -12,7 +12,7 @@ use libp2p::kad::store::MemoryStore;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, StreamProtocol, identify, kad, mdns, ping};
+use libp2p::{PeerId, StreamProtocol, autonat, dcutr, identify, kad, mdns, ping, relay, upnp};
 use sha2::{Digest as _, Sha256};
 
 use super::bans::{Bans, unix_now};
@@ -59,6 +59,13 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) gossip: Toggle<gossipsub::Behaviour>,
     pub(super) requests: request_response::Behaviour<ByteCodec>,
+    /// Set when the transport is built, of which it is the other half.
+    pub(super) relay_client: Toggle<relay::client::Behaviour>,
+    relay_server: Toggle<relay::Behaviour>,
+    hole_punching: Toggle<dcutr::Behaviour>,
+    autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 impl Behaviour {
@@ -69,6 +76,7 @@ impl Behaviour {
         agent: &str,
     ) -> Result<Self, NetworkError> {
         let me = key.public().to_peer_id();
+        let traversal = config.traversal.filter(|_| config.role == Role::Full);
         Ok(Self {
             gate: Gate::new(config.limits.max_per_ip, Bans::of(&config.bans, unix_now())),
             limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
@@ -85,6 +93,12 @@ impl Behaviour {
                 Role::Light => None.into(),
             },
             requests: requests(config, protocols),
+            relay_client: None.into(),
+            relay_server: traversal.filter(|ways| ways.relay_server).map(|_| relay_server(me)).into(),
+            hole_punching: traversal.map(|_| dcutr::Behaviour::new(me)).into(),
+            autonat_client: traversal.map(|ways| autonat_client(ways.probe_interval)).into(),
+            autonat_server: traversal.map(|_| autonat::v2::server::Behaviour::default()).into(),
+            upnp: traversal.filter(|ways| ways.upnp).map(|_| upnp::tokio::Behaviour::default()).into(),
         })
     }
 }
@@ -132,6 +146,26 @@ fn kademlia(config: &Config, me: PeerId) -> Result<Option<kad::Behaviour<MemoryS
         Role::Light => kad::Mode::Client,
     }));
     Ok(Some(kademlia))
+}
+
+/// Circuits are for making connections direct, and short: 128 KiB and two minutes each, 16 at one time; reservations last
+/// an hour, 128 of them, four a peer. Renewals and new circuits have rates for each peer and address (the crate's own).
+fn relay_server(me: PeerId) -> relay::Behaviour {
+    let config = relay::Config {
+        max_reservations: 128,
+        max_reservations_per_peer: 4,
+        max_circuits: 16,
+        max_circuits_per_peer: 4,
+        max_circuit_duration: Duration::from_secs(120),
+        max_circuit_bytes: 128 << 10,
+        ..relay::Config::default()
+    };
+    relay::Behaviour::new(me, config)
+}
+
+fn autonat_client(probe_interval: Duration) -> autonat::v2::client::Behaviour {
+    let config = autonat::v2::client::Config::default().with_probe_interval(probe_interval);
+    autonat::v2::client::Behaviour::new(rand::make_rng(), config)
 }
 
 fn multicast(me: PeerId) -> Option<mdns::tokio::Behaviour> {

@@ -46,8 +46,28 @@ pub struct Config {
     pub bans: Vec<Ban>,
     /// Whether to look for peers on the local network by multicast DNS.
     pub mdns: bool,
+    /// How to find out whether others can dial this node, and what to do if not; `None` neither asks nor helps. A node
+    /// that listens on loopback only has no use for it.
+    pub traversal: Option<Traversal>,
     /// All bounds and timeouts.
     pub limits: Limits,
+}
+
+/// Ways through NATs and firewalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traversal {
+    /// Whether to ask the router to forward the ports (UPnP).
+    pub upnp: bool,
+    /// Whether to relay for others, within limits, once others can dial this node.
+    pub relay_server: bool,
+    /// How often addresses that others see this node at are tested.
+    pub probe_interval: Duration,
+}
+
+impl Default for Traversal {
+    fn default() -> Self {
+        Self { upnp: true, relay_server: true, probe_interval: Duration::from_secs(5) }
+    }
 }
 
 impl Config {
@@ -65,6 +85,7 @@ impl Config {
             known: Vec::new(),
             bans: Vec::new(),
             mdns: false,
+            traversal: None,
             limits: Limits::default(),
         }
     }

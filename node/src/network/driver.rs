@@ -1,10 +1,11 @@
 //! The swarm task: takes commands, turns swarm events into ours, and does what is due.
 //!
-//! This file holds its state, its loop and what it does by the clock; [`connections`] treats dials, peers and bans, and
-//! [`messages`] gossip, requests and responses.
+//! This file holds its state, its loop and what it does by the clock; [`connections`] treats dials, peers and bans,
+//! [`messages`] gossip, requests and responses, and [`traversal`] the ways through NATs.
 
 mod connections;
 mod messages;
+mod traversal;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
@@ -31,6 +32,7 @@ use super::error::{chain, io_kind};
 use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
 use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
+use super::reachability::{Findings, Reachability};
 use super::{
     BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
     address,
@@ -71,6 +73,10 @@ pub(super) struct Driver {
     failures: VecDeque<(String, DialFailure)>,
     counters: Counters,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Whether reachability is looked into at all.
+    traversal: bool,
+    findings: Findings,
+    reachability: Reachability,
     /// Makes evictions unpredictable for those who would like to profit.
     secret: RandomState,
     /// Whether the snapshot is out of date.
@@ -145,10 +151,14 @@ impl Driver {
             unsent: VecDeque::new(),
             failures: VecDeque::new(),
             counters: Counters::default(),
+            traversal: config.traversal.is_some() && config.role == Role::Full,
+            findings: Findings::default(),
+            reachability: Reachability::Unknown,
             secret: RandomState::new(),
             changed: false,
             warned_of_slow_peers: None,
         };
+        driver.update_reachability();
         driver.publish_snapshot();
         let handle = Handle {
             commands: command_sender,
@@ -237,9 +247,13 @@ impl Driver {
                 tracing::info!(%address, "no longer listening");
                 self.changed = true;
             }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if self.on_relay_lost(&listener_id, &reason) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 tracing::error!(?addresses, %error, "a listener failed; restart the node to listen there again");
                 self.changed = true;
+            }
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.update_reachability();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener had an error"),
             _ => {}
@@ -254,6 +268,12 @@ impl Driver {
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::Requests(event) => self.on_request_response(event),
+            BehaviourEvent::RelayClient(event) => self.on_relay_client(&event),
+            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "as a relay"),
+            BehaviourEvent::HolePunching(event) => self.on_hole_punched(&event),
+            BehaviourEvent::AutonatClient(event) => self.on_tested(event),
+            BehaviourEvent::AutonatServer(event) => tracing::debug!(?event, "tested a peer's address"),
+            BehaviourEvent::Upnp(event) => self.on_upnp(&event),
             BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
         }
     }
@@ -268,6 +288,8 @@ impl Driver {
             self.swarm.behaviour_mut().gate.bans.forget_expired(unix_now());
             self.check_scores(now);
             self.expire_unsent(now);
+            self.look_for_relay(now);
+            self.close_relayed(now);
             self.changed = true;
         }
     }
@@ -323,6 +345,7 @@ impl Driver {
         let status = Status {
             addresses: addresses.map(|address| format!("{address}/p2p/{me}")).collect(),
             peers,
+            reachability: self.reachability.clone(),
             banned: behaviour.gate.bans.all(unix_now()),
             known_addresses: self.discovery.book.len(),
             failures: self.failures.iter().cloned().collect(),
@@ -343,6 +366,7 @@ fn empty_status(me: PeerId, agent: &str) -> Status {
         peer: Peer(me),
         agent: agent.into(),
         addresses: Vec::new(),
+        reachability: Reachability::Unknown,
         peers: Vec::new(),
         banned: Vec::new(),
         known_addresses: 0,
@@ -357,7 +381,7 @@ fn swarm(
     protocols: &[StreamProtocol],
     agent: &str,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
-    let behaviour = Behaviour::new(config, &key, protocols, agent)?;
+    let mut behaviour = Behaviour::new(config, &key, protocols, agent)?;
     let Ok(builder) = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -365,7 +389,12 @@ fn swarm(
         .with_quic()
         .with_dns()
         .map_err(|source| NetworkError::Transport { source: Box::new(source) })?
-        .with_behaviour(|_| behaviour);
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(|source| NetworkError::Transport { source: Box::new(source) })?
+        .with_behaviour(|_, relay| {
+            behaviour.relay_client = Some(relay).into();
+            behaviour
+        });
     let idle = match config.role {
         Role::Full => config.limits.idle_timeout,
         // The one who asks decides how long it stays.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ban, DialFailure, Peer};
+use super::{Ban, DialFailure, Peer, Reachability};
 
 /// The network at one moment, at most about a second old.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Status {
     pub agent: String,
     /// Multiaddrs to reach this node, ending in `/p2p/…`: those it listens on and those it was told are its own.
     pub addresses: Vec<String>,
+    /// Whether others can dial this node.
+    pub reachability: Reachability,
     /// The peers told as connected, by identity.
     pub peers: Vec<PeerStatus>,
     /// The bans that hold, the longest first.

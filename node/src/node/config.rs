@@ -8,6 +8,7 @@ use ocelli_model::{Backend, Model};
 use super::{FaucetConfig, NodeError};
 use crate::chain::{MissingPixels, Prune};
 use crate::inference;
+use crate::network::Traversal;
 use crate::store::StoreOptions;
 
 /// What a node is started with.
@@ -18,10 +19,14 @@ pub struct Config {
     pub data: PathBuf,
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
+    /// Multiaddrs at which others reach the node, where it cannot find out itself.
+    pub external: Vec<String>,
     /// Multiaddrs of the peers to ask first.
     pub bootstrap: Vec<String>,
     /// Whether to look for peers on the local network too.
     pub discovery: Discovery,
+    /// How to get through NATs and firewalls; unused where the node listens on loopback only.
+    pub traversal: Traversal,
     /// What runs the models.
     pub backend: Box<dyn Backend>,
     /// Every model of the network; see [`models`].

@@ -11,8 +11,18 @@ use super::config::Discovery;
 use super::service::{Asked, Service, unix_millis, unix_seconds};
 use super::{NodeError, bans_file};
 use crate::chain::{Chain, HeaderError, full_message};
-use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId};
+use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId, Traversal};
 use crate::validation::Validation;
+
+/// How a node takes part in the network.
+pub(super) struct Joining {
+    pub(super) listen: Vec<String>,
+    pub(super) external: Vec<String>,
+    pub(super) bootstrap: Vec<String>,
+    pub(super) discovery: Discovery,
+    pub(super) traversal: Traversal,
+    pub(super) bans: Vec<network::Ban>,
+}
 
 /// How the network module is to be run for a node.
 ///
@@ -21,16 +31,17 @@ use crate::validation::Validation;
 pub(super) fn network_config(
     chain: &Chain,
     identity: [u8; 32],
-    listen: Vec<String>,
-    bootstrap: Vec<String>,
-    discovery: Discovery,
-    bans: Vec<network::Ban>,
+    joining: Joining,
 ) -> Result<network::Config, NodeError> {
+    let Joining { listen, external, bootstrap, discovery, traversal, bans } = joining;
     let genesis = chain.genesis();
     let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
     let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
     config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
+    let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    config.traversal = (!listen.iter().all(is_local)).then_some(traversal);
     config.listen = listen;
+    config.external = external;
     config.bootstrap = bootstrap;
     config.known = chain.store().known_peers()?;
     config.bans = bans;
@@ -45,7 +56,9 @@ impl Service {
     pub(super) fn on_listening(&mut self, address: &str) -> Result<(), NodeError> {
         tracing::info!(address, "listening");
         let status = self.network.status();
-        super::node_file::write(&self.data, &status.peer.to_string(), &status.addresses, self.chain.network())
+        // Commands on this machine need no relay to get here.
+        let direct: Vec<_> = status.addresses.into_iter().filter(|one| !one.contains("/p2p-circuit")).collect();
+        super::node_file::write(&self.data, &status.peer.to_string(), &direct, self.chain.network())
     }
 
     pub(super) fn on_connected(&mut self, peer: Peer, light: bool) -> Result<(), NodeError> {

@@ -14,6 +14,7 @@ use super::NodeError;
 use super::input::ReplyTo;
 use super::mining::MAX_MINED_AHEAD_SECONDS;
 use super::service::{Service, unix_millis, unix_seconds};
+use crate::network;
 use crate::store::StoreError;
 
 /// How this program names itself to others.
@@ -242,7 +243,12 @@ impl Service {
                 queue_microseconds: microseconds(inference.queue_time),
                 device_microseconds: microseconds(inference.device_time),
             },
-            reachability: Reachability::Unknown,
+            reachability: match network.reachability {
+                network::Reachability::Unknown => Reachability::Unknown,
+                network::Reachability::Public(addresses) => Reachability::Public(addresses),
+                network::Reachability::Relayed(addresses) => Reachability::Relayed(addresses),
+                network::Reachability::Unreachable { advice } => Reachability::Unreachable { advice },
+            },
             time: unix_millis(),
         };
         Ok(status.bounded())

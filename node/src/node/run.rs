@@ -7,6 +7,7 @@ use ocelli_model::backend;
 use super::{Config, Discovery, Mining, Node, NodeError, models};
 use crate::commands::node::NodeArgs;
 use crate::inference::Limits;
+use crate::network::Traversal;
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);
@@ -36,9 +37,11 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         models: models(&args.network)?,
         mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
         discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
+        traversal: Traversal { upnp: args.upnp, relay_server: args.relay_server, ..Traversal::default() },
         network: args.network,
         data: args.data,
         listen: args.listen,
+        external: args.external,
         bootstrap: args.bootstrap,
         backend: device,
         inference: Limits::default(),

@@ -17,8 +17,8 @@ use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, mod
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, FoundBlock, NodeStatus, Request, Response, Submission, SubmitReply,
-    TransactionStatus,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, Submission,
+    SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
 use tempfile::TempDir;
@@ -128,6 +128,14 @@ impl TestNode {
         wait("the node to listen", || self.status().addresses.into_iter().find(|address| address.contains("/tcp/")))
     }
 
+    /// Has the node dial an address, as its owner.
+    pub fn add(&self, address: &str) {
+        let cookie = ocelli_node::node::cookie::read(self.folder()).unwrap();
+        let control = Control::Add { address: address.into() };
+        let response = self.ask(Request::Control { cookie, control });
+        assert!(matches!(response, Response::Controlled { .. }), "{response:?}");
+    }
+
     pub fn block(&self, by: BlockId) -> Option<FoundBlock> {
         match self.ask(Request::Block { by }) {
             Response::Block(block) => block.map(|block| *block),
@@ -178,8 +186,10 @@ pub fn start(
         network: network.clone(),
         data: folder.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+        external: Vec::new(),
         bootstrap: bootstrap.to_vec(),
         discovery: Discovery::BootstrapOnly,
+        traversal: network::Traversal::default(),
         backend,
         models: models(network).unwrap(),
         inference: Limits::default(),

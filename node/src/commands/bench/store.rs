@@ -19,6 +19,7 @@ use super::inference::resident_bytes;
 use super::{DeviceOption, percentile, rounded};
 use crate::chain::Chain;
 use crate::inference::Limits;
+use crate::network::Traversal;
 use crate::node::{Config, Discovery, Node, Storage, models};
 use crate::store::{Checked, Durability, Overlay, Store, StoreError};
 
@@ -263,8 +264,10 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         network: network.clone(),
         data: data.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+        external: Vec::new(),
         bootstrap: Vec::new(),
         discovery: Discovery::BootstrapOnly,
+        traversal: Traversal::default(),
         backend,
         models,
         inference: Limits::default(),

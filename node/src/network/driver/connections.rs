@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping};
+use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping, relay};
 
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
@@ -57,6 +58,11 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) address: Multiaddr,
     pub(super) inbound: bool,
+    /// Whether it goes through a relay.
+    pub(super) relayed: bool,
+    pub(super) since: Instant,
+    /// Whether it stays open while idle.
+    kept: bool,
     missed_pings: u32,
     /// The dial that made it, until it is known whether it was a success.
     dial: Option<Dial>,
@@ -68,6 +74,8 @@ pub(super) struct Identity {
     pub(super) light: bool,
     /// Which of our request protocols it answers.
     pub(super) protocol: Option<String>,
+    /// Whether it relays for others.
+    pub(super) relays: bool,
 }
 
 impl Driver {
@@ -97,9 +105,17 @@ impl Driver {
     }
 
     fn dial(&mut self, dial: Dial) {
+        let is_tcp = |address: &Multiaddr| address.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+        let by_quic = !dial.addresses.iter().any(is_tcp);
         // A new port each: dialling from the listening port makes two nodes that dial each other at the same moment
-        // open one TCP connection with two diallers, and makes a redial meet the remains of the last connection.
+        // open one TCP connection with two diallers, and makes a redial meet the remains of the last connection. QUIC knows
+        // neither, and its listening port is what hole punching needs others to have seen.
         let options = match (dial.peer, dial.addresses.as_slice()) {
+            (Some(peer), _) if by_quic => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(dial.addresses.clone())
+                .build(),
+            (None, [address, ..]) if by_quic => DialOpts::unknown_peer_id().address(address.clone()).build(),
             (Some(peer), _) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(dial.addresses.clone())
@@ -171,6 +187,10 @@ impl Driver {
         let now = Instant::now();
         let (address, inbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), false),
+            // Through a relay the other end has no address of its own here.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+                (local_addr.clone().with(Protocol::P2p(peer)), true)
+            }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
         };
         let dial = self.dials.remove(&id);
@@ -186,10 +206,37 @@ impl Driver {
             useful: None,
             refused: None,
         });
-        state.connections.push(Connection { id, address, inbound, missed_pings: 0, dial });
+        // Somebody from the internet has dialled a global address of this very machine: nothing is left to test. Not after a
+        // connection through a relay, which may have punched a hole.
+        let proof = match endpoint {
+            ConnectedPoint::Listener { local_addr, .. }
+                if self.traversal
+                    && [local_addr, &address].iter().all(|one| address::is_global(one))
+                    && !state.connections.iter().any(|one| one.relayed) =>
+            {
+                Some(address::without_peer(local_addr.clone()))
+            }
+            _ => None,
+        };
+        state.connections.push(Connection {
+            id,
+            address,
+            inbound,
+            relayed: endpoint.is_relayed(),
+            since: now,
+            kept: false,
+            missed_pings: 0,
+            dial,
+        });
         let known = state.identity.is_some();
         if known {
             self.settle(peer);
+        }
+        if let Some(address) = proof
+            && !self.swarm.external_addresses().any(|known| *known == address)
+        {
+            self.swarm.add_external_address(address);
+            self.update_reachability();
         }
         if inbound {
             self.make_room(now);
@@ -268,6 +315,10 @@ impl Driver {
         {
             self.on_dial_failed(&dial, DialFailure::Closed);
         }
+        if left > 0 && known {
+            // Another connection takes the place of one that was kept.
+            self.settle(peer);
+        }
         if left == 0 {
             self.peers.remove(&peer);
             if known {
@@ -290,7 +341,8 @@ impl Driver {
                     self.refuse(peer_id, DialFailure::NotIdentified);
                 }
             }
-            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+            identify::Event::Pushed { peer_id, info, .. } => self.on_identified(peer_id, &info),
+            identify::Event::Sent { .. } => {}
         }
     }
 
@@ -313,7 +365,12 @@ impl Driver {
             return;
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.identity = Some(Identity { agent, light, protocol: protocol.clone() });
+        state.identity = Some(Identity {
+            agent,
+            light,
+            protocol: protocol.clone(),
+            relays: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+        });
         let (address, inbound) = state
             .connections
             .first()
@@ -345,9 +402,16 @@ impl Driver {
             Role::Full => !identity.light,
         };
         let mut worked = Vec::new();
+        let mut direct = state.connections.iter().any(|one| one.kept && !one.relayed);
         for connection in &mut state.connections {
-            if keep && (connection.inbound || dialled <= self.limits.target_outbound || connection.dial.is_some()) {
+            let wanted = connection.inbound || dialled <= self.limits.target_outbound || connection.dial.is_some();
+            // A dial of ours that nobody here began, to somebody who is connected: the test of an address.
+            let is_test = !connection.inbound && connection.dial.is_none() && direct;
+            let needless = is_test || connection.relayed && direct;
+            if keep && wanted && !needless && !connection.kept {
                 self.swarm.behaviour_mut().gate.keep(peer, connection.id);
+                connection.kept = true;
+                direct |= !connection.relayed;
             }
             if !connection.inbound {
                 let address = address::without_peer(connection.address.clone());

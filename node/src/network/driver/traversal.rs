@@ -1,0 +1,133 @@
+//! Ways through NATs and firewalls: what the libp2p protocols find out, and what is done about it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, autonat, dcutr, relay, upnp};
+
+use super::Driver;
+use crate::network::{Reachability, address};
+
+/// A connection through a relay is closed this long after there is a direct one, which by then both ends use.
+const RELAYED_GRACE: Duration = Duration::from_secs(3);
+
+impl Driver {
+    /// A peer has tried an address that others see us at.
+    pub(super) fn on_tested(&mut self, event: autonat::v2::client::Event) {
+        let autonat::v2::client::Event { tested_addr, server, result, .. } = event;
+        tracing::debug!(address = %tested_addr, %server, reached = result.is_ok(), "a peer tested an address of ours");
+        self.findings.tested(tested_addr, server, result.is_ok());
+        self.update_reachability();
+    }
+
+    pub(super) fn on_upnp(&mut self, event: &upnp::Event) {
+        match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => {
+                tracing::info!(address = %external_addr, "the router forwards a port to this node (UPnP)");
+            }
+            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                tracing::warn!(address = %external_addr, "the router no longer forwards a port to this node (UPnP)");
+            }
+            upnp::Event::GatewayNotFound => tracing::debug!("no router that forwards ports on request (UPnP)"),
+            upnp::Event::NonRoutableGateway => {
+                tracing::info!("the router is itself behind another: forwarding its ports (UPnP) would not help");
+            }
+        }
+        self.update_reachability();
+    }
+
+    pub(super) fn on_relay_client(&mut self, event: &relay::client::Event) {
+        match event {
+            relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } => {
+                tracing::debug!(relay = %relay_peer_id, renewal, "a relay takes connections for this node");
+                self.update_reachability();
+            }
+            other => tracing::debug!(event = ?other, "through a relay"),
+        }
+    }
+
+    pub(super) fn on_hole_punched(&mut self, event: &dcutr::Event) {
+        let peer = event.remote_peer_id;
+        match &event.result {
+            Ok(_) => tracing::info!(%peer, "connected directly by hole punching"),
+            Err(error) => tracing::debug!(%peer, %error, "no direct connection by hole punching"),
+        }
+    }
+
+    /// Whether the listener that closed was one at a relay.
+    pub(super) fn on_relay_lost(&mut self, listener: &ListenerId, reason: &Result<(), io::Error>) -> bool {
+        let Some(relay) = self.findings.lost(listener, Instant::now()) else { return false };
+        tracing::debug!(%relay, ?reason, "a relay takes no connections for this node any more");
+        self.update_reachability();
+        true
+    }
+
+    /// Sums up what was found out, and says it if it is new.
+    pub(super) fn update_reachability(&mut self) {
+        let external: Vec<_> = self.swarm.external_addresses().cloned().collect();
+        let listening: Vec<_> = self.swarm.listeners().cloned().collect();
+        let found = self.findings.reachability(&external, &listening);
+        self.changed = true;
+        if found == self.reachability {
+            return;
+        }
+        match &found {
+            Reachability::Unknown => tracing::info!("it is no longer known whether others can dial this node"),
+            Reachability::Public(addresses) => tracing::info!("reachable at {}", addresses.join(" and ")),
+            Reachability::Relayed(addresses) => {
+                tracing::info!("behind a NAT or firewall, using a relay: {}", addresses.join(" and "));
+            }
+            Reachability::Unreachable { advice } => tracing::warn!("not reachable from outside: {advice}"),
+        }
+        self.reachability = found;
+    }
+
+    /// Asks for a reservation at a connected relay if others cannot dial this node, and gives reservations back if they can.
+    pub(super) fn look_for_relay(&mut self, now: Instant) {
+        if !self.traversal {
+            return;
+        }
+        if matches!(self.reachability, Reachability::Public(_)) {
+            for listener in self.findings.give_up_relays() {
+                self.swarm.remove_listener(listener);
+            }
+            return;
+        }
+        if !self.findings.is_behind_nat() || !self.findings.wants_relay(now) {
+            return;
+        }
+        let Some((relay, address)) = self.find_relay() else { return };
+        let circuit = address::without_peer(address).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
+        match self.swarm.listen_on(circuit) {
+            Ok(listener) => self.findings.asked(listener, relay, now),
+            Err(error) => tracing::debug!(%relay, %error, "a relay cannot be asked"),
+        }
+    }
+
+    /// A peer that relays, with the address at which we have dialled it; the longest connected first.
+    fn find_relay(&self) -> Option<(PeerId, Multiaddr)> {
+        let relays = self.peers.iter().filter(|(peer, state)| {
+            state.identity.as_ref().is_some_and(|identity| identity.relays) && !self.findings.has_relay(peer)
+        });
+        let dialled = relays.filter_map(|(peer, state)| {
+            let direct = state.connections.iter().find(|one| !one.inbound && !one.relayed)?;
+            Some((state.since, *peer, direct.address.clone()))
+        });
+        dialled.min_by_key(|(since, ..)| *since).map(|(_, peer, address)| (peer, address))
+    }
+
+    /// Closes connections through relays to peers that are connected directly too.
+    pub(super) fn close_relayed(&mut self, now: Instant) {
+        let mut needless = Vec::new();
+        for state in self.peers.values() {
+            if state.connections.iter().any(|one| !one.relayed && one.since + RELAYED_GRACE <= now) {
+                needless.extend(state.connections.iter().filter(|one| one.relayed).map(|one| one.id));
+            }
+        }
+        for connection in needless {
+            self.swarm.close_connection(connection);
+        }
+    }
+}
