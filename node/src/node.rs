@@ -17,6 +17,7 @@ mod mining;
 mod node_file;
 mod peers;
 mod progress;
+mod relay;
 mod requests;
 mod run;
 mod service;

@@ -9,5 +9,6 @@ mod nodes {
     mod partition;
     mod peers;
     mod pruning;
+    mod relay;
     mod sync;
 }

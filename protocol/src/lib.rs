@@ -1,8 +1,9 @@
-//! What Ocelli nodes say: wire messages, and the sync and mempool machines. Pure: no sockets, clock or disk; time and
+//! What Ocelli nodes say: wire messages, and the mempool, relay and sync machines. Pure: no sockets, clock or disk; time and
 //! randomness arrive as values.
 
 pub mod mempool;
 pub mod message;
+pub mod relay;
 pub mod sync;
 pub mod topic;
 mod wire;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use ocelli_consensus::block::Output;
 use ocelli_consensus::{Address, Amount, Transaction, TxId, WtxId};
 
+use crate::message::{MAX_INLINE_PIXELS, ShortId, Submission};
+
 pub use entry::{Entry, FeeRate, PendingTask};
 pub use error::{Blame, MempoolError};
 
@@ -108,6 +110,20 @@ struct Sender {
     pending: BTreeMap<u64, Entry>,
 }
 
+/// What taking an entry would mean.
+struct Admission<'a> {
+    /// Of the sender's account.
+    nonce: u64,
+    /// Of the sender's account.
+    balance: Amount,
+    /// Those that have to go for it.
+    victims: Vec<&'a Entry>,
+    /// The best fee rate of those that go for want of room.
+    dearest: Option<FeeRate>,
+}
+
+static NOTHING_PENDING: BTreeMap<u64, Entry> = BTreeMap::new();
+
 impl Default for Mempool {
     fn default() -> Self {
         Self::new(DEFAULT_LIMIT_BYTES)
@@ -143,33 +159,12 @@ impl Mempool {
         height: u64,
     ) -> Result<Inserted, MempoolError> {
         let entry = Entry::new(transaction, pixels, weight);
-        self.check_alone(&entry, height)?;
-        let (nonce, balance) = accounts.account(entry.sender);
-        let none = BTreeMap::new();
-        let pending = self.senders.get(&entry.sender).map_or(&none, |sender| &sender.pending);
-        let next = first_missing(nonce, pending);
-        if entry.nonce() < nonce {
-            return Err(MempoolError::NonceUsed { found: entry.nonce(), expected: nonce });
+        match (&entry.pixels, entry.transaction.task()) {
+            (None, Some(_)) => return Err(MempoolError::MissingPixels),
+            (Some(pixels), None) => return Err(MempoolError::UnexpectedPixels(pixels.len())),
+            _ => {}
         }
-        if entry.nonce().saturating_sub(next) > MAX_GAP {
-            return Err(MempoolError::NonceTooFarAhead { found: entry.nonce(), next, limit: MAX_GAP });
-        }
-        let replaced = pending.get(&entry.nonce());
-        if replaced.is_none() && pending.len() >= MAX_PENDING {
-            return Err(MempoolError::TooManyPending { limit: MAX_PENDING });
-        }
-        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
-        victims.extend(unaffordable(pending, &entry, replaced.is_some(), balance)?);
-        let room = self.victims_for_room(&entry, victims.iter().map(|victim| victim.bytes()).sum())?;
-        let dearest = room.iter().map(|victim| victim.fee_rate()).max();
-        victims.extend(room);
-        if replaced.is_some() {
-            let fees = victims.iter().map(|victim| victim.fee().0).fold(minimum_fee(weight).0, u64::saturating_add);
-            if entry.fee().0 < fees {
-                return Err(MempoolError::ReplacementFeeTooLow { found: entry.fee(), expected: Amount(fees) });
-            }
-        }
-
+        let Admission { nonce, balance, victims, dearest } = self.admit(&entry, entry.bytes(), accounts, height)?;
         let evicted: Vec<TxId> = victims.iter().map(|victim| victim.txid).collect();
         let (txid, sender) = (entry.txid, entry.sender);
         let before = self.ready_of(sender);
@@ -184,6 +179,23 @@ impl Mempool {
         let readiness = if ready.contains(&txid) { Readiness::Ready } else { Readiness::Gap };
         let promoted = ready.into_iter().filter(|id| *id != txid && !before.contains(id)).collect();
         Ok(Inserted { readiness, promoted, evicted })
+    }
+
+    /// Whether [`Mempool::insert`] would take a transaction, before its pixels are fetched; there will be `pixels` bytes
+    /// of them.
+    ///
+    /// # Errors
+    /// [`MempoolError`] names the rule.
+    pub fn check(
+        &self,
+        transaction: &Transaction,
+        pixels: usize,
+        weight: u64,
+        accounts: &impl AccountReader,
+        height: u64,
+    ) -> Result<(), MempoolError> {
+        let entry = Entry::new(transaction.clone(), None, weight);
+        self.admit(&entry, entry.bytes().saturating_add(pixels), accounts, height).map(|_| ())
     }
 
     /// Notes a task's logits.
@@ -353,6 +365,29 @@ impl Mempool {
         self.get(self.wtxids.get(wtxid)?)
     }
 
+    /// By the first bytes of its id with signature.
+    pub fn get_by_short_id(&self, id: ShortId) -> Option<&Entry> {
+        let (wtxid, txid) = self.wtxids.range(id.first()..).next()?;
+        if ShortId::of(wtxid) == id { self.get(txid) } else { None }
+    }
+
+    /// The short ids of those without a gap before them, in the order of ids, from one on, at most `limit`.
+    pub fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
+        let is_ready = |txid: &TxId| {
+            let place = self.places.get(txid).and_then(|(sender, nonce)| Some((self.senders.get(sender)?, *nonce)));
+            place.is_some_and(|(sender, nonce)| nonce < first_missing(sender.nonce, &sender.pending))
+        };
+        let ready = self.wtxids.range(from.first()..).filter(|(_, txid)| is_ready(txid));
+        ready.map(|(wtxid, _)| ShortId::of(wtxid)).take(limit).collect()
+    }
+
+    /// A transaction as it is given to who asks for it by its short id: without its pixels if they are large.
+    pub fn to_relay(&self, id: ShortId) -> Option<Submission> {
+        let entry = self.get_by_short_id(id)?;
+        let pixels = entry.pixels.as_deref().filter(|pixels| pixels.len() <= MAX_INLINE_PIXELS);
+        Some(Submission { transaction: entry.transaction.clone(), pixels: pixels.map(<[u8]>::to_vec) })
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -378,15 +413,47 @@ impl Mempool {
         self.senders.values().flat_map(Sender::ready)
     }
 
+    /// What taking an entry that counts as so many bytes would mean.
+    fn admit(
+        &self,
+        entry: &Entry,
+        bytes: usize,
+        accounts: &impl AccountReader,
+        height: u64,
+    ) -> Result<Admission<'_>, MempoolError> {
+        self.check_alone(entry, bytes, height)?;
+        let (nonce, balance) = accounts.account(entry.sender);
+        let pending = self.senders.get(&entry.sender).map_or(&NOTHING_PENDING, |sender| &sender.pending);
+        let next = first_missing(nonce, pending);
+        if entry.nonce() < nonce {
+            return Err(MempoolError::NonceUsed { found: entry.nonce(), expected: nonce });
+        }
+        if entry.nonce().saturating_sub(next) > MAX_GAP {
+            return Err(MempoolError::NonceTooFarAhead { found: entry.nonce(), next, limit: MAX_GAP });
+        }
+        let replaced = pending.get(&entry.nonce());
+        if replaced.is_none() && pending.len() >= MAX_PENDING {
+            return Err(MempoolError::TooManyPending { limit: MAX_PENDING });
+        }
+        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        victims.extend(unaffordable(pending, entry, replaced.is_some(), balance)?);
+        let room = self.victims_for_room(entry, bytes, victims.iter().map(|victim| victim.bytes()).sum())?;
+        let dearest = room.iter().map(|victim| victim.fee_rate()).max();
+        victims.extend(room);
+        if replaced.is_some() {
+            let own = minimum_fee(entry.weight).0;
+            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
+            if entry.fee().0 < fees {
+                return Err(MempoolError::ReplacementFeeTooLow { found: entry.fee(), expected: Amount(fees) });
+            }
+        }
+        Ok(Admission { nonce, balance, victims, dearest })
+    }
+
     /// The checks that need no other transaction.
-    fn check_alone(&self, entry: &Entry, height: u64) -> Result<(), MempoolError> {
+    fn check_alone(&self, entry: &Entry, bytes: usize, height: u64) -> Result<(), MempoolError> {
         if self.places.contains_key(&entry.txid) {
             return Err(MempoolError::AlreadyKnown(entry.txid));
-        }
-        match (&entry.pixels, entry.transaction.task()) {
-            (None, Some(_)) => return Err(MempoolError::MissingPixels),
-            (Some(pixels), None) => return Err(MempoolError::UnexpectedPixels(pixels.len())),
-            _ => {}
         }
         if entry.transaction.total().is_none() {
             return Err(MempoolError::TotalOverflow);
@@ -399,16 +466,16 @@ impl Mempool {
         if entry.fee() < least {
             return Err(MempoolError::FeeTooLow { found: entry.fee(), expected: least });
         }
-        if entry.bytes() > self.limit {
-            return Err(MempoolError::TooLarge { found: entry.bytes(), limit: self.limit });
+        if bytes > self.limit {
+            return Err(MempoolError::TooLarge { found: bytes, limit: self.limit });
         }
         Ok(())
     }
 
     /// Whom `entry` must displace so that the bound holds, when `freed` bytes go anyway: the last of other senders, the
     /// lowest fee rate first. Its own sender's are spared: it may depend on them.
-    fn victims_for_room(&self, entry: &Entry, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
-        let mut excess = (self.bytes - freed + entry.bytes()).saturating_sub(self.limit);
+    fn victims_for_room(&self, entry: &Entry, bytes: usize, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+        let mut excess = (self.bytes - freed + bytes).saturating_sub(self.limit);
         let mut victims = Vec::new();
         if excess == 0 {
             return Ok(victims);

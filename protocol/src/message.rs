@@ -1,5 +1,4 @@
-//! Messages as they travel: two on gossip topics ([`Announcement`], [`Submission`]) and the [`Request`]s that a
-//! [`Response`] answers.
+//! Messages as they travel: one on a gossip topic ([`Announcement`]) and the [`Request`]s that a [`Response`] answers.
 //!
 //! All are encoded by [`ocelli_consensus::codec`]; enum tags are u32 with the values given here. What a decode may read
 //! is bounded twice: the whole by its `MAX_…_BYTES`, each list and text by a limit of its own.
@@ -8,6 +7,7 @@ mod answer;
 mod block;
 mod faucet;
 mod peers;
+mod relay;
 mod request;
 mod response;
 mod status;
@@ -16,6 +16,7 @@ pub use answer::SignedAnswer;
 pub use block::{Announcement, BlockData, Submission, take_blocks};
 pub use faucet::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms};
 pub use peers::{Ban, BanSubject, ConnectedPeer, Control, Cookie, PeerList};
+pub use relay::{ShortId, take_pending, take_pixels};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
 pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus};
@@ -42,6 +43,13 @@ pub const BLOCKS_BYTES: usize = 4 << 20;
 pub const MAX_INDEXES: usize = 4096;
 /// Transactions in a block: its weight keeps it below a third of that on the testnet.
 pub const MAX_TRANSACTIONS: usize = 65_536;
+/// Short ids in an announcement of transactions, and asked for at once.
+pub const MAX_IDS: usize = 256;
+/// An image of at most so many bytes travels beside the transaction that names it; a larger one is asked for when the
+/// transaction has been checked.
+pub const MAX_INLINE_PIXELS: usize = 16 << 10;
+/// Bytes after which [`take_pending`] and [`take_pixels`] stop: the response then holds at most this and one more.
+pub const RELAY_BYTES: usize = 1 << 20;
 /// Logits of one answer.
 pub const MAX_LOGITS: usize = 32_768;
 /// A reason or name meant for people, in bytes.

@@ -1,16 +1,11 @@
-//! Names of gossip topics and of the request protocol. Each holds the genesis hash, so that networks cannot mix: a node of
-//! another network neither subscribes to them nor speaks the protocol.
+//! Names of the gossip topic and of the request protocol. Both hold the genesis hash, so that networks cannot mix: a node of
+//! another network neither subscribes to the one nor speaks the other.
 
 use ocelli_consensus::BlockHash;
 
 /// The topic of block announcements: [`crate::message::Announcement`].
 pub fn blocks(genesis: BlockHash) -> String {
     format!("/ocelli/{genesis}/blocks/1")
-}
-
-/// The topic of transactions with their pixels: [`crate::message::Submission`].
-pub fn transactions(genesis: BlockHash) -> String {
-    format!("/ocelli/{genesis}/transactions/1")
 }
 
 /// The request-response protocol: [`crate::message::Request`] answered by [`crate::message::Response`].
@@ -27,7 +22,6 @@ mod tests {
         let genesis = BlockHash([0xab; 32]);
         let hex = "ab".repeat(32);
         assert_eq!(blocks(genesis), format!("/ocelli/{hex}/blocks/1"));
-        assert_eq!(transactions(genesis), format!("/ocelli/{hex}/transactions/1"));
         assert_eq!(request_protocol(genesis), format!("/ocelli/{hex}/request/1"));
         assert_ne!(blocks(genesis), blocks(BlockHash([0xac; 32])));
     }

@@ -340,7 +340,7 @@ impl Service {
 
     /// Announces a block of our own.
     pub(super) fn announce(&self, header: Header, body: &Body) {
-        self.network.publish(&self.topics.blocks, Announcement::of(header, body).to_bytes());
+        self.network.publish(&self.blocks_topic, Announcement::of(header, body).to_bytes());
     }
 
     /// Tries blocks from the future again whose time has come.
@@ -351,7 +351,7 @@ impl Service {
             let hash = announcement.header.hash();
             if matches!(self.look_at(&announcement)?, Announced::New) {
                 tracing::info!(%hash, "the time of a block has come");
-                self.network.publish(&self.topics.blocks, announcement.to_bytes());
+                self.network.publish(&self.blocks_topic, announcement.to_bytes());
                 // Whoever announced it may be gone; sync asks those that are there.
                 self.drive_sync(sync::Input::BlocksChanged)?;
             }

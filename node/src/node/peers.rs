@@ -4,6 +4,7 @@ use ocelli_consensus::fork_choice::{InsertError, Status};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, U256};
 use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Response};
+use ocelli_protocol::relay;
 use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence, Place};
 use ocelli_protocol::topic;
 
@@ -35,7 +36,7 @@ pub(super) fn network_config(
 ) -> Result<network::Config, NodeError> {
     let Joining { listen, external, bootstrap, discovery, traversal, bans } = joining;
     let genesis = chain.genesis();
-    let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
+    let topics = vec![topic::blocks(genesis)];
     let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
     config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
     let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
@@ -67,6 +68,7 @@ impl Service {
             return Ok(());
         }
         self.peers.insert(peer, None);
+        self.drive_relay(relay::Input::PeerConnected(peer));
         self.drive_sync(sync::Input::PeerConnected(peer))
     }
 
@@ -75,14 +77,13 @@ impl Service {
         if self.peers.remove(&peer).is_none() {
             return Ok(());
         }
+        self.drive_relay(relay::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))
     }
 
     pub(super) fn on_gossip(&mut self, id: GossipId, topic: &str, source: Peer, data: &[u8]) -> Result<(), NodeError> {
-        if topic == self.topics.blocks {
+        if topic == self.blocks_topic {
             self.on_announcement(id, source, data)
-        } else if topic == self.topics.transactions {
-            self.on_gossiped_transaction(id, source, data)
         } else {
             self.network.report(id, network::Acceptance::Ignore);
             Ok(())
@@ -102,6 +103,10 @@ impl Service {
                     self.network.penalize(peer, Misbehaviour::Malformed);
                 }
                 self.on_transactions(hash, peer, result.ok())
+            }
+            Asked::Relay(id) => {
+                self.on_relay_response(peer, id, result);
+                Ok(())
             }
             Asked::Sync(id) => {
                 if let Ok(Response::Status(status)) = &result {

@@ -14,17 +14,18 @@ use super::NodeError;
 use super::input::ReplyTo;
 use super::mining::MAX_MINED_AHEAD_SECONDS;
 use super::service::{Service, unix_millis, unix_seconds};
-use crate::network;
+use crate::network::{self, Peer};
 use crate::store::StoreError;
 
 /// How this program names itself to others.
 pub(super) const AGENT: &str = concat!("ocelli/", env!("CARGO_PKG_VERSION"));
 
 impl Service {
-    pub(super) fn on_request(&mut self, request: Request, to: ReplyTo) -> Result<(), NodeError> {
+    /// Answers a request of a peer, or of this process.
+    pub(super) fn on_request(&mut self, from: Option<Peer>, request: Request, to: ReplyTo) -> Result<(), NodeError> {
         let response = match request {
             Request::Submit(submission) => return self.on_submit(submission, to),
-            Request::Faucet(request) => return self.on_faucet(None, request, to),
+            Request::Faucet(request) => return self.on_faucet(from, request, to),
             Request::Status => Response::Status(self.chain_status()),
             Request::Headers { locator, limit } => Response::Headers(self.headers_after(&locator, limit as usize)?),
             Request::Blocks { hashes } => self.blocks(&hashes)?,
@@ -36,6 +37,12 @@ impl Service {
             Request::Fee { blocks } => Response::Fee(self.suggest_fee(blocks)),
             Request::Peers => Response::Peers(Box::new(self.peer_list())),
             Request::Control { cookie, control } => self.control(cookie, control),
+            Request::Announce { ids } => {
+                self.on_announced(from, ids, to);
+                return Ok(());
+            }
+            Request::Pending { ids } => self.pending(&ids),
+            Request::Pixels { ids } => self.pixels(&ids),
         };
         self.reply(to, &response);
         Ok(())

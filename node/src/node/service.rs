@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{Announcement, Cookie, Request, Response, Submission};
+use ocelli_protocol::relay::{self, Relay};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
@@ -42,13 +43,20 @@ pub(super) struct Service {
     /// What the sync machine is to be told next.
     pub(super) sync_inputs: VecDeque<sync::Input<Peer>>,
     pub(super) is_driving_sync: bool,
+    pub(super) relay: Relay<Peer>,
+    /// What the relay machine is to be told next.
+    pub(super) relay_inputs: VecDeque<relay::Input<Peer>>,
+    pub(super) is_driving_relay: bool,
+    /// When it wants to be woken, in milliseconds since 1970.
+    pub(super) relay_wake: Option<u64>,
     pub(super) network: network::Handle,
     pub(super) inference: inference::Handle,
     pub(super) results: Results,
     pub(super) mine: Option<Mine>,
     pub(super) faucet: Option<Faucet>,
     pub(super) data: PathBuf,
-    pub(super) topics: Topics,
+    /// The gossip topic of this network's blocks.
+    pub(super) blocks_topic: String,
     pub(super) started: Instant,
     /// What we have asked peers, by the network's name for it.
     pub(super) asked: HashMap<RequestId, Asked>,
@@ -82,18 +90,14 @@ pub(super) struct Service {
     mempool_saved_at: u64,
 }
 
-/// The gossip topics of this network.
-pub(super) struct Topics {
-    pub(super) blocks: String,
-    pub(super) transactions: String,
-}
-
 /// What a request to a peer was for.
 pub(super) enum Asked {
     /// The sync machine's, by its own name for it.
     Sync(u64),
     /// The transactions that an announced block lacks.
     Transactions(BlockHash),
+    /// The relay machine's, by its own name for it.
+    Relay(u64),
 }
 
 impl Service {
@@ -107,8 +111,7 @@ impl Service {
         faucet: Option<FaucetConfig>,
     ) -> Result<Self, NodeError> {
         let mine = mining.map(|mining| Mine::start(mining, results.clone()));
-        let topics =
-            Topics { blocks: topic::blocks(chain.genesis()), transactions: topic::transactions(chain.genesis()) };
+        let blocks_topic = topic::blocks(chain.genesis());
         let to_check = chain.unchecked().into();
         let checked = results.clone();
         let leave = move |found| checked.leave(Input::Checked(found));
@@ -118,13 +121,18 @@ impl Service {
             tracing::warn!(reason, taken = left_over.len(), "the saved mempool is damaged");
         }
         let cookie = cookie::make(&data)?;
-        let mut salt = [0; 32];
+        let (mut salt, mut seed) = ([0; 32], [0; 32]);
         getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
+        getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
         Ok(Self {
             mempool: Mempool::new(MEMPOOL_BYTES),
             sync: Sync::new(chain.network(), salt),
             sync_inputs: VecDeque::new(),
             is_driving_sync: false,
+            relay: Relay::new(seed),
+            relay_inputs: VecDeque::new(),
+            is_driving_relay: false,
+            relay_wake: None,
             chain,
             network,
             inference,
@@ -132,7 +140,7 @@ impl Service {
             mine,
             faucet: faucet.map(Faucet::new),
             data,
-            topics,
+            blocks_topic,
             started: Instant::now(),
             asked: HashMap::new(),
             peers: BTreeMap::new(),
@@ -174,7 +182,7 @@ impl Service {
         self.advance()?;
         self.check_left_over()?;
         loop {
-            let patience = if self.left_over.is_empty() { TICK } else { Duration::ZERO };
+            let patience = if self.left_over.is_empty() { self.patience() } else { Duration::ZERO };
             match inputs.recv_timeout(patience) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(input) => self.handle(input)?,
@@ -191,10 +199,16 @@ impl Service {
         }
     }
 
+    /// How long there is nothing to do, at the longest.
+    fn patience(&self) -> Duration {
+        let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(unix_millis())));
+        relay.map_or(TICK, |relay| relay.min(TICK))
+    }
+
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
             Input::Network(event) => self.on_event(event),
-            Input::Ask(request, reply) => self.on_request(request, reply),
+            Input::Ask(request, reply) => self.on_request(None, request, reply),
             Input::Outputs(txids, result) => self.on_outputs(&txids, result),
             Input::Response(id, peer, result) => self.on_response(id, peer, result),
             Input::Checked(checked) => self.on_checked(checked),
@@ -224,8 +238,7 @@ impl Service {
             }
             Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
             Event::Request { peer, token, data } => match Request::from_bytes(&data) {
-                Ok(Request::Faucet(request)) => self.on_faucet(Some(peer), request, ReplyTo::Peer(token)),
-                Ok(request) => self.on_request(request, ReplyTo::Peer(token)),
+                Ok(request) => self.on_request(Some(peer), request, ReplyTo::Peer(token)),
                 Err(error) => {
                     self.network.penalize(peer, network::Misbehaviour::Malformed);
                     self.reply(ReplyTo::Peer(token), &Response::failed(format!("not a request: {error}")));
@@ -246,6 +259,7 @@ impl Service {
             self.timers.remove(&(at, timer));
             self.drive_sync(sync::Input::TimerFired(timer))?;
         }
+        self.wake_relay(now);
         self.try_held()?;
         self.forget_partial(now);
         self.check_left_over()?;

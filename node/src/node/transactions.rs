@@ -1,4 +1,4 @@
-//! Transactions: submitted and gossiped, run ahead of any block, answered, and what becomes of them as the chain moves.
+//! Transactions: submitted and relayed, run ahead of any block, answered, and what becomes of them as the chain moves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use ocelli_consensus::rules::{PixelsError, check_pixels, check_signature, weight};
 use ocelli_consensus::{Address, Amount, ImageHash, ModelId, TxId};
 use ocelli_protocol::mempool::{self, AccountReader, Inserted, MempoolError, Readiness, Returned};
-use ocelli_protocol::message::{Response, SignedAnswer, Submission, SubmitReply};
+use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
+use ocelli_protocol::relay;
 
 use super::input::{Input, ReplyTo};
 use super::service::{RETRY_MILLIS, Service, unix_millis};
 use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
-use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::store::StoreError;
 
 /// Tasks run ahead of any block at a time, in one batch.
@@ -49,8 +49,20 @@ mod code {
     pub const BUSY: u32 = 5;
 }
 
+impl Refusal {
+    /// Whether no honest node would have passed the transaction on.
+    pub(super) fn is_misbehaviour(&self) -> bool {
+        match self {
+            Self::Rule(_) | Self::Pixels(_) => true,
+            // Who offers it follows another upgrade table than ours only if it is newer.
+            Self::Model(_) => false,
+            Self::Mempool(error) => error.misbehaviour() == mempool::Blame::Peer,
+        }
+    }
+}
+
 /// Accounts at the tip, for the mempool.
-struct AtTip<'a>(&'a Chain);
+pub(super) struct AtTip<'a>(pub(super) &'a Chain);
 
 impl AccountReader for AtTip<'_> {
     fn account(&self, address: Address) -> (u64, Amount) {
@@ -66,45 +78,6 @@ impl AccountReader for AtTip<'_> {
 }
 
 impl Service {
-    pub(super) fn on_gossiped_transaction(&mut self, id: GossipId, source: Peer, data: &[u8]) -> Result<(), NodeError> {
-        let submission = match Submission::from_bytes(data) {
-            Ok(submission) => submission,
-            Err(error) => {
-                tracing::warn!(%source, %error, "a gossiped transaction does not decode");
-                self.network.report(id, Acceptance::Reject);
-                self.network.penalize(source, Misbehaviour::Malformed);
-                return Ok(());
-            }
-        };
-        let txid = submission.transaction.txid();
-        match self.take_transaction(submission) {
-            Ok(inserted) => {
-                let verdict = match inserted.readiness {
-                    Readiness::Ready => Acceptance::Accept,
-                    Readiness::Gap => Acceptance::Ignore,
-                };
-                self.network.report(id, verdict);
-                self.publish(&inserted.promoted);
-            }
-            Err(refusal) => {
-                let misbehaves = match &refusal {
-                    Refusal::Rule(_) | Refusal::Pixels(_) => true,
-                    // It may follow another upgrade table than ours only if it is newer.
-                    Refusal::Model(_) => false,
-                    Refusal::Mempool(error) => error.misbehaviour() == mempool::Blame::Peer,
-                };
-                if misbehaves {
-                    tracing::warn!(%source, %txid, reason = full_message(&refusal), "a gossiped transaction is refused");
-                    self.network.report(id, Acceptance::Reject);
-                    self.network.penalize(source, Misbehaviour::BadTransaction);
-                } else {
-                    self.network.report(id, Acceptance::Ignore);
-                }
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn on_submit(&mut self, submission: Submission, to: ReplyTo) -> Result<(), NodeError> {
         let txid = submission.transaction.txid();
         let task = submission.transaction.task();
@@ -121,9 +94,9 @@ impl Service {
         match taken {
             Ok(inserted) => {
                 if inserted.readiness == Readiness::Ready {
-                    self.publish(&[txid]);
+                    self.forward(&[txid]);
                 }
-                self.publish(&inserted.promoted);
+                self.forward(&inserted.promoted);
             }
             Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => {}
             Err(refusal) => {
@@ -186,12 +159,20 @@ impl Service {
         Ok(inserted)
     }
 
-    /// Takes some of what a restart has left. Not passed on: others have heard of it before.
+    /// Takes some of what a restart has left.
     pub(super) fn take_up_mempool(&mut self) {
         for submission in self.left_over.drain(..self.left_over.len().min(LEFT_OVER_AT_ONCE)).collect::<Vec<_>>() {
             let txid = submission.transaction.txid();
-            if let Err(refusal) = self.take_transaction(submission) {
-                tracing::debug!(%txid, reason = full_message(&refusal), "not taken into the mempool again");
+            match self.take_transaction(submission) {
+                Ok(inserted) => {
+                    if inserted.readiness == Readiness::Ready {
+                        self.forward(&[txid]);
+                    }
+                    self.forward(&inserted.promoted);
+                }
+                Err(refusal) => {
+                    tracing::debug!(%txid, reason = full_message(&refusal), "not taken into the mempool again");
+                }
             }
         }
     }
@@ -207,15 +188,6 @@ impl Service {
         match mempool_file::write(&self.data, self.chain.genesis(), submissions) {
             Ok(transactions) => tracing::debug!(transactions, "mempool saved"),
             Err(error) => tracing::warn!(%error, "the mempool could not be saved"),
-        }
-    }
-
-    /// Gossips transactions of the mempool.
-    pub(super) fn publish(&self, txids: &[TxId]) {
-        for entry in txids.iter().filter_map(|txid| self.mempool.get(txid)) {
-            let pixels = entry.pixels.as_deref().map(<[u8]>::to_vec);
-            let submission = Submission { transaction: entry.transaction.clone(), pixels };
-            self.network.publish(&self.topics.transactions, submission.to_bytes());
         }
     }
 
@@ -330,6 +302,11 @@ impl Service {
                 }
             }
         }
+        let moved = |blocks: &[Moved]| -> Vec<ShortId> {
+            let transactions = blocks.iter().flat_map(|block| &block.body.transactions);
+            transactions.map(|(transaction, _)| ShortId::of(&transaction.wtxid())).collect()
+        };
+        self.drive_relay(relay::Input::TipMoved { included: moved(connected), returned: moved(disconnected) });
         if self.mempool.is_empty() && returned.is_empty() {
             return Ok(());
         }
@@ -342,7 +319,7 @@ impl Service {
         for txid in self.mempool.expire(height) {
             self.refuse_waiting(&txid, "expired before it was in a block");
         }
-        self.publish(&changes.promoted);
+        self.forward(&changes.promoted);
         self.mempool_changed();
         self.run_ahead();
         Ok(())

@@ -17,7 +17,7 @@ use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, mod
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, Submission,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, ShortId, Submission,
     SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
@@ -323,7 +323,7 @@ impl RawPeer {
     /// Connects to several nodes.
     pub fn connect_to_all(network: &Network, nodes: &[&TestNode]) -> (Self, Vec<Peer>) {
         let genesis = network.genesis_hash();
-        let topics = vec![topic::blocks(genesis), topic::transactions(genesis)];
+        let topics = vec![topic::blocks(genesis)];
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
         let mut config = network::Config::full(secret, topic::request_protocol(genesis), topics);
@@ -345,10 +345,10 @@ impl RawPeer {
             })
         });
         let found = found.collect();
-        // Gossip flows once each knows that the other has the topics.
-        wait("the topics", || {
+        // Gossip flows once each knows that the other has the topic.
+        wait("the topic", || {
             let peers = peer.handle.status().peers;
-            (peers.iter().filter(|peer| peer.topics == 2).count() == nodes.len()).then_some(())
+            (peers.iter().filter(|peer| peer.topics == 1).count() == nodes.len()).then_some(())
         });
         (peer, found)
     }
@@ -436,6 +436,8 @@ impl RawPeer {
             Request::Headers { .. } => Response::Headers(Vec::new()),
             Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),
             Request::Transactions { .. } => Response::Transactions(Vec::new()),
+            Request::Announce { ids } => Response::Announce { noted: ids.len() as u32 },
+            Request::Pending { ids } => Response::Pending(vec![None; ids.len()]),
             other => panic!("nodes do not ask each other {other:?}"),
         };
         self.handle.respond(token, response.to_bytes());
@@ -456,7 +458,17 @@ impl RawPeer {
         self.handle.publish(&topic::blocks(self.network.genesis_hash()), announcement.to_bytes());
     }
 
-    pub fn publish_transaction(&self, submission: &Submission) {
-        self.handle.publish(&topic::transactions(self.network.genesis_hash()), submission.to_bytes());
+    /// Announces a transaction to a node.
+    pub fn announce_transaction(&self, node: Peer, submission: &Submission) {
+        let ids = vec![ShortId::of(&submission.transaction.wtxid())];
+        self.handle.request(node, Request::Announce { ids }.to_bytes());
+    }
+
+    /// Announces a transaction to a node, and answers with `sent` when it asks for it.
+    pub fn relay(&self, node: Peer, submission: &Submission, sent: Option<Submission>) {
+        self.announce_transaction(node, submission);
+        self.answer("the transaction to be asked for", |request| {
+            matches!(request, Request::Pending { .. }).then(|| Response::Pending(vec![sent.clone()]))
+        });
     }
 }

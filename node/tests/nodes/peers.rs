@@ -73,16 +73,22 @@ fn a_peer_that_swaps_the_pixels_of_a_good_task_is_blamed_and_the_task_is_not() {
     let node = TestNode::start(&network, &[], None);
     let maker = Maker::new(&network);
     let (first, second) = (maker.classify(0, 1), maker.classify(0, 2));
-    let (peer, _) = RawPeer::connect(&network, &node);
-    for pixels in [second.pixels, None] {
-        peer.publish_transaction(&Submission { transaction: first.transaction.clone(), pixels });
-    }
+    let swapped = Submission { transaction: first.transaction.clone(), pixels: second.pixels.clone() };
+    let (peer, at) = RawPeer::connect(&network, &node);
+    peer.relay(at, &first, Some(swapped.clone()));
+    peer.until_gone("swapped pixels");
+    // The same as if they were large, and so asked for by themselves.
+    let (peer, at) = RawPeer::connect(&network, &node);
+    peer.relay(at, &first, Some(Submission { pixels: None, ..swapped }));
+    peer.answer("the pixels to be asked for", |request| {
+        matches!(request, Request::Pixels { .. }).then(|| Response::Pixels(vec![second.pixels.clone()]))
+    });
     peer.until_gone("swapped pixels");
     assert_eq!(node.transaction(first.transaction.txid()), TransactionStatus::Unknown);
 
     // The task itself is as good as ever.
-    let (honest, _) = RawPeer::connect(&network, &node);
-    honest.publish_transaction(&first);
+    let (honest, at) = RawPeer::connect(&network, &node);
+    honest.relay(at, &first, Some(first.clone()));
     wait("the task to arrive", || {
         (node.transaction(first.transaction.txid()) == TransactionStatus::Pending).then_some(())
     });

@@ -18,7 +18,7 @@ pub struct Announcement {
     pub entries: Vec<(WtxId, Output)>,
 }
 
-/// A transaction with the pixels that it names, on the topic of transactions and in requests.
+/// A transaction with the pixels that it names, in requests and responses.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Submission {
     /// What is asked for. Nothing of it has been checked.
@@ -117,5 +117,9 @@ pub(super) fn decode_logits<D: Decoder>(decoder: &mut D) -> Result<Vec<i32>, Dec
 }
 
 fn decode_pixels<D: Decoder>(decoder: &mut D) -> Result<Option<Vec<u8>>, DecodeError> {
-    wire::optional(decoder, |decoder| wire::bytes(decoder, "pixels", MAX_PIXELS))
+    wire::optional(decoder, decode_image)
+}
+
+pub(super) fn decode_image<D: Decoder>(decoder: &mut D) -> Result<Vec<u8>, DecodeError> {
+    wire::bytes(decoder, "pixels", MAX_PIXELS)
 }

@@ -6,7 +6,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, TxId};
 
-use super::{Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_INDEXES, MAX_LOCATOR, Submission};
+use super::{Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, ShortId, Submission};
 use crate::wire;
 
 /// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
@@ -68,6 +68,21 @@ pub enum Request {
     },
     /// Tag 14: something to begin with, from a node that gives.
     Faucet(FaucetRequest),
+    /// Tag 15: transactions are to be had here.
+    Announce {
+        /// Which, at most [`MAX_IDS`].
+        ids: Vec<ShortId>,
+    },
+    /// Tag 16: transactions that the peer has announced.
+    Pending {
+        /// Which, at most [`MAX_IDS`].
+        ids: Vec<ShortId>,
+    },
+    /// Tag 17: the images of transactions that came without.
+    Pixels {
+        /// Of which, at most [`MAX_IDS`].
+        ids: Vec<ShortId>,
+    },
 }
 
 /// Names a block.
@@ -95,6 +110,9 @@ impl Encode for Request {
             Self::Peers => 12u32.encode(encoder),
             Self::Control { cookie, control } => (13u32, cookie, control).encode(encoder),
             Self::Faucet(request) => (14u32, request).encode(encoder),
+            Self::Announce { ids } => (15u32, ids).encode(encoder),
+            Self::Pending { ids } => (16u32, ids).encode(encoder),
+            Self::Pixels { ids } => (17u32, ids).encode(encoder),
         }
     }
 }
@@ -121,9 +139,16 @@ impl<C> Decode<C> for Request {
             12 => Self::Peers,
             13 => Self::Control { cookie: Decode::decode(decoder)?, control: Decode::decode(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
+            15 => Self::Announce { ids: decode_ids(decoder)? },
+            16 => Self::Pending { ids: decode_ids(decoder)? },
+            17 => Self::Pixels { ids: decode_ids(decoder)? },
             tag => return wire::unknown_tag("request", tag),
         })
     }
+}
+
+fn decode_ids<D: Decoder>(decoder: &mut D) -> Result<Vec<ShortId>, DecodeError> {
+    wire::list(decoder, "short ids", MAX_IDS, ShortId::decode)
 }
 
 impl Encode for BlockId {

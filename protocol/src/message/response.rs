@@ -7,10 +7,10 @@ use bincode::{Decode, Encode};
 use ocelli_consensus::block::Output;
 use ocelli_consensus::{Amount, Header};
 
-use super::block::decode_output;
+use super::block::{decode_image, decode_output};
 use super::{
-    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus, PeerList,
-    SignedAnswer, Submission,
+    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus,
+    PeerList, SignedAnswer, Submission,
 };
 use crate::wire;
 
@@ -53,6 +53,17 @@ pub enum Response {
     },
     /// Tag 14.
     Faucet(FaucetReply),
+    /// Tag 15: how many of those announced, from the first on, the peer has noted; the rest are to be announced again.
+    Announce {
+        /// How many.
+        noted: u32,
+    },
+    /// Tag 16: in the order of the request, `None` for those the peer does not have; images above
+    /// [`super::MAX_INLINE_PIXELS`] are left out. A response that would be large ends early, after at least one.
+    Pending(Vec<Option<Submission>>),
+    /// Tag 17: in the order of the request, `None` for those the peer does not have. A response that would be large ends
+    /// early, after at least one.
+    Pixels(Vec<Option<Vec<u8>>>),
 }
 
 /// A fee by the weight of a transaction.
@@ -187,6 +198,9 @@ impl Encode for Response {
             Self::Peers(list) => (12u32, list).encode(encoder),
             Self::Controlled { done } => (13u32, done).encode(encoder),
             Self::Faucet(reply) => (14u32, reply).encode(encoder),
+            Self::Announce { noted } => (15u32, noted).encode(encoder),
+            Self::Pending(submissions) => (16u32, submissions).encode(encoder),
+            Self::Pixels(images) => (17u32, images).encode(encoder),
         }
     }
 }
@@ -210,6 +224,13 @@ impl<C> Decode<C> for Response {
             12 => Self::Peers(Box::new(PeerList::decode(decoder)?)),
             13 => Self::Controlled { done: decode_reason(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
+            15 => Self::Announce { noted: Decode::decode(decoder)? },
+            16 => Self::Pending(wire::list(decoder, "transactions", MAX_IDS, |decoder| {
+                wire::optional(decoder, Submission::decode)
+            })?),
+            17 => {
+                Self::Pixels(wire::list(decoder, "images", MAX_IDS, |decoder| wire::optional(decoder, decode_image))?)
+            }
             tag => return wire::unknown_tag("response", tag),
         })
     }

@@ -221,6 +221,9 @@ fn golden_requests() {
             control(Control::Add { address: "/dns4/a/tcp/1".into() }),
             vec![tag(13), all(0xcc, 32), tag(3), text("/dns4/a/tcp/1")],
         ),
+        (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
+        (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
+        (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -321,6 +324,15 @@ fn golden_responses() {
             ],
         ),
         (Response::controlled("done"), vec![tag(13), text("done")]),
+        (Response::Announce { noted: 6 }, vec![tag(15), "06000000".into()]),
+        (
+            Response::Pending(vec![None, Some(submission())]),
+            vec![tag(16), n(2), "00".into(), "01".into(), hex(&submission().to_bytes())],
+        ),
+        (
+            Response::Pixels(vec![Some(vec![7, 8]), None]),
+            vec![tag(17), n(2), "01".into(), n(2), "0708".into(), "00".into()],
+        ),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);
@@ -428,7 +440,13 @@ fn claim(tag: u32, length: u64) -> Vec<u8> {
 
 #[test]
 fn lengths_above_their_limit_do_not_decode() {
-    let requests = [(2, MAX_LOCATOR, "locator hashes"), (3, MAX_BLOCKS, "block hashes")];
+    let requests = [
+        (2, MAX_LOCATOR, "locator hashes"),
+        (3, MAX_BLOCKS, "block hashes"),
+        (15, MAX_IDS, "short ids"),
+        (16, MAX_IDS, "short ids"),
+        (17, MAX_IDS, "short ids"),
+    ];
     for (tag, limit, what) in requests {
         let error = Request::from_bytes(&claim(tag, limit as u64 + 1)).unwrap_err();
         assert!(
@@ -443,6 +461,8 @@ fn lengths_above_their_limit_do_not_decode() {
         (3, MAX_BLOCKS, "blocks"),
         (4, MAX_INDEXES, "transactions"),
         (10, MAX_TEXT_BYTES, "bytes of text"),
+        (16, MAX_IDS, "transactions"),
+        (17, MAX_IDS, "images"),
     ];
     for (tag, limit, what) in responses {
         for length in [limit as u64 + 1, u64::MAX] {
@@ -564,6 +584,24 @@ fn blocks_for_a_response_stop_when_large() {
     assert_eq!(take_blocks([Some(huge.clone()), Some(huge)]).len(), 1);
 }
 
+#[test]
+fn relayed_transactions_for_a_response_stop_when_large() {
+    let large = Submission { transaction: classify(), pixels: Some(vec![0; RELAY_BYTES / 2]) };
+    let found = || std::iter::repeat_n(Some(large.clone()), 5);
+    assert_eq!(take_pending(found()).len(), 2);
+    assert_eq!(take_pending(std::iter::repeat_n(None, MAX_IDS)).len(), MAX_IDS);
+    assert_eq!(take_pixels(found().map(|one| one.and_then(|one| one.pixels))).len(), 2);
+    assert_eq!(take_pixels([Some(vec![0; MAX_PIXELS]), None]).len(), 1);
+}
+
+#[test]
+fn short_ids_are_the_first_bytes() {
+    let wtxid = WtxId(std::array::from_fn(|at| at as u8));
+    assert_eq!(ShortId::of(&wtxid), ShortId([0, 1, 2, 3, 4, 5, 6, 7]));
+    assert_eq!(ShortId::of(&wtxid).to_string(), wtxid.to_string()[..16]);
+    assert_eq!(ShortId::of(&ShortId([9; 8]).first()), ShortId([9; 8]));
+}
+
 fn arb_output() -> impl Strategy<Value = Output> {
     proptest::option::of(proptest::collection::vec(any::<i32>(), 0..12))
 }
@@ -623,7 +661,7 @@ proptest! {
 
     /// What decodes is the only encoding of its value, and nothing panics.
     #[test]
-    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..14, bytes in proptest::collection::vec(0u8..3, 0..120)) {
+    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..20, bytes in proptest::collection::vec(0u8..3, 0..120)) {
         let bytes = [tag.to_le_bytes().as_slice(), &bytes].concat();
         if let Ok(request) = Request::from_bytes(&bytes) {
             prop_assert_eq!(request.to_bytes(), bytes.clone());

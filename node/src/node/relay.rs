@@ -1,0 +1,160 @@
+//! Transactions on their way from node to node: the relay machine put to work.
+
+use ocelli_consensus::rules::{check_signature, weight};
+use ocelli_consensus::{Transaction, TxId};
+use ocelli_protocol::mempool::{self, Mempool, MempoolError, Readiness};
+use ocelli_protocol::message::{Response, ShortId, Submission, take_pending, take_pixels};
+use ocelli_protocol::relay::{self, Decision, Offence, Pool, Verdict};
+use ocelli_protocol::sync::Failure;
+
+use super::input::ReplyTo;
+use super::peers::Fault;
+use super::service::{Asked, Service, unix_millis};
+use super::transactions::{AtTip, Refusal};
+use crate::chain::{Chain, full_message};
+use crate::network::Peer;
+
+/// What relay sees of the mempool and of the chain.
+struct View<'a> {
+    chain: &'a Chain,
+    mempool: &'a Mempool,
+}
+
+impl Pool for View<'_> {
+    fn has(&self, id: ShortId) -> bool {
+        self.mempool.get_by_short_id(id).is_some()
+    }
+
+    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
+        self.mempool.ready_from(from, limit)
+    }
+
+    fn would_take(&self, transaction: &Transaction) -> Verdict {
+        let tip = self.chain.tip().header.height;
+        let parameters = self.chain.parameters();
+        let Some(weight) = weight(transaction, parameters, tip + 1) else { return Verdict::Leave };
+        let model = transaction.task().and_then(|(model, _)| parameters.model_at(model, tip + 1));
+        let pixels = model.map_or(0, |model| model.pixels as usize);
+        if check_signature(0, transaction, self.chain.genesis()).is_err() {
+            return Verdict::Blame;
+        }
+        match self.mempool.check(transaction, pixels, weight, &AtTip(self.chain), tip) {
+            Ok(()) => Verdict::Take,
+            Err(error) if error.misbehaviour() == mempool::Blame::Peer => Verdict::Blame,
+            Err(_) => Verdict::Leave,
+        }
+    }
+}
+
+impl Service {
+    /// Notes what a peer has announced; the relay machine says how much of it.
+    pub(super) fn on_announced(&mut self, from: Option<Peer>, ids: Vec<ShortId>, to: ReplyTo) {
+        match from {
+            Some(peer) => self.drive_relay_for(relay::Input::Announced { peer, ids }, Some(to)),
+            None => self.reply(to, &Response::failed("only peers announce transactions")),
+        }
+    }
+
+    /// Transactions of the mempool by their short ids.
+    pub(super) fn pending(&self, ids: &[ShortId]) -> Response {
+        Response::Pending(take_pending(ids.iter().map(|id| self.mempool.to_relay(*id))))
+    }
+
+    /// Images of the mempool by their transactions' short ids.
+    pub(super) fn pixels(&self, ids: &[ShortId]) -> Response {
+        let pixels = |id: &ShortId| Some(self.mempool.get_by_short_id(*id)?.pixels.as_deref()?.to_vec());
+        Response::Pixels(take_pixels(ids.iter().map(pixels)))
+    }
+
+    pub(super) fn on_relay_response(&mut self, peer: Peer, id: u64, result: Result<Response, Failure>) {
+        self.drive_relay(relay::Input::Response { peer, id, result });
+    }
+
+    /// Announces transactions of the mempool.
+    pub(super) fn forward(&mut self, txids: &[TxId]) {
+        let ids = txids.iter().filter_map(|txid| Some(ShortId::of(&self.mempool.get(txid)?.wtxid)));
+        for id in ids.collect::<Vec<_>>() {
+            self.drive_relay(relay::Input::Decided { id, decision: Decision::Forward });
+        }
+    }
+
+    /// Wakes the relay machine when it is time.
+    pub(super) fn wake_relay(&mut self, now: u64) {
+        if self.relay_wake.take_if(|at| *at <= now).is_some() {
+            self.drive_relay(relay::Input::Woken);
+        }
+    }
+
+    /// Gives the relay machine an input and does what it says, and so on with what follows from that. What comes up in the
+    /// meantime waits its turn: the machine wants one input's outputs carried out before the next.
+    pub(super) fn drive_relay(&mut self, input: relay::Input<Peer>) {
+        self.drive_relay_for(input, None);
+    }
+
+    fn drive_relay_for(&mut self, input: relay::Input<Peer>, mut to: Option<ReplyTo>) {
+        self.relay_inputs.push_back(input);
+        if std::mem::replace(&mut self.is_driving_relay, true) {
+            return;
+        }
+        while let Some(input) = self.relay_inputs.pop_front() {
+            let view = View { chain: &self.chain, mempool: &self.mempool };
+            for output in self.relay.handle(input, unix_millis(), &view) {
+                self.carry_out_relay(output, &mut to);
+            }
+        }
+        self.is_driving_relay = false;
+    }
+
+    fn carry_out_relay(&mut self, output: relay::Output<Peer>, to: &mut Option<ReplyTo>) {
+        match output {
+            relay::Output::Send { peer, id, request } => self.ask(peer, &request, Asked::Relay(id)),
+            relay::Output::Noted { count, .. } => {
+                if let Some(to) = to.take() {
+                    self.reply(to, &Response::Announce { noted: count });
+                }
+            }
+            relay::Output::Take { peer, submission } => self.take_relayed(peer, submission),
+            relay::Output::Penalize { peer, offence } => {
+                tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
+                self.network.penalize(peer, points(offence));
+            }
+            relay::Output::WakeAt(at) => self.relay_wake = Some(at),
+        }
+    }
+
+    /// Takes a transaction that a peer has sent into the mempool, if it is good.
+    fn take_relayed(&mut self, peer: Peer, submission: Submission) {
+        let (id, txid) = (ShortId::of(&submission.transaction.wtxid()), submission.transaction.txid());
+        let decision = match self.take_transaction(submission) {
+            Ok(inserted) => {
+                self.forward(&inserted.promoted);
+                match inserted.readiness {
+                    Readiness::Ready => Decision::Forward,
+                    Readiness::Gap => Decision::Keep,
+                }
+            }
+            Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => Decision::Keep,
+            Err(refusal) => {
+                if refusal.is_misbehaviour() {
+                    tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
+                    self.network.penalize(peer, Fault::Transaction.points());
+                }
+                Decision::Refuse
+            }
+        };
+        self.drive_relay(relay::Input::Decided { id, decision });
+    }
+}
+
+/// What an offence costs.
+fn points(offence: Offence) -> u32 {
+    match offence {
+        // A block, or want of room, may have taken it from the peer since.
+        Offence::Unserved => 2,
+        // It may only be slow.
+        Offence::Stalled => 5,
+        Offence::BrokenTransaction => Fault::Transaction.points(),
+        Offence::WrongTransaction | Offence::WrongPixels => Fault::NotTheBlock.points(),
+        Offence::WrongResponse => Fault::Malformed.points(),
+    }
+}

@@ -1,0 +1,134 @@
+//! What goes into the relay machine and what comes out.
+
+use ocelli_consensus::Transaction;
+
+use crate::message::{Request, Response, ShortId, Submission};
+use crate::sync::Failure;
+
+/// The glimpse of the mempool that relay needs. At every input it must show all that earlier outputs have led to.
+pub trait Pool {
+    /// Whether a transaction is here, ready to be passed on or not.
+    fn has(&self, id: ShortId) -> bool;
+    /// The first of those ready to be passed on in the order of ids, from one on, at most `limit`.
+    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId>;
+    /// Whether a transaction whose pixels are still to be fetched would be taken: all that can be checked without them.
+    fn would_take(&self, transaction: &Transaction) -> Verdict;
+}
+
+/// What is found of a transaction before its pixels are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its pixels are worth fetching.
+    Take,
+    /// They are not, and nobody is to blame.
+    Leave,
+    /// No honest node would have announced it.
+    Blame,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<P> {
+    /// A full node connected. It is told of all that waits here.
+    PeerConnected(P),
+    /// It is gone, and so are the requests to it.
+    PeerDisconnected(P),
+    /// A peer has announced transactions.
+    Announced {
+        /// Who.
+        peer: P,
+        /// Which.
+        ids: Vec<ShortId>,
+    },
+    /// A request has its end.
+    Response {
+        /// Who was asked.
+        peer: P,
+        /// The id that [`Output::Send`] gave.
+        id: u64,
+        /// What came.
+        result: Result<Response, Failure>,
+    },
+    /// What became of a transaction that [`Output::Take`] gave, or that is here for another reason.
+    Decided {
+        /// Which.
+        id: ShortId,
+        /// What is to be done.
+        decision: Decision,
+    },
+    /// The tip has moved: what was refused before may be taken now.
+    TipMoved {
+        /// Transactions that the chain holds now: not fetched again.
+        included: Vec<ShortId>,
+        /// Transactions that it holds no longer.
+        returned: Vec<ShortId>,
+    },
+    /// The time that [`Output::WakeAt`] named has come.
+    Woken,
+}
+
+/// What is to be done with a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is in the mempool and ready: announce it.
+    Forward,
+    /// It is in the mempool, and not to be announced before others have come.
+    Keep,
+    /// It is not taken, and not fetched again before the tip moves.
+    Refuse,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output<P> {
+    /// Ask a peer; what comes of it is to be told under this id.
+    Send {
+        /// Whom.
+        peer: P,
+        /// Names the request.
+        id: u64,
+        /// What.
+        request: Request,
+    },
+    /// Answer the announcement that was the input: so many of its ids have been noted, from the first on.
+    Noted {
+        /// Who announced.
+        peer: P,
+        /// How many.
+        count: u32,
+    },
+    /// A transaction is here with its pixels, which have the hash that it names. Nothing else has been checked but what
+    /// [`Pool::would_take`] did. [`Input::Decided`] must follow.
+    Take {
+        /// Who sent it.
+        peer: P,
+        /// What came.
+        submission: Submission,
+    },
+    /// A peer did what an honest one does not.
+    Penalize {
+        /// Who.
+        peer: P,
+        /// What.
+        offence: Offence,
+    },
+    /// Say [`Input::Woken`] at this time; replaces the time named before.
+    WakeAt(u64),
+}
+
+/// What a peer did that an honest one does not, or seldom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offence {
+    /// It does not have what it announced. It may have lost it since, to a block or to want of room.
+    Unserved,
+    /// No response in time.
+    Stalled,
+    /// Another transaction than was asked for.
+    WrongTransaction,
+    /// Pixels that are not those that the transaction names, or that nobody asked for.
+    WrongPixels,
+    /// A transaction that breaks a rule which every forwarder checks.
+    BrokenTransaction,
+    /// A response to another question, one without anything, or one with more than was asked for.
+    WrongResponse,
+}

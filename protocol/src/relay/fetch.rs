@@ -1,0 +1,243 @@
+//! Getting what peers have announced, each from one of them.
+
+use ocelli_consensus::{ImageHash, Transaction};
+
+use super::{
+    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, UnderWay, Verdict, Wanted, rest,
+};
+use crate::message::{Response, ShortId, Submission};
+use crate::sync::Failure;
+
+impl<P: Copy + Ord> Relay<P> {
+    pub(super) fn on_announced(&mut self, id: P, ids: &[ShortId], pool: &impl Pool, out: &mut Vec<Output<P>>) {
+        let mut count = 0;
+        for &announced in ids {
+            let is_known = self.is_known(announced, pool);
+            let Some(peer) = self.peers.get_mut(&id) else { break };
+            // It need not be told what it tells.
+            peer.queue.remove(&announced);
+            if !is_known {
+                let announcers = self.wanted.get(&announced).map(|wanted| &wanted.announcers);
+                if announcers.is_none_or(|announcers| !announcers.contains(&id)) {
+                    if peer.noted.len() >= MAX_NOTED {
+                        self.tidy(id);
+                    }
+                    let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.noted.len() < MAX_NOTED) else { break };
+                    peer.noted.push_back(announced);
+                    let new = || Wanted { announcers: Default::default(), stage: Stage::Open };
+                    self.wanted.entry(announced).or_insert_with(new).announcers.insert(id);
+                }
+            }
+            count += 1;
+        }
+        out.push(Output::Noted { peer: id, count });
+    }
+
+    /// Forgets of a peer's noted transactions those that are no longer wanted.
+    fn tidy(&mut self, id: P) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let wanted = |noted: &ShortId| self.wanted.get(noted).is_some_and(|wanted| wanted.announcers.contains(&id));
+        peer.noted.retain(wanted);
+    }
+
+    pub(super) fn on_fetched(
+        &mut self,
+        id: P,
+        fetch: UnderWay,
+        result: Result<Response, Failure>,
+        now: u64,
+        pool: &impl Pool,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let took = now.saturating_sub(fetch.since);
+        let offence = match (fetch.kind, result) {
+            (Kind::Transactions, Ok(Response::Pending(found))) if fits(found.len(), &fetch) => {
+                self.take_all(id, &fetch.ids, found, pool, out, Self::on_transaction)
+            }
+            (Kind::Pixels, Ok(Response::Pixels(found))) if fits(found.len(), &fetch) => {
+                self.take_all(id, &fetch.ids, found, pool, out, |relay, id, wanted, pixels, _, out| {
+                    relay.on_pixels(id, wanted, pixels, out)
+                })
+            }
+            (_, Ok(Response::Failed { .. }) | Err(Failure::Network)) => {
+                self.reopen(&fetch.ids);
+                return self.fail(id, None, now, out);
+            }
+            _ => Some(Offence::WrongResponse),
+        };
+        self.reopen(&fetch.ids);
+        if let Some(offence) = offence.filter(|offence| *offence != Offence::Unserved) {
+            return self.fail(id, Some(offence), now, out);
+        }
+        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.pace = if peer.pace == 0 { took } else { (3 * peer.pace + took) / 4 };
+        (peer.failures, peer.patience) = (0, 0);
+    }
+
+    /// Takes what a response holds for the ids asked for. The worst of what the peer did, if it did anything.
+    fn take_all<T, O: Pool>(
+        &mut self,
+        id: P,
+        asked: &[ShortId],
+        found: Vec<Option<T>>,
+        pool: &O,
+        out: &mut Vec<Output<P>>,
+        mut take: impl FnMut(&mut Self, P, ShortId, T, &O, &mut Vec<Output<P>>) -> Option<Offence>,
+    ) -> Option<Offence> {
+        let mut worst = None;
+        for (&wanted, found) in asked.iter().zip(found) {
+            let offence = match found {
+                Some(found) => take(self, id, wanted, found, pool, out),
+                None => Some(Offence::Unserved),
+            };
+            let Some(offence) = offence else { continue };
+            // Another may have it, and have it right.
+            self.forget_announcer(wanted, id);
+            if worst.is_none_or(|worst| worst == Offence::Unserved) {
+                worst = Some(offence);
+            }
+        }
+        worst
+    }
+
+    /// A transaction has come, with its pixels unless they are large.
+    fn on_transaction(
+        &mut self,
+        id: P,
+        asked: ShortId,
+        submission: Submission,
+        pool: &impl Pool,
+        out: &mut Vec<Output<P>>,
+    ) -> Option<Offence> {
+        if ShortId::of(&submission.transaction.wtxid()) != asked {
+            return Some(Offence::WrongTransaction);
+        }
+        let wanted = self.wanted.get_mut(&asked).filter(|wanted| matches!(wanted.stage, Stage::Asked(_)))?;
+        match (submission.transaction.task(), &submission.pixels) {
+            (Some((_, image)), Some(pixels)) if ImageHash::of(pixels) != image => return Some(Offence::WrongPixels),
+            (None, Some(_)) => return Some(Offence::WrongPixels),
+            (Some(_), None) => match pool.would_take(&submission.transaction) {
+                Verdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
+                Verdict::Leave => {
+                    self.wanted.remove(&asked);
+                    self.refused.insert(asked);
+                }
+                Verdict::Blame => {
+                    self.wanted.remove(&asked);
+                    self.refused.insert(asked);
+                    return Some(Offence::BrokenTransaction);
+                }
+            },
+            (Some(_), Some(_)) | (None, None) => {
+                wanted.stage = Stage::Handed;
+                out.push(Output::Take { peer: id, submission });
+            }
+        }
+        None
+    }
+
+    /// The pixels of a transaction that was here without.
+    fn on_pixels(&mut self, id: P, asked: ShortId, pixels: Vec<u8>, out: &mut Vec<Output<P>>) -> Option<Offence> {
+        let wanted = self.wanted.get_mut(&asked)?;
+        let Stage::Asked(Some(transaction)) = &wanted.stage else { return None };
+        if transaction.task().is_none_or(|(_, image)| ImageHash::of(&pixels) != image) {
+            return Some(Offence::WrongPixels);
+        }
+        let transaction = Transaction::clone(transaction);
+        wanted.stage = Stage::Handed;
+        out.push(Output::Take { peer: id, submission: Submission { transaction, pixels: Some(pixels) } });
+        None
+    }
+
+    /// Of what was asked for, that which has not come may be asked of another.
+    pub(super) fn reopen(&mut self, ids: &[ShortId]) {
+        for id in ids {
+            let Some(wanted) = self.wanted.get_mut(id) else { continue };
+            if let Stage::Asked(transaction) = &mut wanted.stage {
+                wanted.stage = transaction.take().map_or(Stage::Open, Stage::WithoutPixels);
+            }
+            if wanted.announcers.is_empty() && !matches!(wanted.stage, Stage::Handed) {
+                self.wanted.remove(id);
+            }
+        }
+    }
+
+    /// Somebody does not have what it announced, or is gone.
+    pub(super) fn forget_announcer(&mut self, id: ShortId, peer: P) {
+        let Some(wanted) = self.wanted.get_mut(&id) else { return };
+        wanted.announcers.remove(&peer);
+        // One that somebody is asked for ends with the request.
+        if wanted.announcers.is_empty() && matches!(wanted.stage, Stage::Open | Stage::WithoutPixels(_)) {
+            self.wanted.remove(&id);
+        }
+    }
+
+    /// Lets a peer rest after a failure.
+    pub(super) fn fail(&mut self, id: P, offence: Option<Offence>, now: u64, out: &mut Vec<Output<P>>) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.failures = peer.failures.saturating_add(1);
+            peer.rests_until = now + rest(peer.failures);
+        }
+        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+    }
+
+    /// Asks those that have nothing to do for what they have announced, who has failed least first.
+    pub(super) fn poll_fetches(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<Output<P>>) {
+        let mut under_way = self.peers.values().filter(|peer| peer.fetch.is_some()).count();
+        let is_free = |peer: &super::Peer| peer.fetch.is_none() && peer.rests_until <= now && !peer.noted.is_empty();
+        let mut free: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| is_free(peer)).map(|(id, peer)| (peer.failures, *id)).collect();
+        free.sort_unstable();
+        for (_, id) in free {
+            if under_way >= MAX_FETCHES {
+                return;
+            }
+            if let Some((kind, ids)) = self.choose(id, pool) {
+                under_way += 1;
+                self.send(id, kind, ids, now, out);
+            }
+        }
+    }
+
+    /// What to ask a peer for: the first that it has announced and that nobody is asked for, and more of the same kind.
+    fn choose(&mut self, id: P, pool: &impl Pool) -> Option<(Kind, Vec<ShortId>)> {
+        let mut noted = std::mem::take(&mut self.peers.get_mut(&id)?.noted);
+        let (mut kind, mut ids) = (None, Vec::new());
+        noted.retain(|&noted| {
+            if ids.len() == MAX_FETCH {
+                return true;
+            }
+            let is_known = self.is_known(noted, pool);
+            let Some(wanted) = self.wanted.get_mut(&noted).filter(|wanted| wanted.announcers.contains(&id)) else {
+                return false;
+            };
+            // It has come another way: from a submitter, or in a block.
+            if is_known && !matches!(wanted.stage, Stage::Handed) {
+                self.wanted.remove(&noted);
+                return false;
+            }
+            let (needs, transaction) = match std::mem::replace(&mut wanted.stage, Stage::Open) {
+                Stage::Open => (Kind::Transactions, None),
+                Stage::WithoutPixels(transaction) => (Kind::Pixels, Some(transaction)),
+                busy @ (Stage::Asked(_) | Stage::Handed) => {
+                    wanted.stage = busy;
+                    return true;
+                }
+            };
+            if *kind.get_or_insert(needs) == needs {
+                wanted.stage = Stage::Asked(transaction);
+                ids.push(noted);
+            } else {
+                wanted.stage = transaction.map_or(Stage::Open, Stage::WithoutPixels);
+            }
+            true
+        });
+        self.peers.get_mut(&id)?.noted = noted;
+        Some((kind?, ids))
+    }
+}
+
+fn fits(found: usize, fetch: &UnderWay) -> bool {
+    (1..=fetch.ids.len()).contains(&found)
+}

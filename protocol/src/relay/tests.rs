@@ -1,0 +1,292 @@
+//! The machine among simulated peers, honest and not.
+
+mod simulator;
+
+use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task};
+
+use super::*;
+use crate::message::{MAX_IDS, Submission};
+
+const HONEST: [Mode; 8] = [Mode::Honest; 8];
+
+/// Steady load in a full mesh: everybody gets every picture once, and hardly anything else.
+#[test]
+fn each_picture_comes_once() {
+    let mut simulator = Simulator::mesh(&HONEST);
+    let tasks: Vec<_> = (0..400).map(|seed| task(seed, SMALL)).collect();
+    for (number, task) in tasks.iter().enumerate() {
+        simulator.submit(number % HONEST.len(), task.clone(), 1_000 + 50 * number as u64);
+    }
+    simulator.run(60_000);
+    let received: usize = simulator.nodes.iter().map(|node| node.received.values().sum::<usize>()).sum();
+    assert_eq!(received, tasks.len() * (HONEST.len() - 1), "all but the submitter's own");
+    for (at, node) in simulator.nodes.iter().enumerate() {
+        assert!(tasks.iter().all(|task| simulator.has(at, id_of(task))));
+        assert_eq!((node.relay.wanted(), &node.offences), (0, &vec![]));
+        // An announcement crosses each of seven lines once, sometimes twice.
+        assert!((3 * tasks.len()..6 * tasks.len()).contains(&node.announced), "{}", node.announced);
+        let overhead = node.bytes as f64 / (tasks.len() * 7 / 8 * SMALL) as f64;
+        assert!((1.06..1.11).contains(&overhead), "{overhead} bytes a byte of picture");
+    }
+}
+
+/// Along a line, a picture comes to each from the one before.
+#[test]
+fn a_task_travels_along_a_line() {
+    let mut simulator = Simulator::new(&[Mode::Honest; 6]);
+    (1..6).for_each(|at| simulator.connect(at, at - 1, 0));
+    let (small, large) = (task(1, SMALL), task(2, 100_000));
+    simulator.submit(0, small.clone(), 1_000);
+    simulator.submit(5, large.clone(), 1_000);
+    simulator.run(1_000 + 5 * (ANNOUNCE_DELAY + 5 * LATENCY));
+    for at in 0..6 {
+        let has = [&small, &large].map(|task| simulator.has(at, id_of(task)));
+        assert_eq!(has, [true, true], "node {at}");
+    }
+    assert!(
+        simulator.nodes.iter().all(|node| !node.received.contains_key(&id_of(&large))),
+        "pixels come by themselves"
+    );
+}
+
+/// Each row: how the first announcer behaves, what it is blamed for, and how long it may hold a task up.
+#[test]
+fn another_announcer_is_asked_when_one_fails() {
+    let rows = [
+        (Mode::Stalls, Some(Offence::Stalled), FETCH_TIMEOUT),
+        (Mode::Vanishes, None, 0),
+        (Mode::Lies, Some(Offence::Unserved), 0),
+        (Mode::WrongPixels, Some(Offence::WrongPixels), 0),
+        (Mode::WrongTransaction, Some(Offence::WrongTransaction), 0),
+    ];
+    for (mode, offence, hold_up) in rows {
+        // The liar has it first; an honest node has it when the liar has been asked.
+        let mut simulator = Simulator::new(&[Mode::Honest, mode, Mode::Honest]);
+        let task = task(1, SMALL);
+        simulator.connect(0, 1, 0);
+        simulator.connect(0, 2, 0);
+        simulator.submit(1, task.clone(), 1_000);
+        simulator.submit(2, task.clone(), 1_000 + ANNOUNCE_DELAY);
+        simulator.run(1_000 + 2 * ANNOUNCE_DELAY + 8 * LATENCY + hold_up);
+        assert!(simulator.has(0, id_of(&task)), "{mode:?}");
+        let offences = &simulator.nodes[0].offences;
+        assert_eq!(*offences, offence.map(|offence| (1, offence)).into_iter().collect::<Vec<_>>(), "{mode:?}");
+    }
+}
+
+/// Somebody who announces without end and serves nothing is asked ever more seldom, and blamed each time.
+#[test]
+fn who_stalls_rests_ever_longer() {
+    let mut simulator = Simulator::new(&[Mode::Honest, Mode::Stalls]);
+    simulator.connect(0, 1, 0);
+    simulator.submit(1, task(1, SMALL), 1_000);
+    simulator.run(10 * 60_000);
+    let blamed = simulator.nodes[0].offences.len();
+    assert!((8..16).contains(&blamed), "{blamed}");
+    assert_eq!(simulator.nodes[0].relay.wanted(), 1, "still wanted, as long as it is connected");
+}
+
+/// What a peer did not hear, or could not note, it is told again.
+#[test]
+fn announcements_are_not_lost() {
+    for mode in [Mode::BusyUntil(20_000), Mode::DeafUntil(20_000)] {
+        let mut simulator = Simulator::new(&[Mode::Honest, mode]);
+        simulator.connect(0, 1, 0);
+        let tasks: Vec<_> = (0..100).map(|seed| task(seed, SMALL)).collect();
+        tasks.iter().for_each(|task| simulator.submit(0, task.clone(), 1_000));
+        simulator.run(19_000);
+        assert!(!simulator.has(1, id_of(&tasks[0])), "{mode:?}");
+        simulator.run(20_000 + MAX_REST);
+        assert!(tasks.iter().all(|task| simulator.has(1, id_of(task))), "{mode:?}");
+    }
+}
+
+/// Who connects late is told of everything that waits, on both sides; and so is one whose queue was too short.
+#[test]
+fn who_connects_is_told_of_everything() {
+    let mut simulator = Simulator::new(&[Mode::Honest; 2]);
+    let count = MAX_QUEUE + 2 * MAX_IDS + 7;
+    let tasks: Vec<_> = (0..count as u64).map(|seed| task(seed, 16)).collect();
+    for (number, task) in tasks.iter().enumerate() {
+        simulator.submit(usize::from(number % 5 == 0), task.clone(), 0);
+    }
+    simulator.connect(0, 1, 1_000);
+    simulator.run(120_000);
+    for at in 0..2 {
+        assert!(tasks.iter().all(|task| simulator.has(at, id_of(task))), "node {at}");
+    }
+    // While it is deaf, more comes than its queue takes.
+    let mut simulator = Simulator::new(&[Mode::Honest, Mode::DeafUntil(20_000)]);
+    simulator.connect(0, 1, 0);
+    tasks.iter().for_each(|task| simulator.submit(0, task.clone(), 1_000));
+    simulator.run(240_000);
+    assert!(tasks.iter().all(|task| simulator.has(1, id_of(task))));
+}
+
+/// A view of nothing, which takes everything or nothing.
+struct Nothing(Verdict);
+
+impl Pool for Nothing {
+    fn has(&self, _: ShortId) -> bool {
+        false
+    }
+
+    fn ready_from(&self, _: ShortId, _: usize) -> Vec<ShortId> {
+        Vec::new()
+    }
+
+    fn would_take(&self, _: &Transaction) -> Verdict {
+        self.0
+    }
+}
+
+fn numbered(numbers: std::ops::Range<u64>) -> Vec<ShortId> {
+    numbers.map(|number| ShortId(number.to_be_bytes())).collect()
+}
+
+/// The first request to a peer among outputs.
+fn sent(out: &[Output<u8>], to: u8) -> Option<(u64, Request)> {
+    out.iter().find_map(|output| match output {
+        Output::Send { peer, id, request } if *peer == to => Some((*id, request.clone())),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_peers_announce_is_bounded_and_they_are_told() {
+    let pool = Nothing(Verdict::Take);
+    let mut relay = Relay::new([0; 32]);
+    relay.handle(Input::PeerConnected(1), 0, &pool);
+    relay.handle(Input::PeerConnected(2), 0, &pool);
+    let mut noted = 0;
+    for batch in 0..10 {
+        let ids = numbered(batch * 256..(batch + 1) * 256);
+        for output in relay.handle(Input::Announced { peer: 1, ids }, 0, &pool) {
+            if let Output::Noted { peer: 1, count } = output {
+                noted += count as usize;
+            }
+        }
+    }
+    assert_eq!((noted, relay.wanted()), (MAX_NOTED, MAX_NOTED));
+    // Another has a bound of its own, and what both announce is wanted once.
+    let out = relay.handle(Input::Announced { peer: 2, ids: numbered(0..256) }, 0, &pool);
+    assert!(out.contains(&Output::Noted { peer: 2, count: 256 }));
+    assert_eq!(relay.wanted(), MAX_NOTED);
+    // A stranger has none.
+    let out = relay.handle(Input::Announced { peer: 3, ids: numbered(0..256) }, 0, &pool);
+    assert!(out.contains(&Output::Noted { peer: 3, count: 0 }));
+    // With its announcers everything goes.
+    relay.handle(Input::PeerDisconnected(1), 0, &pool);
+    assert_eq!(relay.wanted(), 256);
+    relay.handle(Input::PeerDisconnected(2), 0, &pool);
+    assert_eq!(relay.wanted(), 0);
+    for peer in 0..=u8::MAX {
+        relay.handle(Input::PeerConnected(peer), 0, &pool);
+    }
+    assert_eq!(relay.peers.len(), MAX_RELAY_PEERS);
+}
+
+/// Each row: a response to a fetch of one task, what the peer is blamed for, and whether the task is still wanted.
+#[test]
+fn responses_are_judged() {
+    let (right, other) = (task(1, SMALL), task(2, SMALL));
+    let id = id_of(&right);
+    let with = |pixels: Option<Vec<u8>>| Submission { transaction: right.transaction.clone(), pixels };
+    let pending = |found| Ok(Response::Pending(found));
+    type Row = (Result<Response, Failure>, Option<Offence>, bool);
+    let rows: [Row; 11] = [
+        (pending(vec![Some(right.clone())]), None, true),
+        (pending(vec![None]), Some(Offence::Unserved), false),
+        (pending(vec![Some(other.clone())]), Some(Offence::WrongTransaction), false),
+        (pending(vec![Some(with(other.pixels))]), Some(Offence::WrongPixels), false),
+        (pending(vec![]), Some(Offence::WrongResponse), true),
+        (pending(vec![None, None]), Some(Offence::WrongResponse), true),
+        (Ok(Response::Pixels(vec![None])), Some(Offence::WrongResponse), true),
+        (Ok(Response::Announce { noted: 1 }), Some(Offence::WrongResponse), true),
+        (Ok(Response::failed("busy")), None, true),
+        (Err(Failure::Network), None, true),
+        (Err(Failure::Malformed), Some(Offence::WrongResponse), true),
+    ];
+    for (result, offence, wanted) in rows {
+        let pool = Nothing(Verdict::Take);
+        let mut relay = Relay::new([0; 32]);
+        relay.handle(Input::PeerConnected(1), 0, &pool);
+        let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
+        let (number, request) = sent(&out, 1).expect("it is asked for");
+        assert_eq!(request, Request::Pending { ids: vec![id] });
+        // Neither another's response nor another number's counts.
+        for (peer, number) in [(2, number), (1, number + 1)] {
+            let out = relay.handle(Input::Response { peer, id: number, result: result.clone() }, 0, &pool);
+            assert!(!out.iter().any(|output| matches!(output, Output::Take { .. } | Output::Penalize { .. })));
+        }
+        let out = relay.handle(Input::Response { peer: 1, id: number, result: result.clone() }, 0, &pool);
+        let blamed = out.iter().find_map(|output| match output {
+            Output::Penalize { offence, .. } => Some(*offence),
+            _ => None,
+        });
+        assert_eq!((blamed, relay.wanted() == 1), (offence, wanted), "{result:?}");
+        let taken = out.iter().any(|output| matches!(output, Output::Take { .. }));
+        assert_eq!(taken, result == pending(vec![Some(right.clone())]));
+    }
+}
+
+/// A large image is fetched by itself, and only if the transaction would be taken.
+#[test]
+fn large_images_are_fetched_after_the_transaction_is_checked() {
+    let large = task(1, 100_000);
+    let id = id_of(&large);
+    let bare = Submission { transaction: large.transaction.clone(), pixels: None };
+    let pixels = large.pixels.clone().expect("a task");
+    let rows = [
+        (Verdict::Take, None, true),
+        (Verdict::Leave, None, false),
+        (Verdict::Blame, Some(Offence::BrokenTransaction), false),
+    ];
+    for (verdict, offence, fetched) in rows {
+        let pool = Nothing(verdict);
+        let mut relay = Relay::new([0; 32]);
+        relay.handle(Input::PeerConnected(1), 0, &pool);
+        let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
+        let (number, _) = sent(&out, 1).expect("it is asked for");
+        let response = Response::Pending(vec![Some(bare.clone())]);
+        let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
+        let blamed = offence.map(|offence| Output::Penalize { peer: 1, offence });
+        assert_eq!(out.iter().find(|output| matches!(output, Output::Penalize { .. })), blamed.as_ref());
+        let next = sent(&out, 1);
+        assert_eq!(next.is_some(), fetched, "{verdict:?}");
+        let Some((number, request)) = next else {
+            // Not asked for again before the tip moves.
+            let again = || Input::Announced { peer: 1, ids: vec![id] };
+            assert_eq!(sent(&relay.handle(again(), 60_000, &pool), 1), None);
+            relay.handle(Input::TipMoved { included: vec![], returned: vec![] }, 60_000, &pool);
+            assert!(sent(&relay.handle(again(), 60_000, &pool), 1).is_some());
+            continue;
+        };
+        assert_eq!(request, Request::Pixels { ids: vec![id] });
+        let response = Response::Pixels(vec![Some(pixels.clone())]);
+        let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
+        assert!(out.contains(&Output::Take { peer: 1, submission: large.clone() }));
+    }
+}
+
+#[test]
+fn what_the_chain_holds_is_not_fetched() {
+    let pool = Nothing(Verdict::Take);
+    let mut relay = Relay::new([0; 32]);
+    relay.handle(Input::PeerConnected(1), 0, &pool);
+    let ids = numbered(0..2);
+    relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![] }, 0, &pool);
+    relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]] }, 0, &pool);
+    let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
+    assert!(out.contains(&Output::Noted { peer: 1, count: 2 }));
+    assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut remembered = Remembered::default();
+    let ids = numbered(0..MAX_REMEMBERED as u64 + 10);
+    ids.iter().chain(&ids[10..]).for_each(|id| remembered.insert(*id));
+    assert_eq!((remembered.ids.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+    assert!(remembered.contains(&ids[10]) && !remembered.contains(&ids[9]));
+}

@@ -1,0 +1,295 @@
+//! Nodes with real mempools on virtual time. Insertion order breaks ties.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Transaction, Unsigned};
+
+use super::*;
+use crate::mempool::{AccountReader, Mempool, Readiness};
+use crate::message::{Submission, take_pending, take_pixels};
+
+/// Milliseconds that a message takes.
+pub const LATENCY: u64 = 20;
+/// Bytes of a small picture.
+pub const SMALL: usize = 3_072;
+
+/// How a node serves what it has announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Honest,
+    /// Announces, and never answers what is asked of it.
+    Stalls,
+    /// Is gone as soon as something is asked of it.
+    Vanishes,
+    /// Says that it has nothing.
+    Lies,
+    /// Sends pixels with one bit turned.
+    WrongPixels,
+    /// Sends another transaction.
+    WrongTransaction,
+    /// Notes nothing of what is announced to it before this time.
+    BusyUntil(u64),
+    /// Drops what is announced to it before this time.
+    DeafUntil(u64),
+}
+
+/// Whoever it is, the account can pay.
+struct Rich;
+
+impl AccountReader for Rich {
+    fn account(&self, _: Address) -> (u64, Amount) {
+        (0, Amount(u64::MAX / 2))
+    }
+}
+
+struct View<'a>(&'a Mempool);
+
+impl Pool for View<'_> {
+    fn has(&self, id: ShortId) -> bool {
+        self.0.get_by_short_id(id).is_some()
+    }
+
+    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
+        self.0.ready_from(from, limit)
+    }
+
+    fn would_take(&self, transaction: &Transaction) -> Verdict {
+        if transaction.signature == [0; 64] {
+            return Verdict::Blame;
+        }
+        match self.0.check(transaction, 1 << 17, 1_000, &Rich, 0) {
+            Ok(()) => Verdict::Take,
+            Err(_) => Verdict::Leave,
+        }
+    }
+}
+
+pub struct Node {
+    pub relay: Relay<usize>,
+    pub pool: Mempool,
+    pub mode: Mode,
+    pub peers: BTreeSet<usize>,
+    wake_at: Option<u64>,
+    /// How often each transaction came, with its pixels.
+    pub received: BTreeMap<ShortId, usize>,
+    /// Bytes of messages that came, by request and response alike.
+    pub bytes: usize,
+    /// Ids in announcements that came.
+    pub announced: usize,
+    pub offences: Vec<(usize, Offence)>,
+}
+
+enum Event {
+    Request { from: usize, to: usize, id: u64, request: Request },
+    Response { from: usize, to: usize, id: u64, response: Response },
+    Submit { at: usize, submission: Submission },
+    Connect { a: usize, b: usize },
+}
+
+pub struct Simulator {
+    pub nodes: Vec<Node>,
+    pub now: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    next: u64,
+}
+
+/// A task of a sender of its own. Signatures are not what is tested here.
+pub fn task(seed: u64, pixels: usize) -> Submission {
+    let pixels: Vec<u8> = (0..pixels).map(|at| (at as u64 ^ seed) as u8).collect();
+    let action = Action::Classify { model: ModelId([1; 32]), image: ImageHash::of(&pixels) };
+    let unsigned = Unsigned { nonce: 0, fee: Amount(1_000_000), expires: 100, action };
+    let mut public_key = [0; 32];
+    public_key[..8].copy_from_slice(&seed.to_le_bytes());
+    Submission { transaction: Transaction { unsigned, public_key, signature: [1; 64] }, pixels: Some(pixels) }
+}
+
+pub fn id_of(submission: &Submission) -> ShortId {
+    ShortId::of(&submission.transaction.wtxid())
+}
+
+impl Simulator {
+    pub fn new(modes: &[Mode]) -> Self {
+        let node = |(at, &mode)| Node {
+            relay: Relay::new([at as u8; 32]),
+            pool: Mempool::default(),
+            mode,
+            peers: BTreeSet::new(),
+            wake_at: None,
+            received: BTreeMap::new(),
+            bytes: 0,
+            announced: 0,
+            offences: Vec::new(),
+        };
+        Self { nodes: modes.iter().enumerate().map(node).collect(), now: 0, events: BTreeMap::new(), next: 0 }
+    }
+
+    /// All with all.
+    pub fn mesh(modes: &[Mode]) -> Self {
+        let mut simulator = Self::new(modes);
+        for a in 0..modes.len() {
+            for b in 0..a {
+                simulator.connect(a, b, 0);
+            }
+        }
+        simulator
+    }
+
+    pub fn connect(&mut self, a: usize, b: usize, at: u64) {
+        self.push(at, Event::Connect { a, b });
+    }
+
+    pub fn submit(&mut self, at: usize, submission: Submission, time: u64) {
+        self.push(time, Event::Submit { at, submission });
+    }
+
+    /// Whether a node has a transaction with its pixels.
+    pub fn has(&self, at: usize, id: ShortId) -> bool {
+        self.nodes[at].pool.get_by_short_id(id).is_some()
+    }
+
+    /// Runs until a time, or until nothing is left to happen.
+    pub fn run(&mut self, until: u64) {
+        loop {
+            let event = self.events.first_key_value().map(|((time, _), _)| *time);
+            let wakes = self.nodes.iter().enumerate().filter_map(|(at, node)| Some((node.wake_at?, at)));
+            let wake = wakes.min();
+            match (event, wake) {
+                (Some(time), wake) if time <= until && wake.is_none_or(|(at, _)| time <= at) => {
+                    self.now = self.now.max(time);
+                    let (_, event) = self.events.pop_first().expect("it was there");
+                    self.happen(event);
+                }
+                (_, Some((time, at))) if time <= until => {
+                    self.now = self.now.max(time);
+                    self.nodes[at].wake_at = None;
+                    self.drive(at, Input::Woken);
+                }
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: u64, event: Event) {
+        self.next += 1;
+        self.events.insert((at, self.next), event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Connect { a, b } => {
+                for (one, other) in [(a, b), (b, a)] {
+                    self.nodes[one].peers.insert(other);
+                    self.drive(one, Input::PeerConnected(other));
+                }
+            }
+            Event::Submit { at, submission } => self.take(at, submission),
+            Event::Request { from, to, id, request } => self.on_request(from, to, id, request),
+            Event::Response { from, to, id, response } => {
+                if !self.nodes[to].peers.contains(&from) {
+                    return;
+                }
+                self.nodes[to].bytes += response.to_bytes().len();
+                if let Response::Pending(found) = &response {
+                    for found in found.iter().flatten().filter(|found| found.pixels.is_some()) {
+                        *self.nodes[to].received.entry(id_of(found)).or_default() += 1;
+                    }
+                }
+                self.drive(to, Input::Response { peer: from, id, result: Ok(response) });
+            }
+        }
+    }
+
+    fn on_request(&mut self, from: usize, to: usize, id: u64, request: Request) {
+        if !self.nodes[to].peers.contains(&from) {
+            return;
+        }
+        self.nodes[to].bytes += request.to_bytes().len();
+        let mode = self.nodes[to].mode;
+        let response = match request {
+            Request::Announce { ids } => {
+                match mode {
+                    Mode::DeafUntil(time) if self.now < time => return,
+                    Mode::BusyUntil(time) if self.now < time => {
+                        self.respond(to, from, id, Response::Announce { noted: 0 });
+                        return;
+                    }
+                    _ => {}
+                }
+                self.nodes[to].announced += ids.len();
+                let noted = self.drive(to, Input::Announced { peer: from, ids });
+                Response::Announce { noted: noted.expect("every announcement is answered") }
+            }
+            Request::Pending { ids } => {
+                let pool = &self.nodes[to].pool;
+                let mut found = take_pending(ids.into_iter().map(|id| pool.to_relay(id)));
+                match mode {
+                    Mode::Stalls => return,
+                    Mode::Vanishes => return self.disconnect(from, to),
+                    Mode::Lies => found.iter_mut().for_each(|found| *found = None),
+                    Mode::WrongPixels => {
+                        found.iter_mut().flatten().filter_map(|found| found.pixels.as_mut()).for_each(|it| it[0] ^= 1);
+                    }
+                    Mode::WrongTransaction => {
+                        found.iter_mut().flatten().for_each(|found| found.transaction.signature = [9; 64]);
+                    }
+                    _ => {}
+                }
+                Response::Pending(found)
+            }
+            Request::Pixels { ids } => {
+                let pool = &self.nodes[to].pool;
+                let pixels = |id| Some(pool.get_by_short_id(id)?.pixels.as_deref()?.to_vec());
+                Response::Pixels(take_pixels(ids.into_iter().map(pixels)))
+            }
+            other => panic!("relay does not ask {other:?}"),
+        };
+        self.respond(to, from, id, response);
+    }
+
+    fn respond(&mut self, from: usize, to: usize, id: u64, response: Response) {
+        self.push(self.now + LATENCY, Event::Response { from, to, id, response });
+    }
+
+    fn disconnect(&mut self, a: usize, b: usize) {
+        for (one, other) in [(a, b), (b, a)] {
+            self.nodes[one].peers.remove(&other);
+            self.drive(one, Input::PeerDisconnected(other));
+        }
+    }
+
+    /// Puts a transaction into a node's mempool, as a submitter does, and as the node itself does with what came.
+    fn take(&mut self, at: usize, submission: Submission) {
+        let id = id_of(&submission);
+        let Submission { transaction, pixels } = submission;
+        let taken = self.nodes[at].pool.insert(transaction, pixels.map(Arc::from), 1_000, &Rich, 0);
+        let decision = match taken.map(|inserted| inserted.readiness) {
+            Ok(Readiness::Ready) => Decision::Forward,
+            Ok(Readiness::Gap) => Decision::Keep,
+            Err(_) => Decision::Refuse,
+        };
+        self.drive(at, Input::Decided { id, decision });
+    }
+
+    /// Gives a node an input and does what it says. The answer to an announcement, if it was one.
+    fn drive(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
+        let node = &mut self.nodes[at];
+        let (mut noted, mut taken) = (None, Vec::new());
+        for output in node.relay.handle(input, self.now, &View(&node.pool)) {
+            match output {
+                Output::Send { peer, id, request } => {
+                    self.push(self.now + LATENCY, Event::Request { from: at, to: peer, id, request });
+                }
+                Output::Noted { count, .. } => noted = Some(count),
+                Output::Take { submission, .. } => taken.push(submission),
+                Output::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
+                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time),
+            }
+        }
+        taken.into_iter().for_each(|submission| self.take(at, submission));
+        noted
+    }
+}
