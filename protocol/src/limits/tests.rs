@@ -1,0 +1,137 @@
+//! Buckets, and honest and greedy peers on virtual time.
+
+use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction, Unsigned};
+
+use super::*;
+use crate::message::{BLOCKS_BYTES, Submission};
+
+fn submit() -> Request {
+    let action = Action::Transfer { to: Address([0; 20]), amount: Amount(1) };
+    let unsigned = Unsigned { nonce: 0, fee: Amount(1), expires: 1, action };
+    Request::Submit(Submission {
+        transaction: Transaction { unsigned, public_key: [0; 32], signature: [0; 64] },
+        pixels: None,
+    })
+}
+
+fn blocks() -> Request {
+    Request::Blocks { hashes: vec![BlockHash([0; 32])] }
+}
+
+#[test]
+fn a_bucket_fills_to_the_millisecond() {
+    let mut bucket = Bucket::new(Limit { rate: 3, burst: 2 }, 1_000);
+    assert!(bucket.is_full(1_000));
+    bucket.charge(2, 1_000);
+    // A third of a second a token, however often one looks.
+    for now in 1_000..1_333 {
+        assert_eq!(bucket.check(1, now), Err(1_334 - now));
+    }
+    assert_eq!(bucket.check(1, 1_334), Ok(()));
+    assert_eq!(bucket.check(2, 1_334), Err(333));
+    // A debt is earned first; a clock that goes back earns nothing.
+    bucket.charge(4, 1_334);
+    assert_eq!(bucket.check(1, 1_000), Err(1_333));
+    assert!(bucket.check(1, 2_667).is_ok() && !bucket.is_full(2_667) && bucket.is_full(3_100));
+    let mut huge = Bucket::new(Limit { rate: u32::MAX, burst: u64::MAX }, 0);
+    huge.charge(u64::MAX, u64::MAX);
+    assert_eq!(huge.check(1, u64::MAX), Err(1));
+}
+
+/// Each row: a request, how many are served at once, and how many a second.
+#[test]
+fn beyond_the_limit_a_peer_is_told_then_slowed_then_penalised() {
+    let rows = [
+        (Request::Status, What::Requests, REQUESTS),
+        (submit(), What::Submissions, SUBMISSIONS),
+        (Request::NodeStatus, What::Requests, REQUESTS),
+    ];
+    for (request, what, limit) in rows {
+        let mut limits = Limits::new(0);
+        for _ in 0..limit.burst {
+            assert_eq!(limits.admit(1, &request, 0), Ok(()));
+        }
+        let wait = 1000u64.div_ceil(limit.rate.into());
+        let excess = Excess { what, limit, wait };
+        for _ in 0..TOLD {
+            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Tell(excess)));
+        }
+        for _ in TOLD..REFUSALS.burst {
+            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Slow(excess)));
+        }
+        for _ in 0..10 {
+            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Penalize(excess)));
+        }
+        // Nobody else pays for it, and after a while it is as good as anybody.
+        assert_eq!(limits.admit(2, &request, 0), Ok(()));
+        assert_eq!(limits.admit(1, &request, wait), Ok(()));
+        let later = 1000 * REFUSALS.burst;
+        for _ in 0..limit.burst.min(u64::from(limit.rate) * REFUSALS.burst) {
+            assert_eq!(limits.admit(1, &request, later), Ok(()));
+        }
+        assert_eq!(limits.admit(1, &request, later), Err(Refusal::Tell(excess)));
+    }
+}
+
+#[test]
+fn bytes_are_counted_after_the_response_and_in_all() {
+    let mut limits = Limits::new(0);
+    assert_eq!(limits.admit(1, &blocks(), 0), Ok(()));
+    limits.charge(1, (BYTES.burst + u64::from(BYTES.rate)) as usize, 0);
+    let excess = Excess { what: What::Bytes, limit: BYTES, wait: 1_001 };
+    assert_eq!(limits.admit(1, &blocks(), 0), Err(Refusal::Tell(excess)));
+    assert_eq!(
+        excess.to_string(),
+        "more than 134217728 bytes to a peer at once and 33554432 a second: ask again in 2 s"
+    );
+    // What is small is served all the same.
+    assert_eq!(limits.admit(1, &Request::Status, 0), Ok(()));
+    assert_eq!(limits.admit(1, &blocks(), 1_001), Ok(()));
+    for peer in 2..9 {
+        limits.charge(peer, (BYTES.burst - 1) as usize, 1_001);
+    }
+    assert!(matches!(limits.admit(9, &blocks(), 1_001), Err(Refusal::Tell(Excess { what: What::AllBytes, .. }))));
+}
+
+/// Ten minutes of a sync at 200 Mbit/s beside the requests of a relaying peer, and of a client that asks for 128
+/// transactions twice a second.
+#[test]
+fn honest_peers_are_never_refused() {
+    let mut limits = Limits::new(0);
+    for now in (0..600_000).step_by(10) {
+        let mut ask = |peer, request: &Request, bytes| {
+            assert_eq!(limits.admit(peer, request, now), Ok(()), "{request:?} at {now}");
+            limits.charge(peer, bytes, now);
+        };
+        // 4 MiB a time.
+        if now % 160 == 0 {
+            ask(1, &blocks(), BLOCKS_BYTES);
+        }
+        if now % 500 == 0 {
+            ask(1, &Request::Announce { ids: vec![] }, 8);
+            ask(1, &Request::Headers { locator: vec![], limit: 2_000 }, 360_000);
+            ask(1, &Request::Status, 80);
+            for _ in 0..128 {
+                ask(2, &Request::Transaction { txid: ocelli_consensus::TxId([0; 32]) }, 3_600);
+            }
+        }
+        if now % 50 == 0 {
+            ask(1, &Request::Pending { ids: vec![] }, 200_000);
+            // Eight at a time, each answered within 50 ms.
+            for _ in 0..8 {
+                ask(3, &submit(), 200);
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut limits = Limits::new(0);
+    for peer in 0..2 * MAX_LIMITED as u32 {
+        assert_eq!(limits.admit(peer, &Request::Status, 0), Ok(()));
+    }
+    assert_eq!(limits.peers.len(), MAX_LIMITED);
+    assert_eq!(limits.admit(u32::MAX, &Request::Status, 1_000), Ok(()));
+    assert_eq!(limits.peers.len(), 1, "the others are as good as new");
+}
