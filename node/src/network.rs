@@ -27,6 +27,7 @@ mod driver;
 mod error;
 mod event;
 mod gate;
+mod gossip_bytes;
 mod handle;
 mod penalties;
 mod queue;

@@ -4,6 +4,7 @@
 //! comes to it through one bounded inbox: what the network brings, logits that inference has computed, blocks that the
 //! miner has found, questions from this process. It never waits for any of them, so nothing can wait in a circle.
 
+mod admission;
 mod bans_file;
 mod blocks;
 mod config;
@@ -21,6 +22,7 @@ mod relay;
 mod requests;
 mod run;
 mod service;
+mod traffic;
 mod transactions;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

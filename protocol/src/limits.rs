@@ -242,6 +242,9 @@ fn is_heavy(request: &Request) -> bool {
         | Request::Account { .. }
         | Request::NodeStatus
         | Request::Fee { .. }
+        | Request::Peers
+        | Request::Control { .. }
+        | Request::Faucet(_)
         | Request::Announce { .. } => false,
     }
 }

@@ -19,7 +19,10 @@ pub use peers::{Ban, BanSubject, ConnectedPeer, Control, Cookie, PeerList};
 pub use relay::{ShortId, take_pending, take_pixels};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
-pub use status::{ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus};
+pub use status::{
+    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus, Traffic,
+    TrafficStatus,
+};
 
 /// An [`Announcement`] in bytes. A full block of the testnet needs below 0.7 MB of it.
 pub const MAX_ANNOUNCEMENT_BYTES: usize = 2 << 20;

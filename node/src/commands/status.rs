@@ -2,7 +2,7 @@
 
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::{InferenceStatus, NodeStatus, Reachability, StorageStatus};
+use ocelli_protocol::message::{InferenceStatus, NodeStatus, Reachability, StorageStatus, Traffic, TrafficStatus};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -66,6 +66,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "disabled_device": status.disabled_device,
         "tasks_per_second": tasks_per_second(status),
         "inference": inference_json(&status.inference),
+        "traffic": traffic_json(&status.traffic),
         "hash_rate": status.hash_rate,
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
@@ -88,6 +89,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         ("mempool", format!("{} transactions, {} bytes", status.mempool_transactions, status.mempool_bytes)),
         ("device", device(status)),
         ("inference", inference(&status.inference)),
+        ("traffic", traffic(&status.traffic)),
         (
             "mining",
             match status.mining {
@@ -184,6 +186,32 @@ pub(super) fn storage_json(storage: &StorageStatus) -> Value {
         "pixels_from": storage.pixels_from,
         "bodies_from": storage.bodies_from,
         "answers_from": storage.answers_from,
+    })
+}
+
+/// Bytes exchanged with peers, on one line.
+fn traffic(status: &TrafficStatus) -> String {
+    let parts = [
+        ("blocks", status.blocks),
+        ("announcements", status.announcements),
+        ("tasks", status.transactions),
+        ("sync", status.sync),
+        ("other", status.other),
+    ];
+    let parts = parts.map(|(name, Traffic { received, sent })| format!("{name} {}/{}", Bytes(received), Bytes(sent)));
+    format!("received/sent: {}", parts.join(", "))
+}
+
+fn traffic_json(status: &TrafficStatus) -> Value {
+    let both = |traffic: Traffic| json!({ "received": traffic.received, "sent": traffic.sent });
+    json!({
+        "blocks": both(status.blocks),
+        "announcements": both(status.announcements),
+        "transactions": both(status.transactions),
+        "sync": both(status.sync),
+        "other": both(status.other),
+        "relayed": status.relayed,
+        "relayed_pixels": status.relayed_pixels,
     })
 }
 

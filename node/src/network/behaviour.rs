@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::bans::{Bans, unix_now};
 use super::codec::ByteCodec;
 use super::gate::Gate;
+use super::gossip_bytes::CountBytes;
 use super::{Config, Limits, NetworkError, Role};
 
 /// A peer whose gossip score falls below this is ignored by gossipsub, and banned by us. One invalid message costs 10,
@@ -57,7 +58,7 @@ pub(super) struct Behaviour {
     ping: ping::Behaviour,
     pub(super) kademlia: Toggle<kad::Behaviour<MemoryStore>>,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(super) gossip: Toggle<gossipsub::Behaviour>,
+    pub(super) gossip: Toggle<gossipsub::Behaviour<CountBytes>>,
     pub(super) requests: request_response::Behaviour<ByteCodec>,
     /// Set when the transport is built, of which it is the other half.
     pub(super) relay_client: Toggle<relay::client::Behaviour>,
@@ -74,6 +75,7 @@ impl Behaviour {
         key: &Keypair,
         protocols: &[StreamProtocol],
         agent: &str,
+        gossip_bytes: CountBytes,
     ) -> Result<Self, NetworkError> {
         let me = key.public().to_peer_id();
         let traversal = config.traversal.filter(|_| config.role == Role::Full);
@@ -89,7 +91,7 @@ impl Behaviour {
             kademlia: kademlia(config, me)?.into(),
             mdns: config.mdns.then(|| multicast(me)).flatten().into(),
             gossip: match config.role {
-                Role::Full => Some(gossip(config)?).into(),
+                Role::Full => Some(gossip(config, gossip_bytes)?).into(),
                 Role::Light => None.into(),
             },
             requests: requests(config, protocols),
@@ -194,7 +196,7 @@ fn requests(config: &Config, protocols: &[StreamProtocol]) -> request_response::
     )
 }
 
-fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
+fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<CountBytes>, NetworkError> {
     let wrong = |reason: String| NetworkError::Gossip { reason };
     let options = gossipsub::ConfigBuilder::default()
         .validate_messages()
@@ -217,7 +219,8 @@ fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
         .flood_publish(true)
         .build()
         .map_err(|error| wrong(error.to_string()))?;
-    let mut gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, options).map_err(|e| wrong(e.into()))?;
+    let mut gossip = gossipsub::Behaviour::new_with_transform(MessageAuthenticity::Anonymous, options, count)
+        .map_err(|e| wrong(e.into()))?;
 
     let topics: Vec<_> = config.topics.iter().map(IdentTopic::new).collect();
     let scores = PeerScoreParams {

@@ -12,7 +12,7 @@ use std::hash::RandomState;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -29,6 +29,7 @@ use super::bans::unix_now;
 use super::behaviour::{self, Behaviour, BehaviourEvent, GRAYLIST_SCORE};
 use super::discovery::{Dial, Discovery};
 use super::error::{chain, io_kind};
+use super::gossip_bytes::CountBytes;
 use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
 use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     unsent: VecDeque<Unsent>,
     failures: VecDeque<(String, DialFailure)>,
     counters: Counters,
+    gossip_bytes: CountBytes,
     snapshot: watch::Sender<Arc<Snapshot>>,
     /// Whether reachability is looked into at all.
     traversal: bool,
@@ -102,7 +104,8 @@ impl Driver {
             Role::Light => format!("ocelli/{} light", env!("CARGO_PKG_VERSION")),
         };
 
-        let mut swarm = swarm(&config, Keypair::from(key.clone()), &protocols, &agent)?;
+        let gossip_bytes = CountBytes::default();
+        let mut swarm = swarm(&config, Keypair::from(key.clone()), &protocols, &agent, gossip_bytes.clone())?;
         for text in &config.listen {
             check_port(text)?;
         }
@@ -155,6 +158,7 @@ impl Driver {
             findings: Findings::default(),
             reachability: Reachability::Unknown,
             secret: RandomState::new(),
+            gossip_bytes,
             changed: false,
             warned_of_slow_peers: None,
         };
@@ -349,7 +353,7 @@ impl Driver {
             banned: behaviour.gate.bans.all(unix_now()),
             known_addresses: self.discovery.book.len(),
             failures: self.failures.iter().cloned().collect(),
-            counters: self.counters,
+            counters: Counters { gossip_bytes_received: self.gossip_bytes.0.load(Ordering::Relaxed), ..self.counters },
             ..empty_status(me, &self.agent)
         };
         let bans_version = behaviour.gate.bans.version();
@@ -380,8 +384,9 @@ fn swarm(
     key: Keypair,
     protocols: &[StreamProtocol],
     agent: &str,
+    gossip_bytes: CountBytes,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
-    let mut behaviour = Behaviour::new(config, &key, protocols, agent)?;
+    let mut behaviour = Behaviour::new(config, &key, protocols, agent, gossip_bytes)?;
     let Ok(builder) = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)

@@ -20,7 +20,7 @@ pub enum Misbehaviour {
     /// A header or announcement that breaks a rule which every forwarder checks, or a response that does not fit its
     /// request.
     BrokenRule,
-    /// Data that is not the block's that it was sent for.
+    /// Data that is not what it was sent for: a block's, a transaction, an image.
     NotTheBlock,
     /// A transaction that breaks a rule which every forwarder checks.
     BadTransaction,
@@ -30,6 +30,8 @@ pub enum Misbehaviour {
     Flood,
     /// No answer where one was due. It may only be slow.
     Stalled,
+    /// Not there what it has announced. It may be gone since.
+    Unserved,
 }
 
 impl Misbehaviour {
@@ -44,6 +46,7 @@ impl Misbehaviour {
             // Honest peers come near to it on a bad day.
             Self::Flood | Self::Torn => 10,
             Self::Stalled => 5,
+            Self::Unserved => 2,
         }
     }
 
@@ -55,11 +58,12 @@ impl Misbehaviour {
             Self::Torn => "a request that ends in its middle",
             Self::OtherNetwork => "another genesis than this network's",
             Self::BrokenRule => "a block or response that breaks a rule",
-            Self::NotTheBlock => "data of another block",
+            Self::NotTheBlock => "data of something else",
             Self::BadTransaction => "invalid transactions",
             Self::UselessHeaders => "headers without work or connection",
             Self::Flood => "a flood of messages",
             Self::Stalled => "no answers",
+            Self::Unserved => "announcements of what it does not have",
         }
     }
 }
@@ -131,6 +135,7 @@ mod tests {
             Misbehaviour::Flood,
             Misbehaviour::Torn,
             Misbehaviour::Stalled,
+            Misbehaviour::Unserved,
         ];
         assert_eq!(all.iter().take_while(|one| at_once(one)).count(), 4);
         assert!(!all[4..].iter().any(at_once));

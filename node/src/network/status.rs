@@ -57,6 +57,10 @@ pub struct PeerStatus {
 pub struct Counters {
     /// Gossip messages received.
     pub gossip_received: u64,
+    /// Bytes of gossip messages received, every copy of each, with topic and framing.
+    pub gossip_bytes_received: u64,
+    /// Bytes of gossip messages published by this node, each once, however many peers it went to.
+    pub gossip_bytes_published: u64,
     /// Gossip messages dropped because the consumer was busy.
     pub gossip_dropped: u64,
     /// Gossip messages published by this node.

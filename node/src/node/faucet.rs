@@ -85,12 +85,7 @@ impl Faucet {
 }
 
 impl Service {
-    pub(super) fn on_faucet(
-        &mut self,
-        peer: Option<Peer>,
-        request: FaucetRequest,
-        to: ReplyTo,
-    ) -> Result<(), NodeError> {
+    pub(super) fn on_faucet(&mut self, request: FaucetRequest, to: ReplyTo) -> Result<(), NodeError> {
         let response = match (&self.faucet, request) {
             (None, _) => Response::failed(Refusal::NoFaucet.to_string()),
             (Some(faucet), FaucetRequest::Terms) => Response::Faucet(FaucetReply::Terms(FaucetTerms {
@@ -98,7 +93,7 @@ impl Service {
                 bits: BITS,
                 block: self.chain.tip().hash,
             })),
-            (Some(_), FaucetRequest::Claim(claim)) => match self.pay(peer, &claim)? {
+            (Some(_), FaucetRequest::Claim(claim)) => match self.pay(to.peer(), &claim)? {
                 Ok(reply) => Response::Faucet(reply),
                 Err(refusal) => Response::failed(refusal.to_string()),
             },
@@ -176,8 +171,8 @@ impl Service {
     fn take_own(&mut self, submission: Submission) -> Result<(), String> {
         let txid = submission.transaction.txid();
         let inserted = self.take_transaction(submission).map_err(|refusal| full_message(&refusal))?;
-        self.publish(&[txid]);
-        self.publish(&inserted.promoted);
+        self.forward(&[txid]);
+        self.forward(&inserted.promoted);
         Ok(())
     }
 }

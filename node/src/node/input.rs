@@ -6,6 +6,7 @@ use ocelli_consensus::{Header, TxId};
 use ocelli_protocol::message::{Request, Response};
 use ocelli_protocol::sync::Failure;
 
+use super::traffic::Purpose;
 use crate::inference::InferenceError;
 use crate::network::{Event, Peer, RequestId, ResponseToken};
 use crate::validation::Checked;
@@ -18,8 +19,8 @@ pub(super) enum Input {
     Ask(Request, ReplyTo),
     /// Logits of tasks in the mempool.
     Outputs(Vec<TxId>, Result<Vec<Vec<i32>>, InferenceError>),
-    /// What a request to a peer has brought.
-    Response(RequestId, Peer, Result<Response, Failure>),
+    /// What a request to a peer has brought, and of how many bytes.
+    Response(RequestId, Peer, Result<Response, Failure>, usize),
     /// What was found out about a block.
     Checked(Checked),
     /// The miner has found a nonce.
@@ -36,6 +37,7 @@ impl From<Event> for Input {
     /// Decodes responses here, on the thread that forwards: they may hold megabytes.
     fn from(event: Event) -> Self {
         let Event::Response { id, peer, result } = event else { return Self::Network(event) };
+        let bytes = result.as_ref().map_or(0, Vec::len);
         let result = match result {
             Ok(data) => Response::from_bytes(&data).map_err(|error| {
                 tracing::warn!(%peer, %error, "a response does not decode");
@@ -46,7 +48,7 @@ impl From<Event> for Input {
                 Err(Failure::Network)
             }
         };
-        Self::Response(id, peer, result)
+        Self::Response(id, peer, result, bytes)
     }
 }
 
@@ -75,17 +77,25 @@ impl Results {
 /// Who waits for a response.
 #[derive(Debug)]
 pub(super) enum ReplyTo {
-    /// A peer.
-    Peer(ResponseToken),
+    /// A peer, which has asked for this purpose.
+    Peer(Peer, ResponseToken, Purpose),
     /// Somebody in this process.
     Local(SyncSender<Response>),
 }
 
 impl ReplyTo {
+    /// The peer that asks, if it is one.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        match self {
+            Self::Peer(peer, ..) => Some(*peer),
+            Self::Local(_) => None,
+        }
+    }
+
     /// Whether somebody may still wait. In this process that is not known.
     pub(super) fn is_awaited(&self) -> bool {
         match self {
-            Self::Peer(token) => token.is_open(),
+            Self::Peer(_, token, _) => token.is_open(),
             Self::Local(_) => true,
         }
     }

@@ -95,8 +95,10 @@ impl Service {
         id: RequestId,
         peer: Peer,
         result: Result<Response, Failure>,
+        bytes: usize,
     ) -> Result<(), NodeError> {
-        let Some(asked) = self.asked.remove(&id) else { return Ok(()) };
+        let Some((asked, purpose)) = self.asked.remove(&id) else { return Ok(()) };
+        self.traffic.received(purpose, bytes);
         match asked {
             Asked::Transactions(hash) => {
                 if result == Err(Failure::Malformed) {

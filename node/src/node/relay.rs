@@ -8,11 +8,10 @@ use ocelli_protocol::relay::{self, Decision, Offence, Pool, Verdict};
 use ocelli_protocol::sync::Failure;
 
 use super::input::ReplyTo;
-use super::peers::Fault;
 use super::service::{Asked, Service, unix_millis};
 use super::transactions::{AtTip, Refusal};
 use crate::chain::{Chain, full_message};
-use crate::network::Peer;
+use crate::network::{Misbehaviour, Peer};
 
 /// What relay sees of the mempool and of the chain.
 struct View<'a> {
@@ -48,8 +47,8 @@ impl Pool for View<'_> {
 
 impl Service {
     /// Notes what a peer has announced; the relay machine says how much of it.
-    pub(super) fn on_announced(&mut self, from: Option<Peer>, ids: Vec<ShortId>, to: ReplyTo) {
-        match from {
+    pub(super) fn on_announced(&mut self, ids: Vec<ShortId>, to: ReplyTo) {
+        match to.peer() {
             Some(peer) => self.drive_relay_for(relay::Input::Announced { peer, ids }, Some(to)),
             None => self.reply(to, &Response::failed("only peers announce transactions")),
         }
@@ -67,6 +66,9 @@ impl Service {
     }
 
     pub(super) fn on_relay_response(&mut self, peer: Peer, id: u64, result: Result<Response, Failure>) {
+        if let Ok(response) = &result {
+            self.traffic.relayed(response);
+        }
         self.drive_relay(relay::Input::Response { peer, id, result });
     }
 
@@ -116,7 +118,7 @@ impl Service {
             relay::Output::Take { peer, submission } => self.take_relayed(peer, submission),
             relay::Output::Penalize { peer, offence } => {
                 tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
-                self.network.penalize(peer, points(offence));
+                self.network.penalize(peer, misbehaviour(offence));
             }
             relay::Output::WakeAt(at) => self.relay_wake = Some(at),
         }
@@ -137,7 +139,7 @@ impl Service {
             Err(refusal) => {
                 if refusal.is_misbehaviour() {
                     tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
-                    self.network.penalize(peer, Fault::Transaction.points());
+                    self.network.penalize(peer, Misbehaviour::BadTransaction);
                 }
                 Decision::Refuse
             }
@@ -146,15 +148,14 @@ impl Service {
     }
 }
 
-/// What an offence costs.
-fn points(offence: Offence) -> u32 {
+/// What an offence is among all misbehaviours.
+fn misbehaviour(offence: Offence) -> Misbehaviour {
     match offence {
         // A block, or want of room, may have taken it from the peer since.
-        Offence::Unserved => 2,
-        // It may only be slow.
-        Offence::Stalled => 5,
-        Offence::BrokenTransaction => Fault::Transaction.points(),
-        Offence::WrongTransaction | Offence::WrongPixels => Fault::NotTheBlock.points(),
-        Offence::WrongResponse => Fault::Malformed.points(),
+        Offence::Unserved => Misbehaviour::Unserved,
+        Offence::Stalled => Misbehaviour::Stalled,
+        Offence::BrokenTransaction => Misbehaviour::BadTransaction,
+        Offence::WrongTransaction | Offence::WrongPixels => Misbehaviour::NotTheBlock,
+        Offence::WrongResponse => Misbehaviour::Malformed,
     }
 }

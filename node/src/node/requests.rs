@@ -7,14 +7,14 @@ use ocelli_protocol::mempool::FeeRate;
 use ocelli_protocol::message::{
     AccountStatus, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, InferenceStatus, InvalidBlock,
     MAX_ADDRESSES, MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Reachability,
-    Request, Response, StorageStatus, Submission, TransactionStatus, take_blocks,
+    Request, Response, StorageStatus, Submission, Traffic, TransactionStatus, take_blocks,
 };
 
 use super::NodeError;
 use super::input::ReplyTo;
 use super::mining::MAX_MINED_AHEAD_SECONDS;
 use super::service::{Service, unix_millis, unix_seconds};
-use crate::network::{self, Peer};
+use crate::network;
 use crate::store::StoreError;
 
 /// How this program names itself to others.
@@ -22,10 +22,10 @@ pub(super) const AGENT: &str = concat!("ocelli/", env!("CARGO_PKG_VERSION"));
 
 impl Service {
     /// Answers a request of a peer, or of this process.
-    pub(super) fn on_request(&mut self, from: Option<Peer>, request: Request, to: ReplyTo) -> Result<(), NodeError> {
+    pub(super) fn on_request(&mut self, request: Request, to: ReplyTo) -> Result<(), NodeError> {
         let response = match request {
             Request::Submit(submission) => return self.on_submit(submission, to),
-            Request::Faucet(request) => return self.on_faucet(from, request, to),
+            Request::Faucet(request) => return self.on_faucet(request, to),
             Request::Status => Response::Status(self.chain_status()),
             Request::Headers { locator, limit } => Response::Headers(self.headers_after(&locator, limit as usize)?),
             Request::Blocks { hashes } => self.blocks(&hashes)?,
@@ -38,7 +38,7 @@ impl Service {
             Request::Peers => Response::Peers(Box::new(self.peer_list())),
             Request::Control { cookie, control } => self.control(cookie, control),
             Request::Announce { ids } => {
-                self.on_announced(from, ids, to);
+                self.on_announced(ids, to);
                 return Ok(());
             }
             Request::Pending { ids } => self.pending(&ids),
@@ -257,6 +257,10 @@ impl Service {
                 network::Reachability::Unreachable { advice } => Reachability::Unreachable { advice },
             },
             time: unix_millis(),
+            traffic: self.traffic.status(Traffic {
+                received: network.counters.gossip_bytes_received,
+                sent: network.counters.gossip_bytes_published,
+            }),
         };
         Ok(status.bounded())
     }

@@ -6,18 +6,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ocelli_consensus::{BlockHash, TxId};
+use ocelli_protocol::limits::Limits;
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{Announcement, Cookie, Request, Response, Submission};
 use ocelli_protocol::relay::{self, Relay};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
+use super::admission::Delayed;
 use super::blocks::Partial;
 use super::config::Mining;
 use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
 use super::progress::Progress;
+use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
 use crate::chain::Chain;
 use crate::inference;
@@ -59,7 +62,10 @@ pub(super) struct Service {
     pub(super) blocks_topic: String,
     pub(super) started: Instant,
     /// What we have asked peers, by the network's name for it.
-    pub(super) asked: HashMap<RequestId, Asked>,
+    pub(super) asked: HashMap<RequestId, (Asked, Purpose)>,
+    pub(super) limits: Limits<Peer>,
+    pub(super) delayed: Delayed,
+    pub(super) traffic: Counted,
     /// Full peers, and what they last said of their chain.
     pub(super) peers: BTreeMap<Peer, Option<u64>>,
     /// Announced blocks whose transactions are being fetched from who announced them.
@@ -143,6 +149,9 @@ impl Service {
             blocks_topic,
             started: Instant::now(),
             asked: HashMap::new(),
+            limits: Limits::new(unix_millis()),
+            delayed: Delayed::new(),
+            traffic: Counted::default(),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),
             held: VecDeque::new(),
@@ -208,9 +217,9 @@ impl Service {
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
             Input::Network(event) => self.on_event(event),
-            Input::Ask(request, reply) => self.on_request(None, request, reply),
+            Input::Ask(request, reply) => self.on_request(request, reply),
             Input::Outputs(txids, result) => self.on_outputs(&txids, result),
-            Input::Response(id, peer, result) => self.on_response(id, peer, result),
+            Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::Checked(checked) => self.on_checked(checked),
             Input::Mined(header) => self.on_mined(header),
             Input::DeviceFault => {
@@ -237,14 +246,7 @@ impl Service {
                 self.on_disconnected(peer)
             }
             Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
-            Event::Request { peer, token, data } => match Request::from_bytes(&data) {
-                Ok(request) => self.on_request(Some(peer), request, ReplyTo::Peer(token)),
-                Err(error) => {
-                    self.network.penalize(peer, network::Misbehaviour::Malformed);
-                    self.reply(ReplyTo::Peer(token), &Response::failed(format!("not a request: {error}")));
-                    Ok(())
-                }
-            },
+            Event::Request { peer, token, data } => self.on_peer_request(peer, token, &data),
             Event::Response { .. } => Ok(()), // decoded before it gets here
             Event::DialFailed { address, reason } => {
                 tracing::debug!(address, %reason, "no connection");
@@ -260,6 +262,7 @@ impl Service {
             self.drive_sync(sync::Input::TimerFired(timer))?;
         }
         self.wake_relay(now);
+        self.answer_delayed(now);
         self.try_held()?;
         self.forget_partial(now);
         self.check_left_over()?;
@@ -287,14 +290,21 @@ impl Service {
 
     /// Asks a peer, and remembers what for.
     pub(super) fn ask(&mut self, peer: Peer, request: &Request, asked: Asked) {
-        let id = self.network.request(peer, request.to_bytes());
-        self.asked.insert(id, asked);
+        let (bytes, purpose) = (request.to_bytes(), Purpose::of(request));
+        self.traffic.sent(purpose, bytes.len());
+        let id = self.network.request(peer, bytes);
+        self.asked.insert(id, (asked, purpose));
     }
 
     /// Answers whoever waits.
-    pub(super) fn reply(&self, to: ReplyTo, response: &Response) {
+    pub(super) fn reply(&mut self, to: ReplyTo, response: &Response) {
         match to {
-            ReplyTo::Peer(token) => self.network.respond(token, response.to_bytes()),
+            ReplyTo::Peer(peer, token, purpose) => {
+                let bytes = response.to_bytes();
+                self.traffic.sent(purpose, bytes.len());
+                self.limits.charge(peer, bytes.len(), unix_millis());
+                self.network.respond(token, bytes);
+            }
             // Whoever asked may have gone.
             ReplyTo::Local(sender) => drop(sender.try_send(response.clone())),
         }

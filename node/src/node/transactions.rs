@@ -247,7 +247,7 @@ impl Service {
     }
 
     /// Gives a preliminary answer, signed by this node.
-    fn answer(&self, txid: &TxId, to: ReplyTo) {
+    fn answer(&mut self, txid: &TxId, to: ReplyTo) {
         let entry = self.mempool.get(txid);
         let task = entry.and_then(|entry| Some((entry.transaction.task()?, entry.output.clone()?)));
         let reply = match task {

@@ -17,8 +17,8 @@ use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, mod
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, ShortId, Submission,
-    SubmitReply, TransactionStatus,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, ShortId,
+    Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
 use tempfile::TempDir;

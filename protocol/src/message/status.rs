@@ -79,6 +79,8 @@ pub struct NodeStatus {
     pub reachability: Reachability,
     /// The node's clock when it answered, in milliseconds since 1970.
     pub time: u64,
+    /// Bytes exchanged with peers.
+    pub traffic: TrafficStatus,
 }
 
 /// Whether others can dial a node, as far as it has found out.
@@ -129,6 +131,36 @@ pub struct InferenceStatus {
     pub queue_microseconds: u64,
     /// Microseconds that the device took for the batches, added up.
     pub device_microseconds: u64,
+}
+
+/// Bytes exchanged with peers since the node started, by what they were for: messages as [`super`] encodes them, without
+/// encryption and what streams and connections add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct TrafficStatus {
+    /// Announcements of blocks. Received: every copy, with the topic's name and framing. Sent: this node's own, each once,
+    /// however many peers it went to; what gossip passes on is not seen.
+    pub blocks: Traffic,
+    /// Announcements of transactions, and the answers to them.
+    pub announcements: Traffic,
+    /// Transactions with their pixels between nodes, and the requests for them.
+    pub transactions: Traffic,
+    /// Statuses, headers, blocks, and what announced blocks lacked, and the requests for them.
+    pub sync: Traffic,
+    /// What submitters and people ask, and the answers.
+    pub other: Traffic,
+    /// Transactions received from nodes, before they were checked.
+    pub relayed: u64,
+    /// The bytes of their pixels.
+    pub relayed_pixels: u64,
+}
+
+/// Bytes both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Traffic {
+    /// From peers.
+    pub received: u64,
+    /// To peers.
+    pub sent: u64,
 }
 
 /// A peer as a node tells of it.
@@ -209,7 +241,7 @@ impl Encode for NodeStatus {
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
         (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
-        (&self.reachability, self.time).encode(encoder)
+        (&self.reachability, self.time, self.traffic).encode(encoder)
     }
 }
 
@@ -243,6 +275,7 @@ impl<C> Decode<C> for NodeStatus {
             inference: Decode::decode(decoder)?,
             reachability: Decode::decode(decoder)?,
             time: Decode::decode(decoder)?,
+            traffic: Decode::decode(decoder)?,
         })
     }
 }

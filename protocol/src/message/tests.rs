@@ -92,6 +92,15 @@ fn node_status() -> NodeStatus {
         },
         reachability: Reachability::Public(vec!["y".into()]),
         time: 28,
+        traffic: TrafficStatus {
+            blocks: Traffic { received: 29, sent: 30 },
+            announcements: Traffic { received: 31, sent: 32 },
+            transactions: Traffic { received: 33, sent: 34 },
+            sync: Traffic { received: 35, sent: 36 },
+            other: Traffic { received: 37, sent: 38 },
+            relayed: 39,
+            relayed_pixels: 40,
+        },
     }
 }
 
@@ -384,6 +393,7 @@ fn golden_node_status() {
             n(1),
             text("y"),
             n(28),
+            (29..=40).map(n).collect(),
         ],
     );
     assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));

@@ -64,6 +64,7 @@ impl Driver {
         match gossip.publish(TopicHash::from_raw(topic.as_str()), data.clone()) {
             Ok(_) => {
                 self.counters.gossip_published += 1;
+                self.counters.gossip_bytes_published += bytes;
                 self.counters.bytes_sent += bytes;
             }
             Err(PublishError::Duplicate) => tracing::debug!(topic, "the network has seen this message already"),
