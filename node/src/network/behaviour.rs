@@ -209,11 +209,15 @@ fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<Cou
         // Large messages on slow lines take longer than the defaults of 5 s and 1 s.
         .publish_queue_duration(Duration::from_secs(10))
         .forward_queue_duration(Duration::from_secs(5))
-        // A mesh of fewer peers than the lower bound is no error: with two or three nodes everybody is in it.
-        .mesh_n_low(4)
-        .mesh_n(6)
-        .mesh_n_high(12)
-        .mesh_outbound_min(2)
+        // Only announcements of blocks are gossiped. They come whole, so the first copy is all that a node needs, and what is
+        // lost is found by sync: few lines carry them at once, as in Bitcoin, where three peers send compact blocks unasked
+        // (BIP-152). A mesh of fewer peers than the lower bound is no error: with two or three nodes everybody is in it.
+        .mesh_n_low(3)
+        .mesh_n(4)
+        .mesh_n_high(8)
+        .mesh_outbound_min(1)
+        // Smaller than an announcement of an empty block: whoever has one says at once that it needs no more copies.
+        .idontwant_message_size_threshold(256)
         .heartbeat_initial_delay(Duration::from_millis(300))
         .heartbeat_interval(Duration::from_millis(700))
         .flood_publish(true)
