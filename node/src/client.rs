@@ -336,7 +336,11 @@ impl Client {
                 self.replies.insert(id, Reply { id, peer, received: Instant::now(), result });
             }
             // A light peer is told of no gossip and asked nothing.
-            Event::Connected { .. } | Event::Listening(_) | Event::Gossip { .. } | Event::Request { .. } => {}
+            Event::Connected { .. }
+            | Event::Listening(_)
+            | Event::Gossip { .. }
+            | Event::MissedGossip { .. }
+            | Event::Request { .. } => {}
         }
         Ok(true)
     }

@@ -245,7 +245,8 @@ fn is_heavy(request: &Request) -> bool {
         | Request::Peers
         | Request::Control { .. }
         | Request::Faucet(_)
-        | Request::Announce { .. } => false,
+        | Request::Announce { .. }
+        | Request::NewTip(_) => false,
     }
 }
 

@@ -42,6 +42,11 @@ pub enum Event {
         /// The content.
         data: Vec<u8>,
     },
+    /// A peer takes gossip too slowly, and has missed some of what was to be sent to it.
+    MissedGossip {
+        /// Who.
+        peer: Peer,
+    },
     /// A connected peer asks.
     Request {
         /// Who.

@@ -7,7 +7,7 @@ use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::fork_choice::{InsertError, Status};
 use ocelli_consensus::rules::{Blame, check_body_root, check_output};
 use ocelli_consensus::{BlockHash, Header, WtxId};
-use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Response, Submission};
+use ocelli_protocol::message::{Announcement, BlockData, ChainStatus, MAX_INDEXES, Request, Response, Submission};
 use ocelli_protocol::sync;
 
 use super::NodeError;
@@ -24,6 +24,12 @@ const MAX_PARTIAL: usize = 16;
 const PARTIAL_MILLIS: u64 = 5_000;
 /// Blocks from the future that are kept. Further ones come through sync when their time has come.
 const MAX_HELD: usize = 16;
+
+/// Announcements that wait until the block that the same peer announced before is validated, one a peer. Further ones come
+/// through sync.
+const MAX_IN_TURN: usize = 16;
+/// Blocks remembered as gossiped.
+const MAX_GOSSIPED: usize = 64;
 
 /// So close to the best header, each block that is connected is told; before, only how far it is.
 const CLOSE_BLOCKS: u64 = 3;
@@ -52,8 +58,10 @@ impl Partial {
 
 /// What is to be said of a gossiped block, and the block where it is to be fetched.
 enum Announced {
-    /// A block that is new, and whose header is now in the tree.
+    /// A block that is to be passed on, and whose data are to be had.
     New,
+    /// A block that is to be passed on, and whose data are here or under way.
+    Known,
     /// Nothing new, or nothing that can be judged now.
     Ignored,
     /// Its parent is not here.
@@ -73,18 +81,59 @@ impl Service {
                 return Ok(());
             }
         };
-        let hash = announcement.header.hash();
-        match self.look_at(&announcement)? {
+        if self.is_validating_for(source) {
+            return self.wait_in_turn(id, source, announcement);
+        }
+        self.judge(id, source, announcement)
+    }
+
+    /// Whether a block that the peer has announced is not yet validated. One at a time: whoever finds invalid blocks keeps
+    /// us busy with one of them, however fast they come.
+    fn is_validating_for(&self, peer: Peer) -> bool {
+        let is_open = |hash: &BlockHash| self.partial.contains_key(hash) || self.validation.contains(hash);
+        self.announced.get(&peer).is_some_and(is_open)
+    }
+
+    fn wait_in_turn(&mut self, id: GossipId, source: Peer, announcement: Announcement) -> Result<(), NodeError> {
+        if self.in_turn.len() < MAX_IN_TURN && self.in_turn.iter().all(|(_, peer, _)| *peer != source) {
+            self.in_turn.push_back((id, source, announcement));
+            return Ok(());
+        }
+        self.network.report(id, Acceptance::Ignore);
+        let (hash, height) = (announcement.header.hash(), announcement.header.height);
+        self.drive_sync(sync::Input::Announced { peer: source, hash, height, parent: sync::Parent::Unknown })
+    }
+
+    /// Takes up announcements whose turn has come.
+    pub(super) fn take_next_in_turn(&mut self) -> Result<(), NodeError> {
+        while let Some(next) = self.in_turn.iter().position(|(_, peer, _)| !self.is_validating_for(*peer)) {
+            let Some((id, source, announcement)) = self.in_turn.remove(next) else { break };
+            self.judge(id, source, announcement)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, id: GossipId, source: Peer, announcement: Announcement) -> Result<(), NodeError> {
+        let (hash, height) = (announcement.header.hash(), announcement.header.height);
+        let found = self.look_at(&announcement)?;
+        if matches!(found, Announced::New | Announced::Known) {
+            self.peers.entry(source).and_modify(|known| *known = (*known).max(Some(height)));
+        }
+        match found {
             Announced::New => {
-                let height = announcement.header.height;
-                self.peers.entry(source).and_modify(|known| *known = (*known).max(Some(height)));
+                self.note_gossiped(hash);
                 self.network.report(id, Acceptance::Accept);
+                self.announced.insert(source, hash);
                 self.put_together(announcement, source)?;
+            }
+            Announced::Known => {
+                self.note_gossiped(hash);
+                self.network.report(id, Acceptance::Accept);
             }
             Announced::Ignored => self.network.report(id, Acceptance::Ignore),
             Announced::Orphan => {
                 self.network.report(id, Acceptance::Ignore);
-                let (height, parent) = (announcement.header.height, sync::Parent::Unknown);
+                let parent = sync::Parent::Unknown;
                 self.drive_sync(sync::Input::Announced { peer: source, hash, height, parent })?;
             }
             Announced::Broken(reason) => {
@@ -127,9 +176,12 @@ impl Service {
         }
         let tree = self.chain.tree();
         let Some(node) = tree.get(&hash) else { return Ok(Announced::Ignored) };
-        let wanted = node.status == Status::Header && !self.partial.contains_key(&hash);
-        let worth = wanted && !tree.is_condemned(&hash) && self.chain.is_worth_forwarding(node);
-        Ok(if worth { Announced::New } else { Announced::Ignored })
+        if tree.is_condemned(&hash) || !self.chain.is_worth_forwarding(node) {
+            return Ok(Announced::Ignored);
+        }
+        let is_open = self.partial.contains_key(&hash) || self.validation.contains(&hash);
+        // Sync may have been faster than gossip; whoever waits for gossip from us has nothing of that.
+        Ok(if node.status == Status::Header && !is_open { Announced::New } else { Announced::Known })
     }
 
     /// Takes from the mempool what an announced block needs, and asks who announced it for the rest.
@@ -317,6 +369,11 @@ impl Service {
         self.tell_progress(&connected);
         self.follow_chain(&disconnected, &connected)?;
         self.tip_moved();
+        let tip = self.chain.tip();
+        let is_close = self.chain.tree().best_header().header.height <= tip.header.height + CLOSE_BLOCKS;
+        if is_close && !self.gossiped.contains(&tip.hash) {
+            self.tell_tip(|_| true);
+        }
         self.drive_sync(sync::Input::BlocksChanged)
     }
 
@@ -339,7 +396,8 @@ impl Service {
     }
 
     /// Announces a block of our own.
-    pub(super) fn announce(&self, header: Header, body: &Body) {
+    pub(super) fn announce(&mut self, header: Header, body: &Body) {
+        self.note_gossiped(header.hash());
         self.network.publish(&self.blocks_topic, Announcement::of(header, body).to_bytes());
     }
 
@@ -351,12 +409,40 @@ impl Service {
             let hash = announcement.header.hash();
             if matches!(self.look_at(&announcement)?, Announced::New) {
                 tracing::info!(%hash, "the time of a block has come");
-                self.network.publish(&self.blocks_topic, announcement.to_bytes());
-                // Whoever announced it may be gone; sync asks those that are there.
+                // Whoever announced it may be gone; sync asks those that are there. Gossip has forgotten it, or remembers
+                // that it was not passed on: peers are told when it is the tip.
                 self.drive_sync(sync::Input::BlocksChanged)?;
             }
         }
         Ok(())
+    }
+
+    fn note_gossiped(&mut self, hash: BlockHash) {
+        self.gossiped.push_back(hash);
+        if self.gossiped.len() > MAX_GOSSIPED {
+            self.gossiped.pop_front();
+        }
+    }
+
+    /// Tells peers of the tip that they may not know: those that `whom` picks and that are not known to be as far.
+    pub(super) fn tell_tip(&mut self, whom: impl Fn(Peer) -> bool) {
+        let status = self.chain_status();
+        let behind = self.peers.iter().filter(|(_, height)| height.is_none_or(|height| height < status.height));
+        let peers: Vec<Peer> = behind.map(|(peer, _)| *peer).filter(|peer| whom(*peer)).collect();
+        for peer in peers {
+            self.ask(peer, &Request::NewTip(status.clone()), Asked::NewTip);
+        }
+    }
+
+    /// A peer tells of its tip.
+    pub(super) fn on_new_tip(&mut self, peer: Peer, status: &ChainStatus) -> Result<(), NodeError> {
+        if status.genesis != self.chain.genesis() || !self.peers.contains_key(&peer) {
+            return Ok(());
+        }
+        let (hash, height) = (status.tip, status.height);
+        self.peers.entry(peer).and_modify(|known| *known = (*known).max(Some(height)));
+        let parent = if self.chain.tree().get(&hash).is_some() { sync::Parent::Known } else { sync::Parent::Unknown };
+        self.drive_sync(sync::Input::Announced { peer, hash, height, parent })
     }
 
     /// Leaves to sync what could not be put together in time.

@@ -77,6 +77,7 @@ impl Service {
         if self.peers.remove(&peer).is_none() {
             return Ok(());
         }
+        self.announced.remove(&peer);
         self.drive_relay(relay::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))
     }
@@ -106,6 +107,8 @@ impl Service {
                 }
                 self.on_transactions(hash, peer, result.ok())
             }
+            // Who does not hear it asks for statuses itself.
+            Asked::NewTip => Ok(()),
             Asked::Relay(id) => {
                 self.on_relay_response(peer, id, result);
                 Ok(())

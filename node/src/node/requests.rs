@@ -42,6 +42,12 @@ impl Service {
                 return Ok(());
             }
             Request::Pending { ids } => self.pending(&ids),
+            Request::NewTip(status) => {
+                if let Some(peer) = to.peer() {
+                    self.on_new_tip(peer, &status)?;
+                }
+                Response::NewTip
+            }
             Request::Pixels { ids } => self.pixels(&ids),
         };
         self.reply(to, &response);

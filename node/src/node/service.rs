@@ -24,7 +24,7 @@ use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
 use crate::chain::Chain;
 use crate::inference;
-use crate::network::{self, Event, Peer, RequestId};
+use crate::network::{self, Event, GossipId, Peer, RequestId};
 use crate::validation::Validation;
 
 /// How often what is due by time is looked at, at the latest.
@@ -70,6 +70,12 @@ pub(super) struct Service {
     pub(super) peers: BTreeMap<Peer, Option<u64>>,
     /// Announced blocks whose transactions are being fetched from who announced them.
     pub(super) partial: BTreeMap<BlockHash, Partial>,
+    /// The last block that each peer has announced, and that was new.
+    pub(super) announced: BTreeMap<Peer, BlockHash>,
+    /// Announcements of peers whose last one is not yet validated: they wait their turn.
+    pub(super) in_turn: VecDeque<(GossipId, Peer, Announcement)>,
+    /// The latest blocks that this node has gossiped or passed on.
+    pub(super) gossiped: VecDeque<BlockHash>,
     /// Blocks from the future, tried again when their time comes.
     pub(super) held: VecDeque<Announcement>,
     /// Blocks whose data or answers are being checked.
@@ -102,6 +108,8 @@ pub(super) enum Asked {
     Sync(u64),
     /// The transactions that an announced block lacks.
     Transactions(BlockHash),
+    /// That a peer is told of our tip.
+    NewTip,
     /// The relay machine's, by its own name for it.
     Relay(u64),
 }
@@ -154,6 +162,9 @@ impl Service {
             traffic: Counted::default(),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            in_turn: VecDeque::new(),
+            gossiped: VecDeque::new(),
             held: VecDeque::new(),
             validation,
             to_check,
@@ -247,6 +258,10 @@ impl Service {
             }
             Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
             Event::Request { peer, token, data } => self.on_peer_request(peer, token, &data),
+            Event::MissedGossip { peer } => {
+                self.tell_tip(|other| other == peer);
+                Ok(())
+            }
             Event::Response { .. } => Ok(()), // decoded before it gets here
             Event::DialFailed { address, reason } => {
                 tracing::debug!(address, %reason, "no connection");
@@ -263,6 +278,7 @@ impl Service {
         }
         self.wake_relay(now);
         self.answer_delayed(now);
+        self.take_next_in_turn()?;
         self.try_held()?;
         self.forget_partial(now);
         self.check_left_over()?;

@@ -16,9 +16,11 @@ impl Purpose {
         match request {
             Request::Announce { .. } => Self::Announcements,
             Request::Pending { .. } | Request::Pixels { .. } => Self::Transactions,
-            Request::Status | Request::Headers { .. } | Request::Blocks { .. } | Request::Transactions { .. } => {
-                Self::Sync
-            }
+            Request::Status
+            | Request::NewTip(_)
+            | Request::Headers { .. }
+            | Request::Blocks { .. }
+            | Request::Transactions { .. } => Self::Sync,
             Request::Submit(_)
             | Request::Transaction { .. }
             | Request::Block { .. }

@@ -12,7 +12,7 @@ use ocelli_consensus::{
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::inference::Limits;
-use ocelli_node::network::{self, Event, Handle, Peer};
+use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
 use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
@@ -436,11 +436,33 @@ impl RawPeer {
             Request::Headers { .. } => Response::Headers(Vec::new()),
             Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),
             Request::Transactions { .. } => Response::Transactions(Vec::new()),
+            Request::NewTip(_) => Response::NewTip,
             Request::Announce { ids } => Response::Announce { noted: ids.len() as u32 },
             Request::Pending { ids } => Response::Pending(vec![None; ids.len()]),
             other => panic!("nodes do not ask each other {other:?}"),
         };
         self.handle.respond(token, response.to_bytes());
+    }
+
+    /// Waits for the response to a request of this peer and for the question for what a block lacks, which stays open.
+    pub fn until_status_and_question(&self, hash: BlockHash) -> ResponseToken {
+        let (mut question, mut answered) = (None, false);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match question.take() {
+                Some(token) if answered => return token,
+                other => question = other,
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left).expect("the node answers and asks") {
+                Event::Response { .. } => answered = true,
+                Event::Request { peer, token, data } => match Request::from_bytes(&data).unwrap() {
+                    Request::Transactions { block, .. } if block == hash => question = Some(token),
+                    _ => self.behave(Event::Request { peer, token, data }),
+                },
+                _ => {}
+            }
+        }
     }
 
     /// Waits until the node has thrown this peer out.

@@ -6,7 +6,9 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, TxId};
 
-use super::{Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, ShortId, Submission};
+use super::{
+    ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, ShortId, Submission,
+};
 use crate::wire;
 
 /// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
@@ -83,6 +85,8 @@ pub enum Request {
         /// Of which, at most [`MAX_IDS`].
         ids: Vec<ShortId>,
     },
+    /// Tag 18: the asker's tip has moved, and gossip may not have told.
+    NewTip(ChainStatus),
 }
 
 /// Names a block.
@@ -113,6 +117,7 @@ impl Encode for Request {
             Self::Announce { ids } => (15u32, ids).encode(encoder),
             Self::Pending { ids } => (16u32, ids).encode(encoder),
             Self::Pixels { ids } => (17u32, ids).encode(encoder),
+            Self::NewTip(status) => (18u32, status).encode(encoder),
         }
     }
 }
@@ -142,6 +147,7 @@ impl<C> Decode<C> for Request {
             15 => Self::Announce { ids: decode_ids(decoder)? },
             16 => Self::Pending { ids: decode_ids(decoder)? },
             17 => Self::Pixels { ids: decode_ids(decoder)? },
+            18 => Self::NewTip(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("request", tag),
         })
     }

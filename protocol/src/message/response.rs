@@ -64,6 +64,8 @@ pub enum Response {
     /// Tag 17: in the order of the request, `None` for those the peer does not have. A response that would be large ends
     /// early, after at least one.
     Pixels(Vec<Option<Vec<u8>>>),
+    /// Tag 18.
+    NewTip,
 }
 
 /// A fee by the weight of a transaction.
@@ -201,6 +203,7 @@ impl Encode for Response {
             Self::Announce { noted } => (15u32, noted).encode(encoder),
             Self::Pending(submissions) => (16u32, submissions).encode(encoder),
             Self::Pixels(images) => (17u32, images).encode(encoder),
+            Self::NewTip => 18u32.encode(encoder),
         }
     }
 }
@@ -231,6 +234,7 @@ impl<C> Decode<C> for Response {
             17 => {
                 Self::Pixels(wire::list(decoder, "images", MAX_IDS, |decoder| wire::optional(decoder, decode_image))?)
             }
+            18 => Self::NewTip,
             tag => return wire::unknown_tag("response", tag),
         })
     }

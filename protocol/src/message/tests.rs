@@ -233,6 +233,10 @@ fn golden_requests() {
         (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
         (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
         (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
+        (
+            Request::NewTip(ChainStatus { genesis: a, height: 5, tip: b, work: U256::from(6) }),
+            vec![tag(18), all(0xaa, 32), n(5), all(0xbb, 32), "06".into(), all(0, 31)],
+        ),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -342,6 +346,7 @@ fn golden_responses() {
             Response::Pixels(vec![Some(vec![7, 8]), None]),
             vec![tag(17), n(2), "01".into(), n(2), "0708".into(), "00".into()],
         ),
+        (Response::NewTip, vec![tag(18)]),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);

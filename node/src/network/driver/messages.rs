@@ -130,6 +130,8 @@ impl Driver {
             gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
                 let lost = failed_messages.priority.saturating_add(failed_messages.non_priority);
                 self.counters.slow_peer_messages += lost as u64;
+                // If the consumer is busy the peer learns by and by: it asks for statuses itself.
+                drop(self.queue.offer(Event::MissedGossip { peer: Peer(peer_id) }));
                 let now = Instant::now();
                 if self.warned_of_slow_peers.is_none_or(|last| now.duration_since(last) >= SLOW_WARNING) {
                     self.warned_of_slow_peers = Some(now);
