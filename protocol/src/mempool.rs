@@ -28,8 +28,9 @@ pub use error::{Blame, MempoolError};
 pub const MIN_FEE_RATE: u64 = 1;
 /// Pending transactions of one sender.
 pub const MAX_PENDING: usize = 64;
-/// Nonces beyond the first missing one that are kept.
-pub const MAX_GAP: u64 = 16;
+/// Nonces beyond the first missing one that are kept: as many as a sender may have pending, for they are fetched from
+/// several peers at once and in any order.
+pub const MAX_GAP: u64 = MAX_PENDING as u64;
 /// Bytes held, pixels included, unless another bound is given.
 pub const DEFAULT_LIMIT_BYTES: usize = 64 << 20;
 /// Blocks in which the rolling minimum halves: five minutes on the testnet. A first choice.

@@ -12,7 +12,7 @@ use crate::network::{Peer, RequestId};
 /// How long nodes may be silent before we go on without them: they have to run the model first.
 pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Submissions under way with one node. Nodes keep at most 16 nonces that come before their turn, and requests may
+/// Submissions under way with one node. Nodes keep at most 64 nonces that come before their turn, and requests may
 /// overtake each other; so fewer.
 const WINDOW: usize = 8;
 

@@ -120,9 +120,9 @@ fn each_reason_to_refuse() {
         (transfer(1, 6, 407), None, low, Blame::Nobody),
         (transfer(1, 4, 500), None, MempoolError::NonceUsed { found: 4, expected: 5 }, Blame::Nobody),
         (
-            transfer(1, 23, 500),
+            transfer(1, 71, 500),
             None,
-            MempoolError::NonceTooFarAhead { found: 23, next: 6, limit: MAX_GAP },
+            MempoolError::NonceTooFarAhead { found: 71, next: 6, limit: MAX_GAP },
             Blame::Nobody,
         ),
         (transfer(1, 6, 7501), None, poor, Blame::Nobody),

@@ -2,9 +2,10 @@
 
 mod simulator;
 
-use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task};
+use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
 use super::*;
+use crate::mempool::MAX_PENDING;
 use crate::message::{MAX_IDS, Submission};
 
 const HONEST: [Mode; 8] = [Mode::Honest; 8];
@@ -121,6 +122,21 @@ fn who_connects_is_told_of_everything() {
     tasks.iter().for_each(|task| simulator.submit(0, task.clone(), 1_000));
     simulator.run(240_000);
     assert!(tasks.iter().all(|task| simulator.has(1, id_of(task))));
+}
+
+/// Short ids say nothing of nonces: a sender's tasks come in any order, from several peers at once.
+#[test]
+fn all_that_a_sender_may_have_pending_arrives() {
+    let mut simulator = Simulator::mesh(&HONEST[..4]);
+    let tasks: Vec<_> = (0..MAX_PENDING as u64).map(|nonce| task_of(7, nonce, SMALL)).collect();
+    for (number, task) in tasks.iter().enumerate() {
+        simulator.submit(0, task.clone(), 1_000 + 20 * number as u64);
+    }
+    simulator.run(20_000);
+    for (at, node) in simulator.nodes.iter().enumerate() {
+        assert!(tasks.iter().all(|task| simulator.has(at, id_of(task))), "node {at}");
+        assert!(node.received.values().all(|times| *times == 1));
+    }
 }
 
 /// A view of nothing, which takes everything or nothing.

@@ -96,9 +96,14 @@ pub struct Simulator {
 
 /// A task of a sender of its own. Signatures are not what is tested here.
 pub fn task(seed: u64, pixels: usize) -> Submission {
+    task_of(seed, 0, pixels)
+}
+
+/// A sender's task with a nonce.
+pub fn task_of(seed: u64, nonce: u64, pixels: usize) -> Submission {
     let pixels: Vec<u8> = (0..pixels).map(|at| (at as u64 ^ seed) as u8).collect();
     let action = Action::Classify { model: ModelId([1; 32]), image: ImageHash::of(&pixels) };
-    let unsigned = Unsigned { nonce: 0, fee: Amount(1_000_000), expires: 100, action };
+    let unsigned = Unsigned { nonce, fee: Amount(1_000_000), expires: 100, action };
     let mut public_key = [0; 32];
     public_key[..8].copy_from_slice(&seed.to_le_bytes());
     Submission { transaction: Transaction { unsigned, public_key, signature: [1; 64] }, pixels: Some(pixels) }
