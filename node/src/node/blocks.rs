@@ -369,9 +369,7 @@ impl Service {
         self.tell_progress(&connected);
         self.follow_chain(&disconnected, &connected)?;
         self.tip_moved();
-        let tip = self.chain.tip();
-        let is_close = self.chain.tree().best_header().header.height <= tip.header.height + CLOSE_BLOCKS;
-        if is_close && !self.gossiped.contains(&tip.hash) {
+        if !self.is_far_behind() && !self.gossiped.contains(&self.chain.tip().hash) {
             self.tell_tip(|_| true);
         }
         self.drive_sync(sync::Input::BlocksChanged)
@@ -415,6 +413,11 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Whether blocks are being caught up with.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.chain.tree().best_header().header.height > self.chain.tip().header.height + CLOSE_BLOCKS
     }
 
     fn note_gossiped(&mut self, hash: BlockHash) {

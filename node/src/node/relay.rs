@@ -49,6 +49,8 @@ impl Service {
     /// Notes what a peer has announced; the relay machine says how much of it.
     pub(super) fn on_announced(&mut self, ids: Vec<ShortId>, to: ReplyTo) {
         match to.peer() {
+            // By an old state most of it would be refused. It is announced again.
+            Some(_) if self.is_far_behind() => self.reply(to, &Response::failed("syncing: announce it again later")),
             Some(peer) => self.drive_relay_for(relay::Input::Announced { peer, ids }, Some(to)),
             None => self.reply(to, &Response::failed("only peers announce transactions")),
         }
