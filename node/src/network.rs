@@ -11,9 +11,8 @@
 //! listening addresses are kept until there is room, and what is kept is bounded by what is open.
 //!
 //! **Gossip is anonymous.** Messages carry neither author, sequence number nor signature, and a message's id is the
-//! SHA-256 of its topic and content. What we gossip proves itself (transactions are signed, blocks carry work), so a
-//! second signature would only cost time and tell everybody which node an image came from; and with ids from content,
-//! equal messages are one message, whoever sends them and how often.
+//! SHA-256 of its topic and content. What we gossip proves itself (blocks carry work), so a second signature would only
+//! cost time; and with ids from content, equal messages are one message, whoever sends them and how often.
 
 mod address;
 mod backoff;

@@ -16,8 +16,9 @@ use crate::message::Request;
 pub const REQUESTS: Limit = Limit { rate: 400, burst: 4_000 };
 /// Bytes of responses to one peer a second, and at once.
 pub const BYTES: Limit = Limit { rate: 32 << 20, burst: 128 << 20 };
-/// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good.
-pub const SUBMISSIONS: Limit = Limit { rate: 200, burst: 2_000 };
+/// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good. A sender
+/// may have 64 pending, so that even on a network with a block every two seconds it does not need more for long.
+pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };
 /// Bytes of responses to all peers together.
 pub const ALL_BYTES: Limit = Limit { rate: 128 << 20, burst: 512 << 20 };
 /// Refusals of one peer that are forgiven a second, and that it may have before it is penalised.

@@ -140,7 +140,7 @@ impl Service {
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         let Submission { transaction, pixels } = submission;
-        // Before the costly checks: most of what is gossiped has come before.
+        // Before the costly checks: it may have come before.
         if self.mempool.get_by_wtxid(&transaction.wtxid()).is_some() {
             return Err(MempoolError::AlreadyKnown(transaction.txid()).into());
         }

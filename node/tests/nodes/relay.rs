@@ -89,7 +89,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
     });
     assert!(served >= SUBMISSIONS.burst, "{served}");
     let told = told.expect("it was told");
-    assert!(told.starts_with("more than 2000 submissions of a peer at once and 200 a second: ask again in"), "{told}");
+    assert!(told.starts_with("more than 1000 submissions of a peer at once and 50 a second: ask again in"), "{told}");
     // Nobody else has noticed.
     let (other, at) = RawPeer::connect(&network, &node);
     other.handle.request(at, Request::Status.to_bytes());

@@ -117,8 +117,10 @@ fn honest_peers_are_never_refused() {
         }
         if now % 50 == 0 {
             ask(1, &Request::Pending { ids: vec![] }, 200_000);
-            // Eight at a time, each answered within 50 ms.
-            for _ in 0..8 {
+        }
+        // A whole account's worth with each block.
+        if now % 2_000 == 0 {
+            for _ in 0..64 {
                 ask(3, &submit(), 200);
             }
         }
