@@ -12,8 +12,8 @@ use crate::network::Peer;
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(300);
-/// Accounts asked for at a time; the network module takes 128 requests.
-const ACCOUNTS_AT_ONCE: usize = 64;
+/// Accounts asked for at a time: beside what is handed in again, below what a node takes on a connection.
+const ACCOUNTS_AT_ONCE: usize = 32;
 
 /// How the network ended.
 #[derive(Debug, Default)]

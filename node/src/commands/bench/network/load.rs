@@ -26,8 +26,8 @@ use crate::wallet::Wallet;
 const PENDING: usize = MAX_PENDING / 2;
 /// Tasks of one sender that are being handed in. Nodes keep at most 16 that come before their turn.
 const WINDOW: usize = 8;
-/// Requests under way in all; the network module takes 128.
-const UNDER_WAY: usize = 96;
+/// Requests under way in all: when only one node is left, all of them are with it, and it takes 100 on a connection.
+const UNDER_WAY: usize = 64;
 /// How long after a refusal the same task is handed in again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Spacings after which a task that was taken and is in no block is handed in again, and the least that this is.
