@@ -1,0 +1,105 @@
+//! What is simulated.
+
+use crate::cost::ANNOUNCED_TASK;
+
+/// Seconds in microseconds, the unit of virtual time.
+pub const SECOND: u64 = 1_000_000;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Decides everything that chance decides.
+    pub seed: u64,
+    /// Nodes, at least two.
+    pub nodes: usize,
+    /// Honest nodes that mine, equally fast; the first ones.
+    pub miners: usize,
+    /// Mean seconds between blocks.
+    pub spacing: u64,
+    /// Blocks to find in all.
+    pub blocks: usize,
+    /// Tasks in every block.
+    pub tasks_per_block: u64,
+    /// Bytes of each task in a block's announcement.
+    pub announced_task_bytes: u64,
+    /// Of a block's tasks, the thousandths that a node does not have yet when the block comes.
+    pub missing_permille: u64,
+    /// Factor on all latencies, in percent.
+    pub latency_percent: u64,
+    /// Nodes that are not honest, the last ones, and what they do.
+    pub dishonest: usize,
+    /// What these do.
+    pub behaviour: Behaviour,
+    /// Percent of all hash rate that a selfish miner or the forgers together have; the honest miners have the rest.
+    pub dishonest_hash_percent: u64,
+    /// Nodes that leave and come back.
+    pub churn: Option<Churn>,
+    /// Seconds after which a node exchanges one of the peers that it has dialled for another, drawn from all; `None` keeps
+    /// those that stay.
+    pub exchange_seconds: Option<u64>,
+    /// A time in which no message crosses between two sides.
+    pub partition: Option<Partition>,
+}
+
+/// What a dishonest node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Passes no block on, claims the most work possible, and answers no other question.
+    Withholds,
+    /// Mines blocks with wrong answers on the best tip: proof of work and structure are right, so they are passed on.
+    Forges,
+    /// One miner that keeps its blocks back and publishes them when that wins most (Eyal and Sirer, "Majority is not
+    /// Enough", 2014, algorithm 1).
+    MinesSelfishly,
+}
+
+/// Nodes that leave and come back with what they had stored. Miners stay.
+#[derive(Debug, Clone, Copy)]
+pub struct Churn {
+    /// Mean seconds that a node is there.
+    pub up: u64,
+    /// Mean seconds that it is away.
+    pub down: u64,
+}
+
+/// No message crosses between two sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Partition {
+    /// Seconds after the start.
+    pub begin: u64,
+    /// Seconds that it lasts.
+    pub duration: u64,
+    /// Percent of the nodes on the smaller side.
+    pub percent: u64,
+}
+
+impl Default for Config {
+    /// The testnet's parameters with full blocks, and honest nodes only.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: 200,
+            miners: 20,
+            spacing: 10,
+            blocks: 200,
+            tasks_per_block: tasks_of_weight(8_000_000),
+            announced_task_bytes: ANNOUNCED_TASK,
+            missing_permille: 10,
+            latency_percent: 100,
+            dishonest: 0,
+            behaviour: Behaviour::Withholds,
+            dishonest_hash_percent: 0,
+            churn: None,
+            exchange_seconds: Some(120),
+            partition: None,
+        }
+    }
+}
+
+/// Weight of a CIFAR-10 task: 188 bytes, 3,072 pixels, the model's cost over 4,096, and 256.
+pub const TASK_WEIGHT: u64 = 188 + 3_072 + 4_596_128 / 4_096 + 256;
+
+/// Tasks in a block of this weight.
+pub fn tasks_of_weight(weight_limit: u64) -> u64 {
+    weight_limit / TASK_WEIGHT
+}

@@ -1,0 +1,132 @@
+//! The runs that `docs/scaling.md` is written from.
+
+use serde::Serialize;
+
+use crate::config::{Behaviour, Churn, Config, Partition, tasks_of_weight};
+use crate::cost::announcement;
+use crate::report::Report;
+use crate::run;
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// A few small runs, to see that it works.
+    Quick,
+    /// What the document shows.
+    Full,
+}
+
+/// One run with what it was of.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Which experiment.
+    pub experiment: &'static str,
+    /// Which of its rows, for people.
+    pub name: String,
+    /// Nodes.
+    pub nodes: usize,
+    /// Seconds between blocks.
+    pub spacing: u64,
+    /// Tasks in a block.
+    pub tasks_per_block: u64,
+    /// Bytes of a block's announcement.
+    pub announcement_bytes: u64,
+    /// Percent of the hash rate that is not honest.
+    pub dishonest_hash_percent: u64,
+    /// What it came to.
+    pub report: Report,
+}
+
+/// The names of all experiments.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = plan(Extent::Quick, 0).into_iter().map(|(experiment, ..)| experiment).collect();
+    names.dedup();
+    names
+}
+
+/// Runs all experiments, or the one of a name, one row after the other; `told` hears of each.
+pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&Row)) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (experiment, name, config) in plan(extent, seed) {
+        if only.is_some_and(|only| only != experiment) {
+            continue;
+        }
+        let row = Row {
+            experiment,
+            name,
+            nodes: config.nodes,
+            spacing: config.spacing,
+            tasks_per_block: config.tasks_per_block,
+            announcement_bytes: announcement(config.tasks_per_block, config.announced_task_bytes),
+            dishonest_hash_percent: if config.dishonest > 0 { config.dishonest_hash_percent } else { 0 },
+            report: run(&config),
+        };
+        told(&row);
+        rows.push(row);
+    }
+    rows
+}
+
+/// Weight limits and spacings that are compared.
+pub const WEIGHTS: [u64; 5] = [500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000];
+/// Seconds.
+pub const SPACINGS: [u64; 3] = [5, 10, 20];
+/// Percent of the hash rate that a selfish miner has.
+pub const SHARES: [u64; 6] = [10, 20, 25, 30, 35, 40];
+
+fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
+    let full = extent == Extent::Full;
+    let base =
+        Config { seed, nodes: if full { 200 } else { 40 }, blocks: if full { 250 } else { 40 }, ..Config::default() };
+    // What the rest is run with: the testnet's spacing, and blocks of a size at which it works.
+    let usual = Config { tasks_per_block: tasks_of_weight(2_000_000), ..base.clone() };
+    let mut plan = Vec::new();
+    let mut add = |experiment, name: String, config: Config| plan.push((experiment, name, config));
+    let (weights, spacings, shares) = if full {
+        (&WEIGHTS[..], &SPACINGS[..], &SHARES[..])
+    } else {
+        (&WEIGHTS[1..3], &SPACINGS[1..2], &SHARES[3..4])
+    };
+    for &weight in weights {
+        for &spacing in spacings {
+            let config = Config { spacing, tasks_per_block: tasks_of_weight(weight), ..base.clone() };
+            add("size and spacing", format!("{weight}, {spacing} s"), config);
+        }
+    }
+    let sizes = if full { &[100, 300, 1_000][..] } else { &[20, 80] };
+    for &nodes in sizes {
+        add("number of nodes", format!("{nodes} nodes"), Config { nodes, blocks: base.blocks / 2, ..usual.clone() });
+    }
+    add("latency", "twice the latencies".into(), Config { latency_percent: 200, ..usual.clone() });
+    add("missing tasks", "10 % of the tasks missing".into(), Config { missing_permille: 100, ..usual.clone() });
+    for weight in [4_000_000, 8_000_000] {
+        let tasks_per_block = tasks_of_weight(weight);
+        let config = Config { announced_task_bytes: 8, tasks_per_block, ..base.clone() };
+        add("8 bytes a task", format!("{weight}, {} s", config.spacing), config);
+    }
+    let churn = Some(Churn { up: 1_800, down: 300 });
+    add("churn", "half an hour up, five minutes away".into(), Config { churn, ..usual.clone() });
+    let partition = Some(Partition { begin: 300, duration: if full { 900 } else { 120 }, percent: 30 });
+    let blocks = if full { 200 } else { 60 };
+    for (name, exchange_seconds) in
+        [("a peer exchanged every 2 minutes", Some(120)), ("every 10 minutes", Some(600)), ("never", None)]
+    {
+        add("partition", name.into(), Config { partition, exchange_seconds, blocks, ..usual.clone() });
+    }
+    let liars = Config { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
+    add("liars", "a fifth withholds and claims all work".into(), liars.clone());
+    let forgers = Config { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
+    add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
+    for &share in shares {
+        let selfish = Config {
+            dishonest: 1,
+            behaviour: Behaviour::MinesSelfishly,
+            dishonest_hash_percent: share,
+            nodes: if full { 100 } else { 40 },
+            blocks: if full { 1_200 } else { 100 },
+            ..usual.clone()
+        };
+        add("selfish mining", format!("{share} % of the hash rate"), selfish);
+    }
+    plan
+}

@@ -1,0 +1,105 @@
+//! Runs the study and prints it as a table; see `scripts/bench network`.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ocelli_simulation::experiment::{self, Extent, Row};
+use ocelli_simulation::plots;
+use ocelli_simulation::report::Percentiles;
+
+/// Simulate hundreds of nodes, and print how blocks travel and how often they are lost
+#[derive(Debug, Parser)]
+struct Args {
+    /// Run a few small simulations only, to see that they work
+    #[arg(long)]
+    quick: bool,
+
+    /// Decides everything that chance decides
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Run only the experiment of this name
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+
+    /// Print the rows as JSON, one a line
+    #[arg(long)]
+    json: bool,
+
+    /// Draw the figures into this folder
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If stderr is closed there is nobody to tell.
+            drop(writeln!(io::stderr(), "error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let extent = if args.quick { Extent::Quick } else { Extent::Full };
+    let mut stdout = io::stdout().lock();
+    let mut failure = None;
+    let rows = experiment::all(extent, args.seed, args.only.as_deref(), |row| {
+        let text = if args.json { serde_json::to_string(row).unwrap_or_default() } else { line(row) };
+        failure = failure.take().or(writeln!(stdout, "{text}").and_then(|()| stdout.flush()).err());
+    });
+    failure.map_or(Ok(()), Err)?;
+    if rows.is_empty() {
+        let names = experiment::names();
+        return Err(format!("found no experiment {:?}, expected one of {}", args.only, names.join(", ")).into());
+    }
+    if let Some(folder) = &args.plots {
+        fs::create_dir_all(folder)?;
+        for (name, svg) in plots::draw(&rows)? {
+            fs::write(folder.join(name), svg)?;
+        }
+    }
+    // Where blocks are too large for slow lines, these stay behind: that is a result.
+    let is_wrong =
+        |row: &&Row| row.report.wrong_bans > 0 || row.report.tips != 1 && row.experiment != "size and spacing";
+    match rows.iter().find(is_wrong) {
+        None => Ok(()),
+        Some(row) => Err(format!(
+            "{}, {}: found {} tips and {} bans of honest nodes, expected one and none",
+            row.experiment, row.name, row.report.tips, row.report.wrong_bans
+        )
+        .into()),
+    }
+}
+
+fn line(row: &Row) -> String {
+    let times = |times: Option<Percentiles>| {
+        times.map_or_else(
+            || "–".into(),
+            |times| {
+                let [p50, p95, p99] = [times.p50, times.p95, times.p99].map(|time| time as f64 / 1e3);
+                format!("{p50:.2}, {p95:.2}, {p99:.2}")
+            },
+        )
+    };
+    let report = &row.report;
+    let tasks = (row.tasks_per_block * report.chain_blocks as u64).max(1);
+    format!(
+        "| {} | {} | {:.0} kB | {} | {:.1} % | {} | {:.1} % of {} % | {} | {} |",
+        row.experiment,
+        row.name,
+        row.announcement_bytes as f64 / 1e3,
+        times(report.validated_ms),
+        report.stale_percent(),
+        report.deepest_reorganisation,
+        report.dishonest_percent(),
+        row.dishonest_hash_percent,
+        times(report.heal_ms),
+        report.received_bytes / tasks,
+    )
+}

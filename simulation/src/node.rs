@@ -1,0 +1,134 @@
+//! One simulated node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::{BlockHash, Network};
+use ocelli_protocol::sync::{Input, Offence, Output, Sync, Timer};
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::Behaviour;
+use crate::miner::Selfish;
+use crate::views::View;
+use crate::world::{self, Region};
+
+/// Peers that each node passes blocks on to, and the fewest and most that there may be: gossipsub's mesh as the node sets it.
+pub const MESH: usize = 6;
+pub const MESH_LOW: usize = 4;
+pub const MESH_HIGH: usize = 12;
+/// Points at which a peer is banned.
+const BAN_POINTS: u32 = 100;
+
+/// A connected peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Names the connection.
+    pub connection: u64,
+    /// Whether blocks are passed on to it as soon as they come.
+    pub is_in_mesh: bool,
+    /// Whether this node dialled it.
+    pub is_outbound: bool,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub struct Node {
+    pub region: Region,
+    /// `None` of honest ones.
+    pub behaviour: Option<Behaviour>,
+    pub selfish: Selfish,
+    /// Which side of a partition it is on: the smaller?
+    pub is_on_small_side: bool,
+    pub is_online: bool,
+    /// How often it was started: what was to happen in an earlier life does not.
+    pub life: u64,
+    pub tree: HeaderTree,
+    pub sync: Sync<usize>,
+    pub peers: BTreeMap<usize, Peer>,
+    /// Announced blocks whose missing tasks are asked for, and of whom.
+    pub partial: BTreeMap<BlockHash, usize>,
+    pub validating: BTreeSet<BlockHash>,
+    /// When all that is being validated will be.
+    pub busy_until: u64,
+    pub timers: BTreeMap<Timer<usize>, u64>,
+    /// Requests that it waits for.
+    pub asked: BTreeSet<u64>,
+    points: BTreeMap<usize, u32>,
+    pub banned: BTreeSet<usize>,
+    /// When a peer is exchanged for another next.
+    pub next_exchange: u64,
+}
+
+impl Node {
+    /// A node that has genesis alone, and is not connected.
+    pub fn new(network: &Network, behaviour: Option<Behaviour>, random: &mut ChaCha8Rng) -> Self {
+        Self {
+            region: world::region(random),
+            behaviour,
+            selfish: Selfish::default(),
+            is_on_small_side: false,
+            is_online: true,
+            life: 0,
+            tree: HeaderTree::new(network.genesis.clone()),
+            sync: Sync::new(network, random.random()),
+            peers: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            validating: BTreeSet::new(),
+            busy_until: 0,
+            timers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            points: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            next_exchange: 0,
+        }
+    }
+
+    /// Forgets what is not stored.
+    pub fn stop(&mut self, network: &Network, random: &mut ChaCha8Rng) {
+        self.is_online = false;
+        self.life += 1;
+        self.sync = Sync::new(network, random.random());
+        self.peers.clear();
+        self.partial.clear();
+        self.validating.clear();
+        self.timers.clear();
+        self.asked.clear();
+        self.busy_until = 0;
+    }
+
+    /// Gives the sync machine an input at a time in milliseconds.
+    pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<Output<usize>> {
+        let view = View { tree: &self.tree, partial: &self.partial, validating: &self.validating };
+        self.sync.handle(input, now, &view)
+    }
+
+    /// Whether the block's tasks are all here.
+    pub fn has_data(&self, hash: &BlockHash) -> bool {
+        let is_verified = self.tree.get(hash).is_some_and(|node| node.status == Status::Verified);
+        is_verified || self.validating.contains(hash)
+    }
+
+    /// Peers that it has dialled.
+    pub fn outbound(&self) -> usize {
+        self.peers.values().filter(|peer| peer.is_outbound).count()
+    }
+
+    /// Peers in its mesh.
+    pub fn mesh(&self) -> usize {
+        self.peers.values().filter(|peer| peer.is_in_mesh).count()
+    }
+
+    /// Counts an offence as a node does (`docs/protocol.md`); true when the peer has to go.
+    pub fn penalize(&mut self, peer: usize, offence: Offence) -> bool {
+        let points = match offence {
+            // It fades faster than it adds up.
+            Offence::Stalled => 0,
+            Offence::UnconnectedHeaders | Offence::UnprovenWork => 50,
+            _ => 100,
+        };
+        let sum = self.points.entry(peer).or_default();
+        *sum += points;
+        *sum >= BAN_POINTS && self.banned.insert(peer)
+    }
+}

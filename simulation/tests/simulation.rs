@@ -1,0 +1,90 @@
+//! Small runs: the same seed gives the same, and what must hold does.
+
+use ocelli_simulation::{Behaviour, Churn, Config, Partition, Report, run};
+
+fn small() -> Config {
+    Config { nodes: 40, miners: 8, blocks: 40, tasks_per_block: 100, ..Config::default() }
+}
+
+/// One tip after quiet time, nobody honest banned, and every block accounted for.
+fn check(report: &Report, config: &Config) {
+    assert_eq!(report.tips, 1, "{report:?}");
+    assert_eq!(report.wrong_bans, 0, "{report:?}");
+    assert_eq!(report.honest_blocks + report.dishonest_blocks, config.blocks);
+    assert_eq!(report.honest_online, config.nodes - config.dishonest);
+    let honest_on_chain = report.honest_blocks - report.stale_blocks;
+    assert_eq!(report.chain_blocks, honest_on_chain + report.dishonest_on_chain, "{report:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same() {
+    let config = Config { churn: Some(Churn { up: 120, down: 30 }), ..small() };
+    let [one, same, other] = [1, 1, 2].map(|seed| run(&Config { seed, ..config.clone() }));
+    assert_eq!(one, same);
+    assert_ne!(one, other);
+}
+
+#[test]
+fn blocks_reach_everybody_and_large_ones_later() {
+    let report = run(&small());
+    check(&report, &small());
+    let times = report.validated_ms.unwrap();
+    assert!(times.p50 > 50 && times.p99 < 10_000, "{times:?}");
+    let large = Config { tasks_per_block: 1_600, ..small() };
+    let report = run(&large);
+    check(&report, &large);
+    assert!(report.validated_ms.unwrap().p50 > 2 * times.p50, "{report:?} after {times:?}");
+}
+
+#[test]
+fn a_partition_heals() {
+    let config = Config {
+        partition: Some(Partition { begin: 60, duration: 120, percent: 40 }),
+        exchange_seconds: Some(60),
+        ..small()
+    };
+    let report = run(&config);
+    check(&report, &config);
+    assert!(report.deepest_reorganisation >= 2, "{report:?}");
+    let heal = report.heal_ms.unwrap();
+    assert!(heal.p99 < 120_000, "{report:?}");
+}
+
+#[test]
+fn nodes_that_come_and_go_catch_up() {
+    let config = Config { churn: Some(Churn { up: 200, down: 40 }), blocks: 60, ..small() };
+    let report = run(&config);
+    assert_eq!((report.tips, report.wrong_bans), (1, 0), "{report:?}");
+    assert!(report.honest_online >= 25, "{report:?}");
+}
+
+#[test]
+fn liars_keep_nobody_from_the_chain() {
+    for (behaviour, dishonest_hash_percent) in [(Behaviour::Withholds, 0), (Behaviour::Forges, 20)] {
+        let config = Config { dishonest: 12, behaviour, dishonest_hash_percent, ..small() };
+        let report = run(&config);
+        check(&report, &config);
+        assert_eq!(report.dishonest_on_chain, 0, "{behaviour:?}: {report:?}");
+    }
+}
+
+#[test]
+fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
+    let selfish = |dishonest_hash_percent| {
+        let config = Config {
+            dishonest: 1,
+            behaviour: Behaviour::MinesSelfishly,
+            dishonest_hash_percent,
+            blocks: 600,
+            nodes: 20,
+            tasks_per_block: 10,
+            exchange_seconds: None,
+            ..small()
+        };
+        let report = run(&config);
+        check(&report, &config);
+        report.dishonest_percent()
+    };
+    assert!(selfish(10) < 10.0);
+    assert!(selfish(45) > 50.0);
+}
