@@ -1,5 +1,7 @@
 //! Headers: of whom they are asked, and which of them are stored.
 
+use std::cmp::Reverse;
+
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
@@ -25,7 +27,8 @@ pub(super) struct HeaderSync<P> {
 }
 
 impl<P: Copy + Ord> Sync<P> {
-    /// Begins with headers if somebody has more of them: who claims most work first.
+    /// Begins with headers if somebody has more of them: who has failed least first, and of these who claims most work.
+    /// Claims cost nothing: by these alone, some that claim all work and never answer would take turns for ever.
     pub(super) fn poll_headers(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
         if self.headers.is_some() {
             return;
@@ -33,9 +36,9 @@ impl<P: Copy + Ord> Sync<P> {
         let free = |peer: &Peer| !peer.asked_headers && peer.is_rested(now);
         let candidates = (self.peers.iter())
             .filter(|(_, peer)| free(peer) && (peer.ahead || has_more(peer, view)))
-            .map(|(id, peer)| (peer.claimed_work(), *id));
+            .map(|(id, peer)| ((Reverse(peer.failures), peer.claimed_work()), *id));
         // The first of equals, as `rev` makes it: `max_by_key` takes the last.
-        let Some((_, peer)) = candidates.rev().max_by_key(|(work, _)| *work) else { return };
+        let Some((_, peer)) = candidates.rev().max_by_key(|(order, _)| *order) else { return };
         let best_work = view.best_work();
         self.headers = Some(HeaderSync { peer, retried: false, barren: 0, best_work, presync: None, next: None });
         self.ask_headers(peer, None, now, view, out);

@@ -554,6 +554,19 @@ fn a_slow_peer_holds_up_nobody() {
 
 /// Where everybody is slow, it is our own line: patience grows, and little is asked for twice.
 #[test]
+fn many_that_claim_everything_and_say_nothing_do_not_hold_up_headers() {
+    let chain = extend(&genesis(), 50, 0);
+    let mut simulator = Simulator::new();
+    for peer in 0..12 {
+        simulator.connect(peer, &chain, Mode::ClaimsAndStalls);
+    }
+    simulator.connect(200, &chain, Mode::Honest);
+    // Each of them is asked at most once before the one that has not failed; what they claim stays to be seen.
+    simulator.run_for(12 * REQUEST_TIMEOUT + 60_000);
+    assert_eq!(simulator.chain.connected(), 50);
+}
+
+#[test]
 fn fewer_requests_are_under_way_when_they_time_out() {
     let chain = extend(&genesis(), 300, 0);
     let mut simulator = Simulator::new();

@@ -28,6 +28,8 @@ pub enum Mode {
     StallsAll,
     /// Claims the most work possible.
     ClaimsTooMuch,
+    /// Claims the most work possible, and tells nothing else.
+    ClaimsAndStalls,
     /// Has the blocks of even or odd heights.
     ServesParity(u64),
     /// Sends the data of another block.
@@ -380,12 +382,12 @@ impl Simulator {
             (Mode::StallsAll, _) => None,
             (_, Request::Status) => {
                 let tip = remote.chain.last().cloned().unwrap_or_else(genesis);
-                let lies = matches!(remote.mode, Mode::ClaimsTooMuch | Mode::Switches);
+                let lies = matches!(remote.mode, Mode::ClaimsTooMuch | Mode::ClaimsAndStalls | Mode::Switches);
                 let work = if lies { U256::MAX } else { work(tip.height) };
                 let (genesis, height, tip) = (genesis().hash(), tip.height, tip.hash());
                 Some(Response::Status(ChainStatus { genesis, height, tip, work }))
             }
-            (Mode::StallsData, _) | (Mode::StallsBlocks, Request::Blocks { .. }) => None,
+            (Mode::StallsData | Mode::ClaimsAndStalls, _) | (Mode::StallsBlocks, Request::Blocks { .. }) => None,
             (Mode::Refuses, _) => Some(Response::failed("busy")),
             (_, Request::Headers { locator, limit }) => {
                 let known = |hash: &BlockHash| remote.places.get(hash).map(|at| at + 1);
