@@ -18,8 +18,11 @@ pub struct Config {
     pub spacing: u64,
     /// Blocks to find in all.
     pub blocks: usize,
-    /// Tasks in every block.
+    /// Tasks in every block, or the most where tasks are simulated too.
     pub tasks_per_block: u64,
+    /// Tasks handed in a second, which are relayed, kept in mempools and put into blocks; with 0, blocks have as many as they
+    /// may, and nodes have all but the missing ones.
+    pub tasks_per_second: u64,
     /// Bytes of each task in a block's announcement.
     pub announced_task_bytes: u64,
     /// Of a block's tasks, the thousandths that a node does not have yet when the block comes.
@@ -83,6 +86,7 @@ impl Default for Config {
             spacing: 10,
             blocks: 200,
             tasks_per_block: tasks_of_weight(8_000_000),
+            tasks_per_second: 0,
             announced_task_bytes: ANNOUNCED_TASK,
             missing_permille: 10,
             latency_percent: 100,

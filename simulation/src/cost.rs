@@ -8,6 +8,8 @@ pub const HEADER: u64 = 180;
 pub const ANNOUNCED_TASK: u64 = 32 + 1 + 8 + 40;
 /// Bytes of one task with its output and its 3,072 pixels.
 pub const WHOLE_TASK: u64 = 188 + 1 + 8 + 40 + 1 + 8 + 3_072;
+/// Bytes of one task as it is relayed, pixels included.
+pub const SUBMISSION: u64 = 1 + 188 + 1 + 8 + 3_072;
 /// Bytes that a message costs beside itself: TCP and IP headers, Noise, Yamux, the request's own framing. A guess.
 pub const FRAMING: u64 = 150;
 /// Bytes that TCP sends at first without an answer: ten segments (RFC 6928), again after each pause (RFC 5681, 4.1).
@@ -34,16 +36,18 @@ pub fn request(request: &Request) -> u64 {
     let length = match request {
         Request::Headers { locator, .. } => 16 + 32 * locator.len(),
         Request::Blocks { hashes } => 12 + 32 * hashes.len(),
+        Request::Announce { ids } | Request::Pending { ids } => 12 + 8 * ids.len(),
         _ => 4,
     };
     length as u64
 }
 
-/// Bytes of a response, given those of the blocks in it.
-pub fn response(response: &Response, blocks: u64) -> u64 {
+/// Bytes of a response, given those of the blocks or tasks in it.
+pub fn response(response: &Response, content: u64) -> u64 {
     match response {
         Response::Headers(headers) => 12 + HEADER * headers.len() as u64,
-        Response::Blocks(found) => 12 + 9 * found.len() as u64 + blocks,
+        Response::Blocks(found) => 12 + 9 * found.len() as u64 + content,
+        Response::Pending(_) => 12 + content,
         Response::Status(_) => 4 + 32 + 8 + 32 + 32,
         _ => 4,
     }

@@ -77,7 +77,7 @@ pub const SHARES: [u64; 6] = [10, 20, 25, 30, 35, 40];
 fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     let full = extent == Extent::Full;
     let base =
-        Config { seed, nodes: if full { 200 } else { 40 }, blocks: if full { 250 } else { 40 }, ..Config::default() };
+        Config { seed, nodes: if full { 150 } else { 40 }, blocks: if full { 120 } else { 40 }, ..Config::default() };
     // What the rest is run with: the testnet's spacing, and blocks of a size at which it works.
     let usual = Config { tasks_per_block: tasks_of_weight(2_000_000), ..base.clone() };
     let mut plan = Vec::new();
@@ -117,12 +117,19 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     add("liars", "a fifth withholds and claims all work".into(), liars.clone());
     let forgers = Config { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
     add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
+    let tasks = Config {
+        tasks_per_second: if full { 10 } else { 5 },
+        nodes: if full { 100 } else { 30 },
+        blocks: if full { 30 } else { 10 },
+        ..usual.clone()
+    };
+    add("tasks", format!("{} tasks/s", tasks.tasks_per_second), tasks);
     for &share in shares {
         let selfish = Config {
             dishonest: 1,
             behaviour: Behaviour::MinesSelfishly,
             dishonest_hash_percent: share,
-            nodes: if full { 100 } else { 40 },
+            nodes: 40,
             blocks: if full { 1_200 } else { 100 },
             ..usual.clone()
         };

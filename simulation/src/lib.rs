@@ -1,7 +1,8 @@
 //! Hundreds of nodes in one process on virtual time: how blocks travel, and what follows for a network's parameters.
 //!
 //! Real are the machines that a node runs: headers with proof of work (at a target that one or two hashes meet), the
-//! header tree with its rules and fork choice, and the sync machine with its timers. Not real is what is not measured:
+//! header tree with its rules and fork choice, the sync machine with its timers, and, where tasks are simulated too, relay and
+//! mempool. Not real is what is not measured:
 //! pictures, signatures and inference are times and bytes ([`cost`]), and so are the lines between nodes ([`world`]).
 //! Blocks are found by a Poisson process, as with any proof of work.
 //!

@@ -88,6 +88,18 @@ fn line(row: &Row) -> String {
         )
     };
     let report = &row.report;
+    if let Some(tasks) = &report.tasks {
+        return format!(
+            "| {} | {} | {} of {} on the chain | in mempools after {} s | {} B a node and task | {:.1} % missing in blocks |",
+            row.experiment,
+            row.name,
+            tasks.confirmed,
+            tasks.submitted,
+            times(tasks.arrival_ms),
+            tasks.relay_bytes,
+            tasks.missing_permille as f64 / 10.0,
+        );
+    }
     let tasks = (row.tasks_per_block * report.chain_blocks as u64).max(1);
     format!(
         "| {} | {} | {:.0} kB | {} | {:.1} % | {} | {:.1} % of {} % | {} | {} |",

@@ -81,7 +81,16 @@ mod tests {
     fn block(height: u64) -> Arc<Block> {
         let header = ocelli_consensus::Header { height, ..Network::builtin("local").expect("built in").genesis };
         let hash = header.hash();
-        Arc::new(Block { number: height as usize, header, hash, tasks: 0, found_at: 0, by: 0, is_right: true })
+        Arc::new(Block {
+            number: height as usize,
+            header,
+            hash,
+            tasks: 0,
+            transactions: vec![],
+            found_at: 0,
+            by: 0,
+            is_right: true,
+        })
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::fork_choice::{HeaderTree, Status};
-use ocelli_consensus::{BlockHash, Network};
+use ocelli_consensus::{Address, BlockHash, Network};
+use ocelli_protocol::mempool::Mempool;
+use ocelli_protocol::relay::Relay;
 use ocelli_protocol::sync::{Input, Offence, Output, Sync, Timer};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -54,6 +56,12 @@ pub struct Node {
     pub timers: BTreeMap<Timer<usize>, u64>,
     /// Requests that it waits for.
     pub asked: BTreeSet<u64>,
+    pub mempool: Mempool,
+    pub relay: Relay<usize>,
+    /// When its relay wants to be woken, in milliseconds.
+    pub wake_at: Option<u64>,
+    /// Senders of the tasks on its chain.
+    pub confirmed: BTreeSet<Address>,
     points: BTreeMap<usize, u32>,
     pub banned: BTreeSet<usize>,
     /// When a peer is exchanged for another next.
@@ -78,6 +86,10 @@ impl Node {
             busy_until: 0,
             timers: BTreeMap::new(),
             asked: BTreeSet::new(),
+            mempool: Mempool::default(),
+            relay: Relay::new(random.random()),
+            wake_at: None,
+            confirmed: BTreeSet::new(),
             points: BTreeMap::new(),
             banned: BTreeSet::new(),
             next_exchange: 0,
@@ -89,6 +101,8 @@ impl Node {
         self.is_online = false;
         self.life += 1;
         self.sync = Sync::new(network, random.random());
+        self.relay = Relay::new(random.random());
+        self.wake_at = None;
         self.peers.clear();
         self.partial.clear();
         self.validating.clear();

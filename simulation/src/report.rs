@@ -13,6 +13,23 @@ pub struct Percentiles {
     pub p99: u64,
 }
 
+/// What became of the tasks, where they were simulated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskReport {
+    /// Handed in.
+    pub submitted: u64,
+    /// On the final chain.
+    pub confirmed: u64,
+    /// On it more than once.
+    pub repeated: u64,
+    /// From handing a task in to its being in a node's mempool, over all nodes and tasks.
+    pub arrival_ms: Option<Percentiles>,
+    /// Of the tasks in announced blocks, the thousandths that nodes did not have.
+    pub missing_permille: u64,
+    /// Bytes that a node sent, and so received, to relay one task, mean over all nodes and tasks.
+    pub relay_bytes: u64,
+}
+
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -53,6 +70,8 @@ pub struct Report {
     pub honest_online: usize,
     /// Honest nodes that banned an honest node.
     pub wrong_bans: usize,
+    /// What became of the tasks, where they were simulated.
+    pub tasks: Option<TaskReport>,
     /// Events, for whoever wonders where the time went.
     pub events: u64,
 }

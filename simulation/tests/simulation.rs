@@ -88,3 +88,15 @@ fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
     assert!(selfish(10) < 10.0);
     assert!(selfish(45) > 50.0);
 }
+
+#[test]
+fn every_task_reaches_every_node_once() {
+    let config = Config { tasks_per_second: 4, nodes: 20, blocks: 15, tasks_per_block: 431, ..small() };
+    let report = run(&config);
+    check(&report, &config);
+    let tasks = report.tasks.unwrap();
+    assert!(tasks.submitted > 100, "{tasks:?}");
+    assert_eq!((tasks.confirmed, tasks.repeated), (tasks.submitted, 0), "{tasks:?}");
+    // A picture of 3,072 bytes once; so few tasks share hardly an announcement.
+    assert!((3_072..2 * 3_072).contains(&tasks.relay_bytes), "{tasks:?}");
+}

@@ -1,0 +1,218 @@
+//! Blocks: found, announced, passed on, validated.
+
+use std::sync::Arc;
+
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::{Address, BlockHash, Header, Root, rules};
+use ocelli_protocol::sync::{Input, Parent};
+use rand::RngExt as _;
+
+use super::{Block, Event, Simulation};
+use crate::config::{Behaviour, Config, SECOND};
+use crate::cost;
+use crate::line::Message;
+
+/// Time after which an announced block is left to sync.
+const PARTIAL_TIME: u64 = 5 * SECOND;
+/// Blocks below the best that are still passed on.
+const WORTH_FORWARDING: u64 = 6;
+/// Blocks after the last that is counted, far apart: two branches of the same work stay until one of them grows.
+const CLOSING: usize = 3;
+/// Time before each of these, and after the last.
+const QUIET: u64 = 90 * SECOND;
+
+impl Simulation {
+    pub(super) fn on_found(&mut self) {
+        let Config { blocks, miners, dishonest, dishonest_hash_percent, behaviour, .. } = self.config;
+        if self.blocks.len() >= blocks {
+            return self.close();
+        }
+        let wait = -(1.0 - self.random.random::<f64>()).ln() * (self.config.spacing * SECOND) as f64;
+        self.queue.push(self.now + wait as u64, Event::Found);
+        let is_dishonest = dishonest > 0 && self.random.random_range(0..100) < dishonest_hash_percent;
+        let miner = if is_dishonest {
+            self.nodes.len() - 1 - self.random.random_range(0..dishonest)
+        } else {
+            self.random.random_range(0..miners)
+        };
+        let block = self.make_block(miner, !(is_dishonest && behaviour == Behaviour::Forges));
+        self.take_own(miner, &block);
+        if is_dishonest && behaviour == Behaviour::MinesSelfishly {
+            let published = self.nodes[miner].selfish.on_found(block);
+            return self.publish(miner, published);
+        }
+        self.pass_on(miner, None, &block);
+        self.drive(miner, Input::BlocksChanged);
+    }
+
+    /// The last blocks that count were found: a miner finds some more, with time between them.
+    fn close(&mut self) {
+        if !self.is_over {
+            self.is_over = true;
+            for node in 0..self.nodes.len() {
+                let left = self.nodes[node].selfish.finish();
+                self.publish(node, left);
+            }
+        } else if self.blocks.len() < self.config.blocks + CLOSING {
+            let block = self.make_block(0, true);
+            self.take_own(0, &block);
+            self.pass_on(0, None, &block);
+            self.drive(0, Input::BlocksChanged);
+        } else {
+            return self.queue.push(self.now, Event::End);
+        }
+        self.queue.push(self.now + QUIET, Event::Found);
+    }
+
+    /// A miner's own block is on its chain at once; one with wrong answers is not.
+    fn take_own(&mut self, miner: usize, block: &Block) {
+        let node = &mut self.nodes[miner];
+        let before = node.tree.best_candidate().hash;
+        node.tree.insert(&self.network.parameters, block.header.clone()).expect("made by the rules");
+        node.tree.set_status(block.hash, if block.is_right { Status::Verified } else { Status::Invalid });
+        self.follow_chain(miner, before);
+        self.announced_at[block.number][miner] = self.now;
+        self.validated_at[block.number][miner] = self.now;
+    }
+
+    fn make_block(&mut self, miner: usize, is_right: bool) -> Arc<Block> {
+        let parameters = &self.network.parameters;
+        let parent = self.nodes[miner].tree.best_candidate();
+        let number = self.blocks.len();
+        let mut body = [0; 32];
+        body[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        let mut address = [0; 20];
+        address[..8].copy_from_slice(&(miner as u64).to_le_bytes());
+        let mut header = Header {
+            version: parameters.version_at(parent.header.height + 1),
+            parent: parent.hash,
+            history: Root([0; 32]),
+            state: Root([0; 32]),
+            body: Root(body),
+            miner: Address(address),
+            height: parent.header.height + 1,
+            time: (parent.header.time + 1).max(parameters.genesis_time + self.now / SECOND),
+            target: rules::expected_target(parameters, &parent.header, parent.anchor()),
+            nonce: 0,
+        };
+        let target = header.target.to_target().expect("the rules give a target");
+        while !target.is_met_by(header.hash().0) {
+            header.nonce += 1;
+        }
+        let (hash, found_at) = (header.hash(), self.now);
+        let transactions = self.template(miner);
+        let tasks =
+            if self.config.tasks_per_second > 0 { transactions.len() as u64 } else { self.config.tasks_per_block };
+        let block = Arc::new(Block { number, header, hash, tasks, transactions, found_at, by: miner, is_right });
+        self.by_hash.insert(hash, number);
+        self.blocks.push(block.clone());
+        self.announced_at.push(vec![u64::MAX; self.nodes.len()]);
+        self.validated_at.push(vec![u64::MAX; self.nodes.len()]);
+        if number < self.config.blocks {
+            self.last_found_at = self.now;
+        }
+        block
+    }
+
+    fn publish(&mut self, node: usize, blocks: Vec<Arc<Block>>) {
+        for block in blocks {
+            self.pass_on(node, None, &block);
+        }
+    }
+
+    fn pass_on(&mut self, node: usize, from: Option<usize>, block: &Arc<Block>) {
+        let bytes = cost::announcement(block.tasks, self.config.announced_task_bytes);
+        let peers = self.nodes[node].peers.iter();
+        let peers = peers.filter(|(peer, state)| state.is_in_mesh && Some(**peer) != from).map(|(peer, _)| *peer);
+        for peer in peers.collect::<Vec<_>>() {
+            self.send(node, peer, Message::Announcement(block.clone()), bytes);
+        }
+    }
+
+    pub(super) fn on_announcement(&mut self, from: usize, to: usize, block: Arc<Block>) {
+        // Gossip tells a message once.
+        let seen = &mut self.announced_at[block.number][to];
+        if *seen != u64::MAX {
+            return;
+        }
+        *seen = self.now;
+        let node = &self.nodes[to];
+        if node.behaviour == Some(Behaviour::Withholds) {
+            return;
+        }
+        if node.tree.get(&block.header.parent).is_none() {
+            let (hash, height) = (block.hash, block.header.height);
+            return self.drive(to, Input::Announced { peer: from, hash, height, parent: Parent::Unknown });
+        }
+        let at = self.now + cost::check_announcement(block.tasks);
+        self.queue.push(at, Event::Checked { node: to, life: node.life, from, block });
+    }
+
+    pub(super) fn on_checked(&mut self, at: usize, from: usize, block: &Arc<Block>) {
+        let hash = block.hash;
+        let node = &mut self.nodes[at];
+        if node.tree.insert(&self.network.parameters, block.header.clone()).is_err() {
+            return;
+        }
+        let is_wanted = node.tree.get(&hash).is_some_and(|node| node.status == Status::Header);
+        let is_worth = block.header.height + WORTH_FORWARDING >= node.tree.best_candidate().header.height;
+        if !is_wanted || node.partial.contains_key(&hash) || node.tree.is_condemned(&hash) || !is_worth {
+            return;
+        }
+        let is_validating = node.validating.contains(&hash);
+        self.pass_on(at, Some(from), block);
+        if is_validating {
+            return;
+        }
+        let missing = self.missing(at, block);
+        if missing == 0 {
+            self.validate(at, block.number, 0);
+        } else if self.nodes[at].peers.contains_key(&from)
+            && !self.nodes[at].partial.values().any(|other| *other == from)
+        {
+            let node = &mut self.nodes[at];
+            node.partial.insert(hash, from);
+            let life = node.life;
+            self.queue.push(self.now + PARTIAL_TIME, Event::Overdue { node: at, life, hash });
+            self.send(at, from, Message::Missing(hash, missing), 36 + 4 * missing);
+        }
+        self.drive(at, Input::BlocksChanged);
+    }
+
+    /// Somebody misses tasks of a block that was announced to it.
+    pub(super) fn on_missing(&mut self, from: usize, to: usize, hash: BlockHash, count: u64) {
+        if self.nodes[to].behaviour == Some(Behaviour::Withholds) {
+            return;
+        }
+        // Who has just passed it on may itself still miss some, others as a rule.
+        let chance = (1.0 - self.config.missing_permille as f64 / 1_000.0).powi(count as i32);
+        if self.nodes[to].has_data(&hash) || self.random.random::<f64>() < chance {
+            self.send(to, from, Message::Found(hash), 12 + count * cost::WHOLE_TASK);
+        }
+    }
+
+    pub(super) fn validate(&mut self, at: usize, number: usize, missing: u64) {
+        let block = self.blocks[number].clone();
+        let node = &mut self.nodes[at];
+        if node.validating.insert(block.hash) {
+            node.busy_until = node.busy_until.max(self.now) + cost::validate(block.tasks, missing);
+            self.queue.push(node.busy_until, Event::Validated { node: at, life: node.life, block });
+        }
+    }
+
+    pub(super) fn on_validated(&mut self, at: usize, block: &Arc<Block>) {
+        let node = &mut self.nodes[at];
+        let before = node.tree.best_candidate().hash;
+        node.validating.remove(&block.hash);
+        node.tree.set_status(block.hash, if block.is_right { Status::Verified } else { Status::Invalid });
+        let validated = &mut self.validated_at[block.number][at];
+        *validated = self.now.min(*validated);
+        self.follow_chain(at, before);
+        let node = &self.nodes[at];
+        if node.behaviour == Some(Behaviour::MinesSelfishly) && block.by != at {
+            let published = self.nodes[at].selfish.on_public(block.header.height);
+            self.publish(at, published);
+        }
+        self.drive(at, Input::BlocksChanged);
+    }
+}

@@ -1,0 +1,233 @@
+//! Tasks, where they are simulated too: handed in, passed on by the real relay machine, kept in real mempools, and put into
+//! blocks. Each has a sender of its own, so that no nonce waits for another; pictures are a few bytes that stand for all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ocelli_consensus::block::Output;
+use ocelli_consensus::{Action, Address, Amount, BlockHash, ImageHash, Transaction, Unsigned};
+use ocelli_protocol::mempool::{AccountReader, Mempool, Readiness, Returned};
+use ocelli_protocol::message::{Response, ShortId, Submission};
+use ocelli_protocol::relay::{self, Decision, Input, Pool, Verdict};
+use rand::RngExt as _;
+
+use super::{Block, Event, Simulation};
+use crate::config::{Behaviour, SECOND, TASK_WEIGHT};
+use crate::cost;
+use crate::line::Message;
+use crate::report::{Percentiles, TaskReport};
+
+/// Set in the ids of the relay's requests: those of sync have their own numbers.
+pub(super) const RELAY: u64 = 1 << 63;
+
+/// When tasks came where, and what they cost.
+#[derive(Debug, Default)]
+pub(super) struct TaskTimes {
+    submitted: u64,
+    /// From handing a task in to its being in a node's mempool, in microseconds.
+    arrivals: Vec<u64>,
+    /// Tasks of announced blocks at a node, and those of them that it did not have.
+    announced: u64,
+    missing: u64,
+    /// Bytes of the relay's requests and responses that were sent.
+    pub(super) bytes: u64,
+}
+
+/// Every account can pay, and has sent what the chain holds of it.
+struct Accounts<'a>(&'a BTreeSet<Address>);
+
+impl AccountReader for Accounts<'_> {
+    fn account(&self, address: Address) -> (u64, Amount) {
+        (u64::from(self.0.contains(&address)), Amount(u64::MAX / 2))
+    }
+}
+
+struct View<'a>(&'a Mempool);
+
+impl Pool for View<'_> {
+    fn has(&self, id: ShortId) -> bool {
+        self.0.get_by_short_id(id).is_some()
+    }
+
+    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
+        self.0.ready_from(from, limit)
+    }
+
+    fn would_take(&self, _: &Transaction) -> Verdict {
+        Verdict::Take
+    }
+}
+
+impl Simulation {
+    /// Somebody hands in a task, to a node drawn from all.
+    pub(super) fn on_submit(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.queue.push(self.now + SECOND / self.config.tasks_per_second.max(1), Event::Submit);
+        let at = self.random.random_range(0..self.nodes.len());
+        if !self.nodes[at].is_online || self.nodes[at].behaviour == Some(Behaviour::Withholds) {
+            return;
+        }
+        self.tasks.submitted += 1;
+        let pixels: Vec<u8> = self.now.to_le_bytes().to_vec();
+        let model = self.network.parameters.models.first().map(|model| model.id).expect("the testnet has a model");
+        let action = Action::Classify { model, image: ImageHash::of(&pixels) };
+        // Fees differ, so that blocks choose.
+        let fee = Amount(TASK_WEIGHT * self.random.random_range(1..=10));
+        let unsigned = Unsigned { nonce: 0, fee, expires: u64::MAX, action };
+        let mut public_key = [0; 32];
+        public_key[..8].copy_from_slice(&self.tasks.submitted.to_le_bytes());
+        public_key[8..16].copy_from_slice(&self.now.to_le_bytes());
+        let transaction = Transaction { unsigned, public_key, signature: [0; 64] };
+        self.take_task(at, Submission { transaction, pixels: Some(pixels) });
+    }
+
+    /// Puts a task into a node's mempool, and answers it: the model's run takes no time here.
+    fn take_task(&mut self, at: usize, submission: Submission) {
+        let Submission { transaction, pixels } = submission;
+        let (txid, id) = (transaction.txid(), ShortId::of(&transaction.wtxid()));
+        let mut sent = [0; 8];
+        sent.copy_from_slice(&transaction.public_key[8..16]);
+        let node = &mut self.nodes[at];
+        let height = node.tree.best_candidate().header.height;
+        let accounts = Accounts(&node.confirmed);
+        let taken = node.mempool.insert(transaction, pixels.map(Arc::from), TASK_WEIGHT, &accounts, height);
+        let decision = match taken.map(|inserted| inserted.readiness) {
+            Ok(Readiness::Ready) => Decision::Forward,
+            Ok(Readiness::Gap) => Decision::Keep,
+            Err(_) => Decision::Refuse,
+        };
+        if decision == Decision::Forward {
+            node.mempool.set_output(&txid, vec![0; 10]);
+            self.tasks.arrivals.push(self.now - u64::from_le_bytes(sent));
+        }
+        self.drive_relay(at, Input::Decided { id, decision });
+    }
+
+    pub(super) fn on_wake(&mut self, at: usize, due: u64) {
+        if self.nodes[at].wake_at == Some(due) {
+            self.nodes[at].wake_at = None;
+            self.drive_relay(at, Input::Woken);
+        }
+    }
+
+    pub(super) fn on_announced_tasks(&mut self, at: usize, from: usize, ids: Vec<ShortId>) -> Response {
+        let noted = self.drive_relay(at, Input::Announced { peer: from, ids });
+        Response::Announce { noted: noted.unwrap_or(0) }
+    }
+
+    pub(super) fn on_relay_response(&mut self, at: usize, from: usize, id: u64, response: Response) {
+        self.drive_relay(at, Input::Response { peer: from, id: id & !RELAY, result: Ok(response) });
+    }
+
+    /// Gives a node's relay an input and does what it says. How many ids were noted, if they were announced.
+    pub(super) fn drive_relay(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
+        if self.config.tasks_per_second == 0 {
+            return None;
+        }
+        let (node, mut noted) = (&mut self.nodes[at], None);
+        for output in node.relay.handle(input, self.now / 1_000, &View(&node.mempool)) {
+            match output {
+                relay::Output::Send { peer, id, request } => {
+                    let bytes = cost::request(&request);
+                    let id = id | RELAY;
+                    self.nodes[at].asked.insert(id);
+                    self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
+                }
+                relay::Output::Noted { count, .. } => noted = Some(count),
+                relay::Output::Take { submission, .. } => self.take_task(at, submission),
+                // All are honest where tasks are simulated.
+                relay::Output::Penalize { .. } => {}
+                relay::Output::WakeAt(due) => {
+                    let node = &mut self.nodes[at];
+                    node.wake_at = Some(due);
+                    self.queue.push(due * 1_000, Event::Wake { node: at, life: node.life, at: due });
+                }
+            }
+        }
+        noted
+    }
+
+    /// What a miner puts into its next block.
+    pub(super) fn template(&self, miner: usize) -> Vec<Transaction> {
+        let limit = self.config.tasks_per_block * TASK_WEIGHT;
+        self.nodes[miner].mempool.template(limit).into_iter().map(|entry| entry.transaction.clone()).collect()
+    }
+
+    /// How many of a block's tasks a node does not have.
+    pub(super) fn missing(&mut self, at: usize, block: &Block) -> u64 {
+        if self.config.tasks_per_second == 0 {
+            return block.tasks * self.config.missing_permille / 1_000;
+        }
+        let mempool = &self.nodes[at].mempool;
+        let missing = block.transactions.iter().filter(|transaction| mempool.get(&transaction.txid()).is_none());
+        let missing = missing.count() as u64;
+        self.tasks.announced += block.tasks;
+        self.tasks.missing += missing;
+        missing
+    }
+
+    /// Notes how a node's chain has moved, and has mempool and relay follow.
+    pub(super) fn follow_chain(&mut self, at: usize, before: BlockHash) {
+        let tree = &self.nodes[at].tree;
+        let after = tree.best_candidate().hash;
+        let Some(fork) = tree.fork_point(&before, &after).map(|fork| fork.hash).filter(|_| before != after) else {
+            return;
+        };
+        let path = |to| tree.path(&fork, to).unwrap_or_default();
+        let (gone, new) = (path(&before), path(&after));
+        let depth = gone.len() as u64;
+        self.disconnected += depth;
+        self.deepest_reorganisation = self.deepest_reorganisation.max(depth);
+        if self.config.tasks_per_second == 0 {
+            return;
+        }
+        let of = |hashes: &[BlockHash]| -> Vec<Transaction> {
+            let blocks = hashes.iter().filter_map(|hash| self.by_hash.get(hash)).map(|number| &self.blocks[*number]);
+            blocks.flat_map(|block| &block.transactions).cloned().collect()
+        };
+        let (gone, new) = (of(&gone), of(&new));
+        let ids = |all: &[Transaction]| all.iter().map(|one| ShortId::of(&one.wtxid())).collect();
+        let (included, returned) = (ids(&new), ids(&gone));
+        let node = &mut self.nodes[at];
+        let height = node.tree.best_candidate().header.height;
+        for transaction in &gone {
+            node.confirmed.remove(&transaction.sender());
+        }
+        node.confirmed.extend(new.iter().map(Transaction::sender));
+        let output: Output = Some(vec![0; 10]);
+        let back = gone.into_iter().map(|transaction| Returned {
+            transaction,
+            pixels: Some(Arc::from([0u8; 8])),
+            output: output.clone(),
+            weight: TASK_WEIGHT,
+        });
+        node.mempool.on_disconnected(back, &Accounts(&node.confirmed), height);
+        node.mempool.on_connected(&new, &Accounts(&node.confirmed));
+        self.drive_relay(at, Input::TipMoved { included, returned });
+    }
+
+    /// What became of the tasks, where they were simulated.
+    pub(super) fn task_report(&self, chain: &BTreeSet<usize>) -> Option<TaskReport> {
+        let TaskTimes { submitted, arrivals, announced, missing, bytes } = &self.tasks;
+        let blocks = chain.iter().map(|number| &self.blocks[*number]);
+        let mut confirmed: Vec<_> = blocks.flat_map(|block| &block.transactions).map(Transaction::txid).collect();
+        let count = confirmed.len();
+        confirmed.sort_unstable();
+        confirmed.dedup();
+        (*submitted > 0).then(|| TaskReport {
+            submitted: *submitted,
+            confirmed: confirmed.len() as u64,
+            repeated: (count - confirmed.len()) as u64,
+            arrival_ms: Percentiles::of(arrivals.iter().map(|time| time / 1_000).collect()),
+            missing_permille: (1_000 * missing).checked_div(*announced).unwrap_or(0),
+            relay_bytes: bytes / self.nodes.len() as u64 / submitted,
+        })
+    }
+}
+
+/// Whether a message is the relay's.
+pub(super) fn is_of_relay(message: &Message) -> bool {
+    matches!(message, Message::Request(id, _) | Message::Response(id, _) if id & RELAY != 0)
+}
