@@ -1,6 +1,6 @@
 //! The runs that `docs/scaling.md` is written from.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Behaviour, Churn, Config, Partition, tasks_of_weight};
 use crate::cost::announcement;
@@ -17,10 +17,10 @@ pub enum Extent {
 }
 
 /// One run with what it was of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// Which experiment.
-    pub experiment: &'static str,
+    pub experiment: String,
     /// Which of its rows, for people.
     pub name: String,
     /// Nodes.
@@ -52,7 +52,7 @@ pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&
             continue;
         }
         let row = Row {
-            experiment,
+            experiment: experiment.into(),
             name,
             nodes: config.nodes,
             spacing: config.spacing,

@@ -29,6 +29,10 @@ struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Run nothing: take the rows from a file that --json was written to
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "seed"])]
+    rows: Option<PathBuf>,
+
     /// Draw the figures into this folder
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
@@ -46,14 +50,30 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let extent = if args.quick { Extent::Quick } else { Extent::Full };
     let mut stdout = io::stdout().lock();
-    let mut failure = None;
-    let rows = experiment::all(extent, args.seed, args.only.as_deref(), |row| {
-        let text = if args.json { serde_json::to_string(row).unwrap_or_default() } else { line(row) };
-        failure = failure.take().or(writeln!(stdout, "{text}").and_then(|()| stdout.flush()).err());
-    });
-    failure.map_or(Ok(()), Err)?;
+    let mut print = |row: &Row| {
+        let text = if args.json { serde_json::to_string(row).map_err(io::Error::from)? } else { line(row) };
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+    };
+    let rows: Vec<Row> = match &args.rows {
+        Some(file) => {
+            let rows: Vec<Row> =
+                fs::read_to_string(file)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+            rows.iter().try_for_each(&mut print)?;
+            rows
+        }
+        None => {
+            let extent = if args.quick { Extent::Quick } else { Extent::Full };
+            let mut printed = Ok(());
+            let rows = experiment::all(extent, args.seed, args.only.as_deref(), |row| {
+                if printed.is_ok() {
+                    printed = print(row);
+                }
+            });
+            printed?;
+            rows
+        }
+    };
     if rows.is_empty() {
         let names = experiment::names();
         return Err(format!("found no experiment {:?}, expected one of {}", args.only, names.join(", ")).into());

@@ -47,7 +47,7 @@ pub fn draw(rows: &[Row]) -> Result<Vec<(&'static str, String)>, PlotError> {
         name: format!("a block every {spacing} s"),
         points: of("size and spacing")
             .filter(|row| row.spacing == *spacing)
-            .map(|row| (kilobytes(row), row.report.stale_percent()))
+            .filter_map(|row| Some((kilobytes(row), row.report.expected_stale_percent(row.spacing)?)))
             .collect(),
     });
     let longest = spacings.last().copied().unwrap_or_default();
@@ -87,11 +87,14 @@ pub fn draw(rows: &[Row]) -> Result<Vec<(&'static str, String)>, PlotError> {
         },
     ];
     let sizes = "announcement of a full block (kB)";
-    Ok(vec![
-        ("stale.svg", chart("Stale blocks", sizes, "of the honest miners' blocks (%)", &stale.collect::<Vec<_>>())?),
-        ("propagation.svg", chart("From a block's finding to its validation elsewhere", sizes, "seconds", &delays)?),
-        ("selfish.svg", chart("A selfish miner's part of the chain", "its hash rate (%)", "its blocks (%)", &selfish)?),
-    ])
+    let charts = [
+        ("stale.svg", "Stale blocks to expect", sizes, "of the honest miners' blocks (%)", stale.collect::<Vec<_>>()),
+        ("propagation.svg", "From a block's finding to its validation elsewhere", sizes, "seconds", delays.into()),
+        ("selfish.svg", "A selfish miner's part of the chain", "its hash rate (%)", "its blocks (%)", selfish.into()),
+    ];
+    // Of what was not run there is nothing to draw.
+    let charts = charts.into_iter().filter(|(.., series)| series.iter().any(|series| !series.points.is_empty()));
+    charts.map(|(file, caption, x, y, series)| Ok((file, chart(caption, x, y, &series)?))).collect()
 }
 
 /// Revenue of a selfish miner with a part `alpha` of the hash rate, where `gamma` of the others mine on its block in a race

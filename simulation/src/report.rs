@@ -1,9 +1,9 @@
 //! What a run came to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Times in milliseconds that are not exceeded in so many of a hundred cases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Of half of them.
     pub p50: u64,
@@ -14,7 +14,7 @@ pub struct Percentiles {
 }
 
 /// What became of the tasks, where they were simulated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskReport {
     /// Handed in.
     pub submitted: u64,
@@ -31,7 +31,7 @@ pub struct TaskReport {
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Blocks found by honest miners.
     pub honest_blocks: usize,
@@ -80,6 +80,11 @@ impl Report {
     /// Of the honest miners' blocks, the percentage that is not on the final chain.
     pub fn stale_percent(&self) -> f64 {
         100.0 * self.stale_blocks as f64 / self.honest_blocks.max(1) as f64
+    }
+
+    /// The stale blocks to expect of the time that blocks take to other miners, in percent: less noisy than their count.
+    pub fn expected_stale_percent(&self, spacing: u64) -> Option<f64> {
+        self.miners_ms.map(|time| time as f64 / 10.0 / spacing.max(1) as f64)
     }
 
     /// Of the blocks on the final chain, the percentage of dishonest nodes.
