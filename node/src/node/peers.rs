@@ -74,10 +74,10 @@ impl Service {
 
     pub(super) fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
         tracing::info!(%peer, "peer gone");
+        self.announced.remove(&peer);
         if self.peers.remove(&peer).is_none() {
             return Ok(());
         }
-        self.announced.remove(&peer);
         self.drive_relay(relay::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))
     }
