@@ -68,9 +68,10 @@ pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&
     rows
 }
 
-/// Experiments with blocks that may be too large for slow lines: that these stay behind is a result.
-pub const OVERLOADED: [&str; 4] =
-    ["size and spacing", "8 bytes a task", "nothing missing", "8 bytes a task, nothing missing"];
+/// Experiments that may end with several tips, which is a result: blocks are too large for slow lines, or no connection ever
+/// crosses where a partition was.
+pub const MAY_END_APART: [&str; 5] =
+    ["size and spacing", "8 bytes a task", "nothing missing", "8 bytes a task, nothing missing", "partition"];
 /// Weight limits and spacings that are compared.
 pub const WEIGHTS: [u64; 5] = [500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000];
 /// Seconds.

@@ -85,8 +85,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let is_wrong = |row: &&Row| {
-        let may_stay_behind = experiment::OVERLOADED.contains(&row.experiment.as_str());
-        row.report.wrong_bans > 0 || row.report.tips != 1 && !may_stay_behind
+        let may_end_apart = experiment::MAY_END_APART.contains(&row.experiment.as_str());
+        row.report.wrong_bans > 0 || row.report.tips != 1 && !may_end_apart
     };
     match rows.iter().find(is_wrong) {
         None => Ok(()),
