@@ -6,6 +6,8 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
 
+use super::Misbehaviour;
+
 /// Reads and writes requests and responses, each up to its limit in bytes.
 #[derive(Clone)]
 pub(super) struct ByteCodec {
@@ -21,16 +23,33 @@ pub(super) struct TooLarge {
     pub(super) limit: usize,
 }
 
+/// A request as it came. One that cannot be read is no error of the stream, of which libp2p would tell us nothing: whoever sent it is
+/// to pay for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// All bytes that its length promises.
+    Whole(Vec<u8>),
+    /// Too large, or ended in its middle.
+    Unreadable(Misbehaviour),
+}
+
 impl Codec for ByteCodec {
     type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
+    type Request = Incoming;
     type Response = Vec<u8>;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Incoming>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.max_request).await
+        match read(io, self.max_request).await {
+            Ok(request) => Ok(Incoming::Whole(request)),
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()) => {
+                Ok(Incoming::Unreadable(Misbehaviour::Oversize))
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Incoming::Unreadable(Misbehaviour::Torn)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
@@ -40,11 +59,14 @@ impl Codec for ByteCodec {
         read(io, self.max_response).await
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Vec<u8>) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Incoming) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request, self.max_request).await
+        match request {
+            Incoming::Whole(request) => write(io, &request, self.max_request).await,
+            Incoming::Unreadable(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Vec<u8>) -> io::Result<()>
@@ -104,6 +126,22 @@ mod tests {
         assert!(wire.is_empty());
         let error = block_on(read(&mut Cursor::new([0xff; 4]), 2)).expect_err("above the limit");
         assert_eq!(too_large(error), TooLarge { bytes: u32::MAX as usize, limit: 2 });
+    }
+
+    #[test]
+    fn requests_that_cannot_be_read_are_told() {
+        let mut codec = ByteCodec { max_request: 3, max_response: 3 };
+        let protocol = StreamProtocol::new("/test");
+        for (wire, expected) in [
+            (&[3, 0, 0, 0, b'a', b'b', b'c'][..], Incoming::Whole(b"abc".to_vec())),
+            (&[0, 0, 0, 0], Incoming::Whole(Vec::new())),
+            (&[4, 0, 0, 0], Incoming::Unreadable(Misbehaviour::Oversize)),
+            (&[3, 0, 0, 0, b'a'], Incoming::Unreadable(Misbehaviour::Torn)),
+            (&[], Incoming::Unreadable(Misbehaviour::Torn)),
+        ] {
+            let read = block_on(codec.read_request(&protocol, &mut Cursor::new(wire))).expect("no error of the stream");
+            assert_eq!(read, expected, "{wire:?}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash};
-use libp2p::request_response::{self, InboundFailure, OutboundFailure, ResponseChannel};
+use libp2p::request_response::{self, OutboundFailure, ResponseChannel};
 
 use super::Driver;
-use crate::network::codec::TooLarge;
+use crate::network::codec::{Incoming, TooLarge};
 use crate::network::error::chain;
 use crate::network::event::{Acceptance, GossipId, RequestId, ResponseToken};
 use crate::network::{Event, Misbehaviour, Peer, RequestFailure};
@@ -180,7 +180,7 @@ impl Driver {
         }
         self.counters.requests_sent += 1;
         self.counters.bytes_sent += data.len() as u64;
-        let sent = self.swarm.behaviour_mut().requests.send_request(&peer.0, data);
+        let sent = self.swarm.behaviour_mut().requests.send_request(&peer.0, Incoming::Whole(data));
         let deadline = Instant::now() + self.limits.request_timeout + REQUEST_SLACK;
         self.requests.insert(sent, Outstanding { id, peer: peer.0, deadline });
     }
@@ -216,11 +216,15 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_request_response(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    pub(super) fn on_request_response(&mut self, event: request_response::Event<Incoming, Vec<u8>>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    self.on_request(peer, HeldRequest { channel, data: request });
+                request_response::Message::Request { request: Incoming::Whole(data), channel, .. } => {
+                    self.on_request(peer, HeldRequest { channel, data });
+                }
+                // The dropped channel tells the peer.
+                request_response::Message::Request { request: Incoming::Unreadable(misbehaviour), .. } => {
+                    self.penalize(peer, misbehaviour);
                 }
                 request_response::Message::Response { request_id, response } => {
                     if let Some(request) = self.requests.remove(&request_id) {
@@ -239,9 +243,6 @@ impl Driver {
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, error = %chain(&error), "a peer's request failed");
-                if let Some(misbehaviour) = fault(&error) {
-                    self.penalize(peer, misbehaviour);
-                }
             }
             request_response::Event::ResponseSent { .. } => {}
         }
@@ -283,14 +284,5 @@ fn failure(error: &OutboundFailure) -> RequestFailure {
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => RequestFailure::NoAnswer,
             None => RequestFailure::Stream(chain(error)),
         },
-    }
-}
-
-/// What the peer has done wrong that its request could not be read.
-fn fault(error: &InboundFailure) -> Option<Misbehaviour> {
-    let InboundFailure::Io(error) = error else { return None };
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
-        Some(_) => Some(Misbehaviour::Oversize),
-        None => (error.kind() == std::io::ErrorKind::UnexpectedEof).then_some(Misbehaviour::Torn),
     }
 }
