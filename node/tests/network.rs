@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_node::network::{
     Acceptance, Ban, BanSubject, Config, DialFailure, Event, Events, GossipId, Handle, Misbehaviour, NetworkError,
-    Peer, PeerStatus, RequestFailure, RequestId, ResponseToken, Status, kademlia_protocol, spawn,
+    Peer, PeerStatus, Reachability, RequestFailure, RequestId, ResponseToken, Status, Traversal, kademlia_protocol,
+    spawn,
 };
 
 /// No step takes as long as this on the slowest machine that runs the tests.
@@ -460,13 +461,74 @@ async fn bans_of_an_earlier_run_hold() {
     let mut dialler = second.clone();
     dialler.bootstrap = vec![first.listening().await];
     let mut dialler = Node::start(dialler);
-    assert_eq!(dialler.dial_failed().await.1, DialFailure::Closed);
+    dialler.dial_failed().await;
+    assert_eq!(first.handle.status().peers.len(), 0);
     assert_eq!(first.handle.bans().1, config.bans);
 
     // One that is over does not, and is forgotten.
     config.bans = vec![ban(1)];
     let (again, _) = pair(config, full(3)).await;
     assert_eq!(again.handle.bans().1, []);
+}
+
+#[tokio::test]
+async fn a_newcomer_takes_no_slot_of_the_few_that_are_spared() {
+    let mut config = full(1);
+    config.limits.max_inbound = 1;
+    let (first, second) = pair(config, full(2)).await;
+    let mut third = full(3);
+    third.bootstrap = first.handle.status().addresses;
+    let mut third = Node::start(third);
+    third.dial_failed().await;
+    first.until_status("making room", |status| status.counters.evicted > 0).await;
+    assert_eq!(first.handle.status().peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [second.peer()]);
+}
+
+#[tokio::test]
+async fn feelers_prove_an_address_and_take_no_slot() {
+    let mut there = full(1);
+    there.listen.push("/ip4/127.0.0.1/udp/0/quic-v1".into());
+    let mut there = Node::start(there);
+    there.listening().await;
+    there.listening().await;
+    let mut addresses = there.handle.status().addresses;
+    addresses.sort();
+    let mut config = full(2);
+    config.limits.target_outbound = 0;
+    config.limits.feeler_interval = Duration::from_millis(200);
+    config.known = vec![addresses[0].clone()];
+    let mut feeling = Node::start(config);
+    // What the peer says of itself is heard, its other address among it.
+    let start = Instant::now();
+    while feeling.handle.known_peers().len() < 2 {
+        assert!(start.elapsed() < PATIENCE, "no feeler: {:?}", feeling.handle.known_peers());
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let mut known = feeling.handle.known_peers();
+    known.sort();
+    assert_eq!(known, addresses);
+    let Some(Event::Listening(_)) = feeling.events.recv().await else { panic!("it listens first") };
+    assert!(feeling.events.try_recv().is_err(), "its consumer hears nothing of feelers");
+}
+
+#[tokio::test]
+async fn a_peer_tests_whether_a_node_can_be_reached() {
+    let tested = |seed| {
+        let mut config = full(seed);
+        config.traversal =
+            Some(Traversal { upnp: false, relay_server: true, probe_interval: Duration::from_millis(50) });
+        config
+    };
+    let (first, second) = pair(tested(1), tested(2)).await;
+    let (own, _) = second.handle.status().addresses[0]
+        .split_once("/p2p/")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("an identity");
+    let reachable = Reachability::Public(vec![own]);
+    second.until_status("reachable", |status| status.reachability == reachable).await;
+    // Nobody whom the first has dialled could tell it.
+    assert_eq!(first.handle.status().reachability, Reachability::Unknown);
+    assert_eq!(second.handle.status().peers.len(), 1);
 }
 
 fn is_banned(status: &Status, peer: Peer) -> bool {

@@ -117,7 +117,14 @@ impl Book {
         }
     }
 
-    /// Does not dial the peer before `until`, nor pass it on: it is banned, or of another network.
+    /// Does not dial the peer before `until`: it is banned.
+    pub(super) fn pause(&mut self, peer: &PeerId, until: Instant) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.next_dial = until;
+        }
+    }
+
+    /// Does not dial the peer before `until`, nor remember it over a restart: it is of another network.
     pub(super) fn avoid(&mut self, peer: &PeerId, until: Instant) {
         if let Some(entry) = self.peers.get_mut(peer) {
             entry.proven = false;

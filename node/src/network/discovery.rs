@@ -11,7 +11,7 @@ use super::{DialFailure, address};
 
 /// The wait before a bootstrap address is dialled again; it doubles up to the second. Each is spread by a quarter.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-pub(super) const LAST_RETRY: Duration = Duration::from_secs(30);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// The wait for a bootstrap address on another network, which will hardly change.
 const FOREIGN_RETRY: Duration = Duration::from_secs(300);

@@ -116,7 +116,10 @@ fn advice(listening: &[Multiaddr]) -> String {
     ports.sort_unstable();
     ports.dedup();
     let ports: Vec<_> = ports.iter().map(|(protocol, port)| format!("{protocol} port {port}")).collect();
-    format!("open {} in the firewall, or forward it in the router (or switch on UPnP there)", ports.join(" and "))
+    format!(
+        "open {} in the firewall, or forward it in the router (or switch on UPnP there), and start the node again",
+        ports.join(" and ")
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +137,7 @@ mod tests {
         let listening =
             at(&["/ip4/192.168.1.2/tcp/3297", "/ip4/127.0.0.1/tcp/3297", "/ip4/192.168.1.2/udp/3298/quic-v1", relayed]);
         let unreachable = Reachability::Unreachable {
-            advice: "open TCP port 3297 and UDP port 3298 in the firewall, or forward it in the router (or switch on UPnP there)"
+            advice: "open TCP port 3297 and UDP port 3298 in the firewall, or forward it in the router (or switch on UPnP there), and start the node again"
                 .into(),
         };
         let public = |address: &str| Reachability::Public(vec![address.into()]);

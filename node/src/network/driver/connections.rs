@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping, relay};
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
 use crate::network::bans::unix_now;
-use crate::network::discovery::{Dial, LAST_RETRY, Purpose};
+use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
 use crate::network::slots::{self, Group, Groups, Inbound};
 use crate::network::{Ban, BanSubject, DialFailure, Event, Misbehaviour, Peer, Role, address};
@@ -36,7 +36,7 @@ const REFUSAL_GRACE: Duration = Duration::from_secs(2);
 const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
 
 /// The longest time for which the address book puts a peer aside; a ban may be longer.
-const LONGEST_AVOIDED: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Somebody with at least one connection.
 pub(super) struct PeerState {
@@ -158,10 +158,10 @@ impl Driver {
         match (said, wait) {
             (true, _) => tracing::debug!(%address, reason = %failure, ?wait, "a dial failed again"),
             (false, _) if failure == DialFailure::Myself => tracing::info!(%address, "that is this node itself"),
-            (false, Some(_)) => tracing::warn!(
+            (false, Some(wait)) => tracing::warn!(
                 %address, reason = %failure,
-                "no connection: {advice}. It is tried again, at least every {} s; this is not said again until it changes",
-                LAST_RETRY.as_secs()
+                "no connection: {advice}. It is tried again in {} s and so on; this is not said again until it changes",
+                wait.as_secs().max(1)
             ),
             (false, None) => tracing::warn!(%address, reason = %failure, "no connection: {advice}"),
         }
@@ -261,7 +261,9 @@ impl Driver {
         if candidates.len() <= self.limits.max_inbound as usize {
             return;
         }
-        if let Some(peer) = slots::evict(candidates, &self.secret) {
+        // Of so few that all are spared, the newcomer goes.
+        let newest = candidates.iter().min_by_key(|one| one.connected).map(|one| one.peer);
+        if let Some(peer) = slots::evict(candidates, &self.secret).or(newest) {
             tracing::debug!(%peer, "closing an inbound connection: there are too many");
             self.counters.evicted += 1;
             if let Some(state) = self.peers.get_mut(&peer) {
@@ -341,8 +343,8 @@ impl Driver {
                     self.refuse(peer_id, DialFailure::NotIdentified);
                 }
             }
-            identify::Event::Pushed { peer_id, info, .. } => self.on_identified(peer_id, &info),
-            identify::Event::Sent { .. } => {}
+            // A push that we sent. One of the peer's comes as `Received`.
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
         }
     }
 
@@ -515,7 +517,7 @@ impl Driver {
         if let Some(kademlia) = behaviour.kademlia.as_mut() {
             kademlia.remove_peer(&peer);
         }
-        self.discovery.book.avoid(&peer, Instant::now() + time.min(LONGEST_AVOIDED));
+        self.discovery.book.pause(&peer, Instant::now() + time.min(LONGEST_PAUSE));
         self.swarm.behaviour_mut().gate.close(peer);
         self.counters.bans += 1;
         self.changed = true;
@@ -541,7 +543,7 @@ impl Driver {
         self.swarm.behaviour_mut().gate.bans.lift(&subject);
         if let BanSubject::Peer(peer) = subject {
             self.penalties.clear(&peer.0);
-            self.discovery.book.avoid(&peer.0, Instant::now());
+            self.discovery.book.pause(&peer.0, Instant::now());
         }
         self.changed = true;
     }
