@@ -47,6 +47,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two looks at what changes slowly: scores, bans, the snapshot.
 const SLOW_TICKS: u32 = 4;
 
+/// How long a dial may take. Below the ten seconds after which AutoNAT's server gives up a test without a word, so that a firewall that
+/// drops everything is a finding.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// Dialled addresses whose last failure is remembered.
 const MAX_FAILURES: usize = 32;
 
@@ -405,7 +409,10 @@ fn swarm(
         // The one who asks decides how long it stays.
         Role::Light => config.limits.idle_timeout.max(Duration::from_secs(24 * 60 * 60)),
     };
-    Ok(builder.with_swarm_config(|swarm| swarm.with_idle_connection_timeout(idle)).build())
+    Ok(builder
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(idle))
+        .with_connection_timeout(DIAL_TIMEOUT)
+        .build())
 }
 
 /// Finds out whether a TCP port is in use. libp2p binds with `SO_REUSEPORT`, so that two nodes of one user could listen on

@@ -157,6 +157,7 @@ impl Driver {
         let advice = failure.advice();
         match (said, wait) {
             (true, _) => tracing::debug!(%address, reason = %failure, ?wait, "a dial failed again"),
+            (false, _) if failure == DialFailure::Myself && !named => {}
             (false, _) if failure == DialFailure::Myself => tracing::info!(%address, "that is this node itself"),
             (false, Some(wait)) => tracing::warn!(
                 %address, reason = %failure,
