@@ -6,6 +6,7 @@ mod nodes {
     mod crash;
     mod device;
     mod harness;
+    mod hostile;
     mod partition;
     mod peers;
     mod pruning;
