@@ -62,7 +62,7 @@ pub(super) struct Behaviour {
     pub(super) requests: request_response::Behaviour<ByteCodec>,
     /// Set when the transport is built, of which it is the other half.
     pub(super) relay_client: Toggle<relay::client::Behaviour>,
-    relay_server: Toggle<relay::Behaviour>,
+    pub(super) relay_server: Toggle<relay::Behaviour>,
     hole_punching: Toggle<dcutr::Behaviour>,
     autonat_client: Toggle<autonat::v2::client::Behaviour>,
     autonat_server: Toggle<autonat::v2::server::Behaviour>,
@@ -162,7 +162,10 @@ fn relay_server(me: PeerId) -> relay::Behaviour {
         max_circuit_bytes: 128 << 10,
         ..relay::Config::default()
     };
-    relay::Behaviour::new(me, config)
+    let mut server = relay::Behaviour::new(me, config);
+    // Until others reach this node.
+    server.set_status(Some(relay::Status::Disable));
+    server
 }
 
 fn autonat_client(probe_interval: Duration) -> autonat::v2::client::Behaviour {

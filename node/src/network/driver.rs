@@ -245,7 +245,7 @@ impl Driver {
                 tracing::debug!(address = %send_back_addr, error = %chain(&error), "an inbound connection failed");
             }
             SwarmEvent::NewListenAddr { address, .. } => {
-                let address = format!("{address}/p2p/{}", self.swarm.local_peer_id());
+                let address = with_peer(&address, *self.swarm.local_peer_id());
                 tracing::debug!(%address, "listening");
                 // First, so that whoever hears of the address finds it in the status as well.
                 self.publish_snapshot();
@@ -333,7 +333,8 @@ impl Driver {
             .peers
             .iter()
             .filter_map(|(peer, state)| {
-                let (identity, connection) = (state.identity.as_ref()?, state.connections.first()?);
+                let direct = state.connections.iter().find(|one| !one.relayed);
+                let (identity, connection) = (state.identity.as_ref()?, direct.or(state.connections.first())?);
                 Some(PeerStatus {
                     peer: Peer(*peer),
                     address: connection.address.to_string(),
@@ -351,7 +352,7 @@ impl Driver {
         peers.sort_by_key(|peer| peer.peer);
         let addresses = self.swarm.listeners().chain(self.swarm.external_addresses());
         let status = Status {
-            addresses: addresses.map(|address| format!("{address}/p2p/{me}")).collect(),
+            addresses: addresses.map(|address| with_peer(address, me)).collect(),
             peers,
             reachability: self.reachability.clone(),
             banned: behaviour.gate.bans.all(unix_now()),
@@ -367,6 +368,11 @@ impl Driver {
             bans_version,
         }));
     }
+}
+
+/// The address with our identity at its end, where those through relays have it already.
+fn with_peer(address: &Multiaddr, me: PeerId) -> String {
+    if address::peer(address) == Some(me) { address.to_string() } else { format!("{address}/p2p/{me}") }
 }
 
 fn empty_status(me: PeerId, agent: &str) -> Status {

@@ -51,6 +51,10 @@ pub(super) struct Findings {
 impl Findings {
     /// A peer has tried an address of ours.
     pub(super) fn tested(&mut self, address: Multiaddr, server: PeerId, reached: bool) {
+        // A peer at the other end of a relay has told us no address at all.
+        if address::port(&address).is_none() {
+            return;
+        }
         if reached {
             self.failed.remove(&address);
         } else if self.failed.len() < MAX_TESTED || self.failed.contains_key(&address) {

@@ -73,6 +73,11 @@ impl Driver {
         if found == self.reachability {
             return;
         }
+        if let Some(server) = self.swarm.behaviour_mut().relay_server.as_mut() {
+            // Left to itself it would count an address through another relay as one of its own.
+            let is_public = matches!(found, Reachability::Public(_));
+            server.set_status(Some(if is_public { relay::Status::Enable } else { relay::Status::Disable }));
+        }
         match &found {
             Reachability::Unknown => tracing::info!("it is no longer known whether others can dial this node"),
             Reachability::Public(addresses) => tracing::info!("reachable at {}", addresses.join(" and ")),
@@ -118,12 +123,13 @@ impl Driver {
         dialled.min_by_key(|(since, ..)| *since).map(|(_, peer, address)| (peer, address))
     }
 
-    /// Closes connections through relays to peers that are connected directly too.
+    /// Closes connections through relays to peers that are connected directly too. Only the side that was dialled does: where both
+    /// close, each waits for the other.
     pub(super) fn close_relayed(&mut self, now: Instant) {
         let mut needless = Vec::new();
         for state in self.peers.values() {
             if state.connections.iter().any(|one| !one.relayed && one.since + RELAYED_GRACE <= now) {
-                needless.extend(state.connections.iter().filter(|one| one.relayed).map(|one| one.id));
+                needless.extend(state.connections.iter().filter(|one| one.relayed && one.inbound).map(|one| one.id));
             }
         }
         for connection in needless {
