@@ -50,7 +50,8 @@ impl Service {
 
     /// Says the refusals whose time has come.
     pub(super) fn answer_delayed(&mut self, now: u64) {
-        while let Some((_, to, response)) = self.delayed.pop_front_if(|(at, ..)| *at <= now) {
+        while self.delayed.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, to, response)) = self.delayed.pop_front() else { return };
             self.reply(to, &response);
         }
     }

@@ -8,7 +8,7 @@ use libp2p::request_response::{self, Codec, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use ocelli_consensus::{Address, Amount, BlockHash, Network, U256};
-use ocelli_node::network::Event;
+use ocelli_node::network::{Event, Peer};
 use ocelli_protocol::message::{Ban, BanSubject, ChainStatus, PeerList, Request, Response};
 use ocelli_protocol::topic;
 
@@ -183,21 +183,18 @@ fn what_peers_say_wrong_bans_them_with_its_reason() {
     unsigned_too.transaction.signature[0] ^= 1;
     let genesis = network.genesis_hash();
 
-    type Deed<'a> = &'a dyn Fn(&RawPeer);
-    let junk = |topic: String| move |peer: &RawPeer| peer.handle.publish(&topic, b"junk".to_vec());
-    let (junk_block, junk_transaction) = (junk(topic::blocks(genesis)), junk(topic::transactions(genesis)));
-    let deeds: [(Deed, &str); 4] = [
-        (&junk_block, "bytes that are no message"),
-        (&junk_transaction, "bytes that are no message"),
+    type Deed<'a> = &'a dyn Fn(&RawPeer, Peer);
+    let deeds: [(Deed, &str); 3] = [
+        (&|peer, _| peer.handle.publish(&topic::blocks(genesis), b"junk".to_vec()), "bytes that are no message"),
         (
-            &|peer| {
-                peer.publish_transaction(&unsigned);
-                peer.publish_transaction(&unsigned_too);
+            &|peer, node| {
+                peer.relay(node, &unsigned, Some(unsigned.clone()));
+                peer.relay(node, &unsigned_too, Some(unsigned_too.clone()));
             },
             "invalid transactions",
         ),
         (
-            &|peer| {
+            &|peer, _| {
                 peer.answer("the node to ask where the chain stands", |request| match request {
                     Request::Status => Some(Response::Status(ChainStatus {
                         genesis: BlockHash([1; 32]),
@@ -212,9 +209,9 @@ fn what_peers_say_wrong_bans_them_with_its_reason() {
         ),
     ];
     for (deed, reason) in deeds {
-        let (peer, _) = RawPeer::connect(&network, &node);
+        let (peer, at) = RawPeer::connect(&network, &node);
         let id = peer.handle.local_peer().to_string();
-        deed(&peer);
+        deed(&peer, at);
         peer.until_gone(reason);
         assert_eq!(ban_reason(&node, &id), reason);
     }
