@@ -6,6 +6,7 @@
 mod bench;
 mod chain;
 mod device_option;
+mod doctor;
 mod error;
 mod faucet;
 mod folders;
@@ -53,6 +54,7 @@ enum Command {
     Status(status::Args),
     Submit(submit::Args),
     Faucet(faucet::Args),
+    Doctor(doctor::Args),
     #[command(subcommand)]
     Wallet(wallet::Command),
     #[command(subcommand)]
@@ -90,6 +92,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args, output),
         Command::Submit(args) => submit::run(&args, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Faucet(args) => faucet::run(&args, output),
         Command::Wallet(command) => wallet::run(command, output),
         Command::Model(command) => model::run(command, output),

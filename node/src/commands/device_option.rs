@@ -19,7 +19,8 @@ impl DeviceOption {
     /// # Errors
     /// For a device that cannot be used, or that differs from the scalar reference.
     pub fn open(&self, models: &[Model]) -> Result<Box<dyn Backend>, CommandError> {
-        let (device, why_no_gpu) = backend::open(self.device).hint(|| "try --device cpu")?;
+        let (device, why_no_gpu) =
+            backend::open(self.device).hint(|| "try --device cpu, and unset OCELLI_KERNEL if it is set")?;
         if let Some(why) = why_no_gpu {
             tracing::warn!("no GPU is used: {why}");
         }

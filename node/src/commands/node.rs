@@ -13,7 +13,10 @@ use crate::chain::{MissingPixels, Prune};
 use crate::node::{FaucetConfig, Storage};
 use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 
-/// TCP and QUIC on every interface, at Ocelli's port: 0x0CE1.
+/// Ocelli's port: 0x0CE1.
+pub(super) const DEFAULT_PORT: u16 = 3297;
+
+/// TCP and QUIC on every interface, at that port.
 const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/3297", "/ip4/0.0.0.0/udp/3297/quic-v1"];
 
 /// Run a node: keep the chain, check every answer, and mine if asked to

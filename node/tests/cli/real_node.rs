@@ -156,6 +156,35 @@ fn a_load_of_tasks_is_followed_to_its_blocks() {
     assert!(run.stderr.contains("paying 3 senders"), "{}", run.stderr);
 }
 
+#[test]
+fn the_doctor_looks_at_the_machine_and_at_the_node() {
+    let environment = Environment::new();
+    let base = ["doctor", "--network", "local", "--data", "data", "--device", "cpu"];
+    let check = |report: &serde_json::Value, name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {report}")).clone()
+    };
+
+    let alone = environment.run(&[&base[..], &["--json"]].concat()).json();
+    assert_eq!(check(&alone, "exactness")["health"], "ok", "{alone}");
+    assert!(check(&alone, "speed")["found"].as_str().unwrap().contains("images/s"), "{alone}");
+    assert_eq!(check(&alone, "data folder")["health"], "ok");
+    assert!(check(&alone, "disk")["found"].as_str().unwrap().contains("GiB free"));
+    let network = check(&alone, "network");
+    assert_eq!(network["health"], "warning");
+    assert!(network["fix"].as_str().unwrap().contains("start a node with `ocelli node`"), "{alone}");
+
+    let (_node, _log) = Node::start(&environment, "local", &[]);
+    wait_for(&environment, "data");
+    let run = environment.run(&base);
+    assert_eq!(run.code, 1, "a node without peers: {}", run.stdout);
+    assert!(run.stderr.contains("1 of "), "{}", run.stderr);
+    let line = run.stdout.lines().find(|line| line.starts_with("failed")).unwrap_or_default();
+    assert!(line.contains("peers") && line.contains("the node has none"), "{}", run.stdout);
+    assert!(run.stdout.contains("fix: join through a node you know"), "{}", run.stdout);
+    assert!(run.stdout.contains("warning  clock         there is no other node to compare with"), "{}", run.stdout);
+}
+
 /// The node's own thread writes `node.json` right after the log has said that it listens.
 fn wait_for(environment: &Environment, folder: &str) {
     let file = environment.path(&format!("{folder}/node.json"));

@@ -234,7 +234,7 @@ pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), Comm
 }
 
 fn inference(network: &Network, device: DeviceChoice) -> Result<Handle, CommandError> {
-    let (device, why_not) = backend::open(device).hint(|| "try --device cpu")?;
+    let (device, why_not) = backend::open(device).hint(|| "try --device cpu, and unset OCELLI_KERNEL if it is set")?;
     if let Some(reason) = why_not {
         tracing::info!(reason, "no GPU is used");
     }
