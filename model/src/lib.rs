@@ -13,7 +13,6 @@ pub mod file;
 pub mod golden;
 pub mod graph;
 mod id;
-pub mod im2col;
 pub mod json;
 pub mod model;
 pub mod onnx;

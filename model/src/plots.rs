@@ -15,7 +15,7 @@ use plotters::style::RGBColor;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{Answer, Evaluation, confusion_matrix};
-use crate::train::{EpochMetrics, FloatNetwork, TrainError, batch};
+use crate::train::{EpochMetrics, FloatNetwork};
 
 /// How many pictures a float network answers at once.
 const BATCH: usize = 250;
@@ -35,9 +35,6 @@ pub enum PlotError {
     /// A picture cannot be written as PNG.
     #[error("a picture cannot be drawn")]
     Picture(#[from] image::ImageError),
-    /// The network failed.
-    #[error("the network cannot be run")]
-    Network(#[from] TrainError),
     /// The classes of the data are not the network's.
     #[error(transparent)]
     Classes(#[from] DatasetError),
@@ -96,9 +93,8 @@ fn answers(network: &FloatNetwork, data: &Dataset) -> Result<Vec<Answer>, PlotEr
     let indexes: Vec<usize> = (0..data.len()).collect();
     let mut answers = Vec::with_capacity(indexes.len());
     for indexes in indexes.chunks(BATCH) {
-        let logits = network.forward(&batch::plain(data, indexes)?)?;
-        let logits = logits.to_vec2::<f32>().map_err(TrainError::from)?;
-        for (index, logits) in indexes.iter().zip(logits) {
+        let logits = network.logits(data, indexes);
+        for (index, logits) in indexes.iter().zip(logits.chunks_exact(network.classes().len())) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let given = logits.iter().position(|logit| *logit == largest).unwrap_or(0);
             let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();

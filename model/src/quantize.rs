@@ -22,7 +22,7 @@ use crate::file::{Display, ModelFile, Parameters};
 use crate::graph::{Graph, MAX_SHIFT};
 use crate::model::{Model, ModelError};
 use crate::proof::{BOUND, MAX_ACTIVATION, half};
-use crate::train::{self, FloatNetwork, LayerWeights, Rounded, TrainError, batch};
+use crate::train::{self, FloatNetwork, LayerWeights, Rounded, TrainError};
 
 /// The shares of the positive activations that the tried steps leave below the clip.
 pub const KEPT: [f64; 6] = [1.0, 0.9999, 0.9995, 0.999, 0.998, 0.995];
@@ -175,7 +175,7 @@ pub fn quantize(
         }
     }
     let labels = validation.labels_among(network.classes())?;
-    let histograms = calibrate(network, calibration)?;
+    let histograms = calibrate(network, calibration);
     let mut trials: Vec<Trial> = Vec::new();
     let mut best: Option<(Trial, Integers, Model, f64)> = None;
     for kept in KEPT {
@@ -259,19 +259,17 @@ fn steps(graph: &Graph, histograms: &[Option<Histogram>], kept: f64) -> Vec<Opti
     steps
 }
 
-fn calibrate(network: &FloatNetwork, data: &Dataset) -> Result<Vec<Option<Histogram>>, QuantizeError> {
+fn calibrate(network: &FloatNetwork, data: &Dataset) -> Vec<Option<Histogram>> {
     let ceiling = f64::from(network.ceiling());
     let mut histograms: Vec<Option<Histogram>> = network.graph().layers().iter().map(|_| None).collect();
     let indexes: Vec<usize> = (0..data.len()).collect();
     for indexes in indexes.chunks(BATCH) {
-        network.observe(&batch::plain(data, indexes)?, &mut |layer, activation| {
+        network.observe(data, indexes, &mut |layer, activation| {
             let empty = || Histogram { ceiling, bins: vec![0; BINS], largest: 0.0 };
-            let values = activation.flatten_all()?.to_vec1::<f32>()?;
-            histograms[layer].get_or_insert_with(empty).add(&values);
-            Ok(())
-        })?;
+            histograms[layer].get_or_insert_with(empty).add(activation);
+        });
     }
-    Ok(histograms)
+    histograms
 }
 
 /// The integers of a network.
@@ -390,7 +388,7 @@ fn integers(network: &FloatNetwork, steps: &[Option<f64>]) -> Result<Integers, Q
     let mut integers = Integers { parameters: Vec::new(), steps: Vec::new(), scale: 1.0 };
     let mut before = 1.0 / MAX_ACTIVATION as f64;
     for (index, layer) in graph.layers().iter().enumerate() {
-        let Some(LayerWeights { weight, bias }) = network.layer(index)? else {
+        let Some(LayerWeights { weight, bias }) = network.layer(index) else {
             integers.parameters.push(Parameters::default());
             integers.steps.push(before);
             continue;
@@ -594,11 +592,11 @@ mod tests {
 
         let unseen = noise(100, 3);
         let indexes: Vec<usize> = (0..unseen.len()).collect();
-        let floats = network.forward(&batch::plain(&unseen, &indexes).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        let floats = network.logits(&unseen, &indexes);
         let integers = logits(&quantized.model, &mut ReferenceBackend, &unseen, &mut |_| ()).unwrap();
-        let spread = floats.iter().flatten().fold(0f32, |largest, logit| largest.max(logit.abs()));
+        let spread = floats.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
         let mut same = 0;
-        for (floats, integers) in floats.iter().zip(&integers) {
+        for (floats, integers) in floats.chunks(3).zip(&integers) {
             let label = (0..3).fold(0, |best, class| if floats[class] > floats[best] { class } else { best });
             same += usize::from(quantized.model.label(integers) == label);
             for (float, integer) in floats.iter().zip(integers) {
@@ -616,9 +614,8 @@ mod tests {
     fn float_weights_survive_their_file() {
         let network = network();
         let read = FloatNetwork::from_bytes(&network.to_bytes().unwrap()).unwrap();
-        let pictures = batch::plain(&noise(3, 4), &[0, 1, 2]).unwrap();
-        let (a, b) = (network.forward(&pictures).unwrap(), read.forward(&pictures).unwrap());
-        for (a, b) in a.to_vec2::<f32>().unwrap().concat().iter().zip(b.to_vec2::<f32>().unwrap().concat()) {
+        let logits = |network: &FloatNetwork| network.logits(&noise(3, 4), &[0, 1, 2]);
+        for (a, b) in logits(&network).iter().zip(logits(&read)) {
             assert!((a - b).abs() < 1e-4, "{a} and {b}");
         }
         assert_eq!((read.classes(), read.graph(), read.ceiling()), (network.classes(), network.graph(), 6.0));
@@ -666,21 +663,19 @@ mod tests {
         let refuse = |network: &FloatNetwork| {
             quantize(network, &naming, &data, &data, &mut ReferenceBackend, &mut |_| ()).unwrap_err()
         };
-        let network = network();
-        let hidden = &network.weights()[2];
-        let (rows, columns) = hidden.dims2().unwrap();
-        let set = |value: f32| {
-            let mut weight = vec![0f32; rows * columns];
-            weight[7] = value;
-            hidden
-                .set(&candle_core::Tensor::from_vec(weight, (rows, columns), &candle_core::Device::Cpu).unwrap())
-                .unwrap();
+        let with = |value: f32| {
+            let network = network();
+            let mut layers: Vec<_> = (0..network.graph().layers().len()).map(|layer| network.layer(layer)).collect();
+            let hidden = network.graph().layers().iter().position(|layer| layer.name == "hidden").unwrap();
+            let LayerWeights { weight, bias } = layers[hidden].as_mut().unwrap();
+            weight.fill(0.0);
+            let inputs = weight.len() / bias.len();
+            weight[7 * inputs] = value;
+            FloatNetwork::from_layers(network.graph().clone(), network.classes().to_vec(), 6.0, layers).unwrap()
         };
-        set(1e9);
-        let error = refuse(&network);
+        let error = refuse(&with(1e9));
         assert!(matches!(&error, QuantizeError::NotExact { layer, channel: 7, .. } if layer == "hidden"), "{error}");
-        set(f32::NAN);
-        let error = refuse(&network);
+        let error = refuse(&with(f32::NAN));
         assert!(matches!(&error, QuantizeError::NotFinite { layer, channel: 7 } if layer == "hidden"), "{error}");
     }
 

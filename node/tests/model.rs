@@ -76,6 +76,12 @@ fn from_pictures_to_answers() {
     assert_eq!(trained["best"]["validation_accuracy"], 1.0);
     let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).expect("metrics are written");
     assert_eq!(metrics.lines().count(), 30);
+    // Another training does not write over this one.
+    let weights = fs::read(folder.join("run/weights.safetensors")).expect("weights are written");
+    let said = failure(folder, &train);
+    assert!(said.contains("found checkpoint.safetensors of another training in run"), "{said}");
+    assert!(said.contains("--resume") && said.contains("--output"), "{said}");
+    assert_eq!(fs::read(folder.join("run/weights.safetensors")).expect("weights are there"), weights);
 
     let quantized = json(folder, &["quantize", "run", "--data", "data", "-o", "tiny.safetensors"]);
     assert_eq!(quantized["report"]["integer_accuracy"], 1.0);

@@ -7,7 +7,7 @@
 use super::{Imported, OnnxError};
 use crate::dataset::Dataset;
 use crate::graph::{Graph, Operation};
-use crate::train::{FloatNetwork, LayerWeights, batch};
+use crate::train::{FloatNetwork, LayerWeights};
 
 /// How many pictures are run at once.
 const BATCH: usize = 250;
@@ -21,7 +21,7 @@ pub fn network(imported: &Imported, classes: Vec<String>, data: &Dataset) -> Res
         return Err(OnnxError::NoPictures);
     }
     let plain = FloatNetwork::from_layers(graph.clone(), classes.clone(), UNBOUNDED, imported.weights.clone())?;
-    let reached = reached(&plain, data)?;
+    let reached = reached(&plain, data);
     let groups = groups(graph);
     // What each group reaches, and the ceiling: what the input's group reaches, which keeps its factor of 1.
     let mut largest = vec![0f64; groups.len()];
@@ -60,17 +60,16 @@ pub fn network(imported: &Imported, classes: Vec<String>, data: &Dataset) -> Res
 }
 
 /// The largest value of every activation.
-fn reached(network: &FloatNetwork, data: &Dataset) -> Result<Vec<f64>, OnnxError> {
+fn reached(network: &FloatNetwork, data: &Dataset) -> Vec<f64> {
     let mut reached = vec![0f64; network.graph().activations().len()];
     let indexes: Vec<usize> = (0..data.len()).collect();
     for indexes in indexes.chunks(BATCH) {
-        network.observe(&batch::plain(data, indexes)?, &mut |layer, activation| {
-            let largest = activation.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        network.observe(data, indexes, &mut |layer, activation| {
+            let largest = activation.iter().copied().fold(0f32, f32::max);
             reached[layer + 1] = reached[layer + 1].max(f64::from(largest));
-            Ok(())
-        })?;
+        });
     }
-    Ok(reached)
+    reached
 }
 
 /// For every activation the first one that shares its factor.

@@ -14,8 +14,10 @@ use serde::Serialize;
 use super::{Naming, QuantizeError, Quantized, integers};
 use crate::backend::Backend;
 use crate::dataset::{Dataset, shuffled};
-use crate::train::{FloatNetwork, Method, Optimizer, Recipe, Step, StepSize, TrainError, batch, cross_entropy};
-use crate::train::{labels, learning_rate};
+use crate::train::batch::Augmentation;
+use crate::train::{
+    FloatNetwork, Lesson, Method, Optimizer, Recipe, Shards, Step, StepSize, TrainError, learning_rate,
+};
 
 /// The highest learning rate of fine-tuning, unless another is given: a guess that did well on the built-in networks.
 const LEARNING_RATE: f64 = 1e-4;
@@ -59,8 +61,7 @@ pub fn fine_tuning(training: &Recipe, epochs: usize) -> Recipe {
     }
 }
 
-/// Goes on from a quantised network, and gives the best of it and of the integer models after each epoch. The numbers of
-/// `network` change, also if none of these is better.
+/// Goes on from a quantised network, and gives the best of it and of the integer models after each epoch.
 ///
 /// # Errors
 /// If the training diverges, or the network cannot be made exact any more.
@@ -81,25 +82,27 @@ pub fn fine_tune(
     let naming = Naming { name: display.name.clone(), card: display.card.clone() };
     let known = validation.labels_among(network.classes())?;
     let mut best = quantized.report.trials.iter().map(|trial| trial.loss).fold(f64::INFINITY, f64::min);
-    let mut optimizer = Optimizer::new(recipe.optimizer, network.weights(), network.biases());
+    let mut network = network.folded();
+    let mut optimizer = Optimizer::new(recipe.optimizer, network.trained(), network.weights());
+    let (augmentation, mut shards) = (Augmentation::new(recipe, training.len()), Shards::default());
+    let mut gradient = vec![0.0; network.trained()];
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let steps_an_epoch = training.len().div_ceil(recipe.batch);
     let (mut step, steps) = (0, steps_an_epoch * recipe.epochs);
     for epoch in 1..=recipe.epochs {
         let (start, mut sum) = (Instant::now(), 0.0);
         for indexes in shuffled(training.len(), &mut rng).chunks(recipe.batch) {
-            let rounded = integers(network, &quantized.steps)?.rounded(network.graph());
-            let pictures = batch::augmented(training, indexes, recipe.augmentation(), &mut rng)?;
-            let logits = network.forward_rounded(&pictures, &rounded)?;
-            let loss = cross_entropy(&logits, &labels(training, indexes)?, recipe.label_smoothing)?;
-            let gradients = loss.backward().map_err(TrainError::from)?;
+            let rounded = integers(&network, &quantized.steps)?.rounded(network.graph());
+            let changes = augmentation.draw(indexes, epoch, &mut rng);
+            let label_smoothing = recipe.label_smoothing;
+            let lesson = Lesson { data: training, indexes, changes: &changes, label_smoothing };
+            let loss = shards.gradient(&network.rounded_pass(&rounded), lesson, &mut gradient).loss;
             let size = StepSize {
                 learning_rate: learning_rate(recipe, step, steps_an_epoch, steps),
                 weight_decay: recipe.weight_decay,
                 momentum: recipe.momentum,
             };
-            optimizer.step(&gradients, size)?;
-            let loss: f32 = loss.to_scalar().map_err(TrainError::from)?;
+            optimizer.step(network.numbers_mut(), &gradient, size);
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch, loss }.into());
             }
@@ -108,8 +111,8 @@ pub fn fine_tune(
             progress(Progress::Step(Step { epoch, step, steps, loss }));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let integers = integers(network, &quantized.steps)?;
-        let assessment = integers.assess(network, &naming, backend, validation, &known)?;
+        let integers = integers(&network, &quantized.steps)?;
+        let assessment = integers.assess(&network, &naming, backend, validation, &known)?;
         let tuned = FineTuned {
             epoch,
             training_loss: sum / training.len() as f64,
@@ -138,8 +141,8 @@ mod tests {
     use crate::backend::ReferenceBackend;
     use crate::evaluate;
     use crate::graph::{Graph, Layer};
-    use crate::train::Normalization;
     use crate::train::tests::{SHAPE, bars};
+    use crate::train::{Normalization, of_plain};
 
     /// A network that no one has trained, with all that integers know: a skip of each kind of activation, and both pools.
     fn network() -> FloatNetwork {
@@ -167,11 +170,11 @@ mod tests {
         let quantized = quantize(&network, &naming(), &data, &data, &mut ReferenceBackend, &mut |_| ()).unwrap();
         let rounded = integers(&network, &quantized.steps).unwrap().rounded(network.graph());
         let indexes: Vec<usize> = (0..data.len()).collect();
-        let floats = network.forward_rounded(&batch::plain(&data, &indexes).unwrap(), &rounded).unwrap();
-        let floats: Vec<Vec<f32>> = floats.to_vec2().unwrap();
+        let folded = network.folded();
+        let floats = of_plain(&folded.rounded_pass(&rounded), &data, &indexes, |_, logits| logits.to_vec()).concat();
         let integers = evaluate::logits(&quantized.model, &mut ReferenceBackend, &data, &mut |_| ()).unwrap();
         let unit = quantized.report.unfitted_scale as f32;
-        let same = floats.iter().zip(&integers).filter(|(floats, integers)| {
+        let same = floats.chunks(3).zip(&integers).filter(|(floats, integers)| {
             floats.iter().zip(*integers).all(|(float, integer)| (float / unit - *integer as f32).abs() < 0.5)
         });
         // With the largest shifts a sum may still fall to the other side of an edge.

@@ -3,9 +3,10 @@
 //! Activations are `(N, H, W, C)`. The input is `(pixel >> 1) / 127`, so that float and integers see the same picture, and
 //! every activation is clamped to `0..=ceiling`, as the integers are to `0..=127`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape as TensorShape, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
@@ -13,16 +14,18 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use super::activation::{self, Clamp, EPSILON, activate, normalize_and_activate};
-use super::sum_pool::sum_pool;
-use crate::graph::{Graph, Layer, Operation};
-use crate::im2col::{InputGradient, Window, convolve};
+use super::activation::{EPSILON, Statistics};
+use super::pass::{Bounds, NormPlaces, Numbers, Pass, Places};
+use super::shards::of_plain;
+use super::whitening::directions;
+use crate::dataset::Dataset;
+use crate::graph::{Graph, Operation, Shape};
 use crate::proof::MAX_ACTIVATION;
 
 /// The key of the description in the metadata of a file of float weights.
 const DESCRIPTION: &str = "ocelli-float";
 /// By how much of a batch's statistics the running ones move; PyTorch's default.
-const STATISTICS_SHARE: f64 = 0.1;
+const STATISTICS_SHARE: f32 = 0.1;
 
 /// What every channel of the pictures is like, so that training can work with centred inputs. It is folded into the
 /// first layer's weights and bias wherever these are read out.
@@ -51,43 +54,27 @@ pub struct LayerWeights {
 }
 
 /// A graph with float weights.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FloatNetwork {
     graph: Graph,
     classes: Vec<String>,
     ceiling: f32,
-    /// Of the layers that have any.
-    parameters: Vec<Option<Parameters>>,
-    /// Over the rows of the first layer's weight: mean `(1, K)` and one over the deviation `(K, 1)`.
-    centring: Option<(Tensor, Tensor)>,
+    /// All that training changes: weights, then biases and factors of batch normalisation, then running statistics.
+    numbers: Vec<f32>,
+    /// Of the layers that have any, where their numbers lie.
+    places: Vec<Option<Places>>,
+    /// How many of the numbers are weights.
+    weights: usize,
+    /// How many of the numbers follow gradients: all but the running statistics.
+    trained: usize,
+    centring: Option<Centring>,
 }
 
-/// `weight (K, O)`, `K` in the order (row, column, channel) of the window or of the whole input, and `bias (O)`.
-#[derive(Debug)]
-struct Parameters {
-    weight: Var,
-    bias: Var,
-    batch_norm: Option<BatchNorm>,
-}
-
-/// Of a layer whose sums are normalised before the bias is added, all `(O)`: the factor, and the running statistics that
-/// stand in for the batch's once training is over.
-#[derive(Debug)]
-struct BatchNorm {
-    gamma: Var,
-    mean: Var,
-    variance: Var,
-}
-
-/// How a network is run.
-#[derive(Debug, Clone, Copy)]
-enum Mode<'a> {
-    /// Sums are normalised by the statistics of the batch, which the running ones follow.
-    Training,
-    /// Sums are normalised by the running statistics, folded into the weights.
-    Plain,
-    /// As plain, with the numbers that the integers stand for.
-    Rounded(&'a [Rounded]),
+/// What every row of the first layer's weights is multiplied by, one over the deviation, and the means that are subtracted.
+#[derive(Debug, Clone)]
+struct Centring {
+    mean: Vec<f32>,
+    scale: Vec<f32>,
 }
 
 /// What the integers of a layer stand for in the float network.
@@ -115,7 +102,7 @@ impl FloatNetwork {
     /// of layers that add a skip, so that activations do not grow with every one.
     ///
     /// # Errors
-    /// If the graph has a layer that cannot be trained, or another number of logits than there are classes.
+    /// If the graph has another number of logits than there are classes.
     pub fn new(
         graph: Graph,
         classes: Vec<String>,
@@ -139,52 +126,73 @@ impl FloatNetwork {
         let mut network = Self::build(graph, classes, ceiling, &mut draw)?;
         let channels = network.graph.input().channels;
         if *normalization != Normalization::identity(channels)
-            && let Some(Some(first)) = network.parameters.first()
+            && let Some(Some(first)) = network.places.first()
         {
-            let depth = first.weight.dim(0)?;
-            let mean: Vec<f32> = (0..depth).map(|row| normalization.mean[row % channels]).collect();
-            let scale: Vec<f32> = (0..depth).map(|row| 1.0 / normalization.deviation[row % channels]).collect();
-            network.centring = Some((
-                Tensor::from_vec(mean, (1, depth), &Device::Cpu)?,
-                Tensor::from_vec(scale, (depth, 1), &Device::Cpu)?,
-            ));
+            let rows = 0..first.weight.len() / first.bias.len();
+            network.centring = Some(Centring {
+                mean: rows.clone().map(|row| normalization.mean[row % channels]).collect(),
+                scale: rows.map(|row| 1.0 / normalization.deviation[row % channels]).collect(),
+            });
         }
         Ok(network)
+    }
+
+    /// The same network with a first convolution that tells apart in which directions the windows of pictures vary, one pair
+    /// of channels with both signs for each; channels that are left keep their weights.
+    pub fn with_whitening(mut self, data: &Dataset, normalization: &Normalization) -> Self {
+        let Some(Operation::Conv { kernel, .. }) = self.graph.layers().first().map(|layer| &layer.operation) else {
+            return self;
+        };
+        let Some(Some(Places { weight, bias, .. })) = self.places.first().cloned() else { return self };
+        let Shape { height, width, .. } = self.graph.input();
+        if *kernel > height.min(width) {
+            return self;
+        }
+        let (weight, outputs) = (&mut self.numbers[weight], bias.len());
+        for (pair, direction) in directions(data, *kernel, normalization).iter().take(outputs / 2).enumerate() {
+            for (row, x) in weight.chunks_exact_mut(outputs).zip(direction) {
+                (row[2 * pair], row[2 * pair + 1]) = (*x, -x);
+            }
+        }
+        self
     }
 
     /// The same network with zeros for the weights of layers that add a skip, so that each begins as what it skips (H. Zhang
     /// et al., "Fixup Initialization", 2019, section 3). Without normalisation random weights there drown the pictures in
     /// what does not depend on them, and some seeds never leave chance.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn with_silent_branches(self) -> Result<Self, TrainError> {
-        for (index, parameters) in self.parameters.iter().enumerate() {
-            if let Some(Parameters { weight, .. }) = parameters
-                && self.graph.skip(index).is_some()
-            {
-                weight.set(&weight.zeros_like()?)?;
+    pub fn with_silent_branches(mut self) -> Self {
+        for (index, places) in self.places.iter().enumerate() {
+            if let Some(places) = places.as_ref().filter(|_| self.graph.skip(index).is_some()) {
+                self.numbers[places.weight.clone()].fill(0.0);
             }
         }
-        Ok(self)
+        self
     }
 
     /// The same network with batch normalisation in every layer with weights but the last. Where a skip is added the factor
     /// begins at 0, so that such a layer begins as what it skips (P. Goyal et al., "Accurate, Large Minibatch SGD", 2017,
     /// section 5.1).
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn with_batch_norm(mut self) -> Result<Self, TrainError> {
-        for (index, parameters) in self.parameters.iter_mut().enumerate() {
-            let Some(parameters) = parameters.as_mut().filter(|_| !self.graph.is_last(index)) else { continue };
-            let outputs = parameters.bias.dim(0)?;
-            let gamma = if self.graph.skip(index).is_some() { 0f32 } else { 1f32 };
-            let filled = |value: f32| Var::from_vec(vec![value; outputs], outputs, &Device::Cpu);
-            parameters.batch_norm =
-                Some(BatchNorm { gamma: filled(gamma)?, mean: filled(0.0)?, variance: filled(1.0)? });
+    pub fn with_batch_norm(mut self) -> Self {
+        let last = self.places.len().saturating_sub(1);
+        let mut statistics = Vec::new();
+        for (index, places) in self.places.iter_mut().enumerate().filter(|(index, _)| *index != last) {
+            let Some(places) = places else { continue };
+            let outputs = places.bias.len();
+            let gamma = if self.graph.skip(index).is_some() { 0.0 } else { 1.0 };
+            let gamma = append(&mut self.numbers, vec![gamma; outputs]);
+            let [mean, variance] = [0.0, 1.0].map(|value| append(&mut statistics, vec![value; outputs]));
+            places.norm = Some(NormPlaces { gamma, statistics: [mean, variance] });
         }
-        Ok(self)
+        // The statistics follow all that is trained.
+        self.trained = self.numbers.len();
+        self.numbers.extend(statistics);
+        for NormPlaces { statistics, .. } in self.places.iter_mut().flatten().filter_map(|places| places.norm.as_mut())
+        {
+            for range in statistics {
+                *range = range.start + self.trained..range.end + self.trained;
+            }
+        }
+        self
     }
 
     /// The graph.
@@ -202,218 +210,178 @@ impl FloatNetwork {
         self.ceiling
     }
 
-    /// The weights, without biases.
-    pub fn weights(&self) -> Vec<Var> {
-        self.parameters.iter().flatten().map(|parameters| parameters.weight.clone()).collect()
+    /// All that training changes: weights, then biases and factors of batch normalisation, then running statistics.
+    pub(crate) fn numbers(&self) -> &[f32] {
+        &self.numbers
     }
 
-    /// The biases, and the factors of batch normalisation after them.
-    pub fn biases(&self) -> Vec<Var> {
-        let biases = self.parameters.iter().flatten().map(|parameters| parameters.bias.clone());
-        biases.chain(self.batch_norms().map(|batch_norm| batch_norm.gamma.clone())).collect()
+    /// As [`FloatNetwork::numbers`], to change.
+    pub(crate) fn numbers_mut(&mut self) -> &mut Vec<f32> {
+        &mut self.numbers
     }
 
-    /// All that training changes: weights, biases and factors, then the running statistics.
-    pub(crate) fn state(&self) -> Vec<Var> {
-        let statistics = self.batch_norms().flat_map(|norm| [norm.mean.clone(), norm.variance.clone()]);
-        self.weights().into_iter().chain(self.biases()).chain(statistics).collect()
+    /// How many of the numbers follow gradients.
+    pub(crate) fn trained(&self) -> usize {
+        self.trained
     }
 
-    fn batch_norms(&self) -> impl Iterator<Item = &BatchNorm> {
-        self.parameters.iter().flatten().filter_map(|parameters| parameters.batch_norm.as_ref())
+    /// How many of the numbers are weights, which decay.
+    pub(crate) fn weights(&self) -> usize {
+        self.weights
     }
 
-    /// Gives the logits `(N, classes)` of pictures `(N, H, W, C)`, as the network answers once trained.
-    ///
-    /// # Errors
-    /// Candle's, where the pictures are of another shape.
-    pub fn forward(&self, pictures: &Tensor) -> Result<Tensor, TrainError> {
-        self.observe(pictures, &mut |_, _| Ok(()))
-    }
-
-    /// As [`FloatNetwork::forward`], but batch normalisation takes its statistics from these pictures, and the running
-    /// statistics follow them.
-    ///
-    /// # Errors
-    /// Candle's, where the pictures are of another shape.
-    pub fn forward_training(&self, pictures: &Tensor) -> Result<Tensor, TrainError> {
-        self.run(pictures, Mode::Training, &mut |_, _| Ok(()))
-    }
-
-    /// As [`FloatNetwork::forward`], with the numbers that integers stand for, one item a layer. It answers as the integer
-    /// model does, but for what f32 rounds; gradients pass to the numbers that were rounded.
-    pub(crate) fn forward_rounded(&self, pictures: &Tensor, rounded: &[Rounded]) -> Result<Tensor, TrainError> {
-        self.run(pictures, Mode::Rounded(rounded), &mut |_, _| Ok(()))
-    }
-
-    /// As [`FloatNetwork::forward`], and shows the clamped output of every layer with weights but the last and of every
-    /// sum-pool: the layer's index and the activation, after the max-pool where one follows.
-    ///
-    /// # Errors
-    /// Candle's, or what `visit` returns.
-    pub fn observe(
-        &self,
-        pictures: &Tensor,
-        visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TrainError>,
-    ) -> Result<Tensor, TrainError> {
-        self.run(pictures, Mode::Plain, visit)
-    }
-
-    fn run(
-        &self,
-        pictures: &Tensor,
-        mode: Mode,
-        visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TrainError>,
-    ) -> Result<Tensor, TrainError> {
-        let layers = self.graph.layers();
-        let skipped_to: Vec<usize> = (0..layers.len()).filter_map(|layer| self.graph.skip(layer)).collect();
-        let mut kept: HashMap<usize, Tensor> = HashMap::new();
-        let mut activation = pictures.clone();
-        let mut index = 0;
-        while index < layers.len() {
-            if skipped_to.contains(&index) {
-                kept.insert(index, activation.clone());
-            }
-            match layers[index].operation {
-                Operation::MaxPool { kernel, stride } => {
-                    let zeros = Tensor::zeros(activation.dim(3)?, candle_core::DType::F32, &Device::Cpu)?;
-                    let window = Window { kernel, stride, padding: 0 };
-                    let clamp = Clamp { pool: window, ceiling: f32::INFINITY, step: None };
-                    activation = activate(&activation, &zeros, None, clamp)?;
-                    index += 1;
-                    continue;
-                }
-                Operation::SumPool { kernel, stride, shift } => {
-                    let (window, scale) = (Window { kernel, stride, padding: 0 }, (-f32::from(shift)).exp2());
-                    let (ceiling, step) = self.range(index, mode);
-                    activation = sum_pool(&activation, window, scale, ceiling, step)?;
-                    visit(index, &activation)?;
-                    index += 1;
-                    continue;
-                }
-                Operation::Conv { .. } | Operation::Linear { .. } => {}
-            }
-            if self.graph.is_last(index) {
-                let (weight, bias) = self.numbers(index, mode)?;
-                return Ok(self.product(&activation, &weight, index)?.flatten_from(1)?.broadcast_add(&bias)?);
-            }
-            let skip = self.graph.skip(index).map(|skip| kept.get(&skip).ok_or(TrainError::NoLogits)).transpose()?;
-            // A pool is done in the same pass, unless its input is needed later.
-            let pool = layers.get(index + 1).filter(|_| !skipped_to.contains(&(index + 1))).and_then(max_pool_window);
-            let (ceiling, step) = self.range(index, mode);
-            let clamp = Clamp { pool: pool.unwrap_or(POINT), ceiling, step };
-            activation = self.activation(&activation, index, skip, clamp, mode)?;
-            visit(index, &activation)?;
-            index += if pool.is_some() { 2 } else { 1 };
+    /// The same network with the centring of the pictures and batch normalisation folded into weights and biases.
+    pub(crate) fn folded(&self) -> Self {
+        let mut folded = Self { centring: None, ..self.clone() };
+        folded.trained = self.weights;
+        for (layer, places) in self.places.iter().enumerate() {
+            let Some(places) = places else { continue };
+            let (weight, bias) = self.effective(layer, places);
+            folded.numbers[places.weight.clone()].copy_from_slice(&weight);
+            folded.numbers[places.bias.clone()].copy_from_slice(&bias);
+            folded.trained += bias.len();
+            folded.places[layer] = Some(Places { norm: None, ..places.clone() });
         }
-        Err(TrainError::NoLogits)
+        // What follows the biases is folded.
+        folded.numbers.truncate(folded.trained);
+        folded
     }
 
-    /// What a layer with weights makes of the activation before it.
-    fn activation(
-        &self,
-        before: &Tensor,
-        index: usize,
-        skip: Option<&Tensor>,
-        clamp: Clamp,
-        mode: Mode,
-    ) -> Result<Tensor, TrainError> {
-        if let Some(Parameters { weight, bias, batch_norm: Some(norm) }) = self.parameters[index].as_ref()
-            && matches!(mode, Mode::Training)
-        {
-            // What the pictures are centred by would be subtracted again with the mean of the batch.
-            let sums = match &self.centring {
-                Some((_, scale)) if index == 0 => self.product(before, &weight.broadcast_mul(scale)?, index)?,
-                _ => self.product(before, weight, index)?,
-            };
-            let (output, batch) = normalize_and_activate(&sums, &norm.gamma, bias, skip, clamp)?;
-            norm.follow(&batch, sums.elem_count() / batch.mean.len())?;
-            return Ok(output);
-        }
-        let (weight, bias) = self.numbers(index, mode)?;
-        let sums = self.product(before, &weight, index)?;
-        match (mode, skip) {
-            (Mode::Rounded(rounded), Some(skip)) => {
-                let factor = Tensor::new(rounded[index].skip.as_slice(), &Device::Cpu)?;
-                Ok(activate(&sums, &bias, Some(&skip.broadcast_mul(&factor)?), clamp)?)
-            }
-            _ => Ok(activate(&sums, &bias, skip, clamp)?),
+    /// Gives the logits `(N, classes)` of pictures, as the network answers once trained.
+    pub fn logits(&self, data: &Dataset, indexes: &[usize]) -> Vec<f32> {
+        of_plain(&self.pass(), data, indexes, |_, logits| logits.to_vec()).concat()
+    }
+
+    /// Runs pictures, and shows the clamped output of every layer with weights but the last and of every sum-pool: the
+    /// layer's index and the activation of some of the pictures, after the max-pool where one follows.
+    pub fn observe(&self, data: &Dataset, indexes: &[usize], visit: &mut dyn FnMut(usize, &[f32])) {
+        let pass = self.pass();
+        let seen = of_plain(&pass, data, indexes, |work, _| {
+            let mut seen = Vec::new();
+            pass.observe(work, &mut |layer, activation| seen.push((layer, activation.to_vec())));
+            seen
+        });
+        seen.into_iter().flatten().for_each(|(layer, activation)| visit(layer, &activation));
+    }
+
+    /// The network as it answers once trained.
+    fn pass(&self) -> Pass<'_> {
+        self.pass_of(|layer, places| {
+            let (weight, bias) = self.effective(layer, places);
+            (weight, bias, None)
+        })
+    }
+
+    /// The network as it is trained: batch normalisation takes its statistics from the pictures it is shown.
+    pub(crate) fn training_pass(&self) -> Pass<'_> {
+        self.pass_of(|layer, places| {
+            let gamma = places.norm.as_ref().map(|norm| &self.numbers[norm.gamma.clone()]);
+            let (weight, bias) = self.centred(layer, places);
+            (weight, bias, gamma)
+        })
+    }
+
+    /// The network with the numbers that integers stand for, one item a layer. It answers as the integer model does, but for
+    /// what f32 rounds; gradients pass to the numbers that were rounded. The network is a folded one.
+    pub(crate) fn rounded_pass<'a>(&'a self, rounded: &'a [Rounded]) -> Pass<'a> {
+        let numbers = self.places.iter().zip(rounded).enumerate().map(|(layer, (places, rounded))| {
+            let (places, values) = (places.as_ref()?, rounded.weights.as_ref()?);
+            Some(Numbers {
+                weight: Cow::Owned(self.rows(layer, &values.weight)),
+                bias: Cow::Borrowed(&values.bias),
+                gamma: None,
+                skip: Cow::Borrowed(&rounded.skip),
+                places,
+            })
+        });
+        let bounds = |layer: usize| (rounded[layer].step * MAX_ACTIVATION as f32, Some(rounded[layer].step));
+        Pass::new(&self.graph, numbers.collect(), bounds)
+    }
+
+    /// A pass with the weight, the bias and, if statistics are to be taken, the factor that are given for a layer.
+    fn pass_of<'a>(
+        &'a self,
+        of_layer: impl Fn(usize, &'a Places) -> (Cow<'a, [f32]>, Cow<'a, [f32]>, Option<&'a [f32]>),
+    ) -> Pass<'a> {
+        let numbers = self.places.iter().enumerate().map(|(layer, places)| {
+            let places = places.as_ref()?;
+            let (weight, bias, gamma) = of_layer(layer, places);
+            let skip = Cow::Owned(vec![1.0; if self.graph.skip(layer).is_some() { bias.len() } else { 0 }]);
+            Some(Numbers { weight, bias, gamma, skip, places })
+        });
+        let bounds: Bounds = (self.ceiling, None);
+        Pass::new(&self.graph, numbers.collect(), |_| bounds)
+    }
+
+    /// Turns the gradient of what [`FloatNetwork::training_pass`] works with into that of the numbers.
+    pub(crate) fn through_centring(&self, gradient: &mut [f32]) {
+        let (Some(Centring { mean, scale }), Some(Some(places))) = (&self.centring, self.places.first()) else {
+            return;
+        };
+        let bias = gradient[places.bias.clone()].to_vec();
+        let rows = gradient[places.weight.clone()].chunks_exact_mut(bias.len());
+        for ((row, mean), scale) in rows.zip(mean).zip(scale) {
+            // With batch normalisation the means are not subtracted.
+            let mean = if places.norm.is_some() { 0.0 } else { *mean };
+            row.iter_mut().zip(&bias).for_each(|(slope, bias)| *slope = (*slope - mean * bias) * scale);
         }
     }
 
-    /// The ceiling of a layer's output, and what it is rounded to multiples of.
-    fn range(&self, index: usize, mode: Mode) -> (f32, Option<f32>) {
-        match mode {
-            Mode::Rounded(rounded) => (rounded[index].step * MAX_ACTIVATION as f32, Some(rounded[index].step)),
-            _ => (self.ceiling, None),
+    /// Moves the running statistics towards those of a batch's shards.
+    pub(crate) fn follow(&mut self, shards: &[Vec<(NormPlaces, Statistics)>]) {
+        let share = STATISTICS_SHARE / shards.len() as f32;
+        for NormPlaces { statistics, .. } in self.places.iter().flatten().filter_map(|places| places.norm.as_ref()) {
+            for range in statistics {
+                self.numbers[range.clone()].iter_mut().for_each(|running| *running *= 1.0 - STATISTICS_SHARE);
+            }
         }
-    }
-
-    /// Weight and bias of a layer that has them, normalisation folded in.
-    fn numbers(&self, index: usize, mode: Mode) -> Result<(Tensor, Tensor), TrainError> {
-        let (weight, bias) = self.effective(index)?.ok_or(TrainError::NoLogits)?;
-        let Mode::Rounded(rounded) = mode else { return Ok((weight, bias)) };
-        let values = rounded[index].weights.as_ref().ok_or(TrainError::NoLogits)?;
-        let rows = self.rows(index, values.weight.clone())?;
-        let weight = weight.apply_op1(Replaced(rows.flatten_all()?.to_vec1()?))?;
-        Ok((weight, bias.apply_op1(Replaced(values.bias.clone()))?))
+        for (NormPlaces { statistics: [means, variances], .. }, batch) in shards.iter().flatten() {
+            // The variance of all pictures is estimated without bias, as PyTorch does.
+            let unbiased = batch.count as f32 / (batch.count.max(2) - 1) as f32;
+            let numbers = self.numbers[means.clone()].iter_mut().zip(&batch.mean);
+            numbers.for_each(|(running, mean)| *running += share * mean);
+            let numbers = self.numbers[variances.clone()].iter_mut().zip(&batch.variance);
+            numbers.for_each(|(running, variance)| *running += share * unbiased * variance);
+        }
     }
 
     /// Weights as they lie in a file, as `(K, O)`.
-    fn rows(&self, index: usize, weight: Vec<f32>) -> Result<Tensor, TrainError> {
-        let [rows, columns, channels, outputs] = self.weight_dimensions(index);
-        let weight = Tensor::from_vec(weight, (outputs, channels, rows, columns), &Device::Cpu)?;
-        Ok(weight.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2)?)
+    fn rows(&self, index: usize, weight: &[f32]) -> Vec<f32> {
+        let mut rows = vec![0.0; weight.len()];
+        self.reorder(index, |row, of_file| rows[row] = weight[of_file]);
+        rows
     }
 
-    /// The sums `(N, H, W, O)` of a layer with weights.
-    fn product(&self, before: &Tensor, weight: &Tensor, index: usize) -> Result<Tensor, TrainError> {
-        if let Operation::Conv { kernel, stride, padding, .. } = self.graph.layers()[index].operation {
-            let gradient = if index == 0 { InputGradient::Skipped } else { InputGradient::Needed };
-            return Ok(convolve(before, weight, Window { kernel, stride, padding }, gradient)?);
+    /// Calls `visit` with the place of every weight of a layer in `(K, O)`, and in a file.
+    fn reorder(&self, index: usize, mut visit: impl FnMut(usize, usize)) {
+        let [rows, columns, channels, outputs] = self.weight_dimensions(index);
+        for output in 0..outputs {
+            for channel in 0..channels {
+                for place in 0..rows * columns {
+                    let of_file = (output * channels + channel) * rows * columns + place;
+                    visit((place * channels + channel) * outputs + output, of_file);
+                }
+            }
         }
-        Ok(before.flatten_from(1)?.matmul(weight)?.unsqueeze(1)?.unsqueeze(1)?)
     }
 
     /// The numbers of a layer that has any: those that apply to an input of `(pixel >> 1) / 127`.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn layer(&self, index: usize) -> Result<Option<LayerWeights>, TrainError> {
-        let Some((weight, bias)) = self.effective(index)? else { return Ok(None) };
-        let [rows, columns, channels, outputs] = self.weight_dimensions(index);
-        let weight = weight.detach().reshape((rows, columns, channels, outputs))?.permute((3, 2, 0, 1))?;
-        Ok(Some(LayerWeights { weight: weight.flatten_all()?.to_vec1()?, bias: bias.detach().to_vec1()? }))
-    }
-
-    /// A copy of all that training changes, to come back to.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn snapshot(&self) -> Result<Vec<Tensor>, TrainError> {
-        Ok(self.state().iter().map(|var| var.as_tensor().copy()).collect::<Result<_, _>>()?)
-    }
-
-    /// Comes back to a snapshot of this network.
-    ///
-    /// # Errors
-    /// Candle's, if the snapshot is of another network.
-    pub fn restore(&self, snapshot: &[Tensor]) -> Result<(), TrainError> {
-        for (var, value) in self.state().iter().zip(snapshot) {
-            var.set(value)?;
-        }
-        Ok(())
+    pub fn layer(&self, index: usize) -> Option<LayerWeights> {
+        let (rows, bias) = self.effective(index, self.places[index].as_ref()?);
+        let mut weight = vec![0.0; rows.len()];
+        self.reorder(index, |row, of_file| weight[of_file] = rows[row]);
+        Some(LayerWeights { weight, bias: bias.into_owned() })
     }
 
     /// The network as a safetensors file: `NAME.weight` and `NAME.bias` in f32, shaped as in a model file, with the graph,
     /// the classes and the ceiling in the metadata.
     ///
     /// # Errors
-    /// Candle's or safetensors'.
+    /// Safetensors'.
     pub fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
         let mut tensors = Vec::new();
         for (index, layer) in self.graph.layers().iter().enumerate() {
-            let Some(LayerWeights { weight, bias }) = self.layer(index)? else { continue };
+            let Some(LayerWeights { weight, bias }) = self.layer(index) else { continue };
             let shape = self.graph.weight_shape(index).expect("a layer with weights has a shape of weights");
             tensors.push((format!("{}.bias", layer.name), vec![bias.len()], little_endian(&bias)));
             tensors.push((format!("{}.weight", layer.name), shape, little_endian(&weight)));
@@ -443,22 +411,14 @@ impl FloatNetwork {
         }
         let graph = Graph::from_json(&graph)?;
         let file = SafeTensors::deserialize(bytes)?;
-        let names: Vec<String> = graph.layers().iter().map(|layer| layer.name.clone()).collect();
-        let shapes: Vec<_> = (0..names.len()).map(|layer| graph.weight_shape(layer)).collect();
-        let mut zeros = |_: &Graph, _: usize, inputs: usize, outputs: usize| LayerWeights {
-            weight: vec![0.0; inputs * outputs],
-            bias: vec![0.0; outputs],
-        };
-        let network = Self::build(graph, classes, ceiling, &mut zeros)?;
-        for (index, (name, shape)) in names.iter().zip(shapes).enumerate() {
-            let (Some(shape), Some(parameters)) = (shape, &network.parameters[index]) else { continue };
-            let weight = floats(&file, &format!("{name}.weight"), &shape)?;
-            parameters.weight.set(&network.rows(index, weight)?)?;
-            let outputs = shape[0];
-            let bias = floats(&file, &format!("{name}.bias"), &[outputs])?;
-            parameters.bias.set(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?;
-        }
-        Ok(network)
+        let layers = graph.layers().iter().enumerate().map(|(index, layer)| {
+            let Some(shape) = graph.weight_shape(index) else { return Ok(None) };
+            let weight = floats(&file, &format!("{}.weight", layer.name), &shape)?;
+            let bias = floats(&file, &format!("{}.bias", layer.name), &shape[..1])?;
+            Ok(Some(LayerWeights { weight, bias }))
+        });
+        let layers = layers.collect::<Result<_, TrainError>>()?;
+        Self::from_layers(graph, classes, ceiling, layers)
     }
 
     /// A network of weights that came from elsewhere: an entry a layer, none for a pool. They apply to an input of
@@ -476,28 +436,27 @@ impl FloatNetwork {
             weight: vec![0.0; inputs * outputs],
             bias: vec![0.0; outputs],
         };
-        let network = Self::build(graph, classes, ceiling, &mut zeros)?;
-        for (index, parameters) in network.parameters.iter().enumerate() {
-            let Some(parameters) = parameters else { continue };
-            let [rows, columns, channels, outputs] = network.weight_dimensions(index);
+        let mut network = Self::build(graph, classes, ceiling, &mut zeros)?;
+        for index in 0..network.places.len() {
+            let Some(places) = network.places[index].clone() else { continue };
             let layer = layers.get(index).and_then(Option::as_ref);
-            let (weights, biases) = layer.map_or((0, 0), |layer| (layer.weight.len(), layer.bias.len()));
-            if (weights, biases) != (rows * columns * channels * outputs, outputs) {
+            let found = layer.map_or((0, 0), |layer| (layer.weight.len(), layer.bias.len()));
+            let expected = (places.weight.len(), places.bias.len());
+            let Some(LayerWeights { weight, bias }) = layer.filter(|_| found == expected) else {
                 return Err(TrainError::Tensor {
                     name: network.graph.layers()[index].name.clone(),
-                    found: format!("{weights} weights and {biases} biases"),
-                    expected: format!("{} and {outputs}", rows * columns * channels * outputs),
+                    found: format!("{} weights and {} biases", found.0, found.1),
+                    expected: format!("{} and {}", expected.0, expected.1),
                 });
-            }
-            let Some(LayerWeights { weight, bias }) = layer.cloned() else { continue };
-            let weight = Tensor::from_vec(weight, (outputs, channels, rows, columns), &Device::Cpu)?;
-            parameters.weight.set(&weight.permute((2, 3, 1, 0))?.contiguous()?.flatten_to(2)?)?;
-            parameters.bias.set(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?;
+            };
+            let rows = network.rows(index, weight);
+            network.numbers[places.weight].copy_from_slice(&rows);
+            network.numbers[places.bias].copy_from_slice(bias);
         }
         Ok(network)
     }
 
-    /// Lays out the parameters of a graph; `fill` gives biases, and weights in the order `(inputs, outputs)`.
+    /// Lays out the numbers of a graph; `fill` gives biases, and weights in the order `(inputs, outputs)`.
     fn build(
         graph: Graph,
         classes: Vec<String>,
@@ -507,21 +466,21 @@ impl FloatNetwork {
         if graph.logits() != classes.len() {
             return Err(TrainError::Classes { found: classes.len(), expected: graph.logits() });
         }
-        let mut parameters = Vec::new();
+        let (mut numbers, mut biases, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..graph.layers().len() {
-            let Some(shape) = graph.weight_shape(index) else {
-                parameters.push(None);
-                continue;
-            };
-            let (outputs, inputs) = (shape[0], shape[1..].iter().product());
-            let LayerWeights { weight, bias } = fill(&graph, index, inputs, outputs);
-            parameters.push(Some(Parameters {
-                weight: Var::from_vec(weight, (inputs, outputs), &Device::Cpu)?,
-                bias: Var::from_vec(bias, outputs, &Device::Cpu)?,
-                batch_norm: None,
-            }));
+            let layer = graph.weight_shape(index).map(|shape| {
+                let LayerWeights { weight, bias } = fill(&graph, index, shape[1..].iter().product(), shape[0]);
+                Places { weight: append(&mut numbers, weight), bias: append(&mut biases, bias), norm: None }
+            });
+            places.push(layer);
         }
-        Ok(Self { graph, classes, ceiling, parameters, centring: None })
+        let weights = numbers.len();
+        numbers.extend(biases);
+        for Places { bias, .. } in places.iter_mut().flatten() {
+            *bias = bias.start + weights..bias.end + weights;
+        }
+        let trained = numbers.len();
+        Ok(Self { graph, classes, ceiling, numbers, places, weights, trained, centring: None })
     }
 
     /// Rows, columns and channels that a layer's weights span, and its outputs.
@@ -533,69 +492,47 @@ impl FloatNetwork {
         }
     }
 
-    /// Weight and bias with the centring of the pictures folded in, `W (x - mean) / deviation + b`, and then batch
-    /// normalisation. Padding stands for black pixels, as in the integer network, so it is folded with the rest.
-    fn effective(&self, index: usize) -> Result<Option<(Tensor, Tensor)>, TrainError> {
-        let Some(Parameters { weight, bias, batch_norm }) = &self.parameters[index] else { return Ok(None) };
-        let (mut weight, mut bias) = (weight.as_tensor().clone(), bias.as_tensor().clone());
-        if let Some((mean, scale)) = self.centring.as_ref().filter(|_| index == 0) {
-            weight = weight.broadcast_mul(scale)?;
-            if batch_norm.is_none() {
-                bias = (bias - mean.matmul(&weight)?.flatten_all()?)?;
+    /// Weight and bias with the centring of the pictures folded in, `W (x - mean) / deviation + b`. Padding stands for black
+    /// pixels, as in the integer network, so it is folded with the rest. Batch normalisation would subtract the means again
+    /// with those of the batch.
+    fn centred(&self, layer: usize, places: &Places) -> (Cow<'_, [f32]>, Cow<'_, [f32]>) {
+        let (weight, bias) = (&self.numbers[places.weight.clone()], &self.numbers[places.bias.clone()]);
+        let Some(Centring { mean, scale }) = self.centring.as_ref().filter(|_| layer == 0) else {
+            return (Cow::Borrowed(weight), Cow::Borrowed(bias));
+        };
+        let (mut weight, mut bias) = (weight.to_vec(), bias.to_vec());
+        for ((row, mean), scale) in weight.chunks_exact_mut(bias.len()).zip(mean).zip(scale) {
+            row.iter_mut().for_each(|weight| *weight *= scale);
+            if places.norm.is_none() {
+                bias.iter_mut().zip(row).for_each(|(bias, weight)| *bias -= mean * *weight);
             }
         }
-        if let Some(BatchNorm { gamma, mean, variance }) = batch_norm {
-            let factor = (gamma.as_tensor() / (variance.as_tensor() + f64::from(EPSILON))?.sqrt()?)?;
-            bias = (bias - (mean.as_tensor() * &factor)?)?;
-            weight = weight.broadcast_mul(&factor)?;
+        (Cow::Owned(weight), Cow::Owned(bias))
+    }
+
+    /// As [`FloatNetwork::centred`], with batch normalisation folded in, too.
+    fn effective(&self, layer: usize, places: &Places) -> (Cow<'_, [f32]>, Cow<'_, [f32]>) {
+        let (weight, bias) = self.centred(layer, places);
+        let Some(NormPlaces { gamma, statistics: [mean, variance] }) = &places.norm else { return (weight, bias) };
+        let [gamma, mean, variance] = [gamma, mean, variance].map(|range| &self.numbers[range.clone()]);
+        let factors: Vec<f32> =
+            gamma.iter().zip(variance).map(|(gamma, variance)| gamma / (variance + EPSILON).sqrt()).collect();
+        let (mut weight, mut bias) = (weight.into_owned(), bias.into_owned());
+        for ((bias, mean), factor) in bias.iter_mut().zip(mean).zip(&factors) {
+            *bias -= mean * factor;
         }
-        Ok(Some((weight, bias)))
+        for row in weight.chunks_exact_mut(factors.len()) {
+            row.iter_mut().zip(&factors).for_each(|(weight, factor)| *weight *= factor);
+        }
+        (Cow::Owned(weight), Cow::Owned(bias))
     }
 }
 
-impl BatchNorm {
-    /// Moves the running statistics towards those of a batch, of so many numbers a channel.
-    fn follow(&self, batch: &activation::Statistics, count: usize) -> Result<(), TrainError> {
-        // The variance of all pictures is estimated without bias, as PyTorch does.
-        let unbiased = count as f32 / (count.max(2) - 1) as f32;
-        let variance: Vec<f32> = batch.variance.iter().map(|variance| variance * unbiased).collect();
-        for (running, new) in [(&self.mean, batch.mean.clone()), (&self.variance, variance)] {
-            let count = new.len();
-            let new = (Tensor::from_vec(new, count, &Device::Cpu)? * STATISTICS_SHARE)?;
-            running.set(&((running.as_tensor() * (1.0 - STATISTICS_SHARE))? + new)?)?;
-        }
-        Ok(())
-    }
-}
-
-/// Puts other numbers in the place of a tensor's; gradients pass as if it had not.
-struct Replaced(Vec<f32>);
-
-impl CustomOp1 for Replaced {
-    fn name(&self) -> &'static str {
-        "straight-through"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, TensorShape)> {
-        if layout.shape().elem_count() != self.0.len() {
-            return Err(candle_core::Error::Msg(format!("{:?} numbers replaced by {}", layout.shape(), self.0.len())));
-        }
-        Ok((CpuStorage::F32(self.0.clone()), layout.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(grad.clone()))
-    }
-}
-
-/// The window of no pool.
-const POINT: Window = Window { kernel: 1, stride: 1, padding: 0 };
-
-fn max_pool_window(layer: &Layer) -> Option<Window> {
-    match layer.operation {
-        Operation::MaxPool { kernel, stride } => Some(Window { kernel, stride, padding: 0 }),
-        _ => None,
-    }
+/// Adds numbers to a list, and says where they lie in it.
+fn append(list: &mut Vec<f32>, numbers: Vec<f32>) -> Range<usize> {
+    let start = list.len();
+    list.extend(numbers);
+    start..list.len()
 }
 
 /// A number of the standard normal distribution (Box and Muller, "A Note on the Generation of Random Normal Deviates",

@@ -3,11 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
-
-use super::TrainError;
 
 /// How fast AdamW forgets gradients and their squares, and what it divides by at least: the paper's defaults.
 const BETA: [f32; 2] = [0.9, 0.999];
@@ -19,7 +15,8 @@ const EPSILON: f32 = 1e-8;
 pub enum Method {
     /// I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
     AdamW,
-    /// Stochastic gradient descent with momentum; weight decay is part of the gradient, as in PyTorch.
+    /// Stochastic gradient descent with Nesterov's momentum (I. Sutskever et al., "On the importance of initialization and
+    /// momentum in deep learning", 2013); weight decay is part of the gradient, as in PyTorch.
     Sgd,
 }
 
@@ -63,69 +60,52 @@ pub struct StepSize {
     pub momentum: f64,
 }
 
-/// Variables, and what a method remembers of their gradients.
+/// What a method remembers of the gradients of a list of numbers.
 #[derive(Debug)]
 pub struct Optimizer {
     method: Method,
-    variables: Vec<Variable>,
+    /// How many of the numbers decay: those at the beginning.
+    decaying: usize,
+    /// The means of the gradients, or their sums with momentum.
+    first: Vec<f32>,
+    /// The means of the squares; empty for stochastic gradient descent.
+    second: Vec<f32>,
     steps: u64,
 }
 
-#[derive(Debug)]
-struct Variable {
-    var: Var,
-    decays: bool,
-    /// The mean of the gradients, or their sum with momentum.
-    first: Vec<f32>,
-    /// The mean of the squares; empty for stochastic gradient descent.
-    second: Vec<f32>,
-}
-
 impl Optimizer {
-    /// Begins with weights, which decay, and biases, which do not.
-    pub fn new(method: Method, weights: Vec<Var>, biases: Vec<Var>) -> Self {
-        let weights = weights.into_iter().map(|var| (var, true));
-        let variable = |(var, decays): (Var, bool)| {
-            let count = var.elem_count();
-            let second = if method == Method::AdamW { vec![0.0; count] } else { Vec::new() };
-            Variable { var, decays, first: vec![0.0; count], second }
-        };
-        let variables = weights.chain(biases.into_iter().map(|var| (var, false))).map(variable).collect();
-        Self { method, variables, steps: 0 }
+    /// Begins with so many numbers, of which the first decay.
+    pub fn new(method: Method, count: usize, decaying: usize) -> Self {
+        let second = if method == Method::AdamW { vec![0.0; count] } else { Vec::new() };
+        Self { method, decaying, first: vec![0.0; count], second, steps: 0 }
     }
 
-    /// Follows the gradients by one step.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn step(&mut self, gradients: &GradStore, size: StepSize) -> Result<(), TrainError> {
+    /// Follows the gradient of the numbers by one step.
+    pub fn step(&mut self, values: &mut [f32], gradient: &[f32], size: StepSize) {
         self.steps += 1;
-        for Variable { var, decays, first, second } in &mut self.variables {
-            let Some(gradient) = gradients.get(var) else { continue };
-            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-            let mut values = var.flatten_all()?.to_vec1::<f32>()?;
-            let decay = if *decays { size.weight_decay } else { 0.0 };
+        for (range, decay) in [(0..self.decaying, size.weight_decay), (self.decaying..self.first.len(), 0.0)] {
+            let (values, gradient) = (&mut values[range.clone()], &gradient[range.clone()]);
+            let first = &mut self.first[range.clone()];
             match self.method {
-                Method::AdamW => adamw(&mut values, &gradient, [first, second], self.steps, size.learning_rate, decay),
+                Method::AdamW => {
+                    let moments = [first, &mut self.second[range]];
+                    adamw(values, gradient, moments, self.steps, size.learning_rate, decay);
+                }
                 Method::Sgd => {
                     let (rate, momentum, decay) = (size.learning_rate as f32, size.momentum as f32, decay as f32);
-                    for ((value, gradient), velocity) in values.iter_mut().zip(&gradient).zip(first) {
-                        *velocity = *velocity * momentum + gradient + decay * *value;
-                        *value -= rate * *velocity;
+                    for ((value, gradient), velocity) in values.iter_mut().zip(gradient).zip(first) {
+                        let gradient = gradient + decay * *value;
+                        *velocity = *velocity * momentum + gradient;
+                        *value -= rate * (gradient + momentum * *velocity);
                     }
                 }
             }
-            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
         }
-        Ok(())
     }
 
-    /// What the method remembers, for each variable the one and then, if there is one, the other list.
+    /// What the method remembers: the one and then, if there is one, the other list.
     pub(super) fn memory(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        self.variables
-            .iter_mut()
-            .flat_map(|variable| [&mut variable.first, &mut variable.second])
-            .filter(|list| !list.is_empty())
+        [&mut self.first, &mut self.second].into_iter().filter(|list| !list.is_empty())
     }
 
     /// How many steps were done.
@@ -134,7 +114,7 @@ impl Optimizer {
     }
 }
 
-fn adamw(values: &mut [f32], gradient: &[f32], [first, second]: [&mut Vec<f32>; 2], steps: u64, rate: f64, decay: f64) {
+fn adamw(values: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2], steps: u64, rate: f64, decay: f64) {
     // From 2^31 steps on the power is 0 anyway.
     let power = i32::try_from(steps).unwrap_or(i32::MAX);
     let [correct_first, correct_second] = BETA.map(|beta| (1.0 / (1.0 - f64::from(beta).powi(power))) as f32);
@@ -149,58 +129,56 @@ fn adamw(values: &mut [f32], gradient: &[f32], [first, second]: [&mut Vec<f32>; 
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Var};
     use candle_nn::optim::{AdamW, Optimizer as _, ParamsAdamW, SGD};
 
     use super::*;
 
+    const START: [f32; 3] = [3.0, -2.0, 0.5];
+
     /// The gradient of half the squared distance from 1 is the distance.
-    fn gradients(var: &Var) -> GradStore {
-        (var.as_tensor() - 1.0).unwrap().sqr().unwrap().sum_all().unwrap().affine(0.5, 0.0).unwrap().backward().unwrap()
+    fn follow(optimizer: &mut Optimizer, values: &mut [f32], size: StepSize) {
+        let gradient: Vec<f32> = values.iter().map(|value| value - 1.0).collect();
+        optimizer.step(values, &gradient, size);
     }
 
-    fn var() -> Var {
-        Var::from_vec(vec![3f32, -2.0, 0.5], 3, &Device::Cpu).unwrap()
-    }
-
-    fn close(a: &Var, b: &Var) {
-        let (a, b) = (a.to_vec1::<f32>().unwrap(), b.to_vec1::<f32>().unwrap());
-        a.iter().zip(&b).for_each(|(x, y)| assert!((x - y).abs() < 1e-5, "{a:?} and {b:?}"));
+    /// Where one of candle's optimizers gets after 20 steps.
+    fn candle(mut optimizer: impl candle_nn::Optimizer, var: &Var) -> Vec<f32> {
+        for _ in 0..20 {
+            let loss = (var.as_tensor() - 1.0).unwrap().sqr().unwrap().sum_all().unwrap().affine(0.5, 0.0).unwrap();
+            optimizer.step(&loss.backward().unwrap()).unwrap();
+        }
+        var.to_vec1().unwrap()
     }
 
     #[test]
     fn agrees_with_candle() {
         let size = StepSize { learning_rate: 0.05, weight_decay: 0.1, momentum: 0.0 };
         let parameters = ParamsAdamW { lr: 0.05, weight_decay: 0.1, ..ParamsAdamW::default() };
-        let (ours, theirs) = (var(), var());
-        let mut mine = Optimizer::new(Method::AdamW, vec![ours.clone()], vec![]);
-        let mut candle = AdamW::new(vec![theirs.clone()], parameters).unwrap();
-        for _ in 0..20 {
-            mine.step(&gradients(&ours), size).unwrap();
-            candle.step(&gradients(&theirs)).unwrap();
+        let var = || Var::from_slice(&START, 3, &Device::Cpu).unwrap();
+        let (adamw, sgd) = (var(), var());
+        for (method, decaying, theirs) in [
+            (Method::AdamW, 3, candle(AdamW::new(vec![adamw.clone()], parameters).unwrap(), &adamw)),
+            (Method::Sgd, 0, candle(SGD::new(vec![sgd.clone()], 0.05).unwrap(), &sgd)),
+        ] {
+            let (mut ours, mut optimizer) = (START, Optimizer::new(method, 3, decaying));
+            for _ in 0..20 {
+                follow(&mut optimizer, &mut ours, size);
+            }
+            ours.iter().zip(&theirs).for_each(|(x, y)| assert!((x - y).abs() < 1e-5, "{ours:?} and {theirs:?}"));
         }
-        close(&ours, &theirs);
-        let (ours, theirs) = (var(), var());
-        let mut mine = Optimizer::new(Method::Sgd, vec![], vec![ours.clone()]);
-        let mut candle = SGD::new(vec![theirs.clone()], 0.05).unwrap();
-        for _ in 0..20 {
-            mine.step(&gradients(&ours), size).unwrap();
-            candle.step(&gradients(&theirs)).unwrap();
-        }
-        close(&ours, &theirs);
     }
 
     #[test]
     fn momentum_adds_up_by_hand() {
-        let var = Var::from_vec(vec![2f32], 1, &Device::Cpu).unwrap();
-        let mut optimizer = Optimizer::new(Method::Sgd, vec![var.clone()], vec![]);
+        let (mut values, mut optimizer) = ([2f32, 2.0], Optimizer::new(Method::Sgd, 2, 1));
         let size = StepSize { learning_rate: 0.5, weight_decay: 0.25, momentum: 0.5 };
-        // Gradient 1 and decay 0.5: velocity 1.5, value 1.25.
-        optimizer.step(&gradients(&var), size).unwrap();
-        assert_eq!(var.to_vec1::<f32>().unwrap(), [1.25]);
-        // Half of 1.5, gradient 0.25 and decay 0.3125: velocity 1.3125, value 0.59375.
-        optimizer.step(&gradients(&var), size).unwrap();
-        assert_eq!(var.to_vec1::<f32>().unwrap(), [0.59375]);
+        // The first decays: gradient 1.5, velocity 1.5, so 0.5 * (1.5 + 0.75) is subtracted. The second: 0.5 * (1 + 0.5).
+        follow(&mut optimizer, &mut values, size);
+        assert_eq!(values, [0.875, 1.25]);
+        // Gradients -0.125 + 0.21875 and 0.25; velocities 0.84375 and 0.75.
+        follow(&mut optimizer, &mut values, size);
+        assert_eq!(values, [0.875 - 0.5 * (0.09375 + 0.421875), 1.25 - 0.5 * (0.25 + 0.375)]);
     }
 
     #[test]

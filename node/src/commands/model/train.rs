@@ -73,7 +73,7 @@ pub struct Args {
     #[arg(long, value_name = "METHOD", default_value_t = Recipe::default().optimizer)]
     optimizer: Method,
 
-    /// The momentum of sgd
+    /// The (Nesterov's) momentum of sgd
     #[arg(long, value_name = "SHARE", default_value_t = Recipe::default().momentum)]
     momentum: f64,
 
@@ -101,7 +101,7 @@ pub struct Args {
     #[arg(long)]
     no_flip: bool,
 
-    /// Normalise the sums of every layer but the last over the batch, as deep networks need; folded into the weights
+    /// Normalise the sums of every layer but the last over 32 pictures, as deep networks need; folded into the weights
     #[arg(long)]
     batch_norm: bool,
 
@@ -157,6 +157,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         }
         trainer
     } else {
+        refuse_to_overwrite(&args.output)?;
         let graph = read_graph(&args.graph)?;
         let data = read_data(&args.data, Part::Train, graph.input())?;
         Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
@@ -179,7 +180,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let mut stopped = false;
     while !trainer.is_done() && !stopped {
         let outcome = trainer.epoch(&mut |step| {
-            show(&progress, &step, epochs);
+            show(&progress, &step, &recipe);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if let Outcome::Epoch(metrics) = outcome.map_err(explain)? {
@@ -239,10 +240,20 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     ))
 }
 
-fn show(bar: &ProgressBar, step: &Step, epochs: usize) {
+/// A training that begins writes over what another one left in the folder.
+fn refuse_to_overwrite(folder: &Path) -> Result<(), CommandError> {
+    let found = [CHECKPOINT_FILE, WEIGHTS_FILE, METRICS_FILE].into_iter().find(|file| folder.join(file).exists());
+    let Some(found) = found else { return Ok(()) };
+    let found = format!("found {found} of another training in {}, expected a folder without one", folder.display());
+    Err(CommandError::failed(found)
+        .with_hint("continue that training with --resume, or give another folder with --output"))
+}
+
+fn show(bar: &ProgressBar, step: &Step, recipe: &Recipe) {
     bar.set_length(step.steps as u64);
     bar.set_position(step.step as u64);
-    bar.set_message(format!("epoch {}/{epochs}, loss {:.3}", step.epoch, step.loss));
+    let rate = bar.per_sec() * recipe.batch as f64;
+    bar.set_message(format!("epoch {}/{}, loss {:.3}, {rate:.0} pictures/s", step.epoch, recipe.epochs, step.loss));
 }
 
 fn write_line(file: &mut File, metrics: &EpochMetrics) -> Result<(), CommandError> {

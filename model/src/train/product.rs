@@ -1,0 +1,245 @@
+//! The products of convolutions and linear layers, and their gradients, on one thread.
+//!
+//! Activations are `(N, H, W, C)` here, other than in model files: then a window's row is one contiguous run of
+//! `kernel * C` numbers, which makes gathering and scattering plain copies. Weights are `(kernel * kernel * C, O)` in the
+//! order of such a row. K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document
+//! Processing", 2006, section 3, is where the unrolling comes from.
+
+use std::ops::Range;
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::window::{POINT, Window};
+
+/// How many numbers are unrolled at once: 256 KiB of them, which stay in the processor's second cache.
+const GROUP_NUMBERS: usize = 1 << 16;
+
+/// A layer that multiplies windows `(N * H * W, K)` of its input with weights `(K, O)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Product {
+    /// The window that slides over an image; none where the windows are the input as it lies.
+    window: Option<Window>,
+    /// Rows, columns and channels of an image.
+    image: [usize; 3],
+    /// Windows in an image.
+    windows: usize,
+    /// Numbers of a window.
+    depth: usize,
+    outputs: usize,
+}
+
+impl Product {
+    /// Cross-correlation of images `(H, W, C)`.
+    pub fn convolution(image: [usize; 3], window: Window, outputs: usize) -> Self {
+        let [height, width, channels] = image;
+        Self {
+            window: Some(window).filter(|window| *window != POINT),
+            image,
+            windows: window.outputs(height) * window.outputs(width),
+            depth: window.kernel * window.kernel * channels,
+            outputs,
+        }
+    }
+
+    /// A linear layer: one window that is the whole input.
+    pub fn linear(inputs: usize, outputs: usize) -> Self {
+        Self { window: None, image: [1, 1, inputs], windows: 1, depth: inputs, outputs }
+    }
+
+    /// Sums of an image.
+    pub fn sums(&self) -> usize {
+        self.windows * self.outputs
+    }
+
+    /// Writes the sums `(N, H, W, O)` of an input. `columns` is room to work in.
+    pub fn forward(&self, input: &[f32], weight: &[f32], columns: &mut Vec<f32>, sums: &mut [f32]) {
+        let weight = rows(weight, self.outputs);
+        for group in self.groups(sums.len()) {
+            let columns = self.columns(input, group.clone(), columns);
+            general_mat_mul(1.0, &columns, &weight, 0.0, &mut rows_mut(self.of(sums, group), self.outputs));
+        }
+    }
+
+    /// Writes the gradient of the weights, given that of the sums.
+    pub fn weight_gradient(&self, input: &[f32], slopes: &[f32], columns: &mut Vec<f32>, gradient: &mut [f32]) {
+        for group in self.groups(slopes.len()) {
+            let keep = if group.start == 0 { 0.0 } else { 1.0 };
+            let slopes = &slopes[group.start * self.outputs..group.end * self.outputs];
+            // The columns are gathered again rather than kept: they are nine times the input, and gathering is cheap.
+            let columns = self.columns(input, group, columns).reversed_axes();
+            let gradient = &mut rows_mut(gradient, self.outputs);
+            general_mat_mul(1.0, &columns, &rows(slopes, self.outputs), keep, gradient);
+        }
+    }
+
+    /// Adds to the gradient of the input, given that of the sums.
+    pub fn input_gradient(&self, weight: &[f32], slopes: &[f32], columns: &mut Vec<f32>, gradient: &mut [f32]) {
+        let weight = rows(weight, self.outputs).reversed_axes();
+        for group in self.groups(slopes.len()) {
+            let slopes = rows(&slopes[group.start * self.outputs..group.end * self.outputs], self.outputs);
+            let Some(window) = self.window else {
+                let gradient = &mut gradient[group.start * self.depth..group.end * self.depth];
+                general_mat_mul(1.0, &slopes, &weight, 1.0, &mut rows_mut(gradient, self.depth));
+                continue;
+            };
+            columns.resize(group.len() * self.depth, 0.0);
+            general_mat_mul(1.0, &slopes, &weight, 0.0, &mut rows_mut(columns, self.depth));
+            self.scatter(window, columns, group, gradient);
+        }
+    }
+
+    /// The windows of all images, some at a time.
+    fn groups(&self, sums: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (count, group) = (sums / self.outputs, (GROUP_NUMBERS / self.depth).max(1));
+        (0..count).step_by(group).map(move |begin| begin..count.min(begin + group))
+    }
+
+    fn of<'a>(&self, sums: &'a mut [f32], group: Range<usize>) -> &'a mut [f32] {
+        &mut sums[group.start * self.outputs..group.end * self.outputs]
+    }
+
+    /// The numbers of a group of windows, a row a window.
+    fn columns<'a>(&self, input: &'a [f32], group: Range<usize>, columns: &'a mut Vec<f32>) -> ArrayView2<'a, f32> {
+        let Some(window) = self.window else {
+            return rows(&input[group.start * self.depth..group.end * self.depth], self.depth);
+        };
+        columns.resize(group.len() * self.depth, 0.0);
+        for (row, column) in group.zip(columns.chunks_exact_mut(self.depth)) {
+            let image = &input[row / self.windows * self.of_image()..];
+            let mut written = 0;
+            for (place, target) in window.runs(self.image, row % self.windows) {
+                written += target.len();
+                column[target.clone()].copy_from_slice(&image[place..][..target.len()]);
+            }
+            if written < self.depth {
+                // Some of the window lies in the padding.
+                column.fill(0.0);
+                for (place, target) in window.runs(self.image, row % self.windows) {
+                    column[target.clone()].copy_from_slice(&image[place..][..target.len()]);
+                }
+            }
+        }
+        rows(columns, self.depth)
+    }
+
+    /// The transpose of gathering: adds every column's numbers where they were gathered from.
+    fn scatter(&self, window: Window, columns: &[f32], group: Range<usize>, input: &mut [f32]) {
+        for (row, column) in group.zip(columns.chunks_exact(self.depth)) {
+            let image = &mut input[row / self.windows * self.of_image()..];
+            for (place, source) in window.runs(self.image, row % self.windows) {
+                let target = &mut image[place..][..source.len()];
+                target.iter_mut().zip(&column[source]).for_each(|(sum, value)| *sum += value);
+            }
+        }
+    }
+
+    fn of_image(&self) -> usize {
+        self.image.iter().product()
+    }
+}
+
+/// A matrix of rows of some length.
+fn rows(numbers: &[f32], length: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((numbers.len() / length, length), numbers).expect("the list has as many numbers as its rows")
+}
+
+fn rows_mut(numbers: &mut [f32], length: usize) -> ArrayViewMut2<'_, f32> {
+    let shape = (numbers.len() / length, length);
+    ArrayViewMut2::from_shape(shape, numbers).expect("the list has as many numbers as its rows")
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor, Var};
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn random(count: usize, seed: u64) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    fn var(numbers: &[f32], shape: &[usize]) -> Var {
+        Var::from_tensor(&Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap()).unwrap()
+    }
+
+    fn close(ours: &[f32], theirs: &Tensor, bound: f32, what: &str) {
+        let theirs: Vec<f32> = theirs.flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < bound, "{what}: {a} and {b}"));
+    }
+
+    #[test]
+    fn agrees_with_candle_forward_and_backward() {
+        // Images, rows, columns, channels, outputs, then the window.
+        let table = [
+            (2, 6, 7, 3, 4, Window { kernel: 3, stride: 1, padding: 0 }),
+            (3, 5, 4, 2, 5, Window { kernel: 3, stride: 1, padding: 1 }),
+            (1, 9, 7, 1, 2, Window { kernel: 3, stride: 2, padding: 1 }),
+            (2, 7, 7, 2, 3, Window { kernel: 5, stride: 2, padding: 4 }),
+            (2, 4, 4, 3, 2, POINT),
+            (1, 1, 1, 2, 2, Window { kernel: 3, stride: 1, padding: 2 }),
+            // Several groups of windows, which begin and end inside of images.
+            (3, 32, 32, 8, 2, Window { kernel: 3, stride: 1, padding: 1 }),
+        ];
+        const { assert!(GROUP_NUMBERS / 72 < 1024) };
+        for (seed, (images, height, width, channels, outputs, window)) in table.into_iter().enumerate() {
+            let (seed, what) = (seed as u64 * 4, format!("{window:?}"));
+            let kernel = window.kernel;
+            let input = random(images * height * width * channels, seed);
+            let weight = random(kernel * kernel * channels * outputs, seed + 1);
+            let product = Product::convolution([height, width, channels], window, outputs);
+            let (input_var, weight_var) =
+                (var(&input, &[images, height, width, channels]), var(&weight, &[kernel, kernel, channels, outputs]));
+            let nchw = input_var.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+            let oihw = weight_var.permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
+            let theirs = nchw.conv2d(&oihw, window.padding, window.stride, 1, 1).unwrap();
+            let theirs = theirs.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+
+            // What lies in the buffers from before does not matter.
+            let mut columns = vec![f32::NAN; 1000];
+            let mut sums = vec![f32::NAN; images * product.sums()];
+            product.forward(&input, &weight, &mut columns, &mut sums);
+            close(&sums, &theirs, 1e-4, &what);
+
+            let slopes = random(sums.len(), seed + 2);
+            let grads = (theirs.flatten_all().unwrap() * var(&slopes, &[slopes.len()]).as_tensor()).unwrap();
+            let grads = grads.sum_all().unwrap().backward().unwrap();
+            let mut gradient = vec![f32::NAN; weight.len()];
+            product.weight_gradient(&input, &slopes, &mut columns, &mut gradient);
+            close(&gradient, grads.get(&weight_var).unwrap(), 1e-3, &what);
+            // The gradient of the input is added to what is there.
+            let mut gradient = vec![1.0; input.len()];
+            product.input_gradient(&weight, &slopes, &mut columns, &mut gradient);
+            close(&gradient, &(grads.get(&input_var).unwrap() + 1.0).unwrap(), 1e-3, &what);
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_adjoint_where_the_stride_leaves_a_rest() {
+        // Candle refuses these. A product is linear in each argument, so <slopes, f(d)> = <gradient, d> for any d.
+        let strided = Product::convolution([6, 8, 3], Window { kernel: 3, stride: 2, padding: 1 }, 4);
+        assert_eq!(strided.sums(), 3 * 4 * 4);
+        for (product, inputs, weights) in [(strided, 144, 108), (Product::linear(7, 4), 7, 28)] {
+            let (input, weight) = (random(2 * inputs, 1), random(weights, 2));
+            let slopes = random(2 * product.sums(), 3);
+            let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            let mut columns = Vec::new();
+            let (mut of_input, mut of_weight) = (vec![0.0; input.len()], vec![0.0; weight.len()]);
+            product.input_gradient(&weight, &slopes, &mut columns, &mut of_input);
+            product.weight_gradient(&input, &slopes, &mut columns, &mut of_weight);
+            let (other_input, other_weight) = (random(input.len(), 4), random(weight.len(), 5));
+            for (input, weight, gradient, other) in
+                [(&other_input, &weight, &of_input, &other_input), (&input, &other_weight, &of_weight, &other_weight)]
+            {
+                let mut along = vec![0.0; slopes.len()];
+                product.forward(input, weight, &mut columns, &mut along);
+                let (left, right) = (inner(&slopes, &along), inner(gradient, other));
+                assert!((left - right).abs() < 1e-3 * left.abs().max(1.0), "{left} and {right}");
+            }
+        }
+    }
+}
