@@ -16,6 +16,9 @@ const NOISE: u64 = 4;
 /// Models whose golden logits are remembered: more than a network has.
 const MAX_KNOWN: usize = 16;
 
+/// The logits of each golden input.
+type Logits = Arc<Vec<Vec<i32>>>;
+
 /// Why a device is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
@@ -67,8 +70,8 @@ pub fn check(backend: &mut dyn Backend, model: &Model) -> Result<(), GoldenError
 
 /// What the scalar reference says of the golden inputs. It is slow, so all cores share the work, and a process that looks at a
 /// model again (each device that it tries, each node of a test) remembers.
-fn expected(model: &Model, inputs: &[Vec<u8>]) -> Arc<Vec<Vec<i32>>> {
-    static KNOWN: Mutex<BTreeMap<[u8; 32], Arc<Vec<Vec<i32>>>>> = Mutex::new(BTreeMap::new());
+fn expected(model: &Model, inputs: &[Vec<u8>]) -> Logits {
+    static KNOWN: Mutex<BTreeMap<[u8; 32], Logits>> = Mutex::new(BTreeMap::new());
     // A holder that panicked has left whole entries.
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let id = model.id().0;
