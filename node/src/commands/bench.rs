@@ -8,6 +8,7 @@ mod layers;
 mod mining;
 mod network;
 mod store;
+mod template;
 mod validate;
 
 use super::device_option::DeviceOption;
@@ -23,6 +24,7 @@ pub enum Command {
     Layers(layers::Args),
     Store(store::Args),
     Network(network::Args),
+    Template(template::Args),
 }
 
 /// Runs the command.
@@ -38,6 +40,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Layers(args) => layers::run(args, output),
         Command::Store(args) => store::run(args, output),
         Command::Network(args) => network::run(args, output),
+        Command::Template(args) => template::run(args, output),
     }
 }
 

@@ -103,6 +103,16 @@ fn a_newcomer_is_given_something_once() {
     let balance = environment.run_with_password("secret", &args).ok().json();
     assert_eq!(balance["balance"], "2.5");
 
+    let fee = environment.run(&["chain", "fee", "--blocks", "3", "--peer", address, "--json"]).ok().json();
+    assert_eq!(
+        (&fee["blocks"], &fee["grains_per_million_weight"]),
+        (&3.into(), &1_000_000.into()),
+        "nothing waits: {fee}"
+    );
+    assert_eq!(fee["minimum_grains_per_million_weight"], 1_000_000);
+    let dearer = |task: &serde_json::Value| task["fee"].as_u64() > fee["transfer"].as_u64();
+    assert!(fee["tasks"].as_array().unwrap().iter().all(dearer), "{fee}");
+
     // Without a wallet one is made. Its address group is another one: every socket on loopback is one of its own.
     let made =
         ["faucet", "--wallet", "made.pem", "--network", "local", "--bootstrap", address, "--wait", "0", "--json"];

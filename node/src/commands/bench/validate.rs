@@ -258,7 +258,7 @@ fn sign(wallet: &Wallet, network: &Network, nonce: u64, model: &Model, pixels: &
 }
 
 /// A chain in a temporary folder, which goes with the first of the two.
-fn new_chain(network: &Network) -> Result<(TempDir, Chain), CommandError> {
+pub(super) fn new_chain(network: &Network) -> Result<(TempDir, Chain), CommandError> {
     let folder = tempfile::Builder::new()
         .prefix("ocelli-bench-")
         .tempdir()

@@ -1,0 +1,179 @@
+//! `ocelli bench template`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ocelli_consensus::block::Body;
+use ocelli_consensus::network::StartingAccount;
+use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Network, Transaction, rules};
+use ocelli_model::Model;
+use ocelli_protocol::mempool::{AccountReader, DEFAULT_LIMIT_BYTES, MAX_PENDING, Mempool};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::super::error::CommandError;
+use super::super::output::Output;
+use super::validate::new_chain;
+use super::{percentile, rounded};
+use crate::node::models;
+
+/// Draws the fees.
+const SEED: u64 = 1;
+/// What each sender holds: enough for all its fees.
+const BALANCE: Amount = Amount(1 << 40);
+/// The highest fee rate, in grains for a unit of weight.
+const MAX_RATE: u64 = 1000;
+/// A template is to take less.
+const GOAL: Duration = Duration::from_millis(10);
+
+/// Measure how long a miner's template takes to make from a full mempool
+///
+/// The mempool is filled to its limit with answered tasks of many senders, at random fees, nonces in order. A template is
+/// the best of them by fee for weight, copied out, and a header with the state after them, as a mining node makes it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Make so many templates
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// In the mempool.
+    transactions: usize,
+    senders: usize,
+    bytes: usize,
+    /// In the template.
+    packed: usize,
+    weight_limit: u64,
+    milliseconds_p50: f64,
+    milliseconds_p99: f64,
+    /// Choosing and copying alone.
+    packing_milliseconds_p50: f64,
+    /// The goal of 10 ms over the median.
+    ratio_of_goal: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For a temporary folder that cannot be used.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+    let built_in = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
+    let models = models(&built_in)?;
+    let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
+    // As many senders as fill the mempool with all that one may have pending, and one more.
+    let senders = DEFAULT_LIMIT_BYTES / model.pixels() / MAX_PENDING + 1;
+    let mut parameters = built_in.parameters;
+    let account = |sender| StartingAccount { address: Address::of(&key(sender)), balance: BALANCE };
+    parameters.accounts = (0..senders).map(account).collect();
+    let network = Network::new(parameters, Vec::new());
+    let mempool = fill(&network, model, senders);
+
+    let (_folder, chain) = new_chain(&network)?;
+    let limit = network.parameters.weight_limit;
+    let (mut whole, mut packing, mut packed) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..args.runs {
+        let begin = Instant::now();
+        let mut body = Body::default();
+        let mut pixels = Vec::new();
+        for entry in mempool.template(limit) {
+            pixels.push(entry.pixels.as_deref().map(<[u8]>::to_vec));
+            body.transactions.push((entry.transaction.clone(), entry.output.clone()));
+        }
+        packing.push(begin.elapsed());
+        let header = chain.template(Address([1; 20]), &body, network.genesis.time + 1)?;
+        whole.push(begin.elapsed());
+        std::hint::black_box((header, pixels));
+        packed = body.transactions.len();
+    }
+    whole.sort_unstable();
+    packing.sort_unstable();
+    let at = |times: &[Duration], percent| percentile(times, percent).copied().unwrap_or_default();
+    let milliseconds = |time: Duration| rounded(time.as_secs_f64() * 1e3);
+    let median = at(&whole, 50);
+    let report = Report {
+        transactions: mempool.len(),
+        senders,
+        bytes: mempool.bytes(),
+        packed,
+        weight_limit: limit,
+        milliseconds_p50: milliseconds(median),
+        milliseconds_p99: milliseconds(at(&whole, 99)),
+        packing_milliseconds_p50: milliseconds(at(&packing, 50)),
+        ratio_of_goal: rounded(GOAL.as_secs_f64() / median.as_secs_f64()),
+    };
+    if output.is_json() {
+        return output.json(&report);
+    }
+    output.rows(&[
+        ("mempool", format!("{} tasks of {senders} senders, {} bytes", report.transactions, report.bytes)),
+        ("template", format!("{packed} tasks, a block of network local")),
+        (
+            "p50, ms",
+            format!(
+                "{:.3}; choosing and copying alone {:.3}",
+                report.milliseconds_p50, report.packing_milliseconds_p50
+            ),
+        ),
+        ("p99, ms", format!("{:.3}", report.milliseconds_p99)),
+        ("10 ms over the median", format!("{:.2}", report.ratio_of_goal)),
+    ])
+}
+
+/// A sender's public key; nothing is signed.
+fn key(sender: usize) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&sender.to_le_bytes());
+    key
+}
+
+/// Every account holds the same.
+struct Funded;
+
+impl AccountReader for Funded {
+    fn account(&self, _: Address) -> (u64, Amount) {
+        (0, BALANCE)
+    }
+}
+
+/// A mempool that takes no more tasks at any fee that it has seen.
+fn fill(network: &Network, model: &Model, senders: usize) -> Mempool {
+    let mut mempool = Mempool::new(DEFAULT_LIMIT_BYTES);
+    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    let pixels: Arc<[u8]> = vec![0; model.pixels()].into();
+    let action = Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(&pixels) };
+    for nonce in 0..MAX_PENDING as u64 {
+        for sender in 0..senders {
+            let mut transaction = Transaction {
+                unsigned: Unsigned { nonce, fee: Amount::ZERO, expires: u64::MAX, action: action.clone() },
+                public_key: key(sender),
+                signature: [0; 64],
+            };
+            let weight = rules::weight(&transaction, &network.parameters, 1).unwrap_or(u64::MAX);
+            transaction.unsigned.fee = Amount(weight * random.random_range(1..=MAX_RATE));
+            let txid = transaction.txid();
+            // Once it is full only better ones get in, and none after a gap that an evicted one has left.
+            if mempool.insert(transaction, Some(Arc::clone(&pixels)), weight, &Funded, 0).is_ok() {
+                mempool.set_output(&txid, vec![0; model.logits()]);
+            }
+        }
+    }
+    mempool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mempool_is_full_and_its_template_too() {
+        let network = Network::builtin("local").expect("built in");
+        let models = models(&network).expect("built in");
+        let mempool = fill(&network, &models[0], DEFAULT_LIMIT_BYTES / models[0].pixels() / MAX_PENDING + 1);
+        assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 9 / 10, "{}", mempool.bytes());
+        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 431);
+    }
+}
