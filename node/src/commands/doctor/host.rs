@@ -76,16 +76,17 @@ fn speed(backend: &mut dyn Backend, model: &Model, parameters: &Parameters) -> F
         done += images.len();
     }
     let rate = done as f64 / start.elapsed().as_secs_f64();
-    judge_speed(rate, model.pixels() as u64, model.cost(), parameters)
+    judge_speed(model.name(), rate, model.pixels() as u64, model.cost(), parameters)
 }
 
 /// What a transaction weighs beside pixels and cost: its bytes, and 256. DESIGN and `docs/protocol.md` have the rule.
 const OTHER_WEIGHT: u64 = 188 + 256;
 
-fn judge_speed(rate: f64, pixels: u64, cost: u64, parameters: &Parameters) -> Finding {
+fn judge_speed(name: &str, rate: f64, pixels: u64, cost: u64, parameters: &Parameters) -> Finding {
     let weight = pixels + cost / 4096 + OTHER_WEIGHT;
     let needed = parameters.weight_limit as f64 / weight as f64 / parameters.spacing.max(1) as f64;
-    let found = format!("{rate:.0} images/s; full blocks of network {} hold {needed:.0} tasks/s", parameters.name);
+    let found =
+        format!("{name}: {rate:.0} images/s; full blocks of network {} hold {needed:.0} tasks/s", parameters.name);
     if rate >= 2.0 * needed {
         Finding::ok("speed", found)
     } else if rate >= needed {
@@ -178,7 +179,7 @@ mod tests {
     fn speed_and_disk_are_judged() {
         let parameters = Network::builtin("local").expect("built in").parameters;
         let full = parameters.weight_limit as f64 / (3072 + 1000 + OTHER_WEIGHT) as f64 / parameters.spacing as f64;
-        let speed = |rate| judge_speed(rate, 3072, 4096 * 1000, &parameters).health;
+        let speed = |rate| judge_speed("a model", rate, 3072, 4096 * 1000, &parameters).health;
         assert_eq!(speed(2.01 * full), Health::Ok);
         assert_eq!(speed(1.01 * full), Health::Warning);
         assert_eq!(speed(0.99 * full), Health::Failed);
