@@ -4,6 +4,8 @@
 
 mod activation;
 pub(crate) mod batch;
+#[cfg(test)]
+mod beside_candle;
 mod checkpoint;
 mod network;
 mod optimizer;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::HeaderTree;
 use ocelli_consensus::{BlockHash, U256};
-use ocelli_protocol::sync::{ChainView, Place};
+use ocelli_protocol::sync::ChainView;
 
 /// A node's headers and the blocks that it is about to have.
 pub struct View<'a> {
@@ -14,31 +14,16 @@ pub struct View<'a> {
 }
 
 impl ChainView for View<'_> {
-    fn locator(&self) -> Vec<BlockHash> {
-        self.tree.locator(&self.tree.best_header().hash)
+    fn tree(&self) -> &HeaderTree {
+        self.tree
     }
 
-    fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.tree.get(hash).map(Place::of)
-    }
-
-    fn missing(&self, window: usize) -> Vec<BlockHash> {
-        let nodes = self.tree.beyond_connectable().take(window).filter(|node| node.status == Status::Header);
-        let is_open = |hash: &BlockHash| !self.partial.contains_key(hash) && !self.validating.contains(hash);
-        nodes.map(|node| node.hash).filter(is_open).collect()
-    }
-
-    fn wants(&self, hash: &BlockHash) -> bool {
-        let is_header = self.tree.get(hash).is_some_and(|node| node.status == Status::Header);
-        is_header && !self.validating.contains(hash)
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validating.contains(hash)
     }
 
     fn in_validation(&self) -> usize {
         self.validating.len()
-    }
-
-    fn best_work(&self) -> U256 {
-        self.tree.best_header().work.0
     }
 
     fn may_lack_pixels(&self, _: &BlockHash) -> bool {
@@ -47,5 +32,9 @@ impl ChainView for View<'_> {
 
     fn minimum_work(&self) -> U256 {
         U256::ZERO
+    }
+
+    fn is_put_together(&self, hash: &BlockHash) -> bool {
+        self.partial.contains_key(hash)
     }
 }

@@ -260,27 +260,14 @@ const ROWS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor, Var};
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
+    use candle_core::{Device, Tensor};
 
+    use super::super::beside_candle::{close, random, var};
     use super::super::window::POINT;
     use super::*;
 
-    fn random(count: usize, seed: u64) -> Vec<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
-
-    fn var(numbers: &[f32], shape: &[usize]) -> Var {
-        Var::from_tensor(&Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap()).unwrap()
-    }
-
-    fn close(ours: &[f32], theirs: &Tensor, what: &str) {
-        let theirs: Vec<f32> = theirs.flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(ours.len(), theirs.len(), "{what}");
-        ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < 3e-5, "{what}: {a} and {b}"));
-    }
+    /// How far sums in another order may be apart.
+    const BOUND: f32 = 3e-5;
 
     /// The same with candle's operations, whose max-pool passes back a share of the gradient only, so that maxima along
     /// axes stand in for it.
@@ -322,8 +309,8 @@ mod tests {
                 let mean = rows.mean_keepdim(0).unwrap();
                 let centred = rows.broadcast_sub(&mean).unwrap();
                 let variance = centred.sqr().unwrap().mean_keepdim(0).unwrap();
-                close(&statistics.mean, &mean, &what);
-                close(&statistics.variance, &variance, &what);
+                close(&statistics.mean, &mean, BOUND, &what);
+                close(&statistics.variance, &variance, BOUND, &what);
                 let deviation = (&variance + f64::from(EPSILON)).unwrap().sqrt().unwrap();
                 let normal = centred.broadcast_div(&deviation).unwrap().broadcast_mul(of_gamma).unwrap();
                 values = normal.reshape(input.shape()).unwrap();
@@ -334,24 +321,24 @@ mod tests {
                 values = (values + of_added.broadcast_mul(&factor).unwrap()).unwrap();
             }
             let theirs = by_candle(&values, kernel);
-            close(&ours, &theirs, &what);
+            close(&ours, &theirs, BOUND, &what);
 
             let slopes = random(ours.len(), 11);
             let theirs = (theirs.flatten_all().unwrap() * var(&slopes, &[slopes.len()]).as_tensor()).unwrap();
             let grads = theirs.sum_all().unwrap().backward().unwrap();
             let [mut passed, mut bias_gradient] = [vec![f32::NAN; count], vec![f32::NAN; channels]];
             activation.backward(&origins, &slopes, &mut passed, &mut bias_gradient);
-            close(&bias_gradient, grads.get(of_bias).unwrap(), &what);
+            close(&bias_gradient, grads.get(of_bias).unwrap(), BOUND, &what);
             if with_skip {
                 let through = passed.iter().enumerate().map(|(place, passed)| passed * of_skip[place % channels]);
-                close(&through.collect::<Vec<f32>>(), grads.get(of_added).unwrap(), &what);
+                close(&through.collect::<Vec<f32>>(), grads.get(of_added).unwrap(), BOUND, &what);
             }
             if with_norm {
                 let mut gradient = vec![f32::NAN; channels];
                 affine.through_statistics(&statistics, &sums, &bias_gradient, &mut passed, &mut gradient);
-                close(&gradient, grads.get(of_gamma).unwrap(), &what);
+                close(&gradient, grads.get(of_gamma).unwrap(), BOUND, &what);
             }
-            close(&passed, grads.get(input).unwrap(), &what);
+            close(&passed, grads.get(input).unwrap(), BOUND, &what);
         }
     }
 

@@ -151,26 +151,8 @@ fn rows_mut(numbers: &mut [f32], length: usize) -> ArrayViewMut2<'_, f32> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor, Var};
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
+    use super::super::beside_candle::{close, random, var};
     use super::*;
-
-    fn random(count: usize, seed: u64) -> Vec<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
-    }
-
-    fn var(numbers: &[f32], shape: &[usize]) -> Var {
-        Var::from_tensor(&Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap()).unwrap()
-    }
-
-    fn close(ours: &[f32], theirs: &Tensor, bound: f32, what: &str) {
-        let theirs: Vec<f32> = theirs.flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(ours.len(), theirs.len(), "{what}");
-        ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < bound, "{what}: {a} and {b}"));
-    }
 
     #[test]
     fn agrees_with_candle_forward_and_backward() {

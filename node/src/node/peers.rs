@@ -1,11 +1,11 @@
 //! Peers: who is there, what they are asked, and what it costs them to misbehave.
 
-use ocelli_consensus::fork_choice::{InsertError, Status};
+use ocelli_consensus::fork_choice::{HeaderTree, InsertError};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, U256};
 use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Response};
 use ocelli_protocol::relay;
-use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence, Place};
+use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
 use ocelli_protocol::topic;
 
 use super::config::Discovery;
@@ -223,32 +223,12 @@ struct View<'a> {
 }
 
 impl ChainView for View<'_> {
-    fn locator(&self) -> Vec<BlockHash> {
-        let tree = self.chain.tree();
-        tree.locator(&tree.best_header().hash)
+    fn tree(&self) -> &HeaderTree {
+        self.chain.tree()
     }
 
-    fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.chain.tree().get(hash).map(Place::of)
-    }
-
-    fn missing(&self, window: usize) -> Vec<BlockHash> {
-        let nodes = self.chain.tree().beyond_connectable().take(window).filter(|node| node.status == Status::Header);
-        let is_open = |hash: &BlockHash| !self.partial.contains_key(hash) && !self.validation.contains(hash);
-        nodes.map(|node| node.hash).filter(is_open).collect()
-    }
-
-    fn wants(&self, hash: &BlockHash) -> bool {
-        let node = self.chain.tree().get(hash);
-        node.is_some_and(|node| node.status == Status::Header) && !self.validation.contains(hash)
-    }
-
-    fn best_work(&self) -> U256 {
-        self.chain.tree().best_header().work.0
-    }
-
-    fn minimum_work(&self) -> U256 {
-        self.chain.minimum_work().0
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validation.contains(hash)
     }
 
     fn in_validation(&self) -> usize {
@@ -257,6 +237,14 @@ impl ChainView for View<'_> {
 
     fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
         self.chain.may_lack_pixels(hash)
+    }
+
+    fn minimum_work(&self) -> U256 {
+        self.chain.minimum_work().0
+    }
+
+    fn is_put_together(&self, hash: &BlockHash) -> bool {
+        self.partial.contains_key(hash)
     }
 }
 

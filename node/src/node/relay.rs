@@ -20,12 +20,8 @@ struct View<'a> {
 }
 
 impl Pool for View<'_> {
-    fn has(&self, id: ShortId) -> bool {
-        self.mempool.get_by_short_id(id).is_some()
-    }
-
-    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
-        self.mempool.ready_from(from, limit)
+    fn mempool(&self) -> &Mempool {
+        self.mempool
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {

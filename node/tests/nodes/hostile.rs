@@ -25,12 +25,10 @@ impl Codec for RawCodec {
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
-        _: &StreamProtocol,
+        protocol: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        io.take(1 << 20).read_to_end(&mut bytes).await?;
-        Ok(bytes)
+        self.read_response(protocol, io).await
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(

@@ -2,17 +2,26 @@
 
 use ocelli_consensus::Transaction;
 
+use crate::mempool::Mempool;
 use crate::message::{Request, Response, ShortId, Submission};
 use crate::sync::Failure;
 
 /// The glimpse of the mempool that relay needs. At every input it must show all that earlier outputs have led to.
 pub trait Pool {
-    /// Whether a transaction is here, ready to be passed on or not.
-    fn has(&self, id: ShortId) -> bool;
-    /// The first of those ready to be passed on in the order of ids, from one on, at most `limit`.
-    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId>;
+    /// The mempool.
+    fn mempool(&self) -> &Mempool;
     /// Whether a transaction whose pixels are still to be fetched would be taken: all that can be checked without them.
     fn would_take(&self, transaction: &Transaction) -> Verdict;
+
+    /// Whether a transaction is here, ready to be passed on or not.
+    fn has(&self, id: ShortId) -> bool {
+        self.mempool().get_by_short_id(id).is_some()
+    }
+
+    /// The first of those ready to be passed on in the order of ids, from one on, at most `limit`.
+    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
+        self.mempool().ready_from(from, limit)
+    }
 }
 
 /// What is found of a transaction before its pixels are here.

@@ -6,6 +6,7 @@ use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
 use super::*;
 use crate::mempool::MAX_PENDING;
+use crate::mempool::Mempool;
 use crate::message::{MAX_IDS, Submission};
 
 const HONEST: [Mode; 8] = [Mode::Honest; 8];
@@ -140,19 +141,24 @@ fn all_that_a_sender_may_have_pending_arrives() {
 }
 
 /// A view of nothing, which takes everything or nothing.
-struct Nothing(Verdict);
+struct Nothing {
+    mempool: Mempool,
+    verdict: Verdict,
+}
+
+impl Nothing {
+    fn new(verdict: Verdict) -> Self {
+        Self { mempool: Mempool::default(), verdict }
+    }
+}
 
 impl Pool for Nothing {
-    fn has(&self, _: ShortId) -> bool {
-        false
-    }
-
-    fn ready_from(&self, _: ShortId, _: usize) -> Vec<ShortId> {
-        Vec::new()
+    fn mempool(&self) -> &Mempool {
+        &self.mempool
     }
 
     fn would_take(&self, _: &Transaction) -> Verdict {
-        self.0
+        self.verdict
     }
 }
 
@@ -170,7 +176,7 @@ fn sent(out: &[Output<u8>], to: u8) -> Option<(u64, Request)> {
 
 #[test]
 fn what_peers_announce_is_bounded_and_they_are_told() {
-    let pool = Nothing(Verdict::Take);
+    let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(Input::PeerConnected(1), 0, &pool);
     relay.handle(Input::PeerConnected(2), 0, &pool);
@@ -224,7 +230,7 @@ fn responses_are_judged() {
         (Err(Failure::Malformed), Some(Offence::WrongResponse), true),
     ];
     for (result, offence, wanted) in rows {
-        let pool = Nothing(Verdict::Take);
+        let pool = Nothing::new(Verdict::Take);
         let mut relay = Relay::new([0; 32]);
         relay.handle(Input::PeerConnected(1), 0, &pool);
         let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
@@ -259,7 +265,7 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
         (Verdict::Blame, Some(Offence::BrokenTransaction), false),
     ];
     for (verdict, offence, fetched) in rows {
-        let pool = Nothing(verdict);
+        let pool = Nothing::new(verdict);
         let mut relay = Relay::new([0; 32]);
         relay.handle(Input::PeerConnected(1), 0, &pool);
         let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
@@ -287,7 +293,7 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
 
 #[test]
 fn what_the_chain_holds_is_not_fetched() {
-    let pool = Nothing(Verdict::Take);
+    let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(Input::PeerConnected(1), 0, &pool);
     let ids = numbered(0..2);

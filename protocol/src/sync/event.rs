@@ -1,5 +1,6 @@
 //! What goes into the sync machine and what comes out.
 
+use ocelli_consensus::fork_choice::{HeaderTree, Status};
 use ocelli_consensus::{BlockHash, Header, U256};
 
 use super::Place;
@@ -7,24 +8,50 @@ use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
 pub trait ChainView {
-    /// Hashes of the chain of the header with most work, from it back to genesis, in growing steps; at most
-    /// [`crate::message::MAX_LOCATOR`].
-    fn locator(&self) -> Vec<BlockHash>;
-    /// A stored header and its place.
-    fn place(&self, hash: &BlockHash) -> Option<Place>;
-    /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
-    /// neither stored nor being validated, lowest first.
-    fn missing(&self, window: usize) -> Vec<BlockHash>;
-    /// Whether a block's header is stored and its data are neither stored nor being validated.
-    fn wants(&self, hash: &BlockHash) -> bool;
+    /// The stored headers.
+    fn tree(&self) -> &HeaderTree;
+    /// Whether a block's data are being validated.
+    fn is_in_validation(&self, hash: &BlockHash) -> bool;
     /// How many blocks handed over wait for their validation. Large ones may count as several.
     fn in_validation(&self) -> usize;
-    /// Work accumulated up to the header with most.
-    fn best_work(&self) -> U256;
     /// Whether a block whose pixels no peer has is taken without them, on the work above it.
     fn may_lack_pixels(&self, hash: &BlockHash) -> bool;
     /// Work without which a chain of headers is not stored.
     fn minimum_work(&self) -> U256;
+    /// Whether a block's data are being put together by others than sync.
+    fn is_put_together(&self, _hash: &BlockHash) -> bool {
+        false
+    }
+
+    /// Hashes of the chain of the header with most work, from it back to genesis, in growing steps; at most
+    /// [`crate::message::MAX_LOCATOR`].
+    fn locator(&self) -> Vec<BlockHash> {
+        self.tree().locator(&self.tree().best_header().hash)
+    }
+
+    /// A stored header and its place.
+    fn place(&self, hash: &BlockHash) -> Option<Place> {
+        self.tree().get(hash).map(Place::of)
+    }
+
+    /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
+    /// neither stored nor being validated nor put together, lowest first.
+    fn missing(&self, window: usize) -> Vec<BlockHash> {
+        let nodes = self.tree().beyond_connectable().take(window).filter(|node| node.status == Status::Header);
+        let is_open = |hash: &BlockHash| !self.is_put_together(hash) && !self.is_in_validation(hash);
+        nodes.map(|node| node.hash).filter(is_open).collect()
+    }
+
+    /// Whether a block's header is stored and its data are neither stored nor being validated.
+    fn wants(&self, hash: &BlockHash) -> bool {
+        let node = self.tree().get(hash);
+        node.is_some_and(|node| node.status == Status::Header) && !self.is_in_validation(hash)
+    }
+
+    /// Work accumulated up to the header with most.
+    fn best_work(&self) -> U256 {
+        self.tree().best_header().work.0
+    }
 }
 
 /// What happened.

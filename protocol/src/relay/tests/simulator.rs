@@ -46,12 +46,8 @@ impl AccountReader for Rich {
 struct View<'a>(&'a Mempool);
 
 impl Pool for View<'_> {
-    fn has(&self, id: ShortId) -> bool {
-        self.0.get_by_short_id(id).is_some()
-    }
-
-    fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
-        self.0.ready_from(from, limit)
+    fn mempool(&self) -> &Mempool {
+        self.0
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {

@@ -129,37 +129,24 @@ impl Chain {
 }
 
 impl ChainView for Chain {
-    fn locator(&self) -> Vec<BlockHash> {
-        self.tree.locator(&self.tip())
+    fn tree(&self) -> &HeaderTree {
+        &self.tree
     }
 
-    fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.tree.get(hash).map(Place::of)
-    }
-
-    fn missing(&self, window: usize) -> Vec<BlockHash> {
-        let nodes = self.tree.beyond_connectable().take(window).filter(|node| node.status == Status::Header);
-        nodes.map(|node| node.hash).filter(|hash| !self.validating.contains(hash)).collect()
-    }
-
-    fn wants(&self, hash: &BlockHash) -> bool {
-        self.tree.get(hash).is_some_and(|node| node.status == Status::Header) && !self.validating.contains(hash)
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validating.contains(hash)
     }
 
     fn in_validation(&self) -> usize {
         self.validating.len()
     }
 
-    fn best_work(&self) -> U256 {
-        self.tree.best_header().work.0
+    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
+        self.may_lack_pixels.contains(hash)
     }
 
     fn minimum_work(&self) -> U256 {
         self.minimum_work
-    }
-
-    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
-        self.may_lack_pixels.contains(hash)
     }
 }
 
