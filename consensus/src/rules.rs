@@ -9,10 +9,10 @@ use crate::block::{Body, Output};
 use crate::difficulty::{Anchor, next_target};
 use crate::hash::{BlockHash, ImageHash, ModelId, Root};
 use crate::header::Header;
-use crate::network::Parameters;
+use crate::network::{ModelParameters, Parameters};
 use crate::signature::SignatureError;
 use crate::target::{CompactTarget, Target};
-use crate::transaction::{Action, Transaction};
+use crate::transaction::{Action, MAX_TRANSACTION_BYTES, Transaction};
 
 /// Header times are below 2^40 seconds since 1970.
 pub const TIME_LIMIT: u64 = 1 << 40;
@@ -20,6 +20,8 @@ pub const TIME_LIMIT: u64 = 1 << 40;
 pub const BASE_WEIGHT: u64 = 256;
 /// Model cost that weighs as much as one byte.
 pub const COST_PER_WEIGHT: u64 = 4096;
+/// A `Classify` in bytes, without pixels: the longest transaction.
+const CLASSIFY_BYTES: u64 = MAX_TRANSACTION_BYTES as u64;
 /// The most transactions that a block can hold whatever the network: they weigh more than [`BASE_WEIGHT`] each.
 pub const fn max_transactions(weight_limit: u64) -> u64 {
     weight_limit / BASE_WEIGHT
@@ -333,15 +335,15 @@ pub fn check_body_root(header: &Header, found: Root) -> Result<(), RuleError> {
 /// What a transaction uses of a block's room at a height: its bytes, its pixels, its model's cost / 4096, and 256.
 /// `None` where its model is not offered.
 pub fn weight(transaction: &Transaction, parameters: &Parameters, height: u64) -> Option<u64> {
-    let bytes = transaction.encoded_len() as u64;
-    let task = match transaction.unsigned.action {
-        Action::Transfer { .. } => 0,
-        Action::Classify { model, .. } => {
-            let model = parameters.model_at(model, height)?;
-            u64::from(model.pixels).saturating_add(model.cost / COST_PER_WEIGHT)
-        }
-    };
-    Some(bytes.saturating_add(task).saturating_add(BASE_WEIGHT))
+    match transaction.unsigned.action {
+        Action::Transfer { .. } => Some(transaction.encoded_len() as u64 + BASE_WEIGHT),
+        Action::Classify { model, .. } => Some(task_weight(parameters.model_at(model, height)?)),
+    }
+}
+
+/// The [`weight`] of every task of a model.
+pub fn task_weight(model: &ModelParameters) -> u64 {
+    (CLASSIFY_BYTES + BASE_WEIGHT).saturating_add(u64::from(model.pixels)).saturating_add(model.cost / COST_PER_WEIGHT)
 }
 
 /// Checks what a body shows by itself: models, expiry, outputs' presence and length, and weight. Signatures are for

@@ -35,6 +35,7 @@ pub use config::{Config, Discovery, Mining, Storage, models};
 pub use error::NodeError;
 pub use faucet::FaucetConfig;
 pub use run::run;
+pub(crate) use service::unix_millis;
 
 use crate::chain::Chain;
 use crate::inference::InferenceService;

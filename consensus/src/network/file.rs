@@ -7,9 +7,8 @@ use crate::address::{Address, AddressError};
 use crate::amount::{Amount, ParseAmountError};
 use crate::hash::BlockHash;
 use crate::header::Header;
-use crate::rules::{BASE_WEIGHT, COST_PER_WEIGHT, TIME_LIMIT};
+use crate::rules::{TIME_LIMIT, task_weight};
 use crate::target::{CompactTarget, CompactTargetError, U256, Work};
-use crate::transaction::MAX_TRANSACTION_BYTES;
 use crate::transition::genesis_state;
 
 /// The Ed25519 seed of the network `local`'s development wallet, SHA-256 of `ocelli/dev-wallet`: everybody knows it, so
@@ -293,8 +292,7 @@ fn check(parameters: &Parameters) -> Result<(), NetworkFileError> {
             format!("{} pixels, {} logits", model.pixels, model.logits),
             "at most 2^20 pixels and 2^15 logits, and one of each",
         )?;
-        let weight = (u64::from(model.pixels) + MAX_TRANSACTION_BYTES as u64 + BASE_WEIGHT)
-            .saturating_add(model.cost / COST_PER_WEIGHT);
+        let weight = task_weight(model);
         require(
             weight <= parameters.weight_limit,
             "weight_limit",

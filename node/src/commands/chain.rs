@@ -8,8 +8,7 @@ use std::str::FromStr;
 use ocelli_consensus::block::Output as Answer;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::rules::{self, COST_PER_WEIGHT};
-use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
+use ocelli_consensus::rules;
 use ocelli_consensus::{Action, BlockHash, Transaction, TxId};
 use ocelli_model::Model;
 use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock, TransactionStatus};
@@ -222,11 +221,7 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     let suggestion = client.fee(args.blocks)?;
     let parameters = &client.network().parameters;
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
-    let tasks = parameters.models.iter().map(|model| {
-        let weight =
-            MAX_TRANSACTION_BYTES as u64 + rules::BASE_WEIGHT + u64::from(model.pixels) + model.cost / COST_PER_WEIGHT;
-        (model.id, suggestion.fee(weight))
-    });
+    let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(rules::task_weight(model))));
     if output.is_json() {
         let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": fee })).collect();
         return output.json(&json!({

@@ -328,7 +328,7 @@ impl Service {
 }
 
 /// Milliseconds since 1970 by this machine's clock. Nothing that is valid or not depends on it.
-pub(super) fn unix_millis() -> u64 {
+pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

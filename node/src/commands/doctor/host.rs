@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{Network, Parameters};
+use ocelli_consensus::{ModelId, Network, Parameters, rules};
 use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
 use super::Finding;
@@ -76,14 +76,12 @@ fn speed(backend: &mut dyn Backend, model: &Model, parameters: &Parameters) -> F
         done += images.len();
     }
     let rate = done as f64 / start.elapsed().as_secs_f64();
-    judge_speed(model.name(), rate, model.pixels() as u64, model.cost(), parameters)
+    // Every model comes from these parameters, at one height or another.
+    let offered = parameters.model_at(ModelId(model.id().0), u64::MAX);
+    judge_speed(model.name(), rate, offered.map_or(u64::MAX, rules::task_weight), parameters)
 }
 
-/// What a transaction weighs beside pixels and cost: its bytes, and 256. DESIGN and `docs/protocol.md` have the rule.
-const OTHER_WEIGHT: u64 = 188 + 256;
-
-fn judge_speed(name: &str, rate: f64, pixels: u64, cost: u64, parameters: &Parameters) -> Finding {
-    let weight = pixels + cost / 4096 + OTHER_WEIGHT;
+fn judge_speed(name: &str, rate: f64, weight: u64, parameters: &Parameters) -> Finding {
     let needed = parameters.weight_limit as f64 / weight as f64 / parameters.spacing.max(1) as f64;
     let found =
         format!("{name}: {rate:.0} images/s; full blocks of network {} hold {needed:.0} tasks/s", parameters.name);
@@ -178,8 +176,8 @@ mod tests {
     #[test]
     fn speed_and_disk_are_judged() {
         let parameters = Network::builtin("local").expect("built in").parameters;
-        let full = parameters.weight_limit as f64 / (3072 + 1000 + OTHER_WEIGHT) as f64 / parameters.spacing as f64;
-        let speed = |rate| judge_speed("a model", rate, 3072, 4096 * 1000, &parameters).health;
+        let full = parameters.weight_limit as f64 / 4516.0 / parameters.spacing as f64;
+        let speed = |rate| judge_speed("a model", rate, 4516, &parameters).health;
         assert_eq!(speed(2.01 * full), Health::Ok);
         assert_eq!(speed(1.01 * full), Health::Warning);
         assert_eq!(speed(0.99 * full), Health::Failed);

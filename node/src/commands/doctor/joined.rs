@@ -1,7 +1,5 @@
 //! What is seen of the network, through a node that runs here or any other.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use ocelli_protocol::message::{NodeStatus, Reachability, Request, Response};
 
 use super::Finding;
@@ -9,6 +7,7 @@ use crate::chain::MAX_AHEAD_SECONDS;
 use crate::client::{Client, printable};
 use crate::commands::error::CommandError;
 use crate::commands::submit::DISCOVERY_TIME;
+use crate::node::unix_millis;
 
 /// Nodes whose clocks are looked at.
 const CLOCKS: usize = 8;
@@ -145,11 +144,6 @@ fn clock(offsets: &[i64]) -> Finding {
 
 fn list(addresses: &[String]) -> String {
     addresses.iter().map(|address| printable(address)).collect::<Vec<_>>().join(", ")
-}
-
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
