@@ -11,8 +11,7 @@ use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, U256};
 use ocelli_fuzz::input::Input as Bytes;
 use ocelli_protocol::message::{BlockData, ChainStatus, MAX_BLOCKS, Request, Response};
 use ocelli_protocol::sync::{
-    ChainView, Failure, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, Output, Parent, Place, Sync,
-    Timer,
+    ChainView, Failure, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, Output, Parent, Sync, Timer,
 };
 
 /// Inputs of one run.
