@@ -158,6 +158,8 @@ pub struct Recipe {
     pub label_smoothing: f64,
     /// By how many pixels at most pictures are shifted.
     pub shift: usize,
+    /// The side in pixels of a square, somewhere in each picture, that is painted black; 0 for none.
+    pub cutout: usize,
     /// Whether every picture is mirrored in every other epoch.
     pub flip: bool,
     /// What activations are clamped to.
@@ -184,6 +186,7 @@ impl Default for Recipe {
             weight_decay: 0.02,
             label_smoothing: 0.05,
             shift: 2,
+            cutout: 0,
             flip: true,
             ceiling: 6.0,
             batch_norm: false,
@@ -463,7 +466,7 @@ impl Trainer {
         for indexes in order.chunks(self.recipe.batch).skip(self.position.step) {
             let step = (epoch - 1) * steps_an_epoch + self.position.step;
             rate = learning_rate(&self.recipe, step, steps_an_epoch, steps);
-            let changes = self.augmentation.draw(indexes, epoch, &mut self.rng);
+            let changes = self.augmentation.draw(indexes, self.training.shape(), epoch, &mut self.rng);
             let Recipe { weight_decay, momentum, label_smoothing, .. } = self.recipe;
             let lesson = Lesson { data: &self.training, indexes, changes: &changes, label_smoothing };
             let answered = self.shards.gradient(&self.network.training_pass(), lesson, &mut gradient);
@@ -552,7 +555,7 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
 impl Recipe {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = "a share from 0 to below 1";
-        let table: [(&'static str, f64, bool, &'static str); 11] = [
+        let table: [(&'static str, f64, bool, &'static str); 12] = [
             ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
             ("batch", self.batch as f64, self.batch > 0, "at least 1"),
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
@@ -562,6 +565,7 @@ impl Recipe {
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"),
             ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing), share),
             ("shift", self.shift as f64, self.shift < 1 << 16, "below 65536"),
+            ("cutout", self.cutout as f64, self.cutout < 1 << 16, "below 65536"),
             ("ceiling", self.ceiling.into(), self.ceiling > 0.0 && self.ceiling.is_finite(), "a positive number"),
             ("validation", self.validation, self.validation > 0.0 && self.validation < 1.0, "a share between 0 and 1"),
         ];

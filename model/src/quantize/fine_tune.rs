@@ -93,7 +93,7 @@ pub fn fine_tune(
         let (start, mut sum) = (Instant::now(), 0.0);
         for indexes in shuffled(training.len(), &mut rng).chunks(recipe.batch) {
             let rounded = integers(&network, &quantized.steps)?.rounded(network.graph());
-            let changes = augmentation.draw(indexes, epoch, &mut rng);
+            let changes = augmentation.draw(indexes, training.shape(), epoch, &mut rng);
             let label_smoothing = recipe.label_smoothing;
             let lesson = Lesson { data: training, indexes, changes: &changes, label_smoothing };
             let loss = shards.gradient(&network.rounded_pass(&rounded), lesson, &mut gradient).loss;

@@ -54,7 +54,7 @@ pub struct Args {
     /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
     /// another one with --epochs
     #[arg(long, conflicts_with_all = ["graph", "batch", "learning_rate", "optimizer", "momentum", "averaging",
-        "warmup", "weight_decay", "label_smoothing", "shift", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
+        "warmup", "weight_decay", "label_smoothing", "shift", "cutout", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
     resume: bool,
 
     /// How often every picture is shown [default: 12; with --resume, as planned]
@@ -97,6 +97,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().shift)]
     shift: usize,
 
+    /// The side in pixels of a square, somewhere in each picture, that is painted black, against overfitting; 0 for none
+    #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().cutout)]
+    cutout: usize,
+
     /// Never mirror pictures, for classes that know left from right
     #[arg(long)]
     no_flip: bool,
@@ -131,6 +135,7 @@ impl Args {
             weight_decay: self.weight_decay,
             label_smoothing: self.label_smoothing,
             shift: self.shift,
+            cutout: self.cutout,
             flip: !self.no_flip,
             ceiling: self.ceiling,
             batch_norm: self.batch_norm,
