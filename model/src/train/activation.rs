@@ -4,6 +4,8 @@
 //! Batch normalisation is over the channels (S. Ioffe, C. Szegedy, "Batch Normalization", 2015, section 3); its shift
 //! `beta` is the layer's bias.
 
+use pulp::Arch;
+
 use super::window::Window;
 
 /// What is added to variances, so that a channel that never changes is not divided by zero.
@@ -30,6 +32,7 @@ pub struct Clamp {
 }
 
 /// The nearest multiple of a step, of a number that is not negative and fewer than 2^31 steps.
+#[inline(always)]
 pub fn round(value: f32, step: f32) -> f32 {
     (value / step + HALF) as i32 as f32 * step
 }
@@ -48,6 +51,11 @@ pub struct Statistics {
 impl Statistics {
     /// Measures sums `(N, H, W, C)`, an image's numbers at a time.
     pub fn of(sums: &[f32], of_image: usize, channels: usize) -> Self {
+        widest(|| Self::of_here(sums, of_image, channels))
+    }
+
+    #[inline(always)]
+    fn of_here(sums: &[f32], of_image: usize, channels: usize) -> Self {
         // A number of the pictures is subtracted first, so that the squares do not drown the variance.
         let pivot = &sums[..channels];
         let [mut totals, mut total_squares] = [vec![0f64; channels], vec![0f64; channels]];
@@ -77,7 +85,14 @@ impl Statistics {
     }
 }
 
+/// Runs a loop as it is compiled for the widest vectors that the processor has. The result is the same to the bit: numbers
+/// are added in the same order, and no product is fused with a sum.
+fn widest<R>(work: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(work)
+}
+
 /// Moves sums in f32 to totals in f64.
+#[inline(always)]
 fn drain(sums: &mut [f32], totals: &mut [f64]) {
     for (total, sum) in totals.iter_mut().zip(sums) {
         *total += f64::from(std::mem::take(sum));
@@ -116,6 +131,19 @@ pub struct Skip<'a> {
     pub factor: &'a [f32],
 }
 
+/// What maxima are taken of.
+#[derive(Debug, Clone, Copy)]
+struct Sources<'a> {
+    sums: &'a [f32],
+    affine: &'a Affine,
+    skip: Option<Skip<'a>>,
+    /// The places of a window, from its corner.
+    steps: &'a [usize],
+}
+
+/// How many channels are worked on at once: as many as fit the widest vectors that are common.
+const LANES: usize = 8;
+
 /// How the sums of images `(H, W, C)` become activations.
 #[derive(Debug, Clone, Copy)]
 pub struct Activation {
@@ -142,84 +170,138 @@ impl Activation {
         origins: &mut [u32],
     ) {
         let channels = self.image[2];
-        let mut values = vec![0f32; channels];
-        for index in 0..activations.len() / channels {
-            let maxima = &mut activations[index * channels..][..channels];
-            let origins = &mut origins[index * channels..][..channels];
-            origins.fill(0);
-            for (offset, place) in self.clamp.pool.places(self.image, index).enumerate() {
-                if offset == 0 {
-                    affine.apply(sums, skip, place, maxima);
-                    continue;
+        let steps = self.clamp.pool.steps(self.image);
+        let sources = Sources { sums, affine, skip, steps: &steps };
+        widest(|| {
+            let outputs = activations.chunks_exact_mut(channels).zip(origins.chunks_exact_mut(channels));
+            for ((maxima, origins), corner) in outputs.zip(self.clamp.pool.corners(self.image)) {
+                let whole = channels - channels % LANES;
+                for channel in (0..whole).step_by(LANES) {
+                    self.maxima::<LANES>(sources, corner, channel, maxima, origins);
                 }
-                affine.apply(sums, skip, place, &mut values);
-                for ((maximum, origin), value) in maxima.iter_mut().zip(origins.iter_mut()).zip(&values) {
-                    let above = *value > *maximum;
-                    *maximum = if above { *value } else { *maximum };
-                    *origin = if above { offset as u32 } else { *origin };
+                for channel in whole..channels {
+                    self.maxima::<1>(sources, corner, channel, maxima, origins);
                 }
             }
-            for (maximum, origin) in maxima.iter_mut().zip(origins) {
-                // Without a branch, so that it is done for several numbers at once.
-                let passes = (*maximum > 0.0) & (*maximum < self.clamp.ceiling);
-                *origin = if passes { *origin } else { BLOCKED };
-                *maximum = maximum.clamp(0.0, self.clamp.ceiling);
-            }
-            if let Some(step) = self.clamp.step {
-                maxima.iter_mut().for_each(|maximum| *maximum = round(*maximum, step));
-            }
-        }
+        });
     }
 
     /// Writes what of the activations' gradient reaches the sums behind the affine map (and the skip): it goes to the first
     /// maximum of each window, and to nothing where the clamp took hold. Writes the gradient of the bias, too.
     pub fn backward(&self, origins: &[u32], slopes: &[f32], passed: &mut [f32], bias: &mut [f32]) {
         let channels = self.image[2];
-        passed.fill(0.0);
-        let (mut sum, mut total) = (vec![0f32; channels], vec![0f64; channels]);
-        let mut kept = vec![0f32; channels];
+        let steps = self.clamp.pool.steps(self.image);
         let of_image = self.outputs() / channels;
-        for (index, (origins, slopes)) in origins.chunks_exact(channels).zip(slopes.chunks_exact(channels)).enumerate()
-        {
-            for (((kept, sum), slope), origin) in kept.iter_mut().zip(&mut sum).zip(slopes).zip(origins) {
-                *kept = if *origin == BLOCKED { 0.0 } else { *slope };
-                *sum += *kept;
-            }
-            for (offset, place) in self.clamp.pool.places(self.image, index).enumerate() {
-                let passed = &mut passed[place..][..channels];
-                for ((passed, kept), origin) in passed.iter_mut().zip(&kept).zip(origins) {
-                    *passed += if *origin == offset as u32 { *kept } else { 0.0 };
+        let (mut sum, mut total) = (vec![0f32; channels], vec![0f64; channels]);
+        widest(|| {
+            passed.fill(0.0);
+            let outputs = origins.chunks_exact(channels).zip(slopes.chunks_exact(channels));
+            for (index, ((origins, slopes), corner)) in outputs.zip(self.clamp.pool.corners(self.image)).enumerate() {
+                let whole = channels - channels % LANES;
+                for channel in (0..whole).step_by(LANES) {
+                    pass_back::<LANES>(origins, slopes, &steps, corner, channel, passed, &mut sum);
+                }
+                for channel in whole..channels {
+                    pass_back::<1>(origins, slopes, &steps, corner, channel, passed, &mut sum);
+                }
+                if index % of_image == of_image - 1 {
+                    drain(&mut sum, &mut total);
                 }
             }
-            if index % of_image == of_image - 1 {
-                drain(&mut sum, &mut total);
+        });
+        bias.iter_mut().zip(total).for_each(|(bias, total)| *bias = total as f32);
+    }
+
+    /// The maxima of some channels of the window at a corner.
+    #[inline(always)]
+    fn maxima<const L: usize>(
+        &self,
+        Sources { sums, affine, skip, steps }: Sources,
+        corner: usize,
+        channel: usize,
+        maxima: &mut [f32],
+        origins: &mut [u32],
+    ) {
+        // Everything is read before anything is written, so that the compiler need not ask whether lists overlap, and nothing
+        // is a branch: so all channels are worked on at once.
+        let [factor, offset] = [&affine.factor, &affine.offset].map(|list| lanes::<f32, L>(list, channel));
+        let (mut maximum, mut origin) = ([f32::NEG_INFINITY; L], [0u32; L]);
+        for (index, step) in steps.iter().enumerate() {
+            let place = corner + step + channel;
+            let sums = lanes::<f32, L>(sums, place);
+            let mut values: [f32; L] = std::array::from_fn(|lane| sums[lane] * factor[lane] + offset[lane]);
+            if let Some(skip) = skip {
+                let (skips, factor) = (lanes::<f32, L>(skip.values, place), lanes::<f32, L>(skip.factor, channel));
+                (0..L).for_each(|lane| values[lane] += skips[lane] * factor[lane]);
+            }
+            for lane in 0..L {
+                let above = values[lane] > maximum[lane];
+                maximum[lane] = if above { values[lane] } else { maximum[lane] };
+                origin[lane] = if above { index as u32 } else { origin[lane] };
             }
         }
-        bias.iter_mut().zip(total).for_each(|(bias, total)| *bias = total as f32);
+        for lane in 0..L {
+            let passes = (maximum[lane] > 0.0) & (maximum[lane] < self.clamp.ceiling);
+            origin[lane] = if passes { origin[lane] } else { BLOCKED };
+            maximum[lane] = maximum[lane].clamp(0.0, self.clamp.ceiling);
+        }
+        if let Some(step) = self.clamp.step {
+            maximum = maximum.map(|maximum| round(maximum, step));
+        }
+        maxima[channel..][..L].copy_from_slice(&maximum);
+        origins[channel..][..L].copy_from_slice(&origin);
     }
 }
 
-impl Affine {
-    /// The values of all channels at a place.
-    fn apply(&self, sums: &[f32], skip: Option<Skip>, place: usize, values: &mut [f32]) {
-        let channels = self.factor.len();
-        let sums = sums[place..][..channels].iter().zip(&self.factor).zip(&self.offset);
-        match skip {
-            None => {
-                values.iter_mut().zip(sums).for_each(|(value, ((sum, factor), offset))| *value = sum * factor + offset)
-            }
-            Some(skip) => {
-                let skips = skip.values[place..][..channels].iter().zip(skip.factor);
-                for ((value, ((sum, factor), offset)), (skip, of_skip)) in values.iter_mut().zip(sums).zip(skips) {
-                    *value = sum * factor + offset + skip * of_skip;
-                }
-            }
+/// The gradient of some channels of the window at a corner, added to where it came from, and to its sum.
+#[inline(always)]
+fn pass_back<const L: usize>(
+    origins: &[u32],
+    slopes: &[f32],
+    steps: &[usize],
+    corner: usize,
+    channel: usize,
+    passed: &mut [f32],
+    sum: &mut [f32],
+) {
+    let (origins, mut kept): ([u32; L], [f32; L]) = (lanes(origins, channel), lanes(slopes, channel));
+    let mut sums = lanes::<f32, L>(sum, channel);
+    for lane in 0..L {
+        kept[lane] = if origins[lane] == BLOCKED { 0.0 } else { kept[lane] };
+        sums[lane] += kept[lane];
+    }
+    sum[channel..][..L].copy_from_slice(&sums);
+    for (index, step) in steps.iter().enumerate() {
+        let passed = &mut passed[corner + step + channel..][..L];
+        for lane in 0..L {
+            passed[lane] += if origins[lane] == index as u32 { kept[lane] } else { 0.0 };
         }
     }
+}
 
+/// Some numbers of a list, from a place on.
+#[inline(always)]
+fn lanes<T: Copy, const L: usize>(list: &[T], place: usize) -> [T; L] {
+    let numbers = &list[place..][..L];
+    std::array::from_fn(|lane| numbers[lane])
+}
+
+impl Affine {
     /// Turns the gradient of normalised sums into that of the sums, through the statistics as well, and writes the gradient
     /// of gamma. `bias` is that of the bias.
     pub fn through_statistics(
+        &self,
+        statistics: &Statistics,
+        sums: &[f32],
+        bias: &[f32],
+        passed: &mut [f32],
+        gamma: &mut [f32],
+    ) {
+        widest(|| self.through_statistics_here(statistics, sums, bias, passed, gamma));
+    }
+
+    #[inline(always)]
+    fn through_statistics_here(
         &self,
         statistics: &Statistics,
         sums: &[f32],

@@ -22,6 +22,20 @@ impl Window {
         (size + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
+    /// The first place (of the first channel) of every window without padding, image by image without end.
+    pub fn corners(self, [height, width, channels]: [usize; 3]) -> impl Iterator<Item = usize> {
+        let (rows, columns) = (self.outputs(height), self.outputs(width));
+        let of_row = move |begin| (0..columns).map(move |column| begin + column * self.stride * channels);
+        let of_image = move |image| (0..rows).map(move |row| (image * height + row * self.stride) * width * channels);
+        (0..).flat_map(of_image).flat_map(of_row)
+    }
+
+    /// The places of a window without padding, from its first one.
+    pub fn steps(self, [_, width, channels]: [usize; 3]) -> Vec<usize> {
+        let of_row = |row| (0..self.kernel).map(move |column| (row * width + column) * channels);
+        (0..self.kernel).flat_map(of_row).collect()
+    }
+
     /// The places (of the first channel) in images that a window without padding covers, counted image by image.
     pub fn places(self, image: [usize; 3], index: usize) -> impl Iterator<Item = usize> {
         let ([height, width, channels], kernel) = (image, self.kernel);
