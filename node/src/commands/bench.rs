@@ -3,11 +3,14 @@
 //! A time says little by itself: each figure comes with that of a peer or a limit, measured in the same run on the same
 //! machine, and with the ratio of the two.
 
+mod block_maker;
 mod inference;
 mod layers;
 mod mining;
 mod network;
+mod process;
 mod store;
+mod sync;
 mod template;
 mod validate;
 
@@ -25,6 +28,7 @@ pub enum Command {
     Store(store::Args),
     Network(network::Args),
     Template(template::Args),
+    Sync(sync::Args),
 }
 
 /// Runs the command.
@@ -41,6 +45,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Store(args) => store::run(args, output),
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
+        Command::Sync(args) => sync::run(args, output),
     }
 }
 
@@ -120,6 +125,10 @@ mod tests {
             ("store", true),
             ("store --blocks 1000 --device cpu", true),
             ("store --blocks 999", false),
+            ("sync", true),
+            ("sync --tasks 100 --tasks-a-block 7 --rounds 1 --device cpu", true),
+            ("sync --tasks 0", false),
+            ("sync --rounds 0", false),
             ("network", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
             ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),

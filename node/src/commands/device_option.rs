@@ -13,6 +13,16 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
+    /// As it is written on a command line.
+    pub fn text(&self) -> &'static str {
+        match self.device {
+            DeviceChoice::Auto => "auto",
+            DeviceChoice::Cpu => "cpu",
+            DeviceChoice::Cuda => "cuda",
+            DeviceChoice::Metal => "metal",
+        }
+    }
+
     /// Opens the device, and makes sure that it is exact on the models. `auto` goes on with the CPU, and says so, where
     /// another device is not.
     ///

@@ -3,7 +3,6 @@
 mod audit;
 mod follow;
 mod load;
-mod process;
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -15,13 +14,13 @@ use serde::Serialize;
 use super::super::error::CommandError;
 use super::super::output::Output;
 use super::super::wallet_option::WalletOption;
+use super::process::Usage;
 use super::{DeviceOption, percentile, rounded};
 use crate::client::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Client, ClientError, Reply};
 use crate::network::Peer;
 use crate::node::models;
 use follow::Follower;
 use load::{Funding, Load};
-use process::Usage;
 
 /// How long credits may take to reach the senders.
 const START_TIME: Duration = Duration::from_secs(120);

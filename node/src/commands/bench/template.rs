@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::super::error::CommandError;
 use super::super::output::Output;
-use super::validate::new_chain;
+use super::block_maker::new_chain;
 use super::{percentile, rounded};
 use crate::node::models;
 

@@ -4,34 +4,19 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::{
-    Action, Address, Amount, Header, ImageHash, ModelId, Network, Parameters, RuleError, Transaction, Unsigned, rules,
-};
+use ocelli_consensus::{Header, Network, RuleError, rules};
 use ocelli_model::{Backend, BackendError, Model};
-use ocelli_protocol::message::BlockData;
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
-use tempfile::TempDir;
 
-use super::super::error::{CommandError, Explain as _};
+use super::super::error::CommandError;
 use super::super::output::Output;
+use super::block_maker::{Block, BlockMaker, new_chain};
 use super::{DeviceOption, percentile, rounded};
-use crate::chain::{Chain, tasks};
+use crate::chain::tasks;
 use crate::inference::{BATCH_IMAGES, InferenceService, Limits, Task, Verdict};
-use crate::miner::Miner;
 use crate::node::models;
 use crate::replay::Intake;
-use crate::store::Store;
-use crate::wallet::Wallet;
-
-/// The height of the block whose parts are measured: the first after genesis.
-const HEIGHT: u64 = 1;
-
-/// Makes the images: each is another one.
-const SEED: u64 = 1;
 
 /// Measure how fast full blocks of the network `local` are validated and connected, nothing of them known before
 ///
@@ -179,13 +164,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
     ])
 }
 
-/// A good block.
-struct Block {
-    header: Header,
-    data: BlockData,
-}
-
-/// Blocks on genesis, full unless `tasks` says how many tasks each is to have.
+/// A chain of good blocks, each with `tasks` tasks.
 fn make_chain(
     network: &Network,
     model: &Model,
@@ -193,88 +172,10 @@ fn make_chain(
     tasks: Option<u32>,
     backend: &mut dyn Backend,
 ) -> Result<Vec<Block>, CommandError> {
-    let wallet = Wallet::from_seed(DEV_WALLET_SEED);
-    let limit = tasks_of_a_block(&network.parameters, &sign(&wallet, network, 0, model, &[]));
-    let count = tasks.map_or(limit, |count| count as usize);
-    if count > limit {
-        return Err(CommandError::usage(format!(
-            "found {count} tasks, expected at most {limit}: a block of the network `local` weighs no more"
-        )));
-    }
     let (_folder, mut chain) = new_chain(network)?;
-    let mut random = ChaCha8Rng::seed_from_u64(SEED);
-    let mut nonces = 0..;
-    (0..blocks)
-        .map(|_| {
-            let data = fill(nonces.by_ref().take(count), &wallet, network, model, &mut random, backend)?;
-            let miner = Address::of(&wallet.public_key());
-            let time = chain.tip().header.time + network.parameters.spacing;
-            let header = mine(chain.template(miner, &data.body, time)?)?;
-            let hash = header.hash();
-            chain.insert_headers(std::slice::from_ref(&header), header.time)?.1.map_or(Ok(()), Err)?;
-            chain.accept_block(hash, &data, &|_| false)?;
-            chain.set_answers(hash, Ok(()))?;
-            chain.advance()?;
-            Ok(Block { header, data })
-        })
-        .collect()
-}
-
-/// A block's data: a task for each nonce, on a picture of its own, with its answer.
-fn fill(
-    nonces: impl Iterator<Item = u64>,
-    wallet: &Wallet,
-    network: &Network,
-    model: &Model,
-    random: &mut ChaCha8Rng,
-    backend: &mut dyn Backend,
-) -> Result<BlockData, CommandError> {
-    let mut data = BlockData::default();
-    for nonce in nonces {
-        let mut pixels = vec![0; model.pixels()];
-        random.fill_bytes(&mut pixels);
-        data.body.transactions.push((sign(wallet, network, nonce, model, &pixels), None));
-        data.pixels.push(Some(pixels));
-    }
-    let images: Vec<&[u8]> = data.pixels.iter().flatten().map(Vec::as_slice).collect();
-    for (images, transactions) in images.chunks(BATCH_IMAGES).zip(data.body.transactions.chunks_mut(BATCH_IMAGES)) {
-        for ((_, output), logits) in transactions.iter_mut().zip(backend.logits(model, images)?) {
-            *output = Some(logits);
-        }
-    }
-    Ok(data)
-}
-
-/// How many transactions like this one fill a block.
-fn tasks_of_a_block(parameters: &Parameters, transaction: &Transaction) -> usize {
-    let weight = rules::weight(transaction, parameters, HEIGHT).unwrap_or(u64::MAX).max(1);
-    (parameters.weight_limit / weight) as usize
-}
-
-fn sign(wallet: &Wallet, network: &Network, nonce: u64, model: &Model, pixels: &[u8]) -> Transaction {
-    let action = Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(pixels) };
-    let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
-    Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash))
-}
-
-/// A chain in a temporary folder, which goes with the first of the two.
-pub(super) fn new_chain(network: &Network) -> Result<(TempDir, Chain), CommandError> {
-    let folder = tempfile::Builder::new()
-        .prefix("ocelli-bench-")
-        .tempdir()
-        .context(|| "cannot make a temporary folder")
-        .hint(|| "set TMPDIR to a folder that you may write to")?;
-    let store = Store::open(&folder.path().join("chain"), network)?;
-    Ok((folder, Chain::open(network.clone(), store)?))
-}
-
-/// Finds a nonce.
-fn mine(header: Header) -> Result<Header, CommandError> {
-    let (sender, found) = mpsc::channel();
-    // An error only says that nobody waits any more.
-    let miner = Miner::start(thread::available_parallelism()?.get(), move |header| drop(sender.send(header)));
-    miner.set_template(Some(header));
-    Ok(found.recv()?)
+    let mut maker = BlockMaker::new(network, model);
+    let count = maker.tasks_a_block(tasks)?;
+    (0..blocks).map(|_| maker.make(&mut chain, count, backend)).collect()
 }
 
 /// What a block's validation consists of.
@@ -409,17 +310,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_block_has_no_room_for_one_more_task() {
-        let network = Network::builtin("local").expect("built in");
-        let model = &models(&network).expect("built in")[0];
-        let transaction = sign(&Wallet::from_seed(DEV_WALLET_SEED), &network, 0, model, &[]);
-        let count = tasks_of_a_block(&network.parameters, &transaction) as u64;
-        let weight = rules::weight(&transaction, &network.parameters, HEIGHT).expect("the model is the network's");
-        assert!(count * weight <= network.parameters.weight_limit);
-        assert!((count + 1) * weight > network.parameters.weight_limit);
-    }
-
-    #[test]
     fn a_chain_is_made_and_validated() {
         let network = Network::builtin("local").expect("built in");
         let models = models(&network).expect("built in");
@@ -431,14 +321,5 @@ mod tests {
         assert_eq!(parts.whole(), parts.header + parts.body + parts.answers + parts.connect);
         check_signatures(&network, &blocks).expect("good signatures");
         run_images(&models[0], &blocks, &mut backend).expect("the reference runs");
-    }
-
-    #[test]
-    fn more_tasks_than_a_block_holds_are_refused() {
-        let network = Network::builtin("local").expect("built in");
-        let models = models(&network).expect("built in");
-        let made = make_chain(&network, &models[0], 1, Some(u32::MAX), &mut ocelli_model::ReferenceBackend);
-        let text = made.err().expect("too many").to_string();
-        assert!(text.contains("found 4294967295 tasks, expected at most"), "{text}");
     }
 }
