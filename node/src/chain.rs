@@ -10,6 +10,7 @@ mod reconsider;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::{Body, Output};
@@ -49,7 +50,8 @@ pub struct Chain {
     network: Network,
     genesis: BlockHash,
     check: BodyCheck,
-    store: Store,
+    /// Shared with the thread that frees what was pruned, which ends before the chain does.
+    store: Arc<Store>,
     tree: HeaderTree,
     tip: BlockHash,
     keeping: pruning::Keeping,
@@ -154,7 +156,8 @@ impl Chain {
         let keeping = pruning::Keeping::default();
         let synced_at = Instant::now();
         let check = BodyCheck::new(&network);
-        let mut chain = Self { genesis: check.genesis, check, network, store, tree, tip, keeping, synced_at };
+        let (genesis, store) = (check.genesis, Arc::new(store));
+        let mut chain = Self { genesis, check, network, store, tree, tip, keeping, synced_at };
         chain.ask_again_for_what_was_pruned()?;
         Ok(chain)
     }

@@ -1,5 +1,7 @@
 //! Forgetting old pixels and bodies, and taking blocks whose pixels nobody has any more.
 
+pub(super) mod freeing;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,6 +9,7 @@ use ocelli_consensus::BlockHash;
 
 use super::Chain;
 use crate::store::{Kept, StoreError};
+use freeing::Freeing;
 
 /// The smallest size that can be asked for: memory tables and the write-ahead log alone take about a third of it.
 pub const MIN_PRUNE_BYTES: u64 = 256 << 20;
@@ -98,6 +101,7 @@ pub(super) struct Keeping {
     is_too_large: bool,
     /// Whether it was said that blocks are taken on work.
     is_on_work_said: bool,
+    freeing: Freeing,
 }
 
 impl Chain {
@@ -129,8 +133,9 @@ impl Chain {
         }
     }
 
-    /// Forgets what is older than is to be kept: a bounded number of blocks a call, to be called whenever the tip has
-    /// moved. Returns what is kept now if that has changed.
+    /// Forgets what is older than is to be kept, to be called again and again. A call forgets a bounded number of blocks, which is
+    /// one small write; what takes long, measuring the folder and freeing its files, is left to another thread, and until that
+    /// has ended nothing more is forgotten. Returns what is kept now if that has changed.
     ///
     /// # Errors
     /// The store's.
@@ -138,24 +143,37 @@ impl Chain {
         let Some(prune) = self.keeping.prune else { return Ok(None) };
         let (height, retention) = (self.tip().header.height, self.network.parameters.retention);
         let step = (retention / STEPS_A_RETENTION).clamp(1, MAX_STEP);
-        if height.abs_diff(self.keeping.looked_at) < step {
+        let measured = self.keeping.freeing.result()?;
+        if self.keeping.freeing.is_busy() || (measured.is_none() && height.abs_diff(self.keeping.looked_at) < step) {
             return Ok(None);
         }
         // All above it stays.
         let limit = height.saturating_sub(retention).saturating_add(1);
         let before = self.store.kept()?;
-        let after = match prune {
-            Prune::Age(seconds) => self.prune_by_age(seconds, limit, step, before)?,
-            Prune::Size(bytes) => self.prune_by_size(bytes, limit, step, before)?,
+        let after = match (prune, measured) {
+            (Prune::Age(seconds), _) => self.prune_by_age(seconds, limit, step, before)?,
+            (Prune::Size(bytes), Some(disk)) => self.prune_by_size(bytes, disk, limit, step, before)?,
+            (Prune::Size(bytes), None) => {
+                self.keeping.looked_at = height;
+                self.keeping.freeing.measure(&self.store, bytes);
+                return Ok(None);
+            }
         };
-        // Where there is more to forget, the next call goes on.
+        // Where there is more to forget, a later call goes on.
         if after == before {
             self.keeping.looked_at = height;
             return Ok(None);
         }
         let (pixels_from, bodies_from) = (after.pixels_from, after.bodies_from);
-        tracing::info!(pixels_from, bodies_from, disk = %Bytes(self.store.disk_bytes()?), "old blocks pruned");
+        tracing::info!(pixels_from, bodies_from, "old blocks pruned");
+        let enough = if let Prune::Size(bytes) = prune { bytes } else { u64::MAX };
+        self.keeping.freeing.free(&self.store, before, enough);
         Ok(Some(after))
+    }
+
+    /// Whether [`Chain::prune`] waits for another thread, and will go on when that has ended.
+    pub fn is_pruning(&self) -> bool {
+        self.keeping.freeing.is_busy()
     }
 
     fn prune_by_age(&self, seconds: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
@@ -171,15 +189,9 @@ impl Chain {
         if below < kept.pixels_from.saturating_add(step) { Ok(kept) } else { self.store.prune(below, 0) }
     }
 
-    fn prune_by_size(&mut self, bytes: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
-        if self.store.disk_bytes()? <= bytes {
+    fn prune_by_size(&mut self, asked: u64, disk: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
+        if disk <= asked {
             self.keeping.is_too_large = false;
-            return Ok(kept);
-        }
-        // What the log takes can be had back without forgetting anything.
-        self.store.free_log()?;
-        let disk = self.store.disk_bytes()?;
-        if disk <= bytes {
             return Ok(kept);
         }
         if kept.pixels_from < limit {
@@ -189,10 +201,22 @@ impl Chain {
             return self.store.prune(0, kept.bodies_from.saturating_add(step).min(limit));
         }
         if !std::mem::replace(&mut self.keeping.is_too_large, true) {
-            let (disk, asked, retention) = (Bytes(disk), Bytes(bytes), self.network.parameters.retention);
+            let (disk, asked, retention) = (Bytes(disk), Bytes(asked), self.network.parameters.retention);
             tracing::warn!(%disk, %asked, retention, "the chain takes more than --prune asks for, with nothing left to prune");
         }
         Ok(kept)
+    }
+
+    /// Waits for what [`Chain::prune`] has left to another thread, and goes on with it until nothing is left to prune.
+    #[cfg(test)]
+    pub(super) fn prune_all(&mut self) {
+        loop {
+            let pruned = self.prune().expect("the store can be pruned");
+            if pruned.is_none() && !self.is_pruning() {
+                return;
+            }
+            self.keeping.freeing.wait();
+        }
     }
 
     fn time_at(&self, height: u64) -> Result<u64, StoreError> {

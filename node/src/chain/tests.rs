@@ -2,6 +2,8 @@
 
 mod tree;
 
+use std::sync::Mutex;
+
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::rules::PixelsError;
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +11,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::*;
 use crate::store::tests::{Folder, Maker, PIXELS, network};
-use crate::store::{Kept, StoreOptions};
+use crate::store::{Edge, Kept, Observer, Step, StoreOptions};
 
 /// The store tests' network, with a short retention.
 fn short_network(retention: u64) -> Network {
@@ -102,7 +104,7 @@ fn a_size_bounds_the_disk_down_to_the_retention() {
     for _ in 0..60 {
         let block = all.grow(&mut random, 40);
         pruned.take(&block);
-        while pruned.chain.prune().unwrap().is_some() {}
+        pruned.chain.prune_all();
         largest = largest.max(pruned.chain.store.disk_bytes().unwrap());
     }
     let kept = pruned.kept();
@@ -127,13 +129,58 @@ fn where_pixels_are_not_enough_bodies_go_down_to_the_retention_and_no_further() 
     let mut random = random();
     for height in 1..=20u64 {
         pruned.grow(&mut random, 1);
-        while pruned.chain.prune().unwrap().is_some() {}
+        pruned.chain.prune_all();
         let from = height.saturating_sub(8) + 1;
         assert_eq!(pruned.kept(), Kept { pixels_from: from, bodies_from: from, answers_from: 1 });
     }
     let reopened = pruned.reopen();
     assert_eq!(reopened.kept().bodies_from, 13);
     assert_eq!(reopened.chain.tip().header.height, 20);
+}
+
+/// Where [`a_step_of_pruning_is_one_write`]'s store does what.
+static STEPS: Mutex<Vec<(Step, Option<String>)>> = Mutex::new(Vec::new());
+
+#[test]
+fn a_step_of_pruning_is_one_write() {
+    let network = short_network(16);
+    let folder = Folder::new();
+    let observer: Observer = |step, edge| {
+        if edge == Edge::Begin && matches!(step, Step::Prune | Step::Free) {
+            STEPS.lock().unwrap().push((step, std::thread::current().name().map(String::from)));
+        }
+    };
+    let options = StoreOptions { observer: Some(observer), ..StoreOptions::default() };
+    let store = Store::open_with(&folder.path(), &network, options).unwrap();
+    let chain = Chain::open(network, store).unwrap();
+    let mut chain = TestChain { chain, folder }.keeping(Some(Prune::Size(1)), MissingPixels::Insist);
+    let mut random = random();
+    for _ in 0..36 {
+        chain.grow(&mut random, 1);
+    }
+
+    // An eighth of the retention at a time, and until its files are free no more, however often it is called.
+    let mut kept = chain.kept();
+    let mut steps = 0;
+    loop {
+        let pruned = chain.chain.prune().unwrap();
+        if let Some(now) = pruned {
+            let (pixels, bodies) = (now.pixels_from - kept.pixels_from, now.bodies_from - kept.bodies_from);
+            assert!(pixels.max(bodies) <= 2, "{kept:?}, then {now:?}");
+            kept = now;
+            steps += 1;
+        } else if !chain.chain.is_pruning() {
+            break;
+        }
+        assert_eq!(chain.kept(), kept);
+    }
+    assert_eq!((kept.pixels_from, kept.bodies_from), (21, 21));
+
+    // All that takes long is on another thread, each time.
+    let here = std::thread::current().name().map(String::from);
+    let step = [(Step::Prune, here), (Step::Free, Some(pruning::freeing::THREAD.into()))];
+    assert_eq!(*STEPS.lock().unwrap(), std::iter::repeat_n(step, steps).flatten().collect::<Vec<_>>());
+    assert_eq!(steps, 20, "20 blocks' pixels, then their bodies, 2 at a time");
 }
 
 #[test]
@@ -147,7 +194,7 @@ fn an_age_keeps_what_is_younger_and_the_retention() {
         for _ in 0..20 {
             chain.grow(&mut random, 1);
         }
-        while chain.chain.prune().unwrap().is_some() {}
+        chain.chain.prune_all();
         assert_eq!(chain.kept(), Kept { pixels_from: expected, bodies_from: 1, answers_from: 1 }, "{blocks} blocks");
     }
 }

@@ -29,6 +29,8 @@ use crate::validation::Validation;
 
 /// How often what is due by time is looked at, at the latest.
 const TICK: Duration = Duration::from_millis(200);
+/// And while old blocks are being pruned, a step of which begins when the one before has freed its files.
+const PRUNING_TICK: Duration = Duration::from_millis(10);
 /// How long to wait when inference has no room.
 pub(super) const RETRY_MILLIS: u64 = 200;
 /// How often the addresses of good peers are written down.
@@ -222,7 +224,8 @@ impl Service {
     /// How long there is nothing to do, at the longest.
     fn patience(&self) -> Duration {
         let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(unix_millis())));
-        relay.map_or(TICK, |relay| relay.min(TICK))
+        let tick = if self.chain.is_pruning() { PRUNING_TICK } else { TICK };
+        relay.map_or(tick, |relay| relay.min(tick))
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {

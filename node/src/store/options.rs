@@ -35,8 +35,10 @@ pub enum Step {
     Connect,
     /// Writing a chain move that disconnects blocks.
     Reorganise,
-    /// Forgetting pixels or bodies of old blocks, with the compaction that frees their files.
+    /// Forgetting pixels or bodies of old blocks.
     Prune,
+    /// The compaction that frees their files.
+    Free,
 }
 
 /// Which end of a [`Step`].

@@ -1,6 +1,6 @@
 //! What of old blocks is kept, and forgetting the rest.
 
-use rocksdb::{FlushOptions, WriteBatch};
+use rocksdb::{CompactOptions, FlushOptions, WriteBatch};
 
 use super::options::Step;
 use super::write::Durability;
@@ -34,8 +34,7 @@ impl Store {
 
     /// Forgets the pixels of all blocks below one height, and the bodies and undo records of those below another; blocks
     /// that stand on no main chain go too. Bodies never outlive their pixels' turn: what has no body needs no pixels. The
-    /// rows are gone, and [`Store::kept`] says so, in one write; then the files that held them are freed, as far as they
-    /// hold nothing else.
+    /// rows are gone, and [`Store::kept`] says so, in one write of a few bytes; their files stay until [`Store::free_pruned`].
     ///
     /// # Errors
     /// If it cannot be written; nothing is forgotten then.
@@ -48,27 +47,43 @@ impl Store {
         if kept == before {
             return Ok(kept);
         }
-        self.options.observed(Step::Prune, || {
-            let mut batch = WriteBatch::default();
-            let (first, pixels_end, bodies_end) =
-                (rows::number_key(1), rows::number_key(pixels_from), rows::number_key(bodies_from));
-            batch.delete_range_cf(self.column(columns::PIXELS), first, pixels_end);
-            if bodies_from > before.bodies_from {
-                for column in [columns::BODIES, columns::UNDO] {
-                    batch.delete_range_cf(self.column(column), first, bodies_end);
-                }
+        let mut batch = WriteBatch::default();
+        let forget = |batch: &mut WriteBatch, column, end| {
+            batch.delete_range_cf(self.column(column), rows::number_key(1), rows::number_key(end));
+        };
+        forget(&mut batch, columns::PIXELS, pixels_from);
+        if bodies_from > before.bodies_from {
+            forget(&mut batch, columns::BODIES, bodies_from);
+            forget(&mut batch, columns::UNDO, bodies_from);
+        }
+        batch.put_cf(self.column(columns::METADATA), rows::KEPT_KEY, rows::kept_bytes(&kept));
+        self.options.observed(Step::Prune, || self.write(batch, Durability::Logged))?;
+        Ok(kept)
+    }
+
+    /// Frees the files that held what was pruned after `before`, as far as they hold nothing else. It reads and writes files for
+    /// up to seconds; writes go on beside it, so that it may run on any thread.
+    ///
+    /// # Errors
+    /// If what is kept cannot be read.
+    pub fn free_pruned(&self, before: Kept) -> Result<(), StoreError> {
+        let kept = self.kept()?;
+        self.options.observed(Step::Free, || {
+            self.compact(columns::PIXELS, kept.pixels_from);
+            if kept.bodies_from > before.bodies_from {
+                self.compact(columns::BODIES, kept.bodies_from);
+                self.compact(columns::UNDO, kept.bodies_from);
             }
-            batch.put_cf(self.column(columns::METADATA), rows::KEPT_KEY, rows::kept_bytes(&kept));
-            self.write(batch, Durability::Logged)?;
-            // Files are freed when a compaction has dropped the last row that they hold. Only those of the range are read.
-            self.database.compact_range_cf(self.column(columns::PIXELS), Some(first), Some(pixels_end));
-            if bodies_from > before.bodies_from {
-                for column in [columns::BODIES, columns::UNDO] {
-                    self.database.compact_range_cf(self.column(column), Some(first), Some(bodies_end));
-                }
-            }
-            Ok(kept)
-        })
+        });
+        Ok(())
+    }
+
+    /// Files are freed when a compaction has dropped the last row that they hold. Only those of the range are read.
+    fn compact(&self, column: &'static str, end: u64) {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        let (first, end) = (rows::number_key(1), rows::number_key(end));
+        self.database.compact_range_cf_opt(self.column(column), Some(first), Some(end), &options);
     }
 
     /// Frees the write-ahead log, which reaches back to the oldest row that is in no sorted file: puts all of them into some.

@@ -7,7 +7,7 @@
 //! the first body kept, inference included, and its tip must be one of the control node's blocks and no lower than any that
 //! the process has told; or the process is killed once more, while it opens what the last kill left.
 //!
-//! A dozen kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
+//! Eighteen kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -49,7 +49,7 @@ const MANNER: &str = "OCELLI_TEST_CRASH_MANNER";
 const HEAD_START: &str = "OCELLI_TEST_CRASH_HEAD_START";
 
 /// Where nodes are killed. Opening comes after another kill, without anything in between: it is a recovery.
-const STEPS: [Step; 5] = [Step::Connect, Step::Open, Step::Reorganise, Step::Prune, Step::Block];
+const STEPS: [Step; 6] = [Step::Connect, Step::Open, Step::Reorganise, Step::Prune, Step::Block, Step::Free];
 /// How deep reorganisations are.
 const DEPTH: u64 = 3;
 
@@ -91,7 +91,7 @@ fn number<T: FromStr>(name: &str, default: T) -> T {
 
 #[test]
 fn killed_again_and_again_a_node_stays_on_the_chain() {
-    let (kills, seed) = (number(KILLS, 15), number(SEED, 1));
+    let (kills, seed) = (number(KILLS, 18), number(SEED, 1));
     let mut load = Load::new(seed);
     let folder = TempDir::new().unwrap();
     let inference = InferenceService::start(cpu(), vec![model()], Limits::default(), || {});
@@ -104,9 +104,9 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
         // Longest first: what replays or flushes, what waits for the disk, and what does neither.
         let (delay, head_start) = match (manner, step) {
             (Manner::AtBegin | Manner::AtEnd, _) => (0, 0),
-            (Manner::Within, Step::Open | Step::Prune | Step::Migrate) => (load.random.random_range(0..40_000), 0),
+            (Manner::Within, Step::Open | Step::Free | Step::Migrate) => (load.random.random_range(0..40_000), 0),
             (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
-            (Manner::Within, Step::Block | Step::Headers) => (0, load.random.random_range(0..400)),
+            (Manner::Within, Step::Block | Step::Prune | Step::Headers) => (0, load.random.random_range(0..400)),
         };
         let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
         let mut victim = Victim::start(folder.path(), &load.control.address(), Some(death));

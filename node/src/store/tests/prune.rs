@@ -44,6 +44,8 @@ fn pruned_pixels_free_their_files_and_nothing_else_goes() {
 
     let kept = store.prune(31, 0).unwrap();
     assert_eq!(kept, Kept { pixels_from: 31, bodies_from: 1, answers_from: 1 });
+    assert_eq!(files(&folder, "blob"), blobs, "forgetting touches no file");
+    store.free_pruned(Kept::ALL).unwrap();
     let (after, blobs) = (store.disk_bytes().unwrap(), files(&folder, "blob"));
     // Block 31 lies in a file with 29 and 30, which stays.
     assert!(blobs <= 4, "{blobs} files");
