@@ -10,8 +10,8 @@ use ocelli_consensus::BlockHash;
 
 /// The oldest version that can be migrated.
 pub(super) const OLDEST: u32 = 1;
-/// Bytes of rows that are rewritten at once.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of rows that are rewritten at once: what an interruption has to do again.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Brings a store of version `from` to [`rows::SCHEMA`].
 pub(super) fn migrate(store: &Store, from: u32) -> Result<(), StoreError> {
@@ -42,6 +42,7 @@ pub(super) fn migrate(store: &Store, from: u32) -> Result<(), StoreError> {
 fn key_by_height(store: &Store, column: &'static str) -> Result<(), StoreError> {
     let handle = store.column(column);
     let mut batch = WriteBatch::default();
+    let write = |batch| store.options.observed(Step::Rewrite, || store.write(batch, Durability::Logged));
     for row in store.iterate(column, IteratorMode::Start) {
         let (key, value) = row?;
         // Those with longer keys were rewritten before an interruption.
@@ -50,10 +51,10 @@ fn key_by_height(store: &Store, column: &'static str) -> Result<(), StoreError> 
         batch.put_cf(handle, rows::block_key(height, &hash), value);
         batch.delete_cf(handle, key);
         if batch.size_in_bytes() >= BATCH_BYTES {
-            store.write(std::mem::take(&mut batch), Durability::Logged)?;
+            write(std::mem::take(&mut batch))?;
         }
     }
-    store.write(batch, Durability::Logged)
+    write(batch)
 }
 
 fn height_of(store: &Store, hash: &BlockHash) -> Result<u64, StoreError> {

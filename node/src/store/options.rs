@@ -27,6 +27,8 @@ pub enum Step {
     Open,
     /// Rewriting a store of an earlier schema version.
     Migrate,
+    /// Writing some of the rows that a migration rewrites.
+    Rewrite,
     /// Adding headers.
     Headers,
     /// Adding a block's body and pixels.

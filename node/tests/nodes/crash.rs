@@ -9,6 +9,8 @@
 //!
 //! Eighteen kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
 
+mod migration;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
@@ -45,6 +47,8 @@ const BOOTSTRAP: &str = "OCELLI_TEST_CRASH_BOOTSTRAP";
 const STEP: &str = "OCELLI_TEST_CRASH_STEP";
 const COUNT: &str = "OCELLI_TEST_CRASH_COUNT";
 const MANNER: &str = "OCELLI_TEST_CRASH_MANNER";
+/// And in how many bytes it is to keep the past; all of it if this is not set.
+const PRUNE_BYTES: &str = "OCELLI_TEST_CRASH_PRUNE_BYTES";
 /// And how many microseconds the signal has to be sent before the process goes on, for steps that are shorter than that takes.
 const HEAD_START: &str = "OCELLI_TEST_CRASH_HEAD_START";
 
@@ -104,12 +108,14 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
         // Longest first: what replays or flushes, what waits for the disk, and what does neither.
         let (delay, head_start) = match (manner, step) {
             (Manner::AtBegin | Manner::AtEnd, _) => (0, 0),
-            (Manner::Within, Step::Open | Step::Free | Step::Migrate) => (load.random.random_range(0..40_000), 0),
+            (Manner::Within, Step::Open | Step::Free | Step::Migrate | Step::Rewrite) => {
+                (load.random.random_range(0..40_000), 0)
+            }
             (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
             (Manner::Within, Step::Block | Step::Prune | Step::Headers) => (0, load.random.random_range(0..400)),
         };
         let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
-        let mut victim = Victim::start(folder.path(), &load.control.address(), Some(death));
+        let mut victim = Victim::start(folder.path(), Some(&load.control.address()), Some(death));
         load.run_until_told(&mut victim, step);
         told = told.max(victim.killed());
         let marks = fs::read_to_string(folder.path().join("marks")).unwrap();
@@ -138,7 +144,7 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
     }
 
     // Left alone, it comes to the control node's tip.
-    let mut victim = Victim::start(folder.path(), &load.control.address(), None);
+    let mut victim = Victim::start(folder.path(), Some(&load.control.address()), None);
     load.extend(&mut victim);
     let tip = load.control.status();
     victim.until("the control node's tip", |victim| victim.tip == Some((tip.height, tip.tip)));
@@ -274,12 +280,16 @@ struct Victim {
 }
 
 impl Victim {
-    fn start(folder: &Path, bootstrap: &str, death: Option<Death>) -> Self {
+    /// Follows a node, forgetting what it may; or, without one, nobody.
+    fn start(folder: &Path, bootstrap: Option<&str>, death: Option<Death>) -> Self {
         let marks = folder.join("marks");
         File::create(&marks).unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "nodes::crash::victim", "--nocapture", "--test-threads=1"]);
-        command.env(FOLDER, folder).env(MARKS, marks).env(BOOTSTRAP, bootstrap);
+        command.env(FOLDER, folder).env(MARKS, marks);
+        if let Some(bootstrap) = bootstrap {
+            command.env(BOOTSTRAP, bootstrap).env(PRUNE_BYTES, "1");
+        }
         if let Some(Death { step, count, manner, head_start, .. }) = death {
             command.env(STEP, format!("{step:?}")).env(COUNT, count.to_string()).env(MANNER, format!("{manner:?}"));
             command.env(HEAD_START, head_start.to_string());
@@ -370,12 +380,12 @@ fn victim() {
     let marks = File::options().append(true).open(env::var_os(MARKS).unwrap()).unwrap();
     MARKED.set(Mutex::new(marks)).unwrap();
     let storage = Storage {
-        prune: Some(Prune::Size(1)),
+        prune: env::var_os(PRUNE_BYTES).map(|_| Prune::Size(number(PRUNE_BYTES, 1))),
         missing_pixels: MissingPixels::AcceptOnWork,
         store: StoreOptions { observer: Some(observe), ..StoreOptions::default() },
     };
-    let bootstrap = env::var(BOOTSTRAP).unwrap();
-    let node = start(&network(), Path::new(&folder), &[bootstrap], None, cpu(), storage);
+    let bootstrap: Vec<String> = env::var(BOOTSTRAP).into_iter().collect();
+    let node = start(&network(), Path::new(&folder), &bootstrap, None, cpu(), storage);
     let (send, closed) = channel::<()>();
     std::thread::spawn(move || {
         let _ = std::io::stdin().lines().count();
