@@ -36,6 +36,7 @@ pub use error::NodeError;
 pub use faucet::FaucetConfig;
 pub use run::run;
 pub(crate) use service::unix_millis;
+pub(crate) use transactions::{BLOCKS_AHEAD, RUN_AHEAD};
 
 use crate::chain::Chain;
 use crate::inference::InferenceService;

@@ -101,6 +101,16 @@ pub struct Mempool {
     limit: usize,
     /// The fee rate that outbids the last that was evicted for room, and the tip's height then.
     rolling: Option<(FeeRate, u64)>,
+    /// Set while [`Mempool::tasks_to_run`] would find nothing, so that asking again costs nothing.
+    handed_out: Option<HandedOut>,
+}
+
+/// All tasks within a budget have been handed out.
+#[derive(Debug, Clone, Copy)]
+struct HandedOut {
+    budget: u64,
+    /// The lowest fee rate within it; `None` while all that is ready fits, so that whatever comes does too.
+    lowest: Option<FeeRate>,
 }
 
 /// What one account has pending; never empty in the map.
@@ -143,6 +153,7 @@ impl Mempool {
             bytes: 0,
             limit,
             rolling: None,
+            handed_out: None,
         }
     }
 
@@ -211,6 +222,7 @@ impl Mempool {
     pub fn task_failed(&mut self, txid: &TxId) {
         if let Some(entry) = self.get_mut(txid) {
             entry.running = false;
+            self.handed_out = None;
         }
     }
 
@@ -220,21 +232,35 @@ impl Mempool {
             entry.output = None;
             entry.running = false;
         }
+        self.handed_out = None;
     }
 
     /// Hands out tasks to run, best fee rate first: those without output among what fits `weight_budget` (the next few
     /// blocks), at most `max`. A task is handed out once, until it has an output or [`Mempool::task_failed`].
+    ///
+    /// To be called after every change, however small: it looks through the budget only when the last change can have brought a
+    /// task into it. Where more is ready than fits, what pays no more than the last that fits waits until something within the budget
+    /// goes.
     pub fn tasks_to_run(&mut self, weight_budget: u64, max: usize) -> Vec<PendingTask> {
-        let mut tasks = Vec::new();
-        self.walk(weight_budget, |entry| {
+        if self.handed_out.is_some_and(|handed_out| handed_out.budget == weight_budget) {
+            return Vec::new();
+        }
+        let (mut tasks, mut lowest) = (Vec::new(), None);
+        let end = self.walk(weight_budget, |entry| {
             if tasks.len() == max {
                 return Step::Stop;
             }
             if entry.output.is_none() && !entry.running {
                 tasks.extend(entry.task());
             }
+            lowest = Some(lowest.map_or(entry.fee_rate(), |lowest: FeeRate| lowest.min(entry.fee_rate())));
             Step::Take
         });
+        self.handed_out = match end {
+            End::Stopped => None,
+            End::All => Some(HandedOut { budget: weight_budget, lowest: None }),
+            End::Full => Some(HandedOut { budget: weight_budget, lowest: Some(lowest.unwrap_or_default()) }),
+        };
         for task in &tasks {
             if let Some(entry) = self.get_mut(&task.txid) {
                 entry.running = true;
@@ -508,16 +534,17 @@ impl Mempool {
     }
 
     /// Visits ready entries by fee rate, a sender's in the order of nonces, while their weights fit `budget`.
-    fn walk<'a>(&'a self, budget: u64, mut visit: impl FnMut(&'a Entry) -> Step) {
+    fn walk<'a>(&'a self, budget: u64, mut visit: impl FnMut(&'a Entry) -> Step) -> End {
         let mut left = budget;
         let mut misses = 0;
+        let mut end = End::All;
         let mut firsts = self.heads.iter().rev().peekable();
         // What follows on those that were taken.
         let mut nexts: BinaryHeap<(FeeRate, Reverse<Address>, u64)> = BinaryHeap::new();
         loop {
             let first = firsts.peek().map(|(rate, address)| (*rate, *address));
             let next = nexts.peek().map(|(rate, address, _)| (*rate, *address));
-            let Some((_, Reverse(address))) = first.max(next) else { return };
+            let Some((_, Reverse(address))) = first.max(next) else { return end };
             let sender = &self.senders[&address];
             let nonce = if first > next {
                 firsts.next();
@@ -527,14 +554,15 @@ impl Mempool {
             };
             let Some(entry) = sender.pending.get(&nonce) else { continue };
             if entry.weight > left {
+                end = End::Full;
                 misses += 1;
                 if misses == MAX_MISSES {
-                    return;
+                    return end;
                 }
                 continue;
             }
             match visit(entry) {
-                Step::Stop => return,
+                Step::Stop => return End::Stopped,
                 Step::SkipSender => continue,
                 Step::Take => {}
             }
@@ -544,6 +572,17 @@ impl Mempool {
                 nexts.push((next.fee_rate(), Reverse(address), next.nonce()));
             }
         }
+    }
+
+    /// An entry comes or goes that pays so much: a task may have come within the budget.
+    fn changed_at(&mut self, rate: FeeRate, change: Change) {
+        self.handed_out.take_if(|handed_out| match (handed_out.lowest, change) {
+            // What goes makes room only where there is none.
+            (None, Change::Gone) => false,
+            (None, Change::New) => true,
+            (Some(lowest), Change::New) => rate > lowest,
+            (Some(lowest), Change::Gone) => rate >= lowest,
+        });
     }
 
     fn ready_of(&self, sender: Address) -> Vec<TxId> {
@@ -563,6 +602,7 @@ impl Mempool {
         self.leave_order(address);
         let Some(sender) = self.senders.get_mut(&address) else { return vec![] };
         (sender.nonce, sender.balance) = accounts.account(address);
+        self.handed_out = None;
         let limit = first_missing(sender.nonce, &sender.pending).saturating_add(MAX_GAP);
         let mut cost = 0;
         let mut keep = 0;
@@ -587,6 +627,7 @@ impl Mempool {
 
     fn put(&mut self, entry: Entry, nonce: u64, balance: Amount) {
         let address = entry.sender;
+        self.changed_at(entry.fee_rate(), Change::New);
         self.bytes += entry.bytes();
         self.places.insert(entry.txid, (address, entry.nonce()));
         self.wtxids.insert(entry.wtxid, entry.txid);
@@ -626,6 +667,7 @@ impl Mempool {
         self.enter_order(address);
         self.wtxids.remove(&entry.wtxid);
         self.bytes -= entry.bytes();
+        self.changed_at(entry.fee_rate(), Change::Gone);
         Some(entry)
     }
 
@@ -643,6 +685,23 @@ enum Step {
     SkipSender,
     /// No more.
     Stop,
+}
+
+/// How a walk ended.
+enum End {
+    /// All that is ready was visited.
+    All,
+    /// Some of it did not fit.
+    Full,
+    /// A visit wanted no more.
+    Stopped,
+}
+
+/// What happened to an entry.
+#[derive(Clone, Copy)]
+enum Change {
+    New,
+    Gone,
 }
 
 impl Sender {

@@ -17,11 +17,11 @@ use crate::inference::{InferenceError, Task};
 use crate::store::StoreError;
 
 /// Tasks run ahead of any block at a time, in one batch.
-const RUN_AHEAD: usize = 256;
+pub const RUN_AHEAD: usize = 256;
 /// Batches of them that are under way at a time: one computes, one waits.
 const RUNNING: usize = 2;
 /// Blocks whose worth of tasks is run ahead.
-const BLOCKS_AHEAD: u64 = 3;
+pub const BLOCKS_AHEAD: u64 = 3;
 /// Transactions that a restart has left and that are taken up between two inputs.
 const LEFT_OVER_AT_ONCE: usize = 16;
 /// Submitters that wait for an answer.

@@ -274,6 +274,42 @@ fn tasks_are_handed_out_once() {
     assert_eq!(ids(pool.tasks_to_run(u64::MAX, 10)), [second, first, third]);
 }
 
+/// Where all within the budget has been handed out, only what can change that has it looked through again.
+#[test]
+fn asking_again_for_tasks_costs_nothing() {
+    let accounts = accounts(&[(1, 0, 1_000_000), (2, 0, 1_000_000), (3, 0, 1_000_000)]);
+    let mut pool = Mempool::default();
+    let budget = 2 * WEIGHT;
+    let ask = |pool: &mut Mempool| pool.tasks_to_run(budget, 10).iter().map(|task| task.txid).collect::<Vec<_>>();
+    let first = add_task(&mut pool, &accounts, 1, 0, 500);
+    assert_eq!(ask(&mut pool), [first]);
+    // All fits: an output and what goes are no news, and what comes is.
+    pool.set_output(&first, vec![0]);
+    let second = add_task(&mut pool, &accounts, 2, 0, 600);
+    assert!(pool.handed_out.is_none());
+    assert_eq!(ask(&mut pool), [second]);
+    pool.remove(&second);
+    assert!(pool.handed_out.is_some());
+    let second = add_task(&mut pool, &accounts, 2, 0, 600);
+    let third = add_task(&mut pool, &accounts, 3, 0, 500);
+    assert_eq!(ask(&mut pool), [second], "the third is the last by its address, and does not fit");
+    // Not all fits: what pays less than what does is no news, whether it comes or goes.
+    let cheap = add_task(&mut pool, &accounts, 3, 1, 450);
+    pool.remove(&cheap);
+    assert!(pool.handed_out.is_some());
+    assert_eq!(ask(&mut pool), []);
+    // What goes makes room, and what pays more comes first.
+    pool.remove(&first);
+    assert_eq!(ask(&mut pool), [third]);
+    let dear = add_task(&mut pool, &accounts, 1, 0, 700);
+    assert_eq!(ask(&mut pool), [dear]);
+    pool.task_failed(&dear);
+    assert_eq!(ask(&mut pool), [dear]);
+    assert_eq!(pool.tasks_to_run(budget + WEIGHT, 10), [], "another budget is looked through anew");
+    pool.clear_outputs();
+    assert_eq!(ask(&mut pool), [dear, second]);
+}
+
 #[test]
 fn blocks_remove_and_give_back() {
     let before = accounts(&[(1, 0, 10_000), (2, 0, 10_000)]);
@@ -384,8 +420,10 @@ fn packing_is_the_same_as_by_brute_force() {
 /// Many random operations: bounds and indexes hold, and the template is always executable.
 #[test]
 fn random_operations_keep_the_invariants() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // Half of the mempools have more than these blocks hold.
+        let budget = if seed % 2 == 0 { 6 * WEIGHT } else { u64::MAX };
         let mut accounts = accounts(&[(1, 0, 60_000), (2, 0, 60_000), (3, 0, 60_000), (4, 0, 60_000)]);
         let mut pool = Mempool::new(40 * 700);
         for _ in 0..400 {
@@ -400,7 +438,8 @@ fn random_operations_keep_the_invariants() {
                     } else {
                         let (task, pixels) = classify(key, nonce, fee);
                         let txid = task.txid();
-                        if pool.insert(task, pixels, WEIGHT, &accounts, HEIGHT).is_ok() {
+                        let taken = pool.insert(task, pixels, WEIGHT, &accounts, HEIGHT).is_ok();
+                        if taken && random.random_bool(0.7) {
                             pool.set_output(&txid, vec![1]);
                         }
                     }
@@ -431,6 +470,19 @@ fn random_operations_keep_the_invariants() {
                 }
             }
             check_invariants(&pool);
+            // As if it looked through the budget each time.
+            let mut expected = Vec::new();
+            pool.walk(budget, |entry| {
+                if entry.output.is_none() && !entry.running {
+                    expected.extend(entry.task());
+                }
+                Step::Take
+            });
+            expected.truncate(3);
+            assert_eq!(pool.tasks_to_run(budget, 3), expected);
+            if let Some(task) = expected.first().filter(|_| random.random_bool(0.5)) {
+                pool.task_failed(&task.txid);
+            }
         }
     }
 }

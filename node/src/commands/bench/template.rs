@@ -17,7 +17,7 @@ use super::super::error::CommandError;
 use super::super::output::Output;
 use super::block_maker::new_chain;
 use super::{percentile, rounded};
-use crate::node::models;
+use crate::node::{BLOCKS_AHEAD, RUN_AHEAD, models};
 
 /// Draws the fees.
 const SEED: u64 = 1;
@@ -54,6 +54,11 @@ struct Report {
     packing_milliseconds_p50: f64,
     /// The goal of 10 ms over the median.
     ratio_of_goal: f64,
+    /// Looking through the next blocks' worth for tasks to run, as each input to a node once did.
+    tasks_walk_microseconds_p50: f64,
+    /// Asking for tasks to run where nothing within that has changed.
+    tasks_again_microseconds_p50: f64,
+    ratio_walk_to_again: f64,
 }
 
 /// Runs the command.
@@ -70,7 +75,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let account = |sender| StartingAccount { address: Address::of(&key(sender)), balance: BALANCE };
     parameters.accounts = (0..senders).map(account).collect();
     let network = Network::new(parameters, Vec::new());
-    let mempool = fill(&network, model, senders);
+    let mut mempool = fill(&network, model, senders);
 
     let (_folder, chain) = new_chain(&network)?;
     let limit = network.parameters.weight_limit;
@@ -89,10 +94,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         std::hint::black_box((header, pixels));
         packed = body.transactions.len();
     }
-    whole.sort_unstable();
-    packing.sort_unstable();
+    let (mut walks, mut agains) = ask_for_tasks(&mut mempool, limit, args.runs);
+    [&mut whole, &mut packing, &mut walks, &mut agains].into_iter().for_each(|times| times.sort_unstable());
     let at = |times: &[Duration], percent| percentile(times, percent).copied().unwrap_or_default();
     let milliseconds = |time: Duration| rounded(time.as_secs_f64() * 1e3);
+    let microseconds = |time: Duration| rounded(time.as_secs_f64() * 1e6);
     let median = at(&whole, 50);
     let report = Report {
         transactions: mempool.len(),
@@ -104,6 +110,9 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         milliseconds_p99: milliseconds(at(&whole, 99)),
         packing_milliseconds_p50: milliseconds(at(&packing, 50)),
         ratio_of_goal: rounded(GOAL.as_secs_f64() / median.as_secs_f64()),
+        tasks_walk_microseconds_p50: microseconds(at(&walks, 50)),
+        tasks_again_microseconds_p50: microseconds(at(&agains, 50)),
+        ratio_walk_to_again: rounded(at(&walks, 50).as_secs_f64() / at(&agains, 50).as_secs_f64()),
     };
     if output.is_json() {
         return output.json(&report);
@@ -120,7 +129,32 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         ),
         ("p99, ms", format!("{:.3}", report.milliseconds_p99)),
         ("10 ms over the median", format!("{:.2}", report.ratio_of_goal)),
+        (
+            "looking for tasks to run, us",
+            format!(
+                "{:.1}; again, with nothing changed, {:.3}",
+                report.tasks_walk_microseconds_p50, report.tasks_again_microseconds_p50
+            ),
+        ),
     ])
+}
+
+/// How long it takes to find that there is no task to run: each time looked through the next blocks' worth, and asked again, which
+/// is the mean of many.
+fn ask_for_tasks(mempool: &mut Mempool, weight_limit: u64, runs: u16) -> (Vec<Duration>, Vec<Duration>) {
+    let mut ask = |budget: u64, times: u32| {
+        let begin = Instant::now();
+        for _ in 0..times {
+            std::hint::black_box(mempool.tasks_to_run(budget, RUN_AHEAD));
+        }
+        begin.elapsed() / times
+    };
+    let runs = (0..u64::from(runs)).map(|run| {
+        // Another budget than the last is looked through anew.
+        let budget = weight_limit * BLOCKS_AHEAD + run % 2;
+        (ask(budget, 1), ask(budget, 1000))
+    });
+    runs.unzip()
 }
 
 /// A sender's public key; nothing is signed.
