@@ -32,6 +32,7 @@ use std::time::Duration;
 use ocelli_protocol::message::{Request, Response};
 
 pub use config::{Config, Discovery, Mining, Storage, models};
+pub(crate) use control::SNAPSHOT;
 pub use error::NodeError;
 pub use faucet::FaucetConfig;
 pub use run::run;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::Cookie;
+use ocelli_protocol::message::{Control, Cookie, Request, Response};
 
 use super::error::{CommandError, Explain as _};
 use super::node_file::{self, NodeFile};
@@ -54,6 +54,23 @@ impl PeerOption {
 }
 
 impl OwnNode {
+    /// The node that runs on a data folder.
+    pub fn of(data: PathBuf, network: String) -> Self {
+        Self { data: Some(data), network: Some(network) }
+    }
+
+    /// Has the node do something, and returns what it says of that.
+    ///
+    /// # Errors
+    /// As [`OwnNode::connect`], and when it does not obey.
+    pub fn command(&self, control: Control) -> Result<String, CommandError> {
+        let (mut client, cookie) = self.connect()?;
+        match client.ask(&Request::Control { cookie, control })? {
+            Response::Controlled { done } => Ok(done),
+            _ => Err(CommandError::failed("the node answers something else; update the older of the two programs")),
+        }
+    }
+
     /// Joins the node as a light peer, and reads the cookie that makes it obey.
     ///
     /// # Errors

@@ -114,14 +114,9 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Unban { subject, node } => (node, Control::Unban { subject: subject.0.clone() }),
         Command::Add { address, node } => (node, Control::Add { address: address.clone() }),
     };
-    let (mut client, cookie) = node.connect()?;
-    match client.ask(&Request::Control { cookie, control }).hint(|| "`ocelli peers list` shows peers and bans")? {
-        Response::Controlled { done } => {
-            let done = printable(&done);
-            if output.is_json() { output.json(&json!({ "done": done })) } else { output.line(done) }
-        }
-        _ => Err(CommandError::failed("the node answers something else; update the older of the two programs")),
-    }
+    let done = node.command(control).hint(|| "`ocelli peers list` shows peers and bans")?;
+    let done = printable(&done);
+    if output.is_json() { output.json(&json!({ "done": done })) } else { output.line(done) }
 }
 
 fn reason(text: &str) -> Result<String, String> {

@@ -1,11 +1,17 @@
 //! What the node tells of its peers, and what its owner changes about them.
 
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, PeerList, Response};
 
 use super::service::{Service, unix_seconds};
+use crate::chain::full_message;
 use crate::network::{self, BanSubject, NetworkError};
+
+/// The name of a copy of the chain in the folder that is there for it.
+pub(crate) const SNAPSHOT: &str = "snapshot";
 
 impl Service {
     /// Everybody who is connected, and every ban.
@@ -76,6 +82,11 @@ impl Service {
                     "dialling {address}, again and again until it answers; `ocelli peers list` shows when it does"
                 ))
             }
+            Control::Snapshot { folder } => {
+                let path = snapshot_path(&self.data, &folder)?;
+                self.chain.store().copy_to(&path).map_err(|error| full_message(&error))?;
+                Ok(format!("copied the chain up to block {}", self.chain.tip().header.height))
+            }
         }
     }
 
@@ -91,10 +102,45 @@ impl Service {
     }
 }
 
+/// Where a snapshot is to be made: nowhere but in a folder directly in the data folder, and over nothing.
+fn snapshot_path(data: &Path, folder: &str) -> Result<PathBuf, String> {
+    let mut parts = Path::new(folder).components();
+    let is_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if !is_name {
+        return Err(format!("found {folder:?}, expected the name of a folder in the data folder"));
+    }
+    let parent = data.join(folder);
+    let path = parent.join(SNAPSHOT);
+    match fs::symlink_metadata(&parent) {
+        Ok(found) if found.is_dir() && !path.exists() => Ok(path),
+        _ => Err(format!("found no folder {folder} without a snapshot in the data folder; make an empty one first")),
+    }
+}
+
 /// The network's form of whom a message names.
 fn parse(subject: message::BanSubject) -> Result<BanSubject, NetworkError> {
     match subject {
         message::BanSubject::Peer(id) => id.parse().map(BanSubject::Peer),
         message::BanSubject::Address(ip) => BanSubject::ip(ip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_stay_in_a_folder_of_the_data_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let good = data.path().join("good");
+        fs::create_dir(&good).unwrap();
+        fs::create_dir_all(data.path().join("deep/er")).unwrap();
+        fs::create_dir_all(data.path().join("full").join(SNAPSHOT)).unwrap();
+        fs::write(data.path().join("file"), "").unwrap();
+        assert_eq!(snapshot_path(data.path(), "good"), Ok(good.join(SNAPSHOT)));
+        for bad in ["", ".", "..", "/", "/tmp", "good/..", "../good", "deep/er", "missing", "file", "full"] {
+            let error = snapshot_path(data.path(), bad).expect_err(bad);
+            assert!(error.starts_with("found "), "{error}");
+        }
     }
 }

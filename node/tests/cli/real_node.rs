@@ -68,6 +68,32 @@ fn a_node_outlives_its_terminal() {
 }
 
 #[test]
+fn the_chain_of_a_running_node_is_verified() {
+    let environment = Environment::new();
+    let address = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+    let (_node, _log) = Node::start(&environment, "local", &["--mine", address.trim()]);
+    wait_for(&environment, "data");
+    let height = || environment.run(&["status", "--data", "data", "--json"]).ok().json()["height"].as_u64().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while height() < 2 {
+        assert!(Instant::now() < deadline, "no block was mined");
+    }
+    let here = ["--network", "local", "--data", "data"];
+    let verify = |options: &[&str]| environment.run(&[&["chain", "verify"], &here[..], options].concat()).ok();
+    let verified = verify(&["--device", "cpu", "--json"]).json();
+    assert_eq!(verified["is_snapshot"], true);
+    assert!(verified["height"].as_u64() >= Some(2), "{verified}");
+    let text = verify(&["--device", "cpu"]).stdout;
+    assert!(text.contains("a snapshot of the running node"), "{text}");
+
+    let left: Vec<_> =
+        std::fs::read_dir(environment.path("data")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.iter().all(|path| !path.display().to_string().contains("verify-")), "{left:?}");
+    let exported = environment.run(&[&["chain", "export", "blocks"], &here[..]].concat());
+    assert!(exported.stderr.contains("stop the node first"), "only verify asks it: {}", exported.stderr);
+}
+
+#[test]
 fn a_slow_clock_is_said() {
     let environment = Environment::new();
     let (file, _) = environment.network();

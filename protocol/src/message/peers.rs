@@ -107,6 +107,11 @@ pub enum Control {
         /// Which.
         address: String,
     },
+    /// Tag 4: copy the chain, as it is now, into `snapshot` in a folder that is there for that.
+    Snapshot {
+        /// The name of that folder, which lies in the data folder.
+        folder: String,
+    },
 }
 
 impl PeerList {
@@ -186,6 +191,7 @@ impl Encode for Control {
             Self::Ban { subject, seconds, reason } => (1u32, subject, seconds, reason).encode(encoder),
             Self::Unban { subject } => (2u32, subject).encode(encoder),
             Self::Add { address } => (3u32, address).encode(encoder),
+            Self::Snapshot { folder } => (4u32, folder).encode(encoder),
         }
     }
 }
@@ -200,6 +206,7 @@ impl<C> Decode<C> for Control {
             }),
             2 => Ok(Self::Unban { subject: Decode::decode(decoder)? }),
             3 => Ok(Self::Add { address: text(decoder)? }),
+            4 => Ok(Self::Snapshot { folder: text(decoder)? }),
             tag => wire::unknown_tag("control", tag),
         }
     }

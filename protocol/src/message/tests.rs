@@ -230,6 +230,7 @@ fn golden_requests() {
             control(Control::Add { address: "/dns4/a/tcp/1".into() }),
             vec![tag(13), all(0xcc, 32), tag(3), text("/dns4/a/tcp/1")],
         ),
+        (control(Control::Snapshot { folder: "verify".into() }), vec![tag(13), all(0xcc, 32), tag(4), text("verify")]),
         (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
         (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
         (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),

@@ -1,28 +1,32 @@
-//! `ocelli chain verify|export|import|reconsider`: on the data folder of a node that does not run.
+//! `ocelli chain verify|export|import|reconsider`: on the data folder of a node, which does not run; `verify` asks one that runs
+//! for a snapshot of its chain.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::network::Network;
 use ocelli_model::{DeviceChoice, backend};
+use ocelli_protocol::message::Control;
 use serde_json::json;
 
 use crate::chain::{Bytes, Chain, MissingPixels};
 use crate::commands::error::{CommandError, Explain as _};
+use crate::commands::node_file::NodeFile;
 use crate::commands::output::Output;
+use crate::commands::peer_option::OwnNode;
 use crate::commands::{folders, network_option};
 use crate::inference::{Handle, InferenceService, Limits};
-use crate::node::models;
+use crate::node::{SNAPSHOT, models};
 use crate::replay::{self, ExportError, Progress};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// How often the progress bar is drawn.
 const DRAW: Duration = Duration::from_millis(100);
 
-/// The data folder of a node that does not run.
+/// The data folder of a node.
 #[derive(Debug, clap::Args)]
 pub struct DataOption {
     /// The node's data folder [default: ~/.local/share/ocelli/NETWORK]
@@ -34,7 +38,9 @@ pub struct DataOption {
     network: String,
 }
 
-/// Replay the whole chain of a stopped node, every answer included, and compare it with what the node has stored
+/// Replay the whole chain of a node, every answer included, and compare it with what the node has stored
+///
+/// Of a node that runs, a snapshot is verified: its chain as it is when the command starts, beside which the node goes on.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -96,13 +102,30 @@ impl DataOption {
         self.data.clone().map_or_else(|| folders::data(&network.parameters.name), Ok)
     }
 
-    /// The store of a node that has run.
+    /// The store of a node that has run and does not now.
     fn open(&self) -> Result<(Network, PathBuf, Store), CommandError> {
+        let (network, data) = self.resolve()?;
+        let store = open_store(&data, &network).map_err(explained)?;
+        Ok((network, data, store))
+    }
+
+    fn resolve(&self) -> Result<(Network, PathBuf), CommandError> {
         let network = network_option::resolve(&self.network)?;
         let data = self.folder(&network)?;
-        let store = Store::open_existing(&data.join("chain"), &network, StoreOptions::default());
-        Ok((network, data, store.map_err(explained)?))
+        Ok((network, data))
     }
+}
+
+fn open_store(data: &Path, network: &Network) -> Result<Store, StoreError> {
+    Store::open_existing(&data.join("chain"), network, StoreOptions::default())
+}
+
+/// The chain of the node that has the data folder open, copied by it into the folder `scratch` within.
+fn snapshot(network: &Network, option: &DataOption, data: &Path, scratch: &Path) -> Result<Store, CommandError> {
+    let folder = scratch.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let done = OwnNode::of(data.to_owned(), option.network.clone()).command(Control::Snapshot { folder })?;
+    tracing::info!("the running node has {done}");
+    Ok(Store::open_existing(&scratch.join(SNAPSHOT), network, StoreOptions::default())?)
 }
 
 /// Verifies.
@@ -110,13 +133,19 @@ impl DataOption {
 /// # Errors
 /// For a folder that cannot be used, and for a chain or an index that is wrong.
 pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError> {
-    let (network, data, store) = args.data.open()?;
-    let inference = inference(&network, args.device)?;
+    let (network, data) = args.data.resolve()?;
+    let opened = open_store(&data, &network);
+    let is_running = matches!(opened, Err(StoreError::Locked { .. })) && NodeFile::read(&data)?.is_some();
+    if !is_running {
+        opened.as_ref().map_err(|error| explained(error.clone()))?;
+    }
     let scratch = tempfile::Builder::new()
         .prefix("verify-")
         .tempdir_in(&data)
         .context(|| format!("cannot make a folder in {}", data.display()))
         .hint(|| "make the data folder writable: the state is made anew beside it")?;
+    let store = if is_running { snapshot(&network, &args.data, &data, scratch.path())? } else { opened? };
+    let inference = inference(&network, args.device)?;
     let bar = Bar::new();
     let verified = replay::verify(&store, &network, scratch.path(), &inference, &mut |progress| bar.show(progress));
     bar.clear();
@@ -132,6 +161,7 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
             "bodies_from": kept.bodies_from,
             "answers_checked": verified.tasks,
             "answers_unchecked": verified.unchecked,
+            "is_snapshot": is_running,
         }));
     }
     let mut what = format!("{} blocks, {} answers computed again", verified.tip.height, verified.tasks);
@@ -143,6 +173,9 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
         0..=1 => "genesis".into(),
         height => format!("block {height}; only the headers before it, whose bodies were pruned"),
     };
+    if is_running {
+        what.push_str("; a snapshot of the running node");
+    }
     output.rows(&[
         ("verified", what),
         ("from", from),
