@@ -16,6 +16,7 @@ mod input;
 mod mempool_file;
 mod mining;
 mod node_file;
+mod partial;
 mod peers;
 mod progress;
 mod relay;

@@ -40,6 +40,9 @@ pub const ANNOUNCE_TIMEOUT: u64 = 10_000;
 pub const FETCH_TIMEOUT: u64 = 3_000;
 /// The most that this becomes, by slow answers and by doubling after each time-out.
 pub const MAX_FETCH_TIMEOUT: u64 = 20_000;
+/// Milliseconds that a block waits for a transaction which a peer has been asked for, counted from the question. Longer than
+/// an honest answer takes, and short beside the time between blocks: a peer that does not answer holds up a block so long.
+pub const BLOCK_PATIENCE: u64 = 500;
 /// Milliseconds of rest after the first failure; doubled with each further one in a row.
 pub const FIRST_REST: u64 = 1_000;
 /// Milliseconds of rest after many failures.
@@ -69,6 +72,8 @@ pub struct Relay<P> {
     refused: Remembered,
     /// In the chain.
     confirmed: Remembered,
+    /// On their way with blocks: not fetched meanwhile.
+    in_blocks: BTreeSet<ShortId>,
     random: ChaCha8Rng,
     next_id: u64,
     wake_at: Option<u64>,
@@ -144,6 +149,7 @@ impl<P: Copy + Ord> Relay<P> {
             wanted: BTreeMap::new(),
             refused: Remembered::default(),
             confirmed: Remembered::default(),
+            in_blocks: BTreeSet::new(),
             random: ChaCha8Rng::from_seed(seed),
             next_id: 0,
             wake_at: None,
@@ -153,6 +159,13 @@ impl<P: Copy + Ord> Relay<P> {
     /// Transactions that are announced and not here.
     pub fn wanted(&self) -> usize {
         self.wanted.len()
+    }
+
+    /// Whether a transaction is on its way from a peer that was asked not long ago, so that it is worth waiting for rather
+    /// than to ask somebody else for it as well.
+    pub fn is_coming(&self, id: ShortId, now: u64) -> bool {
+        let mut fetches = self.peers.values().filter_map(|peer| peer.fetch.as_ref());
+        fetches.any(|fetch| now < fetch.since + BLOCK_PATIENCE && fetch.ids.contains(&id))
     }
 
     /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
@@ -166,6 +179,7 @@ impl<P: Copy + Ord> Relay<P> {
             Input::Response { peer, id, result } => self.on_response(peer, id, result, now, pool, &mut out),
             Input::Decided { id, decision } => self.on_decided(id, decision),
             Input::TipMoved { included, returned } => self.on_tip_moved(included, &returned),
+            Input::InBlocks(ids) => self.in_blocks = ids,
             Input::Woken => self.wake_at = None,
         }
         self.poll_deadlines(now, &mut out);

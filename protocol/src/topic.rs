@@ -5,7 +5,7 @@ use ocelli_consensus::BlockHash;
 
 /// The topic of block announcements: [`crate::message::Announcement`].
 pub fn blocks(genesis: BlockHash) -> String {
-    format!("/ocelli/{genesis}/blocks/1")
+    format!("/ocelli/{genesis}/blocks/2")
 }
 
 /// The request-response protocol: [`crate::message::Request`] answered by [`crate::message::Response`].
@@ -21,7 +21,7 @@ mod tests {
     fn names_hold_the_genesis_hash() {
         let genesis = BlockHash([0xab; 32]);
         let hex = "ab".repeat(32);
-        assert_eq!(blocks(genesis), format!("/ocelli/{hex}/blocks/1"));
+        assert_eq!(blocks(genesis), format!("/ocelli/{hex}/blocks/2"));
         assert_eq!(request_protocol(genesis), format!("/ocelli/{hex}/request/1"));
         assert_ne!(blocks(genesis), blocks(BlockHash([0xac; 32])));
     }

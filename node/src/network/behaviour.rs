@@ -217,7 +217,8 @@ fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<Cou
         // (BIP-152). A mesh of fewer peers than the lower bound is no error: with two or three nodes everybody is in it.
         .mesh_n_low(3)
         .mesh_n(4)
-        .mesh_n_high(8)
+        // Each grafts four and is grafted by as many: with the usual upper bound of twice as many lines, all of them stay.
+        .mesh_n_high(5)
         .mesh_outbound_min(1)
         // Smaller than an announcement of an empty block: whoever has one says at once that it needs no more copies.
         .idontwant_message_size_threshold(256)

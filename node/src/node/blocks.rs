@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ocelli_consensus::block::{Body, Output};
+use ocelli_consensus::block::Body;
 use ocelli_consensus::fork_choice::{InsertError, Status};
 use ocelli_consensus::rules::{Blame, check_body_root, check_output};
-use ocelli_consensus::{BlockHash, Header, WtxId};
-use ocelli_protocol::message::{Announcement, BlockData, ChainStatus, MAX_INDEXES, Request, Response, Submission};
+use ocelli_consensus::{BlockHash, Header};
+use ocelli_protocol::message::{Announcement, BlockData, ChainStatus, Request};
 use ocelli_protocol::sync;
 
 use super::NodeError;
@@ -18,10 +18,6 @@ use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::store;
 use crate::validation::{Checked, CheckedBody, Claims};
 
-/// Announced blocks that are put together at a time. Further ones come through sync.
-const MAX_PARTIAL: usize = 16;
-/// After this time sync fetches an announced block as a whole, from whoever has it.
-const PARTIAL_MILLIS: u64 = 5_000;
 /// Blocks from the future that are kept. Further ones come through sync when their time has come.
 const MAX_HELD: usize = 16;
 
@@ -33,28 +29,6 @@ const MAX_GOSSIPED: usize = 64;
 
 /// So close to the best header, each block that is connected is told; before, only how far it is.
 const CLOSE_BLOCKS: u64 = 3;
-
-/// An announced block whose transactions are being put together.
-pub(super) struct Partial {
-    outputs: Vec<Output>,
-    wtxids: Vec<WtxId>,
-    found: Vec<Option<(ocelli_consensus::Transaction, Option<Vec<u8>>)>>,
-    from: Peer,
-    since: u64,
-}
-
-impl Partial {
-    /// A transaction that is here already, with its pixels.
-    pub(super) fn submission(&self, index: usize) -> Option<Submission> {
-        let (transaction, pixels) = self.found.get(index)?.clone()?;
-        Some(Submission { transaction, pixels })
-    }
-
-    fn missing(&self) -> Vec<u32> {
-        let missing = self.found.iter().zip(0..).filter(|(found, _)| found.is_none());
-        missing.map(|(_, index)| index).collect()
-    }
-}
 
 /// What is to be said of a gossiped block, and the block where it is to be fetched.
 enum Announced {
@@ -182,71 +156,6 @@ impl Service {
         let is_open = self.partial.contains_key(&hash) || self.validation.contains(&hash);
         // Sync may have been faster than gossip; whoever waits for gossip from us has nothing of that.
         Ok(if node.status == Status::Header && !is_open { Announced::New } else { Announced::Known })
-    }
-
-    /// Takes from the mempool what an announced block needs, and asks who announced it for the rest.
-    fn put_together(&mut self, announcement: Announcement, source: Peer) -> Result<(), NodeError> {
-        let hash = announcement.header.hash();
-        let found = announcement.entries.iter().map(|(wtxid, _)| {
-            let entry = self.mempool.get_by_wtxid(wtxid)?;
-            Some((entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)))
-        });
-        let found = found.collect();
-        let (wtxids, outputs) = announcement.entries.into_iter().unzip();
-        let partial = Partial { outputs, wtxids, found, from: source, since: unix_millis() };
-        let indexes = partial.missing();
-        if indexes.is_empty() {
-            return self.complete(hash, partial);
-        }
-        let busy = self.partial.values().any(|other| other.from == source);
-        if busy || self.partial.len() >= MAX_PARTIAL || indexes.len() > MAX_INDEXES {
-            return self.drive_sync(sync::Input::BlocksChanged);
-        }
-        self.partial.insert(hash, partial);
-        self.ask(source, &Request::Transactions { block: hash, indexes }, Asked::Transactions(hash));
-        Ok(())
-    }
-
-    /// Takes the transactions that an announced block lacked.
-    pub(super) fn on_transactions(
-        &mut self,
-        hash: BlockHash,
-        peer: Peer,
-        response: Option<Response>,
-    ) -> Result<(), NodeError> {
-        let Some(mut partial) = self.partial.remove(&hash) else { return Ok(()) };
-        let missing = partial.missing();
-        let Some(Response::Transactions(submissions)) = response
-            .filter(|response| matches!(response, Response::Transactions(found) if found.len() == missing.len()))
-        else {
-            // It does not have them: an honest forwarder may not. Sync asks others.
-            return self.drive_sync(sync::Input::BlocksChanged);
-        };
-        for (index, submission) in missing.into_iter().zip(submissions) {
-            let index = index as usize;
-            let found = submission.transaction.wtxid();
-            let image = submission.transaction.task().map(|(_, image)| image);
-            let pixels = submission.pixels.as_deref().map(ocelli_consensus::ImageHash::of);
-            if found != partial.wtxids[index] || pixels != image {
-                // The block is not to blame for what was sent in its name.
-                tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
-                self.network.penalize(peer, Misbehaviour::NotTheBlock);
-                return self.drive_sync(sync::Input::BlocksChanged);
-            }
-            partial.found[index] = Some((submission.transaction, submission.pixels));
-        }
-        self.complete(hash, partial)
-    }
-
-    fn complete(&mut self, hash: BlockHash, partial: Partial) -> Result<(), NodeError> {
-        let Partial { outputs, found, from, .. } = partial;
-        let (mut transactions, mut pixels) = (Vec::new(), Vec::new());
-        for (found, output) in found.into_iter().zip(outputs) {
-            let Some((transaction, image)) = found else { return self.drive_sync(sync::Input::BlocksChanged) };
-            transactions.push((transaction, output));
-            pixels.push(image);
-        }
-        self.take_block(Some(from), hash, BlockData { body: Body { transactions }, pixels })
     }
 
     /// Takes the data of a block from a peer: they enter the pipeline.
@@ -446,11 +355,6 @@ impl Service {
         self.peers.entry(peer).and_modify(|known| *known = (*known).max(Some(height)));
         let parent = if self.chain.tree().get(&hash).is_some() { sync::Parent::Known } else { sync::Parent::Unknown };
         self.drive_sync(sync::Input::Announced { peer, hash, height, parent })
-    }
-
-    /// Leaves to sync what could not be put together in time.
-    pub(super) fn forget_partial(&mut self, now: u64) {
-        self.partial.retain(|_, partial| now.saturating_sub(partial.since) < PARTIAL_MILLIS);
     }
 }
 

@@ -219,7 +219,7 @@ fn import_result(error: &HeaderError) -> HeaderImport {
 struct View<'a> {
     chain: &'a Chain,
     validation: &'a Validation,
-    partial: &'a std::collections::BTreeMap<BlockHash, super::blocks::Partial>,
+    partial: &'a std::collections::BTreeMap<BlockHash, super::partial::Partial>,
 }
 
 impl ChainView for View<'_> {

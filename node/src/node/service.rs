@@ -8,17 +8,17 @@ use std::time::{Duration, Instant, SystemTime};
 use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::limits::Limits;
 use ocelli_protocol::mempool::Mempool;
-use ocelli_protocol::message::{Announcement, Cookie, Request, Response, Submission};
+use ocelli_protocol::message::{Announcement, Cookie, Request, Response, ShortId, Submission};
 use ocelli_protocol::relay::{self, Relay};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
 use super::admission::Delayed;
-use super::blocks::Partial;
 use super::config::Mining;
 use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
+use super::partial::{LOOK_MILLIS, Partial};
 use super::progress::Progress;
 use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
@@ -70,8 +70,12 @@ pub(super) struct Service {
     pub(super) traffic: Counted,
     /// Full peers, and what they last said of their chain.
     pub(super) peers: BTreeMap<Peer, Option<u64>>,
-    /// Announced blocks whose transactions are being fetched from who announced them.
+    /// Announced blocks whose transactions are being put together.
     pub(super) partial: BTreeMap<BlockHash, Partial>,
+    /// What was asked for with blocks that are not yet validated.
+    pub(super) in_blocks: BTreeMap<BlockHash, BTreeSet<ShortId>>,
+    /// When it is looked next whether what they wait for has come, in milliseconds since 1970.
+    look_at_waiting_at: u64,
     /// The last block that each peer has announced, and that was new.
     pub(super) announced: BTreeMap<Peer, BlockHash>,
     /// Announcements of peers whose last one is not yet validated: they wait their turn.
@@ -164,6 +168,8 @@ impl Service {
             traffic: Counted::default(),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),
+            in_blocks: BTreeMap::new(),
+            look_at_waiting_at: 0,
             announced: BTreeMap::new(),
             in_turn: VecDeque::new(),
             gossiped: VecDeque::new(),
@@ -224,8 +230,9 @@ impl Service {
     /// How long there is nothing to do, at the longest.
     fn patience(&self) -> Duration {
         let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(unix_millis())));
+        let block = self.is_a_block_waiting().then_some(Duration::from_millis(LOOK_MILLIS));
         let tick = if self.chain.is_pruning() { PRUNING_TICK } else { TICK };
-        relay.map_or(tick, |relay| relay.min(tick))
+        [relay, block].into_iter().flatten().fold(tick, Duration::min)
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
@@ -283,6 +290,10 @@ impl Service {
         self.answer_delayed(now);
         self.take_next_in_turn()?;
         self.try_held()?;
+        if now >= self.look_at_waiting_at {
+            self.look_at_waiting_at = now + LOOK_MILLIS;
+            self.look_at_waiting()?;
+        }
         self.forget_partial(now);
         self.check_left_over()?;
         self.take_up_mempool();

@@ -322,12 +322,22 @@ impl RawPeer {
 
     /// Connects to several nodes.
     pub fn connect_to_all(network: &Network, nodes: &[&TestNode]) -> (Self, Vec<Peer>) {
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address()).collect();
+        Self::dial_all(network, &addresses)
+    }
+
+    /// Connects to a node at an address.
+    pub fn dial(network: &Network, address: &str) -> Self {
+        Self::dial_all(network, &[address.to_owned()]).0
+    }
+
+    fn dial_all(network: &Network, addresses: &[String]) -> (Self, Vec<Peer>) {
         let genesis = network.genesis_hash();
         let topics = vec![topic::blocks(genesis)];
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
         let mut config = network::Config::full(secret, topic::request_protocol(genesis), topics);
-        config.bootstrap = nodes.iter().map(|node| node.address()).collect();
+        config.bootstrap = addresses.to_vec();
         let (handle, mut events) = network::spawn(config).unwrap();
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -338,7 +348,7 @@ impl RawPeer {
             }
         });
         let peer = Self { handle, events: receive, network: network.clone() };
-        let found = nodes.iter().map(|_| {
+        let found = addresses.iter().map(|_| {
             peer.until("the connection", |event| match event {
                 Event::Connected { peer, .. } => Some(*peer),
                 _ => None,
@@ -348,7 +358,7 @@ impl RawPeer {
         // Gossip flows once each knows that the other has the topic.
         wait("the topic", || {
             let peers = peer.handle.status().peers;
-            (peers.iter().filter(|peer| peer.topics == 1).count() == nodes.len()).then_some(())
+            (peers.iter().filter(|peer| peer.topics == 1).count() == addresses.len()).then_some(())
         });
         (peer, found)
     }
@@ -385,6 +395,19 @@ impl RawPeer {
                     }
                     None => self.behave(Event::Request { peer, token, data }),
                 },
+                other => self.behave(other),
+            }
+        }
+    }
+
+    /// Waits for a request that `pick` takes, and leaves it open.
+    pub fn hold(&self, what: &str, pick: impl Fn(&Request) -> bool) -> ResponseToken {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
+            match event {
+                Event::Request { token, data, .. } if pick(&Request::from_bytes(&data).unwrap()) => return token,
                 other => self.behave(other),
             }
         }

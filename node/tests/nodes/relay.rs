@@ -8,8 +8,9 @@ use ocelli_protocol::limits::SUBMISSIONS;
 use ocelli_protocol::message::{
     Announcement, ChainStatus, Request, Response, Submission, SubmitReply, TransactionStatus,
 };
+use ocelli_protocol::relay::BLOCK_PATIENCE;
 
-use super::harness::{Maker, RawPeer, TestNode, easy_network, wait};
+use super::harness::{Maker, PATIENCE, RawPeer, TestNode, easy_network, wait};
 
 #[test]
 fn four_nodes_fetch_each_task_once() {
@@ -184,4 +185,113 @@ fn serve_chain(
         };
         peer.handle.respond(token, response.to_bytes());
     }
+}
+
+/// Whether a peer is asked for what a block lacks, or for the block.
+fn is_question_for(event: &Event, hash: BlockHash) -> bool {
+    let Event::Request { data, .. } = event else { return false };
+    match Request::from_bytes(data).unwrap() {
+        Request::Transactions { block, .. } => block == hash,
+        Request::Blocks { hashes } => hashes.contains(&hash),
+        _ => false,
+    }
+}
+
+/// A block whose task is just being fetched from a neighbour: it comes from there, and once.
+#[test]
+fn a_block_waits_for_a_task_that_is_on_its_way() {
+    let network = easy_network();
+    let node = TestNode::start(&network, &[], None);
+    let (miner, _) = RawPeer::connect(&network, &node);
+    let (neighbour, at) = RawPeer::connect(&network, &node);
+    let mut maker = Maker::new(&network);
+    let task = maker.classify(0, 1);
+    let (header, data) = maker.make(std::slice::from_ref(&task));
+    let began = Instant::now();
+    neighbour.announce_transaction(at, &task);
+    let token = neighbour.hold("the question for the task", |request| matches!(request, Request::Pending { .. }));
+    miner.announce(&header, &data.body);
+    // Passed on before it is complete.
+    until_gossiped(&neighbour, header.hash());
+    let in_time = began.elapsed() < Duration::from_millis(BLOCK_PATIENCE / 2);
+    neighbour.handle.respond(token, Response::Pending(vec![Some(task)]).to_bytes());
+    if in_time {
+        node.wait_for_tip(header.hash());
+        while let Ok(event) = miner.events.try_recv() {
+            assert!(!is_question_for(&event, header.hash()), "asked for what was on its way");
+        }
+        assert_eq!(node.status().traffic.relayed, 1);
+    } else {
+        miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    }
+}
+
+/// A neighbour that announces a task and never sends it: the block's announcer is asked, and the task not fetched again.
+#[test]
+fn a_block_does_not_wait_for_a_peer_that_never_answers() {
+    let network = easy_network();
+    let node = TestNode::start(&network, &[], None);
+    let (miner, at_miner) = RawPeer::connect(&network, &node);
+    let (liar, at) = RawPeer::connect(&network, &node);
+    let mut maker = Maker::new(&network);
+    let task = maker.classify(0, 1);
+    let (header, data) = maker.make(std::slice::from_ref(&task));
+    liar.announce_transaction(at, &task);
+    let _open = liar.hold("the question for the task", |request| matches!(request, Request::Pending { .. }));
+    miner.announce(&header, &data.body);
+    miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    // Whoever announces it from now on is not asked for it.
+    miner.announce_transaction(at_miner, &task);
+    miner.until("the announcement to be noted", |event| match event {
+        Event::Request { data, .. } => {
+            let request = Request::from_bytes(data).unwrap();
+            assert!(!matches!(request, Request::Pending { .. }), "fetched once more");
+            None
+        }
+        Event::Response { result, .. } => result.is_ok().then_some(()),
+        _ => None,
+    });
+    assert_eq!(node.status().traffic.relayed, 0);
+}
+
+/// Who announces a block need not have all of it: another peer that is as far is asked for the same, and only for that.
+#[test]
+fn what_a_block_lacks_is_asked_of_a_second_peer() {
+    let network = easy_network();
+    let node = TestNode::start(&network, &[], None);
+    let (first, _) = RawPeer::connect(&network, &node);
+    let (second, at) = RawPeer::connect(&network, &node);
+    let mut maker = Maker::new(&network);
+    let (header, data) = maker.make(&[maker.classify(0, 1)]);
+    let began = Instant::now();
+    first.announce(&header, &data.body);
+    let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
+    let token = first.hold("the question for what the block lacks", is_question);
+    let tip = maker.chain.tip();
+    let status = ChainStatus { genesis: network.genesis_hash(), height: 1, tip: tip.hash, work: tip.work.0 };
+    second.handle.request(at, Request::NewTip(status).to_bytes());
+    second.until("the new tip to be heard", |event| matches!(event, Event::Response { .. }).then_some(()));
+    first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
+    // Left to sync after five seconds, it would be asked for as a whole.
+    let mut asked = false;
+    while node.status().tip != header.hash() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for the block");
+        let Ok(event) = second.events.recv_timeout(Duration::from_millis(20)) else { continue };
+        let Event::Request { token, data: request, .. } = event else { continue };
+        let response = match Request::from_bytes(&request).unwrap() {
+            Request::Transactions { indexes, .. } => {
+                assert_eq!(indexes, [0]);
+                asked = true;
+                let (transaction, _) = data.body.transactions[0].clone();
+                Response::Transactions(vec![Submission { transaction, pixels: data.pixels[0].clone() }])
+            }
+            Request::Blocks { hashes } => {
+                let found = hashes.iter().map(|wanted| (*wanted == header.hash()).then(|| data.clone()));
+                Response::Blocks(found.collect())
+            }
+            other => Response::failed(format!("not asked in this test: {other:?}")),
+        };
+        second.handle.respond(token, response.to_bytes());
+    }
+    assert!(asked || began.elapsed() > Duration::from_secs(5), "asked for the whole block");
 }

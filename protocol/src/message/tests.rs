@@ -157,20 +157,22 @@ fn assert_golden(message: &impl Encode, expected: &[String]) {
 
 #[test]
 fn golden_gossip() {
-    let announcement =
-        Announcement { header: header(), entries: vec![(WtxId([1; 32]), None), (WtxId([2; 32]), Some(vec![3, -1]))] };
+    let entries =
+        vec![(WtxId([1; 32]), None), (WtxId([2; 32]), Some(vec![3, -1, 12_345])), (WtxId([3; 32]), Some(vec![]))];
     assert_golden(
-        &announcement,
+        &Announcement { header: header(), entries },
         &[
             hex(&header().to_bytes()),
-            n(2),
+            n(3),
             all(1, 32),
             "00".into(),
             all(2, 32),
+            "04".into(),
+            "06".into(),
             "01".into(),
-            n(2),
-            "03000000".into(),
-            "ffffffff".into(),
+            "f2c001".into(),
+            all(3, 32),
+            "01".into(),
         ],
     );
     assert_golden(&submission(), &[hex(&encode(&classify())), "01".into(), n(2), "0a0b".into()]);
@@ -564,6 +566,16 @@ fn whole_messages_are_limited_and_consumed() {
     let found = MAX_ANNOUNCEMENT_BYTES + 1;
     let too_long = Err(DecodeError::TooLong { found, limit: MAX_ANNOUNCEMENT_BYTES });
     assert_eq!(Announcement::from_bytes(&vec![0; found]), too_long);
+    let announced = |entry: &[u8]| [header().to_bytes().as_slice(), &1u64.to_le_bytes(), &[1; 32], entry].concat();
+    // A number of logits above the limit, and numbers in more bytes than they need.
+    for (entry, reason) in [
+        ([0x82, 0x80, 0x02].as_slice(), "32769 logits, at most 32768 expected"),
+        (&[0x80, 0x00], "a number of more bytes than it needs, or above 32 bits"),
+        (&[0x02, 0x83, 0x00], "a number of more bytes than it needs, or above 32 bits"),
+    ] {
+        let refused = Announcement::from_bytes(&announced(entry)).expect_err(reason).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
 
     let mut bytes = Request::Status.to_bytes();
     bytes.push(0);

@@ -1,5 +1,7 @@
 //! What goes into the relay machine and what comes out.
 
+use std::collections::BTreeSet;
+
 use ocelli_consensus::Transaction;
 
 use crate::mempool::Mempool;
@@ -72,6 +74,9 @@ pub enum Input<P> {
         /// Transactions that it holds no longer.
         returned: Vec<ShortId>,
     },
+    /// The transactions that are on their way with blocks, asked for by whoever puts these together: not fetched here in the
+    /// meantime, whoever announces them. Takes the place of what was said before.
+    InBlocks(BTreeSet<ShortId>),
     /// The time that [`Output::WakeAt`] named has come.
     Woken,
 }

@@ -217,6 +217,9 @@ impl<P: Copy + Ord> Relay<P> {
                 self.wanted.remove(&noted);
                 return false;
             }
+            if self.in_blocks.contains(&noted) {
+                return true;
+            }
             let (needs, transaction) = match std::mem::replace(&mut wanted.stage, Stage::Open) {
                 Stage::Open => (Kind::Transactions, None),
                 Stage::WithoutPixels(transaction) => (Kind::Pixels, Some(transaction)),

@@ -304,6 +304,42 @@ fn what_the_chain_holds_is_not_fetched() {
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
 }
 
+/// What a block's announcer was asked for is not fetched a second time; if it does not come, it is.
+#[test]
+fn what_comes_with_a_block_is_not_fetched_meanwhile() {
+    let pool = Nothing::new(Verdict::Take);
+    let mut relay = Relay::new([0; 32]);
+    relay.handle(Input::PeerConnected(1), 0, &pool);
+    let ids = numbered(0..3);
+    relay.handle(Input::InBlocks([ids[0], ids[1]].into()), 0, &pool);
+    let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
+    assert!(out.contains(&Output::Noted { peer: 1, count: 3 }));
+    let (number, request) = sent(&out, 1).expect("the third is fetched");
+    assert_eq!(request, Request::Pending { ids: vec![ids[2]] });
+    relay.handle(Input::Response { peer: 1, id: number, result: Ok(Response::Pending(vec![None])) }, 0, &pool);
+    // One block is connected, the other could not be had.
+    relay.handle(Input::TipMoved { included: vec![ids[0]], returned: vec![] }, 10, &pool);
+    let out = relay.handle(Input::InBlocks(BTreeSet::new()), 10, &pool);
+    assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
+}
+
+/// A block waits for what a peer was asked for just now, and for a peer that does not answer no longer than said.
+#[test]
+fn what_is_asked_for_is_coming_and_not_for_long() {
+    let pool = Nothing::new(Verdict::Take);
+    let mut relay = Relay::new([0; 32]);
+    let ids = numbered(0..2);
+    relay.handle(Input::PeerConnected(1), 0, &pool);
+    assert!(!relay.is_coming(ids[0], 0));
+    relay.handle(Input::Announced { peer: 1, ids: vec![ids[0]] }, 100, &pool);
+    // The second waits its turn at the same peer: nobody has been asked for it.
+    relay.handle(Input::Announced { peer: 1, ids: vec![ids[1]] }, 110, &pool);
+    assert!(relay.is_coming(ids[0], 100 + BLOCK_PATIENCE - 1) && !relay.is_coming(ids[1], 110));
+    assert!(!relay.is_coming(ids[0], 100 + BLOCK_PATIENCE), "it stalls");
+    relay.handle(Input::PeerDisconnected(1), 120, &pool);
+    assert!(!relay.is_coming(ids[0], 120), "it is gone");
+}
+
 #[test]
 fn what_is_remembered_is_bounded() {
     let mut remembered = Remembered::default();

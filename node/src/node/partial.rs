@@ -1,0 +1,211 @@
+//! Announced blocks whose transactions are put together: from the mempool, from what relay is fetching anyway, and for the
+//! rest by asking who announced the block, and then others that have it. The whole block is the last resort, and sync's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ocelli_consensus::block::{Body, Output};
+use ocelli_consensus::{BlockHash, ImageHash, Transaction, WtxId};
+use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Response, ShortId, Submission};
+use ocelli_protocol::{relay, sync};
+
+use super::NodeError;
+use super::service::{Asked, Service, unix_millis};
+use crate::network::{Misbehaviour, Peer};
+
+/// Announced blocks that are put together at a time. Further ones come through sync.
+const MAX_PARTIAL: usize = 16;
+/// After this time sync fetches an announced block as a whole, from whoever has it.
+const PARTIAL_MILLIS: u64 = 5_000;
+/// Peers that are asked for what a block lacks, one after the other. An honest one that has just passed the block on may
+/// still be waiting for the same transactions.
+const MAX_SOURCES: usize = 3;
+/// How often it is looked whether what a block waits for has come, in milliseconds.
+pub(super) const LOOK_MILLIS: u64 = 20;
+
+/// An announced block whose transactions are being put together.
+pub(super) struct Partial {
+    height: u64,
+    outputs: Vec<Output>,
+    wtxids: Vec<WtxId>,
+    found: Vec<Option<(Transaction, Option<Vec<u8>>)>>,
+    pub(super) from: Peer,
+    since: u64,
+    /// Who has been asked for what is missing, the last of them perhaps still.
+    asked: Vec<Peer>,
+    /// The places of the transactions that the last of them is being asked for.
+    question: Option<Vec<u32>>,
+}
+
+impl Partial {
+    /// A transaction that is here already, with its pixels.
+    pub(super) fn submission(&self, index: usize) -> Option<Submission> {
+        let (transaction, pixels) = self.found.get(index)?.clone()?;
+        Some(Submission { transaction, pixels })
+    }
+
+    /// Whether it waits for relay, and nobody is being asked.
+    fn is_waiting(&self) -> bool {
+        self.question.is_none()
+    }
+
+    fn missing(&self) -> impl Iterator<Item = u32> {
+        self.found.iter().zip(0..).filter(|(found, _)| found.is_none()).map(|(_, index)| index)
+    }
+
+    fn short_id(&self, index: u32) -> Option<ShortId> {
+        self.wtxids.get(index as usize).map(ShortId::of)
+    }
+
+    /// Takes an answer; on failure what came instead of the transaction at which place.
+    fn take(&mut self, question: Vec<u32>, submissions: Vec<Submission>) -> Result<(), (u32, WtxId)> {
+        for (index, Submission { transaction, pixels }) in question.into_iter().zip(submissions) {
+            let found = transaction.wtxid();
+            let image = transaction.task().map(|(_, image)| image);
+            let place = index as usize;
+            if found != self.wtxids[place] || pixels.as_deref().map(ImageHash::of) != image {
+                return Err((index, found));
+            }
+            self.found[place] = Some((transaction, pixels));
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// Takes up an announced block whose header and body root have been checked.
+    pub(super) fn put_together(&mut self, announcement: Announcement, source: Peer) -> Result<(), NodeError> {
+        let (hash, height) = (announcement.header.hash(), announcement.header.height);
+        let (wtxids, outputs): (Vec<_>, Vec<_>) = announcement.entries.into_iter().unzip();
+        let found = vec![None; wtxids.len()];
+        let (asked, question) = (Vec::new(), None);
+        let mut partial =
+            Partial { height, outputs, wtxids, found, from: source, since: unix_millis(), asked, question };
+        self.fill_from_mempool(&mut partial);
+        let missing = partial.missing().count();
+        let busy = self.partial.values().any(|other| other.from == source);
+        if missing > 0 && (busy || self.partial.len() >= MAX_PARTIAL || missing > MAX_INDEXES) {
+            return self.drive_sync(sync::Input::BlocksChanged);
+        }
+        self.pursue(hash, partial)
+    }
+
+    /// Takes the transactions that an announced block lacked.
+    pub(super) fn on_transactions(
+        &mut self,
+        hash: BlockHash,
+        peer: Peer,
+        response: Option<Response>,
+    ) -> Result<(), NodeError> {
+        let is_awaited = |partial: &Partial| partial.asked.last() == Some(&peer) && partial.question.is_some();
+        if !self.partial.get(&hash).is_some_and(is_awaited) {
+            return Ok(());
+        }
+        let Some(mut partial) = self.partial.remove(&hash) else { return Ok(()) };
+        let question = partial.question.take().unwrap_or_default();
+        match response {
+            Some(Response::Transactions(found)) if found.len() == question.len() => {
+                if let Err((index, found)) = partial.take(question, found) {
+                    // The block is not to blame for what was sent in its name.
+                    tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
+                    self.network.penalize(peer, Misbehaviour::NotTheBlock);
+                }
+            }
+            // It does not have them: an honest forwarder may not. Another may.
+            _ => tracing::debug!(%peer, %hash, "a peer does not have the transactions of a block that it announced"),
+        }
+        self.pursue(hash, partial)
+    }
+
+    /// Looks whether what announced blocks wait for has come, or will not.
+    pub(super) fn look_at_waiting(&mut self) -> Result<(), NodeError> {
+        let waiting = self.partial.iter().filter(|(_, partial)| partial.is_waiting()).map(|(hash, _)| *hash);
+        for hash in waiting.collect::<Vec<_>>() {
+            if let Some(mut partial) = self.partial.remove(&hash) {
+                self.fill_from_mempool(&mut partial);
+                self.pursue(hash, partial)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a block waits for what relay fetches.
+    pub(super) fn is_a_block_waiting(&self) -> bool {
+        self.partial.values().any(Partial::is_waiting)
+    }
+
+    /// Leaves to sync what could not be put together in time, and to relay what no block brings any more.
+    pub(super) fn forget_partial(&mut self, now: u64) {
+        self.partial.retain(|_, partial| now.saturating_sub(partial.since) < PARTIAL_MILLIS);
+        let before = self.in_blocks.len();
+        let (partial, validation) = (&self.partial, &self.validation);
+        self.in_blocks.retain(|hash, _| partial.contains_key(hash) || validation.contains(hash));
+        if self.in_blocks.len() < before {
+            self.tell_relay_of_blocks();
+        }
+    }
+
+    /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless relay has just asked a peer
+    /// for it; or all that it lacks is waited for; or nobody is left to be asked.
+    fn pursue(&mut self, hash: BlockHash, mut partial: Partial) -> Result<(), NodeError> {
+        let missing: BTreeMap<u32, ShortId> =
+            partial.missing().filter_map(|index| Some((index, partial.short_id(index)?))).collect();
+        if missing.is_empty() {
+            return self.complete(hash, partial);
+        }
+        let now = unix_millis();
+        let mut lacking = missing;
+        lacking.retain(|_, id| !self.relay.is_coming(*id, now));
+        if lacking.is_empty() {
+            self.partial.insert(hash, partial);
+            return Ok(());
+        }
+        let Some(peer) = self.next_source(&partial) else {
+            tracing::debug!(%hash, lacking = lacking.len(), "a block is left to sync: nobody else has what it lacks");
+            return self.drive_sync(sync::Input::BlocksChanged);
+        };
+        let indexes: Vec<u32> = lacking.keys().copied().collect();
+        tracing::debug!(%peer, %hash, lacking = indexes.len(), of = partial.found.len(), "a peer is asked for what a block lacks");
+        partial.asked.push(peer);
+        partial.question = Some(indexes.clone());
+        self.partial.insert(hash, partial);
+        self.in_blocks.entry(hash).or_default().extend(lacking.into_values());
+        self.tell_relay_of_blocks();
+        self.ask(peer, &Request::Transactions { block: hash, indexes }, Asked::Transactions(hash));
+        Ok(())
+    }
+
+    /// Whom to ask for what a block lacks: first who announced it, then those that are known to be as far.
+    fn next_source(&self, partial: &Partial) -> Option<Peer> {
+        if partial.asked.len() >= MAX_SOURCES {
+            return None;
+        }
+        let others = self.peers.iter().filter(|(_, height)| height.is_some_and(|height| height >= partial.height));
+        let mut candidates = std::iter::once(partial.from).chain(others.map(|(peer, _)| *peer));
+        candidates.find(|peer| !partial.asked.contains(peer))
+    }
+
+    fn fill_from_mempool(&self, partial: &mut Partial) {
+        for (wtxid, found) in partial.wtxids.iter().zip(&mut partial.found).filter(|(_, found)| found.is_none()) {
+            *found = self
+                .mempool
+                .get_by_wtxid(wtxid)
+                .map(|entry| (entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)));
+        }
+    }
+
+    fn complete(&mut self, hash: BlockHash, partial: Partial) -> Result<(), NodeError> {
+        let Partial { outputs, found, from, .. } = partial;
+        let (mut transactions, mut pixels) = (Vec::new(), Vec::new());
+        for (found, output) in found.into_iter().zip(outputs) {
+            let Some((transaction, image)) = found else { return self.drive_sync(sync::Input::BlocksChanged) };
+            transactions.push((transaction, output));
+            pixels.push(image);
+        }
+        self.take_block(Some(from), hash, BlockData { body: Body { transactions }, pixels })
+    }
+
+    fn tell_relay_of_blocks(&mut self) {
+        let ids: BTreeSet<ShortId> = self.in_blocks.values().flatten().copied().collect();
+        self.drive_relay(relay::Input::InBlocks(ids));
+    }
+}
