@@ -11,5 +11,6 @@ mod nodes {
     mod peers;
     mod pruning;
     mod relay;
+    mod slow;
     mod sync;
 }
