@@ -31,6 +31,7 @@ mod handle;
 mod penalties;
 mod queue;
 mod reachability;
+mod retest;
 mod slots;
 mod status;
 

@@ -19,6 +19,7 @@ use super::bans::{Bans, unix_now};
 use super::codec::ByteCodec;
 use super::gate::Gate;
 use super::gossip_bytes::CountBytes;
+use super::retest::Retesting;
 use super::{Config, Limits, NetworkError, Role};
 
 /// A peer whose gossip score falls below this is ignored by gossipsub, and banned by us. One invalid message costs 10,
@@ -64,7 +65,7 @@ pub(super) struct Behaviour {
     pub(super) relay_client: Toggle<relay::client::Behaviour>,
     pub(super) relay_server: Toggle<relay::Behaviour>,
     hole_punching: Toggle<dcutr::Behaviour>,
-    autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    pub(super) autonat_client: Toggle<Retesting>,
     autonat_server: Toggle<autonat::v2::server::Behaviour>,
     upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -98,7 +99,7 @@ impl Behaviour {
             relay_client: None.into(),
             relay_server: traversal.filter(|ways| ways.relay_server).map(|_| relay_server(me)).into(),
             hole_punching: traversal.map(|_| dcutr::Behaviour::new(me)).into(),
-            autonat_client: traversal.map(|ways| autonat_client(ways.probe_interval)).into(),
+            autonat_client: traversal.map(|ways| Retesting::new(ways.probe_interval)).into(),
             autonat_server: traversal.map(|_| autonat::v2::server::Behaviour::default()).into(),
             upnp: traversal.filter(|ways| ways.upnp).map(|_| upnp::tokio::Behaviour::default()).into(),
         })
@@ -166,11 +167,6 @@ fn relay_server(me: PeerId) -> relay::Behaviour {
     // Until others reach this node.
     server.set_status(Some(relay::Status::Disable));
     server
-}
-
-fn autonat_client(probe_interval: Duration) -> autonat::v2::client::Behaviour {
-    let config = autonat::v2::client::Config::default().with_probe_interval(probe_interval);
-    autonat::v2::client::Behaviour::new(rand::make_rng(), config)
 }
 
 fn multicast(me: PeerId) -> Option<mdns::tokio::Behaviour> {

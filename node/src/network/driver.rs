@@ -297,6 +297,7 @@ impl Driver {
             self.check_scores(now);
             self.expire_unsent(now);
             self.look_for_relay(now);
+            self.test_again(now);
             self.close_relayed(now);
             self.changed = true;
         }

@@ -18,6 +18,10 @@ pub(super) const MAX_RELAYS: usize = 2;
 /// The wait before another relay is asked.
 const RELAY_RETRY: Duration = Duration::from_secs(15);
 
+/// The wait before addresses that could not be reached are tested again. A guess: a router that is set up meanwhile is found
+/// out about soon enough, and it costs a connection.
+const TEST_AGAIN: Duration = Duration::from_secs(600);
+
 /// Addresses whose failed tests are remembered.
 const MAX_TESTED: usize = 64;
 
@@ -46,6 +50,8 @@ pub(super) struct Findings {
     /// Reservations that are asked for or held.
     relays: HashMap<ListenerId, PeerId>,
     next_relay: Option<Instant>,
+    /// When what has failed is tested again.
+    next_test: Option<Instant>,
 }
 
 impl Findings {
@@ -60,6 +66,19 @@ impl Findings {
         } else if self.failed.len() < MAX_TESTED || self.failed.contains_key(&address) {
             self.failed.entry(address).or_default().insert(server);
         }
+    }
+
+    /// The addresses that could not be reached, when it is time to have them tested again.
+    pub(super) fn due_for_test(&mut self, now: Instant) -> Vec<Multiaddr> {
+        if self.failed.is_empty() {
+            self.next_test = None;
+            return Vec::new();
+        }
+        let is_due = self.next_test.is_some_and(|when| when <= now);
+        if is_due || self.next_test.is_none() {
+            self.next_test = Some(now + TEST_AGAIN);
+        }
+        if is_due { self.failed.keys().cloned().collect() } else { Vec::new() }
     }
 
     /// What all of it means. `external` are the addresses confirmed as ours, `listening` those that we listen on.
@@ -177,6 +196,21 @@ mod tests {
             findings.tested(at(&[&format!("/ip4/1.2.3.4/tcp/{port}")]).remove(0), PeerId::random(), false);
         }
         assert_eq!(findings.failed.len(), MAX_TESTED);
+    }
+
+    #[test]
+    fn what_failed_is_tested_again_after_a_while_and_what_answered_is_not() {
+        let (now, mut findings) = (Instant::now(), Findings::default());
+        let address = at(&["/ip4/1.2.3.4/tcp/1"]).remove(0);
+        assert!(findings.due_for_test(now).is_empty());
+        findings.tested(address.clone(), PeerId::random(), false);
+        assert!(findings.due_for_test(now).is_empty(), "it has just failed");
+        assert!(findings.due_for_test(now + TEST_AGAIN / 2).is_empty());
+        assert_eq!(findings.due_for_test(now + TEST_AGAIN), std::slice::from_ref(&address));
+        assert!(findings.due_for_test(now + TEST_AGAIN).is_empty(), "once");
+        assert_eq!(findings.due_for_test(now + 2 * TEST_AGAIN), std::slice::from_ref(&address));
+        findings.tested(address, PeerId::random(), true);
+        assert!(findings.due_for_test(now + 9 * TEST_AGAIN).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, PeerId, identify, kad, mdns, ping, relay};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, kad, mdns, ping, relay};
 
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
@@ -31,6 +31,9 @@ const MAX_MISSED_PINGS: u32 = 2;
 
 /// A peer on another network that dialled us is left this long to find out for itself, with a reason to show.
 const REFUSAL_GRACE: Duration = Duration::from_secs(2);
+
+/// What those speak that test others' addresses (AutoNAT v2).
+const TEST_PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
 
 /// How long a peer on another network is not dialled again.
 const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
@@ -76,6 +79,8 @@ pub(super) struct Identity {
     pub(super) protocol: Option<String>,
     /// Whether it relays for others.
     pub(super) relays: bool,
+    /// Whether it tests others' addresses.
+    pub(super) tests: bool,
 }
 
 impl Driver {
@@ -373,6 +378,7 @@ impl Driver {
             light,
             protocol: protocol.clone(),
             relays: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+            tests: info.protocols.contains(&TEST_PROTOCOL),
         });
         let (address, inbound) = state
             .connections

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, autonat, dcutr, relay, upnp};
 
 use super::Driver;
@@ -108,6 +109,29 @@ impl Driver {
         match self.swarm.listen_on(circuit) {
             Ok(listener) => self.findings.asked(listener, relay, now),
             Err(error) => tracing::debug!(%relay, %error, "a relay cannot be asked"),
+        }
+    }
+
+    /// Has addresses tested again that could not be reached a while ago, on a new connection with a peer that we have dialled: see
+    /// [`Retesting`](crate::network::retest::Retesting).
+    pub(super) fn test_again(&mut self, now: Instant) {
+        if !self.traversal || matches!(self.reachability, Reachability::Public(_)) {
+            return;
+        }
+        let addresses = self.findings.due_for_test(now);
+        // In no particular order, so that it is not always the same peer's word.
+        let tester =
+            self.peers.iter().filter(|(_, state)| state.identity.as_ref().is_some_and(|identity| identity.tests));
+        let mut tester = tester.filter_map(|(peer, state)| {
+            let direct = state.connections.iter().find(|one| !one.inbound && !one.relayed)?;
+            Some((*peer, direct.address.clone()))
+        });
+        let Some((peer, address)) = tester.next().filter(|_| !addresses.is_empty()) else { return };
+        let Some(client) = self.swarm.behaviour_mut().autonat_client.as_mut() else { return };
+        client.renew(addresses.iter());
+        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![address]);
+        if let Err(error) = self.swarm.dial(options.build()) {
+            tracing::debug!(%peer, %error, "no connection for another test of our addresses");
         }
     }
 
