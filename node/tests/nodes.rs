@@ -1,10 +1,14 @@
 //! Real nodes over real sockets on the loopback interface, with real stores: what a network must withstand.
 
 mod nodes {
+    #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
+    #[path = "../../examples/flood/attacker.rs"]
+    mod attacker;
     mod bad_blocks;
     #[cfg(unix)]
     mod crash;
     mod device;
+    mod flood;
     mod harness;
     mod hostile;
     mod partition;

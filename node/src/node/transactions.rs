@@ -14,6 +14,7 @@ use super::service::{RETRY_MILLIS, Service, unix_millis};
 use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
+use crate::network::Misbehaviour;
 use crate::store::StoreError;
 
 /// Tasks run ahead of any block at a time, in one batch.
@@ -107,7 +108,12 @@ impl Service {
                     Refusal::Mempool(_) => code::MEMPOOL,
                 };
                 let reply = SubmitReply::refused(code, full_message(&refusal));
+                let blamed = to.peer().filter(|_| refusal.is_misbehaviour());
                 self.reply(to, &Response::Submitted(reply));
+                // Told first: who has made a mistake gets to know of it, and who floods is gone with the second.
+                if let Some(peer) = blamed {
+                    self.network.penalize(peer, Misbehaviour::BadTransaction);
+                }
                 return Ok(());
             }
         }

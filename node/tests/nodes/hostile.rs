@@ -1,10 +1,8 @@
 //! Peers that speak our protocols and mean harm: they are told, lose points, and are banned, each for its own reason,
 //! while the node goes on serving others. And peers that surround a node and withhold blocks.
 
-use std::io;
-
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _};
-use libp2p::request_response::{self, Codec, ProtocolSupport};
+use futures::StreamExt as _;
+use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use ocelli_consensus::{Address, Amount, BlockHash, Network, U256};
@@ -12,54 +10,8 @@ use ocelli_node::network::{Event, Peer};
 use ocelli_protocol::message::{Ban, BanSubject, ChainStatus, PeerList, Request, Response};
 use ocelli_protocol::topic;
 
+use super::attacker::RawCodec;
 use super::harness::{Maker, PATIENCE, RawPeer, TestNode, easy_network, wait};
-
-/// Writes a request as it is, without framing, and reads whatever comes back.
-#[derive(Clone, Default)]
-struct RawCodec;
-
-impl Codec for RawCodec {
-    type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
-    type Response = Vec<u8>;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        protocol: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Vec<u8>> {
-        self.read_response(protocol, io).await
-    }
-
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        io.take(1 << 20).read_to_end(&mut bytes).await?;
-        Ok(bytes)
-    }
-
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        request: Vec<u8>,
-    ) -> io::Result<()> {
-        io.write_all(&request).await?;
-        io.close().await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        _: &mut T,
-        _: Vec<u8>,
-    ) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[derive(NetworkBehaviour)]
 struct Raw {
