@@ -112,7 +112,7 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
                 (load.random.random_range(0..40_000), 0)
             }
             (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
-            (Manner::Within, Step::Block | Step::Prune | Step::Headers) => (0, load.random.random_range(0..400)),
+            (Manner::Within, Step::Block | Step::Prune | Step::Headers) => (0, load.random.random_range(0..1_500)),
         };
         let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
         let mut victim = Victim::start(folder.path(), Some(&load.control.address()), Some(death));
