@@ -50,13 +50,13 @@ pub fn cifar10_resnet() -> Graph {
     let input = Shape { channels: 3, height: 32, width: 32 };
     let layers = vec![
         Layer::conv("stem", 24, 2, 1, 0),
-        Layer::conv("wide", 32, 3, 1, 1),
+        Layer::conv("wide", 48, 3, 1, 1),
         Layer::max_pool("wide_pool", 2, 2),
-        Layer::conv("block1", 32, 3, 1, 1).with_skip("wide_pool"),
-        Layer::conv("wider", 96, 3, 1, 1),
+        Layer::conv("block1", 48, 3, 1, 1).with_skip("wide_pool"),
+        Layer::conv("wider", 128, 3, 1, 1),
         Layer::max_pool("wider_pool", 2, 2),
-        Layer::conv("block2_a", 96, 3, 1, 1),
-        Layer::conv("block2_b", 96, 3, 1, 1).with_skip("wider_pool"),
+        Layer::conv("block2_a", 128, 3, 1, 1),
+        Layer::conv("block2_b", 128, 3, 1, 1).with_skip("wider_pool"),
         Layer::conv("widest", 192, 3, 1, 1),
         Layer::max_pool("widest_pool", 2, 2),
         Layer::conv("block3", 192, 3, 1, 1).with_skip("widest_pool"),
@@ -94,7 +94,7 @@ mod tests {
     fn residual_network() {
         let model = get("cifar10-resnet").expect("built in");
         assert_eq!(*model.graph(), cifar10_resnet());
-        assert_eq!(model.parameter_count(), 710_306);
+        assert_eq!(model.parameter_count(), 937_378);
         assert_eq!(model.classes(), CIFAR10_CLASSES);
         assert!(model.bytes().len() < 1_000_000 && model.cost() < 100_000_000);
     }
