@@ -7,6 +7,7 @@
 mod admission;
 mod bans_file;
 mod blocks;
+mod complaints;
 mod config;
 mod control;
 pub mod cookie;

@@ -51,6 +51,8 @@ pub const MAX_REST: u64 = 60_000;
 pub const MAX_FETCH: usize = 64;
 /// Transactions that one peer has announced, and that are neither here nor given up.
 pub const MAX_NOTED: usize = 1_024;
+/// How long a peer that has announced as many as are noted waits until room is looked for again.
+pub const TIDY_PAUSE: u64 = 1_000;
 /// Announcements under way in all.
 pub const MAX_ANNOUNCEMENTS: usize = 48;
 /// Fetches under way in all.
@@ -94,6 +96,8 @@ struct Peer {
     unheard: u32,
     /// Announced by it and wanted, in order; those that came from others or are given up may still be here.
     noted: VecDeque<ShortId>,
+    /// When what is in there is looked through again to make room: it costs as much as a thousand announcements.
+    tidy_at: u64,
     fetch: Option<UnderWay>,
     /// Failed fetches in a row.
     failures: u32,
@@ -175,7 +179,7 @@ impl<P: Copy + Ord> Relay<P> {
         match input {
             Input::PeerConnected(peer) => self.on_connected(peer),
             Input::PeerDisconnected(peer) => self.on_disconnected(peer),
-            Input::Announced { peer, ids } => self.on_announced(peer, &ids, pool, &mut out),
+            Input::Announced { peer, ids } => self.on_announced(peer, &ids, now, pool, &mut out),
             Input::Response { peer, id, result } => self.on_response(peer, id, result, now, pool, &mut out),
             Input::Decided { id, decision } => self.on_decided(id, decision),
             Input::TipMoved { included, returned } => self.on_tip_moved(included, &returned),

@@ -49,7 +49,9 @@ impl Service {
         let announcement = match Announcement::from_bytes(data) {
             Ok(announcement) => announcement,
             Err(error) => {
-                tracing::warn!(%source, %error, "a gossiped block does not decode");
+                if self.complaints.are_heard(unix_millis()) {
+                    tracing::warn!(%source, %error, "a gossiped block does not decode");
+                }
                 self.network.report(id, Acceptance::Reject);
                 self.network.penalize(source, Misbehaviour::Malformed);
                 return Ok(());
@@ -111,7 +113,9 @@ impl Service {
                 self.drive_sync(sync::Input::Announced { peer: source, hash, height, parent })?;
             }
             Announced::Broken(reason) => {
-                tracing::warn!(%source, %hash, reason, "a gossiped block is refused");
+                if self.complaints.are_heard(unix_millis()) {
+                    tracing::warn!(%source, %hash, reason, "a gossiped block is refused");
+                }
                 self.network.report(id, Acceptance::Reject);
                 self.network.penalize(source, Misbehaviour::BrokenRule);
             }

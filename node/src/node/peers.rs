@@ -9,7 +9,7 @@ use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
 use ocelli_protocol::topic;
 
 use super::config::Discovery;
-use super::service::{Asked, Service, unix_millis, unix_seconds};
+use super::service::{Asked, SAVE_BANS_MILLIS, Service, unix_millis, unix_seconds};
 use super::{NodeError, bans_file};
 use crate::chain::{Chain, HeaderError, full_message};
 use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId, Traversal};
@@ -153,7 +153,9 @@ impl Service {
             }
             sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data),
             sync::Output::Penalize { peer, offence } => {
-                tracing::warn!(%peer, ?offence, "a peer misbehaves");
+                if self.complaints.are_heard(unix_millis()) {
+                    tracing::warn!(%peer, ?offence, "a peer misbehaves");
+                }
                 self.network.penalize(peer, misbehaviour(offence));
             }
             sync::Output::SetTimer { timer, at } => self.set_timer(timer, at),
@@ -175,13 +177,19 @@ impl Service {
         Ok(sync::Input::HeadersImported { peer, result })
     }
 
-    /// Writes down who is kept out, whenever that has changed.
+    /// Writes down who is kept out, whenever that has changed, but not time and again in a flood: it waits for the disk.
+    pub(super) fn save_bans_at(&mut self, now: u64) {
+        if now.saturating_sub(self.bans_saved_at) >= SAVE_BANS_MILLIS {
+            self.save_bans();
+        }
+    }
+
     pub(super) fn save_bans(&mut self) {
         if self.network.bans_version() == self.bans_saved {
             return;
         }
         let (version, bans) = self.network.bans();
-        self.bans_saved = version;
+        (self.bans_saved, self.bans_saved_at) = (version, unix_millis());
         if let Err(error) = bans_file::write(&self.data, &bans) {
             tracing::warn!(%error, "the bans could not be written down: they end with this process");
         }

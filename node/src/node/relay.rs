@@ -136,7 +136,9 @@ impl Service {
             Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => Decision::Keep,
             Err(refusal) => {
                 if refusal.is_misbehaviour() {
-                    tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
+                    if self.complaints.are_heard(unix_millis()) {
+                        tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
+                    }
                     self.network.penalize(peer, Misbehaviour::BadTransaction);
                 }
                 Decision::Refuse

@@ -14,6 +14,7 @@ use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
 use super::admission::Delayed;
+use super::complaints::Complaints;
 use super::config::Mining;
 use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
@@ -35,6 +36,8 @@ const PRUNING_TICK: Duration = Duration::from_millis(10);
 pub(super) const RETRY_MILLIS: u64 = 200;
 /// How often the addresses of good peers are written down.
 const SAVE_PEERS_MILLIS: u64 = 30_000;
+/// How long bans wait to be written down after others were.
+pub(super) const SAVE_BANS_MILLIS: u64 = 1_000;
 /// How often the mempool is written down: what a killed node loses of it.
 const SAVE_MEMPOOL_MILLIS: u64 = 300_000;
 /// Bytes of transactions with their pixels that wait for a block.
@@ -99,9 +102,11 @@ pub(super) struct Service {
     pub(super) retry_at: u64,
     /// The mempool of before the restart, to be taken up again.
     pub(super) left_over: VecDeque<Submission>,
+    pub(super) complaints: Complaints,
     timers: BTreeSet<(u64, sync::Timer<Peer>)>,
     /// The version of the bans that are on disk.
     pub(super) bans_saved: u64,
+    pub(super) bans_saved_at: u64,
     /// What a [`Request::Control`] must hold.
     pub(super) cookie: Cookie,
     peers_saved_at: u64,
@@ -165,6 +170,7 @@ impl Service {
             asked: HashMap::new(),
             limits: Limits::new(unix_millis()),
             delayed: Delayed::new(),
+            complaints: Complaints::new(unix_millis()),
             traffic: Counted::default(),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),
@@ -184,6 +190,7 @@ impl Service {
             left_over: left_over.into(),
             timers: BTreeSet::new(),
             bans_saved: 0,
+            bans_saved_at: 0,
             cookie,
             peers_saved_at: unix_millis(),
             mempool_saved_at: unix_millis(),
@@ -300,7 +307,7 @@ impl Service {
         self.run_ahead();
         self.refresh_template(now)?;
         self.chain.prune()?;
-        self.save_bans();
+        self.save_bans_at(now);
         if now.saturating_sub(self.mempool_saved_at) >= SAVE_MEMPOOL_MILLIS {
             self.mempool_saved_at = now;
             self.save_mempool();

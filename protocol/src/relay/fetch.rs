@@ -3,13 +3,21 @@
 use ocelli_consensus::{ImageHash, Transaction};
 
 use super::{
-    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, UnderWay, Verdict, Wanted, rest,
+    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, UnderWay, Verdict,
+    Wanted, rest,
 };
 use crate::message::{Response, ShortId, Submission};
 use crate::sync::Failure;
 
 impl<P: Copy + Ord> Relay<P> {
-    pub(super) fn on_announced(&mut self, id: P, ids: &[ShortId], pool: &impl Pool, out: &mut Vec<Output<P>>) {
+    pub(super) fn on_announced(
+        &mut self,
+        id: P,
+        ids: &[ShortId],
+        now: u64,
+        pool: &impl Pool,
+        out: &mut Vec<Output<P>>,
+    ) {
         let mut count = 0;
         for &announced in ids {
             let is_known = self.is_known(announced, pool);
@@ -19,7 +27,8 @@ impl<P: Copy + Ord> Relay<P> {
             if !is_known {
                 let announcers = self.wanted.get(&announced).map(|wanted| &wanted.announcers);
                 if announcers.is_none_or(|announcers| !announcers.contains(&id)) {
-                    if peer.noted.len() >= MAX_NOTED {
+                    if peer.noted.len() >= MAX_NOTED && peer.tidy_at <= now {
+                        peer.tidy_at = now + TIDY_PAUSE;
                         self.tidy(id);
                     }
                     let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.noted.len() < MAX_NOTED) else { break };

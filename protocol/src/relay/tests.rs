@@ -190,6 +190,14 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
         }
     }
     assert_eq!((noted, relay.wanted()), (MAX_NOTED, MAX_NOTED));
+    // Room is looked for once a second: that is not to cost more than it is worth.
+    let settled = numbered(1_000..1_001)[0];
+    relay.handle(Input::Decided { id: settled, decision: Decision::Refuse }, 0, &pool);
+    for (now, expected) in [(TIDY_PAUSE - 1, 0), (TIDY_PAUSE, 1), (2 * TIDY_PAUSE, 0)] {
+        let ids = numbered(5_000 + now..5_001 + now);
+        let out = relay.handle(Input::Announced { peer: 1, ids }, now, &pool);
+        assert!(out.contains(&Output::Noted { peer: 1, count: expected }), "{now}: {out:?}");
+    }
     // Another has a bound of its own, and what both announce is wanted once.
     let out = relay.handle(Input::Announced { peer: 2, ids: numbered(0..256) }, 0, &pool);
     assert!(out.contains(&Output::Noted { peer: 2, count: 256 }));
