@@ -51,26 +51,23 @@ pub struct Statistics {
 impl Statistics {
     /// Measures sums `(N, H, W, C)`, an image's numbers at a time.
     pub fn of(sums: &[f32], of_image: usize, channels: usize) -> Self {
-        widest(|| Self::of_here(sums, of_image, channels))
-    }
-
-    #[inline(always)]
-    fn of_here(sums: &[f32], of_image: usize, channels: usize) -> Self {
         // A number of the pictures is subtracted first, so that the squares do not drown the variance.
         let pivot = &sums[..channels];
         let [mut totals, mut total_squares] = [vec![0f64; channels], vec![0f64; channels]];
         let [mut sum, mut squares] = [vec![0f32; channels], vec![0f32; channels]];
-        for image in sums.chunks_exact(of_image) {
-            for row in image.chunks_exact(channels) {
-                for (((sum, squares), value), pivot) in sum.iter_mut().zip(&mut squares).zip(row).zip(pivot) {
-                    let value = value - pivot;
-                    *sum += value;
-                    *squares += value * value;
+        widest(|| {
+            for image in sums.chunks_exact(of_image) {
+                for row in image.chunks_exact(channels) {
+                    for (((sum, squares), value), pivot) in sum.iter_mut().zip(&mut squares).zip(row).zip(pivot) {
+                        let value = value - pivot;
+                        *sum += value;
+                        *squares += value * value;
+                    }
                 }
+                drain(&mut sum, &mut totals);
+                drain(&mut squares, &mut total_squares);
             }
-            drain(&mut sum, &mut totals);
-            drain(&mut squares, &mut total_squares);
-        }
+        });
         let count = sums.len() / channels;
         let mean = totals.iter().zip(pivot).map(|(sum, pivot)| pivot + (sum / count as f64) as f32);
         let variance = totals.iter().zip(&total_squares).map(|(sum, squares)| {
@@ -297,29 +294,19 @@ impl Affine {
         passed: &mut [f32],
         gamma: &mut [f32],
     ) {
-        widest(|| self.through_statistics_here(statistics, sums, bias, passed, gamma));
-    }
-
-    #[inline(always)]
-    fn through_statistics_here(
-        &self,
-        statistics: &Statistics,
-        sums: &[f32],
-        bias: &[f32],
-        passed: &mut [f32],
-        gamma: &mut [f32],
-    ) {
         let channels = self.factor.len();
         let inverse = statistics.inverse_deviations();
         let (mut sum, mut total) = (vec![0f32; channels], vec![0f64; channels]);
-        for (sums, passed) in sums.chunks(channels * ROWS).zip(passed.chunks(channels * ROWS)) {
-            for (sums, passed) in sums.chunks_exact(channels).zip(passed.chunks_exact(channels)) {
-                for (((sum, passed), value), mean) in sum.iter_mut().zip(passed).zip(sums).zip(&statistics.mean) {
-                    *sum += passed * (value - mean);
+        widest(|| {
+            for (sums, passed) in sums.chunks(channels * ROWS).zip(passed.chunks(channels * ROWS)) {
+                for (sums, passed) in sums.chunks_exact(channels).zip(passed.chunks_exact(channels)) {
+                    for (((sum, passed), value), mean) in sum.iter_mut().zip(passed).zip(sums).zip(&statistics.mean) {
+                        *sum += passed * (value - mean);
+                    }
                 }
+                drain(&mut sum, &mut total);
             }
-            drain(&mut sum, &mut total);
-        }
+        });
         for ((gamma, total), inverse) in gamma.iter_mut().zip(&total).zip(&inverse) {
             *gamma = *total as f32 * inverse;
         }
@@ -328,12 +315,14 @@ impl Affine {
         let slope = (0..channels).map(|c| -self.factor[c] * inverse[c] * gamma[c] * share).collect::<Vec<f32>>();
         let constant = (0..channels).map(|c| -self.factor[c] * bias[c] * share - slope[c] * statistics.mean[c]);
         let constant: Vec<f32> = constant.collect();
-        for (passed, sums) in passed.chunks_exact_mut(channels).zip(sums.chunks_exact(channels)) {
-            let numbers = self.factor.iter().zip(&slope).zip(&constant);
-            for ((passed, sum), ((factor, slope), constant)) in passed.iter_mut().zip(sums).zip(numbers) {
-                *passed = *passed * factor + sum * slope + constant;
+        widest(|| {
+            for (passed, sums) in passed.chunks_exact_mut(channels).zip(sums.chunks_exact(channels)) {
+                let numbers = self.factor.iter().zip(&slope).zip(&constant);
+                for ((passed, sum), ((factor, slope), constant)) in passed.iter_mut().zip(sums).zip(numbers) {
+                    *passed = *passed * factor + sum * slope + constant;
+                }
             }
-        }
+        });
     }
 }
 

@@ -29,10 +29,11 @@ impl SumPool {
     /// Writes the means.
     pub fn forward(&self, input: &[f32], means: &mut [f32]) {
         let channels = self.image[2];
-        for (index, means) in means.chunks_exact_mut(channels).enumerate() {
+        let steps = self.window.steps(self.image);
+        for (means, corner) in means.chunks_exact_mut(channels).zip(self.window.corners(self.image)) {
             means.fill(0.0);
-            for place in self.window.places(self.image, index) {
-                means.iter_mut().zip(&input[place..]).for_each(|(sum, value)| *sum += value);
+            for step in &steps {
+                means.iter_mut().zip(&input[corner + step..]).for_each(|(sum, value)| *sum += value);
             }
             means.iter_mut().for_each(|sum| *sum = (*sum * self.scale).clamp(0.0, self.ceiling));
             if let Some(step) = self.step {
@@ -44,9 +45,11 @@ impl SumPool {
     /// Adds to the gradient of the input, given the means and their gradient. None passes where the ceiling took hold.
     pub fn backward(&self, means: &[f32], slopes: &[f32], gradient: &mut [f32]) {
         let channels = self.image[2];
-        for (index, (means, slopes)) in means.chunks_exact(channels).zip(slopes.chunks_exact(channels)).enumerate() {
-            for place in self.window.places(self.image, index) {
-                for ((sum, mean), slope) in gradient[place..].iter_mut().zip(means).zip(slopes) {
+        let steps = self.window.steps(self.image);
+        let outputs = means.chunks_exact(channels).zip(slopes.chunks_exact(channels));
+        for ((means, slopes), corner) in outputs.zip(self.window.corners(self.image)) {
+            for step in &steps {
+                for ((sum, mean), slope) in gradient[corner + step..].iter_mut().zip(means).zip(slopes) {
                     *sum += if *mean < self.ceiling { slope * self.scale } else { 0.0 };
                 }
             }

@@ -36,15 +36,6 @@ impl Window {
         (0..self.kernel).flat_map(of_row).collect()
     }
 
-    /// The places (of the first channel) in images that a window without padding covers, counted image by image.
-    pub fn places(self, image: [usize; 3], index: usize) -> impl Iterator<Item = usize> {
-        let ([height, width, channels], kernel) = (image, self.kernel);
-        let windows = self.outputs(height) * self.outputs(width);
-        let (top, left) = self.corner(width, index % windows);
-        let first = (index / windows * height + top) * width + left;
-        (0..kernel).flat_map(move |row| (0..kernel).map(move |column| (first + row * width + column) * channels))
-    }
-
     /// The runs of a window, counted row by row: where each begins in the image, and its range in the window's own numbers.
     /// What lies in the padding is left out.
     pub fn runs(self, image: [usize; 3], index: usize) -> impl Iterator<Item = (usize, Range<usize>)> {

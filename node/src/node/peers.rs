@@ -184,6 +184,7 @@ impl Service {
         }
     }
 
+    /// Writes down who is kept out, if that has changed.
     pub(super) fn save_bans(&mut self) {
         if self.network.bans_version() == self.bans_saved {
             return;
