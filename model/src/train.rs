@@ -12,6 +12,7 @@ mod optimizer;
 mod pass;
 mod product;
 mod shards;
+mod start;
 mod sum_pool;
 mod whitening;
 mod window;
@@ -35,11 +36,14 @@ pub(crate) use self::shards::{Lesson, Shards};
 use self::shards::{Score, cross_entropy};
 use crate::dataset::{Dataset, shuffled};
 use crate::graph::{Graph, GraphError, Shape};
+use crate::model::Model;
 
 /// How many pictures the mean and deviation of the channels are taken from.
 const NORMALIZATION_SAMPLE: usize = 10_000;
 /// How many pictures the directions of the first convolution's windows are taken from.
 const WHITENING_SAMPLE: usize = 1_000;
+/// How many pictures the statistics of batch normalisation are taken from where a model's weights get some.
+const STATISTICS_SAMPLE: usize = 1_000;
 
 /// A training that cannot be done, or a file of float weights that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +175,9 @@ pub struct Recipe {
     pub validation: f64,
     /// The seed of everything random.
     pub seed: u64,
+    /// The id of the model whose weights training begins with; without one they are drawn by the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 impl Default for Recipe {
@@ -192,6 +199,7 @@ impl Default for Recipe {
             batch_norm: false,
             validation: 0.05,
             seed: 1,
+            start: None,
         }
     }
 }
@@ -300,6 +308,27 @@ impl Trainer {
     /// # Errors
     /// If data, graph and recipe do not fit together.
     pub fn new(graph: Graph, data: &Dataset, recipe: &Recipe) -> Result<Self, TrainError> {
+        Self::prepare(graph, data, recipe, None)
+    }
+
+    /// Prepares a training that begins with what a model has learnt ("fine-tuning"). Where the data has other classes, the
+    /// last layer begins anew with as many logits, and the other layers with those of the model.
+    ///
+    /// # Errors
+    /// If data, graph and recipe do not fit together.
+    pub fn from_model(model: &Model, data: &Dataset, recipe: &Recipe) -> Result<Self, TrainError> {
+        let graph = start::graph_for(model, data.classes().len())?;
+        let learnt = FloatNetwork::of_model(model, recipe.ceiling)?;
+        let recipe = Recipe { start: Some(model.id().to_string()), ..recipe.clone() };
+        Self::prepare(graph, data, &recipe, Some(&learnt))
+    }
+
+    fn prepare(
+        graph: Graph,
+        data: &Dataset,
+        recipe: &Recipe,
+        learnt: Option<&FloatNetwork>,
+    ) -> Result<Self, TrainError> {
         recipe.check()?;
         if data.shape() != graph.input() {
             return Err(TrainError::Shape { found: data.shape(), expected: graph.input() });
@@ -312,7 +341,15 @@ impl Trainer {
         let classes = data.classes().to_vec();
         let network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
         let network = network.with_whitening(&training.sample(WHITENING_SAMPLE, recipe.seed), &normalization);
-        let network = if recipe.batch_norm { network.with_batch_norm() } else { network.with_silent_branches() };
+        let network = match (recipe.batch_norm, learnt) {
+            (false, None) => network.with_silent_branches(),
+            (true, None) => network.with_batch_norm(),
+            (false, Some(learnt)) => network.with_numbers_of(learnt),
+            (true, Some(learnt)) => {
+                let sample = training.sample(STATISTICS_SAMPLE, recipe.seed);
+                network.with_batch_norm().with_numbers_of(learnt).with_statistics_of(&sample)
+            }
+        };
         let optimizer = Optimizer::new(recipe.optimizer, network.trained(), network.weights());
         let average = (recipe.averaging > 0.0).then(|| network.numbers().to_vec());
         let augmentation = Augmentation::new(recipe, training.len());

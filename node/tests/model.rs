@@ -92,6 +92,12 @@ fn from_pictures_to_answers() {
     assert_eq!((&evaluation["top1"], &evaluation["per_class"]["ship"]), (&1.0.into(), &1.0.into()));
     assert_eq!(evaluation["skipped"][0][0], "train/ship/broken.jpg");
 
+    // A training may begin with a model, whose graph it takes.
+    let start = ["train", "--data", "data", "--start", "tiny.safetensors", "-o", "tuned", "--epochs", "1"];
+    let tuned = json(folder, &[&start[..], &["--batch", "4", "--learning-rate", "0.000001", "--shift", "0"]].concat());
+    assert_eq!((&tuned["recipe"]["start"], &tuned["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
+    assert_eq!(ocelli(folder, &[&start[..], &["--graph", "graph.json"]].concat()).status.code(), Some(2));
+
     let inspected = json(folder, &["inspect", "tiny.safetensors"]);
     assert_eq!(inspected["id"], quantized["id"]);
     // 4 * 3 * 5 * 5 + 4 and 4 * 5 * 5 * 2 + 2.

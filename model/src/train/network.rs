@@ -195,6 +195,73 @@ impl FloatNetwork {
         self
     }
 
+    /// The same network with the weights and biases of another one whose graph has the same layers, but for the last one's
+    /// if the classes are others.
+    pub(super) fn with_numbers_of(mut self, other: &Self) -> Self {
+        let same_classes = self.classes == other.classes;
+        for layer in 0..self.places.len() {
+            let Some((places, learnt)) = self.places[layer].clone().zip(other.layer(layer)) else { continue };
+            if self.graph.is_last(layer) && !same_classes {
+                continue;
+            }
+            let (mut weight, mut bias) = (self.rows(layer, &learnt.weight), learnt.bias);
+            // The pictures are centred, and these weights are of pictures that are not.
+            if let Some(Centring { mean, scale }) = self.centring.as_ref().filter(|_| layer == 0) {
+                for ((row, mean), scale) in weight.chunks_exact_mut(bias.len()).zip(mean).zip(scale) {
+                    // With batch normalisation the means are not subtracted.
+                    let mean = if places.norm.is_some() { 0.0 } else { *mean };
+                    for (weight, bias) in row.iter_mut().zip(&mut bias) {
+                        *bias += mean * *weight;
+                        *weight /= scale;
+                    }
+                }
+            }
+            self.numbers[places.weight].copy_from_slice(&weight);
+            self.numbers[places.bias].copy_from_slice(&bias);
+        }
+        self
+    }
+
+    /// The same network answering as it did before it was [normalised](Self::with_batch_norm): each layer's running statistics
+    /// are those of some pictures, and its factor and bias undo them. Weights get the size that random ones have, since
+    /// normalised sums do not depend on it, but how fast they turn does.
+    pub(super) fn with_statistics_of(mut self, data: &Dataset) -> Self {
+        let indexes: Vec<usize> = (0..data.len()).collect();
+        for layer in 0..self.places.len() {
+            let Some(places) = self.places[layer].clone() else { continue };
+            let Some(NormPlaces { gamma, statistics: [means, variances] }) = places.norm else { continue };
+            let (weight, outputs) = (&mut self.numbers[places.weight], places.bias.len());
+            let squares: f64 = weight.iter().map(|weight| f64::from(*weight).powi(2)).sum();
+            let size = (squares / 2.0 / outputs as f64).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32;
+            weight.iter_mut().for_each(|weight| *weight /= size);
+            // Only the layers before have an influence on these sums, and answer as they should already.
+            let (mut total, mut total_squares, mut count) = (vec![0f64; outputs], vec![0f64; outputs], 0.0);
+            let pass = self.training_pass();
+            let seen = of_plain(&pass, data, &indexes, |work, _| {
+                pass.statistics(work).find(|(norm, _)| norm.gamma == gamma).map(|(_, statistics)| statistics.clone())
+            });
+            drop(pass);
+            for Statistics { mean, variance, count: of_shard } in seen.into_iter().flatten() {
+                let of_shard = of_shard as f64;
+                count += of_shard;
+                for channel in 0..outputs {
+                    let (mean, variance) = (f64::from(mean[channel]), f64::from(variance[channel]));
+                    total[channel] += mean * of_shard;
+                    total_squares[channel] += (variance + mean * mean) * of_shard;
+                }
+            }
+            for channel in 0..outputs {
+                let mean = total[channel] / count;
+                let variance = (total_squares[channel] / count - mean * mean).max(0.0);
+                self.numbers[means.start + channel] = mean as f32;
+                self.numbers[variances.start + channel] = variance as f32;
+                self.numbers[gamma.start + channel] = size * (variance as f32 + EPSILON).sqrt();
+                self.numbers[places.bias.start + channel] += size * mean as f32;
+            }
+        }
+        self
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -51,6 +51,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     graph: String,
 
+    /// Begin with what a model has learnt rather than with random weights, in its graph: with other classes than the model's the
+    /// last layer begins anew. A lower --learning-rate than for a new network keeps more of it
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["graph", "resume"])]
+    start: Option<String>,
+
     /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
     /// another one with --epochs
     #[arg(long, conflicts_with_all = ["graph", "batch", "learning_rate", "optimizer", "momentum", "averaging",
@@ -141,6 +146,7 @@ impl Args {
             batch_norm: self.batch_norm,
             validation: self.validation,
             seed: self.seed,
+            start: None,
         }
     }
 }
@@ -161,6 +167,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             trainer.set_epochs(epochs)?;
         }
         trainer
+    } else if let Some(start) = &args.start {
+        refuse_to_overwrite(&args.output)?;
+        let model = load(start)?;
+        let data = read_data(&args.data, Part::Train, model.input())?;
+        Trainer::from_model(&model, &data, &args.recipe()).map_err(explain)?
     } else {
         refuse_to_overwrite(&args.output)?;
         let graph = read_graph(&args.graph)?;
