@@ -1,12 +1,14 @@
-//! Announced blocks whose transactions are put together: from the mempool, from what relay is fetching anyway, and for the
-//! rest by asking who announced the block, and then others that have it. The whole block is the last resort, and sync's.
+//! Announced blocks whose transactions are put together: from the mempool, from the blocks that they compete with, from what
+//! relay or such a block is fetching anyway, and for the rest by asking who announced the block, and then others that have it.
+//! The whole block is the last resort, and sync's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::{BlockHash, ImageHash, Transaction, WtxId};
 use ocelli_protocol::message::{Announcement, BlockData, MAX_INDEXES, Request, Response, ShortId, Submission};
-use ocelli_protocol::{relay, sync};
+use ocelli_protocol::relay::{self, BLOCK_PATIENCE};
+use ocelli_protocol::sync;
 
 use super::NodeError;
 use super::service::{Asked, Service, unix_millis};
@@ -34,6 +36,10 @@ pub(super) struct Partial {
     asked: Vec<Peer>,
     /// The places of the transactions that the last of them is being asked for.
     question: Option<Vec<u32>>,
+    /// Since when.
+    asked_at: u64,
+    /// Connected blocks in which it has been looked for what is missing.
+    looked_into: BTreeSet<BlockHash>,
 }
 
 impl Partial {
@@ -77,10 +83,19 @@ impl Service {
         let (hash, height) = (announcement.header.hash(), announcement.header.height);
         let (wtxids, outputs): (Vec<_>, Vec<_>) = announcement.entries.into_iter().unzip();
         let found = vec![None; wtxids.len()];
-        let (asked, question) = (Vec::new(), None);
-        let mut partial =
-            Partial { height, outputs, wtxids, found, from: source, since: unix_millis(), asked, question };
-        self.fill_from_mempool(&mut partial);
+        let mut partial = Partial {
+            height,
+            outputs,
+            wtxids,
+            found,
+            from: source,
+            since: unix_millis(),
+            asked: Vec::new(),
+            question: None,
+            asked_at: 0,
+            looked_into: BTreeSet::new(),
+        };
+        self.fill(&mut partial)?;
         let missing = partial.missing().count();
         let busy = self.partial.values().any(|other| other.from == source);
         if missing > 0 && (busy || self.partial.len() >= MAX_PARTIAL || missing > MAX_INDEXES) {
@@ -123,7 +138,7 @@ impl Service {
         let waiting = self.partial.iter().filter(|(_, partial)| partial.is_waiting()).map(|(hash, _)| *hash);
         for hash in waiting.collect::<Vec<_>>() {
             if let Some(mut partial) = self.partial.remove(&hash) {
-                self.fill_from_mempool(&mut partial);
+                self.fill(&mut partial)?;
                 self.pursue(hash, partial)?;
             }
         }
@@ -147,7 +162,7 @@ impl Service {
     }
 
     /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless relay has just asked a peer
-    /// for it; or all that it lacks is waited for; or nobody is left to be asked.
+    /// for it, or another block brings it; or all that it lacks is waited for; or nobody is left to be asked.
     fn pursue(&mut self, hash: BlockHash, mut partial: Partial) -> Result<(), NodeError> {
         let missing: BTreeMap<u32, ShortId> =
             partial.missing().filter_map(|index| Some((index, partial.short_id(index)?))).collect();
@@ -156,7 +171,7 @@ impl Service {
         }
         let now = unix_millis();
         let mut lacking = missing;
-        lacking.retain(|_, id| !self.relay.is_coming(*id, now));
+        lacking.retain(|_, id| !self.relay.is_coming(*id, now) && !self.is_coming_with_another(*id, &hash, now));
         if lacking.is_empty() {
             self.partial.insert(hash, partial);
             return Ok(());
@@ -169,6 +184,7 @@ impl Service {
         tracing::debug!(%peer, %hash, lacking = indexes.len(), of = partial.found.len(), "a peer is asked for what a block lacks");
         partial.asked.push(peer);
         partial.question = Some(indexes.clone());
+        partial.asked_at = now;
         self.partial.insert(hash, partial);
         self.in_blocks.entry(hash).or_default().extend(lacking.into_values());
         self.tell_relay_of_blocks();
@@ -186,13 +202,41 @@ impl Service {
         candidates.find(|peer| !partial.asked.contains(peer))
     }
 
-    fn fill_from_mempool(&self, partial: &mut Partial) {
+    /// Whether a transaction was asked for with another block, not long ago or with success: it will be found there.
+    fn is_coming_with_another(&self, id: ShortId, hash: &BlockHash, now: u64) -> bool {
+        let is_under_way = |other: &BlockHash| {
+            let is_asked = |partial: &Partial| !partial.is_waiting() && now < partial.asked_at + BLOCK_PATIENCE;
+            self.validation.contains(other) || self.partial.get(other).is_some_and(is_asked)
+        };
+        self.in_blocks.iter().any(|(other, ids)| other != hash && ids.contains(&id) && is_under_way(other))
+    }
+
+    /// Takes what is here already. Miners that find blocks at the same time take the same transactions, which leave the mempool
+    /// with the first of these blocks.
+    fn fill(&self, partial: &mut Partial) -> Result<(), NodeError> {
         for (wtxid, found) in partial.wtxids.iter().zip(&mut partial.found).filter(|(_, found)| found.is_none()) {
             *found = self
                 .mempool
                 .get_by_wtxid(wtxid)
                 .map(|entry| (entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)));
         }
+        for height in partial.height.saturating_sub(1)..=partial.height + 1 {
+            if partial.missing().next().is_none() {
+                break;
+            }
+            let Some(hash) = self.chain.store().hash_at(height)? else { continue };
+            if !partial.looked_into.insert(hash) {
+                continue;
+            }
+            let Some(BlockData { body, pixels }) = self.chain.block_data(&hash)? else { continue };
+            let here = body.transactions.into_iter().zip(pixels);
+            let mut here: BTreeMap<WtxId, _> =
+                here.map(|((transaction, _), pixels)| (transaction.wtxid(), (transaction, pixels))).collect();
+            for (wtxid, found) in partial.wtxids.iter().zip(&mut partial.found).filter(|(_, found)| found.is_none()) {
+                *found = here.remove(wtxid);
+            }
+        }
+        Ok(())
     }
 
     fn complete(&mut self, hash: BlockHash, partial: Partial) -> Result<(), NodeError> {

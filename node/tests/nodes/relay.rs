@@ -295,3 +295,49 @@ fn what_a_block_lacks_is_asked_of_a_second_peer() {
     }
     assert!(asked || began.elapsed() > Duration::from_secs(5), "asked for the whole block");
 }
+
+/// Two miners find a block at the same time, both with the same task: it is asked for with the first of them only.
+#[test]
+fn blocks_that_compete_bring_a_task_once() {
+    let network = easy_network();
+    let node = TestNode::start(&network, &[], None);
+    let (miner, _) = RawPeer::connect(&network, &node);
+    let (rival, _) = RawPeer::connect(&network, &node);
+    let (mut maker, mut other) = (Maker::new(&network), Maker::new(&network));
+    let task = maker.classify(0, 1);
+    let (first, first_data) = maker.make(std::slice::from_ref(&task));
+    // Of this one the node lacks something else, too.
+    let transfer = other.transfer(1, Address([5; 20]), Amount(1_000_000));
+    let (second, second_data) = other.make(&[task.clone(), transfer.clone()]);
+    let (third, third_data) = other.make(&[]);
+    let began = Instant::now();
+    miner.announce(&first, &first_data.body);
+    let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
+    let token = miner.hold("the question for the task", is_question);
+    rival.announce(&second, &second_data.body);
+    let mut asked = Vec::new();
+    let answer = |request: &Request, asked: &mut Vec<u32>| {
+        let Request::Transactions { block, indexes } = request else { return None };
+        assert_eq!(*block, second.hash());
+        asked.extend(indexes);
+        let both = [&task, &transfer];
+        let found = indexes.iter().map(|index| both[*index as usize].clone());
+        Some(Response::Transactions(found.collect()))
+    };
+    rival.answer("the question for the transfer", |request| answer(request, &mut asked));
+    // Otherwise the node has asked the rival for the task by now, as the miner keeps it waiting.
+    let in_time = began.elapsed() < Duration::from_millis(BLOCK_PATIENCE / 2);
+    miner.handle.respond(token, Response::Transactions(vec![task.clone()]).to_bytes());
+    node.wait_for_tip(first.hash());
+    rival.announce(&third, &third_data.body);
+    let done = || node.status().tip == third.hash();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for the better block");
+        let Ok(event) = rival.events.recv_timeout(Duration::from_millis(20)) else { continue };
+        let Event::Request { token, data, .. } = event else { continue };
+        let request = Request::from_bytes(&data).unwrap();
+        let response = answer(&request, &mut asked).unwrap_or(Response::failed("not asked in this test"));
+        rival.handle.respond(token, response.to_bytes());
+    }
+    assert!(!in_time || asked == [1], "{asked:?}");
+}
