@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::aligned::Aligned;
 use crate::kernel::Kernel;
 use crate::plan::with;
 use crate::simd::{Job, Simd};
@@ -65,8 +66,9 @@ pub fn limit(kernel: Kernel, method: Method) -> Option<f64> {
 /// Makes many products, of halves or of bytes. Returns how many.
 struct Limit<const HALVES: bool>;
 
-/// Steps of four pixels by two vectors, as blocks have them.
+/// Steps of a block of pixels by two vectors.
 const STEPS: usize = 32;
+const VECTORS: usize = 2;
 const ROUNDS: usize = 4000;
 
 impl<const HALVES: bool> Job for Limit<HALVES> {
@@ -74,31 +76,46 @@ impl<const HALVES: bool> Job for Limit<HALVES> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> u64 {
-        let pixels = [1u8; 4 * STEPS + 16];
-        let weights = [0x0101_0101; 16 * 2 * STEPS];
-        assert!(S::LANES <= 16, "the weights are made for vectors of 16 words");
-        let mut sums = [[simd.splat(0); 2]; 4];
-        for _ in 0..ROUNDS {
-            // Opaque, so that no product is made once for all rounds.
-            let (pixels, weights) = (std::hint::black_box(&pixels), std::hint::black_box(&weights));
-            for step in 0..STEPS {
-                for (pixel, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: the last step and pixel begin at byte 4 * (STEPS - 1) + 12, four before the end.
-                    let bytes = unsafe { simd.broadcast(pixels.as_ptr().add(4 * step + 4 * pixel)) };
-                    for (vector, sum) in sums.iter_mut().enumerate() {
-                        // SAFETY: a vector has at most 16 words, and there are 2 * STEPS times as many.
-                        let weights = unsafe { simd.load(weights.as_ptr().add((2 * step + vector) * S::LANES)) };
-                        *sum = if HALVES { simd.dot2(*sum, bytes, weights) } else { simd.dot4(*sum, bytes, weights) };
-                    }
+        // As many sums as blocks have: fewer than a product takes cycles would wait for each other.
+        if S::PIXELS * S::VECTORS / VECTORS >= 12 {
+            products::<S, HALVES, 12>(simd)
+        } else {
+            products::<S, HALVES, 4>(simd)
+        }
+    }
+}
+
+#[inline(always)]
+fn products<S: Simd, const HALVES: bool, const PIXELS: usize>(simd: S) -> u64 {
+    assert!(PIXELS <= 12, "there are bytes for 12 pixels");
+    let pixels = [1u8; 4 * STEPS + 4 * 12];
+    let weights =
+        Aligned::collect(STEPS * VECTORS * S::LANES, std::iter::repeat_n(0x0101_0101, STEPS * VECTORS * S::LANES));
+    let mut sums = [[simd.splat(0); VECTORS]; PIXELS];
+    for _ in 0..ROUNDS {
+        // Opaque, so that no product is made once for all rounds.
+        let (pixels, weights) = (std::hint::black_box(&pixels), std::hint::black_box(weights.words()));
+        for step in 0..STEPS {
+            let mut row = [simd.splat(0); VECTORS];
+            for (vector, row) in row.iter_mut().enumerate() {
+                // SAFETY: there are as many words as steps, vectors and lanes.
+                *row = unsafe { simd.load(weights.as_ptr().add((step * VECTORS + vector) * S::LANES)) };
+            }
+            for (pixel, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the last step and pixel begin eight bytes before the end, or more.
+                let bytes = unsafe { simd.broadcast(pixels.as_ptr().add(4 * step + 4 * pixel)) };
+                for (sum, weights) in sums.iter_mut().zip(row) {
+                    *sum = if HALVES { simd.dot2(*sum, bytes, weights) } else { simd.dot4(*sum, bytes, weights) };
                 }
             }
         }
-        let mut words = [0; 16];
-        for sum in sums.iter().flatten() {
-            // SAFETY: a vector has at most 16 words.
-            unsafe { simd.store(words.as_mut_ptr(), *sum) };
-            std::hint::black_box(&words);
-        }
-        (8 * STEPS * ROUNDS) as u64
     }
+    let mut words = [0; 16];
+    assert!(S::LANES <= words.len(), "the widest vectors have 16 words");
+    for sum in sums.iter().flatten() {
+        // SAFETY: a vector has at most 16 words.
+        unsafe { simd.store(words.as_mut_ptr(), *sum) };
+        std::hint::black_box(&words);
+    }
+    (PIXELS * VECTORS * STEPS * ROUNDS) as u64
 }
