@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 
 use super::window::{POINT, Window};
 
@@ -57,34 +57,34 @@ impl Product {
         let weight = rows(weight, self.outputs);
         for group in self.groups(sums.len()) {
             let columns = self.columns(input, group.clone(), columns);
-            general_mat_mul(1.0, &columns, &weight, 0.0, &mut rows_mut(self.of(sums, group), self.outputs));
+            let sums = rows_mut(self.of(sums, group), self.outputs);
+            matmul(sums, Accum::Replace, columns, weight, 1.0, Par::Seq);
         }
     }
 
     /// Writes the gradient of the weights, given that of the sums.
     pub fn weight_gradient(&self, input: &[f32], slopes: &[f32], columns: &mut Vec<f32>, gradient: &mut [f32]) {
         for group in self.groups(slopes.len()) {
-            let keep = if group.start == 0 { 0.0 } else { 1.0 };
+            let accum = if group.start == 0 { Accum::Replace } else { Accum::Add };
             let slopes = &slopes[group.start * self.outputs..group.end * self.outputs];
             // The columns are gathered again rather than kept: they are nine times the input, and gathering is cheap.
-            let columns = self.columns(input, group, columns).reversed_axes();
-            let gradient = &mut rows_mut(gradient, self.outputs);
-            general_mat_mul(1.0, &columns, &rows(slopes, self.outputs), keep, gradient);
+            let columns = self.columns(input, group, columns).transpose();
+            matmul(rows_mut(gradient, self.outputs), accum, columns, rows(slopes, self.outputs), 1.0, Par::Seq);
         }
     }
 
     /// Adds to the gradient of the input, given that of the sums.
     pub fn input_gradient(&self, weight: &[f32], slopes: &[f32], columns: &mut Vec<f32>, gradient: &mut [f32]) {
-        let weight = rows(weight, self.outputs).reversed_axes();
+        let weight = rows(weight, self.outputs).transpose();
         for group in self.groups(slopes.len()) {
             let slopes = rows(&slopes[group.start * self.outputs..group.end * self.outputs], self.outputs);
             let Some(window) = self.window else {
                 let gradient = &mut gradient[group.start * self.depth..group.end * self.depth];
-                general_mat_mul(1.0, &slopes, &weight, 1.0, &mut rows_mut(gradient, self.depth));
+                matmul(rows_mut(gradient, self.depth), Accum::Add, slopes, weight, 1.0, Par::Seq);
                 continue;
             };
             columns.resize(group.len() * self.depth, 0.0);
-            general_mat_mul(1.0, &slopes, &weight, 0.0, &mut rows_mut(columns, self.depth));
+            matmul(rows_mut(columns, self.depth), Accum::Replace, slopes, weight, 1.0, Par::Seq);
             self.scatter(window, columns, group, gradient);
         }
     }
@@ -100,7 +100,7 @@ impl Product {
     }
 
     /// The numbers of a group of windows, a row a window.
-    fn columns<'a>(&self, input: &'a [f32], group: Range<usize>, columns: &'a mut Vec<f32>) -> ArrayView2<'a, f32> {
+    fn columns<'a>(&self, input: &'a [f32], group: Range<usize>, columns: &'a mut Vec<f32>) -> MatRef<'a, f32> {
         let Some(window) = self.window else {
             return rows(&input[group.start * self.depth..group.end * self.depth], self.depth);
         };
@@ -140,13 +140,13 @@ impl Product {
 }
 
 /// A matrix of rows of some length.
-fn rows(numbers: &[f32], length: usize) -> ArrayView2<'_, f32> {
-    ArrayView2::from_shape((numbers.len() / length, length), numbers).expect("the list has as many numbers as its rows")
+fn rows(numbers: &[f32], length: usize) -> MatRef<'_, f32> {
+    MatRef::from_row_major_slice(numbers, numbers.len() / length, length)
 }
 
-fn rows_mut(numbers: &mut [f32], length: usize) -> ArrayViewMut2<'_, f32> {
-    let shape = (numbers.len() / length, length);
-    ArrayViewMut2::from_shape(shape, numbers).expect("the list has as many numbers as its rows")
+fn rows_mut(numbers: &mut [f32], length: usize) -> MatMut<'_, f32> {
+    let count = numbers.len() / length;
+    MatMut::from_row_major_slice_mut(numbers, count, length)
 }
 
 #[cfg(test)]
