@@ -62,6 +62,13 @@ impl Partial {
         self.wtxids.get(index as usize).map(ShortId::of)
     }
 
+    /// Looks for each missing transaction somewhere.
+    fn fill_with(&mut self, mut find: impl FnMut(&WtxId) -> Option<(Transaction, Option<Vec<u8>>)>) {
+        for (wtxid, found) in self.wtxids.iter().zip(&mut self.found).filter(|(_, found)| found.is_none()) {
+            *found = find(wtxid);
+        }
+    }
+
     /// Takes an answer; on failure what came instead of the transaction at which place.
     fn take(&mut self, question: Vec<u32>, submissions: Vec<Submission>) -> Result<(), (u32, WtxId)> {
         for (index, Submission { transaction, pixels }) in question.into_iter().zip(submissions) {
@@ -214,12 +221,10 @@ impl Service {
     /// Takes what is here already. Miners that find blocks at the same time take the same transactions, which leave the mempool
     /// with the first of these blocks.
     fn fill(&self, partial: &mut Partial) -> Result<(), NodeError> {
-        for (wtxid, found) in partial.wtxids.iter().zip(&mut partial.found).filter(|(_, found)| found.is_none()) {
-            *found = self
-                .mempool
-                .get_by_wtxid(wtxid)
-                .map(|entry| (entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)));
-        }
+        partial.fill_with(|wtxid| {
+            let entry = self.mempool.get_by_wtxid(wtxid)?;
+            Some((entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)))
+        });
         for height in partial.height.saturating_sub(1)..=partial.height + 1 {
             if partial.missing().next().is_none() {
                 break;
@@ -232,9 +237,7 @@ impl Service {
             let here = body.transactions.into_iter().zip(pixels);
             let mut here: BTreeMap<WtxId, _> =
                 here.map(|((transaction, _), pixels)| (transaction.wtxid(), (transaction, pixels))).collect();
-            for (wtxid, found) in partial.wtxids.iter().zip(&mut partial.found).filter(|(_, found)| found.is_none()) {
-                *found = here.remove(wtxid);
-            }
+            partial.fill_with(|wtxid| here.remove(wtxid));
         }
         Ok(())
     }
