@@ -32,7 +32,7 @@ pub(super) struct Partial {
     found: Vec<Option<(Transaction, Option<Vec<u8>>)>>,
     pub(super) from: Peer,
     since: u64,
-    /// Who has been asked for what is missing, the last of them perhaps still.
+    /// Who has been asked for what is missing and has not sent it, the last of them perhaps still to do so.
     asked: Vec<Peer>,
     /// The places of the transactions that the last of them is being asked for.
     question: Option<Vec<u32>>,
@@ -132,6 +132,9 @@ impl Service {
                         tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
                     }
                     self.network.penalize(peer, Misbehaviour::NotTheBlock);
+                } else {
+                    // Whoever has sent all that it was asked for may be asked for the rest, if that does not come by itself.
+                    partial.asked.pop();
                 }
             }
             // It does not have them: an honest forwarder may not. Another may.

@@ -115,7 +115,8 @@ impl Service {
             }
             Asked::Sync(id) => {
                 if let Ok(Response::Status(status)) = &result {
-                    self.peers.entry(peer).and_modify(|height| *height = Some(status.height));
+                    // It may be older than a tip that the peer has told of since.
+                    self.peers.entry(peer).and_modify(|known| *known = (*known).max(Some(status.height)));
                 }
                 self.drive_sync(sync::Input::Response { peer, id, result })
             }

@@ -262,15 +262,23 @@ fn what_a_block_lacks_is_asked_of_a_second_peer() {
     let (first, _) = RawPeer::connect(&network, &node);
     let (second, at) = RawPeer::connect(&network, &node);
     let mut maker = Maker::new(&network);
+    let status = |maker: &Maker| {
+        let tip = maker.chain.tip();
+        ChainStatus { genesis: network.genesis_hash(), height: tip.header.height, tip: tip.hash, work: tip.work.0 }
+    };
+    let old = status(&maker);
     let (header, data) = maker.make(&[maker.classify(0, 1)]);
+    let old_question = second.hold("the question for a status", |request| matches!(request, Request::Status));
     let began = Instant::now();
     first.announce(&header, &data.body);
     let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
     let token = first.hold("the question for what the block lacks", is_question);
-    let tip = maker.chain.tip();
-    let status = ChainStatus { genesis: network.genesis_hash(), height: 1, tip: tip.hash, work: tip.work.0 };
-    second.handle.request(at, Request::NewTip(status).to_bytes());
+    second.handle.request(at, Request::NewTip(status(&maker)).to_bytes());
     second.until("the new tip to be heard", |event| matches!(event, Event::Response { .. }).then_some(()));
+    // An answer that was under way when the tip changed takes nothing back.
+    second.handle.respond(old_question, Response::Status(old).to_bytes());
+    second.handle.request(at, Request::Status.to_bytes());
+    second.until("a later answer", |event| matches!(event, Event::Response { .. }).then_some(()));
     first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
     // Left to sync after five seconds, it would be asked for as a whole.
     let mut asked = false;
@@ -330,14 +338,67 @@ fn blocks_that_compete_bring_a_task_once() {
     miner.handle.respond(token, Response::Transactions(vec![task.clone()]).to_bytes());
     node.wait_for_tip(first.hash());
     rival.announce(&third, &third_data.body);
-    let done = || node.status().tip == third.hash();
-    while !done() {
+    while node.status().tip != third.hash() {
         assert!(began.elapsed() < PATIENCE, "waited in vain for the better block");
         let Ok(event) = rival.events.recv_timeout(Duration::from_millis(20)) else { continue };
         let Event::Request { token, data, .. } = event else { continue };
-        let request = Request::from_bytes(&data).unwrap();
-        let response = answer(&request, &mut asked).unwrap_or(Response::failed("not asked in this test"));
+        let response = match Request::from_bytes(&data).unwrap() {
+            // What takes longer than it should is left to sync.
+            Request::Blocks { hashes } => {
+                let of = |hash: &BlockHash| {
+                    let known = [(second.hash(), &second_data), (third.hash(), &third_data)];
+                    known.into_iter().find(|(known, _)| known == hash).map(|(_, data)| data.clone())
+                };
+                Response::Blocks(hashes.iter().map(of).collect())
+            }
+            request => answer(&request, &mut asked).unwrap_or(Response::failed("not asked in this test")),
+        };
         rival.handle.respond(token, response.to_bytes());
     }
     assert!(!in_time || asked == [1], "{asked:?}");
+}
+
+/// The block that was to bring a task does not: the rival's miner, who has sent all that it was asked for, is asked for that too.
+#[test]
+fn a_peer_that_answers_is_asked_for_the_rest() {
+    let network = easy_network();
+    let node = TestNode::start(&network, &[], None);
+    let (miner, _) = RawPeer::connect(&network, &node);
+    let (rival, _) = RawPeer::connect(&network, &node);
+    let (mut maker, mut other) = (Maker::new(&network), Maker::new(&network));
+    let task = maker.classify(0, 1);
+    let (first, first_data) = maker.make(std::slice::from_ref(&task));
+    let transfer = other.transfer(1, Address([5; 20]), Amount(1_000_000));
+    let (second, second_data) = other.make(&[task.clone(), transfer]);
+    miner.announce(&first, &first_data.body);
+    let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
+    let _never_answered = miner.hold("the question for the task", is_question);
+    let began = Instant::now();
+    rival.announce(&second, &second_data.body);
+    let mut questions = 0;
+    while node.status().tip != second.hash() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for the block");
+        let Ok(event) = rival.events.recv_timeout(Duration::from_millis(20)) else { continue };
+        let Event::Request { token, data, .. } = event else { continue };
+        let response = match Request::from_bytes(&data).unwrap() {
+            Request::Transactions { block, indexes } => {
+                assert_eq!(block, second.hash());
+                questions += 1;
+                let submission = |&index: &u32| Submission {
+                    transaction: second_data.body.transactions[index as usize].0.clone(),
+                    pixels: second_data.pixels[index as usize].clone(),
+                };
+                Response::Transactions(indexes.iter().map(submission).collect())
+            }
+            // What takes longer than five seconds is left to sync.
+            Request::Blocks { hashes } => {
+                assert!(began.elapsed() > Duration::from_secs(5), "asked for the whole block");
+                let of = |hash: &BlockHash| (*hash == second.hash()).then(|| second_data.clone());
+                Response::Blocks(hashes.iter().map(of).collect())
+            }
+            other => Response::failed(format!("not asked in this test: {other:?}")),
+        };
+        rival.handle.respond(token, response.to_bytes());
+    }
+    assert!(questions > 0 || began.elapsed() > Duration::from_secs(5), "never asked");
 }
