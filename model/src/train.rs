@@ -24,7 +24,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use self::batch::Augmentation;
+use self::batch::{Augmentation, Target};
 use self::checkpoint::{Checkpoint, Description, Position, data_hash};
 pub(crate) use self::network::Rounded;
 pub use self::network::{FloatNetwork, LayerWeights, Normalization};
@@ -164,6 +164,8 @@ pub struct Recipe {
     pub shift: usize,
     /// The side in pixels of a square, somewhere in each picture, that is painted black; 0 for none.
     pub cutout: usize,
+    /// The share of pictures that get a rectangle of another one instead of a black square, and as much of its label.
+    pub cutmix: f64,
     /// Whether every picture is mirrored in every other epoch.
     pub flip: bool,
     /// What activations are clamped to.
@@ -194,6 +196,7 @@ impl Default for Recipe {
             label_smoothing: 0.05,
             shift: 2,
             cutout: 0,
+            cutmix: 0.0,
             flip: true,
             ceiling: 6.0,
             batch_norm: false,
@@ -311,13 +314,19 @@ impl Trainer {
         Self::prepare(graph, data, recipe, None)
     }
 
-    /// Prepares a training that begins with what a model has learnt ("fine-tuning"). Where the data has other classes, the
-    /// last layer begins anew with as many logits, and the other layers with those of the model.
+    /// Prepares a training that begins with what a model has learnt ("fine-tuning"), in its graph or in another one, where
+    /// layers of the same name and size take over the model's weights and the others begin anew. Without another graph the
+    /// last layer has a logit for each class of the data, and begins anew where these are others than the model's.
     ///
     /// # Errors
     /// If data, graph and recipe do not fit together.
-    pub fn from_model(model: &Model, data: &Dataset, recipe: &Recipe) -> Result<Self, TrainError> {
-        let graph = start::graph_for(model, data.classes().len())?;
+    pub fn from_model(
+        model: &Model,
+        graph: Option<Graph>,
+        data: &Dataset,
+        recipe: &Recipe,
+    ) -> Result<Self, TrainError> {
+        let graph = graph.map_or_else(|| start::graph_for(model, data.classes().len()), Ok)?;
         let learnt = FloatNetwork::of_model(model, recipe.ceiling)?;
         let recipe = Recipe { start: Some(model.id().to_string()), ..recipe.clone() };
         Self::prepare(graph, data, &recipe, Some(&learnt))
@@ -344,10 +353,10 @@ impl Trainer {
         let network = match (recipe.batch_norm, learnt) {
             (false, None) => network.with_silent_branches(),
             (true, None) => network.with_batch_norm(),
-            (false, Some(learnt)) => network.with_numbers_of(learnt),
+            (false, Some(learnt)) => network.with_silent_branches().with_numbers_of(learnt),
             (true, Some(learnt)) => {
                 let sample = training.sample(STATISTICS_SAMPLE, recipe.seed);
-                network.with_batch_norm().with_numbers_of(learnt).with_statistics_of(&sample)
+                network.with_batch_norm().with_numbers_of(learnt).with_statistics_of(&sample, learnt)
             }
         };
         let optimizer = Optimizer::new(recipe.optimizer, network.trained(), network.weights());
@@ -584,7 +593,8 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
     }
     let indexes: Vec<usize> = (0..data.len()).collect();
     let logits = network.logits(data, &indexes);
-    let Score { loss, right } = cross_entropy(&logits, data.labels(), 0.0, 1.0, &mut vec![0.0; logits.len()]);
+    let targets: Vec<Target> = data.labels().iter().map(|label| Target::whole(*label)).collect();
+    let Score { loss, right } = cross_entropy(&logits, &targets, 0.0, 1.0, &mut vec![0.0; logits.len()]);
     let count = data.len().max(1) as f64;
     Ok(FloatScore { loss: loss / count, accuracy: right as f64 / count })
 }
@@ -592,7 +602,7 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
 impl Recipe {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = "a share from 0 to below 1";
-        let table: [(&'static str, f64, bool, &'static str); 12] = [
+        let table: [(&'static str, f64, bool, &'static str); 13] = [
             ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
             ("batch", self.batch as f64, self.batch > 0, "at least 1"),
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
@@ -603,6 +613,7 @@ impl Recipe {
             ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing), share),
             ("shift", self.shift as f64, self.shift < 1 << 16, "below 65536"),
             ("cutout", self.cutout as f64, self.cutout < 1 << 16, "below 65536"),
+            ("cutmix", self.cutmix, (0.0..=1.0).contains(&self.cutmix), "a share from 0 to 1"),
             ("ceiling", self.ceiling.into(), self.ceiling > 0.0 && self.ceiling.is_finite(), "a positive number"),
             ("validation", self.validation, self.validation > 0.0 && self.validation < 1.0, "a share between 0 and 1"),
         ];

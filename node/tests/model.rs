@@ -92,11 +92,19 @@ fn from_pictures_to_answers() {
     assert_eq!((&evaluation["top1"], &evaluation["per_class"]["ship"]), (&1.0.into(), &1.0.into()));
     assert_eq!(evaluation["skipped"][0][0], "train/ship/broken.jpg");
 
-    // A training may begin with a model, whose graph it takes.
+    // A training may begin with a model, in its graph or in a larger one, which answers as the model does.
     let start = ["train", "--data", "data", "--start", "tiny.safetensors", "-o", "tuned", "--epochs", "1"];
     let tuned = json(folder, &[&start[..], &["--batch", "4", "--learning-rate", "0.000001", "--shift", "0"]].concat());
     assert_eq!((&tuned["recipe"]["start"], &tuned["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
-    assert_eq!(ocelli(folder, &[&start[..], &["--graph", "graph.json"]].concat()).status.code(), Some(2));
+    let block = r#"{"name":"block","kind":"conv","channels":4,"kernel":3,"stride":1,"padding":1,"skip":"pool"},
+    {"name":"out""#;
+    fs::write(folder.join("grown.json"), GRAPH.replace(r#"{"name":"out""#, block)).expect("writable");
+    let grow = ["train", "--data", "data", "--start", "tiny.safetensors", "--graph", "grown.json", "-o", "grown"];
+    let slow = ["--epochs", "1", "--batch", "4", "--learning-rate", "0.000001", "--shift", "0"];
+    let grown = json(folder, &[&grow[..], &slow[..]].concat());
+    assert_eq!((&grown["recipe"]["start"], &grown["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
+    // A training that goes on has its graph and its beginning.
+    assert_eq!(ocelli(folder, &[&start[..], &["--resume"]].concat()).status.code(), Some(2));
 
     let inspected = json(folder, &["inspect", "tiny.safetensors"]);
     assert_eq!(inspected["id"], quantized["id"]);

@@ -195,15 +195,11 @@ impl FloatNetwork {
         self
     }
 
-    /// The same network with the weights and biases of another one whose graph has the same layers, but for the last one's
-    /// if the classes are others.
+    /// The same network with the weights and biases of [those layers of another one](Self::layer_to_take) that it has.
     pub(super) fn with_numbers_of(mut self, other: &Self) -> Self {
-        let same_classes = self.classes == other.classes;
         for layer in 0..self.places.len() {
-            let Some((places, learnt)) = self.places[layer].clone().zip(other.layer(layer)) else { continue };
-            if self.graph.is_last(layer) && !same_classes {
-                continue;
-            }
+            let Some(learnt) = self.layer_to_take(layer, other).and_then(|same| other.layer(same)) else { continue };
+            let Some(places) = self.places[layer].clone() else { continue };
             let (mut weight, mut bias) = (self.rows(layer, &learnt.weight), learnt.bias);
             // The pictures are centred, and these weights are of pictures that are not.
             if let Some(Centring { mean, scale }) = self.centring.as_ref().filter(|_| layer == 0) {
@@ -222,14 +218,34 @@ impl FloatNetwork {
         self
     }
 
+    /// The layer of another network whose weights a layer can take over: it has the same name and size, and if it is the last
+    /// one the classes are the same. Added layers are told from old ones by their names, so that a network can grow and go on
+    /// from where it stood (T. Chen, I. Goodfellow, J. Shlens, "Net2Net", 2016).
+    fn layer_to_take(&self, layer: usize, other: &Self) -> Option<usize> {
+        let (graph, learnt) = (&self.graph, &other.graph);
+        let name = &graph.layers()[layer].name;
+        let same = learnt.layers().iter().position(|layer| layer.name == *name)?;
+        let channels = |graph: &Graph, layer: usize| [0, 1].map(|end| graph.activations()[layer + end].channels);
+        let operation = |graph: &Graph, layer: usize| graph.layers()[layer].operation.clone();
+        let places = |network: &Self, layer: usize| network.places[layer].as_ref().map(|places| places.weight.len());
+        let is_like = operation(graph, layer) == operation(learnt, same)
+            && channels(graph, layer) == channels(learnt, same)
+            && places(self, layer) == places(other, same)
+            && graph.is_last(layer) == learnt.is_last(same)
+            && (!graph.is_last(layer) || self.classes == other.classes);
+        is_like.then_some(same)
+    }
+
     /// The same network answering as it did before it was [normalised](Self::with_batch_norm): each layer's running statistics
     /// are those of some pictures, and its factor and bias undo them. Weights get the size that random ones have, since
-    /// normalised sums do not depend on it, but how fast they turn does.
-    pub(super) fn with_statistics_of(mut self, data: &Dataset) -> Self {
+    /// normalised sums do not depend on it, but how fast they turn does. Layers that are not those of another network keep
+    /// factor and bias.
+    pub(super) fn with_statistics_of(mut self, data: &Dataset, learnt: &Self) -> Self {
         let indexes: Vec<usize> = (0..data.len()).collect();
         for layer in 0..self.places.len() {
             let Some(places) = self.places[layer].clone() else { continue };
             let Some(NormPlaces { gamma, statistics: [means, variances] }) = places.norm else { continue };
+            let is_learnt = self.layer_to_take(layer, learnt).is_some();
             let (weight, outputs) = (&mut self.numbers[places.weight], places.bias.len());
             let squares: f64 = weight.iter().map(|weight| f64::from(*weight).powi(2)).sum();
             let size = (squares / 2.0 / outputs as f64).sqrt().max(f64::from(f32::MIN_POSITIVE)) as f32;
@@ -255,8 +271,10 @@ impl FloatNetwork {
                 let variance = (total_squares[channel] / count - mean * mean).max(0.0);
                 self.numbers[means.start + channel] = mean as f32;
                 self.numbers[variances.start + channel] = variance as f32;
-                self.numbers[gamma.start + channel] = size * (variance as f32 + EPSILON).sqrt();
-                self.numbers[places.bias.start + channel] += size * mean as f32;
+                if is_learnt {
+                    self.numbers[gamma.start + channel] = size * (variance as f32 + EPSILON).sqrt();
+                    self.numbers[places.bias.start + channel] += size * mean as f32;
+                }
             }
         }
         self

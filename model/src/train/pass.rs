@@ -321,6 +321,7 @@ fn unpadded(kernel: usize, stride: usize) -> Window {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Target;
     use super::super::shards::cross_entropy;
     use super::super::{FloatNetwork, Normalization};
     use super::*;
@@ -353,13 +354,13 @@ mod tests {
     /// The mean loss of a few pictures, and its gradient.
     fn loss(network: &FloatNetwork) -> (f64, Vec<f32>) {
         let (pass, mut work) = (network.training_pass(), Workspace::default());
-        let labels: Vec<u32> = (0..32).map(|picture| picture * 5 % 3).collect();
-        let logits = pass.forward(&mut work, labels.len(), |images| {
+        let targets: Vec<Target> = (0..32).map(|picture| Target::whole(picture * 5 % 3)).collect();
+        let logits = pass.forward(&mut work, targets.len(), |images| {
             // Numbers without a pattern.
             images.iter_mut().enumerate().for_each(|(place, pixel)| *pixel = (place * place % 101) as f32 / 101.0);
         });
         let mut slopes = vec![0.0; logits.len()];
-        let score = cross_entropy(logits, &labels, 0.1, 1.0 / 32.0, &mut slopes);
+        let score = cross_entropy(logits, &targets, 0.1, 1.0 / 32.0, &mut slopes);
         let mut gradient = vec![f32::NAN; network.trained()];
         pass.backward(&mut work, &slopes, &mut gradient);
         drop(pass);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::activation::Statistics;
-use super::batch::{self, Change};
+use super::batch::{self, Change, Target};
 use super::pass::{NormPlaces, Pass, Workspace};
 use crate::dataset::Dataset;
 
@@ -76,10 +76,11 @@ impl Shards {
                 let thread = rayon::current_thread_index().unwrap_or(0) % workspaces.len();
                 let mut work = workspaces[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 of_shard.resize(gradient.len(), 0.0);
-                let labels: Vec<u32> = shard.iter().map(|(index, _)| data.labels()[*index]).collect();
+                let targets: Vec<Target> =
+                    shard.iter().map(|(index, change)| Target::of(data, *index, *change)).collect();
                 let logits = pass.forward(&mut work, shard.len(), |images| write(data, shard, images));
                 let mut slopes = vec![0.0; logits.len()];
-                let score = cross_entropy(logits, &labels, label_smoothing, share, &mut slopes);
+                let score = cross_entropy(logits, &targets, label_smoothing, share, &mut slopes);
                 pass.backward(&mut work, &slopes, of_shard);
                 let statistics = pass.statistics(&work);
                 (score, statistics.map(|(places, statistics)| (places.clone(), statistics.clone())).collect())
@@ -139,23 +140,25 @@ pub struct Score {
     pub right: usize,
 }
 
-/// The sum of `-sum(target * log softmax)` over logits `(N, classes)`, the target being `1 - smoothing` at the label and
-/// `smoothing` spread evenly over all classes (C. Szegedy et al., "Rethinking the Inception Architecture", 2016, section
-/// 7). Writes its gradient times `share`.
-pub fn cross_entropy(logits: &[f32], labels: &[u32], smoothing: f64, share: f64, slopes: &mut [f32]) -> Score {
-    let classes = logits.len() / labels.len().max(1);
+/// The sum of `-sum(target * log softmax)` over logits `(N, classes)`, the target being `1 - smoothing` at the label, or
+/// divided between two, and `smoothing` spread evenly over all classes (C. Szegedy et al., "Rethinking the Inception
+/// Architecture", 2016, section 7). Writes its gradient times `share`.
+pub fn cross_entropy(logits: &[f32], targets: &[Target], smoothing: f64, share: f64, slopes: &mut [f32]) -> Score {
+    let classes = logits.len() / targets.len().max(1);
     let mut score = Score { loss: 0.0, right: 0 };
     let rows = logits.chunks_exact(classes).zip(slopes.chunks_exact_mut(classes));
-    for ((logits, slopes), label) in rows.zip(labels.iter().map(|label| *label as usize)) {
+    for ((logits, slopes), Target { label, other: (other, of_other) }) in rows.zip(targets) {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - largest).exp()).collect();
         let sum: f64 = powers.iter().sum();
-        for (class, ((slope, power), logit)) in slopes.iter_mut().zip(&powers).zip(logits).enumerate() {
-            let target = smoothing / classes as f64 + if class == label { 1.0 - smoothing } else { 0.0 };
+        for (class, ((slope, power), logit)) in (0..).zip(slopes.iter_mut().zip(&powers).zip(logits)) {
+            let shown =
+                if class == *label { 1.0 - of_other } else { 0.0 } + if class == *other { *of_other } else { 0.0 };
+            let target = smoothing / classes as f64 + (1.0 - smoothing) * shown;
             score.loss -= target * (f64::from(logit - largest) - sum.ln());
             *slope = ((power / sum - target) * share) as f32;
         }
-        score.right += usize::from(logits.iter().position(|logit| *logit == largest) == Some(label));
+        score.right += usize::from(logits.iter().position(|logit| *logit == largest) == Some(*label as usize));
     }
     score
 }
@@ -198,23 +201,28 @@ mod tests {
 
     #[test]
     fn smoothing_spreads_the_label() {
-        let loss = |smoothing| cross_entropy(&[1., 0., 0., 0.], &[0], smoothing, 1.0, &mut [0.0; 4]).loss;
+        let of = |target, smoothing| cross_entropy(&[1., 0., 0., 0.], &[target], smoothing, 1.0, &mut [0.0; 4]).loss;
+        let loss = |smoothing| of(Target::whole(0), smoothing);
         let log_sum = (1f64.exp() + 3.0).ln();
         assert!((loss(0.0) - (log_sum - 1.0)).abs() < 1e-6);
         assert!((loss(0.2) - (log_sum - 0.85)).abs() < 1e-6);
+        let divided = Target { label: 0, other: (3, 0.4) };
+        assert!((of(divided, 0.0) - (log_sum - 0.6)).abs() < 1e-6);
+        assert!((of(divided, 0.2) - (log_sum - 0.53)).abs() < 1e-6);
     }
 
     #[test]
     fn the_slope_of_the_loss_is_that_of_small_differences() {
-        let (logits, labels) = ([0.3f32, -1.2, 2.0, 0.1, 0.4, -0.5], [2, 0]);
+        let logits = [0.3f32, -1.2, 2.0, 0.1, 0.4, -0.5];
+        let targets = [Target::whole(2), Target { label: 0, other: (1, 0.25) }];
         let mut slopes = [0.0; 6];
-        let score = cross_entropy(&logits, &labels, 0.1, 0.5, &mut slopes);
+        let score = cross_entropy(&logits, &targets, 0.1, 0.5, &mut slopes);
         assert_eq!(score.right, 1);
         for (place, slope) in slopes.iter().enumerate() {
             let moved = |by: f32| {
                 let mut logits = logits;
                 logits[place] += by;
-                cross_entropy(&logits, &labels, 0.1, 0.5, &mut [0.0; 6]).loss
+                cross_entropy(&logits, &targets, 0.1, 0.5, &mut [0.0; 6]).loss
             };
             let expected = 0.5 * (moved(1e-3) - moved(-1e-3)) / 2e-3;
             assert!((f64::from(*slope) - expected).abs() < 1e-4, "{place}: {slope} and {expected}");

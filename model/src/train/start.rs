@@ -147,7 +147,7 @@ mod tests {
         // So slow that nothing is learnt.
         let slow = Recipe { epochs: 1, learning_rate: 1e-9, ..recipe() };
         for recipe in [slow.clone(), Recipe { batch_norm: true, ..slow }] {
-            let mut trainer = Trainer::from_model(&model, &data, &recipe).unwrap();
+            let mut trainer = Trainer::from_model(&model, None, &data, &recipe).unwrap();
             assert_eq!(trainer.recipe().start, Some(model.id().to_string()));
             let outcome = trainer.epoch(&mut |_| ControlFlow::Continue(())).unwrap();
             assert!(matches!(outcome, Outcome::Epoch(_)));
@@ -165,7 +165,7 @@ mod tests {
         let model = model(&recipe());
         let data = two_classes(&bars(90, 7));
         let short = Recipe { epochs: 6, batch: 8, ..recipe() };
-        let mut trainer = Trainer::from_model(&model, &data, &short).unwrap();
+        let mut trainer = Trainer::from_model(&model, None, &data, &short).unwrap();
         let graph = trainer.network.graph().clone();
         assert_eq!((graph.logits(), graph.layers().len()), (2, model.graph().layers().len()));
         while !trainer.is_done() {
@@ -174,5 +174,36 @@ mod tests {
         let unseen = two_classes(&bars(300, 8));
         let tuned = evaluate(&trainer.finish().network, &unseen).unwrap().accuracy;
         assert!(tuned > 0.9, "{tuned}");
+    }
+
+    #[test]
+    fn a_network_grows_without_forgetting() {
+        let (model, data) = (model(&recipe()), bars(600, 1));
+        let integers = evaluate_model(&model, &mut ReferenceBackend, &bars(300, 2), &mut |_| ()).unwrap().top1;
+        let mut layers = model.graph().layers().to_vec();
+        let added = [Layer::conv("new_a", 8, 3, 1, 1), Layer::conv("new_b", 8, 3, 1, 1).with_skip("block_b")];
+        layers.splice(4..4, added);
+        let graph = Graph::new(SHAPE, layers).unwrap();
+        let slow = Recipe { epochs: 1, learning_rate: 1e-9, ..recipe() };
+        for recipe in [slow.clone(), Recipe { batch_norm: true, ..slow }] {
+            let mut trainer = Trainer::from_model(&model, Some(graph.clone()), &data, &recipe).unwrap();
+            trainer.epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+            let network = trainer.finish().network;
+            assert_eq!(*network.graph(), graph);
+            let floats = evaluate(&network, &bars(300, 2)).unwrap().accuracy;
+            assert!((floats - integers).abs() < 0.03, "{floats} and {integers} with {recipe:?}");
+        }
+    }
+
+    #[test]
+    fn layers_of_another_size_begin_anew() {
+        let (model, data, recipe) = (model(&recipe()), bars(600, 1), recipe());
+        let mut layers = model.graph().layers().to_vec();
+        layers[2] = Layer::conv("block_a", 6, 3, 1, 1);
+        let graph = Graph::new(SHAPE, layers).unwrap();
+        let network = Trainer::from_model(&model, Some(graph), &data, &recipe).unwrap().network;
+        let learnt = FloatNetwork::of_model(&model, recipe.ceiling).unwrap();
+        let is_taken = |layer: usize| network.layer(layer).unwrap().weight == learnt.layer(layer).unwrap().weight;
+        assert_eq!([2, 3, 5, 6].map(is_taken), [false, false, true, true]);
     }
 }

@@ -48,18 +48,20 @@ pub struct Args {
     output: PathBuf,
 
     /// The network's graph: that of a built-in model or of a model file, or a JSON or TOML file of the graph alone
-    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
-    graph: String,
+    /// [default: that of --start, or else cifar10-cnn]
+    #[arg(long, value_name = "NAME|FILE")]
+    graph: Option<String>,
 
-    /// Begin with what a model has learnt rather than with random weights, in its graph: with other classes than the model's the
-    /// last layer begins anew. A lower --learning-rate than for a new network keeps more of it
-    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["graph", "resume"])]
+    /// Begin with what a model has learnt rather than with random weights. Layers of --graph that have the model's names and
+    /// sizes take over its weights, the others begin anew, and so does the last one with other classes than the model's. A
+    /// lower --learning-rate than for a new network keeps more of it
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     start: Option<String>,
 
     /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
     /// another one with --epochs
     #[arg(long, conflicts_with_all = ["graph", "batch", "learning_rate", "optimizer", "momentum", "averaging",
-        "warmup", "weight_decay", "label_smoothing", "shift", "cutout", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
+        "warmup", "weight_decay", "label_smoothing", "shift", "cutout", "cutmix", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
     resume: bool,
 
     /// How often every picture is shown [default: 12; with --resume, as planned]
@@ -106,6 +108,11 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().cutout)]
     cutout: usize,
 
+    /// The share of pictures that get a rectangle of another picture instead of a black square, and as much of its label: against
+    /// overfitting in long trainings
+    #[arg(long, value_name = "SHARE", default_value_t = Recipe::default().cutmix)]
+    cutmix: f64,
+
     /// Never mirror pictures, for classes that know left from right
     #[arg(long)]
     no_flip: bool,
@@ -141,6 +148,7 @@ impl Args {
             label_smoothing: self.label_smoothing,
             shift: self.shift,
             cutout: self.cutout,
+            cutmix: self.cutmix,
             flip: !self.no_flip,
             ceiling: self.ceiling,
             batch_norm: self.batch_norm,
@@ -170,11 +178,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     } else if let Some(start) = &args.start {
         refuse_to_overwrite(&args.output)?;
         let model = load(start)?;
-        let data = read_data(&args.data, Part::Train, model.input())?;
-        Trainer::from_model(&model, &data, &args.recipe()).map_err(explain)?
+        let graph = args.graph.as_deref().map(read_graph).transpose()?;
+        let shape = graph.as_ref().map_or(model.input(), Graph::input);
+        let data = read_data(&args.data, Part::Train, shape)?;
+        Trainer::from_model(&model, graph, &data, &args.recipe()).map_err(explain)?
     } else {
         refuse_to_overwrite(&args.output)?;
-        let graph = read_graph(&args.graph)?;
+        let graph = read_graph(args.graph.as_deref().unwrap_or(DEFAULT_MODEL))?;
         let data = read_data(&args.data, Part::Train, graph.input())?;
         Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
     };
