@@ -54,11 +54,29 @@ pub struct CheckedBody {
     pub claims: Claims,
 }
 
-/// The answers that a block claims.
+impl CheckedBody {
+    /// Checks a body by itself as [`BodyCheck::check`] does. `known` are transactions whose signatures have been checked before.
+    pub fn of(
+        check: &BodyCheck,
+        from: Option<Peer>,
+        header: &Header,
+        data: BlockData,
+        extent: store::Checked,
+        known: &BTreeSet<WtxId>,
+    ) -> Self {
+        let result = check.check(header, &data, extent, &|wtxid| known.contains(wtxid));
+        let claims = if result.is_ok() { Claims::of(&data.body, &data.pixels) } else { Claims::default() };
+        Self { hash: header.hash(), from, data, extent, result, claims }
+    }
+}
+
+/// The answers that a block claims, as far as its pixels are here.
 #[derive(Debug, Default)]
 pub struct Claims {
-    places: Vec<usize>,
-    claims: Vec<(Task, Vec<i32>)>,
+    /// Which of its transactions are tasks.
+    pub places: Vec<usize>,
+    /// The tasks, and what the block says of each.
+    pub claims: Vec<(Task, Vec<i32>)>,
 }
 
 impl Claims {
@@ -145,9 +163,8 @@ impl Validation {
         self.enter(hash, header.height, data.encoded_len());
         let (check, leave) = (self.check.clone(), Arc::clone(&self.leave));
         rayon::spawn_fifo(move || {
-            let result = check.check(&header, &data, extent, &|wtxid| known.contains(wtxid));
-            let claims = if result.is_ok() { Claims::of(&data.body, &data.pixels) } else { Claims::default() };
-            leave(Checked::Body(Box::new(CheckedBody { hash, from, data, extent, result, claims })));
+            let body = CheckedBody::of(&check, from, &header, data, extent, &known);
+            leave(Checked::Body(Box::new(body)));
         });
     }
 

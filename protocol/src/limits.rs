@@ -15,7 +15,7 @@ use crate::message::Request;
 /// Requests of one peer a second, and at once.
 pub const REQUESTS: Limit = Limit { rate: 400, burst: 4_000 };
 /// Bytes of responses to one peer a second, and at once.
-pub const BYTES: Limit = Limit { rate: 32 << 20, burst: 128 << 20 };
+pub const BYTES: Limit = Limit { rate: 64 << 20, burst: 128 << 20 };
 /// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good. A sender
 /// may have 64 pending, so that even on a network with a block every two seconds it does not need more for long.
 pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use ocelli_kernels::{Join, Kernel, Layer, Plan, PlanError, Scratch, Shape, StepProfile, Sums};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -12,13 +13,16 @@ use crate::id::ModelId;
 use crate::model::Model;
 use crate::reference;
 
-/// Runs models on the CPU with integer kernels, on several threads.
+/// Runs models on the CPU with integer kernels, on several threads. One of them is the thread that calls, which stays one of the
+/// backend's for good: what it leaves to rayon later is done by these threads, so it had better do nothing else.
 #[derive(Debug)]
 pub struct KernelBackend {
     kernel: Kernel,
     threads: usize,
     /// None for a single thread, and until the first call.
     pool: Option<ThreadPool>,
+    /// The thread that is one of the pool's.
+    owner: Option<ThreadId>,
     prepared: Vec<(ModelId, Option<Prepared>)>,
 }
 
@@ -51,7 +55,7 @@ impl KernelBackend {
         if !kernel.is_available() {
             return Err(BackendError::Kernel { kernel });
         }
-        Ok(Self { kernel, threads: threads.get(), pool: None, prepared: Vec::new() })
+        Ok(Self { kernel, threads: threads.get(), pool: None, owner: None, prepared: Vec::new() })
     }
 
     /// What each step of a model took at best, on one thread, for as many images as it is fastest with, and how many these
@@ -73,10 +77,11 @@ impl KernelBackend {
         }))
     }
 
-    /// Starts the threads, at the first call and not before: the thread that calls is to be one of them, since handing an
-    /// image to another thread and being woken again takes about as long as running it.
+    /// Starts the threads, at the first call and not before, and again for another caller: the thread that calls is to be one
+    /// of them, since handing an image to another thread and being woken again takes about as long as running it.
     fn start_threads(&mut self) -> Result<(), BackendError> {
-        if self.threads == 1 || self.pool.is_some() {
+        let caller = Some(thread::current().id());
+        if self.threads == 1 || (self.pool.is_some() && self.owner == caller) {
             return Ok(());
         }
         let builder = || ThreadPoolBuilder::new().thread_name(|index| format!("inference-{index}"));
@@ -84,7 +89,7 @@ impl KernelBackend {
         // share single images.
         let pool = builder().num_threads(self.threads).use_current_thread().build();
         let pool = pool.or_else(|_| builder().num_threads(self.threads - 1).build()).map_err(BackendError::Threads)?;
-        self.pool = Some(pool);
+        (self.pool, self.owner) = (Some(pool), caller);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! `--device auto|cpu|cuda|metal`: where models run.
 
+use std::thread;
+
 use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
 use super::error::{CommandError, Explain as _};
@@ -46,10 +48,31 @@ impl DeviceOption {
 }
 
 fn check(mut backend: Box<dyn Backend>, models: &[Model]) -> Result<Box<dyn Backend>, CommandError> {
-    for model in models {
-        golden::check(&mut *backend, model)
-            .context(|| format!("{} is not exact and must not be used", backend.name()))
-            .hint(|| "try --device cpu")?;
-    }
+    // On a thread of its own: whichever runs a backend is one of its threads from then on, and would have it work for blocks.
+    let check = || {
+        models.iter().try_for_each(|model| {
+            golden::check(&mut *backend, model)
+                .context(|| format!("{} is not exact and must not be used", backend.name()))
+                .hint(|| "try --device cpu")
+        })
+    };
+    thread::scope(|scope| scope.spawn(check).join().expect("backends answer or fail, and do not panic"))?;
     Ok(backend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_opens_a_device_is_not_one_of_its_threads() {
+        let models = [ocelli_model::zoo::get("cifar10-cnn").expect("built in")];
+        let mut backend = DeviceOption { device: DeviceChoice::Cpu }.open(&models).expect("exact");
+        assert_eq!(rayon::current_thread_index(), None);
+        // Whoever runs it is.
+        let pixels = vec![0; models[0].pixels()];
+        let run = || (backend.logits(&models[0], &[&pixels, &pixels]).expect("runs"), rayon::current_thread_index());
+        let (_, index) = thread::scope(|scope| scope.spawn(run).join().expect("no panic"));
+        assert_eq!(index, (backend.threads() > 1).then_some(0));
+    }
 }

@@ -1,15 +1,13 @@
 //! Answers checked beside the rest, so that the device and the other cores work at the same time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use ocelli_consensus::rules::check_output;
 use ocelli_consensus::{BlockHash, RuleError};
-use ocelli_protocol::message::BlockData;
 
-use crate::chain::tasks;
-use crate::inference::{Handle, InferenceError, Task, Verdict};
+use crate::inference::{Handle, InferenceError, Verdict};
+use crate::validation::Claims;
 
 /// Images under way: some batches for the device, so that it never waits, and few enough for its queue and the memory.
 const MAX_IMAGES: usize = 2048;
@@ -42,15 +40,8 @@ impl<'a> Answers<'a> {
         Self { inference, waiting: VecDeque::new(), images: 0 }
     }
 
-    /// Has the answers of a block's tasks checked, as far as their pixels are here.
-    pub(super) fn check(&mut self, hash: BlockHash, height: u64, data: &BlockData) {
-        let (mut places, mut claims) = (Vec::new(), Vec::new());
-        for (index, (transaction, output)) in tasks(&data.body) {
-            let pixels = data.pixels.get(index).and_then(Option::as_deref);
-            let (Some((model, image)), Some(pixels)) = (transaction.task(), pixels) else { continue };
-            places.push(index);
-            claims.push((Task { model, image, pixels: Arc::from(pixels) }, output.clone().unwrap_or_default()));
-        }
+    /// Has the answers of a block checked.
+    pub(super) fn check(&mut self, hash: BlockHash, height: u64, Claims { places, claims }: Claims) {
         let (reply, verdict) = mpsc::channel();
         self.images += places.len();
         self.waiting.push_back(Waiting { hash, height, places, verdict });

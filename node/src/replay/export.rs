@@ -207,7 +207,13 @@ impl Blocks {
     }
 
     pub(super) fn damaged(&self, reason: impl Into<String>) -> ExportError {
-        ExportError::Damaged { path: self.path.clone(), blocks: self.blocks, reason: reason.into() }
+        self.damaged_before(0, reason)
+    }
+
+    /// Of damage that lies so many blocks before the one that was read last.
+    pub(super) fn damaged_before(&self, blocks: u64, reason: impl Into<String>) -> ExportError {
+        let blocks = self.blocks.saturating_sub(blocks);
+        ExportError::Damaged { path: self.path.clone(), blocks, reason: reason.into() }
     }
 
     fn next_head(&mut self) -> Result<Option<(Header, u32)>, ExportError> {

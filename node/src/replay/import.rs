@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use ocelli_consensus::Header;
-use ocelli_consensus::fork_choice::Status;
 
 use super::export::Blocks;
 use super::{BadBlock, ExportError, Intake, IntakeError, Progress};
@@ -58,24 +57,30 @@ pub fn import(
     let of = take_headers(chain, &mut blocks, now)?;
     blocks.rewind()?;
     let mut intake = Intake::new(chain, inference);
-    let (mut done, mut new) = (0, 0);
+    let (mut done, mut new, mut last) = (0, 0, 0);
     while let Some((header, data)) = blocks.next_block()? {
-        let (hash, height) = (header.hash(), header.height);
-        if intake.chain().tree().get(&hash).is_some_and(|node| node.status == Status::Header) {
-            intake.take(hash, height, &data).map_err(|error| match error {
-                IntakeError::NotTheBlock { source } => {
-                    blocks.damaged(format!("not the data of block {height}: {source}")).into()
-                }
-                error => ImportError::Intake(error),
-            })?;
+        let hash = header.hash();
+        last = header.height;
+        if intake.wants(&hash) {
+            intake.take(hash, header.height, data).map_err(|error| explain(error, &blocks, last))?;
             new += 1;
         }
         done += 1;
         progress(Progress { blocks: done, of, tasks: intake.tasks() });
     }
-    let tasks = intake.finish()?;
+    let tasks = intake.finish().map_err(|error| explain(error, &blocks, last))?;
     progress(Progress { blocks: done, of, tasks });
     Ok(Imported { blocks: done, new, height: chain.tip().header.height })
+}
+
+/// Data that are not a block's are the file's fault, which is read up to the block at height `last`.
+fn explain(error: IntakeError, blocks: &Blocks, last: u64) -> ImportError {
+    match error {
+        IntakeError::NotTheBlock { height, source } => blocks
+            .damaged_before(last.saturating_sub(height), format!("not the data of block {height}: {source}"))
+            .into(),
+        error => error.into(),
+    }
 }
 
 /// Takes all headers of the file, and says how many there are.

@@ -1,4 +1,8 @@
-//! Blocks taken as fast as they come: while the answers of some are with inference, the next are checked by themselves.
+//! Blocks taken as fast as they come: while the answers of some are with inference and another is stored, the next are checked
+//! by themselves.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::mpsc::{self, Receiver};
 
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::fork_choice::Status;
@@ -10,13 +14,16 @@ use super::answers::Answers;
 use crate::chain::{AcceptError, Chain};
 use crate::inference::{Handle, InferenceError};
 use crate::store::StoreError;
+use crate::validation::CheckedBody;
 
 /// Why a block is not taken. Those before it are on the chain, or will be by [`Intake::finish`].
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// These bytes are not what the block hash commits to.
-    #[error("not the data of the block")]
+    #[error("not the data of block {height}")]
     NotTheBlock {
+        /// The block's height.
+        height: u64,
         /// What differs.
         source: PixelsError,
     },
@@ -31,22 +38,34 @@ pub enum IntakeError {
     Inference(#[from] InferenceError),
 }
 
+/// Blocks that are checked by themselves at a time: enough that all cores have something to check while one block is stored and
+/// connected.
+const MAX_BODIES: usize = 6;
+
 /// Takes block after block whose headers are on the chain already.
 pub struct Intake<'a> {
     chain: &'a mut Chain,
+    bodies: VecDeque<Body>,
     answers: Answers<'a>,
     tasks: u64,
+}
+
+/// A block that is being checked by itself.
+struct Body {
+    hash: BlockHash,
+    height: u64,
+    checked: Receiver<CheckedBody>,
 }
 
 impl<'a> Intake<'a> {
     /// Begins at the chain's tip.
     pub fn new(chain: &'a mut Chain, inference: &'a Handle) -> Self {
-        Self { chain, answers: Answers::new(inference), tasks: 0 }
+        Self { chain, bodies: VecDeque::new(), answers: Answers::new(inference), tasks: 0 }
     }
 
-    /// The chain as far as it has come.
-    pub fn chain(&self) -> &Chain {
-        self.chain
+    /// Whether a block's header is here and its data are not, nor have been given.
+    pub fn wants(&self, hash: &BlockHash) -> bool {
+        self.chain.wanted(hash).is_some() && self.bodies.iter().all(|body| body.hash != *hash)
     }
 
     /// Answers that have been checked.
@@ -57,18 +76,20 @@ impl<'a> Intake<'a> {
     /// Takes a block, the parent of the next.
     ///
     /// # Errors
-    /// [`IntakeError`], also of a block that was taken before and whose answers have come by now.
-    pub fn take(&mut self, hash: BlockHash, height: u64, data: &BlockData) -> Result<(), IntakeError> {
-        match self.chain.accept_block(hash, data, &|_| false) {
-            Ok(()) => {}
-            Err(AcceptError::Store(error)) => return Err(error.into()),
-            Err(AcceptError::NotTheBlock { source, .. }) => return Err(IntakeError::NotTheBlock { source }),
-            Err(AcceptError::Refused { source, .. }) => return Err(BadBlock::new(hash, height, source).into()),
-            Err(error @ AcceptError::NotWanted(_)) => return Err(BadBlock::new(hash, height, error).into()),
-        }
-        self.answers.check(hash, height, data);
-        while self.answers.is_full() {
-            self.settle()?;
+    /// [`IntakeError`], also of a block that was taken before and is known to be bad by now.
+    pub fn take(&mut self, hash: BlockHash, height: u64, data: BlockData) -> Result<(), IntakeError> {
+        let Some(header) = self.chain.wanted(&hash).filter(|_| self.wants(&hash)).cloned() else {
+            return Err(BadBlock::new(hash, height, AcceptError::NotWanted(hash)).into());
+        };
+        let (extent, check) = (self.chain.extent(&hash, &data), self.chain.body_check().clone());
+        let (send, checked) = mpsc::channel();
+        rayon::spawn_fifo(move || {
+            // An error only says that nobody waits any more.
+            drop(send.send(CheckedBody::of(&check, None, &header, data, extent, &BTreeSet::new())));
+        });
+        self.bodies.push_back(Body { hash, height, checked });
+        while self.bodies.len() >= MAX_BODIES {
+            self.store()?;
         }
         Ok(())
     }
@@ -78,9 +99,29 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// As [`Intake::take`].
     pub fn finish(mut self) -> Result<u64, IntakeError> {
+        while self.store()? {}
         while self.settle()? {}
         self.advance()?;
         Ok(self.tasks)
+    }
+
+    /// Stores the oldest block that was checked by itself, and has its answers checked; `false` if there is none.
+    fn store(&mut self) -> Result<bool, IntakeError> {
+        let Some(Body { hash, height, checked }) = self.bodies.pop_front() else { return Ok(false) };
+        let CheckedBody { data, extent, result, claims, .. } =
+            checked.recv().expect("a check ends, and does not panic");
+        match self.chain.accept_checked(hash, &data, extent, result) {
+            Ok(()) => {}
+            Err(AcceptError::Store(error)) => return Err(error.into()),
+            Err(AcceptError::NotTheBlock { source, .. }) => return Err(IntakeError::NotTheBlock { height, source }),
+            Err(AcceptError::Refused { source, .. }) => return Err(BadBlock::new(hash, height, source).into()),
+            Err(error @ AcceptError::NotWanted(_)) => return Err(BadBlock::new(hash, height, error).into()),
+        }
+        self.answers.check(hash, height, claims);
+        while self.answers.is_full() {
+            self.settle()?;
+        }
+        Ok(true)
     }
 
     /// Takes the verdict on the oldest answers and moves the tip; `false` if none are out.

@@ -13,6 +13,7 @@ use super::{BadBlock, Progress};
 use crate::chain::{BodyCheck, has_all_pixels};
 use crate::inference::{Handle, InferenceError};
 use crate::store::{Checked, Durability, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
+use crate::validation::Claims;
 
 /// Blocks whose state changes are held in memory at most.
 const BLOCKS_A_WRITE: usize = 256;
@@ -198,7 +199,7 @@ impl Replay<'_> {
             .zip(&data.pixels)
             .filter(|((transaction, _), pixels)| transaction.task().is_some() && pixels.is_none())
             .count() as u64;
-        self.answers.check(hash, height, &data);
+        self.answers.check(hash, height, Claims::of(&data.body, &data.pixels));
         match overlay.connect(&self.network.parameters, header, &data.body) {
             Ok(()) => {}
             Err(ConnectError::Rule(rule)) => return Err(self.bad(header, rule).into()),

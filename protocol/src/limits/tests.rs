@@ -82,7 +82,7 @@ fn bytes_are_counted_after_the_response_and_in_all() {
     assert_eq!(limits.admit(1, &blocks(), 0), Err(Refusal::Tell(excess)));
     assert_eq!(
         excess.to_string(),
-        "more than 134217728 bytes to a peer at once and 33554432 a second: ask again in 2 s"
+        "more than 134217728 bytes to a peer at once and 67108864 a second: ask again in 2 s"
     );
     // What is small is served all the same.
     assert_eq!(limits.admit(1, &Request::Status, 0), Ok(()));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Header, Network, RuleError, rules};
 use ocelli_model::{Backend, BackendError, Model};
+use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ use crate::replay::Intake;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Put so many blocks into the chain
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
     blocks: u16,
 
     /// Put so many tasks into each block [default: as many as the weight limit lets]
@@ -100,7 +101,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let models = models(&network)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
     let mut backend = args.device.open(&models)?;
-    let blocks = make_chain(&network, model, args.blocks, args.tasks, &mut *backend)?;
+    // On a thread of its own: whichever runs a backend is one of its threads from then on, and would have it work for bodies.
+    let blocks = thread::scope(|scope| {
+        let made = scope.spawn(|| make_chain(&network, model, args.blocks, args.tasks, &mut *backend));
+        made.join().expect("blocks are made or not, without a panic")
+    })?;
     let first = blocks.first().ok_or_else(|| CommandError::failed("no block was made"))?;
 
     let mut runs = Vec::new();
@@ -203,12 +208,14 @@ fn validate_chain(
     let (_folder, mut chain) = new_chain(network)?;
     let inference = InferenceService::start(backend, models.to_vec(), Limits::default(), || {});
     let headers: Vec<Header> = blocks.iter().map(|block| block.header.clone()).collect();
+    // From a peer or a file they come decoded, and belong to whoever takes them.
+    let data: Vec<BlockData> = blocks.iter().map(|block| block.data.clone()).collect();
 
     let begin = Instant::now();
     let now = headers.last().map_or(0, |header| header.time);
     chain.insert_headers(&headers, now)?.1.map_or(Ok(()), Err)?;
     let mut intake = Intake::new(&mut chain, &inference);
-    for Block { header, data } in blocks {
+    for (header, data) in headers.iter().zip(data) {
         intake.take(header.hash(), header.height, data)?;
     }
     intake.finish()?;
