@@ -109,7 +109,10 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
 fn start_log(cli: &Cli) {
     let default = match (&cli.command, cli.verbose) {
         (_, true) => "info,libp2p_kad=error,ocelli_node=debug,ocelli_protocol=debug,ocelli_model=debug",
-        (Command::Node(_), false) => "warn,libp2p_kad=error,ocelli_node=info,ocelli_protocol=info,ocelli_model=info",
+        // libp2p warns of every stream that a peer opens beyond its limit, thousands a second in a flood.
+        (Command::Node(_), false) => {
+            "warn,libp2p_kad=error,libp2p_request_response=error,ocelli_node=info,ocelli_protocol=info,ocelli_model=info"
+        }
         (_, false) => "error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -4,6 +4,7 @@ pub mod chain;
 pub mod client;
 pub mod commands;
 pub mod inference;
+mod log_limit;
 mod meter;
 pub mod miner;
 pub mod network;

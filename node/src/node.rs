@@ -7,7 +7,6 @@
 mod admission;
 mod bans_file;
 mod blocks;
-mod complaints;
 mod config;
 mod control;
 pub mod cookie;

@@ -38,9 +38,13 @@ use super::{
     BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
     address,
 };
+use crate::log_limit::LogLimit;
 use connections::PeerState;
 use messages::{Outstanding, Unsent};
 
+/// How long what can be seen of the network may be behind: it is put together anew with whatever changes, but not for each of a
+/// thousand changes a second, as a flood brings about.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(10);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -88,6 +92,9 @@ pub(super) struct Driver {
     /// Whether the snapshot is out of date.
     changed: bool,
     warned_of_slow_peers: Option<Instant>,
+    /// Of peers that have connected, and of bans.
+    comings: LogLimit,
+    banned: LogLimit,
 }
 
 impl Driver {
@@ -165,6 +172,8 @@ impl Driver {
             gossip_bytes,
             changed: false,
             warned_of_slow_peers: None,
+            comings: LogLimit::new("inbound peers"),
+            banned: LogLimit::new("bans"),
         };
         driver.update_reachability();
         driver.publish_snapshot();
@@ -181,7 +190,9 @@ impl Driver {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick: u32 = 0;
+        let mut published = tokio::time::Instant::now();
         loop {
+            let due = published + SNAPSHOT_PAUSE;
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 command = self.commands.recv() => match command {
@@ -189,6 +200,7 @@ impl Driver {
                     Some(command) => self.on_command(command),
                 },
                 () = self.queue.deliver(), if self.queue.keeps() => {}
+                () = tokio::time::sleep_until(due), if self.changed => {}
                 _ = ticks.tick() => {
                     if self.queue.is_closed() {
                         break;
@@ -197,10 +209,13 @@ impl Driver {
                     self.on_tick(Instant::now(), tick.is_multiple_of(SLOW_TICKS));
                 }
             }
-            if self.changed {
+            let now = tokio::time::Instant::now();
+            if self.changed && now >= due {
                 self.publish_snapshot();
+                published = now;
             }
         }
+        self.publish_snapshot();
         let Self { queue, swarm, .. } = self;
         drop(swarm);
         queue

@@ -49,7 +49,7 @@ impl Service {
         let announcement = match Announcement::from_bytes(data) {
             Ok(announcement) => announcement,
             Err(error) => {
-                if self.complaints.are_heard(unix_millis()) {
+                if self.complaints.has_room() {
                     tracing::warn!(%source, %error, "a gossiped block does not decode");
                 }
                 self.network.report(id, Acceptance::Reject);
@@ -113,7 +113,7 @@ impl Service {
                 self.drive_sync(sync::Input::Announced { peer: source, hash, height, parent })?;
             }
             Announced::Broken(reason) => {
-                if self.complaints.are_heard(unix_millis()) {
+                if self.complaints.has_room() {
                     tracing::warn!(%source, %hash, reason, "a gossiped block is refused");
                 }
                 self.network.report(id, Acceptance::Reject);

@@ -128,7 +128,7 @@ impl Service {
             Some(Response::Transactions(found)) if found.len() == question.len() => {
                 if let Err((index, found)) = partial.take(question, found) {
                     // The block is not to blame for what was sent in its name.
-                    if self.complaints.are_heard(unix_millis()) {
+                    if self.complaints.has_room() {
                         tracing::warn!(%peer, %hash, index, %found, "a peer sent a transaction that is not the block's");
                     }
                     self.network.penalize(peer, Misbehaviour::NotTheBlock);

@@ -73,7 +73,9 @@ impl Service {
     }
 
     pub(super) fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
-        tracing::info!(%peer, "peer gone");
+        if self.goings.has_room() {
+            tracing::info!(%peer, "peer gone");
+        }
         self.announced.remove(&peer);
         if self.peers.remove(&peer).is_none() {
             return Ok(());
@@ -154,7 +156,7 @@ impl Service {
             }
             sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data),
             sync::Output::Penalize { peer, offence } => {
-                if self.complaints.are_heard(unix_millis()) {
+                if self.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer misbehaves");
                 }
                 self.network.penalize(peer, misbehaviour(offence));

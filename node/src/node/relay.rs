@@ -136,7 +136,7 @@ impl Service {
             Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => Decision::Keep,
             Err(refusal) => {
                 if refusal.is_misbehaviour() {
-                    if self.complaints.are_heard(unix_millis()) {
+                    if self.complaints.has_room() {
                         tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
                     }
                     self.network.penalize(peer, Misbehaviour::BadTransaction);

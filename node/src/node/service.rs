@@ -14,7 +14,6 @@ use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
 
 use super::admission::Delayed;
-use super::complaints::Complaints;
 use super::config::Mining;
 use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
@@ -25,6 +24,7 @@ use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
 use crate::chain::Chain;
 use crate::inference;
+use crate::log_limit::LogLimit;
 use crate::network::{self, Event, GossipId, Peer, RequestId};
 use crate::validation::Validation;
 
@@ -102,7 +102,9 @@ pub(super) struct Service {
     pub(super) retry_at: u64,
     /// The mempool of before the restart, to be taken up again.
     pub(super) left_over: VecDeque<Submission>,
-    pub(super) complaints: Complaints,
+    pub(super) complaints: LogLimit,
+    /// Of peers that have gone.
+    pub(super) goings: LogLimit,
     timers: BTreeSet<(u64, sync::Timer<Peer>)>,
     /// The version of the bans that are on disk.
     pub(super) bans_saved: u64,
@@ -170,7 +172,8 @@ impl Service {
             asked: HashMap::new(),
             limits: Limits::new(unix_millis()),
             delayed: Delayed::new(),
-            complaints: Complaints::new(unix_millis()),
+            complaints: LogLimit::new("complaints about peers"),
+            goings: LogLimit::new("peers gone"),
             traffic: Counted::default(),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),

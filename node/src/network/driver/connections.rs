@@ -269,7 +269,7 @@ impl Driver {
         }
         // Of so few that all are spared, the newcomer goes.
         let newest = candidates.iter().min_by_key(|one| one.connected).map(|one| one.peer);
-        if let Some(peer) = slots::evict(candidates, &self.secret).or(newest) {
+        if let Some(peer) = slots::evict(candidates, &self.secret, rand::random()).or(newest) {
             tracing::debug!(%peer, "closing an inbound connection: there are too many");
             self.counters.evicted += 1;
             if let Some(state) = self.peers.get_mut(&peer) {
@@ -385,7 +385,9 @@ impl Driver {
             .first()
             .map_or((String::new(), true), |connection| (connection.address.to_string(), connection.inbound));
         if new {
-            tracing::info!(%peer, %address, inbound, light, "connected");
+            if !inbound || self.comings.has_room() {
+                tracing::info!(%peer, %address, inbound, light, "connected");
+            }
             self.queue.insist(Event::Connected { peer: Peer(peer), address, inbound, light, protocol });
             self.discovery.look_soon(Instant::now());
         }
@@ -495,6 +497,10 @@ impl Driver {
 
     /// Gives points, and bans at the limit.
     pub(super) fn penalize(&mut self, peer: PeerId, misbehaviour: Misbehaviour) {
+        // What was on its way when it was banned.
+        if self.swarm.behaviour().gate.is_banned(&peer) {
+            return;
+        }
         let (points, what) = (misbehaviour.points(), misbehaviour.what());
         let sum = self.penalties.add(peer, points, Instant::now());
         tracing::debug!(%peer, points, sum, what, "penalized");
@@ -509,7 +515,9 @@ impl Driver {
 
     /// Closes a peer's connections and keeps it away, and whoever else comes from its addresses.
     pub(super) fn ban(&mut self, peer: PeerId, time: Duration, reason: &str) {
-        tracing::info!(%peer, reason, seconds = time.as_secs(), "banned");
+        if self.banned.has_room() {
+            tracing::info!(%peer, reason, seconds = time.as_secs(), "banned");
+        }
         let ips: Vec<_> = self.peers.get(&peer).map_or_else(Vec::new, |state| {
             state.connections.iter().filter_map(|connection| address::ip(&connection.address)).collect()
         });
@@ -532,7 +540,9 @@ impl Driver {
 
     /// Closes all connections with an address and keeps it away.
     pub(super) fn ban_ip(&mut self, ip: IpAddr, time: Duration, reason: String) {
-        tracing::info!(%ip, reason, seconds = time.as_secs(), "banned");
+        if self.banned.has_room() {
+            tracing::info!(%ip, reason, seconds = time.as_secs(), "banned");
+        }
         let until = unix_now().saturating_add(time.as_secs());
         let ban = Ban { subject: BanSubject::Ip(ip), until, reason, of: None };
         self.swarm.behaviour_mut().gate.bans.add(ban);

@@ -148,6 +148,11 @@ impl Driver {
         self.counters.bytes_received += message.data.len() as u64;
         let message_hash = <[u8; 32]>::try_from(message_id.0.as_slice()).expect("our message ids have 32 bytes");
         let id = GossipId { message: message_hash, source };
+        // It was on its way when its source was banned.
+        if self.swarm.behaviour().gate.is_banned(&source) {
+            self.report(&id, Acceptance::Ignore);
+            return;
+        }
         // Gossipsub allows for framing on top; what we promise the consumer is exact.
         if message.data.len() > self.limits.max_gossip_bytes {
             self.report(&id, Acceptance::Reject);
@@ -251,6 +256,9 @@ impl Driver {
     fn on_request(&mut self, peer: PeerId, request: HeldRequest) {
         self.counters.requests_received += 1;
         self.counters.bytes_received += request.data.len() as u64;
+        if self.swarm.behaviour().gate.is_banned(&peer) {
+            return;
+        }
         match self.peers.get_mut(&peer) {
             Some(state) if state.identity.is_none() => {
                 if state.held.len() < MAX_HELD {
