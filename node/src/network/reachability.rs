@@ -22,7 +22,14 @@ const RELAY_RETRY: Duration = Duration::from_secs(15);
 /// out about soon enough, and it costs a connection.
 const TEST_AGAIN: Duration = Duration::from_secs(600);
 
-/// Addresses whose failed tests are remembered.
+/// The wait before an address that answered is tested again: a router gets another address now and then, and a forwarded port may be
+/// taken back.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Peers by whose tests an address that answered before does so no more. One might lie.
+const DOUBTERS: usize = 2;
+
+/// Addresses whose tests are remembered, those that answered and those that did not.
 const MAX_TESTED: usize = 64;
 
 /// Whether others can dial this node.
@@ -47,6 +54,8 @@ pub enum Reachability {
 pub(super) struct Findings {
     /// By address, who could not dial it.
     failed: HashMap<Multiaddr, HashSet<PeerId>>,
+    /// Addresses that answered a test.
+    confirmed: HashMap<Multiaddr, Confirmed>,
     /// Reservations that are asked for or held.
     relays: HashMap<ListenerId, PeerId>,
     next_relay: Option<Instant>,
@@ -54,18 +63,58 @@ pub(super) struct Findings {
     next_test: Option<Instant>,
 }
 
+/// An address that answered.
+struct Confirmed {
+    /// Whose tests have failed since.
+    doubters: HashSet<PeerId>,
+    next_test: Instant,
+}
+
 impl Findings {
-    /// A peer has tried an address of ours.
-    pub(super) fn tested(&mut self, address: Multiaddr, server: PeerId, reached: bool) {
+    /// A peer has tried an address of ours. Returns whether that ends what was known of it before: that it answers.
+    pub(super) fn tested(&mut self, address: Multiaddr, server: PeerId, reached: bool, now: Instant) -> bool {
         // A peer at the other end of a relay has told us no address at all.
         if address::port(&address).is_none() {
-            return;
+            return false;
         }
         if reached {
             self.failed.remove(&address);
-        } else if self.failed.len() < MAX_TESTED || self.failed.contains_key(&address) {
-            self.failed.entry(address).or_default().insert(server);
+            if self.confirmed.len() < MAX_TESTED || self.confirmed.contains_key(&address) {
+                let next_test = now + CONFIRM_AGAIN;
+                self.confirmed.insert(address, Confirmed { doubters: HashSet::new(), next_test });
+            }
+            return false;
         }
+        let mut doubters = HashSet::from([server]);
+        if let Some(confirmed) = self.confirmed.get_mut(&address) {
+            confirmed.doubters.insert(server);
+            if confirmed.doubters.len() < DOUBTERS {
+                confirmed.next_test = confirmed.next_test.min(now + TEST_AGAIN);
+                return false;
+            }
+            doubters = std::mem::take(&mut confirmed.doubters);
+        }
+        let is_lost = self.confirmed.remove(&address).is_some();
+        if self.failed.len() < MAX_TESTED || self.failed.contains_key(&address) {
+            self.failed.entry(address).or_default().extend(doubters);
+        }
+        is_lost
+    }
+
+    /// The addresses that answered, when it is time to have them tested again.
+    pub(super) fn due_for_confirmation(&mut self, now: Instant) -> Vec<Multiaddr> {
+        let due = self.confirmed.iter_mut().filter(|(_, confirmed)| confirmed.next_test <= now);
+        due.map(|(address, confirmed)| {
+            // If nobody says anything.
+            confirmed.next_test = now + TEST_AGAIN;
+            address.clone()
+        })
+        .collect()
+    }
+
+    /// Whether a peer's test of one of these addresses has failed since it answered.
+    pub(super) fn doubts(&self, peer: &PeerId, addresses: &[Multiaddr]) -> bool {
+        addresses.iter().filter_map(|address| self.confirmed.get(address)).any(|one| one.doubters.contains(peer))
     }
 
     /// The addresses that could not be reached, when it is time to have them tested again.
@@ -178,7 +227,7 @@ mod tests {
         for (external, failed, expected) in rows {
             let mut findings = Findings::default();
             for address in at(failed) {
-                findings.tested(address, PeerId::random(), false);
+                findings.tested(address, PeerId::random(), false, Instant::now());
             }
             assert_eq!(findings.reachability(&at(external), &listening), expected, "{external:?} {failed:?}");
         }
@@ -188,29 +237,57 @@ mod tests {
     fn a_test_that_succeeds_ends_the_doubt_and_memory_is_bounded() {
         let mut findings = Findings::default();
         let address = at(&["/ip4/1.2.3.4/tcp/1"]).remove(0);
-        findings.tested(address.clone(), PeerId::random(), false);
+        let now = Instant::now();
+        findings.tested(address.clone(), PeerId::random(), false, now);
         assert!(findings.is_behind_nat());
-        findings.tested(address, PeerId::random(), true);
+        findings.tested(address, PeerId::random(), true, now);
         assert!(!findings.is_behind_nat());
         for port in 0..1000 {
-            findings.tested(at(&[&format!("/ip4/1.2.3.4/tcp/{port}")]).remove(0), PeerId::random(), false);
+            for (ip, reached) in [("1.2.3.4", false), ("1.2.3.5", true)] {
+                let address = at(&[&format!("/ip4/{ip}/tcp/{port}")]).remove(0);
+                findings.tested(address, PeerId::random(), reached, now);
+            }
         }
-        assert_eq!(findings.failed.len(), MAX_TESTED);
+        assert_eq!((findings.failed.len(), findings.confirmed.len()), (MAX_TESTED, MAX_TESTED));
     }
 
     #[test]
-    fn what_failed_is_tested_again_after_a_while_and_what_answered_is_not() {
+    fn what_failed_is_tested_again_after_a_while() {
         let (now, mut findings) = (Instant::now(), Findings::default());
         let address = at(&["/ip4/1.2.3.4/tcp/1"]).remove(0);
         assert!(findings.due_for_test(now).is_empty());
-        findings.tested(address.clone(), PeerId::random(), false);
+        findings.tested(address.clone(), PeerId::random(), false, now);
         assert!(findings.due_for_test(now).is_empty(), "it has just failed");
         assert!(findings.due_for_test(now + TEST_AGAIN / 2).is_empty());
         assert_eq!(findings.due_for_test(now + TEST_AGAIN), std::slice::from_ref(&address));
         assert!(findings.due_for_test(now + TEST_AGAIN).is_empty(), "once");
         assert_eq!(findings.due_for_test(now + 2 * TEST_AGAIN), std::slice::from_ref(&address));
-        findings.tested(address, PeerId::random(), true);
+        findings.tested(address, PeerId::random(), true, now);
         assert!(findings.due_for_test(now + 9 * TEST_AGAIN).is_empty());
+    }
+
+    #[test]
+    fn what_answered_is_tested_again_and_two_peers_take_it_back() {
+        let (now, mut findings) = (Instant::now(), Findings::default());
+        let address = at(&["/ip4/1.2.3.4/tcp/1"]).remove(0);
+        let [honest, other, liar] = [(); 3].map(|()| PeerId::random());
+        assert!(!findings.tested(address.clone(), honest, true, now));
+        assert!(findings.due_for_confirmation(now + CONFIRM_AGAIN / 2).is_empty());
+        let then = now + CONFIRM_AGAIN;
+        assert_eq!(findings.due_for_confirmation(then), std::slice::from_ref(&address));
+        assert!(findings.due_for_confirmation(then).is_empty(), "once");
+        // One peer's word is not enough, however often it is given, and is forgotten once somebody gets through.
+        for _ in 0..3 {
+            assert!(!findings.tested(address.clone(), liar, false, then));
+        }
+        assert!(!findings.is_behind_nat() && findings.doubts(&liar, std::slice::from_ref(&address)));
+        assert_eq!(findings.due_for_confirmation(then + TEST_AGAIN), std::slice::from_ref(&address));
+        assert!(!findings.tested(address.clone(), honest, true, then));
+        assert!(!findings.doubts(&liar, std::slice::from_ref(&address)));
+        assert!(!findings.tested(address.clone(), other, false, then));
+        assert!(findings.tested(address.clone(), liar, false, then), "the second");
+        assert!(findings.is_behind_nat() && findings.due_for_confirmation(then + 9 * CONFIRM_AGAIN).is_empty());
+        assert!(!findings.tested(address, honest, true, then) && !findings.is_behind_nat());
     }
 
     #[test]

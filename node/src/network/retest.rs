@@ -1,4 +1,4 @@
-//! AutoNAT v2's client, which tests an address again after it has failed.
+//! AutoNAT v2's client, which tests an address again when asked to.
 //!
 //! libp2p's client remembers for good what a test has found (its `AddressInfo` is never reset): whose router was switched on
 //! late, or whom one liar has called unreachable, would stay so until a restart. Here the client is now and then replaced by

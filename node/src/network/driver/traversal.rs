@@ -19,7 +19,10 @@ impl Driver {
     pub(super) fn on_tested(&mut self, event: autonat::v2::client::Event) {
         let autonat::v2::client::Event { tested_addr, server, result, .. } = event;
         tracing::debug!(address = %tested_addr, %server, reached = result.is_ok(), "a peer tested an address of ours");
-        self.findings.tested(tested_addr, server, result.is_ok());
+        if self.findings.tested(tested_addr.clone(), server, result.is_ok(), Instant::now()) {
+            tracing::warn!(address = %tested_addr, "others no longer reach this node at an address where they did");
+            self.swarm.remove_external_address(&tested_addr);
+        }
         self.update_reachability();
     }
 
@@ -112,21 +115,30 @@ impl Driver {
         }
     }
 
-    /// Has addresses tested again that could not be reached a while ago, on a new connection with a peer that we have dialled: see
-    /// [`Retesting`](crate::network::retest::Retesting).
+    /// Has addresses tested again that could not be reached a while ago, or that answered long ago, on a new connection with a peer
+    /// that we have dialled: see [`Retesting`](crate::network::retest::Retesting).
     pub(super) fn test_again(&mut self, now: Instant) {
-        if !self.traversal || matches!(self.reachability, Reachability::Public(_)) {
+        if !self.traversal {
             return;
         }
-        let addresses = self.findings.due_for_test(now);
-        // In no particular order, so that it is not always the same peer's word.
+        let mut addresses = self.findings.due_for_confirmation(now);
+        if !matches!(self.reachability, Reachability::Public(_)) {
+            addresses.extend(self.findings.due_for_test(now));
+        }
+        if addresses.is_empty() {
+            return;
+        }
         let tester =
             self.peers.iter().filter(|(_, state)| state.identity.as_ref().is_some_and(|identity| identity.tests));
-        let mut tester = tester.filter_map(|(peer, state)| {
+        let tester = tester.filter_map(|(peer, state)| {
             let direct = state.connections.iter().find(|one| !one.inbound && !one.relayed)?;
             Some((*peer, direct.address.clone()))
         });
-        let Some((peer, address)) = tester.next().filter(|_| !addresses.is_empty()) else { return };
+        // Rather one that has not said no before, and otherwise in no particular order, so that it is not always the same peer's
+        // word.
+        let Some((peer, address)) = tester.min_by_key(|(peer, _)| self.findings.doubts(peer, &addresses)) else {
+            return;
+        };
         let Some(client) = self.swarm.behaviour_mut().autonat_client.as_mut() else { return };
         client.renew(addresses.iter());
         let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![address]);
