@@ -45,7 +45,7 @@ pub fn cifar10_cnn() -> Graph {
 
 /// The residual network for CIFAR-10, after D. Page's ("How to Train Your ResNet", 2018) and K. Jordan's ("94% on CIFAR-10 in
 /// 3.29 Seconds on a Single GPU", 2024): few layers, wide where pictures are small, each stage a convolution that widens, a
-/// max-pool and a block with a skip.
+/// max-pool and one or two blocks with a skip.
 pub fn cifar10_resnet() -> Graph {
     let input = Shape { channels: 3, height: 32, width: 32 };
     let layers = vec![
@@ -53,6 +53,8 @@ pub fn cifar10_resnet() -> Graph {
         Layer::conv("wide", 48, 3, 1, 1),
         Layer::max_pool("wide_pool", 2, 2),
         Layer::conv("block1", 48, 3, 1, 1).with_skip("wide_pool"),
+        Layer::conv("block1_b", 48, 3, 1, 1),
+        Layer::conv("block1_c", 48, 3, 1, 1).with_skip("block1"),
         Layer::conv("wider", 128, 3, 1, 1),
         Layer::max_pool("wider_pool", 2, 2),
         Layer::conv("block2_a", 128, 3, 1, 1),
@@ -94,7 +96,7 @@ mod tests {
     fn residual_network() {
         let model = get("cifar10-resnet").expect("built in");
         assert_eq!(*model.graph(), cifar10_resnet());
-        assert_eq!(model.parameter_count(), 937_378);
+        assert_eq!(model.parameter_count(), 978_946);
         assert_eq!(model.classes(), CIFAR10_CLASSES);
         assert!(model.bytes().len() < 1_000_000 && model.cost() < 100_000_000);
     }
