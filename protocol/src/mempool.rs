@@ -339,12 +339,13 @@ impl Mempool {
             let mut entry = Entry::new(transaction, pixels, weight);
             entry.output = output;
             let (nonce, balance) = accounts.account(entry.sender);
+            // Taken back or not, its nonce is missing now before those after it.
+            senders.insert(entry.sender);
             let lacks_pixels = entry.transaction.task().is_some() && entry.pixels.is_none();
             let expired = entry.transaction.unsigned.expires <= height;
             if entry.nonce() < nonce || lacks_pixels || expired || self.places.contains_key(&entry.txid) {
                 continue;
             }
-            senders.insert(entry.sender);
             let conflict = self.senders.get(&entry.sender).and_then(|sender| sender.pending.get(&entry.nonce()));
             removed.extend(conflict.map(|entry| entry.txid));
             let conflict = conflict.map(|entry| entry.txid);

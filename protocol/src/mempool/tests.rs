@@ -353,6 +353,23 @@ fn blocks_remove_and_give_back() {
 }
 
 #[test]
+fn what_a_reorganisation_loses_is_missing_before_the_rest() {
+    // The account's nonce was 1; the block with nonce 0 is taken back, and its transaction has expired meanwhile.
+    let (after, before) = (accounts(&[(1, 1, 1_000_000)]), accounts(&[(1, 0, 1_000_000)]));
+    let mut pool = Mempool::new(1 << 20);
+    add(&mut pool, &after, 1, 1, 500).expect("is taken");
+    assert_eq!(order(&pool.template(1_000_000)), [(address(1), 1)]);
+    let mut transaction = transfer(1, 0, 500);
+    transaction.unsigned.expires = HEIGHT;
+    let expired = Returned { transaction, pixels: None, output: None, weight: WEIGHT };
+    assert_eq!(pool.on_disconnected([expired], &before, HEIGHT), []);
+    assert_eq!(pool.len(), 1);
+    assert_eq!(pool.ready_to_forward().count() + pool.template(1_000_000).len(), 0);
+    add(&mut pool, &before, 1, 0, 500).expect("is taken");
+    assert_eq!(order(&pool.template(1_000_000)), [(address(1), 0), (address(1), 1)]);
+}
+
+#[test]
 fn expiry_leaves_a_gap() {
     let accounts = accounts(&[(1, 0, 10_000)]);
     let mut pool = Mempool::default();
