@@ -125,33 +125,31 @@ impl Patch {
 /// Writes the picture at an index as `(H, W, C)`, each number `(pixel >> 1) / 127`.
 pub fn write(data: &Dataset, index: usize, change: Change, image: &mut [f32]) {
     let Shape { channels, height, width } = data.shape();
-    let pixels = data.pixels(index);
     image.fill(0.0);
+    let mut show = |pixels: &[u8], (y, x): (usize, usize), (from_y, from_x): (usize, usize), mirrored: bool| {
+        let from_x = if mirrored { width - 1 - from_x } else { from_x };
+        for channel in 0..channels {
+            let pixel = pixels[(channel * height + from_y) * width + from_x];
+            image[(y * width + x) * channels + channel] = f32::from(pixel >> 1) / 127.0;
+        }
+    };
+    let pixels = data.pixels(index);
     let (top, left, side) = change.hole;
     let is_hole = |from: isize, place: usize| (from..from + side as isize).contains(&(place as isize));
     for y in 0..height {
         let Some(from_y) = y.checked_add_signed(-change.down).filter(|y| *y < height) else { continue };
         for x in 0..width {
             let Some(from_x) = x.checked_add_signed(-change.right).filter(|x| *x < width) else { continue };
-            if is_hole(top, y) && is_hole(left, x) {
-                continue;
-            }
-            let from_x = if change.mirrored { width - 1 - from_x } else { from_x };
-            for channel in 0..channels {
-                let pixel = pixels[(channel * height + from_y) * width + from_x];
-                image[(y * width + x) * channels + channel] = f32::from(pixel >> 1) / 127.0;
+            if !(is_hole(top, y) && is_hole(left, x)) {
+                show(pixels, (y, x), (from_y, from_x), change.mirrored);
             }
         }
     }
-    let Some(Patch { index, mirrored, top, left, height: rows, width: columns }) = change.patch else { return };
-    let pixels = data.pixels(index);
-    for y in top..top + rows {
-        for x in left..left + columns {
-            let from_x = if mirrored { width - 1 - x } else { x };
-            for channel in 0..channels {
-                let pixel = pixels[(channel * height + y) * width + from_x];
-                image[(y * width + x) * channels + channel] = f32::from(pixel >> 1) / 127.0;
-            }
+    let Some(patch) = change.patch else { return };
+    let pixels = data.pixels(patch.index);
+    for y in patch.top..patch.top + patch.height {
+        for x in patch.left..patch.left + patch.width {
+            show(pixels, (y, x), (y, x), patch.mirrored);
         }
     }
 }

@@ -306,6 +306,21 @@ pub fn unmine(mut header: Header) -> Header {
     header
 }
 
+/// Some transactions of a block, with their pixels.
+pub fn transactions_of(data: &BlockData, indexes: &[u32]) -> Response {
+    let submission = |&index: &u32| Submission {
+        transaction: data.body.transactions[index as usize].0.clone(),
+        pixels: data.pixels[index as usize].clone(),
+    };
+    Response::Transactions(indexes.iter().map(submission).collect())
+}
+
+/// Those of some blocks that are asked for.
+pub fn blocks_of(known: &[(BlockHash, &BlockData)], hashes: &[BlockHash]) -> Response {
+    let of = |hash: &BlockHash| known.iter().find(|(known, _)| known == hash).map(|(_, data)| (*data).clone());
+    Response::Blocks(hashes.iter().map(of).collect())
+}
+
 /// A peer on the network's own protocols that only does what a test says.
 pub struct RawPeer {
     pub handle: Handle,
@@ -419,29 +434,31 @@ impl RawPeer {
     }
 
     /// Serves one block's data, whole or in part, until `done`, which is `what`.
-    pub fn serve(&self, what: &str, data: &BlockData, hash: BlockHash, mut done: impl FnMut() -> bool) {
+    pub fn serve(&self, what: &str, data: &BlockData, hash: BlockHash, done: impl FnMut() -> bool) {
+        let what = format!("{what} while serving block {hash}");
+        self.respond_until(&what, done, |request| match request {
+            Request::Transactions { block, indexes } if *block == hash => Some(transactions_of(data, indexes)),
+            Request::Blocks { hashes } => Some(blocks_of(&[(hash, data)], hashes)),
+            _ => None,
+        });
+    }
+
+    /// Gives the responses that `answer` says until `done`, which is `what`, and behaves where it says none.
+    pub fn respond_until(
+        &self,
+        what: &str,
+        mut done: impl FnMut() -> bool,
+        mut answer: impl FnMut(&Request) -> Option<Response>,
+    ) {
         let deadline = Instant::now() + PATIENCE;
         while !done() {
-            assert!(Instant::now() < deadline, "waited in vain for {what} while serving block {hash}");
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
             let Ok(event) = self.events.recv_timeout(Duration::from_millis(20)) else { continue };
-            let Event::Request { peer, token, data: request } = event else { continue };
-            let response = match Request::from_bytes(&request).unwrap() {
-                Request::Transactions { block, indexes } if block == hash => {
-                    let submission = |&index: &u32| Submission {
-                        transaction: data.body.transactions[index as usize].0.clone(),
-                        pixels: data.pixels[index as usize].clone(),
-                    };
-                    Response::Transactions(indexes.iter().map(submission).collect())
-                }
-                Request::Blocks { hashes } => {
-                    Response::Blocks(hashes.iter().map(|wanted| (*wanted == hash).then(|| data.clone())).collect())
-                }
-                _ => {
-                    self.behave(Event::Request { peer, token, data: request });
-                    continue;
-                }
-            };
-            self.handle.respond(token, response.to_bytes());
+            let Event::Request { peer, token, data } = event else { continue };
+            match answer(&Request::from_bytes(&data).unwrap()) {
+                Some(response) => self.handle.respond(token, response.to_bytes()),
+                None => self.behave(Event::Request { peer, token, data }),
+            }
         }
     }
 

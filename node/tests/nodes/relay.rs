@@ -10,7 +10,7 @@ use ocelli_protocol::message::{
 };
 use ocelli_protocol::relay::BLOCK_PATIENCE;
 
-use super::harness::{Maker, PATIENCE, RawPeer, TestNode, easy_network, wait};
+use super::harness::{Maker, RawPeer, TestNode, blocks_of, easy_network, transactions_of, wait};
 
 #[test]
 fn four_nodes_fetch_each_task_once() {
@@ -281,26 +281,20 @@ fn what_a_block_lacks_is_asked_of_a_second_peer() {
     second.until("a later answer", |event| matches!(event, Event::Response { .. }).then_some(()));
     first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
     // Left to sync after five seconds, it would be asked for as a whole.
-    let mut asked = false;
-    while node.status().tip != header.hash() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for the block");
-        let Ok(event) = second.events.recv_timeout(Duration::from_millis(20)) else { continue };
-        let Event::Request { token, data: request, .. } = event else { continue };
-        let response = match Request::from_bytes(&request).unwrap() {
+    let (mut asked, tip) = (false, header.hash());
+    second.respond_until(
+        "the block",
+        || node.status().tip == tip,
+        |request| match request {
             Request::Transactions { indexes, .. } => {
-                assert_eq!(indexes, [0]);
+                assert_eq!(*indexes, [0]);
                 asked = true;
-                let (transaction, _) = data.body.transactions[0].clone();
-                Response::Transactions(vec![Submission { transaction, pixels: data.pixels[0].clone() }])
+                Some(transactions_of(&data, indexes))
             }
-            Request::Blocks { hashes } => {
-                let found = hashes.iter().map(|wanted| (*wanted == header.hash()).then(|| data.clone()));
-                Response::Blocks(found.collect())
-            }
-            other => Response::failed(format!("not asked in this test: {other:?}")),
-        };
-        second.handle.respond(token, response.to_bytes());
-    }
+            Request::Blocks { hashes } => Some(blocks_of(&[(tip, &data)], hashes)),
+            other => Some(Response::failed(format!("not asked in this test: {other:?}"))),
+        },
+    );
     assert!(asked || began.elapsed() > Duration::from_secs(5), "asked for the whole block");
 }
 
@@ -328,9 +322,7 @@ fn blocks_that_compete_bring_a_task_once() {
         let Request::Transactions { block, indexes } = request else { return None };
         assert_eq!(*block, second.hash());
         asked.extend(indexes);
-        let both = [&task, &transfer];
-        let found = indexes.iter().map(|index| both[*index as usize].clone());
-        Some(Response::Transactions(found.collect()))
+        Some(transactions_of(&second_data, indexes))
     };
     rival.answer("the question for the transfer", |request| answer(request, &mut asked));
     // Otherwise the node has asked the rival for the task by now, as the miner keeps it waiting.
@@ -338,23 +330,16 @@ fn blocks_that_compete_bring_a_task_once() {
     miner.handle.respond(token, Response::Transactions(vec![task.clone()]).to_bytes());
     node.wait_for_tip(first.hash());
     rival.announce(&third, &third_data.body);
-    while node.status().tip != third.hash() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for the better block");
-        let Ok(event) = rival.events.recv_timeout(Duration::from_millis(20)) else { continue };
-        let Event::Request { token, data, .. } = event else { continue };
-        let response = match Request::from_bytes(&data).unwrap() {
+    let known = [(second.hash(), &second_data), (third.hash(), &third_data)];
+    rival.respond_until(
+        "the better block",
+        || node.status().tip == third.hash(),
+        |request| match request {
             // What takes longer than it should is left to sync.
-            Request::Blocks { hashes } => {
-                let of = |hash: &BlockHash| {
-                    let known = [(second.hash(), &second_data), (third.hash(), &third_data)];
-                    known.into_iter().find(|(known, _)| known == hash).map(|(_, data)| data.clone())
-                };
-                Response::Blocks(hashes.iter().map(of).collect())
-            }
-            request => answer(&request, &mut asked).unwrap_or(Response::failed("not asked in this test")),
-        };
-        rival.handle.respond(token, response.to_bytes());
-    }
+            Request::Blocks { hashes } => Some(blocks_of(&known, hashes)),
+            request => answer(request, &mut asked).or(Some(Response::failed("not asked in this test"))),
+        },
+    );
     assert!(!in_time || asked == [1], "{asked:?}");
 }
 
@@ -376,29 +361,23 @@ fn a_peer_that_answers_is_asked_for_the_rest() {
     let began = Instant::now();
     rival.announce(&second, &second_data.body);
     let mut questions = 0;
-    while node.status().tip != second.hash() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for the block");
-        let Ok(event) = rival.events.recv_timeout(Duration::from_millis(20)) else { continue };
-        let Event::Request { token, data, .. } = event else { continue };
-        let response = match Request::from_bytes(&data).unwrap() {
+    let tip = second.hash();
+    rival.respond_until(
+        "the block",
+        || node.status().tip == tip,
+        |request| match request {
             Request::Transactions { block, indexes } => {
-                assert_eq!(block, second.hash());
+                assert_eq!(*block, tip);
                 questions += 1;
-                let submission = |&index: &u32| Submission {
-                    transaction: second_data.body.transactions[index as usize].0.clone(),
-                    pixels: second_data.pixels[index as usize].clone(),
-                };
-                Response::Transactions(indexes.iter().map(submission).collect())
+                Some(transactions_of(&second_data, indexes))
             }
             // What takes longer than five seconds is left to sync.
             Request::Blocks { hashes } => {
                 assert!(began.elapsed() > Duration::from_secs(5), "asked for the whole block");
-                let of = |hash: &BlockHash| (*hash == second.hash()).then(|| second_data.clone());
-                Response::Blocks(hashes.iter().map(of).collect())
+                Some(blocks_of(&[(tip, &second_data)], hashes))
             }
-            other => Response::failed(format!("not asked in this test: {other:?}")),
-        };
-        rival.handle.respond(token, response.to_bytes());
-    }
+            other => Some(Response::failed(format!("not asked in this test: {other:?}"))),
+        },
+    );
     assert!(questions > 0 || began.elapsed() > Duration::from_secs(5), "never asked");
 }
