@@ -15,6 +15,7 @@ mod shards;
 mod start;
 mod sum_pool;
 mod whitening;
+mod widest;
 mod window;
 
 use std::ops::ControlFlow;

@@ -4,8 +4,7 @@
 //! Batch normalisation is over the channels (S. Ioffe, C. Szegedy, "Batch Normalization", 2015, section 3); its shift
 //! `beta` is the layer's bias.
 
-use pulp::Arch;
-
+use super::widest::widest;
 use super::window::Window;
 
 /// What is added to variances, so that a channel that never changes is not divided by zero.
@@ -55,7 +54,7 @@ impl Statistics {
         let pivot = &sums[..channels];
         let [mut totals, mut total_squares] = [vec![0f64; channels], vec![0f64; channels]];
         let [mut sum, mut squares] = [vec![0f32; channels], vec![0f32; channels]];
-        widest(|| {
+        widest!({
             for image in sums.chunks_exact(of_image) {
                 for row in image.chunks_exact(channels) {
                     for (((sum, squares), value), pivot) in sum.iter_mut().zip(&mut squares).zip(row).zip(pivot) {
@@ -80,12 +79,6 @@ impl Statistics {
     fn inverse_deviations(&self) -> Vec<f32> {
         self.variance.iter().map(|variance| 1.0 / (variance + EPSILON).sqrt()).collect()
     }
-}
-
-/// Runs a loop as it is compiled for the widest vectors that the processor has. The result is the same to the bit: numbers
-/// are added in the same order, and no product is fused with a sum.
-fn widest<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
 }
 
 /// Moves sums in f32 to totals in f64.
@@ -169,7 +162,7 @@ impl Activation {
         let channels = self.image[2];
         let steps = self.clamp.pool.steps(self.image);
         let sources = Sources { sums, affine, skip, steps: &steps };
-        widest(|| {
+        widest!({
             let outputs = activations.chunks_exact_mut(channels).zip(origins.chunks_exact_mut(channels));
             for ((maxima, origins), corner) in outputs.zip(self.clamp.pool.corners(self.image)) {
                 let whole = channels - channels % LANES;
@@ -190,7 +183,7 @@ impl Activation {
         let steps = self.clamp.pool.steps(self.image);
         let of_image = self.outputs() / channels;
         let (mut sum, mut total) = (vec![0f32; channels], vec![0f64; channels]);
-        widest(|| {
+        widest!({
             passed.fill(0.0);
             let outputs = origins.chunks_exact(channels).zip(slopes.chunks_exact(channels));
             for (index, ((origins, slopes), corner)) in outputs.zip(self.clamp.pool.corners(self.image)).enumerate() {
@@ -297,7 +290,7 @@ impl Affine {
         let channels = self.factor.len();
         let inverse = statistics.inverse_deviations();
         let (mut sum, mut total) = (vec![0f32; channels], vec![0f64; channels]);
-        widest(|| {
+        widest!({
             for (sums, passed) in sums.chunks(channels * ROWS).zip(passed.chunks(channels * ROWS)) {
                 for (sums, passed) in sums.chunks_exact(channels).zip(passed.chunks_exact(channels)) {
                     for (((sum, passed), value), mean) in sum.iter_mut().zip(passed).zip(sums).zip(&statistics.mean) {
@@ -315,7 +308,7 @@ impl Affine {
         let slope = (0..channels).map(|c| -self.factor[c] * inverse[c] * gamma[c] * share).collect::<Vec<f32>>();
         let constant = (0..channels).map(|c| -self.factor[c] * bias[c] * share - slope[c] * statistics.mean[c]);
         let constant: Vec<f32> = constant.collect();
-        widest(|| {
+        widest!({
             for (passed, sums) in passed.chunks_exact_mut(channels).zip(sums.chunks_exact(channels)) {
                 let numbers = self.factor.iter().zip(&slope).zip(&constant);
                 for ((passed, sum), ((factor, slope), constant)) in passed.iter_mut().zip(sums).zip(numbers) {

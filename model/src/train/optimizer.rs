@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::widest::widest;
+
 /// How fast AdamW forgets gradients and their squares, and what it divides by at least: the paper's defaults.
 const BETA: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
@@ -91,14 +93,7 @@ impl Optimizer {
                     let moments = [first, &mut self.second[range]];
                     adamw(values, gradient, moments, self.steps, size.learning_rate, decay);
                 }
-                Method::Sgd => {
-                    let (rate, momentum, decay) = (size.learning_rate as f32, size.momentum as f32, decay as f32);
-                    for ((value, gradient), velocity) in values.iter_mut().zip(gradient).zip(first) {
-                        let gradient = gradient + decay * *value;
-                        *velocity = *velocity * momentum + gradient;
-                        *value -= rate * (gradient + momentum * *velocity);
-                    }
-                }
+                Method::Sgd => sgd(values, gradient, first, size, decay),
             }
         }
     }
@@ -119,12 +114,34 @@ fn adamw(values: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2],
     let power = i32::try_from(steps).unwrap_or(i32::MAX);
     let [correct_first, correct_second] = BETA.map(|beta| (1.0 / (1.0 - f64::from(beta).powi(power))) as f32);
     let (keep, rate) = ((1.0 - rate * decay) as f32, rate as f32);
-    for (((value, gradient), first), second) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-        *first = *first * BETA[0] + gradient * (1.0 - BETA[0]);
-        *second = *second * BETA[1] + gradient * gradient * (1.0 - BETA[1]);
-        let step = *first * correct_first / ((*second * correct_second).sqrt() + EPSILON);
-        *value = *value * keep - rate * step;
-    }
+    widest!({
+        for (((value, gradient), first), second) in
+            values.iter_mut().zip(gradient).zip(first.iter_mut()).zip(second.iter_mut())
+        {
+            *first = normal(*first * BETA[0] + gradient * (1.0 - BETA[0]));
+            *second = normal(*second * BETA[1] + gradient * gradient * (1.0 - BETA[1]));
+            let step = *first * correct_first / ((*second * correct_second).sqrt() + EPSILON);
+            *value = *value * keep - rate * step;
+        }
+    });
+}
+
+fn sgd(values: &mut [f32], gradient: &[f32], velocities: &mut [f32], size: StepSize, decay: f64) {
+    let (rate, momentum, decay) = (size.learning_rate as f32, size.momentum as f32, decay as f32);
+    widest!({
+        for ((value, gradient), velocity) in values.iter_mut().zip(gradient).zip(velocities.iter_mut()) {
+            let gradient = gradient + decay * *value;
+            *velocity = normal(*velocity * momentum + gradient);
+            *value -= rate * (gradient + momentum * *velocity);
+        }
+    });
+}
+
+/// A number, or 0 instead of a subnormal one. The mean of what no longer has a gradient, such as that of a dead neuron, becomes
+/// subnormal after some hundred steps and stays so, and processors take a hundred times as long over such numbers.
+#[inline(always)]
+fn normal(number: f32) -> f32 {
+    if number.abs() < f32::MIN_POSITIVE { 0.0 } else { number }
 }
 
 #[cfg(test)]
@@ -179,6 +196,21 @@ mod tests {
         // Gradients -0.125 + 0.21875 and 0.25; velocities 0.84375 and 0.75.
         follow(&mut optimizer, &mut values, size);
         assert_eq!(values, [0.875 - 0.5 * (0.09375 + 0.421875), 1.25 - 0.5 * (0.25 + 0.375)]);
+    }
+
+    #[test]
+    fn what_has_no_gradient_any_more_is_forgotten() {
+        // 0.9^n is below the smallest normal number after 829 steps, 0.999^n after 87,000; the bound is twice that.
+        for (method, steps) in [(Method::AdamW, 180_000), (Method::Sgd, 1_700)] {
+            let (mut values, mut optimizer) = ([1f32; 9], Optimizer::new(method, 9, 0));
+            let size = StepSize { learning_rate: 0.1, weight_decay: 0.0, momentum: 0.9 };
+            optimizer.step(&mut values, &[1.0; 9], size);
+            for _ in 0..steps {
+                optimizer.step(&mut values, &[0.0; 9], size);
+                assert!(optimizer.memory().flatten().all(|number| !number.is_subnormal()));
+            }
+            assert!(optimizer.memory().flatten().all(|number| *number == 0.0));
+        }
     }
 
     #[test]
