@@ -1,5 +1,7 @@
 //! Batches of pictures for the float network, plain or changed at random.
 
+use std::ops::Range;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -124,32 +126,63 @@ impl Patch {
 
 /// Writes the picture at an index as `(H, W, C)`, each number `(pixel >> 1) / 127`.
 pub fn write(data: &Dataset, index: usize, change: Change, image: &mut [f32]) {
-    let Shape { channels, height, width } = data.shape();
+    let shape = data.shape();
+    let Shape { height, width, .. } = shape;
     image.fill(0.0);
-    let mut show = |pixels: &[u8], (y, x): (usize, usize), (from_y, from_x): (usize, usize), mirrored: bool| {
-        let from_x = if mirrored { width - 1 - from_x } else { from_x };
-        for channel in 0..channels {
-            let pixel = pixels[(channel * height + from_y) * width + from_x];
-            image[(y * width + x) * channels + channel] = f32::from(pixel >> 1) / 127.0;
-        }
-    };
     let pixels = data.pixels(index);
     let (top, left, side) = change.hole;
-    let is_hole = |from: isize, place: usize| (from..from + side as isize).contains(&(place as isize));
-    for y in 0..height {
-        let Some(from_y) = y.checked_add_signed(-change.down).filter(|y| *y < height) else { continue };
-        for x in 0..width {
-            let Some(from_x) = x.checked_add_signed(-change.right).filter(|x| *x < width) else { continue };
-            if !(is_hole(top, y) && is_hole(left, x)) {
-                show(pixels, (y, x), (from_y, from_x), change.mirrored);
-            }
+    let side = side as isize;
+    // Columns that the moved picture covers, and those of the hole.
+    let covered = within(change.right..change.right + width as isize, width);
+    let hole = within(left..left + side, width);
+    for y in within(change.down..change.down + height as isize, height) {
+        let from_y = y.wrapping_add_signed(-change.down);
+        let pieces = if (top..top + side).contains(&(y as isize)) {
+            [covered.start..covered.end.min(hole.start), covered.start.max(hole.end)..covered.end]
+        } else {
+            [covered.clone(), 0..0]
+        };
+        for columns in pieces {
+            let from = (from_y, columns.start.wrapping_add_signed(-change.right));
+            show(pixels, shape, (y, columns), from, change.mirrored, image);
         }
     }
     let Some(patch) = change.patch else { return };
     let pixels = data.pixels(patch.index);
     for y in patch.top..patch.top + patch.height {
-        for x in patch.left..patch.left + patch.width {
-            show(pixels, (y, x), (y, x), patch.mirrored);
+        show(pixels, shape, (y, patch.left..patch.left + patch.width), (y, patch.left), patch.mirrored, image);
+    }
+}
+
+/// What of a range falls inside of `0..size`.
+fn within(range: Range<isize>, size: usize) -> Range<usize> {
+    let inside = |place: isize| place.clamp(0, size as isize) as usize;
+    inside(range.start)..inside(range.end)
+}
+
+/// Writes some columns of a row, as they lie in a picture `(C, H, W)` from some row and column on; of a mirrored picture, columns
+/// count from the right.
+fn show(
+    pixels: &[u8],
+    Shape { channels, height, width }: Shape,
+    (y, columns): (usize, Range<usize>),
+    (from_y, from_x): (usize, usize),
+    mirrored: bool,
+    image: &mut [f32],
+) {
+    if columns.is_empty() {
+        return;
+    }
+    let begin = if mirrored { width - from_x - columns.len() } else { from_x };
+    let targets = &mut image[(y * width + columns.start) * channels..][..columns.len() * channels];
+    for channel in 0..channels {
+        let sources = &pixels[(channel * height + from_y) * width + begin..][..columns.len()];
+        let targets = targets[channel..].iter_mut().step_by(channels);
+        let number = |pixel: &u8| f32::from(pixel >> 1) / 127.0;
+        if mirrored {
+            targets.zip(sources.iter().rev()).for_each(|(target, pixel)| *target = number(pixel));
+        } else {
+            targets.zip(sources).for_each(|(target, pixel)| *target = number(pixel));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
+use super::widest::widest;
 use super::window::{POINT, Window};
 
 /// How many numbers are unrolled at once: 256 KiB of them, which stay in the processor's second cache.
@@ -83,7 +84,7 @@ impl Product {
                 matmul(rows_mut(gradient, self.depth), Accum::Add, slopes, weight, 1.0, Par::Seq);
                 continue;
             };
-            columns.resize(group.len() * self.depth, 0.0);
+            let columns = room(columns, group.len() * self.depth);
             matmul(rows_mut(columns, self.depth), Accum::Replace, slopes, weight, 1.0, Par::Seq);
             self.scatter(window, columns, group, gradient);
         }
@@ -104,38 +105,79 @@ impl Product {
         let Some(window) = self.window else {
             return rows(&input[group.start * self.depth..group.end * self.depth], self.depth);
         };
-        columns.resize(group.len() * self.depth, 0.0);
-        for (row, column) in group.zip(columns.chunks_exact_mut(self.depth)) {
-            let image = &input[row / self.windows * self.of_image()..];
-            let mut written = 0;
-            for (place, target) in window.runs(self.image, row % self.windows) {
-                written += target.len();
-                column[target.clone()].copy_from_slice(&image[place..][..target.len()]);
-            }
-            if written < self.depth {
+        let columns = room(columns, group.len() * self.depth);
+        let [run, across] = [window.kernel, self.image[1]].map(|columns| columns * self.image[2]);
+        widest!({
+            let mut places = window.places(self.image, group.start);
+            for column in columns.chunks_exact_mut(self.depth) {
+                let place = places.advance();
+                if let Some(begin) = place.whole {
+                    for row in 0..window.kernel {
+                        copy(&mut column[row * run..][..run], &input[begin + row * across..]);
+                    }
+                    continue;
+                }
                 // Some of the window lies in the padding.
                 column.fill(0.0);
-                for (place, target) in window.runs(self.image, row % self.windows) {
-                    column[target.clone()].copy_from_slice(&image[place..][..target.len()]);
+                for (begin, target) in window.runs(self.image, place) {
+                    copy(&mut column[target], &input[begin..]);
                 }
             }
-        }
+        });
         rows(columns, self.depth)
     }
 
     /// The transpose of gathering: adds every column's numbers where they were gathered from.
     fn scatter(&self, window: Window, columns: &[f32], group: Range<usize>, input: &mut [f32]) {
-        for (row, column) in group.zip(columns.chunks_exact(self.depth)) {
-            let image = &mut input[row / self.windows * self.of_image()..];
-            for (place, source) in window.runs(self.image, row % self.windows) {
-                let target = &mut image[place..][..source.len()];
-                target.iter_mut().zip(&column[source]).for_each(|(sum, value)| *sum += value);
+        let [run, across] = [window.kernel, self.image[1]].map(|columns| columns * self.image[2]);
+        widest!({
+            let mut places = window.places(self.image, group.start);
+            for column in columns.chunks_exact(self.depth) {
+                let place = places.advance();
+                if let Some(begin) = place.whole {
+                    for row in 0..window.kernel {
+                        add(&mut input[begin + row * across..], &column[row * run..][..run]);
+                    }
+                    continue;
+                }
+                for (begin, source) in window.runs(self.image, place) {
+                    add(&mut input[begin..], &column[source]);
+                }
             }
-        }
+        });
     }
+}
 
-    fn of_image(&self) -> usize {
-        self.image.iter().product()
+/// The first numbers of a buffer, which only grows, as what grows is written twice.
+fn room(buffer: &mut Vec<f32>, numbers: usize) -> &mut [f32] {
+    if buffer.len() < numbers {
+        buffer.resize(numbers, 0.0);
+    }
+    &mut buffer[..numbers]
+}
+
+/// How many numbers are copied at once: runs are short, and so a call to copy each would cost as much as the copying.
+const LANES: usize = 8;
+
+/// Fills a run with the first numbers of a line.
+#[inline(always)]
+fn copy(run: &mut [f32], line: &[f32]) {
+    let line = &line[..run.len()];
+    let (runs, run_rest) = run.as_chunks_mut::<LANES>();
+    let (lines, line_rest) = line.as_chunks::<LANES>();
+    for (run, line) in runs.iter_mut().zip(lines) {
+        *run = *line;
+    }
+    for (run, line) in run_rest.iter_mut().zip(line_rest) {
+        *run = *line;
+    }
+}
+
+/// Adds a run to the first numbers of a line.
+#[inline(always)]
+fn add(line: &mut [f32], run: &[f32]) {
+    for (sum, value) in line.iter_mut().zip(run) {
+        *sum += value;
     }
 }
 

@@ -36,12 +36,19 @@ impl Window {
         (0..self.kernel).flat_map(of_row).collect()
     }
 
-    /// The runs of a window, counted row by row: where each begins in the image, and its range in the window's own numbers.
-    /// What lies in the padding is left out.
-    pub fn runs(self, image: [usize; 3], index: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    /// The windows of images, row by row and image by image without end, from one of them on.
+    pub fn places(self, [height, width, channels]: [usize; 3], index: usize) -> Places {
+        let (down, across) = (self.outputs(height), self.outputs(width));
+        let next = [index / (down * across), index / across % down, index % across];
+        Places { window: self, image: [height, width, channels], outputs: [down, across], next }
+    }
+
+    /// The runs of a window, row by row: where each begins in the images, and its range in the window's own numbers. What lies
+    /// in the padding is left out.
+    pub fn runs(self, image: [usize; 3], place: Place) -> impl Iterator<Item = (usize, Range<usize>)> {
         let [height, width, channels] = image;
         let Window { kernel, padding, .. } = self;
-        let (top, left) = self.corner(width, index);
+        let Place { image, top, left, .. } = place;
         // Columns of the kernel that fall inside the image.
         let first = padding.saturating_sub(left);
         let last = kernel.min((width + padding).saturating_sub(left)).max(first);
@@ -49,13 +56,52 @@ impl Window {
             let y = (top + row).checked_sub(padding).filter(|y| *y < height)?;
             let x = left + first - padding;
             let begin = (row * kernel + first) * channels;
-            Some(((y * width + x) * channels, begin..begin + (last - first) * channels))
+            Some((((image * height + y) * width + x) * channels, begin..begin + (last - first) * channels))
         })
     }
+}
 
-    /// The row and column, in the padded image, at which a window begins.
-    fn corner(&self, width: usize, index: usize) -> (usize, usize) {
-        let across = self.outputs(width);
-        (index / across * self.stride, index % across * self.stride)
+/// Where a window lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The image, and the row and column in the padded image at which the window begins.
+    image: usize,
+    top: usize,
+    left: usize,
+    /// Where its first number lies in the images, if none of it lies in the padding.
+    pub whole: Option<usize>,
+}
+
+/// See [`Window::places`].
+#[derive(Debug, Clone)]
+pub struct Places {
+    window: Window,
+    image: [usize; 3],
+    /// How often the window fits, down and across.
+    outputs: [usize; 2],
+    /// The image of the next window, and its row and column in the outputs.
+    next: [usize; 3],
+}
+
+impl Places {
+    /// The next one.
+    #[inline(always)]
+    pub fn advance(&mut self) -> Place {
+        let Window { kernel, stride, padding } = self.window;
+        let [height, width, channels] = self.image;
+        let [image, row, column] = &mut self.next;
+        let (top, left) = (*row * stride, *column * stride);
+        let inside = |corner: usize, size| corner.checked_sub(padding).filter(|begin| begin + kernel <= size);
+        let whole = inside(top, height).zip(inside(left, width));
+        let whole = whole.map(|(y, x)| ((*image * height + y) * width + x) * channels);
+        let place = Place { image: *image, top, left, whole };
+        *column += 1;
+        if *column == self.outputs[1] {
+            (*column, *row) = (0, *row + 1);
+        }
+        if *row == self.outputs[0] {
+            (*row, *image) = (0, *image + 1);
+        }
+        place
     }
 }
