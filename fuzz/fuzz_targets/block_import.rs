@@ -100,6 +100,10 @@ fn mutate(input: &mut Input<'_>) -> Vec<u8> {
 /// All rules, in the order of docs/protocol.md, as a node applies them to data from a peer.
 fn is_accepted(chain: &Chain, candidate: &Candidate) -> bool {
     let Candidate { header, body, pixels } = candidate;
+    // A node finds the parent by its hash.
+    if chain.headers.last().is_none_or(|tip| header.parent != tip.hash()) {
+        return false;
+    }
     let matches = body.transactions.iter().zip(pixels).enumerate().all(|(index, ((transaction, output), pixels))| {
         let checked = rules::check_pixels(&chain.parameters, header.height, index, transaction, pixels.as_deref());
         let is_right = match (output, pixels) {
