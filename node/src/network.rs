@@ -42,7 +42,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 pub use bans::{Ban, BanSubject, MAX_BANS};
-pub use config::{Config, Limits, Role, Traversal, kademlia_protocol};
+pub use config::{Config, DEFAULT_INBOUND, Limits, Role, Traversal, kademlia_protocol};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
 pub use handle::Handle;

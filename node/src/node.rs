@@ -16,6 +16,7 @@ mod input;
 mod mempool_file;
 mod mining;
 mod node_file;
+mod open_files;
 mod partial;
 mod peers;
 mod progress;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use ocelli_protocol::message::{Request, Response};
 
-pub use config::{Config, Discovery, Mining, Storage, models};
+pub use config::{Capacity, Config, Discovery, Mining, Storage, models};
 pub(crate) use control::SNAPSHOT;
 pub use error::NodeError;
 pub use faucet::FaucetConfig;
@@ -81,6 +82,7 @@ impl Node {
             bootstrap: config.bootstrap,
             discovery: config.discovery,
             traversal: config.traversal,
+            capacity: config.capacity,
         };
         let (network, mut events) = crate::network::spawn(network_config(&chain, identity, joining)?)?;
         let forward = inbox.clone();

@@ -10,11 +10,15 @@ use super::error::{CommandError, Explain as _};
 use super::wallet_option::WalletOption;
 use super::{folders, network_option};
 use crate::chain::{MissingPixels, Prune};
-use crate::node::{FaucetConfig, Storage};
+use crate::network::DEFAULT_INBOUND;
+use crate::node::{Capacity, FaucetConfig, Storage};
 use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
+
+/// The most connections that can be asked for: each is a task, a socket and some 100 KB.
+const MAX_INBOUND: i64 = 10_000;
 
 /// TCP and QUIC on every interface, at that port.
 const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/3297", "/ip4/0.0.0.0/udp/3297/quic-v1"];
@@ -75,6 +79,19 @@ pub struct Args {
     )]
     db_cache: u32,
 
+    /// How many others may connect to this node at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = DEFAULT_INBOUND,
+        value_parser = clap::value_parser!(u32).range(0..=MAX_INBOUND)
+    )]
+    max_inbound: u32,
+
+    /// No new connections while the node takes more memory than this, in MiB [default: three quarters of the machine's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..=1 << 24))]
+    max_memory: Option<u32>,
+
     /// Give newcomers a little from this wallet: its file, or `dev` for the development wallet of network `local`
     #[arg(long, value_name = "FILE|dev")]
     faucet: Option<String>,
@@ -124,6 +141,8 @@ pub struct NodeArgs {
     pub device: DeviceChoice,
     /// Whether nodes in the local network are looked for.
     pub mdns: bool,
+    /// How many others may connect, and up to which memory.
+    pub capacity: Capacity,
     /// Whether the router is asked to forward the ports.
     pub upnp: bool,
     /// Whether connections are relayed for others.
@@ -160,6 +179,10 @@ impl Args {
             mine_threads: self.mine_threads.into(),
             device: self.device,
             mdns: !self.no_mdns,
+            capacity: Capacity {
+                inbound: self.max_inbound,
+                memory_bytes: self.max_memory.map(|mib| (mib as usize) << 20),
+            },
             upnp: !self.no_upnp,
             relay_server: !self.no_relay_server,
             storage: Storage {

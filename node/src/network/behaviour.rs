@@ -12,7 +12,9 @@ use libp2p::kad::store::MemoryStore;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, StreamProtocol, autonat, dcutr, identify, kad, mdns, ping, relay, upnp};
+use libp2p::{
+    PeerId, StreamProtocol, autonat, dcutr, identify, kad, mdns, memory_connection_limits, ping, relay, upnp,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::bans::{Bans, unix_now};
@@ -47,6 +49,9 @@ const REQUEST_STREAMS: usize = 32;
 /// Connections that are being set up at one time, each way.
 const MAX_PENDING: u32 = 32;
 
+/// The share of the machine's memory that the process may take, unless told otherwise.
+const MEMORY_SHARE: f64 = 0.75;
+
 /// Inbound connections beyond the limit, each open until it is found out who has to go.
 const SPARE_INBOUND: u32 = 8;
 
@@ -55,6 +60,7 @@ const SPARE_INBOUND: u32 = 8;
 pub(super) struct Behaviour {
     pub(super) gate: Gate,
     limits: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kademlia: Toggle<kad::Behaviour<MemoryStore>>,
@@ -83,6 +89,7 @@ impl Behaviour {
         Ok(Self {
             gate: Gate::new(config.limits.max_per_ip, Bans::of(&config.bans, unix_now())),
             limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
+            memory: memory_limit(&config.limits),
             identify: identify::Behaviour::new(
                 identify::Config::new("ocelli/1".into(), key.public())
                     .with_agent_version(agent.into())
@@ -127,6 +134,14 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
         .with_max_established_incoming(Some(limits.max_inbound.saturating_add(SPARE_INBOUND)))
         .with_max_established_outgoing(Some(limits.max_outbound))
         .with_max_established_per_peer(Some(limits.max_per_peer))
+}
+
+/// Connections are what others make a process grow with most.
+fn memory_limit(limits: &Limits) -> memory_connection_limits::Behaviour {
+    limits.max_memory_bytes.map_or_else(
+        || memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
+        memory_connection_limits::Behaviour::with_max_bytes,
+    )
 }
 
 /// Kademlia serves us for finding peers only: records are not taken, and the table is filled by hand with peers that

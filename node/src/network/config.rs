@@ -96,6 +96,9 @@ impl Config {
     }
 }
 
+/// Connections that others may have dialled, unless told otherwise.
+pub const DEFAULT_INBOUND: u32 = 64;
+
 /// Bounds on all that peers can make grow, and timeouts. The defaults are first guesses for a node on a home line.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -111,6 +114,9 @@ pub struct Limits {
     pub max_outbound: u32,
     /// Connections that others have dialled. When there are more, the least valuable one is closed.
     pub max_inbound: u32,
+    /// Memory that the process may take, in bytes: above it connections are neither taken nor opened, and those there are go
+    /// on. `None` is three quarters of the machine's.
+    pub max_memory_bytes: Option<usize>,
     /// Connections with one peer. Two arise when both dial at the same time, a third while one is dying, and more for a
     /// moment while reachability is found out.
     pub max_per_peer: u32,
@@ -145,7 +151,8 @@ impl Default for Limits {
             max_gossip_bytes: 2 << 20,
             max_requests: 128,
             max_outbound: 24,
-            max_inbound: 64,
+            max_inbound: DEFAULT_INBOUND,
+            max_memory_bytes: None,
             max_per_peer: 5,
             max_per_ip: 16,
             target_outbound: 8,

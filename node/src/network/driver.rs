@@ -20,7 +20,7 @@ use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::gossipsub::TopicHash;
 use libp2p::identity::{Keypair, ed25519};
 use libp2p::request_response::OutboundRequestId;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -95,6 +95,7 @@ pub(super) struct Driver {
     /// Of peers that have connected, and of bans.
     comings: LogLimit,
     banned: LogLimit,
+    refusals: LogLimit,
 }
 
 impl Driver {
@@ -174,6 +175,7 @@ impl Driver {
             warned_of_slow_peers: None,
             comings: LogLimit::new("inbound peers"),
             banned: LogLimit::new("bans"),
+            refusals: LogLimit::new("connections refused for lack of memory"),
         };
         driver.update_reachability();
         driver.publish_snapshot();
@@ -258,6 +260,12 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(address = %send_back_addr, error = %chain(&error), "an inbound connection failed");
+                if let ListenError::Denied { cause } = &error
+                    && let Some(failure) = DialFailure::of_memory(cause)
+                    && self.refusals.has_room()
+                {
+                    tracing::warn!(reason = %failure, "a connection is refused; {}", failure.advice());
+                }
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 let address = with_peer(&address, *self.swarm.local_peer_id());
@@ -297,7 +305,9 @@ impl Driver {
             BehaviourEvent::AutonatClient(event) => self.on_tested(event),
             BehaviourEvent::AutonatServer(event) => tracing::debug!(?event, "tested a peer's address"),
             BehaviourEvent::Upnp(event) => self.on_upnp(&event),
-            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) => {
+                match never {}
+            }
         }
     }
 

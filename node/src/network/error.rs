@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 
 use libp2p::core::transport::TransportError;
-use libp2p::swarm::DialError;
+use libp2p::memory_connection_limits::MemoryUsageLimitExceeded;
+use libp2p::swarm::{ConnectionDenied, DialError};
 
 use super::Peer;
 use super::gate::Refused;
@@ -131,6 +132,14 @@ pub enum DialFailure {
     /// The peer is banned here.
     #[error("the peer is banned here")]
     Banned,
+    /// The process takes more memory than it may; see [`Limits::max_memory_bytes`](super::Limits::max_memory_bytes).
+    #[error("this program takes {used_mib} MiB of memory, more than the {allowed_mib} MiB up to which it connects")]
+    Memory {
+        /// What it takes.
+        used_mib: usize,
+        /// What it may take.
+        allowed_mib: usize,
+    },
     /// One of our own limits on connections is reached.
     #[error("a limit on connections is reached: {0}")]
     Limit(String),
@@ -203,10 +212,22 @@ impl DialFailure {
             }
             Self::NotIdentified | Self::Closed => "try another node, or later",
             Self::Banned => "lift the ban with `ocelli peers unban`, if that peer is to be trusted",
+            Self::Memory { .. } => "give the node more with --max-memory, or its database less with --db-cache",
             Self::Limit(_) => "wait until connections close",
             Self::Unsupported => "name an address with /tcp/PORT or /udp/PORT/quic-v1",
             Self::Other(_) => "try another node, or later",
         }
+    }
+}
+
+impl DialFailure {
+    /// What is said of a connection that was denied because of memory.
+    pub(super) fn of_memory(cause: &ConnectionDenied) -> Option<Self> {
+        let exceeded = cause.downcast_ref::<MemoryUsageLimitExceeded>()?;
+        Some(Self::Memory {
+            used_mib: exceeded.process_physical_memory_bytes() >> 20,
+            allowed_mib: exceeded.max_allowed_bytes() >> 20,
+        })
     }
 }
 
@@ -220,7 +241,7 @@ impl From<&DialError> for DialFailure {
             }
             DialError::Denied { cause } => match cause.downcast_ref::<Refused>() {
                 Some(Refused::Banned) => Self::Banned,
-                _ => Self::Limit(chain(cause)),
+                _ => Self::of_memory(cause).unwrap_or_else(|| Self::Limit(chain(cause))),
             },
             DialError::Transport(errors) => {
                 errors.last().map_or_else(|| Self::Other(error.to_string()), |(_, error)| error.into())

@@ -8,7 +8,7 @@ use ocelli_model::{Backend, Model};
 use super::{FaucetConfig, NodeError};
 use crate::chain::{MissingPixels, Prune};
 use crate::inference;
-use crate::network::Traversal;
+use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::store::StoreOptions;
 
 /// What a node is started with.
@@ -25,6 +25,8 @@ pub struct Config {
     pub bootstrap: Vec<String>,
     /// Whether to look for peers on the local network too.
     pub discovery: Discovery,
+    /// How many others may connect, and how much memory that may take.
+    pub capacity: Capacity,
     /// How to get through NATs and firewalls; unused where the node listens on loopback only.
     pub traversal: Traversal,
     /// What runs the models.
@@ -50,6 +52,21 @@ pub struct Storage {
     pub missing_pixels: MissingPixels,
     /// How the store is opened.
     pub store: StoreOptions,
+}
+
+/// What a node takes on for others.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Connections that others have dialled.
+    pub inbound: u32,
+    /// Memory of the process in bytes, above which there are no new connections; `None` is three quarters of the machine's.
+    pub memory_bytes: Option<usize>,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { inbound: DEFAULT_INBOUND, memory_bytes: None }
+    }
 }
 
 /// Whether to look for peers on the local network.

@@ -29,6 +29,19 @@ pub enum NodeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The system allows fewer open files than connections need.
+    #[error(
+        "found a limit of {found} open files, expected {expected} for --max-inbound {inbound}: raise it, as with `ulimit -n \
+         {expected}` or LimitNOFILE= of systemd, or lower --max-inbound"
+    )]
+    OpenFiles {
+        /// The highest limit that the process may give itself.
+        found: u64,
+        /// What is needed.
+        expected: u64,
+        /// For so many connections.
+        inbound: u32,
+    },
     /// The node's own identity is damaged.
     #[error("{} is damaged: expected 32 bytes; delete it, and the node gets a new peer id", path.display())]
     Identity {

@@ -8,7 +8,7 @@ use ocelli_protocol::relay;
 use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
 use ocelli_protocol::topic;
 
-use super::config::Discovery;
+use super::config::{Capacity, Discovery};
 use super::service::{Asked, SAVE_BANS_MILLIS, Service, unix_millis, unix_seconds};
 use super::{NodeError, bans_file};
 use crate::chain::{Chain, HeaderError, full_message};
@@ -22,6 +22,7 @@ pub(super) struct Joining {
     pub(super) bootstrap: Vec<String>,
     pub(super) discovery: Discovery,
     pub(super) traversal: Traversal,
+    pub(super) capacity: Capacity,
     pub(super) bans: Vec<network::Ban>,
 }
 
@@ -34,7 +35,7 @@ pub(super) fn network_config(
     identity: [u8; 32],
     joining: Joining,
 ) -> Result<network::Config, NodeError> {
-    let Joining { listen, external, bootstrap, discovery, traversal, bans } = joining;
+    let Joining { listen, external, bootstrap, discovery, traversal, capacity, bans } = joining;
     let genesis = chain.genesis();
     let topics = vec![topic::blocks(genesis)];
     let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
@@ -47,6 +48,8 @@ pub(super) fn network_config(
     config.known = chain.store().known_peers()?;
     config.bans = bans;
     config.mdns = discovery == Discovery::LocalNetwork;
+    config.limits.max_inbound = capacity.inbound;
+    config.limits.max_memory_bytes = capacity.memory_bytes;
     config.limits.max_request_bytes = MAX_REQUEST_BYTES;
     config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
     config.limits.max_gossip_bytes = MAX_ANNOUNCEMENT_BYTES;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ocelli_model::backend;
 
-use super::{Config, Discovery, Mining, Node, NodeError, models};
+use super::{Config, Discovery, Mining, Node, NodeError, models, open_files};
 use crate::commands::node::NodeArgs;
 use crate::inference::Limits;
 use crate::network::Traversal;
@@ -21,6 +21,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = runtime.block_on(async { Signals::new() })?;
 
+    open_files::raise_limit(args.capacity.inbound)?;
     let parameters = &args.network.parameters;
     let (device, why_not) = backend::open(args.device)?;
     if let Some(reason) = why_not {
@@ -38,6 +39,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
         discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
         traversal: Traversal { upnp: args.upnp, relay_server: args.relay_server, ..Traversal::default() },
+        capacity: args.capacity,
         network: args.network,
         data: args.data,
         listen: args.listen,

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Run};
 
 /// Ends the process with the test.
 pub struct Node(Child);
@@ -91,6 +91,36 @@ fn the_chain_of_a_running_node_is_verified() {
     assert!(left.iter().all(|path| !path.display().to_string().contains("verify-")), "{left:?}");
     let exported = environment.run(&[&["chain", "export", "blocks"], &here[..]].concat());
     assert!(exported.stderr.contains("stop the node first"), "only verify asks it: {}", exported.stderr);
+}
+
+/// Connections are files: the limit on these is raised as far as the connections need that are asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn open_files_are_enough_for_all_connections() {
+    let environment = Environment::new();
+    let node = |limit: &str, inbound: &str| {
+        let options =
+            ["--network", "local", "--data", "data", "--device", "cpu", "--no-mdns", "--max-inbound", inbound];
+        let command = environment.command(&[&["node", "--listen", "/ip4/127.0.0.1/tcp/0"], &options[..]].concat());
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh"]).arg(command.get_program());
+        limited.args(command.get_args()).env_clear().envs([("HOME", environment.path(""))]);
+        limited.current_dir(environment.path("")).stdin(Stdio::null());
+        limited
+    };
+    let run: Run = node("-n 600", "300").output().unwrap().into();
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let expected =
+        "found a limit of 600 open files, expected 812 for --max-inbound 300: raise it, as with `ulimit -n 812` or";
+    assert!(run.stderr.contains(expected), "{}", run.stderr);
+
+    let mut child = node("-Sn 600", "300").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let child = Node(child);
+    assert!(log.any(|line| line.unwrap().contains("listening")), "the node says when it listens");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.0.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("812"), "{files}");
 }
 
 #[test]

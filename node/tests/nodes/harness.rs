@@ -13,7 +13,7 @@ use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
-use ocelli_node::node::{Config, Discovery, Mining, Node, NodeError, Storage, models};
+use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
@@ -190,6 +190,7 @@ pub fn start(
         bootstrap: bootstrap.to_vec(),
         discovery: Discovery::BootstrapOnly,
         traversal: network::Traversal::default(),
+        capacity: Capacity::default(),
         backend,
         models: models(network).unwrap(),
         inference: Limits::default(),

@@ -20,7 +20,7 @@ use super::{DeviceOption, percentile, rounded};
 use crate::chain::Chain;
 use crate::inference::Limits;
 use crate::network::Traversal;
-use crate::node::{Config, Discovery, Node, Storage, models};
+use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
 use crate::store::{Checked, Durability, Overlay, Store, StoreError};
 
 /// Blocks of the long chain that are written at once.
@@ -268,6 +268,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         bootstrap: Vec::new(),
         discovery: Discovery::BootstrapOnly,
         traversal: Traversal::default(),
+        capacity: Capacity::default(),
         backend,
         models,
         inference: Limits::default(),
