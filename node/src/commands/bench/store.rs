@@ -11,6 +11,8 @@ use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::transition::{ConnectError, Place};
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
 use ocelli_protocol::message::Request;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::super::error::{CommandError, Explain as _};
@@ -31,12 +33,25 @@ const MOVES: usize = 200;
 const BARE_BYTES: usize = 2048;
 /// Starts that are timed; the one of median time is reported.
 const STARTS: usize = 5;
+/// Pictures of a block, and bytes of each: a full block of CIFAR-10 tasks of the network `local`.
+const PICTURES: usize = 431;
+const PICTURE_BYTES: usize = 3072;
+/// Blocks between two snapshots, whose pictures the database has in memory then.
+const BLOCKS_A_SNAPSHOT: u64 = 8;
+/// Snapshots that are timed; the one of median time is reported.
+const SNAPSHOTS: u64 = 5;
+/// Blocks that are pruned at once: as many as a node prunes at most.
+const BLOCKS_A_PRUNING: u64 = 128;
+/// Prunings that are timed; the one of median time is reported.
+const PRUNINGS: u64 = 4;
 
-/// Measure what it costs to have a block outlive a power failure, and how long a node with a long chain takes to start
+/// Measure how long a store holds a node up: for a block that is to outlive a power failure, at the start with a long chain, for a
+/// snapshot and for pruning
 ///
 /// The chain is one of empty blocks with the easiest target, made in a temporary folder (TMPDIR). A chain move that waits for
 /// the disk stands beside one that does not, and beside a bare write and sync of a file there; the start of the chain beside
-/// hashing its headers, each of which must be hashed.
+/// hashing its headers, each of which must be hashed. Snapshots and prunings are of a shorter chain whose blocks are full of
+/// pictures, 0.7 GB; a snapshot stands beside the same without links, a plain write of what is in memory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Blocks of the long chain
@@ -77,6 +92,25 @@ struct Report {
     /// Memory of the opened chain, store included, over its headers; only on Linux.
     bytes_a_header: Option<u64>,
     disk_bytes: u64,
+    pictures: PicturesReport,
+}
+
+/// Of the chain whose blocks are full of pictures. All times are medians.
+#[derive(Debug, Serialize)]
+struct PicturesReport {
+    blocks: u64,
+    disk_bytes: u64,
+    /// Making a snapshot, for which the node waits, a few blocks after the last one.
+    snapshot_ms: f64,
+    /// The peer: writing what is in memory after as many blocks, without a snapshot.
+    flush_ms: f64,
+    ratio_snapshot_to_flush: f64,
+    blocks_a_pruning: u64,
+    /// The write of a pruning, for which the node waits.
+    pruning_us: u64,
+    ratio_pruning_to_logged_move: f64,
+    /// Freeing the files afterwards, beside the node.
+    freeing_ms: f64,
 }
 
 /// Runs the command.
@@ -124,6 +158,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let hashing = begin.elapsed();
     drop(chain);
     let node = node_start(&network, folder.path(), &args.device)?;
+    let pictures = pictures(&network, &folder.path().join("pictures"), median(&logged))?;
 
     let (logged, synced, bare) = (median(&logged), median(&synced), median(&bare));
     let start = median(&starts);
@@ -141,11 +176,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         node_seconds: rounded(node.as_secs_f64()),
         bytes_a_header,
         disk_bytes,
+        pictures,
     };
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
 fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+    let pictures = &report.pictures;
     output.rows(&[
         ("chain", format!("{} blocks, {} bytes on the disk", report.blocks, report.disk_bytes)),
         ("move, logged, us", report.logged_move_us.to_string()),
@@ -161,7 +198,71 @@ fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
         ),
         ("start of the node, s", report.node_seconds.to_string()),
         ("memory a header, bytes", report.bytes_a_header.map_or("unknown".into(), |bytes| bytes.to_string())),
+        ("blocks of pictures", format!("{}, {} bytes on the disk", pictures.blocks, pictures.disk_bytes)),
+        ("snapshot, ms", format!("{}, {} times a flush", pictures.snapshot_ms, pictures.ratio_snapshot_to_flush)),
+        (
+            "pruning, us",
+            format!(
+                "{} for {} blocks, {} times a logged move; {} ms beside the node to free the files",
+                pictures.pruning_us,
+                pictures.blocks_a_pruning,
+                pictures.ratio_pruning_to_logged_move,
+                pictures.freeing_ms
+            ),
+        ),
     ])
+}
+
+/// Measures snapshots and prunings. `logged` is the median of logged moves.
+fn pictures(network: &Network, path: &Path, logged: Duration) -> Result<PicturesReport, CommandError> {
+    let store = Store::open(path, network)?;
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut grow = |blocks: u64| -> Result<(), StoreError> {
+        for _ in 0..blocks {
+            let pictures = (0..PICTURES).map(|_| {
+                let mut picture = vec![0; PICTURE_BYTES];
+                random.fill_bytes(&mut picture);
+                Some(picture)
+            });
+            grow_by(&store, network, 1, &pictures.collect::<Vec<_>>(), Durability::Logged)?;
+        }
+        Ok(())
+    };
+    let (mut snapshots, mut flushes) = (Vec::new(), Vec::new());
+    for number in 0..SNAPSHOTS {
+        let copy = path.with_extension(format!("snapshot-{number}"));
+        grow(BLOCKS_A_SNAPSHOT)?;
+        snapshots.extend(timed(1, || store.copy_to(&copy))?);
+        std::fs::remove_dir_all(&copy)?;
+        grow(BLOCKS_A_SNAPSHOT)?;
+        flushes.extend(timed(1, || store.free_log())?);
+    }
+    let blocks = BLOCKS_A_PRUNING * PRUNINGS;
+    grow(blocks.saturating_sub(store.tip()?.height))?;
+    store.free_log()?;
+    let disk_bytes = store.disk_bytes()?;
+    let (mut prunings, mut freeings) = (Vec::new(), Vec::new());
+    for number in 1..=PRUNINGS {
+        let before = store.kept()?;
+        prunings.extend(timed(1, || store.prune(number * BLOCKS_A_PRUNING + 1, 0).map(drop))?);
+        freeings.extend(timed(1, || store.free_pruned(before))?);
+    }
+    for times in [&mut snapshots, &mut flushes, &mut prunings, &mut freeings] {
+        times.sort();
+    }
+    let millis = |times: &[Duration]| rounded(median(times).as_secs_f64() * 1e3);
+    let ratio = |one: Duration, other: Duration| rounded(one.as_secs_f64() / other.as_secs_f64());
+    Ok(PicturesReport {
+        blocks,
+        disk_bytes,
+        snapshot_ms: millis(&snapshots),
+        flush_ms: millis(&flushes),
+        ratio_snapshot_to_flush: ratio(median(&snapshots), median(&flushes)),
+        blocks_a_pruning: BLOCKS_A_PRUNING,
+        pruning_us: micros(median(&prunings)),
+        ratio_pruning_to_logged_move: ratio(median(&prunings), logged),
+        freeing_ms: millis(&freeings),
+    })
 }
 
 /// The network `local` with a target that every second hash meets.
@@ -173,6 +274,17 @@ fn easy_network() -> Network {
 
 /// Adds empty blocks as if they had been verified, in one move.
 fn grow(store: &Store, network: &Network, count: u64, durability: Durability) -> Result<(), StoreError> {
+    grow_by(store, network, count, &[], durability)
+}
+
+/// The same, with pictures that belong to no task beside each.
+fn grow_by(
+    store: &Store,
+    network: &Network,
+    count: u64,
+    pictures: &[Option<Vec<u8>>],
+    durability: Durability,
+) -> Result<(), StoreError> {
     let (parameters, body, miner) = (&network.parameters, Body::default(), Address([1; 20]));
     let mut overlay = Overlay::new(store)?;
     let mut headers = Vec::new();
@@ -202,7 +314,7 @@ fn grow(store: &Store, network: &Network, count: u64, durability: Durability) ->
     store.add_headers(&headers)?;
     for header in &headers {
         let hash = header.hash();
-        store.add_block(&hash, &body, &[], Checked::Body)?;
+        store.add_block(&hash, &body, pictures, Checked::Body)?;
         store.set_status(&hash, Status::Verified, None)?;
     }
     store.commit(overlay.into_move(), durability)
