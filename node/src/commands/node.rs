@@ -17,7 +17,7 @@ use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
 
-/// The most connections that can be asked for: each is a task, a socket and some 100 KB.
+/// The most connections that can be asked for: each is a socket, and 0.6 MB while all of them flood the node.
 const MAX_INBOUND: i64 = 10_000;
 
 /// TCP and QUIC on every interface, at that port.
