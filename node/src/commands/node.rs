@@ -17,6 +17,8 @@ use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
 
+/// The fewest connections that can be asked for: commands connect as others do, and of fewer peers nearly all are spared.
+const MIN_INBOUND: i64 = 32;
 /// The most connections that can be asked for: each is a socket, and 0.6 MB while all of them flood the node.
 const MAX_INBOUND: i64 = 10_000;
 
@@ -84,7 +86,7 @@ pub struct Args {
         long,
         value_name = "NUMBER",
         default_value_t = DEFAULT_INBOUND,
-        value_parser = clap::value_parser!(u32).range(0..=MAX_INBOUND)
+        value_parser = clap::value_parser!(u32).range(MIN_INBOUND..=MAX_INBOUND)
     )]
     max_inbound: u32,
 

@@ -60,7 +60,6 @@ const SPARE_INBOUND: u32 = 8;
 pub(super) struct Behaviour {
     pub(super) gate: Gate,
     limits: connection_limits::Behaviour,
-    memory: memory_connection_limits::Behaviour,
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kademlia: Toggle<kad::Behaviour<MemoryStore>>,
@@ -87,9 +86,8 @@ impl Behaviour {
         let me = key.public().to_peer_id();
         let traversal = config.traversal.filter(|_| config.role == Role::Full);
         Ok(Self {
-            gate: Gate::new(config.limits.max_per_ip, Bans::of(&config.bans, unix_now())),
+            gate: Gate::new(config.limits.max_per_ip, memory_limit(&config.limits), Bans::of(&config.bans, unix_now())),
             limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
-            memory: memory_limit(&config.limits),
             identify: identify::Behaviour::new(
                 identify::Config::new("ocelli/1".into(), key.public())
                     .with_agent_version(agent.into())

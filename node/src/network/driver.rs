@@ -305,9 +305,7 @@ impl Driver {
             BehaviourEvent::AutonatClient(event) => self.on_tested(event),
             BehaviourEvent::AutonatServer(event) => tracing::debug!(?event, "tested a peer's address"),
             BehaviourEvent::Upnp(event) => self.on_upnp(&event),
-            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) => {
-                match never {}
-            }
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
         }
     }
 

@@ -14,7 +14,7 @@ use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
     NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, memory_connection_limits};
 
 use super::bans::{BanSubject, Bans, unix_now};
 use super::{Peer, address};
@@ -28,9 +28,10 @@ pub(super) enum Refused {
     PerAddress { limit: usize },
 }
 
-/// Bans, the limit on connections from one address, and the keeping of connections.
+/// Bans, the limits on connections from one address and on memory, and the keeping of connections.
 pub(super) struct Gate {
     max_per_ip: usize,
+    memory: memory_connection_limits::Behaviour,
     pub(super) bans: Bans,
     /// Inbound connections by address. As large as the connections are many.
     inbound: HashMap<IpAddr, usize>,
@@ -43,8 +44,8 @@ pub(super) struct Gate {
 pub(super) struct Keep;
 
 impl Gate {
-    pub(super) fn new(max_per_ip: usize, bans: Bans) -> Self {
-        Self { max_per_ip, bans, inbound: HashMap::new(), commands: VecDeque::new(), waker: None }
+    pub(super) fn new(max_per_ip: usize, memory: memory_connection_limits::Behaviour, bans: Bans) -> Self {
+        Self { max_per_ip, memory, bans, inbound: HashMap::new(), commands: VecDeque::new(), waker: None }
     }
 
     /// Keeps a connection open while nothing happens on it.
@@ -93,11 +94,15 @@ impl NetworkBehaviour for Gate {
 
     fn handle_pending_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: &Multiaddr,
+        id: ConnectionId,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         self.check_ip(remote)?;
+        // Commands of this machine ask what is wrong, and go again.
+        if !address::ip(remote).is_some_and(|ip| ip.is_loopback()) {
+            self.memory.handle_pending_inbound_connection(id, local, remote)?;
+        }
         let open = address::ip(remote).and_then(|ip| self.inbound.get(&ip)).copied().unwrap_or(0);
         if open >= self.max_per_ip {
             return Err(ConnectionDenied::new(Refused::PerAddress { limit: self.max_per_ip }));
@@ -118,15 +123,15 @@ impl NetworkBehaviour for Gate {
 
     fn handle_pending_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: Option<PeerId>,
-        _: &[Multiaddr],
-        _: Endpoint,
+        addresses: &[Multiaddr],
+        endpoint: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         if let Some(peer) = peer {
             self.check_peer(&peer)?;
         }
-        Ok(Vec::new())
+        self.memory.handle_pending_outbound_connection(id, peer, addresses, endpoint)
     }
 
     fn handle_established_outbound_connection(
@@ -217,7 +222,7 @@ mod tests {
     fn bans_keep_out_peers_and_addresses() {
         let (peer, other) = (PeerId::random(), PeerId::random());
         let at = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
-        let mut gate = Gate::new(1, Bans::default());
+        let mut gate = Gate::new(1, memory(usize::MAX), Bans::default());
         for subject in [BanSubject::Peer(Peer(peer)), BanSubject::Ip("1.2.3.4".parse().expect("an address"))] {
             gate.bans.add(Ban { subject, until: u64::MAX, reason: String::new(), of: None });
         }
@@ -233,9 +238,28 @@ mod tests {
         }
     }
 
+    fn memory(bytes: usize) -> memory_connection_limits::Behaviour {
+        memory_connection_limits::Behaviour::with_max_bytes(bytes)
+    }
+
+    #[test]
+    fn without_memory_only_this_machine_gets_in() {
+        let mut gate = Gate::new(1, memory(1), Bans::default());
+        let local: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
+        let id = ConnectionId::new_unchecked(1);
+        for (remote, allowed) in
+            [("/ip4/1.2.3.4/tcp/5", false), ("/ip4/127.0.0.1/tcp/5", true), ("/ip6/::1/tcp/5", true)]
+        {
+            let remote: Multiaddr = remote.parse().expect("a multiaddr");
+            assert_eq!(gate.handle_pending_inbound_connection(id, &local, &remote).is_ok(), allowed, "{remote}");
+        }
+        let denied = gate.handle_pending_outbound_connection(id, None, &[], Endpoint::Dialer).expect_err("no memory");
+        assert!(denied.downcast_ref::<memory_connection_limits::MemoryUsageLimitExceeded>().is_some(), "{denied}");
+    }
+
     #[test]
     fn one_address_has_few_connections() {
-        let mut gate = Gate::new(2, Bans::default());
+        let mut gate = Gate::new(2, memory(usize::MAX), Bans::default());
         let local: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
         for (remote, connections, allowed) in
             [("/ip4/1.2.3.4/tcp/5", 1, true), ("/ip4/1.2.3.4/tcp/5", 2, false), ("/ip4/127.0.0.1/tcp/5", 9, true)]

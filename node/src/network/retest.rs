@@ -104,7 +104,7 @@ mod tests {
     use futures::StreamExt as _;
     use libp2p::swarm::SwarmEvent;
     use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-    use libp2p::{Swarm, SwarmBuilder, autonat, identify, noise, tcp, yamux};
+    use libp2p::{Swarm, SwarmBuilder, autonat, identify, memory_connection_limits, noise, tcp, yamux};
 
     use super::*;
     use crate::network::Ban;
@@ -152,7 +152,11 @@ mod tests {
     async fn an_address_that_failed_is_tested_again() {
         let here = BanSubject::Ip(Ipv4Addr::LOCALHOST.into());
         let mut tested = swarm(|identify| Tested {
-            gate: Gate::new(16, Bans::of(&[], unix_now())),
+            gate: Gate::new(
+                16,
+                memory_connection_limits::Behaviour::with_max_bytes(usize::MAX),
+                Bans::of(&[], unix_now()),
+            ),
             identify,
             client: Retesting::new(Duration::from_millis(20)),
         });
