@@ -106,22 +106,20 @@ impl Product {
             return rows(&input[group.start * self.depth..group.end * self.depth], self.depth);
         };
         let columns = room(columns, group.len() * self.depth);
-        let [run, across] = [window.kernel, self.image[1]].map(|columns| columns * self.image[2]);
         widest!({
             let mut places = window.places(self.image, group.start);
             for column in columns.chunks_exact_mut(self.depth) {
                 let place = places.advance();
-                if let Some(begin) = place.whole {
-                    for row in 0..window.kernel {
-                        copy(&mut column[row * run..][..run], &input[begin + row * across..]);
-                    }
-                    continue;
+                if place.whole.is_none() {
+                    // Some of the window lies in the padding.
+                    column.fill(0.0);
                 }
-                // Some of the window lies in the padding.
-                column.fill(0.0);
-                for (begin, target) in window.runs(self.image, place) {
-                    copy(&mut column[target], &input[begin..]);
-                }
+                window.visit_runs(
+                    self.image,
+                    place,
+                    #[inline(always)]
+                    |begin, range| copy(&mut column[range], &input[begin..]),
+                );
             }
         });
         rows(columns, self.depth)
@@ -129,20 +127,16 @@ impl Product {
 
     /// The transpose of gathering: adds every column's numbers where they were gathered from.
     fn scatter(&self, window: Window, columns: &[f32], group: Range<usize>, input: &mut [f32]) {
-        let [run, across] = [window.kernel, self.image[1]].map(|columns| columns * self.image[2]);
         widest!({
             let mut places = window.places(self.image, group.start);
             for column in columns.chunks_exact(self.depth) {
                 let place = places.advance();
-                if let Some(begin) = place.whole {
-                    for row in 0..window.kernel {
-                        add(&mut input[begin + row * across..], &column[row * run..][..run]);
-                    }
-                    continue;
-                }
-                for (begin, source) in window.runs(self.image, place) {
-                    add(&mut input[begin..], &column[source]);
-                }
+                window.visit_runs(
+                    self.image,
+                    place,
+                    #[inline(always)]
+                    |begin, range| add(&mut input[begin..], &column[range]),
+                );
             }
         });
     }

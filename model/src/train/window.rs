@@ -1,5 +1,6 @@
 //! A window that slides over an image `(H, W, C)`.
 
+use std::iter;
 use std::ops::Range;
 
 /// A square window that slides over rows and columns.
@@ -23,11 +24,9 @@ impl Window {
     }
 
     /// The first place (of the first channel) of every window without padding, image by image without end.
-    pub fn corners(self, [height, width, channels]: [usize; 3]) -> impl Iterator<Item = usize> {
-        let (rows, columns) = (self.outputs(height), self.outputs(width));
-        let of_row = move |begin| (0..columns).map(move |column| begin + column * self.stride * channels);
-        let of_image = move |image| (0..rows).map(move |row| (image * height + row * self.stride) * width * channels);
-        (0..).flat_map(of_image).flat_map(of_row)
+    pub fn corners(self, image: [usize; 3]) -> impl Iterator<Item = usize> {
+        let mut places = self.places(image, 0);
+        iter::from_fn(move || places.advance().whole)
     }
 
     /// The places of a window without padding, from its first one.
@@ -43,9 +42,23 @@ impl Window {
         Places { window: self, image: [height, width, channels], outputs: [down, across], next }
     }
 
-    /// The runs of a window, row by row: where each begins in the images, and its range in the window's own numbers. What lies
-    /// in the padding is left out.
-    pub fn runs(self, image: [usize; 3], place: Place) -> impl Iterator<Item = (usize, Range<usize>)> {
+    /// Visits the runs of a window, row by row: where each begins in the images, and its range in the window's own numbers. What
+    /// lies in the padding is left out.
+    #[inline(always)]
+    pub fn visit_runs(self, image: [usize; 3], place: Place, mut visit: impl FnMut(usize, Range<usize>)) {
+        if let Some(begin) = place.whole {
+            let [run, across] = [self.kernel, image[1]].map(|columns| columns * image[2]);
+            for row in 0..self.kernel {
+                visit(begin + row * across, row * run..(row + 1) * run);
+            }
+            return;
+        }
+        for (begin, range) in self.runs(image, place) {
+            visit(begin, range);
+        }
+    }
+
+    fn runs(self, image: [usize; 3], place: Place) -> impl Iterator<Item = (usize, Range<usize>)> {
         let [height, width, channels] = image;
         let Window { kernel, padding, .. } = self;
         let Place { image, top, left, .. } = place;
