@@ -4,11 +4,18 @@
 //! what is transparent on white, resize with a triangle filter whose width grows with the reduction (antialiased
 //! bilinear), and write u8 in C×H×W order. A picture that already has the model's size is not resampled.
 
+mod bmp;
+mod gif;
+mod jpeg;
+mod webp;
+
 use std::io::Cursor;
 
 use image::imageops::FilterType;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 
+use self::jpeg::Jpeg;
 use crate::graph::Shape;
 
 /// The largest picture file, in bytes.
@@ -52,9 +59,21 @@ pub enum PictureError {
     /// Decoding the picture takes too much memory.
     #[error("decoding the picture takes more than {MAX_DECODER_BYTES} bytes of memory")]
     Memory,
-    /// The picture ends before its end marker.
-    #[error("the picture is truncated")]
+    /// The picture is of a kind that is not decoded, or that decoders show differently.
+    #[error("{found} is not read: open the picture in another program and save it as PNG")]
+    Kind {
+        /// The format, and what is special in it.
+        found: String,
+    },
+    /// The picture ends before its data do.
+    #[error("the picture is truncated: copy or download it again")]
     Truncated,
+    /// The JPEG is damaged.
+    #[error("the JPEG is damaged: {reason}")]
+    DamagedJpeg {
+        /// What is wrong in it.
+        reason: String,
+    },
     /// The picture is truncated or damaged.
     #[error("the picture is truncated or damaged")]
     Damaged {
@@ -119,8 +138,27 @@ fn decode(file: &[u8]) -> Result<DynamicImage, PictureError> {
         Ok(other) => return Err(PictureError::Format { found: format!("{other:?}").to_uppercase() }),
         Err(_) => return Err(PictureError::NotAPicture),
     };
-    if format == ImageFormat::Jpeg && !jpeg_ends(file) {
-        return Err(PictureError::Truncated);
+    let (mut picture, exif) = match format {
+        ImageFormat::Jpeg => {
+            let jpeg = Jpeg::parse(file)?;
+            let exif = jpeg.exif.map(<[u8]>::to_vec);
+            (jpeg.decode()?, exif)
+        }
+        format => decode_other(file, format)?,
+    };
+    // EXIF data that cannot be read say nothing. Some writers put the prefix of JPEG's segment before them.
+    let exif = exif.as_deref().map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif));
+    picture.apply_orientation(exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms));
+    Ok(picture)
+}
+
+/// A picture that is no JPEG, and its EXIF data.
+fn decode_other(file: &[u8], format: ImageFormat) -> Result<(DynamicImage, Option<Vec<u8>>), PictureError> {
+    match format {
+        ImageFormat::Gif => gif::check(file)?,
+        ImageFormat::Bmp => bmp::check(file)?,
+        ImageFormat::WebP => webp::check(file)?,
+        _ => {}
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
@@ -132,38 +170,45 @@ fn decode(file: &[u8]) -> Result<DynamicImage, PictureError> {
     };
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
-    if width.max(height) > MAX_PICTURE_SIDE || u64::from(width) * u64::from(height) > MAX_PICTURE_PIXELS {
-        return Err(PictureError::TooLarge { width, height });
-    }
+    check_size(width, height)?;
     if decoder.total_bytes() > MAX_DECODER_BYTES {
         return Err(PictureError::Memory);
     }
-    // A picture whose EXIF data cannot be read stays as it is.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let exif = match format {
+        ImageFormat::Png => png_exif(file).map(<[u8]>::to_vec),
+        _ => decoder.exif_metadata().ok().flatten(),
+    };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
+    // A fourth channel of zeros is one that nobody filled in.
+    if format == ImageFormat::Bmp && !has_visible(&picture) {
+        picture = DynamicImage::ImageRgb8(picture.into_rgb8());
+    }
+    Ok((picture, exif))
 }
 
-/// Whether a JPEG has its end marker: the decoder fills what is missing with grey and says nothing.
-///
-/// Walks the segments of ITU-T T.81, annex B: in entropy-coded data 0xFF is followed by 0 or a restart marker, so that the
-/// first other marker ends it. Damage between segments is left to the decoder.
-fn jpeg_ends(file: &[u8]) -> bool {
-    let mut at = 2;
+fn check_size(width: u32, height: u32) -> Result<(), PictureError> {
+    if width.max(height) > MAX_PICTURE_SIDE || u64::from(width) * u64::from(height) > MAX_PICTURE_PIXELS {
+        return Err(PictureError::TooLarge { width, height });
+    }
+    Ok(())
+}
+
+/// Whether any pixel can be seen at all.
+fn has_visible(picture: &DynamicImage) -> bool {
+    picture.as_rgba8().is_none_or(|picture| picture.pixels().any(|pixel| pixel.0[3] != 0))
+}
+
+/// The EXIF data of a PNG: its chunk may come after the picture, where the decoder does not look for it.
+fn png_exif(file: &[u8]) -> Option<&[u8]> {
+    let mut rest = file.get(8..)?;
     loop {
-        match file.get(at..at + 2) {
-            None => return false,
-            Some([0xFF, 0xD9]) => return true,
-            // Fill bytes, stuffed zeros, and the markers without a length: TEM, restarts, start of image.
-            Some([0xFF, 0xFF]) => at += 1,
-            Some([0xFF, 0x00..=0x01 | 0xD0..=0xD8]) => at += 2,
-            Some([0xFF, _]) => match file.get(at + 2..at + 4) {
-                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-            Some(_) => at += 1,
+        let (length, after) = rest.split_first_chunk()?;
+        let (name, after) = after.split_first_chunk::<4>()?;
+        let body = after.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        if name == b"eXIf" {
+            return Some(body);
         }
+        rest = after.get(body.len() + 4..)?;
     }
 }
 

@@ -1,9 +1,11 @@
 //! Pictures of every format and kind, and files that are none.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::Cursor;
+use std::path::{Path, PathBuf};
 
 use image::codecs::gif::GifEncoder;
-use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, Frame, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use ocelli_model::picture::to_pixels;
 use ocelli_model::{PictureError, Shape};
@@ -57,47 +59,231 @@ fn lossless_formats_of_the_right_size_come_through_unchanged() {
     assert_eq!(at(&expected, SHAPE, 20, 3), [20, 30, 230]);
 }
 
-#[test]
-fn jpeg_comes_close() {
-    let mut file = Vec::new();
-    JpegEncoder::new_with_quality(&mut file, 95).encode_image(&sample(64, 64)).expect("encodes");
-    let pixels = to_pixels(&file, SHAPE).expect("a picture");
-    near(at(&pixels, SHAPE, 3, 3), [250, 10, 20]);
-    near(at(&pixels, SHAPE, 3, 28), [10, 240, 30]);
-    near(at(&pixels, SHAPE, 28, 3), [20, 30, 230]);
-    near(at(&pixels, SHAPE, 28, 28), [200, 190, 40]);
+/// The folder of pictures that `make.py` there makes, with what other programs show for them.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures")
 }
 
-/// An APP1 segment with an EXIF orientation, put after the start of a JPEG.
-fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
-    let mut exif = b"\xFF\xE1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
-    exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
-    [&jpeg[..2], &exif, &jpeg[2..]].concat()
+/// The pictures of the table whose names begin so, each with its reference and the most that a sample may differ.
+fn table(kind: &str) -> Vec<(String, String, u8)> {
+    let table = fs::read_to_string(folder().join("table.tsv")).expect("a table");
+    let row = |line: &str| {
+        let [name, reference, tolerance] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        (name.to_owned(), reference.to_owned(), tolerance.parse().expect("a number"))
+    };
+    table.lines().map(row).filter(|(name, ..)| name.starts_with(kind)).collect()
 }
 
-#[test]
-fn exif_orientation_is_applied() {
-    // As stored, 48 wide and 24 high: left red, right blue.
-    let stored = RgbImage::from_fn(48, 24, |x, _| if x < 24 { Rgb([240, 0, 0]) } else { Rgb([0, 0, 240]) });
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 100).encode_image(&stored).expect("encodes");
-    let upright = Shape { channels: 3, height: 24, width: 48 };
-    let turned = Shape { channels: 3, height: 48, width: 24 };
-    let (red, blue) = ([240, 0, 0], [0, 0, 240]);
-    for (orientation, shape, first, last) in [
-        (1, upright, red, blue),
-        (2, upright, blue, red),
-        (3, upright, blue, red),
-        (4, upright, red, blue),
-        // Turned by a quarter clockwise, the left is at the top.
-        (6, turned, red, blue),
-        (8, turned, blue, red),
-        (9, upright, red, blue),
-    ] {
-        let pixels = to_pixels(&with_orientation(&jpeg, orientation), shape).expect("a picture");
-        near(at(&pixels, shape, 2, 2), first);
-        near(at(&pixels, shape, shape.height - 3, shape.width - 3), last);
+/// The size and samples of a PPM, which is so plain that no decoder is needed that might be at fault itself.
+fn ppm(path: &Path) -> (Shape, Vec<u8>) {
+    let file = fs::read(path).expect("a reference");
+    let end = file.iter().position(|byte| *byte == b'\n').expect("a header");
+    let header: Vec<&str> = str::from_utf8(&file[..end]).expect("text").split(' ').collect();
+    let [width, height] = [1, 2].map(|at| header[at].parse().expect("a number"));
+    let shape = Shape { channels: 3, height, width };
+    let planes = (0..3).flat_map(|channel| file[end + 1..].iter().skip(channel).step_by(3).copied());
+    (shape, planes.collect())
+}
+
+/// Holds all pictures of a kind against their references.
+fn agree(kind: &str) {
+    let rows = table(kind);
+    assert!(!rows.is_empty(), "no pictures of the kind {kind}");
+    let mut wrong = Vec::new();
+    for (name, reference, tolerance) in rows {
+        let (shape, expected) = ppm(&folder().join(reference));
+        match to_pixels(&fs::read(folder().join(&name)).expect("a picture"), shape) {
+            Ok(found) => {
+                let most = found.iter().zip(&expected).map(|(found, expected)| found.abs_diff(*expected)).max();
+                if found.len() != expected.len() || most > Some(tolerance) {
+                    wrong.push(format!("{name}: differs by {}, at most {tolerance} is right", most.unwrap_or(0)));
+                }
+            }
+            Err(error) => wrong.push(format!("{name}: {error}")),
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A test for each kind of picture, and the list of kinds.
+macro_rules! kinds {
+    ($($test:ident $kind:literal)*) => {
+        $(
+            #[test]
+            fn $test() {
+                agree($kind);
+            }
+        )*
+
+        const KINDS: &[&str] = &[$($kind),*];
+    };
+}
+
+kinds! {
+    jpeg_sampling_factors_are_decoded_right "jpeg/sampling-"
+    jpeg_odd_sampling_factors_are_decoded_right "jpeg/odd-sampling-"
+    jpeg_restart_markers_are_decoded_right "jpeg/restarts-"
+    jpeg_baseline_of_several_scans_is_decoded_right "jpeg/scans-"
+    jpeg_progressive_is_decoded_right "jpeg/progressive-"
+    jpeg_of_small_sizes_is_decoded_right "jpeg/size-"
+    jpeg_extended_sequential_is_decoded_right "jpeg/extended-"
+    jpeg_grey_is_decoded_right "jpeg/grey"
+    jpeg_rgb_is_decoded_right "jpeg/rgb-"
+    jpeg_ycc_is_decoded_right_whatever_its_markers "jpeg/ycc-"
+    jpeg_cmyk_is_decoded_right "jpeg/cmyk-"
+    jpeg_ycck_is_decoded_right "jpeg/ycck-"
+    jpeg_profile_is_ignored "jpeg/app2-icc"
+    jpeg_comments_are_skipped "jpeg/comment"
+    jpeg_fill_bytes_are_skipped "jpeg/fill-bytes"
+    jpeg_thumbnail_is_skipped "jpeg/thumbnail"
+    jpeg_bytes_after_the_end_are_ignored "jpeg/trailing-"
+    jpeg_that_is_whole_but_for_its_end_marker_is_read "jpeg/no-end"
+    jpeg_is_turned_by_exif "jpeg/orientation-"
+    png_rgb_is_decoded_right "png/rgb"
+    png_grey_is_decoded_right "png/grey"
+    png_palettes_are_decoded_right "png/palette-"
+    png_profile_is_ignored "png/icc"
+    png_gamma_is_ignored "png/gamma"
+    png_animation_shows_its_first_frame "png/animated"
+    png_is_turned_by_exif "png/orientation-"
+    gif_plain_is_decoded_right "gif/plain"
+    gif_without_trailer_is_read "gif/no-trailer"
+    gif_background_is_ignored "gif/background"
+    gif_interlaced_is_decoded_right "gif/interlaced"
+    gif_local_palettes_are_decoded_right "gif/local-palette"
+    gif_without_global_palette_is_decoded_right "gif/only-local-palette"
+    gif_clear_colour_is_white "gif/clear"
+    gif_frame_smaller_than_the_canvas_lies_on_white "gif/smaller"
+    gif_frame_lies_where_it_belongs "gif/offset"
+    gif_animation_shows_its_first_frame "gif/animated-"
+    bmp_core_header_is_decoded_right "bmp/core-"
+    bmp_info_header_is_decoded_right "bmp/info-"
+    bmp_v2_header_is_decoded_right "bmp/v2-"
+    bmp_v3_header_is_decoded_right "bmp/v3-"
+    bmp_v4_header_is_decoded_right "bmp/v4-"
+    bmp_v5_header_is_decoded_right "bmp/v5-"
+    bmp_top_down_is_decoded_right "bmp/top-down-"
+    bmp_gap_is_skipped "bmp/gap-"
+    bmp_run_lengths_are_decoded_right "bmp/rle"
+    webp_lossless_is_decoded_right "webp/lossless"
+    webp_lossy_is_decoded_right "webp/lossy"
+    webp_profile_is_ignored "webp/icc"
+    webp_unknown_chunks_are_skipped "webp/unknown-"
+    webp_animation_shows_its_first_frame "webp/animated-"
+    webp_is_turned_by_exif "webp/orientation-"
+    reported_pictures_are_decoded_right "reported/"
+}
+
+#[test]
+fn each_picture_of_the_table_has_a_test_and_each_file_a_row() {
+    let named: BTreeSet<String> = table("").into_iter().map(|(name, ..)| name).collect();
+    for name in &named {
+        assert!(KINDS.iter().any(|kind| name.starts_with(kind)), "{name} is of no kind");
+    }
+    for kind in ["jpeg", "png", "gif", "bmp", "webp"] {
+        for entry in fs::read_dir(folder().join(kind)).expect("a folder") {
+            let name = format!("{kind}/{}", entry.expect("an entry").file_name().display());
+            assert!(named.contains(&name), "{name} is in no row");
+        }
+    }
+}
+
+#[test]
+fn what_would_be_decoded_wrongly_is_refused_in_words() {
+    let cut = "the picture is truncated: copy or download it again";
+    let short = "the JPEG is damaged: invalid JPEG format: failed to decode huffman code";
+    let broken = "the picture is truncated or damaged";
+    let kinds = [
+        ("jpeg-12-bit.jpg", "a JPEG with 12 bits a sample"),
+        ("jpeg-arithmetic.jpg", "a JPEG with arithmetic coding"),
+        ("jpeg-arithmetic-progressive.jpg", "a JPEG with arithmetic coding"),
+        ("jpeg-lossless.jpg", "a JPEG with lossless coding"),
+        ("jpeg-lossless-arithmetic.jpg", "a JPEG with lossless coding"),
+        ("jpeg-hierarchical.jpg", "a JPEG with hierarchical coding"),
+        ("jpeg-two-components.jpg", "a JPEG with 2 components"),
+        ("jpeg-height-after-scan.jpg", "a JPEG with its height after its first scan (DNL)"),
+        ("jpeg-fractional-sampling.jpg", "a JPEG with the sampling factors 3x2,2x1,1x1"),
+        ("jpeg-sampling-y-4x1-chroma-2x1.jpg", "a JPEG with the sampling factors 4x1,2x1,2x1"),
+        ("jpeg-sampling-y-4x1-cb-2x1.jpg", "a JPEG with the sampling factors 4x1,2x1,1x1"),
+        ("jpeg-narrow.jpg", "a JPEG with a width of 4 and fewer samples of colour"),
+        ("jpeg-dc-only.jpg", "a JPEG with scans that leave out a part of it"),
+        ("jpeg-bits-left-out.jpg", "a JPEG with scans that leave out a part of it"),
+        ("jpeg-scan-missing.jpg", "a JPEG with scans that leave out a part of it"),
+        ("gif-outside-right.gif", "a GIF whose first frame, 8x5 at 7,0, reaches beyond its canvas of 13x9"),
+        ("gif-outside-below.gif", "a GIF whose first frame, 8x5 at 0,6, reaches beyond its canvas of 13x9"),
+        ("gif-outside-corner.gif", "a GIF whose first frame, 8x5 at 10,7, reaches beyond its canvas of 13x9"),
+        ("gif-outside-larger.gif", "a GIF whose first frame, 15x12 at 0,0, reaches beyond its canvas of 13x9"),
+        ("gif-outside-wholly.gif", "a GIF whose first frame, 8x5 at 30,0, reaches beyond its canvas of 13x9"),
+        ("gif-outside-only-lower.gif", "a GIF whose first frame, 13x9 at 0,4, reaches beyond its canvas of 13x9"),
+        ("../reported/gif-outside.gif", "a GIF whose first frame, 8x8 at 12,12, reaches beyond its canvas of 16x16"),
+        ("webp-animated-smaller.webp", "a WebP animation without alpha whose first frame is smaller than its canvas"),
+        ("bmp-pixels-in-header.bmp", "a BMP whose pixels begin in its headers"),
+        ("bmp-rle8-row-ends-early.bmp", "a BMP whose run lengths leave pixels out"),
+        ("bmp-rle8-jump.bmp", "a BMP whose run lengths leave pixels out"),
+        ("bmp-rle8-ends-early.bmp", "a BMP whose run lengths leave pixels out"),
+    ];
+    let kinds = kinds.map(|(file, found)| {
+        (file, format!("{found} is not read: open the picture in another program and save it as PNG"))
+    });
+    let others = [
+        ("jpeg-no-scan.jpg", "the JPEG is damaged: it has no scan"),
+        ("jpeg-restart-missing.jpg", "the JPEG is damaged: invalid JPEG format: found RST1 where RST0 was expected"),
+        ("jpeg-restart-short.jpg", short),
+        ("jpeg-cut.jpg", cut),
+        ("jpeg-cut-two-bytes.jpg", cut),
+        ("jpeg-cut-with-end.jpg", short),
+        ("jpeg-cut-one-byte-with-end.jpg", short),
+        ("jpeg-cut-progressive.jpg", cut),
+        ("jpeg-cut-progressive-with-end.jpg", short),
+        ("jpeg-cut-progressive-half.jpg", cut),
+        ("jpeg-cut-scans.jpg", cut),
+        ("jpeg-cut-scans-with-end.jpg", short),
+        ("jpeg-cut-scans-half.jpg", cut),
+        ("jpeg-cut-restarts.jpg", cut),
+        ("jpeg-cut-restarts-with-end.jpg", short),
+        ("jpeg-cut-restarts-half.jpg", cut),
+        ("png-cut.png", broken),
+        ("png-checksum.png", broken),
+        ("png-short.png", broken),
+        ("gif-cut.gif", broken),
+        ("gif-few-pixels.gif", broken),
+        ("gif-no-frame.gif", broken),
+        ("gif-no-palette.gif", broken),
+        ("bmp-cut.bmp", broken),
+        ("bmp-os2-64.bmp", broken),
+        ("bmp-jpeg-inside.bmp", broken),
+        ("webp-cut.webp", broken),
+        ("webp-lossy-cut.webp", broken),
+        ("webp-other-size.webp", broken),
+        ("webp-outside.webp", broken),
+    ];
+    let rows: Vec<(&str, String)> =
+        kinds.into_iter().chain(others.map(|(file, words)| (file, words.to_owned()))).collect();
+    let mut wrong = Vec::new();
+    for (name, words) in &rows {
+        match to_pixels(&fs::read(folder().join("refused").join(name)).expect("a picture"), SHAPE) {
+            Ok(_) => wrong.push(format!("{name}: is read, expected: {words}")),
+            Err(error) if error.to_string() != *words => wrong.push(format!("{name}: {error}, expected: {words}")),
+            Err(_) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for entry in fs::read_dir(folder().join("refused")).expect("a folder") {
+        let name = entry.expect("an entry").file_name();
+        assert!(rows.iter().any(|(row, _)| **row == *name), "{} has no words", name.display());
+    }
+}
+
+/// A JPEG of the folder with an EXIF orientation that is none.
+#[test]
+fn an_unknown_orientation_turns_nothing() {
+    let mut jpeg = fs::read(folder().join("jpeg/orientation-1.jpg")).expect("a picture");
+    let shape = Shape { channels: 3, height: 9, width: 13 };
+    let upright = to_pixels(&jpeg, shape).expect("a picture");
+    let entry = b"\x12\x01\x03\0\x01\0\0\0\x01";
+    let at = jpeg.windows(entry.len()).position(|bytes| bytes == entry).expect("an orientation");
+    jpeg[at + entry.len() - 1] = 9;
+    assert_eq!(to_pixels(&jpeg, shape).expect("a picture"), upright);
 }
 
 #[test]
@@ -205,19 +391,51 @@ fn truncated_pictures_are_refused() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         Rgb([(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8])
     });
-    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp] {
-        let file = encode(&noise.clone().into(), format);
-        to_pixels(&file, SHAPE).expect("whole");
+    let jpeg = fs::read(folder().join("jpeg/sampling-420.jpg")).expect("a picture");
+    let others = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
+    let others = others.map(|format| encode(&noise.clone().into(), format));
+    for file in others.iter().chain([&jpeg]) {
+        to_pixels(file, SHAPE).expect("whole");
         for part in [3, 8, 20, 40, file.len() / 3, file.len() / 2, file.len() * 9 / 10] {
             let error = to_pixels(&file[..part], SHAPE).expect_err("cut");
             let right =
                 matches!(error, PictureError::Truncated | PictureError::Damaged { .. } | PictureError::NotAPicture);
-            assert!(right, "{format:?} cut at {part}: {error}");
+            assert!(right, "cut at {part}: {error}");
         }
     }
-    let jpeg = encode(&noise.into(), ImageFormat::Jpeg);
-    assert_eq!(message(&jpeg[..jpeg.len() / 2]), "the picture is truncated");
-    assert_eq!(message(&jpeg[..jpeg.len() - 2]), "the picture is truncated");
+    // All of a JPEG's cuts are seen, down to the one that takes only its end marker.
+    let words = "the picture is truncated: copy or download it again";
+    for end in 4..jpeg.len() - 3 {
+        assert_eq!(message(&jpeg[..end]), words, "cut at {end}");
+    }
+}
+
+#[test]
+fn damaged_pictures_are_pixels_or_errors() {
+    // Eight damaged copies of each picture; a panic fails the test.
+    let mut state = 1u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    for (name, ..) in table("") {
+        let whole = fs::read(folder().join(&name)).expect("a picture");
+        for _ in 0..8 {
+            let mut file = whole.clone();
+            for _ in 0..=random(4) {
+                let at = random(file.len());
+                match random(4) {
+                    0 => file[at] = random(256) as u8,
+                    1 => file[at] ^= 1 << random(8),
+                    2 => file[at] = [0, 0x7F, 0x80, 0xFF][random(4)],
+                    _ => drop(file.remove(at)),
+                }
+            }
+            if let Ok(pixels) = to_pixels(&file, SHAPE) {
+                assert_eq!(pixels.len(), 3 * 32 * 32, "{name}");
+            }
+        }
+    }
 }
 
 /// A PNG of a given size and depth that has no data.
