@@ -9,6 +9,7 @@ mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
+mod output_file;
 pub mod replay;
 pub mod store;
 pub mod validation;

@@ -132,6 +132,9 @@ impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
             if let Some(error) = cause.downcast_ref::<ClientError>() {
                 hint = error.hint().map(str::to_owned);
             }
+            if let Some(error) = cause.downcast_ref::<io::Error>() {
+                hint = hint.or(what_a_full_disk_needs(error.kind()).map(str::to_owned));
+            }
             // Some errors repeat their source in their own text.
             let text = cause.to_string();
             if causes.is_empty() || !said.contains(&text) {
@@ -142,6 +145,17 @@ impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
         }
         let message = causes.remove(0);
         Self { kind, message, causes, hint }
+    }
+}
+
+/// What to try where a file finds no room.
+fn what_a_full_disk_needs(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("make room on the disk, or name a file on another")
+        }
+        io::ErrorKind::FileTooLarge => Some("raise the limit on the size of files with `ulimit -f`"),
+        _ => None,
     }
 }
 

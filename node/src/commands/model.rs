@@ -11,7 +11,7 @@ mod train;
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_model::dataset::{Dataset, Part};
@@ -22,6 +22,7 @@ use ocelli_model::{Model, Shape, zoo};
 use super::device_option::DeviceOption;
 use super::error::{CommandError, Explain as _};
 use super::output::Output;
+use crate::output_file::{self, Readers};
 
 /// The model that is used where none is named.
 const DEFAULT_MODEL: &str = "cifar10-cnn";
@@ -110,14 +111,9 @@ fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file: a regular one is there whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let part: PathBuf = path.with_file_name(name);
-    fs::write(&part, bytes)
-        .and_then(|()| fs::rename(&part, path))
-        .context(|| format!("cannot write {}", path.display()))
+    output_file::write(path, bytes, Readers::Umask).context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes drawings into a folder, made if it is not there.
@@ -159,16 +155,5 @@ mod tests {
         assert!(text.contains("resnet-1000") && text.contains("cifar10-cnn") && text.contains("hint"), "{text}");
         let text = load("./missing.safetensors").unwrap_err().to_string();
         assert!(text.contains("cannot read the model file ./missing.safetensors"), "{text}");
-    }
-
-    #[test]
-    fn a_file_is_written_whole() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("file");
-        write_whole(&path, b"one").expect("writable");
-        write_whole(&path, b"two").expect("writable");
-        assert_eq!(fs::read(&path).expect("written"), b"two");
-        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 1);
-        assert!(write_whole(&folder.path().join("no/such/folder"), b"").is_err());
     }
 }

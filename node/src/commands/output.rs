@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io::{self, StdoutLock, Write as _};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::error::{CommandError, Explain as _};
+use crate::output_file;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +23,25 @@ pub enum Format {
 pub struct Output {
     stdout: StdoutLock<'static>,
     format: Format,
+    /// Whether stdout is left to a file.
+    aside: bool,
 }
 
 impl Output {
     /// Locks stdout.
     pub fn lock(format: Format) -> Self {
-        Self { stdout: io::stdout().lock(), format }
+        Self { stdout: io::stdout().lock(), format, aside: false }
     }
 
     /// Whether `--json` was given.
     pub fn is_json(&self) -> bool {
         self.format == Format::Json
+    }
+
+    /// Writes to stderr from here on, if a file that a command writes is stdout itself, such as `/dev/stdout`: whoever reads
+    /// it wants the file and nothing else.
+    pub fn leave_stdout_to(&mut self, file: &Path) {
+        self.aside = output_file::is_standard_output(file);
     }
 
     /// Writes a line.
@@ -65,6 +75,9 @@ impl Output {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CommandError> {
+        if self.aside {
+            return Ok(io::stderr().write_all(bytes)?);
+        }
         // Flushed at once: whoever reads a pipe sees each result when it is there.
         self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()).map_err(CommandError::stdout)
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::node_file::write_whole;
 use crate::network::{Ban, MAX_BANS};
+use crate::output_file::{self, Readers};
 
 /// The file's name in the data folder.
 const NAME: &str = "bans.json";
@@ -42,7 +42,7 @@ pub(super) fn write(data: &Path, bans: &[Ban]) -> io::Result<()> {
         .collect();
     let mut text = serde_json::to_vec_pretty(&rows)?;
     text.push(b'\n');
-    write_whole(data, NAME, &text)
+    output_file::write(&data.join(NAME), &text, Readers::Owner)
 }
 
 /// Reads the file. A damaged one is said and not used: the node starts without bans rather than not at all.

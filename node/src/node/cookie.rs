@@ -7,7 +7,7 @@ use std::path::Path;
 use ocelli_protocol::message::Cookie;
 
 use super::NodeError;
-use super::node_file::write_whole;
+use crate::output_file::{self, Readers};
 
 /// The file's name in the data folder.
 const NAME: &str = "cookie";
@@ -17,7 +17,8 @@ pub(super) fn make(data: &Path) -> Result<Cookie, NodeError> {
     let file = |source| NodeError::File { path: data.join(NAME), source };
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error)))?;
-    write_whole(data, NAME, format!("{}\n", hex::encode(bytes)).as_bytes()).map_err(file)?;
+    let text = format!("{}\n", hex::encode(bytes));
+    output_file::write(&data.join(NAME), text.as_bytes(), Readers::Owner).map_err(file)?;
     Ok(Cookie(bytes))
 }
 

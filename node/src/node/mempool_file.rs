@@ -11,6 +11,8 @@ use std::path::Path;
 use ocelli_consensus::BlockHash;
 use ocelli_protocol::message::{MAX_SUBMISSION_BYTES, Submission};
 
+use crate::output_file::{OutputFile, Readers};
+
 const NAME: &str = "mempool";
 const MAGIC: &[u8] = b"ocelli mempool 1\n";
 
@@ -23,7 +25,7 @@ pub(super) fn write(
     genesis: BlockHash,
     submissions: impl Iterator<Item = Submission>,
 ) -> io::Result<usize> {
-    let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(data)?);
+    let mut file = BufWriter::new(OutputFile::create(&data.join(NAME), Readers::Owner)?);
     file.write_all(MAGIC)?;
     file.write_all(genesis.as_bytes())?;
     let mut count = 0;
@@ -33,7 +35,7 @@ pub(super) fn write(
         file.write_all(&bytes)?;
         count += 1;
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.persist(data.join(NAME))?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
     Ok(count)
 }
 

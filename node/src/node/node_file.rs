@@ -1,12 +1,13 @@
 //! The small files of a data folder: the node's identity, and `node.json`, by which commands on this machine find it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use ocelli_consensus::Network;
 
 use super::NodeError;
+use crate::output_file::{self, Readers};
 
 const IDENTITY: &str = "identity";
 const NODE: &str = "node.json";
@@ -21,7 +22,7 @@ pub(super) fn identity(data: &Path) -> Result<[u8; 32], NodeError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut secret = [0; 32];
             getrandom::fill(&mut secret).map_err(|error| file(io::Error::other(error)))?;
-            write_whole(data, IDENTITY, &secret).map_err(file)?;
+            output_file::write(&path, &secret, Readers::Owner).map_err(file)?;
             Ok(secret)
         }
         Err(error) => Err(file(error)),
@@ -38,20 +39,12 @@ pub(super) fn write(data: &Path, peer_id: &str, addresses: &[String], network: &
         "pid": std::process::id(),
     });
     let text = format!("{json:#}\n");
-    write_whole(data, NODE, text.as_bytes()).map_err(|source| NodeError::File { path: data.join(NODE), source })
+    let path = data.join(NODE);
+    output_file::write(&path, text.as_bytes(), Readers::Owner).map_err(|source| NodeError::File { path, source })
 }
 
 /// Takes `node.json` away: the node is no longer there.
 pub(super) fn remove(data: &Path) {
     // It may never have been written.
     drop(fs::remove_file(data.join(NODE)));
-}
-
-/// Writes a file that appears whole or not at all, readable by its owner only.
-pub(super) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(folder.join(name))?;
-    Ok(())
 }

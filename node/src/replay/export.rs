@@ -1,6 +1,6 @@
 //! Blocks in a file. The format is described in `docs/store.md`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use ocelli_consensus::{BlockHash, Header, Network};
 use ocelli_protocol::message::BlockData;
 
 use super::Progress;
+use crate::output_file::{OutputFile, Readers};
 use crate::store::{Store, StoreError};
 
 /// What a file of blocks begins with: its format and version. The genesis hash comes next.
@@ -85,10 +86,10 @@ pub enum ExportError {
 }
 
 /// Writes the blocks of the main chain from one height to another, with the pixels that are kept, to a new file; `None` is
-/// the first that has a body, and the tip. The file appears under its name when it is whole.
+/// the first that has a body, and the tip. A regular file appears under its name when it is whole.
 ///
 /// # Errors
-/// [`ExportError`]; no file is left then.
+/// [`ExportError`]; no new file is left then.
 pub fn export(
     store: &Store,
     path: &Path,
@@ -101,29 +102,12 @@ pub fn export(
     if from < first || to > last || from > to.saturating_add(1) {
         return Err(ExportError::Range { from, to, first, last });
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
-    let written = write(store, &partial, (from, to), progress);
-    let result = written.and_then(|exported| {
-        fs::rename(&partial, path).map_err(at(path))?;
-        Ok(exported)
-    });
-    if result.is_err() {
-        // It may not even have been made.
-        drop(fs::remove_file(&partial));
-    }
-    result
-}
-
-fn write(
-    store: &Store,
-    path: &Path,
-    (from, to): (u64, u64),
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Exported, ExportError> {
-    let mut file = BufWriter::new(File::create(path).map_err(at(path))?);
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(at(path));
+    let mut file = BufWriter::new(OutputFile::create(path, Readers::Umask).map_err(at(path))?);
+    let mut bytes = 0;
+    let mut write = |part: &[u8]| {
+        bytes += part.len() as u64;
+        file.write_all(part).map_err(at(path))
+    };
     write(MAGIC)?;
     write(store.genesis().hash().as_bytes())?;
     let of = to.saturating_add(1).saturating_sub(from);
@@ -141,8 +125,7 @@ fn write(
         progress(Progress { blocks, of, tasks: 0 });
     }
     let file = file.into_inner().map_err(|error| at(path)(error.into_error()))?;
-    file.sync_all().map_err(at(path))?;
-    let bytes = file.metadata().map_err(at(path))?.len();
+    file.finish().map_err(at(path))?;
     Ok(Exported { blocks: of, from, to, bytes })
 }
 

@@ -54,7 +54,7 @@ pub struct VerifyArgs {
 /// Write the blocks of a stopped node to a file
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
-    /// The file, which is replaced if it is there
+    /// The file, which is replaced if it is there; a pipe or device is written through
     file: PathBuf,
 
     /// The first height [default: the first with a body, which is 1 unless the node prunes]
@@ -190,6 +190,7 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
 /// For a folder that cannot be read and a file that cannot be written.
 pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError> {
     let (_, _, store) = args.data.open()?;
+    output.leave_stdout_to(&args.file);
     let bar = Bar::new();
     let exported = replay::export(&store, &args.file, args.from, args.to, &mut |progress| bar.show(progress));
     bar.clear();

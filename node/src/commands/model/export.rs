@@ -15,7 +15,7 @@ pub struct Args {
     #[arg(value_name = "NAME|FILE")]
     model: String,
 
-    /// The file to write
+    /// The file to write; a link is written through, and so are devices and pipes, such as /dev/stdout
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
@@ -26,6 +26,7 @@ pub struct Args {
 /// For an unknown model, and a file that cannot be written.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let model = load(&args.model)?;
+    output.leave_stdout_to(&args.output);
     write_whole(&args.output, model.bytes())?;
     let (file, id) = (args.output.display().to_string(), model.id().to_string());
     if output.is_json() {

@@ -85,6 +85,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let quantized =
         quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;
+    output.leave_stdout_to(&args.output);
     write_whole(&args.output, quantized.model.bytes())?;
     print(args, &imported, &quantized, output)
 }

@@ -112,6 +112,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             args.fine_tune + 2
         ))?;
     }
+    output.leave_stdout_to(&args.output);
     write_whole(&args.output, quantized.model.bytes())?;
     let (file, id) = (args.output.display().to_string(), quantized.model.id().to_string());
     if output.is_json() {
