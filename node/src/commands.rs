@@ -32,6 +32,8 @@ use tracing_subscriber::EnvFilter;
 use error::{CommandError, EXIT_OK, EXIT_USAGE};
 use output::{Format, Output};
 
+use crate::signals;
+
 /// See what is in pictures, together: a peer-to-peer network whose nodes agree, bit for bit, on every answer
 #[derive(Debug, Parser)]
 #[command(name = "ocelli", version, propagate_version = true, max_term_width = 100)]
@@ -80,6 +82,8 @@ pub fn main() -> ExitCode {
         }
     };
     start_log(&cli);
+    // If the system refuses, a limit on the size of files ends the program, as it does by default.
+    drop(signals::survive_file_size_limit());
     let mut output = Output::lock(if cli.json { Format::Json } else { Format::Text });
     match run(cli.command, &mut output) {
         Ok(()) => ExitCode::from(EXIT_OK),

@@ -11,6 +11,7 @@ pub mod network;
 pub mod node;
 mod output_file;
 pub mod replay;
+mod signals;
 pub mod store;
 pub mod validation;
 pub mod wallet;

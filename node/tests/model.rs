@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -201,4 +201,46 @@ fn mistakes_are_named() {
         }
     }
     assert_eq!(ocelli(folder, &["run"]).status.code(), Some(2));
+}
+
+/// Starts a training that would take long, and waits until an epoch is over.
+#[cfg(unix)]
+fn long_training(folder: &Path, arguments: &[&str]) -> std::process::Child {
+    data(folder);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+    command.env_clear().env("HOME", folder).current_dir(folder);
+    command.args(["model", "train", "--data", "data", "--graph", "graph.json", "-o", "run", "--json"]);
+    command.args(["--epochs", "1000000", "--batch", "4", "--validation", "0.2", "--shift", "0"]).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary was built");
+    while !folder.join("run/checkpoint.safetensors").exists() {
+        assert_eq!(child.try_wait().expect("it is our child"), None, "it ends too soon");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_end_a_training_in_order() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = folder.path();
+        let child = long_training(folder, &[]);
+        // As `timeout` and terminals that close do; a second Ctrl-C would end it at once.
+        let times = if signal == Signal::INT { 1 } else { 2 };
+        for _ in 0..times {
+            kill_process(Pid::from_child(&child), signal).expect("it runs");
+        }
+        let output = child.wait_with_output().expect("it is our child");
+        assert!(output.status.success(), "{signal:?}: {}", output.status);
+        let trained: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+        assert_eq!(trained["stopped"], true, "{signal:?}");
+        let epochs = trained["epochs"].as_array().map_or(0, Vec::len);
+        let metrics = fs::read_to_string(folder.join("run/metrics.jsonl")).expect("metrics are written");
+        assert_eq!((epochs > 0, metrics.lines().count()), (true, epochs), "{signal:?}");
+        let until = (epochs + 1).to_string();
+        let resumed = json(folder, &["train", "--resume", "--data", "data", "-o", "run", "--epochs", &until]);
+        assert_eq!(resumed["epochs"].as_array().map(Vec::len), Some(epochs + 1), "{signal:?}");
+    }
 }

@@ -8,18 +8,19 @@ use super::{Config, Discovery, Mining, Node, NodeError, models, open_files};
 use crate::commands::node::NodeArgs;
 use crate::inference::Limits;
 use crate::network::Traversal;
+use crate::signals::StopSignals;
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Runs a node until it is told to stop (SIGINT, SIGTERM or SIGHUP), or cannot go on.
+/// Runs a node until it is told to stop (by one of [`StopSignals`]), or cannot go on.
 ///
 /// # Errors
 /// Why it cannot start or go on.
 pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     // Before anything is started: a signal from here on stops the node in order.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = runtime.block_on(async { Signals::new() })?;
+    let mut stop = runtime.block_on(async { StopSignals::listen() })?;
 
     open_files::raise_limit(args.capacity.inbound)?;
     let parameters = &args.network.parameters;
@@ -50,51 +51,9 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         storage: args.storage,
         faucet: args.faucet,
     })?;
-    runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));
+    runtime.block_on(async {
+        while !node.ends_within(Duration::ZERO) && tokio::time::timeout(POLL, stop.next()).await.is_err() {}
+    });
     tracing::info!("stopping");
     node.stop()
-}
-
-/// The signals that stop a node.
-struct Signals {
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 3],
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> Result<Self, NodeError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(signal);
-        Ok(Self { signals: [interrupt?, terminate?, hangup?] })
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Result<Self, NodeError> {
-        Ok(Self {})
-    }
-
-    #[cfg(unix)]
-    async fn wait_or(mut self, mut ended: impl FnMut() -> bool) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        while !ended() {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-                _ = hangup.recv() => return,
-                () = tokio::time::sleep(POLL) => {}
-            }
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn wait_or(self, mut ended: impl FnMut() -> bool) {
-        while !ended() {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => return,
-                () = tokio::time::sleep(POLL) => {}
-            }
-        }
-    }
 }

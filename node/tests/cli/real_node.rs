@@ -67,6 +67,58 @@ fn a_node_outlives_its_terminal() {
     assert_eq!(node.0.try_wait().unwrap(), None, "the node still runs");
 }
 
+/// Whether a running process ignores a signal, by its number (proc_pid_status(5)).
+#[cfg(target_os = "linux")]
+fn ignores(pid: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let environment = Environment::new();
+    let node = |wrapper: &[&str]| {
+        let mut command = std::process::Command::new(wrapper[0]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", environment.path("")).args(&wrapper[1..]);
+        command.arg(env!("CARGO_BIN_EXE_ocelli"));
+        command.args([
+            "node",
+            "--network",
+            "local",
+            "--device",
+            "cpu",
+            "--no-mdns",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+        ]);
+        command.arg("--data").arg(environment.path("data"));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(log.any(|line| line.unwrap().contains("listening")), "the node says when it listens");
+        std::thread::spawn(move || log.for_each(drop));
+        Node(child)
+    };
+    let send = |node: &Node, signal| kill_process(Pid::from_child(&node.0), signal).unwrap();
+
+    let mut node_of_nohup = node(&["nohup"]);
+    assert!(ignores(node_of_nohup.0.id(), 1) && !ignores(node_of_nohup.0.id(), 2));
+    send(&node_of_nohup, Signal::HUP);
+    wait_for(&environment, "data");
+    environment.run(&["status", "--data", "data"]).ok();
+    send(&node_of_nohup, Signal::TERM);
+    assert!(node_of_nohup.0.wait().unwrap().success());
+
+    // As a shell without job control starts what is put into the background.
+    let mut node_of_script = node(&["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]);
+    assert!(!ignores(node_of_script.0.id(), 1) && ignores(node_of_script.0.id(), 2));
+    send(&node_of_script, Signal::INT);
+    send(&node_of_script, Signal::HUP);
+    assert!(node_of_script.0.wait().unwrap().success(), "it stops in order when its terminal is gone");
+}
+
 #[test]
 fn the_chain_of_a_running_node_is_verified() {
     let environment = Environment::new();

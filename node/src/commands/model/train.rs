@@ -17,6 +17,7 @@ use serde_json::json;
 use super::super::error::{CommandError, Explain as _};
 use super::super::output::Output;
 use super::{DEFAULT_MODEL, bar, load, note_above, read_bounded, read_data, write_plots, write_whole};
+use crate::signals::{Stop, StopSignals};
 
 /// The best float weights so far, in the folder of a training.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -35,7 +36,7 @@ const MAX_GRAPH_BYTES: usize = 1 << 20;
 ///
 /// The folder gets the best float weights (weights.safetensors, written after each epoch that was better than those
 /// before), the recipe (recipe.json), a line of JSON for each epoch (metrics.jsonl), and after each epoch the training as it
-/// stands (checkpoint.safetensors), which --resume continues; Ctrl-C ends the batch and writes it too. At the end it gets
+/// stands (checkpoint.safetensors), which --resume continues; Ctrl-C, SIGTERM and SIGHUP end the batch and write it too. At the end it gets
 /// pictures of how it went: curves.svg, confusion.svg and mistakes.svg.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -200,7 +201,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(&recipe)? + "\n";
     write_whole(&args.output.join(RECIPE_FILE), text.as_bytes())?;
 
-    let stop = stop_on_signal().context(|| "cannot listen for Ctrl-C")?;
+    let stop = stop_on_signal().context(|| "cannot listen for signals")?;
     let progress = bar(None, "{bar:30} {msg}, {eta} left");
     let epochs = recipe.epochs;
     let mut stopped = false;
@@ -209,13 +210,18 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             show(&progress, &step, &recipe);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if let Outcome::Epoch(metrics) = outcome.map_err(explain)? {
-            write_line(&mut metrics_file, &metrics)?;
+        let outcome = outcome.map_err(explain)?;
+        if let Outcome::Epoch(metrics) = &outcome {
+            write_line(&mut metrics_file, metrics)?;
             if metrics.best
                 && let Some(bytes) = trainer.best()?
             {
                 write_whole(&weights, &bytes)?;
             }
+        }
+        write_whole(&checkpoint, &trainer.checkpoint()?)?;
+        // Last, as a terminal that is gone takes nothing.
+        if let Outcome::Epoch(metrics) = outcome {
             note_above(
                 &progress,
                 &format!(
@@ -228,7 +234,6 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                 ),
             )?;
         }
-        write_whole(&checkpoint, &trainer.checkpoint()?)?;
         stopped = stop.load(Ordering::Relaxed) && !trainer.is_done();
     }
     progress.finish_and_clear();
@@ -288,15 +293,19 @@ fn write_line(file: &mut File, metrics: &EpochMetrics) -> Result<(), CommandErro
     file.write_all(&line).context(|| "cannot write the metrics")
 }
 
-/// A flag that the first Ctrl-C sets; the second ends the program.
+/// A flag that the first signal to stop sets; a Ctrl-C after it ends the program.
+///
+/// A second SIGTERM or SIGHUP is no impatience: `timeout` and terminals that close send theirs twice.
 fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     std::thread::spawn(move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if flag.swap(true, Ordering::Relaxed) {
+            loop {
+                let signal = signals.next().await;
+                if flag.swap(true, Ordering::Relaxed) && signal == Stop::Interrupt {
                     std::process::exit(130);
                 }
             }
