@@ -3,10 +3,18 @@
 //! The file is an encrypted PKCS#8 PEM (RFC 5958, RFC 7468) that `openssl pkey -in wallet.pem` opens as well: PBES2 with
 //! scrypt and AES-256-CBC (RFC 8018, RFC 7914). CBC carries no checksum, and OpenSSL 3 reads neither an AEAD here nor
 //! the PKCS#8 version that repeats the public key, so a damaged file could silently decrypt to another key. The public
-//! key therefore stands in a line of text above the PEM, where RFC 7468 allows it, and [`Wallet::open`] compares.
+//! key therefore stands in a line of text above the PEM, where RFC 7468 allows it, and [`LockedWallet::open`] compares.
+//!
+//! What OpenSSL opens is opened, if it is an encrypted Ed25519 key: by PBES2 with scrypt or PBKDF2 and with AES-CBC or
+//! 3DES, as PEM or as bare DER. What else is in a PEM file, such as certificates, is passed over, and of several private
+//! keys the first counts.
+
+mod algorithm;
+mod password;
+mod pem;
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -14,11 +22,11 @@ use ed25519_dalek::pkcs8::KeypairBytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use pkcs8::pkcs5::pbes2::{self, Kdf};
 use pkcs8::pkcs5::{self, EncryptionScheme, scrypt};
-use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
+use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKeyInfoRef};
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// The environment variable that [`read_password`] looks at first.
-pub const PASSWORD_VARIABLE: &str = "OCELLI_PASSWORD";
+pub use self::password::{Confirm, PASSWORD_VARIABLE, read_password};
+use crate::output_file::{folder, sync_folder};
 
 /// RFC 8410, section 3.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -38,8 +46,8 @@ const SCRYPT_P: u32 = 5;
 const MAX_SCRYPT_BYTES: u64 = 1 << 30;
 const MAX_PBKDF2_ITERATIONS: u32 = 50_000_000;
 
-/// Bounds the files that are read; a wallet has about 500 bytes.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// Bounds the files that are read; a wallet has about 500 bytes, and there may be certificates before it.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// One account's key, ready to sign. The seed is wiped from memory on drop.
 pub struct Wallet {
@@ -54,7 +62,7 @@ impl Wallet {
     ///
     /// # Errors
     /// [`WalletError::Exists`], [`WalletError::EmptyPassword`], [`WalletError::Write`], [`WalletError::Random`].
-    pub fn create(path: &Path, password: &str) -> Result<Self, WalletError> {
+    pub fn create(path: &Path, password: &[u8]) -> Result<Self, WalletError> {
         // Asked early to save the user the key derivation; `write_new` is what guarantees it.
         if path.symlink_metadata().is_ok() {
             return Err(WalletError::Exists { path: path.into() });
@@ -67,32 +75,6 @@ impl Wallet {
         let wallet = Self::from_seed(*seed);
         write_new(path, wallet.to_pem(password)?.as_bytes())?;
         Ok(wallet)
-    }
-
-    /// Opens the wallet file at `path`. One made by OpenSSL will do, if it is an encrypted PKCS#8 PEM of an Ed25519 key.
-    ///
-    /// # Errors
-    /// Every variant of [`WalletError`] that speaks of a file that is there, or is not.
-    pub fn open(path: &Path, password: &str) -> Result<Self, WalletError> {
-        let text = read_text(path)?;
-        let (above, document) = encrypted_document(path, &text)?;
-        let key = decrypt(path, document.as_bytes(), password)?;
-        let wallet = Self { key };
-        let found = hex::encode(wallet.public_key());
-        match above.lines().find_map(|line| line.strip_prefix(PUBLIC_KEY_PREFIX)) {
-            Some(stated) if stated.trim() != found => {
-                Err(WalletError::Damaged { path: path.into(), stated: stated.trim().to_owned(), found })
-            }
-            _ => Ok(wallet),
-        }
-    }
-
-    /// Looks whether there is a wallet file, as far as that can be seen without its password.
-    ///
-    /// # Errors
-    /// Those of [`Wallet::open`] that need no password.
-    pub fn check(path: &Path) -> Result<(), WalletError> {
-        encrypted_document(path, &read_text(path)?).map(|_| ())
     }
 
     /// Makes the wallet of a known 32-byte seed (RFC 8032's private key), such as the local network's development wallet.
@@ -115,7 +97,7 @@ impl Wallet {
         self.key.verifying_key().to_bytes()
     }
 
-    fn to_pem(&self, password: &str) -> Result<Zeroizing<String>, WalletError> {
+    fn to_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, WalletError> {
         // Without the public key, which would make it a version that OpenSSL 3 cannot read.
         let key = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
         let document =
@@ -144,54 +126,110 @@ impl fmt::Debug for Wallet {
     }
 }
 
-/// Whether a password is typed once or, for a new wallet, twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirm {
-    /// Asks once: a wrong password shows itself.
-    No,
-    /// Asks twice: a mistyped password would lock the new wallet for ever.
-    Yes,
+/// A wallet as its file holds it. The file is read once, so that it may be a pipe.
+pub struct LockedWallet {
+    path: PathBuf,
+    /// An `EncryptedPrivateKeyInfo` (RFC 5958, section 3).
+    encrypted: Zeroizing<Vec<u8>>,
+    /// The public key in the text above the PEM, in hex.
+    stated: Option<String>,
 }
 
-/// Reads the wallet's password: from `OCELLI_PASSWORD`, else from `file` (`--password-file`), else from the terminal.
-///
-/// Of the file, the first line counts.
-///
-/// # Errors
-/// [`WalletError::EmptyPassword`], [`WalletError::PasswordsDiffer`], [`WalletError::NoTerminal`], or that of the file.
-pub fn read_password(file: Option<&Path>, confirm: Confirm) -> Result<Zeroizing<String>, WalletError> {
-    let from_environment = std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new);
-    choose_password(from_environment, file, || match confirm {
-        Confirm::No => prompt("Wallet password: "),
-        Confirm::Yes => {
-            let first = prompt("Password for the new wallet: ")?;
-            let again = prompt("The same again: ")?;
-            if first == again { Ok(first) } else { Err(WalletError::PasswordsDiffer) }
+impl LockedWallet {
+    /// Reads the wallet file at `path`. One made by OpenSSL will do, if it holds an encrypted Ed25519 key.
+    ///
+    /// # Errors
+    /// Every variant of [`WalletError`] that can be seen without the password.
+    pub fn read(path: &Path) -> Result<Self, WalletError> {
+        let bytes = read_bounded(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => WalletError::Missing { path: path.into() },
+            _ => WalletError::Read { path: path.into(), source },
+        })?;
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return Err(WalletError::Utf16 { path: path.into() });
         }
-    })
-}
-
-fn choose_password(
-    from_environment: Option<Zeroizing<String>>,
-    file: Option<&Path>,
-    ask: impl FnOnce() -> Result<Zeroizing<String>, WalletError>,
-) -> Result<Zeroizing<String>, WalletError> {
-    let password = match (from_environment, file) {
-        (Some(password), _) => password,
-        (None, Some(path)) => {
-            let text = read_bounded(path)
-                .and_then(into_text)
-                .map_err(|source| WalletError::PasswordFile { path: path.into(), source })?;
-            Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
+        let not_pem = || WalletError::NotPem { path: path.into() };
+        let wrong_label = |label: &str| WalletError::WrongLabel { path: path.into(), found: label.to_owned() };
+        let not_ed25519 = |found: &str| WalletError::NotEd25519 { path: path.into(), found: found.to_owned() };
+        // What stands around the blocks may be in any encoding.
+        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+        let Some(block) = pem::blocks(&text).find(|block| block.label.ends_with(PLAIN_LABEL)) else {
+            return match pem::blocks(&text).next() {
+                Some(other) => Err(wrong_label(other.label)),
+                None if EncryptedPrivateKeyInfoRef::try_from(bytes.as_slice()).is_ok() => {
+                    Ok(Self { path: path.into(), encrypted: bytes, stated: None })
+                }
+                None => Err(not_pem()),
+            };
+        };
+        match block.label {
+            ENCRYPTED_LABEL => {
+                let stated = block.above.lines().rev().find_map(|line| line.split_once(PUBLIC_KEY_PREFIX));
+                let stated = stated.map(|(_, key)| key.trim().to_owned());
+                Ok(Self { path: path.into(), encrypted: block.decode().ok_or_else(not_pem)?, stated })
+            }
+            PLAIN_LABEL => {
+                let document = block.decode().ok_or_else(not_pem)?;
+                let info = PrivateKeyInfoRef::try_from(document.as_slice()).map_err(|_| not_pem())?;
+                check_algorithm(path, &info)?;
+                Err(WalletError::NotEncrypted { path: path.into() })
+            }
+            "RSA PRIVATE KEY" => Err(not_ed25519("RSA")),
+            "EC PRIVATE KEY" => Err(not_ed25519("elliptic curve")),
+            "DSA PRIVATE KEY" => Err(not_ed25519("DSA")),
+            other => Err(wrong_label(other)),
         }
-        (None, None) => ask()?,
-    };
-    if password.is_empty() { Err(WalletError::EmptyPassword) } else { Ok(password) }
+    }
+
+    /// Opens the wallet.
+    ///
+    /// # Errors
+    /// [`WalletError::WrongPassword`], [`WalletError::UnsupportedEncryption`], [`WalletError::NotEd25519`],
+    /// [`WalletError::Damaged`], [`WalletError::NotPem`].
+    pub fn open(&self, password: &[u8]) -> Result<Wallet, WalletError> {
+        let wallet = Wallet { key: self.decrypt(password)? };
+        let found = hex::encode(wallet.public_key());
+        match &self.stated {
+            Some(stated) if *stated != found => {
+                Err(WalletError::Damaged { path: self.path.clone(), stated: stated.clone(), found })
+            }
+            _ => Ok(wallet),
+        }
+    }
+
+    fn decrypt(&self, password: &[u8]) -> Result<SigningKey, WalletError> {
+        let path = &self.path;
+        let unsupported = || match algorithm::of_encryption(&self.encrypted) {
+            Some(found) => WalletError::UnsupportedEncryption { path: path.clone(), found },
+            None => WalletError::NotPem { path: path.clone() },
+        };
+        let wrong_password = || WalletError::WrongPassword { path: path.clone() };
+
+        let info = EncryptedPrivateKeyInfoRef::try_from(self.encrypted.as_slice()).map_err(|_| unsupported())?;
+        if !is_affordable(&info.encryption_algorithm) {
+            return Err(unsupported());
+        }
+        let document = info.decrypt(password).map_err(|error| match error {
+            pkcs8::Error::EncryptedPrivateKey(
+                pkcs5::Error::UnsupportedAlgorithm { .. } | pkcs5::Error::AlgorithmParametersInvalid { .. },
+            ) => unsupported(),
+            _ => wrong_password(),
+        })?;
+        // A wrong password passes the padding check once in 256 times; what comes out then is no PKCS#8.
+        let info = PrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| wrong_password())?;
+        check_algorithm(path, &info)?;
+        SigningKey::try_from(info).map_err(|_| wrong_password())
+    }
 }
 
-/// Asks on the terminal itself, so that it also works where stdin and stdout are pipes.
-fn prompt(question: &str) -> Result<Zeroizing<String>, WalletError> {
-    rpassword::prompt_password(question).map(Zeroizing::new).map_err(|source| WalletError::NoTerminal { source })
+fn check_algorithm(path: &Path, info: &PrivateKeyInfoRef<'_>) -> Result<(), WalletError> {
+    if info.algorithm.oid == ED25519 {
+        return Ok(());
+    }
+    // The parameters of an elliptic curve's key are the curve.
+    let names = [Some(info.algorithm.oid), info.algorithm.parameters_oid().ok()];
+    let found = names.iter().flatten().map(algorithm::name).collect::<Vec<_>>().join(" ");
+    Err(WalletError::NotEd25519 { path: path.into(), found })
 }
 
 /// Why there is no wallet to use.
@@ -225,7 +263,7 @@ pub enum WalletError {
         /// What the system says.
         source: io::Error,
     },
-    /// The file has another format altogether.
+    /// The file has another format altogether, or its key is cut short.
     #[error(
         "{} is not a wallet: expected a PEM file that holds `-----BEGIN ENCRYPTED PRIVATE KEY-----` whole; \
          restore it from a backup, or make a new one with `ocelli wallet new`",
@@ -237,8 +275,8 @@ pub enum WalletError {
     },
     /// The file is a PEM of something else.
     #[error(
-        "{} holds a PEM `{found}`, expected `ENCRYPTED PRIVATE KEY`: name the right file with --wallet, or convert this \
-         one with `openssl pkcs8 -topk8 -scrypt`",
+        "{} holds a PEM `{found}`, expected `ENCRYPTED PRIVATE KEY`: name the right file with --wallet, or make one with \
+         `ocelli wallet new`",
         path.display()
     )]
     WrongLabel {
@@ -246,6 +284,15 @@ pub enum WalletError {
         path: PathBuf,
         /// What stands after `-----BEGIN`.
         found: String,
+    },
+    /// The file is text of two bytes a character, as PowerShell's `>` writes it.
+    #[error(
+        "{} is UTF-16 text, expected a PEM file in ASCII or UTF-8: convert it, as with `iconv -f UTF-16 -t UTF-8`",
+        path.display()
+    )]
+    Utf16 {
+        /// The file.
+        path: PathBuf,
     },
     /// The key lies open. Such a file is refused, so that nobody takes it for protected.
     #[error(
@@ -275,24 +322,28 @@ pub enum WalletError {
     },
     /// The key is of another kind.
     #[error(
-        "{} holds a key of algorithm {found}, expected Ed25519 ({ED25519}): make one with `ocelli wallet new`",
+        "{} holds a key of algorithm {found}, expected Ed25519: name the right file with --wallet, or make one with \
+         `ocelli wallet new`",
         path.display()
     )]
     NotEd25519 {
         /// The file.
         path: PathBuf,
-        /// Its algorithm's object identifier.
-        found: ObjectIdentifier,
+        /// Its algorithm, by name or object identifier.
+        found: String,
     },
     /// The file is encrypted in a way we do not know, or will not pay for.
     #[error(
-        "{} is encrypted in an unsupported way, expected PBES2 with scrypt or PBKDF2 at a usual cost, and AES-CBC: \
-         convert it with `openssl pkcs8 -topk8 -scrypt -in {0} -out NEW.pem`",
+        "{} is encrypted with {found}, expected PBES2 with scrypt or PBKDF2 (HMAC-SHA1 to HMAC-SHA512, a salt of at most 32 \
+         bytes) at a usual cost, and AES-CBC or 3DES: convert it with `openssl pkcs8 -topk8 -v2 aes-256-cbc -in {0} -out \
+         NEW.pem`",
         path.display()
     )]
     UnsupportedEncryption {
         /// The file.
         path: PathBuf,
+        /// The algorithms, by name or object identifier.
+        found: String,
     },
     /// A wallet without a password would only look protected.
     #[error(
@@ -310,6 +361,12 @@ pub enum WalletError {
         /// What the system says.
         source: io::Error,
     },
+    /// The password is text of two bytes a character, as some editors save it.
+    #[error("{place} holds a zero byte or UTF-16 text, expected a password in UTF-8: save it as UTF-8")]
+    PasswordEncoding {
+        /// The file or variable.
+        place: String,
+    },
     /// Nobody can be asked.
     #[error("there is no terminal to ask for the wallet's password: set {PASSWORD_VARIABLE}, or use --password-file")]
     NoTerminal {
@@ -324,42 +381,6 @@ pub enum WalletError {
         /// What the system says.
         source: io::Error,
     },
-}
-
-/// The text above the PEM, and what the PEM holds.
-fn encrypted_document<'a>(path: &Path, text: &'a str) -> Result<(&'a str, SecretDocument), WalletError> {
-    let not_pem = || WalletError::NotPem { path: path.into() };
-    let (above, pem) = text.split_at(text.find("-----BEGIN ").ok_or_else(not_pem)?);
-    // The label first: not every PEM holds DER, which is what `SecretDocument` expects.
-    match pkcs8::der::pem::decode_label(pem.as_bytes()).map_err(|_| not_pem())? {
-        ENCRYPTED_LABEL => {}
-        PLAIN_LABEL => return Err(WalletError::NotEncrypted { path: path.into() }),
-        other => return Err(WalletError::WrongLabel { path: path.into(), found: other.to_owned() }),
-    }
-    let (_, document) = SecretDocument::from_pem(pem).map_err(|_| not_pem())?;
-    Ok((above, document))
-}
-
-fn decrypt(path: &Path, encrypted: &[u8], password: &str) -> Result<SigningKey, WalletError> {
-    let unsupported = || WalletError::UnsupportedEncryption { path: path.into() };
-    let wrong_password = || WalletError::WrongPassword { path: path.into() };
-
-    let info = EncryptedPrivateKeyInfoRef::try_from(encrypted).map_err(|_| unsupported())?;
-    if !is_affordable(&info.encryption_algorithm) {
-        return Err(unsupported());
-    }
-    let document = info.decrypt(password).map_err(|error| match error {
-        pkcs8::Error::EncryptedPrivateKey(
-            pkcs5::Error::UnsupportedAlgorithm { .. } | pkcs5::Error::AlgorithmParametersInvalid { .. },
-        ) => unsupported(),
-        _ => wrong_password(),
-    })?;
-    // A wrong password passes the padding check once in 256 times; what comes out then is no PKCS#8.
-    let info = PrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| wrong_password())?;
-    if info.algorithm.oid != ED25519 {
-        return Err(WalletError::NotEd25519 { path: path.into(), found: info.algorithm.oid });
-    }
-    SigningKey::try_from(info).map_err(|_| wrong_password())
 }
 
 fn is_affordable(scheme: &EncryptionScheme) -> bool {
@@ -379,32 +400,16 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), WalletError> {
     getrandom::fill(bytes).map_err(|error| WalletError::Random { source: error.into() })
 }
 
-fn read_text(path: &Path) -> Result<Zeroizing<String>, WalletError> {
-    match read_bounded(path) {
-        Ok(bytes) => into_text(bytes).map_err(|_| WalletError::NotPem { path: path.into() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WalletError::Missing { path: path.into() }),
-        Err(source) => Err(WalletError::Read { path: path.into(), source }),
-    }
-}
-
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn into_text(bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
-    let text = std::str::from_utf8(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
 /// Writes a file that must not exist yet: whole under a temporary name (mode 0600), synced, then renamed.
 fn write_new(path: &Path, contents: &[u8]) -> Result<(), WalletError> {
     let failed = |source| WalletError::Write { path: path.into(), source };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     make_private_folder(folder).map_err(failed)?;
 
     let mut file = tempfile::Builder::new().prefix(".wallet-").tempfile_in(folder).map_err(failed)?;
@@ -423,36 +428,12 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// Makes the new name durable. Only Unix opens folders as files.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use ed25519_dalek::{Signature, VerifyingKey};
-
-    /// `openssl genpkey -algorithm ed25519 | openssl pkcs8 -topk8 -scrypt -passout pass:hunter2` (OpenSSL 3.0.19).
-    const FROM_OPENSSL: &str = "\
------BEGIN ENCRYPTED PRIVATE KEY-----\n\
-MIGTME8GCSqGSIb3DQEFDTBCMCEGCSsGAQQB2kcECzAUBAj6m+sRTmGtOwICQAAC\n\
-AQgCAQEwHQYJYIZIAWUDBAEqBBCy+O5sPLMEOoDVM5F7RHmjBEAAKz6L/fZLg242\n\
-hjr26fiQInqvzhbQOmJJayOijR5w4a95//AoaPVoUm/WmcCTPkBGiuZMEfdZpLNS\n\
-HbgPlbKk\n\
------END ENCRYPTED PRIVATE KEY-----\n";
-
-    /// The same key by `openssl pkcs8 -topk8 -passout pass:hunter2`, which takes PBKDF2.
-    const FROM_OPENSSL_PBKDF2: &str = "\
------BEGIN ENCRYPTED PRIVATE KEY-----\n\
-MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjCIrNTa8lPBwICCAAw\n\
-DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEKqZwDCIwozLuZA2vdzgERcEQNLe\n\
-b4AADitpnBKqYtyACXBIGT78Mjf0oZK5w/sy3aPX7z0O7mrF7+Tk9uZOp2AW8E+I\n\
-p6vpbKis+CkTPrVHBWQ=\n\
------END ENCRYPTED PRIVATE KEY-----\n";
-
-    /// The public key of both, by `openssl pkey -pubout`.
-    const FROM_OPENSSL_PUBLIC: &str = "61d96fadcaff491e67d9640e39ad3eae6338aebeb66a3dc14fd34983888a3cf3";
 
     /// `openssl genpkey -algorithm ed25519`.
     const NOT_ENCRYPTED: &str = "\
@@ -460,21 +441,26 @@ p6vpbKis+CkTPrVHBWQ=\n\
 MC4CAQAwBQYDK2VwBCIEIE3bfm4IjnvMDi8p7zhpkFeO6KoGiVtZRaSyJF9H5lm4\n\
 -----END PRIVATE KEY-----\n";
 
-    /// `openssl genpkey -algorithm x25519 | openssl pkcs8 -topk8 -scrypt -passout pass:hunter2`.
-    const X25519: &str = "\
------BEGIN ENCRYPTED PRIVATE KEY-----\n\
-MIGTME8GCSqGSIb3DQEFDTBCMCEGCSsGAQQB2kcECzAUBAgOE7aMqr2TtAICQAAC\n\
-AQgCAQEwHQYJYIZIAWUDBAEqBBAzgmjjY2lg+ClB2/3Knhl/BEDmC54hdaEUvNL8\n\
-BVtvOKzMwjad7MpV5p2E+7+T+n+1Zh3Bu/CW4nfNOStWcarw7QCq2qpiXgw5iamX\n\
-i2Z+tMyG\n\
------END ENCRYPTED PRIVATE KEY-----\n";
+    /// The key of RFC 8032, section 7.1, test 1.
+    const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const PUBLIC_KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
-    /// The same as [`FROM_OPENSSL`], with `-v1 PBE-SHA1-3DES`: neither PBES2 nor AES.
-    const PBES1: &str = "\
------BEGIN ENCRYPTED PRIVATE KEY-----\n\
-MFgwHAYKKoZIhvcNAQwBAzAOBAjYh52hdHajBgICCAAEOLlhfG2RcjFcAJk456wE\n\
-DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
------END ENCRYPTED PRIVATE KEY-----\n";
+    /// What encrypts the files of `tests/fixtures/keys`, which OpenSSL 3.0.19 made: of [`SEED`] by
+    /// `openssl pkcs8 -topk8` with `-scrypt`, `-v2 CIPHER`, `-v2prf HASH` and `-v1 PBE-SHA1-3DES`, and `openssl pkcs12`; those
+    /// called `other` of keys by `openssl genpkey` and `openssl ecparam -name prime256v1 -genkey`.
+    const PASSWORD: &[u8] = b"x y";
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keys").join(name)
+    }
+
+    fn open(path: &Path, password: &[u8]) -> Result<Wallet, WalletError> {
+        LockedWallet::read(path)?.open(password)
+    }
+
+    fn open_text(text: impl AsRef<[u8]>, password: &[u8]) -> Result<Wallet, WalletError> {
+        open(file_with(text).path(), password)
+    }
 
     fn file_with(text: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -486,8 +472,8 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
     fn a_wallet_survives_the_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/deeper/wallet.pem");
-        let made = Wallet::create(&path, "correct horse").unwrap();
-        let opened = Wallet::open(&path, "correct horse").unwrap();
+        let made = Wallet::create(&path, b"correct horse").unwrap();
+        let opened = open(&path, b"correct horse").unwrap();
         assert_eq!(made.public_key(), opened.public_key());
 
         let signature = Signature::from_bytes(&opened.sign(b"message"));
@@ -499,12 +485,8 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
 
     #[test]
     fn a_seed_gives_the_key_of_rfc_8032_section_7_1_test_1() {
-        let seed = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
-        let wallet = Wallet::from_seed(seed.try_into().unwrap());
-        assert_eq!(
-            hex::encode(wallet.public_key()),
-            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
-        );
+        let wallet = Wallet::from_seed(hex::decode(SEED).unwrap().try_into().unwrap());
+        assert_eq!(hex::encode(wallet.public_key()), PUBLIC_KEY);
         assert_eq!(
             hex::encode(wallet.sign(b"")),
             "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595b\
@@ -515,54 +497,155 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
 
     #[test]
     fn wallets_of_openssl_open() {
-        for text in [FROM_OPENSSL, FROM_OPENSSL_PBKDF2] {
-            let wallet = Wallet::open(file_with(text).path(), "hunter2").unwrap();
-            assert_eq!(hex::encode(wallet.public_key()), FROM_OPENSSL_PUBLIC);
+        for name in [
+            "00-scrypt.pem",
+            "20-one-line.pem",
+            "25-blank-lines-after.pem",
+            "26-spaces-at-ends.pem",
+            "30-public-key-first.pem",
+            "scrypt-cost.pem",
+            "scrypt.der",
+            "pbkdf2-SHA1.pem",
+            "pbkdf2-SHA224.pem",
+            "pbkdf2-SHA256.pem",
+            "pbkdf2-SHA384.pem",
+            "pbkdf2-SHA512.pem",
+            "aes-128.pem",
+            "aes-192.pem",
+            "3des.pem",
+            // A certificate and names around, one of them in Latin-1.
+            "pkcs12-attributes.pem",
+        ] {
+            let wallet = open(&fixture(name), PASSWORD).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(hex::encode(wallet.public_key()), PUBLIC_KEY, "{name}");
         }
+    }
+
+    /// The key of `00-scrypt.pem` as editors, mail and other programs leave it.
+    #[test]
+    fn the_layout_of_a_wallet_is_no_matter() {
+        let pem = fs::read_to_string(fixture("00-scrypt.pem")).unwrap();
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let wrapped = |width: usize| {
+            let lines: Vec<_> = base64.as_bytes().chunks(width).map(|line| str::from_utf8(line).unwrap()).collect();
+            format!("-----BEGIN {ENCRYPTED_LABEL}-----\n{}\n-----END {ENCRYPTED_LABEL}-----\n", lines.join("\n"))
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\nnot even base64\n-----END CERTIFICATE-----\n";
+        for (what, text) in [
+            ("CRLF", pem.replace('\n', "\r\n")),
+            ("no final newline", pem.trim_end().to_owned()),
+            ("byte order mark", format!("\u{feff}{pem}")),
+            ("blank lines", format!("\n \n{}\n\n", pem.replace('\n', "\n\n"))),
+            ("indented", pem.replace('\n', "\n\t  ")),
+            ("trailing blanks", pem.replace('\n', " \t\n")),
+            ("76 a line", wrapped(76)),
+            ("1 a line", wrapped(1)),
+            ("text around", format!("Key of Zoë:\n{pem}-- \nsent from a phone\n")),
+            ("certificate before", format!("{certificate}{pem}")),
+            ("certificate after", format!("{pem}{certificate}")),
+            ("another key after", format!("{pem}{NOT_ENCRYPTED}")),
+            ("cut short before", format!("{}{pem}", &pem[..100])),
+        ] {
+            let wallet = open_text(&text, PASSWORD).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(hex::encode(wallet.public_key()), PUBLIC_KEY, "{what}");
+        }
+        // Of two private keys the first counts.
+        let error = open_text(format!("{NOT_ENCRYPTED}{pem}"), PASSWORD).unwrap_err();
+        assert!(matches!(error, WalletError::NotEncrypted { .. }), "{error}");
+        // Base64 tells small letters from capital ones.
+        assert!(open_text(pem.replace("Oe1vSmnd", "oe1vsmnd"), PASSWORD).is_err());
+    }
+
+    #[test]
+    fn a_key_that_repeats_its_public_key_opens() {
+        let wallet = Wallet::from_seed([7; 32]);
+        let sealed = |public_key| {
+            let key = KeypairBytes {
+                secret_key: [7; 32],
+                public_key: Some(ed25519_dalek::pkcs8::PublicKeyBytes(public_key)),
+            };
+            let document = pkcs8::EncodePrivateKey::to_pkcs8_der(&key).unwrap();
+            let info = PrivateKeyInfoRef::try_from(document.as_bytes()).unwrap();
+            let cost = scrypt::Params::new(4, 8, 1).unwrap();
+            let parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &[0; 16], [0; 16]).unwrap();
+            let encrypted = info.encrypt_with_params(parameters, PASSWORD).unwrap();
+            encrypted.to_pem(ENCRYPTED_LABEL, LineEnding::LF).unwrap()
+        };
+        let opened = open_text(&*sealed(wallet.public_key()), PASSWORD).unwrap();
+        assert_eq!(opened.public_key(), wallet.public_key());
+        let error = open_text(&*sealed(Wallet::from_seed([8; 32]).public_key()), PASSWORD).unwrap_err();
+        assert!(matches!(error, WalletError::WrongPassword { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_password_may_be_any_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.pem");
+        let made = Wallet::create(&path, b"p\xe4ss\xff").unwrap();
+        assert_eq!(open(&path, b"p\xe4ss\xff").unwrap().public_key(), made.public_key());
+        assert!(matches!(open(&path, "päss\u{ff}".as_bytes()).unwrap_err(), WalletError::WrongPassword { .. }));
     }
 
     #[test]
     fn a_file_that_is_no_wallet_says_why() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = Wallet::open(&folder.path().join("none.pem"), "x").unwrap_err();
+        let missing = open(&folder.path().join("none.pem"), b"x").unwrap_err();
         assert!(missing.to_string().contains("ocelli wallet new"), "{missing}");
-        assert!(matches!(Wallet::open(folder.path(), "x").unwrap_err(), WalletError::Read { .. }));
+        assert!(matches!(open(folder.path(), b"x").unwrap_err(), WalletError::Read { .. }));
 
+        let pem = fs::read_to_string(fixture("00-scrypt.pem")).unwrap();
+        let utf16: Vec<u8> = "\u{feff}".encode_utf16().chain(pem.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let deep = [0x30, 0x80].repeat(1 << 15);
+        let deep = pkcs8::der::pem::encode_string(ENCRYPTED_LABEL, LineEnding::LF, &deep).unwrap();
+        let rsa = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n";
         type Check = fn(&WalletError) -> bool;
-        let cut_short = &FROM_OPENSSL[..FROM_OPENSSL.len() - 40];
-        let rows: [(&str, &[u8], &str, Check); 9] = [
-            ("empty", b"", "x", |e| matches!(e, WalletError::NotPem { .. })),
-            ("a picture", b"\xff\xd8\xff\xe0\0\x10JFIF", "x", |e| matches!(e, WalletError::NotPem { .. })),
-            ("cut short", cut_short.as_bytes(), "hunter2", |e| matches!(e, WalletError::NotPem { .. })),
+        let rows: [(&str, &[u8], Check); 11] = [
+            ("empty", b"", |e| matches!(e, WalletError::NotPem { .. })),
+            ("a picture", b"\xff\xd8\xff\xe0\0\x10JFIF", |e| matches!(e, WalletError::NotPem { .. })),
+            ("cut short", &pem.as_bytes()[..pem.len() - 40], |e| matches!(e, WalletError::NotPem { .. })),
+            ("not base64", &pem.replace("Oe1v", "Oe_v").into_bytes(), |e| matches!(e, WalletError::NotPem { .. })),
+            ("no DER", deep.as_bytes(), |e| matches!(e, WalletError::NotPem { .. })),
+            ("UTF-16", &utf16, |e| matches!(e, WalletError::Utf16 { .. })),
             (
                 "a certificate",
                 b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-                "x",
                 |e| matches!(e, WalletError::WrongLabel { found, .. } if found == "CERTIFICATE"),
             ),
-            ("plain", NOT_ENCRYPTED.as_bytes(), "x", |e| matches!(e, WalletError::NotEncrypted { .. })),
             (
-                "x25519",
-                X25519.as_bytes(),
-                "hunter2",
-                |e| matches!(e, WalletError::NotEd25519 { found, .. } if found.to_string() == "1.3.101.110"),
+                "of OpenSSH",
+                b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+                |e| matches!(e, WalletError::WrongLabel { found, .. } if found == "OPENSSH PRIVATE KEY"),
             ),
-            ("pbes1", PBES1.as_bytes(), "hunter2", |e| matches!(e, WalletError::UnsupportedEncryption { .. })),
-            ("wrong password", FROM_OPENSSL.as_bytes(), "hunter3", |e| matches!(e, WalletError::WrongPassword { .. })),
-            ("no password", FROM_OPENSSL.as_bytes(), "", |e| matches!(e, WalletError::WrongPassword { .. })),
+            ("plain", NOT_ENCRYPTED.as_bytes(), |e| matches!(e, WalletError::NotEncrypted { .. })),
+            ("traditional", rsa.as_bytes(), |e| matches!(e, WalletError::NotEd25519 { found, .. } if found == "RSA")),
+            ("wrong password", pem.as_bytes(), |e| matches!(e, WalletError::WrongPassword { .. })),
         ];
-        for (name, contents, password, is_expected) in rows {
-            let error = Wallet::open(file_with(contents).path(), password).unwrap_err();
+        for (name, contents, is_expected) in rows {
+            let error = open_text(contents, b"z").unwrap_err();
             assert!(is_expected(&error), "{name}: {error}");
+        }
+        assert!(matches!(open_text(&pem, b"").unwrap_err(), WalletError::WrongPassword { .. }));
+
+        for (name, words) in [
+            ("other-x25519.pem", "a key of algorithm X25519, expected Ed25519"),
+            ("other-ed448.pem", "a key of algorithm Ed448"),
+            ("other-rsa.pem", "a key of algorithm RSA"),
+            ("other-secp256k1.pem", "a key of algorithm elliptic curve secp256k1"),
+            ("other-traditional-ec.pem", "a key of algorithm elliptic curve"),
+            ("unsupported-pbes1.pem", "is encrypted with PBE-SHA1-3DES, expected PBES2"),
+            ("unsupported-camellia.pem", "encrypted with PBES2, PBKDF2, HMAC-SHA256, Camellia-256-CBC, expected"),
+        ] {
+            let error = open(&fixture(name), PASSWORD).unwrap_err().to_string();
+            assert!(error.contains(words), "{name}: {error}");
         }
     }
 
     #[test]
     fn a_tampered_file_never_opens() {
-        let pem = Wallet::from_seed([7; 32]).to_pem("x").unwrap();
-        Wallet::open(file_with(pem.as_bytes()).path(), "x").unwrap();
+        let pem = Wallet::from_seed([7; 32]).to_pem(b"x").unwrap();
+        open_text(pem.as_bytes(), b"x").unwrap();
         let (above, encoded) = pem.split_at(pem.find("-----BEGIN").unwrap());
-        let (_, document) = SecretDocument::from_pem(encoded).unwrap();
+        let (_, document) = pkcs8::SecretDocument::from_pem(encoded).unwrap();
 
         // The end of the document is the ciphertext: the header's block, two that hold the seed, the padding's.
         let length = document.as_bytes().len();
@@ -571,13 +654,13 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
             let mut bytes = document.as_bytes().to_vec();
             bytes[position] ^= 1;
             let pem = pkcs8::der::pem::encode_string(ENCRYPTED_LABEL, LineEnding::LF, &bytes).unwrap();
-            seen.push(Wallet::open(file_with(format!("{above}{pem}")).path(), "x").unwrap_err());
+            seen.push(open_text(format!("{above}{pem}"), b"x").unwrap_err());
         }
         assert!(seen.iter().any(|error| matches!(error, WalletError::WrongPassword { .. })), "{seen:?}");
         assert!(seen.iter().any(|error| matches!(error, WalletError::Damaged { .. })), "{seen:?}");
 
         let other_key = pem.replace(&hex::encode(Wallet::from_seed([7; 32]).public_key()), &"00".repeat(32));
-        let error = Wallet::open(file_with(other_key).path(), "x").unwrap_err();
+        let error = open_text(other_key, b"x").unwrap_err();
         assert!(matches!(error, WalletError::Damaged { .. }), "{error}");
     }
 
@@ -594,7 +677,7 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
     #[test]
     fn nothing_is_overwritten() {
         let file = file_with("precious");
-        for error in [Wallet::create(file.path(), "x").unwrap_err(), write_new(file.path(), b"other").unwrap_err()] {
+        for error in [Wallet::create(file.path(), b"x").unwrap_err(), write_new(file.path(), b"other").unwrap_err()] {
             assert!(matches!(error, WalletError::Exists { .. }), "{error}");
         }
         assert_eq!(fs::read(file.path()).unwrap(), b"precious");
@@ -604,7 +687,7 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
     fn an_empty_password_makes_no_wallet() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wallet.pem");
-        assert!(matches!(Wallet::create(&path, "").unwrap_err(), WalletError::EmptyPassword));
+        assert!(matches!(Wallet::create(&path, b"").unwrap_err(), WalletError::EmptyPassword));
         assert!(!path.exists());
     }
 
@@ -614,26 +697,9 @@ DaIWn/jlbT8ERswKgCLQl/b9zYocRmdHmsRro3XWTmFv7av0evMVAsQ4\n\
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/wallet.pem");
-        Wallet::create(&path, "x").unwrap();
+        Wallet::create(&path, b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
-    }
-
-    #[test]
-    fn passwords_come_from_environment_then_file_then_terminal() {
-        let secret = |text: &str| Zeroizing::new(text.to_owned());
-        let file = file_with("from the file\r\nsecond line\n");
-        let ask = || Ok(secret("typed"));
-        let chosen = |environment: Option<&str>, file| choose_password(environment.map(secret), file, ask);
-
-        assert_eq!(*chosen(Some("from outside"), Some(file.path())).unwrap(), "from outside");
-        assert_eq!(*chosen(None, Some(file.path())).unwrap(), "from the file");
-        assert_eq!(*chosen(None, None).unwrap(), "typed");
-        assert!(matches!(chosen(Some(""), None).unwrap_err(), WalletError::EmptyPassword));
-        assert!(matches!(
-            chosen(None, Some(Path::new("/nonexistent/password"))).unwrap_err(),
-            WalletError::PasswordFile { .. }
-        ));
     }
 }

@@ -7,7 +7,7 @@ use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
 
 use super::error::CommandError;
 use super::{folders, network_option};
-use crate::wallet::{Confirm, Wallet, read_password};
+use crate::wallet::{Confirm, LockedWallet, Wallet, read_password};
 
 /// The name of the development wallet; a file of that name is `./dev`.
 pub const DEV_WALLET: &str = "dev";
@@ -80,16 +80,15 @@ impl WalletOption {
     /// Opens the wallet; asks for its password if need be.
     ///
     /// # Errors
-    /// As [`Wallet::open`] and [`read_password`].
+    /// As [`LockedWallet::read`], [`LockedWallet::open`] and [`read_password`].
     pub fn open(&self) -> Result<Wallet, CommandError> {
         if self.is_dev() {
             return Ok(Wallet::from_seed(DEV_WALLET_SEED));
         }
-        let path = self.path()?;
         // Before anybody types a password for nothing.
-        Wallet::check(&path)?;
+        let locked = LockedWallet::read(&self.path()?)?;
         let password = read_password(self.password_file.as_deref(), Confirm::No)?;
-        Ok(Wallet::open(&path, &password)?)
+        Ok(locked.open(&password)?)
     }
 
     /// Makes a new wallet; asks for its password if need be.

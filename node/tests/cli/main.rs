@@ -1,6 +1,7 @@
 //! The binary as a person meets it: with nothing in its environment, in a home folder of its own.
 
 mod environment;
+mod files;
 mod mistakes;
 mod peers;
 mod real_node;
