@@ -247,6 +247,24 @@ impl ModelFile {
         Model::from_bytes(&self.to_bytes()?)
     }
 
+    /// Checks that a model file can hold a network of these layers and classes, whatever it learns.
+    ///
+    /// # Errors
+    /// What does not fit: the names or number of the classes, or the size.
+    pub fn check_fits(graph: &Graph, classes: &[String]) -> Result<(), FileError> {
+        let tensors = tensors(graph);
+        let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes()));
+        if bytes > MAX_FILE_BYTES as u64 {
+            return Err(FileError::TooLarge { found: usize::try_from(bytes).unwrap_or(usize::MAX) });
+        }
+        let mut parameters = vec![Parameters::default(); graph.layers().len()];
+        for tensor in &tensors {
+            parameters[tensor.layer].read(tensor.part, &vec![0; tensor.bytes() as usize]);
+        }
+        let display = Display { classes: classes.to_vec(), ..Display::numbered(0) };
+        Self { graph: graph.clone(), parameters, display }.to_bytes().map(drop)
+    }
+
     /// Reads a model file. Whether the model is exact is not asked.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub(crate) use self::shards::of_plain;
 pub(crate) use self::shards::{Lesson, Shards};
 use self::shards::{Score, cross_entropy};
 use crate::dataset::{Dataset, shuffled};
+use crate::file::FileError;
 use crate::graph::{Graph, GraphError, Shape};
 use crate::model::Model;
 
@@ -60,6 +61,9 @@ pub enum TrainError {
         /// Logits of the graph.
         expected: usize,
     },
+    /// What is learnt could not be written as a model.
+    #[error("no model file can hold this network")]
+    NoModelFile(#[source] FileError),
     /// The data is of another shape than the graph reads.
     #[error("found pictures of {found}, expected {expected} as the graph reads")]
     Shape {

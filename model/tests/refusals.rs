@@ -462,6 +462,30 @@ fn a_file_is_not_written_from_parts_that_do_not_fit() {
     assert_eq!(file.to_bytes(), Err(FileError::Scale));
 }
 
+/// What training learns is written hours later.
+#[test]
+fn what_no_file_can_hold_is_known_before_anything_is_learnt() {
+    let graph = Graph::from_json(GRAPH).expect("it is allowed");
+    let check = |classes: [&str; 2]| ModelFile::check_fits(&graph, &classes.map(String::from));
+    let (fits, long) = ("猫".repeat(33), "猫".repeat(34));
+    assert_eq!(check(["no", &fits]), Ok(()));
+    for name in ["", "a\tb", &long] {
+        assert!(matches!(check(["no", name]), Err(FileError::ClassName { .. })), "{name:?}");
+    }
+    let one = ModelFile::check_fits(&graph, &["no".to_owned()]);
+    assert_eq!(one, Err(FileError::ClassCount { expected: 2, found: 1 }));
+    let wide = replaced(GRAPH, r#""kind":"conv","channels":1"#, r#""kind":"conv","channels":65535"#);
+    let wide = replaced(&wide, r#","skip":"input""#, "");
+    let deep = replaced(
+        &wide,
+        r#"{"name":"p""#,
+        r#"{"name":"c","kind":"conv","channels":65535,"kernel":1,"stride":1,"padding":0},{"name":"p""#,
+    );
+    let deep = Graph::from_json(&deep).expect("it is allowed");
+    let found = ModelFile::check_fits(&deep, &["no".to_owned(), "yes".to_owned()]);
+    assert!(matches!(found, Err(FileError::TooLarge { .. })), "{found:?}");
+}
+
 #[test]
 fn tensors_beyond_any_file_are_refused() {
     // Two convolutions of 65535^4 weights each, over an input of 65535x1x1: the sum of their bytes is beyond 64 bits.

@@ -244,3 +244,64 @@ fn signals_end_a_training_in_order() {
         assert_eq!(resumed["epochs"].as_array().map(Vec::len), Some(epochs + 1), "{signal:?}");
     }
 }
+
+/// The folders of `model/tests/fixtures/data/folders.tar.gz`.
+fn folders(folder: &Path) {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/data/folders.tar.gz");
+    let unpacked = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(folder).status().expect("there is a tar");
+    assert!(unpacked.success());
+    let graph = |classes: usize| GRAPH.replace(r#""channels":2}]"#, &format!(r#""channels":{classes}}}]"#));
+    fs::write(folder.join("graph.json"), graph(2)).expect("writable");
+    fs::write(folder.join("four.json"), graph(4)).expect("writable");
+}
+
+#[test]
+fn folders_are_understood_or_refused_before_training() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    folders(folder);
+    let train = |data: &str, run: &str, more: &[&str]| {
+        let graph = if more.is_empty() { "graph.json" } else { "four.json" };
+        let arguments =
+            ["train", "--data", data, "--graph", graph, "-o", run, "--epochs", "1", "--shift", "0", "--json"];
+        ocelli(folder, &[&arguments[..], more].concat())
+    };
+    // Parts are not mixed: 2 classes of 20 pictures are trained on, and of 5 evaluated.
+    let output = train("d1-train-val", "parts", &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("note: the part train is taken, not val"), "{}", text(&output.stderr));
+    json(folder, &["quantize", "parts", "--data", "d1-train-val", "-o", "parts.safetensors"]);
+    let evaluated = json(folder, &["evaluate", "--model", "parts.safetensors", "--data", "d1-train-val"]);
+    assert_eq!(evaluated["images"], 10);
+
+    // Names that are taken apart, and the same composed.
+    assert!(train("d2-NFD", "apart", &[]).status.success());
+    json(folder, &["quantize", "apart", "--data", "d2-NFD", "-o", "apart.safetensors"]);
+    let inspected = json(folder, &["inspect", "apart.safetensors"]);
+    assert_eq!(inspected["classes"], serde_json::json!(["caf\u{e9}", "th\u{e9}"]));
+    for (apart, composed) in [("cafe\u{301}", "caf\u{e9}"), ("the\u{301}", "th\u{e9}")] {
+        fs::rename(folder.join("d2-NFD").join(apart), folder.join("d2-NFD").join(composed)).expect("it is there");
+    }
+    let evaluated = json(folder, &["evaluate", "--model", "apart.safetensors", "--data", "d2-NFD"]);
+    assert_eq!(evaluated["images"], 40);
+
+    let output = train("d3-long", "long", &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("no model file can hold this network") && said.contains("猫") && said.contains("1 to 100 bytes"),
+        "{said}"
+    );
+    assert!(!folder.join("long").exists(), "nothing is begun");
+
+    let arguments = ["train", "--data", "d7-empty", "--graph", "four.json", "-o", "empty", "--epochs", "1"];
+    let said = failure(folder, &arguments);
+    // The pictures of the fish are all damaged.
+    assert!(said.contains("found no readable picture of bird, fish, expected some in each class folder"), "{said}");
+    assert!(said.contains("--allow-empty-classes"), "{said}");
+    let output = train("d7-empty", "empty", &["--allow-empty-classes"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    json(folder, &["quantize", "empty", "--data", "d7-empty", "-o", "empty.safetensors"]);
+    let inspected = json(folder, &["inspect", "empty.safetensors"]);
+    assert_eq!(inspected["classes"], serde_json::json!(["bird", "cat", "dog", "fish"]));
+}

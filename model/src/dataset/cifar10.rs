@@ -6,7 +6,7 @@
 
 use image::{Rgb, RgbImage};
 
-use super::Part;
+use super::{TEST, TRAIN, composed};
 use crate::graph::Shape;
 use crate::zoo::CIFAR10_CLASSES;
 
@@ -20,8 +20,8 @@ const MAX_CLASSES: usize = 256;
 /// What a file is by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `data_batch_*.bin` or `test_batch.bin`: records.
-    Batch(Part),
+    /// `data_batch_*.bin` or `test_batch.bin`: records of a part.
+    Batch(&'static str),
     /// `batches.meta.txt`: the names of the classes.
     ClassNames,
 }
@@ -30,9 +30,9 @@ impl Role {
     /// The role of a file by its name without folders; none if it has none.
     pub fn of(name: &str) -> Option<Self> {
         match name {
-            "test_batch.bin" => Some(Self::Batch(Part::Test)),
+            "test_batch.bin" => Some(Self::Batch(TEST[0])),
             "batches.meta.txt" => Some(Self::ClassNames),
-            _ if name.starts_with("data_batch_") && name.ends_with(".bin") => Some(Self::Batch(Part::Train)),
+            _ if name.starts_with("data_batch_") && name.ends_with(".bin") => Some(Self::Batch(TRAIN[0])),
             _ => None,
         }
     }
@@ -52,7 +52,8 @@ pub fn records(bytes: &[u8]) -> Result<impl Iterator<Item = (u8, &[u8])>, String
 /// The names of the classes, or why the file has none.
 pub fn class_names(bytes: &[u8]) -> Result<Vec<String>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
+    let text = text.trim_start_matches('\u{feff}');
+    let names: Vec<String> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(composed).collect();
     if names.is_empty() || names.len() > MAX_CLASSES {
         return Err(format!(
             "it has {} lines, expected the name of a class on each of 1 to {MAX_CLASSES}",

@@ -18,7 +18,8 @@ use super::activation::{EPSILON, Statistics};
 use super::pass::{Bounds, NormPlaces, Numbers, Pass, Places};
 use super::shards::of_plain;
 use super::whitening::directions;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, composed};
+use crate::file::ModelFile;
 use crate::graph::{Graph, Operation, Shape};
 use crate::proof::MAX_ACTIVATION;
 
@@ -551,6 +552,9 @@ impl FloatNetwork {
         if graph.logits() != classes.len() {
             return Err(TrainError::Classes { found: classes.len(), expected: graph.logits() });
         }
+        let classes: Vec<String> = classes.iter().map(|class| composed(class)).collect();
+        // Before anything is learnt for nothing.
+        ModelFile::check_fits(&graph, &classes).map_err(TrainError::NoModelFile)?;
         let (mut numbers, mut biases, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..graph.layers().len() {
             let layer = graph.weight_shape(index).map(|shape| {

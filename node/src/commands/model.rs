@@ -95,11 +95,18 @@ fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandEr
     let data = data.hint(
         || "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg, or CIFAR-10's binary batches",
     )?;
+    for text in data.notes() {
+        note(&format!("note: {text}"))?;
+    }
     for skipped in data.skipped().iter().take(MAX_SKIPPED_SHOWN) {
         note(&format!("warning: {}: {}", skipped.name, skipped.reason))?;
     }
     if !data.skipped().is_empty() {
         note(&format!("warning: {} files gave no picture and were passed over", data.skipped().len()))?;
+    }
+    let empty = data.empty_classes();
+    if !empty.is_empty() {
+        note(&format!("warning: found no readable picture in the class folders {}", empty.join(", ")))?;
     }
     Ok(data)
 }

@@ -22,8 +22,8 @@ pub struct Args {
     #[command(flatten)]
     model: ModelOption,
 
-    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of a train and a test
-    /// part, the test part is taken
+    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of parts, such as train/ and
+    /// val/, the part test, testing, eval or evaluation, else val, valid, validation or dev
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
 

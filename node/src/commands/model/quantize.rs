@@ -14,6 +14,8 @@ use super::super::output::Output;
 use super::train::{RECIPE_FILE, WEIGHTS_FILE};
 use super::{bar, note, note_above, read_bounded, read_data, write_whole};
 
+/// Bounds the float weights of a model: four bytes for each of one, and names.
+const MAX_WEIGHTS_BYTES: usize = 5 * MAX_FILE_BYTES;
 /// How many pictures the sizes of activations are measured on.
 const CALIBRATION_PICTURES: usize = 5_000;
 /// How much accuracy may be lost to integers before it is said that fine-tuning helps.
@@ -68,7 +70,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             .context(|| format!("cannot read {}", path.display()))
             .hint(|| "give the folder that `ocelli model train` wrote")
     };
-    let network = FloatNetwork::from_bytes(&read(&weights, MAX_FILE_BYTES)?)
+    let network = FloatNetwork::from_bytes(&read(&weights, MAX_WEIGHTS_BYTES)?)
         .context(|| format!("{} holds no float weights", weights.display()))?;
     let recipe = args.folder.join(RECIPE_FILE);
     let recipe: Recipe = serde_json::from_slice(&read(&recipe, MAX_RECIPE_BYTES)?)

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
-use ocelli_model::dataset::Part;
+use ocelli_model::dataset::{Dataset, Part};
+use ocelli_model::file::FileError;
 use ocelli_model::graph::Graph;
 use ocelli_model::train::{EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
-use ocelli_model::{plots, zoo};
+use ocelli_model::{Shape, plots, zoo};
 use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
@@ -40,7 +41,8 @@ const MAX_GRAPH_BYTES: usize = 1 << 20;
 /// pictures of how it went: curves.svg, confusion.svg and mistakes.svg.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of train/ and test/, train/
+    /// The pictures: a folder, .tar or .tar.gz of class folders or of CIFAR-10's binary batches; of parts, such as train/ and
+    /// val/, the part train or training
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
 
@@ -58,6 +60,10 @@ pub struct Args {
     /// lower --learning-rate than for a new network keeps more of it
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     start: Option<String>,
+
+    /// Take class folders without a readable picture too: the model has the class and never learns it
+    #[arg(long)]
+    allow_empty_classes: bool,
 
     /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
     /// another one with --epochs
@@ -181,12 +187,12 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         let model = load(start)?;
         let graph = args.graph.as_deref().map(read_graph).transpose()?;
         let shape = graph.as_ref().map_or(model.input(), Graph::input);
-        let data = read_data(&args.data, Part::Train, shape)?;
+        let data = read_classes(args, shape)?;
         Trainer::from_model(&model, graph, &data, &args.recipe()).map_err(explain)?
     } else {
         refuse_to_overwrite(&args.output)?;
         let graph = read_graph(args.graph.as_deref().unwrap_or(DEFAULT_MODEL))?;
-        let data = read_data(&args.data, Part::Train, graph.input())?;
+        let data = read_classes(args, graph.input())?;
         Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
     };
     let recipe = trainer.recipe().clone();
@@ -271,6 +277,22 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     ))
 }
 
+/// Reads the pictures of a training that begins: what classes there are is learnt from them.
+fn read_classes(args: &Args, shape: Shape) -> Result<Dataset, CommandError> {
+    let data = read_data(&args.data, Part::Train, shape)?;
+    let empty = data.empty_classes();
+    if empty.is_empty() || args.allow_empty_classes {
+        return Ok(data);
+    }
+    let (path, names) = (args.data.display(), empty.join(", "));
+    Err(CommandError::failed(format!(
+        "{path}: found no readable picture of {names}, expected some in each class folder"
+    ))
+    .with_hint(
+        "put pictures into them, or take the folders away; --allow-empty-classes keeps the classes all the same",
+    ))
+}
+
 /// A training that begins writes over what another one left in the folder.
 fn refuse_to_overwrite(folder: &Path) -> Result<(), CommandError> {
     let found = [CHECKPOINT_FILE, WEIGHTS_FILE, METRICS_FILE].into_iter().find(|file| folder.join(file).exists());
@@ -318,6 +340,8 @@ fn explain(error: TrainError) -> CommandError {
     let hint = match &error {
         TrainError::Classes { .. } => "give a graph whose last layer has a channel for each class, with --graph FILE",
         TrainError::Diverged { .. } => "try a lower --learning-rate",
+        TrainError::NoModelFile(FileError::ClassName { .. }) => "give the class folder another name",
+        TrainError::NoModelFile(FileError::TooLarge { .. }) => "give a graph of fewer weights with --graph FILE",
         _ => return error.into(),
     };
     CommandError::from(error).with_hint(hint)
