@@ -115,10 +115,10 @@ impl ClientError {
                 Some("name the node's network with --network NAME or --network FILE, or ask a node of this network")
             }
             Self::Alone | Self::TimedOut { .. } | Self::NoAnswer { .. } | Self::Failed { .. } => {
-                Some("try again, or ask another node with --peer or --bootstrap")
+                Some("try again, or ask another node with --peer")
             }
             Self::Malformed { .. } | Self::Unexpected { .. } => {
-                Some("update the older of the two programs, or ask another node with --peer or --bootstrap")
+                Some("update the older of the two programs, or ask another node with --peer")
             }
             Self::NoNetwork | Self::Refused { .. } | Self::Network(_) | Self::Runtime { .. } => None,
         }

@@ -35,8 +35,8 @@ pub struct Args {
 
     /// Look at the network through the node at this multiaddr; may be repeated [default: the node that runs on this
     /// machine, or the network's bootstrap nodes]
-    #[arg(long, value_name = "MULTIADDR", visible_alias = "peer")]
-    bootstrap: Vec<String>,
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<String>,
 }
 
 /// How well something is.
@@ -116,7 +116,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     add(output, vec![folder, host::disk(&data, &network)])?;
 
     let addresses = match &node {
-        _ if !args.bootstrap.is_empty() => Ok(args.bootstrap.clone()),
+        _ if !args.peer.is_empty() => Ok(args.peer.clone()),
         Some(node) => Ok(node.addresses.clone()),
         None => find_bootstrap(&[], &network),
     };
@@ -134,7 +134,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             add(output, vec![Finding::failed("node", error.one_line(), fix)])?;
         }
         (Err(error), None) => {
-            let fix = "start a node with `ocelli node`, or name one with --bootstrap MULTIADDR";
+            let fix = "start a node with `ocelli node`, or name one with --peer MULTIADDR";
             add(output, vec![host::ports(), Finding::warning("network", error.one_line(), fix)])?;
         }
     }

@@ -36,10 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 
-    /// Join the network through the node at this multiaddr; may be repeated [default: the network's bootstrap nodes, or
-    /// the node that runs on this machine]
-    #[arg(long, value_name = "MULTIADDR", visible_alias = "peer")]
-    bootstrap: Vec<String>,
+    /// Join the network through the node at this multiaddr; may be repeated [default: the node that runs on this machine,
+    /// or the network's bootstrap nodes]
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<String>,
 
     /// Wait for so many confirmations; 0 is content with the promise
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -80,7 +80,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         Some(text) => Address::from_text(text, prefix)?,
         None => address_of(&open_or_create(&args.wallet)?),
     };
-    let mut client = Client::connect(std::slice::from_ref(&network), &find_bootstrap(&args.bootstrap, &network)?)?;
+    let mut client = Client::connect(std::slice::from_ref(&network), &find_bootstrap(&args.peer, &network)?)?;
     client.find_nodes(NODES, DISCOVERY_TIME)?;
     client.keep_nodes(NODES);
 
@@ -142,7 +142,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         return Err(CommandError::failed(format!("none of {asked} nodes of network {name} gives anything"))
             .with_causes(others.into_iter().map(|error| CommandError::from(error).one_line()))
             .with_hint(format!(
-                "join through a node that runs a faucet with --bootstrap MULTIADDR, or mine: `ocelli node --network {name} \
+                "join through a node that runs a faucet with --peer MULTIADDR, or mine: `ocelli node --network {name} \
                  --mine {}`",
                 address.to_text(prefix)
             )));

@@ -29,7 +29,9 @@ pub fn resolve(name: &str) -> Result<Network, CommandError> {
                 "found no network `{name}`, expected {} or a network file",
                 known.join(", ")
             ))
-            .with_hint("give one of these names, or the path of a network file, with --network"));
+            .with_hint(
+                "give one of these names, or the path of a network file; docs/network.md describes such files",
+            ));
         }
         result => result
             .context(|| format!("cannot read the network file {name}"))

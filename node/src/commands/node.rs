@@ -40,9 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "MULTIADDR", default_values = DEFAULT_LISTEN)]
     listen: Vec<String>,
 
-    /// Join the network through the node at this multiaddr; may be repeated
+    /// Join the network through the node at this multiaddr, such as /ip4/192.0.2.1/tcp/3297; may be repeated [default: the
+    /// network's bootstrap nodes]
     #[arg(long, value_name = "MULTIADDR")]
-    bootstrap: Vec<String>,
+    peer: Vec<String>,
 
     /// Mine, and pay rewards to this address
     #[arg(long, value_name = "ADDRESS")]
@@ -173,7 +174,7 @@ impl Args {
         Ok(NodeArgs {
             faucet,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
-            bootstrap: if self.bootstrap.is_empty() { network.bootstrap.clone() } else { self.bootstrap },
+            bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
             network,
             listen: self.listen,
             external: self.external,

@@ -52,10 +52,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 
-    /// Join the network through the node at this multiaddr; may be repeated [default: the network's bootstrap nodes, or
-    /// the node that runs on this machine]
-    #[arg(long, value_name = "MULTIADDR", visible_alias = "peer")]
-    bootstrap: Vec<String>,
+    /// Join the network through the node at this multiaddr; may be repeated [default: the node that runs on this machine,
+    /// or the network's bootstrap nodes]
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<String>,
 
     #[command(flatten)]
     wallet: WalletOption,
@@ -127,7 +127,7 @@ struct Picture {
 /// that cannot be reached. Afterwards: if no node takes a task, answers differ, or confirmations do not come in time.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
-    let addresses = find_bootstrap(&args.bootstrap, &network)?;
+    let addresses = find_bootstrap(&args.peer, &network)?;
     let model = find_model(args.model.as_deref(), &network)?;
     let images = read_pictures(&args.images, &model)?;
     let wallet = args.wallet.open()?;
@@ -312,7 +312,7 @@ fn no_bootstrap(network: &Network) -> CommandError {
         "network {name} has no public bootstrap node yet, none was given, and no node of it runs on this machine"
     ))
     .with_hint(format!(
-        "start a node with `ocelli node --network {name}`, or join through one you know with --bootstrap MULTIADDR"
+        "start a node with `ocelli node --network {name}`, or join through one you know with --peer MULTIADDR"
     ))
 }
 
@@ -552,7 +552,7 @@ mod tests {
     #[test]
     fn a_network_without_bootstrap_nodes_says_how_to_start_one() {
         let text = no_bootstrap(&network()).to_string();
-        assert!(text.contains("ocelli node --network local") && text.contains("--bootstrap"), "{text}");
+        assert!(text.contains("ocelli node --network local") && text.contains("--peer"), "{text}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         tracing::warn!(
             network = parameters.name,
             "no bootstrap peer is known: this node waits for others. Give others its address, printed below, as \
-             --bootstrap; or start this one with --bootstrap MULTIADDR"
+             --peer; or start this one with --peer MULTIADDR"
         );
     }
     let node = Node::start(Config {

@@ -22,12 +22,18 @@ fn mistakes_are_named() {
     let zeros = zeros.as_str();
 
     let submit = |args: &[&'static str]| -> Vec<String> {
-        ["submit", "--network", network, "--bootstrap", DEAD].iter().chain(args).map(|&arg| arg.to_owned()).collect()
+        ["submit", "--network", network, "--peer", DEAD].iter().chain(args).map(|&arg| arg.to_owned()).collect()
     };
     let plain = |args: &[&str]| -> Vec<String> { args.iter().map(|&arg| arg.to_owned()).collect() };
     let rows: Vec<(&str, Vec<String>, i32, &[&str])> = vec![
         ("no command", plain(&[]), 2, &["Usage"]),
         ("unknown command", plain(&["sumbit"]), 2, &["sumbit", "submit"]),
+        (
+            "another name of --peer",
+            plain(&["submit", "--bootstrap", DEAD, picture]),
+            2,
+            &["unexpected argument '--bootstrap'"],
+        ),
         ("no image", plain(&["submit"]), 2, &["<IMAGE>"]),
         (
             "no picture",
@@ -62,7 +68,7 @@ fn mistakes_are_named() {
         ),
         (
             "bad multiaddr",
-            plain(&["submit", "--network", network, "--wallet", "dev", "--bootstrap", "localhost:3297", picture]),
+            plain(&["submit", "--network", network, "--wallet", "dev", "--peer", "localhost:3297", picture]),
             2,
             &["`localhost:3297` is not a multiaddr", "/ip4/"],
         ),
@@ -76,9 +82,18 @@ fn mistakes_are_named() {
             "testnet without bootstrap",
             plain(&["submit", "--network", "testnet", picture]),
             1,
-            &["testnet has no public bootstrap node", "ocelli node --network testnet", "--bootstrap"],
+            &["testnet has no public bootstrap node", "ocelli node --network testnet", "--peer"],
         ),
-        ("unknown network", plain(&["network", "show", "mainnet"]), 1, &["no network `mainnet`", "local, testnet"]),
+        (
+            "unknown network",
+            plain(&["network", "show", "mainnet"]),
+            1,
+            &[
+                "no network `mainnet`",
+                "local, testnet",
+                "hint: give one of these names, or the path of a network file;",
+            ],
+        ),
         ("unknown network", plain(&["node", "--network", "mainnet"]), 1, &["no network `mainnet`"]),
         ("no network file", plain(&["network", "show", "./gone.toml"]), 1, &["./gone.toml", "No such file"]),
         ("bad network file", plain(&["network", "show", "broken.toml"]), 1, &["broken.toml", "missing field"]),

@@ -203,7 +203,7 @@ fn a_newcomer_is_given_something_once() {
     let node: serde_json::Value = serde_json::from_str(&file).unwrap();
     let address = node["addresses"][0].as_str().unwrap();
 
-    let claim = ["faucet", &first, "--network", "local", "--bootstrap", address];
+    let claim = ["faucet", &first, "--network", "local", "--peer", address];
     let given = environment.run(&[&claim[..], &["--json"]].concat()).ok().json();
     assert_eq!((&given["address"], &given["amount"]), (&first.as_str().into(), &"2.5".into()));
     assert!(given["height"].as_u64() >= Some(1) && given["confirmations"].as_u64() >= Some(1), "{given}");
@@ -222,8 +222,7 @@ fn a_newcomer_is_given_something_once() {
     assert!(fee["tasks"].as_array().unwrap().iter().all(dearer), "{fee}");
 
     // Without a wallet one is made. Its address group is another one: every socket on loopback is one of its own.
-    let made =
-        ["faucet", "--wallet", "made.pem", "--network", "local", "--bootstrap", address, "--wait", "0", "--json"];
+    let made = ["faucet", "--wallet", "made.pem", "--network", "local", "--peer", address, "--wait", "0", "--json"];
     let run = environment.run_with_password("secret", &made).ok();
     assert_eq!(run.json()["amount"], "2.5");
     assert!(run.stderr.contains("made a wallet: made.pem"), "{}", run.stderr);
@@ -240,8 +239,7 @@ fn a_node_without_a_faucet_says_so() {
     wait_for(&environment, "data");
     let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
     let node: serde_json::Value = serde_json::from_str(&file).unwrap();
-    let claim =
-        ["faucet", "--wallet", "dev", "--network", "local", "--bootstrap", node["addresses"][0].as_str().unwrap()];
+    let claim = ["faucet", "--wallet", "dev", "--network", "local", "--peer", node["addresses"][0].as_str().unwrap()];
     let run = environment.run(&claim);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("none of 1 nodes of network local gives anything"), "{}", run.stderr);

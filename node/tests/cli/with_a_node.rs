@@ -22,7 +22,7 @@ fn pictures_are_submitted_to_every_node_and_confirmed() {
     let pictures: Vec<_> = pictures.iter().map(|path| path.to_str().unwrap()).collect();
 
     let mut args = vec!["submit", "--network", &file, "--wallet", "dev", "--wait", "2", "--json"];
-    args.extend(["--bootstrap", &first.address, "--bootstrap", &second.address]);
+    args.extend(["--peer", &first.address, "--peer", &second.address]);
     args.extend(&pictures);
     let run = environment.run(&args).ok();
     assert!(run.stderr.contains("becomes public"), "{}", run.stderr);
@@ -76,7 +76,7 @@ fn more_nodes_are_found_than_the_one_that_was_named() {
     let _second = ScriptedNode::start(&network, 12, &[&first], Script::default());
     let picture = environment.picture("picture.bmp", 1).display().to_string();
     let answers = environment
-        .run(&["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &first.address, &picture])
+        .run(&["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &first.address, &picture])
         .ok()
         .json();
     assert_eq!(answers[0]["answers"], 2, "{answers}");
@@ -90,8 +90,8 @@ fn an_answer_that_differs_is_loud() {
     let wrong = Script { answers: Answers::OffByOne, ..Script::default() };
     let wrong = ScriptedNode::start(&network, 22, &[], wrong);
     let picture = environment.picture("picture.bmp", 1).display().to_string();
-    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &honest.address];
-    let run = environment.run(&[&args[..], &["--bootstrap", &wrong.address, &picture]].concat());
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &honest.address];
+    let run = environment.run(&[&args[..], &["--peer", &wrong.address, &picture]].concat());
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("ANSWERS DIFFER: 1 "), "{}", run.stderr);
     let answers = run.json();
@@ -108,8 +108,8 @@ fn an_answer_signed_by_somebody_else_counts_for_nobody() {
     let foreign = Script { answers: Answers::Foreign, ..Script::default() };
     let foreign = ScriptedNode::start(&network, 32, &[], foreign);
     let picture = environment.picture("picture.bmp", 1).display().to_string();
-    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &honest.address];
-    let run = environment.run(&[&args[..], &["--bootstrap", &foreign.address, &picture]].concat()).ok();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &honest.address];
+    let run = environment.run(&[&args[..], &["--peer", &foreign.address, &picture]].concat()).ok();
     assert_eq!(run.json()[0]["answers"], 1);
     assert!(run.stderr.contains("signed with another key"), "{}", run.stderr);
 }
@@ -120,7 +120,7 @@ fn what_nodes_forget_is_handed_in_again() {
     let (file, network) = environment.network();
     let node = ScriptedNode::start(&network, 41, &[], Script { forgets: 1, ..Script::default() });
     let picture = environment.picture("picture.bmp", 1).display().to_string();
-    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--bootstrap", &node.address, &picture];
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &node.address, &picture];
     let answers = environment.run(&args).ok().json();
     assert_eq!(answers[0]["height"], HEIGHT);
 }
@@ -132,7 +132,7 @@ fn waiting_has_an_end_and_says_what_it_waited_for() {
     let node = ScriptedNode::start(&network, 51, &[], Script::default());
     let picture = environment.picture("picture.bmp", 1).display().to_string();
     let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--wait", "4", "--timeout", "1"];
-    let run = environment.run(&[&args[..], &["--bootstrap", &node.address, &picture]].concat());
+    let run = environment.run(&[&args[..], &["--peer", &node.address, &picture]].concat());
     assert_eq!(run.code, 1);
     assert_eq!(run.json()[0]["confirmations"], 3);
     let expected = "waited 1 s in vain for 4 confirmations of 1 of 1 transactions";
@@ -145,8 +145,7 @@ fn a_task_that_nobody_takes_is_said() {
     let (file, network) = environment.network();
     let node = ScriptedNode::start(&network, 61, &[], Script { answers: Answers::Refused, ..Script::default() });
     let picture = environment.picture("picture.bmp", 1).display().to_string();
-    let run =
-        environment.run(&["submit", "--network", &file, "--wallet", "dev", "--bootstrap", &node.address, &picture]);
+    let run = environment.run(&["submit", "--network", &file, "--wallet", "dev", "--peer", &node.address, &picture]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("no node takes") && run.stderr.contains("the mempool is full"), "{}", run.stderr);
 }
@@ -161,7 +160,7 @@ fn an_empty_wallet_says_what_is_needed_and_where_credits_come_from() {
     let address = environment.run_with_password("x", &["wallet", "address", "--wallet", "mine.pem"]).ok().stdout;
     let wallet = ["--network", &file, "--wallet", "mine.pem"];
     for command in [
-        [&["submit", "--bootstrap", &node.address, &picture][..], &wallet].concat(),
+        [&["submit", "--peer", &node.address, &picture][..], &wallet].concat(),
         [&["wallet", "send", "--peer", &node.address, &dev_address(), "1"][..], &wallet].concat(),
     ] {
         let run = environment.run_with_password("x", &command);

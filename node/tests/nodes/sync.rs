@@ -53,7 +53,7 @@ impl Process {
         command.args(["node", "--network", "local", "--device", "cpu", "--no-mdns"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--data"]).arg(folder.path());
         if let Some(bootstrap) = bootstrap {
-            command.args(["--bootstrap", bootstrap]);
+            command.args(["--peer", bootstrap]);
         }
         if mine {
             command.args(["--mine", &Address([1; 20]).to_text("toc")]);

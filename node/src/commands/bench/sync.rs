@@ -205,7 +205,7 @@ impl Bench<'_> {
     fn sync(&self, server: &Process, address: &str) -> Result<Sync, CommandError> {
         let served_before = server.usage()?;
         let begin = Instant::now();
-        let node = self.start_node("synced", &["--bootstrap", address])?;
+        let node = self.start_node("synced", &["--peer", address])?;
         let data = self.folder.join("synced");
         let own = node.address(&data)?;
         let mut client = Client::connect(std::slice::from_ref(&self.network), &[own])?;

@@ -73,7 +73,7 @@ fn peers(status: &NodeStatus) -> Finding {
         0 => Finding::failed(
             "peers",
             "the node has none",
-            "join through a node you know with --bootstrap MULTIADDR; `ocelli peers list` and the node's log say which \
+            "join through a node you know with --peer MULTIADDR; `ocelli peers list` and the node's log say which \
              dials fail and why",
         ),
         1 | 2 => Finding::warning(
