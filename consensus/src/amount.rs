@@ -7,22 +7,7 @@ use std::str::FromStr;
 pub const GRAINS_PER_CREDIT: u64 = 100_000_000;
 
 /// An amount in grains, 10^8 to a credit.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Default,
-    bincode::Encode,
-    bincode::Decode,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, bincode::Encode, bincode::Decode)]
 pub struct Amount(pub u64);
 
 impl Amount {

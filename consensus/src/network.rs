@@ -29,7 +29,7 @@ pub struct ModelParameters {
 }
 
 /// From a height on, another header version and more models.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upgrade {
     /// The first height it holds for.

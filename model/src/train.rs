@@ -11,6 +11,7 @@ mod network;
 mod optimizer;
 mod pass;
 mod product;
+mod seed_in_json;
 mod shards;
 mod start;
 mod sum_pool;
@@ -180,7 +181,8 @@ pub struct Recipe {
     pub batch_norm: bool,
     /// The share of the data that is kept back to choose the best epoch.
     pub validation: f64,
-    /// The seed of everything random.
+    /// The seed of everything random; in JSON a string of its digits, since it may exceed what JavaScript and jq read exactly.
+    #[serde(with = "seed_in_json")]
     pub seed: u64,
     /// The id of the model whose weights training begins with; without one they are drawn by the seed.
     #[serde(skip_serializing_if = "Option::is_none")]

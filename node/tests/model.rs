@@ -6,6 +6,9 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "cli/numbers.rs"]
+mod numbers;
+
 /// A small network for two classes of CIFAR-10.
 const GRAPH: &str = r#"{"version":1,"input":{"channels":3,"height":32,"width":32},"layers":[
     {"name":"conv","kind":"conv","channels":4,"kernel":5,"stride":3,"padding":0},
@@ -33,7 +36,10 @@ fn text(bytes: &[u8]) -> String {
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     let output = ocelli(folder, &[arguments, &["--json"]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+    let value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)));
+    numbers::check(&value);
+    value
 }
 
 /// Runs a command that must fail, and gives what it says.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::network::HeaderFields;
-use super::output::{self, Output};
+use super::output::{self, Output, Whole};
 use super::peer_option::PeerOption;
 use super::status::{storage, storage_json, work};
 
@@ -223,12 +223,12 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
     let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(rules::task_weight(model))));
     if output.is_json() {
-        let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": fee })).collect();
+        let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": Whole(fee.0) })).collect();
         return output.json(&json!({
             "blocks": args.blocks,
-            "grains_per_million_weight": suggestion.rate,
-            "minimum_grains_per_million_weight": suggestion.minimum,
-            "transfer": transfer,
+            "grains_per_million_weight": Whole(suggestion.rate),
+            "minimum_grains_per_million_weight": Whole(suggestion.minimum),
+            "transfer": Whole(transfer.0),
             "tasks": tasks,
         }));
     }
@@ -246,16 +246,18 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
 fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
     let prefix = &network.parameters.address_prefix;
     let action = match &transaction.unsigned.action {
-        Action::Transfer { to, amount } => json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": amount }),
+        Action::Transfer { to, amount } => {
+            json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": Whole(amount.0) })
+        }
         Action::Classify { model, image } => json!({ "kind": "classify", "model": model, "image": image }),
     };
     json!({
         "txid": transaction.txid(),
         "wtxid": transaction.wtxid(),
         "sender": transaction.sender().to_text(prefix),
-        "nonce": transaction.unsigned.nonce,
-        "fee": transaction.unsigned.fee,
-        "expires": transaction.unsigned.expires,
+        "nonce": Whole(transaction.unsigned.nonce),
+        "fee": Whole(transaction.unsigned.fee.0),
+        "expires": Whole(transaction.unsigned.expires),
         "action": action,
         "public_key": hex::encode(transaction.public_key),
         "signature": hex::encode(transaction.signature),

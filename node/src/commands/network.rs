@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::network_option;
-use super::output::Output;
+use super::output::{Output, Whole};
 
 /// Look at a network's rules
 #[derive(Debug, clap::Subcommand)]
@@ -31,7 +31,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&to_json(&network)) } else { print(&network, output) }
 }
 
-/// A header's fields, in order; hashes and the address in hex.
+/// A header's fields, in order; hashes and the address in hex. Height and time stay far below 2^53.
 #[derive(Debug, Serialize)]
 pub struct HeaderFields {
     version: u32,
@@ -43,7 +43,7 @@ pub struct HeaderFields {
     height: u64,
     time: u64,
     target: u32,
-    nonce: u64,
+    nonce: Whole,
 }
 
 impl HeaderFields {
@@ -59,7 +59,7 @@ impl HeaderFields {
             height: header.height,
             time: header.time,
             target: header.target.0,
-            nonce: header.nonce,
+            nonce: Whole(header.nonce),
         }
     }
 }
@@ -73,9 +73,14 @@ fn to_json(network: &Network) -> Value {
             json!({
                 "address": account.address.to_text(&parameters.address_prefix),
                 "bytes": account.address.to_string(),
-                "balance": account.balance,
+                "balance": Whole(account.balance.0),
             })
         })
+        .collect();
+    let upgrades: Vec<_> = parameters
+        .upgrades
+        .iter()
+        .map(|upgrade| json!({ "height": Whole(upgrade.height), "version": upgrade.version, "models": upgrade.models }))
         .collect();
     json!({
         "name": parameters.name,
@@ -87,14 +92,14 @@ fn to_json(network: &Network) -> Value {
             "spacing": parameters.spacing,
             "half_life": parameters.half_life,
             "easiest_target": parameters.easiest_target.0,
-            "reward": parameters.reward,
-            "halving": parameters.halving,
+            "reward": Whole(parameters.reward.0),
+            "halving": Whole(parameters.halving),
             "weight_limit": parameters.weight_limit,
-            "minimum_balance": parameters.minimum_balance,
-            "retention": parameters.retention,
+            "minimum_balance": Whole(parameters.minimum_balance.0),
+            "retention": Whole(parameters.retention),
             "accounts": accounts,
             "models": parameters.models,
-            "upgrades": parameters.upgrades,
+            "upgrades": upgrades,
         },
         "header": HeaderFields::of(&network.genesis),
         "raw": {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, StdoutLock, Write as _};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
 
 use super::error::{CommandError, Explain as _};
 use crate::output_file;
@@ -57,7 +58,7 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written; a closed pipe ends the command quietly.
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), CommandError> {
-        let mut text = serde_json::to_vec(value).context(|| "cannot write the result as JSON")?;
+        let mut text = to_json(value).context(|| "cannot write the result as JSON")?;
         text.push(b'\n');
         self.write(&text)
     }
@@ -83,7 +84,57 @@ impl Output {
     }
 }
 
+/// A whole number that may exceed 2^53 - 1, such as an amount or a nonce: in JSON its decimal digits in a string, however
+/// small it is. JavaScript and jq read numbers as doubles, and would round it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole(pub u64);
+
+impl Serialize for Whole {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The largest number up to which a double holds every whole number.
+const MAX_EXACT: u64 = (1 << 53) - 1;
+
+fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, ExactNumbers))?;
+    Ok(text)
+}
+
+/// Compact JSON. What stays below 2^53 on an honest node, such as a height, is a number; a node that lies about it makes
+/// it a string rather than another number.
+struct ExactNumbers;
+
+impl Formatter for ExactNumbers {
+    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        if value > MAX_EXACT { write!(writer, "\"{value}\"") } else { write!(writer, "{value}") }
+    }
+
+    fn write_i64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
+        if value.unsigned_abs() > MAX_EXACT { write!(writer, "\"{value}\"") } else { write!(writer, "{value}") }
+    }
+}
+
 /// A number of confirmations, as people say it.
 pub fn confirmations(count: u64) -> String {
     if count == 1 { "1 confirmation".into() } else { format!("{count} confirmations") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_number_is_rounded_by_who_reads_doubles() {
+        let text = |value: serde_json::Value| String::from_utf8(to_json(&value).unwrap()).unwrap();
+        assert_eq!(text(json!([Whole(0), Whole(u64::MAX)])), r#"["0","18446744073709551615"]"#);
+        assert_eq!(text(json!([MAX_EXACT, MAX_EXACT + 1])), r#"[9007199254740991,"9007199254740992"]"#);
+        assert_eq!(text(json!([i64::MIN, -1, 0.5])), r#"["-9223372036854775808",-1,0.5]"#);
+        assert_eq!(text(json!({ "a": [1, {}], "b": null })), r#"{"a":[1,{}],"b":null}"#);
+    }
 }

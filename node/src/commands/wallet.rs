@@ -10,7 +10,7 @@ use ocelli_protocol::message::Submission;
 use serde_json::json;
 
 use super::error::{CommandError, Explain as _};
-use super::output::{self, Output};
+use super::output::{self, Output, Whole};
 use super::peer_option::PeerOption;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::confirmation::Tracked;
@@ -149,9 +149,9 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
         return output.json(&json!({
             "address": text,
             "balance": account.balance.to_string(),
-            "grains": account.balance,
-            "nonce": account.nonce,
-            "next_nonce": account.next_nonce,
+            "grains": Whole(account.balance.0),
+            "nonce": Whole(account.nonce),
+            "next_nonce": Whole(account.next_nonce),
             "height": account.height,
             "network": network.parameters.name,
         }));

@@ -8,6 +8,8 @@ use ocelli_consensus::Network;
 use ocelli_model::zoo;
 use tempfile::TempDir;
 
+use crate::numbers;
+
 /// A home folder that goes when the test is over.
 pub struct Environment {
     home: TempDir,
@@ -89,8 +91,12 @@ impl Run {
         self
     }
 
+    /// What was printed, which keeps to what all JSON keeps to.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+        let value = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr));
+        numbers::check(&value);
+        value
     }
 }
 

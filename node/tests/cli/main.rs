@@ -3,6 +3,7 @@
 mod environment;
 mod files;
 mod mistakes;
+mod numbers;
 mod peers;
 mod real_node;
 mod scripted_node;

@@ -10,8 +10,8 @@ use ocelli_consensus::{Address, Amount, Header, Network};
 use ocelli_model::{Model, reference, zoo};
 use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
 use ocelli_protocol::message::{
-    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FoundBlock, NodeStatus, PeerInfo, Request, Response,
-    SignedAnswer, Submission, SubmitReply, TransactionStatus,
+    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, FeeSuggestion, FoundBlock, NodeStatus,
+    PeerInfo, PeerList, Request, Response, SignedAnswer, Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -19,8 +19,12 @@ use ocelli_protocol::topic::request_protocol;
 pub const HEIGHT: u64 = 6;
 /// The tip's: the block has three confirmations.
 pub const TIP: u64 = 8;
-/// The nonce of every other account.
-pub const NONCE: u64 = 3;
+/// The nonce of every other account: one that a double does not hold.
+pub const NONCE: u64 = (1 << 53) + 1;
+/// The nonce of every header.
+pub const HEADER_NONCE: u64 = u64::MAX - 2;
+/// What the node takes at least, in grains for a weight of a million, and what it suggests.
+pub const FEE_RATES: [u64; 2] = [1_000_000, u64::MAX];
 
 /// The address that has no account.
 pub const NOBODY: Address = Address([7; 20]);
@@ -183,6 +187,24 @@ impl Answering {
                 Response::Block(Some(Box::new(FoundBlock { header, data, main_chain: true, tip_height: TIP })))
             }
             Request::Block { .. } => Response::Block(None),
+            Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: FEE_RATES[1], minimum: FEE_RATES[0] }),
+            Request::Peers => Response::Peers(Box::new(PeerList {
+                peers: vec![ConnectedPeer {
+                    id: "12D3KooW".into(),
+                    address: "/ip4/127.0.0.1/tcp/9".into(),
+                    inbound: true,
+                    light: false,
+                    agent: "scripted/1".into(),
+                    // By the peer's own word.
+                    height: Some(u64::MAX),
+                    score: -1_500,
+                    points: 5,
+                    seconds: 60,
+                    round_trip: Some(1_500),
+                }],
+                bans: Vec::new(),
+                known_addresses: 1,
+            })),
             _ => Response::failed("not in the script"),
         }
     }
@@ -214,6 +236,6 @@ impl Answering {
     }
 
     fn header(&self, height: u64) -> Header {
-        Header { height, ..self.network.genesis.clone() }
+        Header { height, nonce: HEADER_NONCE, ..self.network.genesis.clone() }
     }
 }

@@ -6,7 +6,7 @@ use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
 use crate::environment::Environment;
-use crate::scripted_node::{Answers, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
+use crate::scripted_node::{Answers, FEE_RATES, HEADER_NONCE, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
 
 fn dev_address() -> String {
     Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc")
@@ -53,7 +53,7 @@ fn pictures_are_submitted_to_every_node_and_confirmed() {
         environment.run(&["chain", "block", "6", "--network", &file, "--peer", &first.address, "--json"]).ok().json();
     assert_eq!(shown["header"]["height"], HEIGHT);
     assert_eq!(shown["transactions"].as_array().unwrap().len(), pictures.len());
-    assert_eq!(shown["transactions"][0]["nonce"], NONCE);
+    assert_eq!(shown["transactions"][0]["nonce"], NONCE.to_string());
     assert_eq!(shown["transactions"][0]["sender"], dev_address());
     assert_eq!(shown["outputs"][0], answers[0]["logits"]);
     assert_eq!(shown["raw"]["pixels"][0].as_str().unwrap().len(), 2 * 3072);
@@ -61,7 +61,7 @@ fn pictures_are_submitted_to_every_node_and_confirmed() {
     let shown =
         environment.run(&["chain", "tx", txid, "--network", &file, "--peer", &second.address, "--json"]).ok().json();
     assert_eq!(shown["output"], answers[3]["logits"]);
-    assert_eq!(shown["transaction"]["nonce"], NONCE + 3);
+    assert_eq!(shown["transaction"]["nonce"], (NONCE + 3).to_string());
     assert_eq!((&shown["height"], &shown["confirmations"]), (&HEIGHT.into(), &3.into()));
 
     let text = environment.run(&["chain", "tx", txid, "--network", &file, "--peer", &second.address]).ok().stdout;
@@ -204,6 +204,57 @@ fn a_node_is_found_by_its_data_folder() {
     let unknown = environment.run(&[&["chain", "tx", &"0".repeat(64)][..], &data].concat());
     assert_eq!(unknown.code, 1);
     assert!(unknown.stderr.contains("knows no transaction"), "{}", unknown.stderr);
+}
+
+#[test]
+fn large_numbers_are_strings_in_every_json() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let script = Script { balance: Amount(u64::MAX), ..Script::default() };
+    let node = ScriptedNode::start(&network, 85, &[], script);
+    environment.write("node.json", node.node_file(&network));
+    let data = ["--data", ".", "--network", &file];
+    // Each is looked through as it is read.
+    let json = |command: &[&str]| -> Value { environment.run(&[command, &data, &["--json"]].concat()).ok().json() };
+
+    json(&["status"]);
+    json(&["chain", "status"]);
+    let peers = json(&["peers", "list"]);
+    assert_eq!(peers["peers"][0]["height"], u64::MAX.to_string(), "a lie is told as it is");
+    let balance = json(&["wallet", "balance", "--wallet", "dev"]);
+    assert_eq!((&balance["grains"], &balance["nonce"]), (&u64::MAX.to_string().into(), &NONCE.to_string().into()));
+    assert_eq!((&balance["next_nonce"], &balance["balance"]), (&balance["nonce"], &"184467440737.09551615".into()));
+
+    let fee = json(&["chain", "fee"]);
+    let [minimum, rate] = FEE_RATES.map(|rate| Value::from(rate.to_string()));
+    assert_eq!((&fee["minimum_grains_per_million_weight"], &fee["grains_per_million_weight"]), (&minimum, &rate));
+    let grains = |value: &Value| value.as_str().unwrap().parse::<u64>().unwrap();
+    assert!(grains(&fee["tasks"][0]["fee"]) > grains(&fee["transfer"]), "{fee}");
+
+    // More than 2^53 grains.
+    let sent = json(&["wallet", "send", &dev_address(), "100000000.00000001", "--wallet", "dev", "--wait", "1"]);
+    let transaction = json(&["chain", "tx", sent["txid"].as_str().unwrap()]);
+    assert_eq!(transaction["transaction"]["action"]["amount"], "10000000000000001");
+    assert_eq!(transaction["transaction"]["nonce"], NONCE.to_string());
+    let block = json(&["chain", "block", &HEIGHT.to_string()]);
+    assert_eq!(block["header"]["nonce"], HEADER_NONCE.to_string());
+    assert_eq!((&block["header"]["height"], &block["transactions"][0]), (&HEIGHT.into(), &transaction["transaction"]));
+
+    // Of a network file whose numbers are as large as they may be.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("reward = \"10\"", "reward = \"0\"").replace("= 1000\n", &format!("= {}\n", i64::MAX));
+    let upgrade = format!("[[upgrades]]\nheight = {}\nversion = 2\nmodels = []\n", i64::MAX);
+    environment.write("large.toml", text + &upgrade);
+    let shown = environment.run(&["network", "show", "large.toml", "--json"]).ok().json();
+    for value in [
+        &shown["parameters"]["halving"],
+        &shown["parameters"]["retention"],
+        &shown["parameters"]["upgrades"][0]["height"],
+    ] {
+        assert_eq!(*value, i64::MAX.to_string());
+    }
+    let bench = environment.run(&["bench", "mining", "--seconds", "1", "--json"]).ok().json();
+    assert!(bench["hashes_per_second"].as_u64() > Some(0), "{bench}");
 }
 
 #[test]
