@@ -3,18 +3,13 @@
 //! Whoever wants to look like many nodes pays for many addresses, not for many keys. So agreement counts once for all
 //! nodes whose addresses come cheaply together.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The group of a multiaddr: of a public IPv4 address its /16, of an IPv6 address its /32. On loopback and in private
 /// networks, where addresses say nothing, every socket is a group of its own; so is every name.
 pub fn group(address: &str) -> String {
-    let mut parts = address.split('/').skip(1);
-    let ip = match (parts.next(), parts.next()) {
-        (Some("ip4"), Some(text)) => text.parse().map(IpAddr::V4).ok(),
-        (Some("ip6"), Some(text)) => text.parse::<Ipv6Addr>().map(|ip| ip.to_canonical()).ok(),
-        _ => None,
-    };
-    match ip {
+    match ip(address) {
         Some(IpAddr::V4(ip)) if is_public_v4(ip) => {
             let [first, second, ..] = ip.octets();
             format!("{first}.{second}.0.0/16")
@@ -24,6 +19,33 @@ pub fn group(address: &str) -> String {
             format!("{}/32", Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0))
         }
         _ => socket(address),
+    }
+}
+
+/// In how many groups these nodes are that have answered the same: as [`group`], but nodes of one machine count once, at
+/// whatever ports; so all of loopback is one.
+pub fn count<'a>(addresses: impl Iterator<Item = &'a str>) -> usize {
+    let groups: BTreeSet<String> = addresses
+        .map(|address| match address.split('/').nth(2) {
+            Some(_) if is_this_machine(address) => "this machine".into(),
+            Some(host) if group(address) == socket(address) => host.to_owned(),
+            _ => group(address),
+        })
+        .collect();
+    groups.len()
+}
+
+/// Whether the address is one of loopback.
+pub fn is_this_machine(address: &str) -> bool {
+    ip(address).is_some_and(|ip| ip.is_loopback())
+}
+
+fn ip(address: &str) -> Option<IpAddr> {
+    let mut parts = address.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("ip4"), Some(text)) => text.parse().map(IpAddr::V4).ok(),
+        (Some("ip6"), Some(text)) => text.parse::<Ipv6Addr>().map(|ip| ip.to_canonical()).ok(),
+        _ => None,
     }
 }
 
@@ -67,6 +89,28 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(group(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn nodes_of_one_machine_count_once() {
+        let rows: &[(&[&str], usize)] = &[
+            (&[], 0),
+            (
+                &[
+                    "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWA",
+                    "/ip4/127.0.0.1/tcp/2",
+                    "/ip6/::1/tcp/3",
+                    "/ip4/127.0.0.2/tcp/1",
+                ],
+                1,
+            ),
+            (&["/ip4/192.168.0.7/tcp/1", "/ip4/192.168.0.7/udp/2/quic-v1", "/ip4/192.168.0.8/tcp/1"], 2),
+            (&["/dns4/example.org/tcp/1", "/dns4/example.org/tcp/2", "/dns4/example.net/tcp/1"], 2),
+            (&["/ip4/203.0.113.7/tcp/1", "/ip4/203.0.1.1/tcp/1", "/ip4/127.0.0.1/tcp/1"], 2),
+        ];
+        for (addresses, expected) in rows {
+            assert_eq!(count(addresses.iter().copied()), *expected, "{addresses:?}");
         }
     }
 }

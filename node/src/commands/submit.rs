@@ -25,7 +25,7 @@ use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::fee::{default_fee, expiry};
-use crate::client::group::group;
+use crate::client::group;
 use crate::client::submission::{NodeReply, Verdict};
 use crate::wallet::Wallet;
 
@@ -92,8 +92,10 @@ struct Answer {
     logits: Vec<i32>,
     /// Nodes that answered.
     answers: usize,
-    /// Address groups that these nodes are in.
+    /// Address groups that these nodes are in; all that run on this machine are one.
     groups: usize,
+    /// Nodes that answered and run on this machine.
+    local_answers: usize,
     /// Whether all that is known, the confirmed output included, equals this machine's own run.
     identical: bool,
     txid: String,
@@ -421,9 +423,7 @@ fn answer(
         .filter(|(_, logits)| **logits != picture.logits)
         .map(|(reply, logits)| Different { source: reply.address.clone(), logits: Some((*logits).clone()) })
         .collect();
-    let mut groups: Vec<_> = answered.iter().map(|(reply, _)| group(&reply.address)).collect();
-    groups.sort();
-    groups.dedup();
+    let addresses = || answered.iter().map(|(reply, _)| reply.address.as_str());
     let sent = replies.iter().map(|reply| reply.sent).min();
     let received = answered.iter().map(|(reply, _)| reply.received).min();
     let latency = sent.zip(received).map(|(sent, received)| received.saturating_duration_since(sent));
@@ -435,7 +435,8 @@ fn answer(
         probability: (probability * 1e6).round() / 1e6,
         logits: picture.logits.clone(),
         answers: answered.len(),
-        groups: groups.len(),
+        groups: group::count(addresses()),
+        local_answers: addresses().filter(|address| group::is_this_machine(address)).count(),
         identical: different.is_empty(),
         txid: txid.to_string(),
         height: None,
@@ -454,12 +455,7 @@ fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
         |text: fn(&Answer) -> &str| answers.iter().map(|answer| text(answer).chars().count()).max().unwrap_or(0);
     let (files, labels) = (widest(|answer| &answer.file), widest(|answer| &answer.label));
     for answer in answers {
-        let agreement = if answer.identical { "identical" } else { "DIFFERENT" };
-        let nodes = match answer.answers {
-            0 => "no node has answered yet".into(),
-            1 => format!("1 node, {agreement}"),
-            count => format!("{count} nodes, {} address groups, {agreement}", answer.groups),
-        };
+        let nodes = who_answered(answer);
         let standing = match answer.height {
             Some(height) => format!("block {height}, {}", output::confirmations(answer.confirmations)),
             None => "unconfirmed".into(),
@@ -473,6 +469,26 @@ fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
         ))?;
     }
     Ok(())
+}
+
+/// Who answered, and whether it is what this machine computes. Many nodes of one owner are cheap, so their groups count.
+fn who_answered(answer: &Answer) -> String {
+    let &Answer { answers, groups, local_answers, identical, .. } = answer;
+    let nodes = if answers == 1 { "1 node".into() } else { format!("{answers} nodes") };
+    let who = match (answers, local_answers) {
+        (0, _) if identical => return "no preliminary answer".into(),
+        (0, _) => "the chain".into(),
+        (all, local) if all == local => format!("{nodes} of this machine"),
+        (1, _) => nodes,
+        (_, 0) => format!("{nodes} in {}", address_groups(groups)),
+        (_, local) => format!("{nodes} in {} ({local} on this machine)", address_groups(groups)),
+    };
+    let agreement = if identical { "the same as" } else { "DIFFERENT from" };
+    format!("{who} answered, {agreement} this machine's own run")
+}
+
+fn address_groups(count: usize) -> String {
+    if count == 1 { "1 address group".into() } else { format!("{count} address groups") }
 }
 
 /// Fails loudly if anybody says something else than this machine's own run.
@@ -555,15 +571,15 @@ mod tests {
         assert!(text.contains("ocelli node --network local") && text.contains("--peer"), "{text}");
     }
 
-    #[test]
-    fn a_difference_is_loud() {
-        let mut answer = Answer {
+    fn answered() -> Answer {
+        Answer {
             file: "cat.png".into(),
             label: "cat".into(),
             probability: 0.5,
             logits: vec![1, 2],
             answers: 1,
             groups: 1,
+            local_answers: 0,
             identical: true,
             txid: String::new(),
             height: None,
@@ -571,7 +587,35 @@ mod tests {
             model: "m".into(),
             latency_ms: None,
             different: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn who_answered_is_said_as_it_is() {
+        for (answers, groups, local_answers, identical, expected) in [
+            (0, 0, 0, true, "no preliminary answer"),
+            (0, 0, 0, false, "the chain answered, DIFFERENT from this machine's own run"),
+            (1, 1, 0, true, "1 node answered, the same as this machine's own run"),
+            (1, 1, 1, true, "1 node of this machine answered, the same as this machine's own run"),
+            (3, 1, 3, true, "3 nodes of this machine answered, the same as this machine's own run"),
+            (3, 1, 0, true, "3 nodes in 1 address group answered, the same as this machine's own run"),
+            (3, 2, 0, false, "3 nodes in 2 address groups answered, DIFFERENT from this machine's own run"),
+            (
+                3,
+                2,
+                2,
+                true,
+                "3 nodes in 2 address groups (2 on this machine) answered, the same as this machine's own run",
+            ),
+        ] {
+            let answer = Answer { answers, groups, local_answers, identical, ..answered() };
+            assert_eq!(who_answered(&answer), expected);
+        }
+    }
+
+    #[test]
+    fn a_difference_is_loud() {
+        let mut answer = answered();
         assert_eq!(check_identical(std::slice::from_ref(&answer)), Ok(()));
         answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), logits: Some(vec![1, 3]) });
         let text = check_identical(&[answer]).unwrap_err().to_string();
