@@ -77,6 +77,11 @@ impl Wallet {
         Ok(wallet)
     }
 
+    /// The line that [`Wallet::create`] writes above the PEM: with it at the top, any wallet file states its public key.
+    pub fn statement(&self) -> String {
+        format!("{PUBLIC_KEY_PREFIX}{}", hex::encode(self.public_key()))
+    }
+
     /// Makes the wallet of a known 32-byte seed (RFC 8032's private key), such as the local network's development wallet.
     #[must_use]
     pub fn from_seed(mut seed: [u8; 32]) -> Self {
@@ -115,7 +120,7 @@ impl Wallet {
             .encrypt_with_params(parameters, password)
             .and_then(|encrypted| Ok(encrypted.to_pem(ENCRYPTED_LABEL, LineEnding::LF)?))
             .expect("a short document encrypts and encodes");
-        Ok(Zeroizing::new(format!("{PUBLIC_KEY_PREFIX}{}\n{}", hex::encode(self.public_key()), *pem)))
+        Ok(Zeroizing::new(format!("{}\n{}", self.statement(), *pem)))
     }
 }
 
@@ -179,6 +184,11 @@ impl LockedWallet {
             "DSA PRIVATE KEY" => Err(not_ed25519("DSA")),
             other => Err(wrong_label(other)),
         }
+    }
+
+    /// The public key that the text above the PEM states, for which no password is needed; `None` where it states none.
+    pub fn stated_key(&self) -> Option<[u8; 32]> {
+        hex::decode(self.stated.as_ref()?).ok()?.try_into().ok()
     }
 
     /// Opens the wallet.
@@ -584,6 +594,22 @@ MC4CAQAwBQYDK2VwBCIEIE3bfm4IjnvMDi8p7zhpkFeO6KoGiVtZRaSyJF9H5lm4\n\
         let made = Wallet::create(&path, b"p\xe4ss\xff").unwrap();
         assert_eq!(open(&path, b"p\xe4ss\xff").unwrap().public_key(), made.public_key());
         assert!(matches!(open(&path, "päss\u{ff}".as_bytes()).unwrap_err(), WalletError::WrongPassword { .. }));
+    }
+
+    #[test]
+    fn a_public_key_is_stated_without_a_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.pem");
+        let wallet = Wallet::create(&path, PASSWORD).unwrap();
+        assert_eq!(LockedWallet::read(&path).unwrap().stated_key(), Some(wallet.public_key()));
+
+        // One of OpenSSL states none, until the line is put at its top.
+        let pem = fs::read_to_string(fixture("00-scrypt.pem")).unwrap();
+        let stated = |text: String| LockedWallet::read(file_with(text).path()).unwrap().stated_key();
+        assert_eq!(stated(pem.clone()), None);
+        let statement = open_text(&pem, PASSWORD).unwrap().statement();
+        assert_eq!(stated(format!("{statement}\r\n{pem}")).map(hex::encode).as_deref(), Some(PUBLIC_KEY));
+        assert_eq!(stated(format!("{PUBLIC_KEY_PREFIX}12\n{pem}")), None, "no key");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::wallet::timeout_parser;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::faucet::{MAX_BITS, work};
-use crate::wallet::Wallet;
 
 /// Nodes that are asked.
 const NODES: usize = 16;
@@ -50,17 +49,17 @@ pub struct Args {
     timeout: u64,
 }
 
-/// The wallet; a newcomer has none yet, and gets one.
-fn open_or_create(option: &WalletOption) -> Result<Wallet, CommandError> {
+/// The wallet's address; a newcomer has no wallet yet, and gets one.
+fn address_or_new_wallet(option: &WalletOption) -> Result<Address, CommandError> {
     if option.is_dev() || option.path()?.symlink_metadata().is_ok() {
-        return option.open();
+        return option.address();
     }
     let (path, wallet) = option.create()?;
     say(format_args!(
         "made a wallet: {}. Keep a copy of this file, and remember the password: nobody can restore either.",
         path.display()
     ));
-    Ok(wallet)
+    Ok(address_of(&wallet))
 }
 
 /// Tells the person at the terminal; there is nobody to tell that stderr is closed.
@@ -78,7 +77,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let (parameters, prefix) = (&network.parameters, &network.parameters.address_prefix);
     let address = match &args.address {
         Some(text) => Address::from_text(text, prefix)?,
-        None => address_of(&open_or_create(&args.wallet)?),
+        None => address_or_new_wallet(&args.wallet)?,
     };
     let mut client = Client::connect(std::slice::from_ref(&network), &find_bootstrap(&args.peer, &network)?)?;
     client.find_nodes(NODES, DISCOVERY_TIME)?;

@@ -37,7 +37,7 @@ pub struct NewArgs {
     network: Option<String>,
 }
 
-/// Print the wallet's address, and nothing else
+/// Print the wallet's address, and nothing else; no password is needed
 #[derive(Debug, clap::Args)]
 pub struct AddressArgs {
     #[command(flatten)]
@@ -125,23 +125,23 @@ fn new(args: &NewArgs, output: &mut Output) -> Result<(), CommandError> {
 
 fn address(args: &AddressArgs, output: &mut Output) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
-    let address = address_of(&args.wallet.open()?).to_text(&network.parameters.address_prefix);
+    let address = args.wallet.address()?.to_text(&network.parameters.address_prefix);
     if output.is_json() { output.json(&json!({ "address": address })) } else { output.line(address) }
 }
 
 fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> {
     // The wallet first: no node is needed to say that there is none.
-    let wallet = if args.address.is_none() { Some(args.wallet.open()?) } else { None };
+    let own = if args.address.is_none() { Some(args.wallet.address()?) } else { None };
     let mut client = args.peer.connect()?;
     let network = client.network().clone();
     let prefix = &network.parameters.address_prefix;
-    let address = match (&args.address, &wallet) {
+    let address = match (&args.address, own) {
         (Some(text), _) => Address::from_text(text, prefix)?,
-        (None, Some(wallet)) => {
+        (None, Some(own)) => {
             args.wallet.check(&network)?;
-            address_of(wallet)
+            own
         }
-        (None, None) => unreachable!("without an address the wallet was opened"),
+        (None, None) => unreachable!("without an address the wallet was looked at"),
     };
     let account = client.account(address)?;
     let text = address.to_text(prefix);

@@ -1,5 +1,7 @@
 //! `--wallet dev|FILE` and `--password-file FILE`: whose key signs.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use ocelli_consensus::Address;
@@ -86,9 +88,38 @@ impl WalletOption {
             return Ok(Wallet::from_seed(DEV_WALLET_SEED));
         }
         // Before anybody types a password for nothing.
-        let locked = LockedWallet::read(&self.path()?)?;
+        self.unlock(&LockedWallet::read(&self.path()?)?)
+    }
+
+    fn unlock(&self, locked: &LockedWallet) -> Result<Wallet, CommandError> {
         let password = read_password(self.password_file.as_deref(), Confirm::No)?;
         Ok(locked.open(&password)?)
+    }
+
+    /// The wallet's account, which is public: asks for the password only where the file does not state the public key.
+    ///
+    /// # Errors
+    /// As [`WalletOption::open`].
+    pub fn address(&self) -> Result<Address, CommandError> {
+        if self.is_dev() {
+            return Ok(address_of(&self.open()?));
+        }
+        let path = self.path()?;
+        let locked = LockedWallet::read(&path)?;
+        if let Some(key) = locked.stated_key() {
+            return Ok(Address::of(&key));
+        }
+        // Before the password is asked for, so that the person knows why.
+        say(format_args!(
+            "{} does not state its public key, as wallets of `ocelli wallet new` do: it has to be opened",
+            path.display()
+        ));
+        let wallet = self.unlock(&locked)?;
+        say(format_args!(
+            "hint: to have its address without the password, put this line at the top of the file: {}",
+            wallet.statement()
+        ));
+        Ok(address_of(&wallet))
     }
 
     /// Makes a new wallet; asks for its password if need be.
@@ -113,4 +144,9 @@ impl WalletOption {
 /// The account of a wallet.
 pub fn address_of(wallet: &Wallet) -> Address {
     Address::of(&wallet.public_key())
+}
+
+/// Tells the person at the terminal; there is nobody to tell that stderr is closed.
+fn say(text: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr(), "{text}"));
 }

@@ -110,7 +110,7 @@ fn mistakes_are_named() {
         ("dev needs no file", plain(&["wallet", "new", "--wallet", "dev"]), 2, &["development wallet"]),
         (
             "wrong password",
-            plain(&["wallet", "address", "--wallet", "mine.pem"]),
+            plain(&["wallet", "send", "toc1x", "1", "--wallet", "mine.pem", "--peer", DEAD]),
             1,
             &["the password does not open mine.pem"],
         ),

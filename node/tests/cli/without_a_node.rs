@@ -16,13 +16,26 @@ fn a_wallet_is_made_and_tells_its_address() {
     let made = environment.run_with_password("secret", &["wallet", "new", "--json"]).ok().json();
     let file = environment.path(".local/share/ocelli/wallet.pem");
     assert_eq!(made["wallet"], file.display().to_string());
-    let told = environment.run_with_password("secret", &["wallet", "address"]).ok();
+    // An address is public: there is no password, and no terminal to ask for it.
+    let told = environment.run(&["wallet", "address"]).ok();
     assert_eq!(told.stdout.trim_end(), made["address"]);
     assert!(told.stderr.is_empty(), "{}", told.stderr);
 
+    // A wallet that does not state its public key, as those of OpenSSL, is opened, and the hint says how to add it.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (statement, pem) = text.split_once('\n').unwrap();
+    environment.write("bare.pem", pem);
+    let bare = ["wallet", "address", "--wallet", "bare.pem"];
+    let closed = environment.run(&bare);
+    assert_eq!((closed.code, closed.stdout.as_str()), (1, ""), "{}", closed.stderr);
+    assert!(closed.stderr.contains("bare.pem does not state its public key"), "{}", closed.stderr);
     let password = environment.write("password", "secret\n").display().to_string();
-    let again = environment.run(&["wallet", "address", "--password-file", &password]).ok();
-    assert_eq!(again.stdout, told.stdout);
+    let opened = environment.run(&[&bare[..], &["--password-file", &password]].concat()).ok();
+    assert_eq!(opened.stdout, told.stdout);
+    let hint = format!("put this line at the top of the file: {statement}");
+    assert!(opened.stderr.contains(&hint), "{}", opened.stderr);
+    environment.write("bare.pem", format!("{statement}\n{pem}"));
+    assert_eq!(environment.run(&bare).ok().stdout, told.stdout);
 }
 
 #[test]
