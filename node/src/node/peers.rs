@@ -76,12 +76,13 @@ impl Service {
     }
 
     pub(super) fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
-        if self.goings.has_room() {
-            tracing::info!(%peer, "peer gone");
-        }
         self.announced.remove(&peer);
         if self.peers.remove(&peer).is_none() {
+            tracing::debug!(%peer, "light peer gone");
             return Ok(());
+        }
+        if self.goings.has_room() {
+            tracing::info!(%peer, "peer gone");
         }
         self.drive_relay(relay::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))

@@ -120,6 +120,21 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
 }
 
 #[test]
+fn commands_leave_no_line_in_the_log() {
+    let environment = Environment::new();
+    let (mut node, log) = Node::start(&environment, "local", &[]);
+    let log = std::thread::spawn(move || log.map(Result::unwrap).collect::<Vec<_>>());
+    wait_for(&environment, "data");
+    for _ in 0..3 {
+        environment.run(&["status", "--data", "data"]).ok();
+    }
+    node.0.kill().unwrap();
+    let log = log.join().unwrap();
+    let of_commands: Vec<_> = log.iter().filter(|line| line.contains("connected") || line.contains("gone")).collect();
+    assert!(of_commands.is_empty(), "{of_commands:#?}");
+}
+
+#[test]
 fn the_chain_of_a_running_node_is_verified() {
     let environment = Environment::new();
     let address = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;

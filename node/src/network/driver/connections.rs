@@ -385,7 +385,10 @@ impl Driver {
             .first()
             .map_or((String::new(), true), |connection| (connection.address.to_string(), connection.inbound));
         if new {
-            if !inbound || self.comings.has_room() {
+            if light {
+                // Every command of somebody is one, and comes and goes at once.
+                tracing::debug!(%peer, %address, inbound, light, "connected");
+            } else if !inbound || self.comings.has_room() {
                 tracing::info!(%peer, %address, inbound, light, "connected");
             }
             self.queue.insist(Event::Connected { peer: Peer(peer), address, inbound, light, protocol });
