@@ -2,6 +2,7 @@
 
 mod candle;
 mod device;
+mod failure;
 mod kernels;
 
 use crate::model::Model;
@@ -9,6 +10,7 @@ use crate::reference;
 
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, ParseDeviceError};
+pub use failure::DeviceFailure;
 pub use kernels::KernelBackend;
 pub use ocelli_kernels::{Kernel, Method, StepProfile, limit};
 
@@ -78,7 +80,7 @@ pub enum BackendError {
         choice: DeviceChoice,
         /// Why.
         #[source]
-        source: candle_core::Error,
+        source: DeviceFailure,
     },
     /// The environment names no kernel.
     #[error("{KERNEL_VARIABLE} is to name a kernel, or {CANDLE:?}")]
@@ -102,7 +104,13 @@ pub enum BackendError {
     },
     /// The device or its library failed.
     #[error("the device failed")]
-    Candle(#[from] candle_core::Error),
+    Candle(#[source] DeviceFailure),
+}
+
+impl From<candle_core::Error> for BackendError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(error.into())
+    }
 }
 
 /// The scalar reference as a backend: slow, and right by definition.

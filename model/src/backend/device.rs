@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
-use super::BackendError;
+use super::failure::guarded;
+use super::{BackendError, DeviceFailure};
 
 /// The device that a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,13 +37,25 @@ impl DeviceChoice {
         let failed = |source| BackendError::Device { choice: self, source };
         match self {
             Self::Cpu => Ok((Device::Cpu, None)),
-            Self::Cuda => Ok((Device::new_cuda(0).map_err(failed)?, None)),
-            Self::Metal => Ok((Device::new_metal(0).map_err(failed)?, None)),
-            Self::Auto if cfg!(feature = "cuda") => Ok(or_cpu("CUDA", Device::new_cuda(0))),
-            Self::Auto if cfg!(feature = "metal") => Ok(or_cpu("Metal", Device::new_metal(0))),
+            Self::Cuda => Ok((open_cuda().map_err(failed)?, None)),
+            Self::Metal => Ok((open_metal().map_err(failed)?, None)),
+            Self::Auto if cfg!(feature = "cuda") => Ok(or_cpu("CUDA", open_cuda())),
+            Self::Auto if cfg!(feature = "metal") => Ok(or_cpu("Metal", open_metal())),
             Self::Auto => Ok((Device::Cpu, Gpu::find().map(|gpu| why_cpu(Some(gpu), None)))),
         }
     }
+}
+
+fn open_cuda() -> Result<Device, DeviceFailure> {
+    if cfg!(feature = "cuda") { guarded(|| Device::new_cuda(0)) } else { Err(not_built_for("cuda")) }
+}
+
+fn open_metal() -> Result<Device, DeviceFailure> {
+    if cfg!(feature = "metal") { guarded(|| Device::new_metal(0)) } else { Err(not_built_for("metal")) }
+}
+
+fn not_built_for(feature: &str) -> DeviceFailure {
+    DeviceFailure::new(format!("this program was built without the feature `{feature}`"))
 }
 
 /// A GPU that the system shows, whether or not this build can use it.
@@ -66,7 +79,7 @@ impl Gpu {
     }
 }
 
-fn or_cpu(library: &str, device: candle_core::Result<Device>) -> (Device, Option<String>) {
+fn or_cpu(library: &str, device: Result<Device, DeviceFailure>) -> (Device, Option<String>) {
     match device {
         Ok(device) => (device, None),
         Err(error) => (Device::Cpu, Some(why_cpu(Gpu::find(), Some((library, &error.to_string()))))),

@@ -6,6 +6,9 @@ use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
 use super::error::{CommandError, Explain as _};
 
+/// What to try where a device cannot be opened.
+pub const OTHER_DEVICE: &str = "try --device cpu, and unset OCELLI_KERNEL if it is set";
+
 /// Which device.
 #[derive(Debug, clap::Args)]
 pub struct DeviceOption {
@@ -31,8 +34,7 @@ impl DeviceOption {
     /// # Errors
     /// For a device that cannot be used, or that differs from the scalar reference.
     pub fn open(&self, models: &[Model]) -> Result<Box<dyn Backend>, CommandError> {
-        let (device, why_no_gpu) =
-            backend::open(self.device).hint(|| "try --device cpu, and unset OCELLI_KERNEL if it is set")?;
+        let (device, why_no_gpu) = backend::open(self.device).hint(|| OTHER_DEVICE)?;
         if let Some(why) = why_no_gpu {
             tracing::warn!("no GPU is used: {why}");
         }

@@ -6,12 +6,13 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, Amount};
 use ocelli_model::DeviceChoice;
 
+use super::device_option::OTHER_DEVICE;
 use super::error::{CommandError, Explain as _};
 use super::wallet_option::WalletOption;
 use super::{folders, network_option};
 use crate::chain::{MissingPixels, Prune};
 use crate::network::DEFAULT_INBOUND;
-use crate::node::{Capacity, FaucetConfig, Storage};
+use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
 use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
 
 /// Ocelli's port: 0x0CE1.
@@ -220,5 +221,8 @@ fn open_faucet(
 /// # Errors
 /// When it cannot start or go on.
 pub fn run(args: Args) -> Result<(), CommandError> {
-    Ok(crate::node::run(args.resolve()?)?)
+    crate::node::run(args.resolve()?).map_err(|error| match error {
+        NodeError::Device(_) => CommandError::from(error).with_hint(OTHER_DEVICE),
+        other => other.into(),
+    })
 }

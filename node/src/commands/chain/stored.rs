@@ -13,6 +13,7 @@ use ocelli_protocol::message::Control;
 use serde_json::json;
 
 use crate::chain::{Bytes, Chain, MissingPixels};
+use crate::commands::device_option::OTHER_DEVICE;
 use crate::commands::error::{CommandError, Explain as _};
 use crate::commands::node_file::NodeFile;
 use crate::commands::output::Output;
@@ -268,7 +269,7 @@ pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), Comm
 }
 
 fn inference(network: &Network, device: DeviceChoice) -> Result<Handle, CommandError> {
-    let (device, why_not) = backend::open(device).hint(|| "try --device cpu, and unset OCELLI_KERNEL if it is set")?;
+    let (device, why_not) = backend::open(device).hint(|| OTHER_DEVICE)?;
     if let Some(reason) = why_not {
         tracing::info!(reason, "no GPU is used");
     }
