@@ -176,17 +176,42 @@ impl InferenceService {
         limits: Limits,
         on_fault: impl Fn() + Send + 'static,
     ) -> Handle {
-        Self::start_with(Device::new(backend, FALLBACKS), models, limits, on_fault)
+        let (handle, is_ready) = Self::begin_with(Device::new(backend, FALLBACKS), models, limits, on_fault);
+        // An error means that the thread has panicked; the handle then answers everything with `Stopped`.
+        let _ = is_ready.recv();
+        handle
     }
 
-    fn start_with(device: Device, models: Vec<Model>, limits: Limits, on_fault: impl Fn() + Send + 'static) -> Handle {
+    /// As [`InferenceService::start`], but returns at once: what is asked meanwhile waits until the device has been checked.
+    ///
+    /// # Panics
+    /// If the system gives no more threads.
+    pub fn begin(
+        backend: Box<dyn Backend>,
+        models: Vec<Model>,
+        limits: Limits,
+        on_fault: impl Fn() + Send + 'static,
+    ) -> Handle {
+        Self::begin_with(Device::new(backend, FALLBACKS), models, limits, on_fault).0
+    }
+
+    /// Also what is sent when the device has been checked.
+    fn begin_with(
+        device: Device,
+        models: Vec<Model>,
+        limits: Limits,
+        on_fault: impl Fn() + Send + 'static,
+    ) -> (Handle, mpsc::Receiver<()>) {
         let models: BTreeMap<_, _> = models.into_iter().map(|model| (ModelId(model.id().0), model)).collect();
         let shared = Arc::new(Shared {
             pixels: models.iter().map(|(id, model)| (*id, model.pixels())).collect(),
             queue: limits.queue,
             checks: AtomicUsize::new(0),
             runs: AtomicUsize::new(0),
-            metrics: Mutex::new((Status::default(), Meter::new(Instant::now()))),
+            metrics: Mutex::new((
+                Status { device: format!("{}, being checked", device.name()), ..Status::default() },
+                Meter::new(Instant::now()),
+            )),
         });
         let (jobs, receiver) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
@@ -194,17 +219,14 @@ impl InferenceService {
         let work = move || {
             let mut service = Service::new(receiver, inside, models, device, limits, Box::new(on_fault));
             service.check_device();
-            // Nobody listens only if the starter has gone, and then no handle is left either.
-            let _ = ready.send(());
+            let _ = ready.send(()); // nobody need wait for it
             service.serve();
         };
         thread::Builder::new()
             .name("inference".into())
             .spawn(work)
             .expect("the system has room for the threads that a node starts with");
-        // An error means that the thread has panicked; the handle then answers everything with `Stopped`.
-        let _ = is_ready.recv();
-        Handle { jobs, shared }
+        (Handle { jobs, shared }, is_ready)
     }
 }
 

@@ -72,7 +72,8 @@ impl Node {
 
         let (results, received) = Results::new(inbox.clone());
         let faults = results.clone();
-        let inference = InferenceService::start(config.backend, config.models, config.inference, move || {
+        // The device is checked while the node joins the network: what needs an answer waits, and nothing else has to.
+        let inference = InferenceService::begin(config.backend, config.models, config.inference, move || {
             faults.leave(Input::DeviceFault);
         });
         let joining = Joining {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use ocelli_consensus::ModelId;
-use ocelli_model::{Model, reference};
+use ocelli_model::{Model, golden, reference};
 
 use super::device::{Device, DeviceFault};
 use super::queue::{Batch, Key, Next, Priority, Queue};
@@ -84,8 +84,17 @@ impl Service {
 
     /// Tries the device on the golden inputs, before anybody relies on it.
     pub fn check_device(&mut self) {
+        let (begun, device) = (Instant::now(), self.device.name());
+        let pictures: usize = self.models.values().map(|model| golden::inputs(model.pixels()).len()).sum();
+        tracing::info!(
+            device,
+            "checking the device: running {pictures} pictures on it and on the scalar reference; answers wait for that"
+        );
         match self.device.check(&self.models) {
-            Ok(()) => self.shared.metrics().0.device = self.device.name(),
+            Ok(()) => {
+                tracing::info!(device, "the device is exact, as {:.1} s have shown", begun.elapsed().as_secs_f32());
+                self.shared.metrics().0.device = device;
+            }
             Err(fault) => self.disable_device(&fault),
         }
     }

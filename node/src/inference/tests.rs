@@ -86,16 +86,28 @@ impl Stage {
     }
 
     fn with_device(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device) -> Self {
-        let is_armed = Arc::new(AtomicBool::new(false));
+        let (stage, is_ready, is_armed) = Self::begin(limits, device, AtomicBool::new(false));
+        is_ready.recv().expect("the service lives");
+        is_armed.store(true, Ordering::SeqCst);
+        stage
+    }
+
+    /// Before the device is checked; also what is sent when it was, and what arms the puppet.
+    fn begin(
+        limits: Limits,
+        device: impl FnOnce(Box<dyn Backend>) -> Device,
+        is_armed: AtomicBool,
+    ) -> (Self, Receiver<()>, Arc<AtomicBool>) {
+        let is_armed = Arc::new(is_armed);
         let (report, batches) = channel();
         let (acts, orders) = channel();
         let (fault, faults) = channel();
         let puppet = Box::new(Puppet { is_armed: Arc::clone(&is_armed), batches: report, acts: orders });
         let models = vec![tiny_model(0), tiny_model(1)];
         let on_fault = move || fault.send(()).expect("the stage outlives the service");
-        let handle = InferenceService::start_with(device(puppet), models, limits, on_fault);
-        is_armed.store(true, Ordering::SeqCst);
-        Self { handle, acts, batches, faults, model: tiny_model(0), replies: channel() }
+        let (handle, is_ready) = InferenceService::begin_with(device(puppet), models, limits, on_fault);
+        let stage = Self { handle, acts, batches, faults, model: tiny_model(0), replies: channel() };
+        (stage, is_ready, is_armed)
     }
 
     fn task(&self, first: u8) -> Task {
@@ -440,6 +452,38 @@ fn a_machine_on_which_even_the_reference_fails_says_so() {
     let status = stage.handle.status();
     assert_eq!((status.queued, status.disabled), (0, None));
     assert_eq!(stage.faults.try_iter().count(), 0);
+}
+
+#[test]
+fn nothing_is_answered_before_the_device_is_checked() {
+    let begin = || Stage::begin(LIMITS, |puppet| Device::new(puppet, FALLBACKS), AtomicBool::new(true));
+    let (stage, is_ready, _) = begin();
+    assert_eq!(stage.handle.status().device, "puppet, being checked");
+    stage.run("run", &[1]);
+    stage.check("check", vec![(2, stage.right(2))]);
+    // Two batches for each of two models.
+    for _ in 0..4 {
+        stage.batch();
+        assert!(stage.replies.1.try_recv().is_err() && is_ready.try_recv().is_err());
+        stage.act(HONEST);
+    }
+    assert_eq!(stage.batch(), [2]);
+    assert_eq!(stage.handle.status().device, "puppet");
+    stage.act(HONEST);
+    stage.expect_verdict("check", Verdict::Right);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    stage.expect_run("run", &[1]);
+
+    // A device that fails gives none of the answers.
+    let (stage, ..) = begin();
+    stage.run("run", &[1]);
+    stage.batch();
+    stage.act(OFF_BY_ONE);
+    stage.expect_run("run", &[1]);
+    let status = stage.handle.status();
+    assert!(status.disabled.is_some() && status.device.contains("CPU"), "{status:?}");
+    assert!(stage.batches.try_recv().is_err(), "the puppet is asked no more");
 }
 
 #[test]

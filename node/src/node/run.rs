@@ -22,8 +22,9 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut stop = runtime.block_on(async { StopSignals::listen() })?;
 
-    open_files::raise_limit(args.capacity.inbound)?;
     let parameters = &args.network.parameters;
+    tracing::info!(network = parameters.name, data = %args.data.display(), "starting");
+    open_files::raise_limit(args.capacity.inbound)?;
     let (device, why_not) = backend::open(args.device)?;
     if let Some(reason) = why_not {
         tracing::warn!(reason, "no GPU is used");

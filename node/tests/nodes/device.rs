@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 
 use ocelli_consensus::{Address, Amount};
 use ocelli_model::{Backend, BackendError, Model};
 use ocelli_protocol::message::SubmitReply;
 
-use super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, model};
+use super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, model, wait};
 
 /// A good device until it is told to break; then one logit is wrong by one.
 struct Breaking {
@@ -37,6 +38,51 @@ impl Backend for Breaking {
     }
 }
 
+/// A good device that runs nothing before it is let go.
+struct Held {
+    good: Box<dyn Backend>,
+    until: Option<Receiver<()>>,
+}
+
+impl Backend for Held {
+    fn name(&self) -> String {
+        "a device that is held".into()
+    }
+
+    fn kernel_name(&self) -> String {
+        self.good.kernel_name()
+    }
+
+    fn threads(&self) -> usize {
+        self.good.threads()
+    }
+
+    fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {
+        if let Some(until) = self.until.take() {
+            until.recv().unwrap();
+        }
+        self.good.logits(model, images)
+    }
+}
+
+#[test]
+fn a_node_listens_while_its_device_is_checked() {
+    let network = easy_network();
+    let (let_go, until) = channel();
+    let device = Box::new(Held { good: cpu(), until: Some(until) });
+    let node = TestNode::with_backend(&network, &[], None, device);
+    // Who connects to it is answered what needs no model.
+    let (_peer, _) = RawPeer::connect(&network, &node);
+    assert_eq!(node.status().device, "a device that is held, being checked");
+    let_go.send(()).unwrap();
+    let task = Maker::new(&network).classify(0, 1);
+    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let reply = node.submit(task);
+    let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
+    assert_eq!(answer.logits, right);
+    assert_eq!(node.status().device, "a device that is held");
+}
+
 #[test]
 fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
     let network = easy_network();
@@ -45,6 +91,8 @@ fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
         TestNode::with_backend(&network, &[], None, Box::new(Breaking { good: cpu(), broken: Arc::clone(&broken) }));
     let (peer, _) = RawPeer::connect(&network, &node);
     let mut maker = Maker::new(&network);
+    // It breaks after it was found exact.
+    wait("the check of the device", || (node.status().device == "a device that breaks").then_some(()));
     broken.store(true, Ordering::SeqCst);
 
     // A task that nobody's block holds yet: the device's answer is wrong, and nothing contradicts it.
