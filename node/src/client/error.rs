@@ -108,6 +108,9 @@ impl ClientError {
             {
                 Some("leave out /p2p/… at the end of the address, or ask the node's owner for the new one")
             }
+            Self::Unreachable { failures, .. } if !failures.is_empty() => {
+                failures.last().map(|(_, reason)| reason.advice())
+            }
             Self::NoAddress | Self::Unreachable { .. } => {
                 Some("check that the node runs and that the address and port are right, or try another node")
             }

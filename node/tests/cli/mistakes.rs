@@ -1,6 +1,11 @@
 //! What people get wrong: each with its exit code, what was found, and what to try next.
 
-use crate::environment::Environment;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::environment::{Environment, Run};
 
 /// Nobody listens there: port 1 needs privileges, and its service is long gone.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/1";
@@ -64,7 +69,7 @@ fn mistakes_are_named() {
             "dead bootstrap",
             submit(&["--wallet", "dev", "picture.bmp"]),
             1,
-            &["nobody answers at /ip4/127.0.0.1/tcp/1", "refused", "check that the node runs"],
+            &["nobody answers at /ip4/127.0.0.1/tcp/1", "refused", "check the port, and that a node runs there"],
         ),
         (
             "bad multiaddr",
@@ -126,6 +131,12 @@ fn mistakes_are_named() {
         ("bad height", plain(&["chain", "block", "seven", "--peer", DEAD]), 2, &["seven", "expected a height"]),
         ("negative height", plain(&["chain", "block", "--peer", DEAD, "--", "-1"]), 2, &["expected a height"]),
         ("bad txid", plain(&["chain", "tx", "abc", "--peer", DEAD]), 2, &["'abc' is not a transaction id", "64"]),
+        (
+            "no port",
+            plain(&["status", "--peer", "/ip4/127.0.0.1/tcp/0"]),
+            1,
+            &["the system does not connect to such an address or port", "hint: correct the address"],
+        ),
         ("dead peer", plain(&["chain", "tx", zeros, "--peer", DEAD]), 1, &["nobody answers at", "refused"]),
         ("no node here", plain(&["status"]), 1, &["found no node that runs on this machine", "ocelli node", "--peer"]),
         ("no node there", plain(&["status", "--data", "nowhere"]), 1, &["nowhere/node.json", "--data"]),
@@ -170,6 +181,53 @@ fn mistakes_are_named() {
         }
         assert!(run.stderr.len() < 10_000, "{name}: {} bytes", run.stderr.len());
         assert!(!run.stderr.contains("panicked"), "{name}: {}", run.stderr);
+    }
+}
+
+/// A backtrace is for who mends a library, also where the environment asks for it.
+#[test]
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+fn a_device_that_is_not_there_is_said_in_one_line() {
+    let environment = Environment::new();
+    let options = ["node", "--network", "local", "--data", "data", "--listen", "/ip4/127.0.0.1/tcp/0", "--device"];
+    for device in ["cuda", "metal"] {
+        let mut command = environment.command(&[&options[..], &[device]].concat());
+        let run: Run = command.env("RUST_BACKTRACE", "full").output().unwrap().into();
+        let expected = format!(
+            "error: the device '{device}' cannot be used\n  caused by: this program was built without the feature \
+             `{device}`\nhint: try --device cpu, and unset OCELLI_KERNEL if it is set\n"
+        );
+        let (log, error) = run.stderr.split_once("error: ").unwrap();
+        assert_eq!((run.code, format!("error: {error}")), (1, expected));
+        assert_eq!(log.lines().count(), 1, "the node says that it starts: {log}");
+    }
+}
+
+#[test]
+fn a_port_of_something_else_is_said() {
+    let environment = Environment::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port());
+    // One that speaks another protocol, then one that closes at once, for as many dials as come.
+    let speaks = Arc::new(AtomicBool::new(true));
+    let answers = Arc::clone(&speaks);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if answers.load(Ordering::Relaxed) {
+                drop(stream.write_all(b"\x13/multistream/1.0.0\n\x03na\n"));
+                drop(stream.read_to_end(&mut Vec::new()));
+            }
+        }
+    });
+    for (does_speak, expected, hint) in [
+        (true, "something else than an Ocelli node answers there", "hint: check the port"),
+        (false, "takes the connection and closes it at once", "hint: check that it is a node's port"),
+    ] {
+        speaks.store(does_speak, Ordering::Relaxed);
+        let run = environment.run(&["status", "--peer", &address]);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(expected) && run.stderr.contains(hint), "{}", run.stderr);
     }
 }
 
