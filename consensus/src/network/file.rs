@@ -341,6 +341,36 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_is_read_and_every_key_is_documented() {
+        let document = include_str!("../../../docs/network.md");
+        let section = document.split_once("## A network of your own").unwrap().1;
+        let example = section.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+        let network = Network::from_toml(example).unwrap();
+        assert_eq!(network.parameters.accounts.len(), 1);
+        assert_eq!(network.parameters.upgrades[0].models.len(), 1);
+        assert_eq!(network.bootstrap, ["/ip4/192.168.0.10/tcp/3297"]);
+
+        // The parser lists the keys that it knows wherever it meets another one.
+        let mut documented = 0;
+        for (table, text) in [
+            ("", "unknown = 1".to_owned()),
+            ("accounts.", format!("{example}[[accounts]]\nunknown = 1")),
+            ("models.", format!("{example}[[models]]\nunknown = 1")),
+            ("upgrades.", format!("{example}[[upgrades]]\nunknown = 1")),
+        ] {
+            let error = Network::from_toml(&text).unwrap_err().to_string();
+            let list = error.split_once("expected one of ").or_else(|| error.split_once("expected ")).unwrap().1;
+            for key in list.split('`').skip(1).step_by(2) {
+                let row = [format!("| `{table}{key}`"), format!("| `[[{key}]]`")];
+                assert!(row.iter().any(|row| section.contains(row)), "{table}{key} is in the table of docs/network.md");
+                assert!(example.contains(key), "{table}{key} is in the example");
+                documented += 1;
+            }
+        }
+        assert_eq!(documented, 16 + 2 + 4 + 3);
+    }
+
+    #[test]
     fn the_minimum_work_is_read_and_binds_nothing() {
         let local = Network::from_toml(LOCAL).unwrap();
         assert_eq!(local.minimum_work, Work(U256::ZERO));

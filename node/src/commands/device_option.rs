@@ -12,8 +12,8 @@ pub const OTHER_DEVICE: &str = "try --device cpu, and unset OCELLI_KERNEL if it 
 /// Which device.
 #[derive(Debug, clap::Args)]
 pub struct DeviceOption {
-    /// Where the models run: auto, cpu, cuda or metal; the answers are the same
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// Where models run; the answers are the same
+    #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
 }
 

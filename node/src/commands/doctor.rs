@@ -21,7 +21,7 @@ use crate::client::Client;
 /// runs here or a bootstrap node, at reachability, peers and the clock. Fails if anything has failed; a warning is none.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The network: a name that is built in, or a network file
+    /// The network: local, testnet, or a network file
     #[arg(long, value_name = "NAME|FILE", default_value = "testnet")]
     network: String,
 

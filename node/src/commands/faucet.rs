@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     wallet: WalletOption,
 
-    /// The network: a name that is built in, or a network file [default: testnet]
+    /// The network: local, testnet, or a network file [default: testnet, local for `--wallet dev`]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 

@@ -15,7 +15,7 @@ use super::output::{Output, Whole};
 pub enum Command {
     /// Show a network's parameters and the genesis header that binds them
     Show {
-        /// The network: a name that is built in, or a network file
+        /// The network: local, testnet, or a network file
         #[arg(value_name = "NAME|FILE")]
         network: String,
     },

@@ -39,7 +39,7 @@ pub fn resolve(name: &str) -> Result<Network, CommandError> {
     };
     Network::from_toml(&text)
         .context(|| format!("the network file {name} is not valid"))
-        .hint(|| "compare it with consensus/networks/local.toml in the source, which is described in docs/protocol.md")
+        .hint(|| "docs/network.md, \"A network of your own\", has every key and a whole example")
 }
 
 /// All networks that are built in.

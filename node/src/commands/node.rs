@@ -29,7 +29,7 @@ const DEFAULT_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/3297", "/ip4/0.0.0.0/udp/32
 /// Run a node: keep the chain, check every answer, and mine if asked to
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The network: a name that is built in, or a network file
+    /// The network: local, testnet, or a network file
     #[arg(long, value_name = "NAME|FILE", default_value = "testnet")]
     network: String,
 

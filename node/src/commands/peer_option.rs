@@ -22,7 +22,7 @@ pub struct PeerOption {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// The network: a name that is built in, or a network file [default: the one that the node is on]
+    /// The network: local, testnet, or a network file [default: the one that the node is on]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 }
@@ -34,7 +34,7 @@ pub struct OwnNode {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// The network: a name that is built in, or a network file [default: the one that the node is on]
+    /// The network: local, testnet, or a network file [default: the one that the node is on]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 }

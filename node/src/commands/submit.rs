@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
 
-    /// The network: a name that is built in, or a network file [default: testnet, local for `--wallet dev`]
+    /// The network: local, testnet, or a network file [default: testnet, local for `--wallet dev`]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 

@@ -32,7 +32,7 @@ pub struct NewArgs {
     #[command(flatten)]
     wallet: WalletOption,
 
-    /// The network whose address is printed: a name that is built in, or a network file [default: testnet]
+    /// The network whose address is printed: local, testnet, or a network file [default: testnet]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 }
@@ -43,7 +43,8 @@ pub struct AddressArgs {
     #[command(flatten)]
     wallet: WalletOption,
 
-    /// The network of the address: a name that is built in, or a network file [default: testnet, local for `dev`]
+    /// The network of the address: local, testnet, or a network file [default: testnet, local for
+    /// `--wallet dev`]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 }

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "MULTIADDR", required = true)]
     peer: Vec<String>,
 
-    /// The network: a name that is built in, or a network file [default: testnet, local for `--wallet dev`]
+    /// The network: local, testnet, or a network file [default: testnet, local for `--wallet dev`]
     #[arg(long, value_name = "NAME|FILE")]
     network: Option<String>,
 

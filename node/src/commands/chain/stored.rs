@@ -34,7 +34,7 @@ pub struct DataOption {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// The network: a name that is built in, or a network file
+    /// The network: local, testnet, or a network file
     #[arg(long, value_name = "NAME|FILE", default_value = "testnet")]
     network: String,
 }
