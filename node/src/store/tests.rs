@@ -232,8 +232,8 @@ impl Store {
     pub(crate) fn damage(&self, column: &'static str, key: &[u8], value: Option<&[u8]>) {
         let column = self.column(column);
         match value {
-            Some(value) => self.database.put_cf(column, key, value).unwrap(),
-            None => self.database.delete_cf(column, key).unwrap(),
+            Some(value) => self.database().put_cf(column, key, value).unwrap(),
+            None => self.database().delete_cf(column, key).unwrap(),
         }
     }
 }
