@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod client;
+pub mod clock;
 pub mod commands;
 pub mod inference;
 mod log_limit;

@@ -38,7 +38,6 @@ pub(crate) use control::SNAPSHOT;
 pub use error::NodeError;
 pub use faucet::FaucetConfig;
 pub use run::run;
-pub(crate) use service::unix_millis;
 pub(crate) use transactions::{BLOCKS_AHEAD, RUN_AHEAD};
 
 use crate::chain::Chain;
@@ -65,7 +64,7 @@ impl Node {
     /// [`NodeError`]: the folder, the network or the device cannot be used.
     pub fn start(config: Config) -> Result<Self, NodeError> {
         let identity = node_file::identity(&config.data)?;
-        let storage = config.storage;
+        let (storage, clock) = (config.storage, config.clock);
         let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
         let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_pixels);
         let (inbox, inputs) = sync_channel(INBOX_LENGTH);
@@ -83,6 +82,7 @@ impl Node {
             discovery: config.discovery,
             traversal: config.traversal,
             capacity: config.capacity,
+            clock: clock.clone(),
         };
         let (network, mut events) = crate::network::spawn(network_config(&chain, identity, joining)?)?;
         let forward = inbox.clone();
@@ -93,7 +93,8 @@ impl Node {
                 }
             }
         })?;
-        let service = Service::new(chain, network, inference, results, config.data, config.mining, config.faucet)?;
+        let service =
+            Service::new(chain, network, inference, results, config.data, config.mining, config.faucet, clock)?;
         let (end, ended) = sync_channel(1);
         let thread = std::thread::Builder::new().name("chain".into()).spawn(move || {
             let result = service.run(&inputs, &received);

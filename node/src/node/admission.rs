@@ -7,7 +7,7 @@ use ocelli_protocol::message::{Request, Response};
 
 use super::NodeError;
 use super::input::ReplyTo;
-use super::service::{Service, unix_millis};
+use super::service::Service;
 use super::traffic::Purpose;
 use crate::network::{Misbehaviour, Peer, ResponseToken};
 
@@ -31,7 +31,7 @@ impl Service {
         };
         let purpose = Purpose::of(&request);
         self.traffic.received(purpose, data.len());
-        let (to, now) = (ReplyTo::Peer(peer, token, purpose), unix_millis());
+        let (to, now) = (ReplyTo::Peer(peer, token, purpose), self.clock.now());
         match self.limits.admit(peer, &request, now) {
             Ok(()) => return self.on_request(request, to),
             Err(Refusal::Tell(excess)) => self.reply(to, &Response::failed(excess.to_string())),

@@ -11,7 +11,7 @@ use ocelli_protocol::message::{Announcement, BlockData, ChainStatus, Request};
 use ocelli_protocol::sync;
 
 use super::NodeError;
-use super::service::{Asked, RETRY_MILLIS, Service, unix_millis, unix_seconds};
+use super::service::{Asked, RETRY_MILLIS, Service};
 use crate::chain::{AcceptError, Advance, HeaderError, MAX_AHEAD_SECONDS, Moved, full_message, tasks};
 use crate::inference::{InferenceError, Verdict};
 use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
@@ -136,7 +136,7 @@ impl Service {
         }
         let root = announcement.body_root();
         if !known {
-            let seconds = unix_seconds();
+            let seconds = self.clock.unix_seconds();
             match self.chain.insert_announced(header, seconds)? {
                 None => {}
                 Some(HeaderError::Ahead { .. }) => {
@@ -224,7 +224,7 @@ impl Service {
 
     /// Has the answers of stored blocks checked that a restart or a busy service has left, the lowest first.
     pub(super) fn check_left_over(&mut self) -> Result<(), NodeError> {
-        while self.validation.has_room() && unix_millis() >= self.retry_at {
+        while self.validation.has_room() && self.clock.now() >= self.retry_at {
             let tree = self.chain.tree();
             let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.header.height);
             let Some(index) = (0..self.to_check.len()).min_by_key(|&index| place(&self.to_check[index])) else {
@@ -259,7 +259,7 @@ impl Service {
             // Nothing is known of the block: tried again when the service has room.
             Err(InferenceError::Busy { .. }) => {
                 self.to_check.push_back(hash);
-                self.retry_at = unix_millis() + RETRY_MILLIS;
+                self.retry_at = self.clock.now() + RETRY_MILLIS;
             }
             Err(error) => {
                 tracing::error!(%hash, reason = full_message(&error), "the answers of a block cannot be checked here");
@@ -314,7 +314,7 @@ impl Service {
 
     /// Tries blocks from the future again whose time has come.
     pub(super) fn try_held(&mut self) -> Result<(), NodeError> {
-        let limit = unix_seconds().saturating_add(MAX_AHEAD_SECONDS);
+        let limit = self.clock.unix_seconds().saturating_add(MAX_AHEAD_SECONDS);
         while let Some(index) = self.held.iter().position(|held| held.header.time <= limit) {
             let Some(announcement) = self.held.remove(index) else { break };
             let hash = announcement.header.hash();

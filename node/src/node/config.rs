@@ -7,6 +7,7 @@ use ocelli_model::{Backend, Model};
 
 use super::{FaucetConfig, NodeError};
 use crate::chain::{MissingPixels, Prune};
+use crate::clock::Clock;
 use crate::inference;
 use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::store::StoreOptions;
@@ -41,6 +42,8 @@ pub struct Config {
     pub faucet: Option<FaucetConfig>,
     /// What is kept, and how much memory that may take.
     pub storage: Storage,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 /// What a node keeps on its disk.

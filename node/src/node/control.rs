@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, PeerList, Response};
 
-use super::service::{Service, unix_seconds};
+use super::service::Service;
 use crate::chain::full_message;
 use crate::network::{self, BanSubject, NetworkError};
 
@@ -17,7 +17,7 @@ impl Service {
     /// Everybody who is connected, and every ban.
     pub(super) fn peer_list(&self) -> PeerList {
         let status = self.network.status();
-        let now = unix_seconds();
+        let now = self.clock.unix_seconds();
         let peers = status.peers.into_iter().take(MAX_PEERS).map(|peer| ConnectedPeer {
             id: peer.peer.to_string(),
             address: peer.address,

@@ -11,7 +11,7 @@ use ocelli_protocol::message::BlockData;
 use super::NodeError;
 use super::config::Mining;
 use super::input::{Input, Results};
-use super::service::{Service, unix_seconds};
+use super::service::Service;
 use crate::chain::full_message;
 use crate::miner::Miner;
 
@@ -31,14 +31,15 @@ pub(super) struct Mine {
     mining: Mining,
     /// Latest last.
     templates: VecDeque<(Header, BlockData)>,
-    made_at: u64,
+    /// In monotonic milliseconds; `None` if the latest is worth nothing any more.
+    made_at: Option<u64>,
     is_stale: bool,
 }
 
 impl Mine {
     pub(super) fn start(mining: Mining, results: Results) -> Self {
         let miner = Miner::start(mining.threads, move |header| results.leave(Input::Mined(header)));
-        Self { miner, mining, templates: VecDeque::new(), made_at: 0, is_stale: true }
+        Self { miner, mining, templates: VecDeque::new(), made_at: None, is_stale: true }
     }
 
     pub(super) fn address(&self) -> Address {
@@ -62,7 +63,7 @@ impl Service {
             mine.miner.set_template(None);
             mine.templates.clear();
             mine.is_stale = true;
-            mine.made_at = 0;
+            mine.made_at = None;
         }
     }
 
@@ -76,13 +77,13 @@ impl Service {
     /// Makes a new template where the present one is too old, or too poor.
     pub(super) fn refresh_template(&mut self, now: u64) -> Result<(), NodeError> {
         let Some(mine) = &self.mine else { return Ok(()) };
-        let age = now.saturating_sub(mine.made_at);
+        let age = mine.made_at.map_or(u64::MAX, |at| now.saturating_sub(at));
         if age < GATHER_MILLIS || !(mine.is_stale || age >= REFRESH_MILLIS) {
             return Ok(());
         }
         // Mining only on validated tips: the tip is one.
-        let time = unix_seconds().max(self.chain.tip().header.time + 1);
-        if time > unix_seconds() + MAX_MINED_AHEAD_SECONDS {
+        let time = self.clock.unix_seconds().max(self.chain.tip().header.time + 1);
+        if time > self.clock.unix_seconds() + MAX_MINED_AHEAD_SECONDS {
             return Ok(());
         }
         let address = mine.mining.address;
@@ -93,7 +94,7 @@ impl Service {
             }
             mine.templates.push_back((header.clone(), data));
             mine.miner.set_template(Some(header));
-            (mine.made_at, mine.is_stale) = (now, false);
+            (mine.made_at, mine.is_stale) = (Some(now), false);
         }
         Ok(())
     }
@@ -149,12 +150,12 @@ impl Service {
             .position(|(template, _)| Header { nonce: header.nonce, ..template.clone() } == header);
         let Some((_, data)) = template.and_then(|index| mine.templates.remove(index)) else { return Ok(()) };
         mine.is_stale = true;
-        mine.made_at = 0;
+        mine.made_at = None;
         if header.parent != self.chain.tip().hash {
             return Ok(());
         }
         let hash = header.hash();
-        if let (_, Some(error)) = self.chain.insert_headers(std::slice::from_ref(&header), unix_seconds())? {
+        if let (_, Some(error)) = self.chain.insert_headers(std::slice::from_ref(&header), self.clock.unix_seconds())? {
             tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
             return Ok(());
         }

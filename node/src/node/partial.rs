@@ -11,7 +11,7 @@ use ocelli_protocol::relay::{self, BLOCK_PATIENCE};
 use ocelli_protocol::sync;
 
 use super::NodeError;
-use super::service::{Asked, Service, unix_millis};
+use super::service::{Asked, Service};
 use crate::network::{Misbehaviour, Peer};
 
 /// Announced blocks that are put together at a time. Further ones come through sync.
@@ -96,7 +96,7 @@ impl Service {
             wtxids,
             found,
             from: source,
-            since: unix_millis(),
+            since: self.clock.now(),
             asked: Vec::new(),
             question: None,
             asked_at: 0,
@@ -179,7 +179,7 @@ impl Service {
         if missing.is_empty() {
             return self.complete(hash, partial);
         }
-        let now = unix_millis();
+        let now = self.clock.now();
         let mut lacking = missing;
         lacking.retain(|_, id| !self.relay.is_coming(*id, now) && !self.is_coming_with_another(*id, &hash, now));
         if lacking.is_empty() {

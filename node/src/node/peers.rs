@@ -9,9 +9,10 @@ use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
 use ocelli_protocol::topic;
 
 use super::config::{Capacity, Discovery};
-use super::service::{Asked, SAVE_BANS_MILLIS, Service, unix_millis, unix_seconds};
+use super::service::{Asked, SAVE_BANS_MILLIS, Service};
 use super::{NodeError, bans_file};
 use crate::chain::{Chain, HeaderError, full_message};
+use crate::clock::Clock;
 use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId, Traversal};
 use crate::validation::Validation;
 
@@ -24,6 +25,7 @@ pub(super) struct Joining {
     pub(super) traversal: Traversal,
     pub(super) capacity: Capacity,
     pub(super) bans: Vec<network::Ban>,
+    pub(super) clock: Clock,
 }
 
 /// How the network module is to be run for a node.
@@ -35,7 +37,7 @@ pub(super) fn network_config(
     identity: [u8; 32],
     joining: Joining,
 ) -> Result<network::Config, NodeError> {
-    let Joining { listen, external, bootstrap, discovery, traversal, capacity, bans } = joining;
+    let Joining { listen, external, bootstrap, discovery, traversal, capacity, bans, clock } = joining;
     let genesis = chain.genesis();
     let topics = vec![topic::blocks(genesis)];
     let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
@@ -47,6 +49,7 @@ pub(super) fn network_config(
     config.bootstrap = bootstrap;
     config.known = chain.store().known_peers()?;
     config.bans = bans;
+    config.clock = clock;
     config.mdns = discovery == Discovery::LocalNetwork;
     config.limits.max_inbound = capacity.inbound;
     config.limits.max_memory_bytes = capacity.memory_bytes;
@@ -143,7 +146,7 @@ impl Service {
     fn drive_sync_inputs(&mut self) -> Result<(), NodeError> {
         while let Some(input) = self.sync_inputs.pop_front() {
             let view = View { chain: &self.chain, partial: &self.partial, validation: &self.validation };
-            for output in self.sync.handle(input, unix_millis(), &view) {
+            for output in self.sync.handle(input, self.clock.now(), &view) {
                 self.carry_out(output)?;
             }
         }
@@ -175,7 +178,7 @@ impl Service {
         peer: Peer,
         headers: &[ocelli_consensus::Header],
     ) -> Result<sync::Input<Peer>, NodeError> {
-        let (taken, error) = self.chain.insert_headers(headers, unix_seconds())?;
+        let (taken, error) = self.chain.insert_headers(headers, self.clock.unix_seconds())?;
         let result = error.as_ref().map_or(HeaderImport::Connected, import_result);
         if let Some(error) = &error {
             tracing::debug!(%peer, taken, reason = full_message(error), "headers taken in part");
@@ -196,7 +199,7 @@ impl Service {
             return;
         }
         let (version, bans) = self.network.bans();
-        (self.bans_saved, self.bans_saved_at) = (version, unix_millis());
+        (self.bans_saved, self.bans_saved_at) = (version, self.clock.now());
         if let Err(error) = bans_file::write(&self.data, &bans) {
             tracing::warn!(%error, "the bans could not be written down: they end with this process");
         }

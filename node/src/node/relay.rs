@@ -8,7 +8,7 @@ use ocelli_protocol::relay::{self, Decision, Offence, Pool, Verdict};
 use ocelli_protocol::sync::Failure;
 
 use super::input::ReplyTo;
-use super::service::{Asked, Service, unix_millis};
+use super::service::{Asked, Service};
 use super::transactions::{AtTip, Refusal};
 use crate::chain::{Chain, full_message};
 use crate::network::{Misbehaviour, Peer};
@@ -98,7 +98,7 @@ impl Service {
         }
         while let Some(input) = self.relay_inputs.pop_front() {
             let view = View { chain: &self.chain, mempool: &self.mempool };
-            for output in self.relay.handle(input, unix_millis(), &view) {
+            for output in self.relay.handle(input, self.clock.now(), &view) {
                 self.carry_out_relay(output, &mut to);
             }
         }

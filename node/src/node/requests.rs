@@ -13,7 +13,7 @@ use ocelli_protocol::message::{
 use super::NodeError;
 use super::input::ReplyTo;
 use super::mining::MAX_MINED_AHEAD_SECONDS;
-use super::service::{Service, unix_millis, unix_seconds};
+use super::service::Service;
 use crate::network;
 use crate::store::StoreError;
 
@@ -210,7 +210,7 @@ impl Service {
         if let Some(height) = self.validation.lowest() {
             waiting_for.push(format!("the checks of block {height}"));
         }
-        let ahead = tip.header.time.saturating_sub(unix_seconds());
+        let ahead = tip.header.time.saturating_sub(self.clock.unix_seconds());
         if ahead > MAX_MINED_AHEAD_SECONDS {
             waiting_for.push(format!("the clock of this machine, which is {ahead} s behind the tip's time"));
         }
@@ -262,7 +262,7 @@ impl Service {
                 network::Reachability::Relayed(addresses) => Reachability::Relayed(addresses),
                 network::Reachability::Unreachable { advice } => Reachability::Unreachable { advice },
             },
-            time: unix_millis(),
+            time: self.clock.unix_millis(),
             traffic: self.traffic.status(Traffic {
                 received: network.counters.gossip_bytes_received,
                 sent: network.counters.gossip_bytes_published,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ocelli_model::backend;
 
 use super::{Config, Discovery, Mining, Node, NodeError, models, open_files};
+use crate::clock::Clock;
 use crate::commands::node::NodeArgs;
 use crate::inference::Limits;
 use crate::network::Traversal;
@@ -49,6 +50,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         inference: Limits::default(),
         storage: args.storage,
         faucet: args.faucet,
+        clock: Clock::system(),
     })?;
     runtime.block_on(stop.wait_or(|| node.ends_within(Duration::ZERO)));
     tracing::info!("stopping");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::limits::Limits;
@@ -23,6 +23,7 @@ use super::progress::Progress;
 use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::inference;
 use crate::log_limit::LogLimit;
 use crate::network::{self, Event, GossipId, Peer, RequestId};
@@ -55,7 +56,7 @@ pub(super) struct Service {
     /// What the relay machine is to be told next.
     pub(super) relay_inputs: VecDeque<relay::Input<Peer>>,
     pub(super) is_driving_relay: bool,
-    /// When it wants to be woken, in milliseconds since 1970.
+    /// When it wants to be woken, in monotonic milliseconds.
     pub(super) relay_wake: Option<u64>,
     pub(super) network: network::Handle,
     pub(super) inference: inference::Handle,
@@ -65,6 +66,7 @@ pub(super) struct Service {
     pub(super) data: PathBuf,
     /// The gossip topic of this network's blocks.
     pub(super) blocks_topic: String,
+    pub(super) clock: Clock,
     pub(super) started: Instant,
     /// What we have asked peers, by the network's name for it.
     pub(super) asked: HashMap<RequestId, (Asked, Purpose)>,
@@ -77,7 +79,7 @@ pub(super) struct Service {
     pub(super) partial: BTreeMap<BlockHash, Partial>,
     /// What was asked for with blocks that are not yet validated.
     pub(super) in_blocks: BTreeMap<BlockHash, BTreeSet<ShortId>>,
-    /// When it is looked next whether what they wait for has come, in milliseconds since 1970.
+    /// When it is looked next whether what they wait for has come, in monotonic milliseconds.
     look_at_waiting_at: u64,
     /// The last block that each peer has announced, and that was new.
     pub(super) announced: BTreeMap<Peer, BlockHash>,
@@ -98,7 +100,7 @@ pub(super) struct Service {
     pub(super) waiting: BTreeMap<TxId, Vec<ReplyTo>>,
     /// Tasks being run ahead of any block.
     pub(super) running: usize,
-    /// When inference is asked again after it had no room, in milliseconds since 1970.
+    /// When inference is asked again after it had no room, in monotonic milliseconds.
     pub(super) retry_at: u64,
     /// The mempool of before the restart, to be taken up again.
     pub(super) left_over: VecDeque<Submission>,
@@ -136,7 +138,9 @@ impl Service {
         data: PathBuf,
         mining: Option<Mining>,
         faucet: Option<FaucetConfig>,
+        clock: Clock,
     ) -> Result<Self, NodeError> {
+        let now = clock.now();
         let mine = mining.map(|mining| Mine::start(mining, results.clone()));
         let blocks_topic = topic::blocks(chain.genesis());
         let to_check = chain.unchecked().into();
@@ -168,9 +172,10 @@ impl Service {
             faucet: faucet.map(Faucet::new),
             data,
             blocks_topic,
+            clock,
             started: Instant::now(),
             asked: HashMap::new(),
-            limits: Limits::new(unix_millis()),
+            limits: Limits::new(now),
             delayed: Delayed::new(),
             complaints: LogLimit::new("complaints about peers"),
             goings: LogLimit::new("peers gone"),
@@ -195,8 +200,8 @@ impl Service {
             bans_saved: 0,
             bans_saved_at: 0,
             cookie,
-            peers_saved_at: unix_millis(),
-            mempool_saved_at: unix_millis(),
+            peers_saved_at: now,
+            mempool_saved_at: now,
         })
     }
 
@@ -239,7 +244,7 @@ impl Service {
 
     /// How long there is nothing to do, at the longest.
     fn patience(&self) -> Duration {
-        let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(unix_millis())));
+        let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(self.clock.now())));
         let block = self.is_a_block_waiting().then_some(Duration::from_millis(LOOK_MILLIS));
         let tick = if self.chain.is_pruning() { PRUNING_TICK } else { TICK };
         [relay, block].into_iter().flatten().fold(tick, Duration::min)
@@ -291,7 +296,7 @@ impl Service {
     }
 
     fn do_what_is_due(&mut self) -> Result<(), NodeError> {
-        let now = unix_millis();
+        let now = self.clock.now();
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, timer));
             self.drive_sync(sync::Input::TimerFired(timer))?;
@@ -342,22 +347,11 @@ impl Service {
             ReplyTo::Peer(peer, token, purpose) => {
                 let bytes = response.to_bytes();
                 self.traffic.sent(purpose, bytes.len());
-                self.limits.charge(peer, bytes.len(), unix_millis());
+                self.limits.charge(peer, bytes.len(), self.clock.now());
                 self.network.respond(token, bytes);
             }
             // Whoever asked may have gone.
             ReplyTo::Local(sender) => drop(sender.try_send(response.clone())),
         }
     }
-}
-
-/// Milliseconds since 1970 by this machine's clock. Nothing that is valid or not depends on it.
-pub(crate) fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub(super) fn unix_seconds() -> u64 {
-    unix_millis() / 1000
 }

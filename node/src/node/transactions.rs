@@ -10,7 +10,7 @@ use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, Subm
 use ocelli_protocol::relay;
 
 use super::input::{Input, ReplyTo};
-use super::service::{RETRY_MILLIS, Service, unix_millis};
+use super::service::{RETRY_MILLIS, Service};
 use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
@@ -199,7 +199,7 @@ impl Service {
 
     /// Has tasks run that will be in one of the next blocks.
     pub(super) fn run_ahead(&mut self) {
-        while self.running < RUNNING && unix_millis() >= self.retry_at {
+        while self.running < RUNNING && self.clock.now() >= self.retry_at {
             let budget = self.chain.parameters().weight_limit.saturating_mul(BLOCKS_AHEAD);
             let tasks = self.mempool.tasks_to_run(budget, RUN_AHEAD);
             if tasks.is_empty() {
@@ -238,7 +238,7 @@ impl Service {
                     "tasks were not run; they are tried again"
                 );
                 txids.iter().for_each(|txid| self.mempool.task_failed(txid));
-                self.retry_at = unix_millis() + RETRY_MILLIS;
+                self.retry_at = self.clock.now() + RETRY_MILLIS;
             }
         }
         self.run_ahead();

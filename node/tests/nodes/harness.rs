@@ -11,6 +11,7 @@ use ocelli_consensus::{
 };
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
+use ocelli_node::clock::Clock;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
 use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, Storage, models};
@@ -71,6 +72,13 @@ impl TestNode {
         let folder = TempDir::new().unwrap();
         let storage = Storage::default();
         let node = start(network, folder.path(), bootstrap, mining, backend, storage);
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node whose clocks are these.
+    pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let node = start_with(network, folder.path(), bootstrap, None, cpu(), storage, clock);
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
@@ -182,6 +190,18 @@ pub fn start(
     backend: Box<dyn Backend>,
     storage: Storage,
 ) -> Node {
+    start_with(network, folder, bootstrap, mining, backend, storage, Clock::system())
+}
+
+fn start_with(
+    network: &Network,
+    folder: &Path,
+    bootstrap: &[String],
+    mining: Option<Address>,
+    backend: Box<dyn Backend>,
+    storage: Storage,
+    clock: Clock,
+) -> Node {
     Node::start(Config {
         network: network.clone(),
         data: folder.to_owned(),
@@ -197,6 +217,7 @@ pub fn start(
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
         faucet: None,
+        clock,
     })
     .unwrap()
 }

@@ -20,6 +20,7 @@ use super::{DeviceOption, percentile, rounded};
 use crate::chain::Chain;
 use crate::client::fee::default_fee;
 use crate::client::{Client, ClientError};
+use crate::clock::Clock;
 use crate::inference::Limits;
 use crate::network::Traversal;
 use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
@@ -270,6 +271,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
         mining: None,
         storage: Storage::default(),
         faucet: None,
+        clock: Clock::system(),
     };
     Ok(Node::start(config)?)
 }
