@@ -52,21 +52,22 @@ impl Service {
             );
         }
         match self.obey(control) {
-            Ok(done) => Response::controlled(done),
+            Ok(response) => response,
             Err(error) => Response::failed(error),
         }
     }
 
-    fn obey(&self, control: Control) -> Result<String, String> {
+    fn obey(&self, control: Control) -> Result<Response, String> {
         let text = |error: NetworkError| error.to_string();
-        match control {
+        let done = match control {
+            Control::Peers => return Ok(Response::Peers(Box::new(self.peer_list()))),
             Control::Ban { subject, seconds, reason } => {
                 let subject = parse(subject).map_err(text)?;
                 if subject == BanSubject::Peer(self.network.local_peer()) {
                     return Err("that is this node itself".into());
                 }
                 self.network.ban(subject, Duration::from_secs(seconds), &reason);
-                Ok(format!("banned {subject} for {seconds} s"))
+                format!("banned {subject} for {seconds} s")
             }
             Control::Unban { subject } => {
                 let subject = parse(subject).map_err(text)?;
@@ -74,20 +75,19 @@ impl Service {
                     return Err(format!("{subject} is not banned; `ocelli peers list` shows who is"));
                 }
                 self.network.unban(subject);
-                Ok(format!("{subject} may connect again"))
+                format!("{subject} may connect again")
             }
             Control::Add { address } => {
                 self.network.add(&address).map_err(text)?;
-                Ok(format!(
-                    "dialling {address}, again and again until it answers; `ocelli peers list` shows when it does"
-                ))
+                format!("dialling {address}, again and again until it answers; `ocelli peers list` shows when it does")
             }
             Control::Snapshot { folder } => {
                 let path = snapshot_path(&self.data, &folder)?;
                 self.chain.store().copy_to(&path).map_err(|error| full_message(&error))?;
-                Ok(format!("copied the chain up to block {}", self.chain.tip().header.height))
+                format!("copied the chain up to block {}", self.chain.tip().header.height)
             }
-        }
+        };
+        Ok(Response::controlled(done))
     }
 
     /// What a node without peers waits for, and what its owner can do.

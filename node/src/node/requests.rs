@@ -35,7 +35,6 @@ impl Service {
             Request::Account { address } => Response::Account(self.account_status(address)?),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
             Request::Fee { blocks } => Response::Fee(self.suggest_fee(blocks)),
-            Request::Peers => Response::Peers(Box::new(self.peer_list())),
             Request::Control { cookie, control } => self.control(cookie, control),
             Request::Announce { ids } => {
                 self.on_announced(ids, to);

@@ -27,7 +27,6 @@ impl Purpose {
             | Request::Account { .. }
             | Request::NodeStatus
             | Request::Fee { .. }
-            | Request::Peers
             | Request::Control { .. }
             | Request::Faucet(_) => Self::Other,
         }

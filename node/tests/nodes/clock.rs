@@ -44,7 +44,7 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
     }
     // Nobody was blamed for anything.
     for node in [&one, &two] {
-        let Response::Peers(list) = node.ask(Request::Peers) else { panic!("no list of peers") };
+        let list = node.peers();
         assert!(list.bans.is_empty() && list.peers.iter().all(|peer| peer.points == 0), "{list:?}");
     }
 }

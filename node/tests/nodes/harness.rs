@@ -18,7 +18,7 @@ use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, St
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, ShortId,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, PeerList, Request, Response, ShortId,
     Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
@@ -142,6 +142,15 @@ impl TestNode {
         let control = Control::Add { address: address.into() };
         let response = self.ask(Request::Control { cookie, control });
         assert!(matches!(response, Response::Controlled { .. }), "{response:?}");
+    }
+
+    /// What it tells its owner of its peers.
+    pub fn peers(&self) -> PeerList {
+        let cookie = ocelli_node::node::cookie::read(self.folder()).unwrap();
+        match self.ask(Request::Control { cookie, control: Control::Peers }) {
+            Response::Peers(list) => *list,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn block(&self, by: BlockId) -> Option<FoundBlock> {

@@ -3,7 +3,7 @@
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction, Unsigned};
 
 use super::*;
-use crate::message::{BLOCKS_BYTES, Submission};
+use crate::message::{BLOCKS_BYTES, BlockId, MAX_LOCATOR, Submission};
 
 fn submit() -> Request {
     let action = Action::Transfer { to: Address([0; 20]), amount: Amount(1) };
@@ -87,10 +87,59 @@ fn bytes_are_counted_after_the_response_and_in_all() {
     // What is small is served all the same.
     assert_eq!(limits.admit(1, &Request::Status, 0), Ok(()));
     assert_eq!(limits.admit(1, &blocks(), 1_001), Ok(()));
-    for peer in 2..9 {
-        limits.charge(peer, (BYTES.burst - 1) as usize, 1_001);
+}
+
+/// Two peers that use all that they are given, of bytes or of work, and one that syncs at 25 MiB a second: it is never refused.
+#[test]
+fn what_some_use_up_is_not_taken_from_the_others() {
+    let (mut greedy_bytes, mut refused) = (0_u64, 0);
+    for greedy in [
+        Request::Block { by: BlockId::Height(1) },
+        Request::Headers { locator: vec![BlockHash([0; 32]); MAX_LOCATOR], limit: u32::MAX },
+        Request::NodeStatus,
+    ] {
+        let bytes = if matches!(greedy, Request::Block { .. }) { 1_500_000 } else { 20_000 };
+        let mut limits = Limits::new(0);
+        for now in (0..60_000).step_by(10) {
+            for peer in 1..=2 {
+                for _ in 0..4 {
+                    match limits.admit(peer, &greedy, now) {
+                        Ok(()) => {
+                            limits.charge(peer, bytes, now);
+                            greedy_bytes += bytes as u64;
+                        }
+                        Err(_) => refused += 1,
+                    }
+                }
+            }
+            if now % 160 == 0 {
+                assert_eq!(limits.admit(3, &blocks(), now), Ok(()), "{greedy:?} at {now}");
+                limits.charge(3, BLOCKS_BYTES, now);
+            }
+        }
     }
-    assert!(matches!(limits.admit(9, &blocks(), 1_001), Err(Refusal::Tell(Excess { what: What::AllBytes, .. }))));
+    assert!(refused > 1_000, "they wanted more than there is");
+    assert!(greedy_bytes < 60 * u64::from(ALL_BYTES.rate) + ALL_BYTES.burst + 3 * 60 * 2 * 20_000 * 400);
+}
+
+/// However many there are, all together get what there is for all, and about the same.
+#[test]
+fn what_there_is_for_all_is_shared() {
+    let mut limits = Limits::new(0);
+    let mut served = [0_u64; 40];
+    for now in (0..30_000).step_by(10) {
+        for (peer, served) in served.iter_mut().enumerate() {
+            if limits.admit(peer, &blocks(), now).is_ok() {
+                limits.charge(peer, BLOCKS_BYTES, now);
+                *served += BLOCKS_BYTES as u64;
+            }
+        }
+    }
+    let (all, least, most) = (served.iter().sum::<u64>(), served.iter().min().unwrap(), served.iter().max().unwrap());
+    let given = ALL_BYTES.burst + 30 * u64::from(ALL_BYTES.rate);
+    assert!(all <= given * 11 / 10 + 40 * BLOCKS_BYTES as u64, "{all} of {given}");
+    assert!(all >= given * 8 / 10, "{all} of {given}");
+    assert!(*most <= 2 * least, "{least} to {most}");
 }
 
 /// Ten minutes of a sync at 200 Mbit/s beside the requests of a relaying peer, and of a client that asks for 128

@@ -59,8 +59,6 @@ pub enum Request {
         /// How many, at least 1.
         blocks: u32,
     },
-    /// Tag 12: who the node talks to, and whom it has banned.
-    Peers,
     /// Tag 13: a change that only the node's owner may make.
     Control {
         /// Shows that the sender is the owner.
@@ -111,7 +109,6 @@ impl Encode for Request {
             Self::Account { address } => (8u32, address).encode(encoder),
             Self::NodeStatus => 9u32.encode(encoder),
             Self::Fee { blocks } => (11u32, blocks).encode(encoder),
-            Self::Peers => 12u32.encode(encoder),
             Self::Control { cookie, control } => (13u32, cookie, control).encode(encoder),
             Self::Faucet(request) => (14u32, request).encode(encoder),
             Self::Announce { ids } => (15u32, ids).encode(encoder),
@@ -141,7 +138,6 @@ impl<C> Decode<C> for Request {
             8 => Self::Account { address: Decode::decode(decoder)? },
             9 => Self::NodeStatus,
             11 => Self::Fee { blocks: Decode::decode(decoder)? },
-            12 => Self::Peers,
             13 => Self::Control { cookie: Decode::decode(decoder)?, control: Decode::decode(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
             15 => Self::Announce { ids: decode_ids(decoder)? },

@@ -44,9 +44,9 @@ pub enum Response {
     },
     /// Tag 11.
     Fee(FeeSuggestion),
-    /// Tag 12.
+    /// Tag 12, to [`super::Control::Peers`].
     Peers(Box<PeerList>),
-    /// Tag 13: the change is made.
+    /// Tag 13: the change that any other [`super::Control`] asks for is made.
     Controlled {
         /// What was done, for people, at most [`MAX_TEXT_BYTES`].
         done: String,
