@@ -19,6 +19,9 @@ pub const BYTES: Limit = Limit { rate: 64 << 20, burst: 128 << 20 };
 /// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good. A sender
 /// may have 64 pending, so that even on a network with a block every two seconds it does not need more for long.
 pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };
+/// Transactions of one peer a second, and at once, that no block on this tip could hold. Each costs a look at an account. An
+/// honest peer whose tip differs sends some, for as long as it differs. A guess.
+pub const IN_VAIN: Limit = Limit { rate: 2, burst: 512 };
 /// Bytes of responses to all peers together.
 pub const ALL_BYTES: Limit = Limit { rate: 128 << 20, burst: 512 << 20 };
 /// Refusals of one peer that are forgiven a second, and that it may have before it is penalised.
@@ -119,6 +122,8 @@ pub enum What {
     Bytes,
     /// Submissions of a peer.
     Submissions,
+    /// Transactions of a peer that no block on this tip could hold.
+    InVain,
     /// Bytes of responses to all peers.
     AllBytes,
 }
@@ -129,6 +134,7 @@ impl fmt::Display for Excess {
             What::Requests => "requests of a peer",
             What::Bytes => "bytes to a peer",
             What::Submissions => "submissions of a peer",
+            What::InVain => "transactions of a peer that no block could hold",
             What::AllBytes => "bytes to all peers together",
         };
         let Limit { rate, burst } = self.limit;
@@ -149,6 +155,7 @@ struct Account {
     requests: Bucket,
     bytes: Bucket,
     submissions: Bucket,
+    in_vain: Bucket,
     refusals: Bucket,
 }
 
@@ -158,12 +165,13 @@ impl Account {
             requests: Bucket::new(REQUESTS, now),
             bytes: Bucket::new(BYTES, now),
             submissions: Bucket::new(SUBMISSIONS, now),
+            in_vain: Bucket::new(IN_VAIN, now),
             refusals: Bucket::new(REFUSALS, now),
         }
     }
 
     fn is_full(&mut self, now: u64) -> bool {
-        [&mut self.requests, &mut self.bytes, &mut self.submissions, &mut self.refusals]
+        [&mut self.requests, &mut self.bytes, &mut self.submissions, &mut self.in_vain, &mut self.refusals]
             .into_iter()
             .all(|bucket| bucket.is_full(now))
     }
@@ -212,6 +220,17 @@ impl<P: Copy + Ord> Limits<P> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes.charge(bytes, now);
         self.account(peer, now).bytes.charge(bytes, now);
+    }
+
+    /// Counts a transaction of a peer that no block on this tip could hold.
+    ///
+    /// # Errors
+    /// If it is more than an honest peer sends.
+    pub fn sent_in_vain(&mut self, peer: P, now: u64) -> Result<(), Excess> {
+        let in_vain = &mut self.account(peer, now).in_vain;
+        in_vain.check(1, now).map_err(|wait| Excess { what: What::InVain, limit: IN_VAIN, wait })?;
+        in_vain.charge(1, now);
+        Ok(())
     }
 
     fn account(&mut self, peer: P, now: u64) -> &mut Account {

@@ -152,7 +152,7 @@ impl Service {
         getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
         getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
         Ok(Self {
-            mempool: Mempool::new(MEMPOOL_BYTES),
+            mempool: Mempool::new(MEMPOOL_BYTES, chain.tip().header.height),
             sync: Sync::new(chain.network(), salt),
             sync_inputs: VecDeque::new(),
             is_driving_sync: false,
