@@ -25,6 +25,9 @@ pub const BYTES: Limit = Limit { rate: 64 << 20, burst: 128 << 20 };
 /// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good. A sender
 /// may have 64 pending, so that even on a network with a block every two seconds it does not need more for long.
 pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };
+/// Transactions of one peer a second, and at once, that no block on this tip could hold. Each costs a look at an account. An
+/// honest peer whose tip differs sends some, for as long as it differs. A guess.
+pub const IN_VAIN: Limit = Limit { rate: 2, burst: 512 };
 /// Bytes of responses to all peers together.
 pub const ALL_BYTES: Limit = Limit { rate: 128 << 20, burst: 512 << 20 };
 /// Microseconds of work for one peer a second, and at once; by [`work`].
@@ -142,6 +145,8 @@ pub enum What {
     Bytes,
     /// Submissions of a peer.
     Submissions,
+    /// Transactions of a peer that no block on this tip could hold.
+    InVain,
     /// Bytes of responses to all peers.
     AllBytes,
     /// Work for a peer.
@@ -156,6 +161,7 @@ impl fmt::Display for Excess {
             What::Requests => "requests of a peer",
             What::Bytes => "bytes to a peer",
             What::Submissions => "submissions of a peer",
+            What::InVain => "transactions of a peer that no block could hold",
             What::AllBytes => "bytes to all peers together",
             What::Work => "microseconds of work for a peer",
             What::AllWork => "microseconds of work for all peers together",
@@ -340,6 +346,34 @@ impl<P: Copy + Ord> Limits<P> {
             let oldest = self.peers.iter().min_by_key(|(_, account)| account.asked_at).map(|(peer, _)| *peer);
             oldest.and_then(|oldest| self.peers.remove(&oldest));
         }
+    }
+}
+
+/// How many transactions that no block on this tip could hold each peer has sent; `P` names one.
+#[derive(Debug)]
+pub struct InVain<P>(BTreeMap<P, Bucket>);
+
+impl<P: Copy + Ord> Default for InVain<P> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<P: Copy + Ord> InVain<P> {
+    /// Counts one.
+    ///
+    /// # Errors
+    /// If it is more than an honest peer sends.
+    pub fn sent(&mut self, peer: P, now: u64) -> Result<(), Excess> {
+        if self.0.len() >= MAX_LIMITED && !self.0.contains_key(&peer) {
+            self.0.retain(|_, bucket| !bucket.is_full(now));
+            let oldest = self.0.iter().min_by_key(|(_, bucket)| bucket.at).map(|(peer, _)| *peer);
+            oldest.filter(|_| self.0.len() >= MAX_LIMITED).and_then(|oldest| self.0.remove(&oldest));
+        }
+        let bucket = self.0.entry(peer).or_insert_with(|| Bucket::new(IN_VAIN, now));
+        bucket.check(1, now).map_err(|wait| Excess { what: What::InVain, limit: IN_VAIN, wait })?;
+        bucket.charge(1, now);
+        Ok(())
     }
 }
 

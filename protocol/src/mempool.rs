@@ -1,28 +1,40 @@
 //! Pending transactions: what may wait here, who gives way when room is short, what runs and what is mined next.
 //!
-//! Transactions of one sender are applied in the order of their nonces. Those without a gap after the account's nonce are
-//! *ready*: forwarded, run and mined. Those beyond a gap are kept for a while, neither forwarded nor run.
+//! A transaction becomes *ready* by the function that a block's transactions go through ([`Overlay::transact`]), on the state
+//! of the tip with the sender's ready transactions before it. Others' transactions, and a miner's pay, only add to the
+//! accounts that it reads, so it still follows with any of them before it, in any order: **every template connects**. What
+//! another's pending transaction would have to pay or create first is refused until it is in a block. Where a block is taken
+//! back, every sender is applied anew who touches what that block did.
+//!
+//! Those beyond a missing nonce *wait*: neither forwarded nor run, in room of their own, and not for long. Nobody knows
+//! whether the missing one will ever come, so they take nothing from those that are ready.
 //!
 //! Who had to give way for others to be taken sets a *rolling minimum*: less is not worth sending again before it has
 //! decayed (Bitcoin Core's `GetMinFee`; counted in blocks here, for nothing in this crate reads a clock).
 //!
-//! Policy only: what a block may hold is for `ocelli_consensus`. The caller has checked, before [`Mempool::insert`], all
-//! that does not depend on accounts: signature, model, and that the pixels are of the right length and hash.
+//! [`Mempool::check`] costs a look at an account; [`CheckedTransaction::check`] verifies signatures, needs no mempool and is
+//! for all cores at once; [`Mempool::insert`] takes only what has been through it.
 
 mod entry;
 mod error;
+mod rate;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use ocelli_consensus::block::Output;
-use ocelli_consensus::{Address, Amount, Transaction, TxId, WtxId};
+use ocelli_consensus::rules::weight;
+use ocelli_consensus::transaction::Touch;
+use ocelli_consensus::transition::{Overlay, StateReader, TransactionError};
+use ocelli_consensus::{Address, Amount, CheckedTransaction, Parameters, Transaction, TxId, WtxId};
 
 use crate::message::{MAX_INLINE_PIXELS, ShortId, Submission};
+use rate::RateIndex;
 
-pub use entry::{Entry, FeeRate, PendingTask};
-pub use error::{Blame, MempoolError};
+pub use entry::{Entry, PendingTask, bytes_with};
+pub use error::{Blame, Holds, InsertError, MempoolError};
+pub use rate::FeeRate;
 
 /// Grains that each weight unit costs at least. A first choice: a CIFAR-10 task pays about 0.0001 credits.
 pub const MIN_FEE_RATE: u64 = 1;
@@ -33,15 +45,27 @@ pub const MAX_PENDING: usize = 64;
 pub const MAX_GAP: u64 = MAX_PENDING as u64;
 /// Bytes held, pixels included, unless another bound is given.
 pub const DEFAULT_LIMIT_BYTES: usize = 64 << 20;
+/// The share of these for what waits for a missing nonce, one in so many: 8 MiB unless another bound is given. A first choice.
+pub const WAITING_SHARE: usize = 8;
+/// One sender's share of that, one in so many: 2 MiB, which holds 63 CIFAR-10 tasks many times. A first choice.
+pub const SENDER_SHARE: usize = 4;
+/// Blocks that a transaction waits for a missing nonce: two minutes on the testnet, where an honest one comes within seconds.
+/// A first choice.
+pub const WAITING_BLOCKS: u64 = 16;
 /// Blocks in which the rolling minimum halves: five minutes on the testnet. A first choice.
 pub const ROLLING_HALF_LIFE: u64 = 32;
 /// Senders whose next transaction did not fit, one after the other, after which packing stops.
 const MAX_MISSES: usize = 1000;
 
-/// Accounts at the tip.
-pub trait AccountReader {
-    /// Nonce and balance; zeros for an account that does not exist.
-    fn account(&self, address: Address) -> (u64, Amount);
+/// The chain as admission sees it: at the tip that the mempool has followed last.
+#[derive(Debug)]
+pub struct Tip<'a, R> {
+    /// The network's.
+    pub parameters: &'a Parameters,
+    /// Of the tip.
+    pub height: u64,
+    /// Accounts at the tip.
+    pub state: &'a R,
 }
 
 /// Whether a transaction can be mined now.
@@ -67,10 +91,19 @@ pub struct Inserted {
 /// What a new tip changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Gone: included, stale, or no longer affordable.
+    /// Gone: included, stale, expired, no longer possible, or for want of room.
     pub removed: Vec<TxId>,
-    /// Ready that were not before: to be forwarded now.
+    /// Ready that were not before, those of disconnected blocks among them: to be forwarded now.
     pub promoted: Vec<TxId>,
+}
+
+/// A block that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disconnected {
+    /// Whose pay went with it.
+    pub miner: Address,
+    /// In its order.
+    pub transactions: Vec<Returned>,
 }
 
 /// A transaction of a disconnected block.
@@ -82,8 +115,6 @@ pub struct Returned {
     pub pixels: Option<Arc<[u8]>>,
     /// Its output in the block, which this node has checked.
     pub output: Output,
-    /// What it takes of a block's weight.
-    pub weight: u64,
 }
 
 /// The pending transactions.
@@ -93,16 +124,35 @@ pub struct Mempool {
     /// Sender and nonce by id.
     places: BTreeMap<TxId, (Address, u64)>,
     wtxids: BTreeMap<WtxId, TxId>,
-    /// Each sender by the fee rate of its last transaction: the order in which to make room.
-    tails: BTreeSet<(FeeRate, Address)>,
-    /// Each sender by the fee rate of its first transaction that can be mined, dearest last: the order of packing.
-    heads: BTreeSet<(FeeRate, Reverse<Address>)>,
-    bytes: usize,
+    /// Sender and nonce by the last height.
+    expiries: BTreeSet<(u64, Address, u64)>,
+    /// Sender and nonce by the account that is credited.
+    credits: BTreeSet<(Address, Address, u64)>,
+    order: Order,
     limit: usize,
+    /// Of the tip.
+    height: u64,
+    /// Moves of the tip that were followed.
+    moves: u64,
     /// The fee rate that outbids the last that was evicted for room, and the tip's height then.
     rolling: Option<(FeeRate, u64)>,
     /// Set while [`Mempool::tasks_to_run`] would find nothing, so that asking again costs nothing.
     handed_out: Option<HandedOut>,
+}
+
+/// What follows from what each sender has pending.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Order {
+    /// Each sender by the fee rate of its last ready transaction: the order in which to make room.
+    tails: BTreeSet<(FeeRate, Address)>,
+    /// Each sender by the fee rate of its first transaction that can be mined, dearest last: the order of packing.
+    heads: BTreeSet<(FeeRate, Reverse<Address>)>,
+    /// Each sender by the bytes that it has waiting.
+    queues: BTreeSet<(usize, Address)>,
+    /// The weight of what is ready, by what has to be paid to come before it.
+    rates: RateIndex,
+    ready_bytes: usize,
+    waiting_bytes: usize,
 }
 
 /// All tasks within a budget have been handed out.
@@ -116,98 +166,170 @@ struct HandedOut {
 /// What one account has pending; never empty in the map.
 #[derive(Debug, Default)]
 struct Sender {
+    /// Of its account at the tip.
     nonce: u64,
-    balance: Amount,
+    /// The lowest that is missing: those before it are ready, those after it wait.
+    next: u64,
     pending: BTreeMap<u64, Entry>,
+    /// Accounts after those that are ready, and after how many moves of the tip that was so.
+    after: Option<(u64, Overlay)>,
 }
 
-/// What taking an entry would mean.
-struct Admission<'a> {
-    /// Of the sender's account.
-    nonce: u64,
-    /// Of the sender's account.
-    balance: Amount,
+/// What is to be taken, or might be.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    transaction: &'a Transaction,
+    txid: TxId,
+    sender: Address,
+    weight: u64,
+    bytes: usize,
+}
+
+/// What taking it would mean.
+struct Admission {
     /// Those that have to go for it.
-    victims: Vec<&'a Entry>,
+    victims: Vec<TxId>,
     /// The best fee rate of those that go for want of room.
     dearest: Option<FeeRate>,
+    /// Of the sender's account.
+    nonce: u64,
+    /// Accounts after it; `None` where it has to wait.
+    after: Option<Overlay>,
+}
+
+/// Whether those that become ready have to make room for themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Made,
+    /// It is looked for when all have.
+    Later,
 }
 
 static NOTHING_PENDING: BTreeMap<u64, Entry> = BTreeMap::new();
 
 impl Default for Mempool {
     fn default() -> Self {
-        Self::new(DEFAULT_LIMIT_BYTES)
+        Self::new(DEFAULT_LIMIT_BYTES, 0)
     }
 }
 
 impl Mempool {
-    /// An empty mempool that holds at most `limit` bytes, counted as [`Entry::bytes`] does.
-    pub fn new(limit: usize) -> Self {
+    /// An empty mempool that holds at most `limit` bytes, counted as [`Entry::bytes`] does, at a tip of that height.
+    pub fn new(limit: usize, height: u64) -> Self {
         Self {
             senders: BTreeMap::new(),
             places: BTreeMap::new(),
             wtxids: BTreeMap::new(),
-            tails: BTreeSet::new(),
-            heads: BTreeSet::new(),
-            bytes: 0,
+            expiries: BTreeSet::new(),
+            credits: BTreeSet::new(),
+            order: Order::default(),
             limit,
+            height,
+            moves: 0,
             rolling: None,
             handed_out: None,
         }
     }
 
-    /// Takes a transaction whose signature, model and pixels the caller has checked. `weight` is by the rules of
-    /// consensus, `height` the tip's.
+    /// Takes a transaction.
     ///
     /// # Errors
-    /// [`MempoolError`] names the rule; nothing has changed then.
-    pub fn insert(
+    /// [`MempoolError`] names the rule, or the reader's error; nothing has changed then.
+    pub fn insert<R: StateReader>(
         &mut self,
-        transaction: Transaction,
-        pixels: Option<Arc<[u8]>>,
-        weight: u64,
-        accounts: &impl AccountReader,
-        height: u64,
-    ) -> Result<Inserted, MempoolError> {
-        let entry = Entry::new(transaction, pixels, weight);
-        match (&entry.pixels, entry.transaction.task()) {
-            (None, Some(_)) => return Err(MempoolError::MissingPixels),
-            (Some(pixels), None) => return Err(MempoolError::UnexpectedPixels(pixels.len())),
-            _ => {}
-        }
-        let Admission { nonce, balance, victims, dearest } = self.admit(&entry, entry.bytes(), accounts, height)?;
-        let evicted: Vec<TxId> = victims.iter().map(|victim| victim.txid).collect();
-        let (txid, sender) = (entry.txid, entry.sender);
-        let before = self.ready_of(sender);
+        checked: CheckedTransaction,
+        tip: &Tip<'_, R>,
+    ) -> Result<Inserted, InsertError<R::Error>> {
+        let candidate = Candidate::of(&checked, tip)?;
+        let Admission { victims: mut evicted, dearest, nonce, after } = self.admit(&candidate, tip)?;
+        let (txid, address, weight) = (candidate.txid, candidate.sender, candidate.weight);
+        let before: BTreeSet<TxId> = self.ready_of(address).collect();
         for victim in &evicted {
             self.take(victim);
         }
-        self.put(entry, nonce, balance);
-        if let Some(rate) = dearest {
-            self.rolling = Some((rate.above().max(self.minimum_rate(height)), height));
+        self.raise_minimum(dearest);
+        let new = Entry::new(checked, weight, None, self.height);
+        let rate = new.fee_rate();
+        self.put(new, nonce);
+        if let Some(after) = after {
+            self.set_ready(address, after);
+            self.changed_at(rate, Change::New);
+            evicted.extend(self.promote(address, Room::Made, tip).map_err(InsertError::Reader)?);
         }
-        let ready = self.ready_of(sender);
+        let ready: Vec<TxId> = self.ready_of(address).collect();
         let readiness = if ready.contains(&txid) { Readiness::Ready } else { Readiness::Gap };
         let promoted = ready.into_iter().filter(|id| *id != txid && !before.contains(id)).collect();
         Ok(Inserted { readiness, promoted, evicted })
     }
 
-    /// Whether [`Mempool::insert`] would take a transaction, before its pixels are fetched; there will be `pixels` bytes
-    /// of them.
+    /// Whether [`Mempool::insert`] would take a transaction: all that is cheap, before its signatures are verified and its
+    /// pixels, of which there will be so many bytes, are looked at or even fetched.
     ///
     /// # Errors
-    /// [`MempoolError`] names the rule.
-    pub fn check(
+    /// As there.
+    pub fn check<R: StateReader>(
         &self,
         transaction: &Transaction,
         pixels: usize,
-        weight: u64,
-        accounts: &impl AccountReader,
-        height: u64,
-    ) -> Result<(), MempoolError> {
-        let entry = Entry::new(transaction.clone(), None, weight);
-        self.admit(&entry, entry.bytes().saturating_add(pixels), accounts, height).map(|_| ())
+        tip: &Tip<'_, R>,
+    ) -> Result<(), InsertError<R::Error>> {
+        let (txid, sender) = (transaction.txid(), transaction.sender());
+        let weight = weight_at(transaction, tip)?;
+        let candidate = Candidate { transaction, txid, sender, weight, bytes: entry::bytes(transaction, pixels) };
+        self.admit(&candidate, tip).map(|_| ())
+    }
+
+    /// Follows the chain to a new tip: what is in a block leaves, what is in none any more comes back, whatever it pays, and
+    /// what else has the same sender and nonce gives way to it; what cannot be mined any more goes.
+    ///
+    /// `disconnected` are the blocks taken back and `connected` the transactions of those that took their place, both the
+    /// lowest first.
+    ///
+    /// # Errors
+    /// The reader's. Then this mempool is of no use any more.
+    pub fn on_tip_moved<'a, R: StateReader>(
+        &mut self,
+        disconnected: Vec<Disconnected>,
+        connected: impl IntoIterator<Item = &'a Transaction>,
+        tip: &Tip<'_, R>,
+    ) -> Result<Changes, R::Error> {
+        let is_lower = tip.height < self.height;
+        (self.height, self.moves, self.handed_out) = (tip.height, self.moves + 1, None);
+        let before: BTreeSet<TxId> = match disconnected.is_empty() {
+            true => BTreeSet::new(),
+            false => self.iter().filter(|entry| entry.is_ready()).map(Entry::txid).collect(),
+        };
+        let mut changes = Changes::default();
+        let mut senders: BTreeSet<Address> = connected.into_iter().map(Transaction::sender).collect();
+        for block in disconnected {
+            self.who_touches(block.miner, &mut senders);
+            for returned in block.transactions {
+                for touch in returned.transaction.touches() {
+                    self.who_touches(touch.address(), &mut senders);
+                }
+                changes.removed.extend(self.take_back(returned, tip)?);
+            }
+        }
+        changes.removed.extend(self.expire());
+        if is_lower {
+            // Below an upgrade its models are not offered.
+            let is_early = |entry: &&Entry| weight_at(entry.transaction(), tip).is_err();
+            let early: Vec<TxId> = self.iter().filter(is_early).map(Entry::txid).collect();
+            changes.removed.extend(early.iter().filter_map(|txid| self.take(txid)).map(|entry| entry.txid()));
+        }
+        for sender in senders {
+            self.apply_anew(sender, tip, &mut changes)?;
+        }
+        changes.removed.extend(self.end_waiting());
+        while self.order.ready_bytes > self.ready_limit() {
+            let Some(&(_, sender)) = self.order.tails.first() else { break };
+            let tail = self.senders[&sender].ready().next_back().map(Entry::txid);
+            let Some(txid) = tail.and_then(|txid| self.take(&txid)).map(|entry| entry.txid()) else { break };
+            changes.removed.push(txid);
+        }
+        let gone: BTreeSet<TxId> = changes.removed.iter().copied().collect();
+        changes.promoted.retain(|txid| !gone.contains(txid) && !before.contains(txid));
+        Ok(changes)
     }
 
     /// Notes a task's logits.
@@ -270,7 +392,7 @@ impl Mempool {
     }
 
     /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`. A task without
-    /// output is left out, and so are its sender's later transactions.
+    /// output is left out, and so are its sender's later transactions. All of it follows on the state of the tip.
     pub fn template(&self, weight_limit: u64) -> Vec<&Entry> {
         let mut entries = Vec::new();
         self.walk(weight_limit, |entry| {
@@ -283,103 +405,27 @@ impl Mempool {
         entries
     }
 
-    /// The fee rate that is taken at least, while the tip has that height.
-    pub fn minimum_rate(&self, height: u64) -> FeeRate {
-        let rolling = self.rolling.map_or(FeeRate::default(), |(rate, since)| {
-            let halvings = height.saturating_sub(since) / ROLLING_HALF_LIFE;
-            rate.halved(u32::try_from(halvings).unwrap_or(u32::MAX))
+    /// The fee rate at which a ready transaction of so many bytes, counted as [`Entry::bytes`] does, gets in: nothing that
+    /// pays less does.
+    pub fn minimum_rate(&self, bytes: usize) -> FeeRate {
+        let mut excess = (self.order.ready_bytes + bytes).saturating_sub(self.ready_limit());
+        let dearest = self.for_room(None).take_while(|victim| {
+            let is_needed = excess > 0;
+            excess = excess.saturating_sub(victim.bytes());
+            is_needed
         });
-        rolling.max(FeeRate::of(Amount(MIN_FEE_RATE), 1))
+        let dearest = dearest.map(Entry::fee_rate).max();
+        dearest.map_or(FeeRate::default(), FeeRate::above).max(self.rolling_minimum())
     }
 
-    /// The fee rate with which a transaction would be among the first of so much weight, as things stand while the tip has
-    /// that height.
-    pub fn rate_within(&self, weight: u64, height: u64) -> FeeRate {
-        let (mut taken, mut lowest) = (0u64, None);
-        self.walk(u64::MAX, |entry| {
-            taken = taken.saturating_add(entry.weight);
-            if taken > weight {
-                return Step::Stop;
-            }
-            lowest = Some(lowest.map_or(entry.fee_rate(), |lowest: FeeRate| lowest.min(entry.fee_rate())));
-            Step::Take
-        });
-        let minimum = self.minimum_rate(height);
-        if taken > weight { lowest.map_or(minimum, FeeRate::above).max(minimum) } else { minimum }
-    }
-
-    /// Follows blocks that were connected: `transactions` are theirs, `accounts` those at the new tip.
-    pub fn on_connected<'a>(
-        &mut self,
-        transactions: impl IntoIterator<Item = &'a Transaction>,
-        accounts: &impl AccountReader,
-    ) -> Changes {
-        let senders: BTreeSet<Address> = transactions.into_iter().map(Transaction::sender).collect();
-        let mut changes = Changes::default();
-        for sender in senders {
-            let before = self.ready_of(sender);
-            changes.removed.extend(self.refresh(sender, accounts));
-            changes.promoted.extend(self.ready_of(sender).into_iter().filter(|id| !before.contains(id)));
-        }
-        changes
-    }
-
-    /// Follows blocks that were disconnected: puts their transactions back, except those that `accounts` (at the new tip)
-    /// no longer allow. They need not pay the minimum fee, and what else has the same sender and nonce gives way to them.
-    /// Returns what had to go.
-    pub fn on_disconnected(
-        &mut self,
-        returned: impl IntoIterator<Item = Returned>,
-        accounts: &impl AccountReader,
-        height: u64,
-    ) -> Vec<TxId> {
-        let mut senders = BTreeSet::new();
-        let mut removed = Vec::new();
-        for Returned { transaction, pixels, output, weight } in returned {
-            let mut entry = Entry::new(transaction, pixels, weight);
-            entry.output = output;
-            let (nonce, balance) = accounts.account(entry.sender);
-            // Taken back or not, its nonce is missing now before those after it.
-            senders.insert(entry.sender);
-            let lacks_pixels = entry.transaction.task().is_some() && entry.pixels.is_none();
-            let expired = entry.transaction.unsigned.expires <= height;
-            if entry.nonce() < nonce || lacks_pixels || expired || self.places.contains_key(&entry.txid) {
-                continue;
-            }
-            let conflict = self.senders.get(&entry.sender).and_then(|sender| sender.pending.get(&entry.nonce()));
-            removed.extend(conflict.map(|entry| entry.txid));
-            let conflict = conflict.map(|entry| entry.txid);
-            conflict.and_then(|txid| self.take(&txid));
-            self.put(entry, nonce, balance);
-        }
-        for sender in senders {
-            removed.extend(self.refresh(sender, accounts));
-        }
-        while self.bytes > self.limit {
-            let Some(&(_, sender)) = self.tails.first() else { break };
-            removed.extend(self.take_tail(sender));
-        }
-        removed
-    }
-
-    /// Removes what can no longer be included after the tip's `height`, and returns it.
-    pub fn expire(&mut self, height: u64) -> Vec<TxId> {
-        let expired: Vec<TxId> =
-            self.iter().filter(|entry| entry.transaction.unsigned.expires <= height).map(|entry| entry.txid).collect();
-        for txid in &expired {
-            self.take(txid);
-        }
-        expired
-    }
-
-    /// Removes one, such as one that a template turned out not to bear. Those after it have a gap then.
-    pub fn remove(&mut self, txid: &TxId) -> Option<Entry> {
-        self.take(txid)
+    /// The fee rate with which a transaction of so many bytes would be among the first of so much weight, as things stand.
+    pub fn rate_within(&self, weight: u64, bytes: usize) -> FeeRate {
+        self.order.rates.within(weight).unwrap_or_default().max(self.minimum_rate(bytes))
     }
 
     /// The lowest nonce of a sender that is neither confirmed (`nonce` is its account's) nor here.
     pub fn next_nonce(&self, sender: Address, nonce: u64) -> u64 {
-        self.senders.get(&sender).map_or(nonce, |sender| first_missing(nonce, &sender.pending))
+        self.senders.get(&sender).map_or(nonce, |sender| sender.next)
     }
 
     /// By id.
@@ -401,10 +447,7 @@ impl Mempool {
 
     /// The short ids of those without a gap before them, in the order of ids, from one on, at most `limit`.
     pub fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
-        let is_ready = |txid: &TxId| {
-            let place = self.places.get(txid).and_then(|(sender, nonce)| Some((self.senders.get(sender)?, *nonce)));
-            place.is_some_and(|(sender, nonce)| nonce < first_missing(sender.nonce, &sender.pending))
-        };
+        let is_ready = |txid: &TxId| self.get(txid).is_some_and(Entry::is_ready);
         let ready = self.wtxids.range(from.first()..).filter(|(_, txid)| is_ready(txid));
         ready.map(|(wtxid, _)| ShortId::of(wtxid)).take(limit).collect()
     }
@@ -412,8 +455,8 @@ impl Mempool {
     /// A transaction as it is given to who asks for it by its short id: without its pixels if they are large.
     pub fn to_relay(&self, id: ShortId) -> Option<Submission> {
         let entry = self.get_by_short_id(id)?;
-        let pixels = entry.pixels.as_deref().filter(|pixels| pixels.len() <= MAX_INLINE_PIXELS);
-        Some(Submission { transaction: entry.transaction.clone(), pixels: pixels.map(<[u8]>::to_vec) })
+        let pixels = entry.pixels().filter(|pixels| pixels.len() <= MAX_INLINE_PIXELS);
+        Some(Submission { transaction: entry.transaction().clone(), pixels: pixels.map(|pixels| pixels.to_vec()) })
     }
 
     /// How many there are.
@@ -428,7 +471,7 @@ impl Mempool {
 
     /// Bytes held, counted as [`Entry::bytes`] does.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.order.ready_bytes + self.order.waiting_bytes
     }
 
     /// All, by sender and nonce.
@@ -441,97 +484,364 @@ impl Mempool {
         self.senders.values().flat_map(Sender::ready)
     }
 
-    /// What taking an entry that counts as so many bytes would mean.
-    fn admit(
-        &self,
-        entry: &Entry,
-        bytes: usize,
-        accounts: &impl AccountReader,
-        height: u64,
-    ) -> Result<Admission<'_>, MempoolError> {
-        self.check_alone(entry, bytes, height)?;
-        let (nonce, balance) = accounts.account(entry.sender);
-        let pending = self.senders.get(&entry.sender).map_or(&NOTHING_PENDING, |sender| &sender.pending);
-        let next = first_missing(nonce, pending);
-        if entry.nonce() < nonce {
-            return Err(MempoolError::NonceUsed { found: entry.nonce(), expected: nonce });
-        }
-        if entry.nonce().saturating_sub(next) > MAX_GAP {
-            return Err(MempoolError::NonceTooFarAhead { found: entry.nonce(), next, limit: MAX_GAP });
-        }
-        let replaced = pending.get(&entry.nonce());
-        if replaced.is_none() && pending.len() >= MAX_PENDING {
-            return Err(MempoolError::TooManyPending { limit: MAX_PENDING });
-        }
-        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
-        victims.extend(unaffordable(pending, entry, replaced.is_some(), balance)?);
-        let room = self.victims_for_room(entry, bytes, victims.iter().map(|victim| victim.bytes()).sum())?;
-        let dearest = room.iter().map(|victim| victim.fee_rate()).max();
-        victims.extend(room);
-        if replaced.is_some() {
-            let own = minimum_fee(entry.weight).0;
-            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
-            if entry.fee().0 < fees {
-                return Err(MempoolError::ReplacementFeeTooLow { found: entry.fee(), expected: Amount(fees) });
-            }
-        }
-        Ok(Admission { nonce, balance, victims, dearest })
+    /// All, in an order in which a sender's nonces ascend. They are shared, not copied: for another thread to write down.
+    pub fn snapshot(&self) -> Vec<CheckedTransaction> {
+        self.iter().map(|entry| entry.checked().clone()).collect()
     }
 
-    /// The checks that need no other transaction.
-    fn check_alone(&self, entry: &Entry, bytes: usize, height: u64) -> Result<(), MempoolError> {
-        if self.places.contains_key(&entry.txid) {
-            return Err(MempoolError::AlreadyKnown(entry.txid));
+    /// What taking a transaction would mean.
+    fn admit<R: StateReader>(&self, new: &Candidate<'_>, tip: &Tip<'_, R>) -> Result<Admission, InsertError<R::Error>> {
+        self.check_alone(new, tip)?;
+        let (nonce, next, pending) = match self.senders.get(&new.sender) {
+            Some(sender) => (sender.nonce, sender.next, &sender.pending),
+            None => {
+                let account = tip.state.account(&new.sender).map_err(InsertError::Reader)?.unwrap_or_default();
+                (account.nonce, account.nonce, &NOTHING_PENDING)
+            }
+        };
+        if new.nonce() < nonce {
+            return Err(MempoolError::NonceUsed { found: new.nonce(), expected: nonce }.into());
         }
-        if entry.transaction.total().is_none() {
+        let replaced = pending.get(&new.nonce());
+        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        if replaced.is_none() && pending.len() >= MAX_PENDING {
+            // The last gives way to what comes before it, unless that would cost one that is ready.
+            let last = pending.last_key_value().map(|(_, last)| last);
+            let last = last.filter(|last| !last.is_ready() && last.nonce() > new.nonce());
+            victims.push(last.ok_or(MempoolError::TooManyPending { limit: MAX_PENDING })?);
+        }
+        let (mut after, mut dearest) = (None, None);
+        if new.nonce() <= next {
+            let mut accounts = self.accounts_before(new.sender, new.nonce(), tip).map_err(InsertError::Reader)?;
+            let mut transact = |transaction: &Transaction| {
+                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
+            };
+            transact(new.transaction)?.map_err(MempoolError::Transition)?;
+            after = Some(accounts.clone());
+            // Those after it follow again, or go with the first that does not.
+            let mut transact = |transaction: &Transaction| {
+                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
+            };
+            let mut follows = true;
+            for entry in pending.range(new.nonce().saturating_add(1)..next.max(new.nonce().saturating_add(1))) {
+                follows = follows && transact(entry.1.transaction())?.is_ok();
+                if !follows {
+                    victims.push(entry.1);
+                }
+            }
+            let freed = victims.iter().filter(|victim| victim.is_ready()).map(|victim| victim.bytes()).sum();
+            let room = self.victims_for_room(new, freed)?;
+            dearest = room.iter().map(|victim| victim.fee_rate()).max();
+            victims.extend(room);
+        } else {
+            self.check_gap(new, next)?;
+            self.check_promise(new, pending, next, tip)?;
+            self.make_room_to_wait(new, next, pending, &mut victims)?;
+        }
+        if replaced.is_some() {
+            let own = minimum_fee(new.weight).0;
+            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
+            if new.fee().0 < fees {
+                return Err(MempoolError::ReplacementFeeTooLow { found: new.fee(), expected: Amount(fees) }.into());
+            }
+        }
+        Ok(Admission { victims: victims.iter().map(|victim| victim.txid()).collect(), dearest, nonce, after })
+    }
+
+    /// The checks that need neither the state nor another transaction.
+    fn check_alone<R>(&self, new: &Candidate<'_>, tip: &Tip<'_, R>) -> Result<(), MempoolError> {
+        if self.places.contains_key(&new.txid) {
+            return Err(MempoolError::AlreadyKnown(new.txid));
+        }
+        if new.transaction.total().is_none() {
             return Err(MempoolError::TotalOverflow);
         }
-        let (expires, next) = (entry.transaction.unsigned.expires, height.saturating_add(1));
+        let (expires, next) = (new.transaction.unsigned.expires, tip.height.saturating_add(1));
         if expires < next {
             return Err(MempoolError::Expired { expires, next });
         }
-        let least = minimum_fee(entry.weight).max(self.minimum_rate(height).fee(entry.weight));
-        if entry.fee() < least {
-            return Err(MempoolError::FeeTooLow { found: entry.fee(), expected: least });
+        if new.weight > tip.parameters.weight_limit {
+            return Err(MempoolError::TooHeavy { found: new.weight, limit: tip.parameters.weight_limit });
         }
-        if bytes > self.limit {
-            return Err(MempoolError::TooLarge { found: bytes, limit: self.limit });
+        if new.bytes > self.ready_limit() {
+            return Err(MempoolError::TooLarge { found: new.bytes, limit: self.ready_limit() });
+        }
+        let least = minimum_fee(new.weight).max(self.rolling_minimum().fee(new.weight));
+        if new.fee() < least {
+            return Err(MempoolError::FeeTooLow { found: new.fee(), expected: least });
         }
         Ok(())
     }
 
-    /// Whom `entry` must displace so that the bound holds, when `freed` bytes go anyway: the last of other senders, the
-    /// lowest fee rate first. Its own sender's are spared: it may depend on them.
-    fn victims_for_room(&self, entry: &Entry, bytes: usize, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
-        let mut excess = (self.bytes - freed + bytes).saturating_sub(self.limit);
-        let mut victims = Vec::new();
-        if excess == 0 {
-            return Ok(victims);
+    fn check_gap(&self, new: &Candidate<'_>, next: u64) -> Result<(), MempoolError> {
+        if new.nonce() - next > MAX_GAP {
+            return Err(MempoolError::NonceTooFarAhead { found: new.nonce(), next, limit: MAX_GAP });
         }
-        let mut spare: BTreeMap<Address, _> = BTreeMap::new();
-        let mut tails = self.tails.iter().copied().peekable();
-        // The next to last of those whose last goes already, and so on.
-        let mut uncovered = BTreeSet::new();
-        while excess > 0 {
-            let from_uncovered = uncovered.first().is_some_and(|rest| tails.peek().is_none_or(|tail| rest < tail));
-            let lowest = if from_uncovered { uncovered.pop_first() } else { tails.next() };
-            let Some((_, sender)) = lowest.filter(|(rate, _)| *rate < entry.fee_rate()) else {
-                let lowest = lowest.map_or(entry.fee_rate(), |(rate, _)| rate);
-                return Err(MempoolError::Full { found: entry.fee_rate(), lowest });
-            };
-            if sender == entry.sender {
-                continue;
-            }
-            let rest = spare.entry(sender).or_insert_with(|| self.senders[&sender].pending.values().rev());
-            if let Some(victim) = rest.next() {
-                excess = excess.saturating_sub(victim.bytes());
-                victims.push(victim);
-                if let Some(next) = rest.clone().next() {
-                    uncovered.insert((next.fee_rate(), sender));
+        Ok(())
+    }
+
+    /// Whether a sender could pay what is to wait besides all that it has waiting.
+    fn check_promise<R: StateReader>(
+        &self,
+        new: &Candidate<'_>,
+        pending: &BTreeMap<u64, Entry>,
+        next: u64,
+        tip: &Tip<'_, R>,
+    ) -> Result<(), InsertError<R::Error>> {
+        let accounts = self.accounts_before(new.sender, next, tip).map_err(InsertError::Reader)?;
+        let account = accounts.account(&new.sender, tip.state).map_err(InsertError::Reader)?;
+        let balance = account.unwrap_or_default().balance;
+        let others = pending.range(next..).filter(|(nonce, _)| **nonce != new.nonce());
+        let waiting = others.map(|(_, entry)| entry.transaction()).chain([new.transaction]);
+        let total = |transaction: &Transaction| u128::from(transaction.total().map_or(u64::MAX, |total| total.0));
+        let needed = waiting.map(total).sum::<u128>();
+        if needed > u128::from(balance.0) {
+            let needed = Amount(u64::try_from(needed).unwrap_or(u64::MAX));
+            return Err(MempoolError::Transition(TransactionError::Balance { balance, needed }).into());
+        }
+        Ok(())
+    }
+
+    /// Adds those that must go so that `new` may wait: later ones of its sender where that has its share, and of whoever has
+    /// most waiting where all have theirs, as long as that is more than `new`'s sender would have.
+    fn make_room_to_wait<'a>(
+        &'a self,
+        new: &Candidate<'_>,
+        next: u64,
+        pending: &'a BTreeMap<u64, Entry>,
+        victims: &mut Vec<&'a Entry>,
+    ) -> Result<(), MempoolError> {
+        let no_room = MempoolError::NoRoomToWait { found: new.nonce(), next };
+        let is_spared = |entry: &&Entry, victims: &[&Entry]| victims.iter().all(|victim| victim.txid() != entry.txid());
+        let mut freed: usize = victims.iter().map(|victim| victim.bytes()).sum();
+        let held: usize = pending.range(next..).map(|(_, entry)| entry.bytes()).sum();
+        let mut later = pending.range(next..).rev().map(|(_, entry)| entry).take_while(|e| e.nonce() > new.nonce());
+        while held - freed + new.bytes > self.waiting_limit() / SENDER_SHARE {
+            let last = later.find(|entry| is_spared(entry, victims)).ok_or_else(|| no_room.clone())?;
+            freed += last.bytes();
+            victims.push(last);
+        }
+        let own = held - freed + new.bytes;
+        let mut excess = (self.order.waiting_bytes - freed + new.bytes).saturating_sub(self.waiting_limit());
+        for (length, address) in self.order.queues.iter().rev().filter(|(_, address)| *address != new.sender) {
+            let mut left = *length;
+            for entry in self.senders[address].waiting().rev() {
+                if excess == 0 || left <= own {
+                    break;
                 }
+                left -= entry.bytes();
+                excess = excess.saturating_sub(entry.bytes());
+                victims.push(entry);
             }
+            if excess == 0 || *length <= own {
+                break;
+            }
+        }
+        if excess > 0 { Err(no_room) } else { Ok(()) }
+    }
+
+    /// Accounts after a sender's ready transactions before a nonce.
+    fn accounts_before<R: StateReader>(
+        &self,
+        address: Address,
+        nonce: u64,
+        tip: &Tip<'_, R>,
+    ) -> Result<Overlay, R::Error> {
+        let Some(sender) = self.senders.get(&address) else { return Ok(Overlay::default()) };
+        if let Some((_, after)) =
+            sender.after.as_ref().filter(|(moves, _)| *moves == self.moves && nonce == sender.next)
+        {
+            return Ok(after.clone());
+        }
+        let mut accounts = Overlay::default();
+        for (_, entry) in sender.pending.range(sender.nonce..nonce) {
+            let followed = accounts.transact(tip.parameters, entry.transaction(), tip.state)?;
+            debug_assert_eq!(followed, Ok(()), "what is ready has followed");
+        }
+        Ok(accounts)
+    }
+
+    /// Ready transactions in the order in which they go for want of room: the last of a sender, the lowest fee rate first, then
+    /// the one before it. Those of `spared` stay: what is to come may depend on them.
+    fn for_room(&self, spared: Option<Address>) -> impl Iterator<Item = &Entry> {
+        let mut tails =
+            self.order.tails.iter().copied().filter(move |(_, address)| Some(*address) != spared).peekable();
+        let mut rests: BTreeMap<Address, _> = BTreeMap::new();
+        // The next to last of those whose last goes already, and so on.
+        let mut uncovered: BTreeSet<(FeeRate, Address)> = BTreeSet::new();
+        std::iter::from_fn(move || {
+            let from_uncovered = uncovered.first().is_some_and(|rest| tails.peek().is_none_or(|tail| rest < tail));
+            let (_, address) = if from_uncovered { uncovered.pop_first() } else { tails.next() }?;
+            let rest = rests.entry(address).or_insert_with(|| self.senders[&address].ready().rev().peekable());
+            let victim = rest.next()?;
+            uncovered.extend(rest.peek().map(|next| (next.fee_rate(), address)));
+            Some(victim)
+        })
+    }
+
+    /// Whom a transaction that is ready must displace so that the bound holds, when `freed` bytes go anyway.
+    fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+        let mut excess = (self.order.ready_bytes - freed + new.bytes).saturating_sub(self.ready_limit());
+        let (mut victims, mut all) = (Vec::new(), self.for_room(Some(new.sender)));
+        while excess > 0 {
+            let victim = all.next();
+            let Some(victim) = victim.filter(|victim| victim.fee_rate() < new.fee_rate()) else {
+                let lowest = victim.map_or(new.fee_rate(), Entry::fee_rate);
+                return Err(MempoolError::Full { found: new.fee_rate(), lowest });
+            };
+            excess = excess.saturating_sub(victim.bytes());
+            victims.push(victim);
         }
         Ok(victims)
+    }
+
+    /// Makes those of a sender ready that follow on the ones that are, and returns what had to go: the first that does not
+    /// follow, and what gave way for room.
+    fn promote<R: StateReader>(
+        &mut self,
+        address: Address,
+        room: Room,
+        tip: &Tip<'_, R>,
+    ) -> Result<Vec<TxId>, R::Error> {
+        let mut gone = Vec::new();
+        let Some(next) = self.senders.get(&address).map(|sender| sender.next) else { return Ok(gone) };
+        let mut after = self.accounts_before(address, next, tip)?;
+        while let Some(entry) = self.senders.get(&address).and_then(|sender| sender.pending.get(&sender.next)) {
+            let (txid, rate) = (entry.txid(), entry.fee_rate());
+            let follows = after.transact(tip.parameters, entry.transaction(), tip.state)?.is_ok();
+            let candidate = Candidate::of_entry(entry);
+            let victims = match room {
+                Room::Made if follows => self.victims_for_room(&candidate, 0).ok(),
+                Room::Made | Room::Later => follows.then(Vec::new),
+            };
+            let Some(victims) = victims else {
+                gone.extend(self.take(&txid).map(|entry| entry.txid()));
+                return Ok(gone);
+            };
+            let dearest = victims.iter().map(|victim| victim.fee_rate()).max();
+            let victims: Vec<TxId> = victims.iter().map(|victim| victim.txid()).collect();
+            gone.extend(victims.iter().filter_map(|victim| self.take(victim)).map(|victim| victim.txid()));
+            self.raise_minimum(dearest);
+            self.set_ready(address, after.clone());
+            self.changed_at(rate, Change::New);
+        }
+        Ok(gone)
+    }
+
+    /// Reads a sender's account anew and applies all that it has pending.
+    fn apply_anew<R: StateReader>(
+        &mut self,
+        address: Address,
+        tip: &Tip<'_, R>,
+        changes: &mut Changes,
+    ) -> Result<(), R::Error> {
+        if !self.senders.contains_key(&address) {
+            return Ok(());
+        }
+        let nonce = tip.state.account(&address)?.unwrap_or_default().nonce;
+        let before: BTreeSet<TxId> = self.ready_of(address).collect();
+        self.leave_order(address);
+        let Some(sender) = self.senders.get_mut(&address) else { return Ok(()) };
+        (sender.nonce, sender.next, sender.after) = (nonce, nonce, None);
+        for entry in sender.pending.values_mut() {
+            entry.waits_since.get_or_insert(self.height);
+        }
+        let stale: Vec<TxId> = sender.pending.range(..nonce).map(|(_, entry)| entry.txid()).collect();
+        self.enter_order(address);
+        changes.removed.extend(stale.iter().filter_map(|txid| self.take(txid)).map(|entry| entry.txid()));
+        changes.removed.extend(self.promote(address, Room::Later, tip)?);
+        changes.promoted.extend(self.ready_of(address).filter(|txid| !before.contains(txid)));
+        // What came back may be more than one may have.
+        if let Some(sender) = self.senders.get(&address) {
+            let limit = sender.next.saturating_add(MAX_GAP);
+            let surplus = sender
+                .pending
+                .values()
+                .enumerate()
+                .filter(|(index, entry)| *index >= MAX_PENDING || entry.nonce() > limit);
+            let surplus: Vec<TxId> = surplus.map(|(_, entry)| entry.txid()).collect();
+            changes.removed.extend(surplus.iter().rev().filter_map(|txid| self.take(txid)).map(|entry| entry.txid()));
+        }
+        Ok(())
+    }
+
+    /// Has a transaction of a disconnected block wait for its sender to be applied anew. What had to go for it.
+    fn take_back<R: StateReader>(&mut self, returned: Returned, tip: &Tip<'_, R>) -> Result<Option<TxId>, R::Error> {
+        let Ok(weight) = weight_at(&returned.transaction, tip) else { return Ok(None) };
+        let Some(checked) = CheckedTransaction::from_connected(returned.transaction, returned.pixels) else {
+            return Ok(None);
+        };
+        let nonce = tip.state.account(&checked.sender())?.unwrap_or_default().nonce;
+        let unsigned = &checked.transaction().unsigned;
+        if unsigned.nonce < nonce || unsigned.expires <= tip.height || self.places.contains_key(&checked.txid()) {
+            return Ok(None);
+        }
+        let sender = self.senders.get(&checked.sender());
+        let conflict = sender.and_then(|sender| sender.pending.get(&unsigned.nonce)).map(Entry::txid);
+        let conflict = conflict.and_then(|txid| self.take(&txid)).map(|entry| entry.txid());
+        self.put(Entry::new(checked, weight, returned.output, self.height), nonce);
+        Ok(conflict)
+    }
+
+    /// Whose transactions read or write an account.
+    fn who_touches(&self, address: Address, senders: &mut BTreeSet<Address>) {
+        senders.insert(address);
+        let (first, last) = (Address([0; 20]), Address([u8::MAX; 20]));
+        let credits = self.credits.range((address, first, 0)..=(address, last, u64::MAX));
+        senders.extend(credits.map(|(_, sender, _)| *sender));
+    }
+
+    /// Removes what no later block can hold.
+    fn expire(&mut self) -> Vec<TxId> {
+        let mut expired = Vec::new();
+        while let Some((_, address, nonce)) = self.expiries.first().filter(|(expires, ..)| *expires <= self.height) {
+            let txid = self.senders.get(address).and_then(|sender| sender.pending.get(nonce)).map(Entry::txid);
+            let Some(entry) = txid.and_then(|txid| self.take(&txid)) else { break };
+            expired.push(entry.txid());
+        }
+        expired
+    }
+
+    /// Removes what has waited too long, and what does not fit the room for what waits: the last of who has most.
+    fn end_waiting(&mut self) -> Vec<TxId> {
+        let since = self.height.saturating_sub(WAITING_BLOCKS);
+        let waiting = self.order.queues.iter().flat_map(|(_, address)| self.senders[address].waiting());
+        let late = waiting.filter(|entry| entry.waits_since.is_some_and(|from| from < since));
+        let mut gone: Vec<TxId> = late.map(Entry::txid).collect();
+        gone.iter().for_each(|txid| drop(self.take(txid)));
+        let share = self.waiting_limit() / SENDER_SHARE;
+        while let Some(&(length, address)) = self.order.queues.last()
+            && (length > share || self.order.waiting_bytes > self.waiting_limit())
+        {
+            let last = self.senders[&address].waiting().next_back().map(Entry::txid);
+            let Some(entry) = last.and_then(|txid| self.take(&txid)) else { break };
+            gone.push(entry.txid());
+        }
+        gone
+    }
+
+    fn waiting_limit(&self) -> usize {
+        self.limit / WAITING_SHARE
+    }
+
+    fn ready_limit(&self) -> usize {
+        self.limit - self.waiting_limit()
+    }
+
+    /// The fee rate below which nothing is looked at.
+    fn rolling_minimum(&self) -> FeeRate {
+        let rolling = self.rolling.map_or(FeeRate::default(), |(rate, since)| {
+            let halvings = self.height.saturating_sub(since) / ROLLING_HALF_LIFE;
+            rate.halved(u32::try_from(halvings).unwrap_or(u32::MAX))
+        });
+        rolling.max(FeeRate::of(Amount(MIN_FEE_RATE), 1))
+    }
+
+    /// The best of those that went for want of room paid so much.
+    fn raise_minimum(&mut self, dearest: Option<FeeRate>) {
+        if let Some(rate) = dearest {
+            self.rolling = Some((rate.above().max(self.rolling_minimum()), self.height));
+        }
     }
 
     /// Visits ready entries by fee rate, a sender's in the order of nonces, while their weights fit `budget`.
@@ -539,7 +849,7 @@ impl Mempool {
         let mut left = budget;
         let mut misses = 0;
         let mut end = End::All;
-        let mut firsts = self.heads.iter().rev().peekable();
+        let mut firsts = self.order.heads.iter().rev().peekable();
         // What follows on those that were taken.
         let mut nexts: BinaryHeap<(FeeRate, Reverse<Address>, u64)> = BinaryHeap::new();
         loop {
@@ -554,7 +864,7 @@ impl Mempool {
                 nexts.pop().map_or(sender.nonce, |(.., nonce)| nonce)
             };
             let Some(entry) = sender.pending.get(&nonce) else { continue };
-            if entry.weight > left {
+            if entry.weight() > left {
                 end = End::Full;
                 misses += 1;
                 if misses == MAX_MISSES {
@@ -568,14 +878,15 @@ impl Mempool {
                 Step::Take => {}
             }
             misses = 0;
-            left -= entry.weight;
-            if let Some(next) = nonce.checked_add(1).and_then(|nonce| sender.pending.get(&nonce)) {
+            left -= entry.weight();
+            let next = nonce.checked_add(1).and_then(|nonce| sender.pending.get(&nonce));
+            if let Some(next) = next.filter(|next| next.is_ready()) {
                 nexts.push((next.fee_rate(), Reverse(address), next.nonce()));
             }
         }
     }
 
-    /// An entry comes or goes that pays so much: a task may have come within the budget.
+    /// An entry becomes ready or goes that pays so much: a task may have come within the budget.
     fn changed_at(&mut self, rate: FeeRate, change: Change) {
         self.handed_out.take_if(|handed_out| match (handed_out.lowest, change) {
             // What goes makes room only where there is none.
@@ -586,8 +897,8 @@ impl Mempool {
         });
     }
 
-    fn ready_of(&self, sender: Address) -> Vec<TxId> {
-        self.senders.get(&sender).map_or(vec![], |sender| sender.ready().map(|entry| entry.txid).collect())
+    fn ready_of(&self, sender: Address) -> impl Iterator<Item = TxId> {
+        self.senders.get(&sender).into_iter().flat_map(Sender::ready).map(Entry::txid)
     }
 
     fn get_mut(&mut self, txid: &TxId) -> Option<&mut Entry> {
@@ -595,87 +906,94 @@ impl Mempool {
         self.senders.get_mut(sender)?.pending.get_mut(nonce)
     }
 
-    /// Reads a sender's account anew: drops what is stale, what it cannot pay, and what is too far ahead or too much.
-    fn refresh(&mut self, address: Address, accounts: &impl AccountReader) -> Vec<TxId> {
-        if !self.senders.contains_key(&address) {
-            return vec![];
-        }
+    /// Adds one that waits; `nonce` is its sender's at the tip.
+    fn put(&mut self, entry: Entry, nonce: u64) {
+        let (address, unsigned) = (entry.checked().sender(), &entry.transaction().unsigned);
+        self.places.insert(entry.txid(), (address, unsigned.nonce));
+        self.wtxids.insert(entry.checked().wtxid(), entry.txid());
+        self.expiries.insert((unsigned.expires, address, unsigned.nonce));
+        self.credits.extend(credits(&entry));
         self.leave_order(address);
-        let Some(sender) = self.senders.get_mut(&address) else { return vec![] };
-        (sender.nonce, sender.balance) = accounts.account(address);
-        self.handed_out = None;
-        let limit = first_missing(sender.nonce, &sender.pending).saturating_add(MAX_GAP);
-        let mut cost = 0;
-        let mut keep = 0;
-        let mut removed = Vec::new();
-        for (nonce, entry) in &sender.pending {
-            if *nonce < sender.nonce {
-                removed.push(entry.txid);
-                continue;
-            }
-            cost += entry.total();
-            keep += 1;
-            if cost > u128::from(sender.balance.0) || *nonce > limit || keep > MAX_PENDING {
-                removed.push(entry.txid);
-            }
-        }
-        self.enter_order(address);
-        for txid in &removed {
-            self.take(txid);
-        }
-        removed
-    }
-
-    fn put(&mut self, entry: Entry, nonce: u64, balance: Amount) {
-        let address = entry.sender;
-        self.changed_at(entry.fee_rate(), Change::New);
-        self.bytes += entry.bytes();
-        self.places.insert(entry.txid, (address, entry.nonce()));
-        self.wtxids.insert(entry.wtxid, entry.txid);
-        self.leave_order(address);
-        let sender = self.senders.entry(address).or_default();
-        (sender.nonce, sender.balance) = (nonce, balance);
-        sender.pending.insert(entry.nonce(), entry);
+        let new = || Sender { nonce, next: nonce, ..Sender::default() };
+        self.senders.entry(address).or_insert_with(new).pending.insert(entry.nonce(), entry);
         self.enter_order(address);
     }
 
-    /// A sender is about to change.
-    fn leave_order(&mut self, address: Address) {
-        let Some(sender) = self.senders.get(&address) else { return };
-        if let Some(rate) = sender.tail_rate() {
-            self.tails.remove(&(rate, address));
+    /// The first of a sender that waits is ready, with accounts as they are after it: it has just followed.
+    fn set_ready(&mut self, address: Address, after: Overlay) {
+        self.leave_order(address);
+        if let Some(sender) = self.senders.get_mut(&address)
+            && let Some(entry) = sender.pending.get_mut(&sender.next)
+        {
+            entry.waits_since = None;
+            (sender.next, sender.after) = (sender.next.saturating_add(1), Some((self.moves, after)));
         }
-        if let Some(rate) = sender.head_rate() {
-            self.heads.remove(&(rate, Reverse(address)));
-        }
+        self.enter_order(address);
     }
 
-    /// A sender has changed.
-    fn enter_order(&mut self, address: Address) {
-        let Some(sender) = self.senders.get(&address) else { return };
-        self.tails.extend(sender.tail_rate().map(|rate| (rate, address)));
-        self.heads.extend(sender.head_rate().map(|rate| (rate, Reverse(address))));
-    }
-
+    /// Removes one. Those after it wait from now on.
     fn take(&mut self, txid: &TxId) -> Option<Entry> {
         let (address, nonce) = self.places.remove(txid)?;
         self.leave_order(address);
         let sender = self.senders.get_mut(&address)?;
         let entry = sender.pending.remove(&nonce)?;
+        if entry.is_ready() {
+            for after in sender.pending.range_mut(nonce..sender.next) {
+                after.1.waits_since = Some(self.height);
+            }
+            (sender.next, sender.after) = (nonce, None);
+        }
         if sender.pending.is_empty() {
             self.senders.remove(&address);
         }
         self.enter_order(address);
-        self.wtxids.remove(&entry.wtxid);
-        self.bytes -= entry.bytes();
-        self.changed_at(entry.fee_rate(), Change::Gone);
+        self.wtxids.remove(&entry.checked().wtxid());
+        self.expiries.remove(&(entry.transaction().unsigned.expires, address, nonce));
+        for credit in credits(&entry) {
+            self.credits.remove(&credit);
+        }
+        if entry.is_ready() {
+            self.changed_at(entry.fee_rate(), Change::Gone);
+        }
         Some(entry)
     }
 
-    fn take_tail(&mut self, sender: Address) -> Option<TxId> {
-        let txid = self.senders.get(&sender)?.pending.last_key_value()?.1.txid;
-        self.take(&txid).map(|entry| entry.txid)
+    /// A sender is about to change.
+    fn leave_order(&mut self, address: Address) {
+        let Some(sender) = self.senders.get(&address) else { return };
+        let Ranks { tail, head, waiting, ready, rates } = sender.ranks();
+        if let Some(rate) = tail {
+            self.order.tails.remove(&(rate, address));
+        }
+        if let Some(rate) = head {
+            self.order.heads.remove(&(rate, Reverse(address)));
+        }
+        self.order.queues.remove(&(waiting, address));
+        self.order.ready_bytes -= ready;
+        self.order.waiting_bytes -= waiting;
+        rates.for_each(|(rate, weight)| self.order.rates.remove(rate, weight));
     }
+
+    /// A sender has changed.
+    fn enter_order(&mut self, address: Address) {
+        let Some(sender) = self.senders.get(&address) else { return };
+        let Ranks { tail, head, waiting, ready, rates } = sender.ranks();
+        self.order.tails.extend(tail.map(|rate| (rate, address)));
+        self.order.heads.extend(head.map(|rate| (rate, Reverse(address))));
+        self.order.queues.extend((waiting > 0).then_some((waiting, address)));
+        self.order.ready_bytes += ready;
+        self.order.waiting_bytes += waiting;
+        rates.for_each(|(rate, weight)| self.order.rates.add(rate, weight));
+    }
+}
+
+/// Where a sender stands among all.
+struct Ranks<I> {
+    tail: Option<FeeRate>,
+    head: Option<FeeRate>,
+    waiting: usize,
+    ready: usize,
+    rates: I,
 }
 
 /// What to do after a visit to an entry.
@@ -707,55 +1025,76 @@ enum Change {
 
 impl Sender {
     /// Those without a gap, from the account's nonce on.
-    fn ready(&self) -> impl Iterator<Item = &Entry> + Clone {
-        let end = first_missing(self.nonce, &self.pending);
-        self.pending.range(self.nonce..end).map(|(_, entry)| entry)
+    fn ready(&self) -> impl DoubleEndedIterator<Item = &Entry> + Clone {
+        self.pending.range(self.nonce..self.next).map(|(_, entry)| entry)
     }
 
-    /// Of the first that can be mined.
-    fn head_rate(&self) -> Option<FeeRate> {
-        self.pending.get(&self.nonce).map(Entry::fee_rate)
+    /// Those beyond a gap.
+    fn waiting(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.pending.values().filter(|entry| !entry.is_ready())
     }
 
-    fn tail_rate(&self) -> Option<FeeRate> {
-        self.pending.last_key_value().map(|(_, entry)| entry.fee_rate())
+    fn ranks(&self) -> Ranks<impl Iterator<Item = (FeeRate, u64)>> {
+        // What comes after a cheap one has to wait for it.
+        let rates = self.ready().scan(None, |lowest: &mut Option<FeeRate>, entry| {
+            let rate = lowest.map_or(entry.fee_rate(), |lowest| lowest.min(entry.fee_rate()));
+            *lowest = Some(rate);
+            Some((rate, entry.weight()))
+        });
+        Ranks {
+            tail: self.ready().next_back().map(Entry::fee_rate),
+            head: self.ready().next().map(Entry::fee_rate),
+            waiting: self.waiting().map(Entry::bytes).sum(),
+            ready: self.ready().map(Entry::bytes).sum(),
+            rates,
+        }
     }
+}
+
+impl<'a> Candidate<'a> {
+    fn of<R>(checked: &'a CheckedTransaction, tip: &Tip<'_, R>) -> Result<Self, MempoolError> {
+        let transaction = checked.transaction();
+        Ok(Self {
+            transaction,
+            txid: checked.txid(),
+            sender: checked.sender(),
+            weight: weight_at(transaction, tip)?,
+            bytes: entry::bytes(transaction, checked.pixels().map_or(0, |pixels| pixels.len())),
+        })
+    }
+
+    fn of_entry(entry: &'a Entry) -> Self {
+        let (txid, sender) = (entry.txid(), entry.checked().sender());
+        Self { transaction: entry.transaction(), txid, sender, weight: entry.weight(), bytes: entry.bytes() }
+    }
+
+    fn nonce(&self) -> u64 {
+        self.transaction.unsigned.nonce
+    }
+
+    fn fee(&self) -> Amount {
+        self.transaction.unsigned.fee
+    }
+
+    fn fee_rate(&self) -> FeeRate {
+        FeeRate::of(self.fee(), self.weight)
+    }
+}
+
+fn weight_at<R>(transaction: &Transaction, tip: &Tip<'_, R>) -> Result<u64, MempoolError> {
+    let height = tip.height.saturating_add(1);
+    let model = transaction.task().map(|(model, _)| model).unwrap_or_default();
+    weight(transaction, tip.parameters, height).ok_or(MempoolError::UnknownModel { model, height })
+}
+
+/// The places of an entry in [`Mempool::credits`].
+fn credits(entry: &Entry) -> impl Iterator<Item = (Address, Address, u64)> {
+    let credited = entry.transaction().touches().filter(|touch| matches!(touch, Touch::Credits(_)));
+    credited.map(|touch| (touch.address(), entry.checked().sender(), entry.nonce()))
 }
 
 fn minimum_fee(weight: u64) -> Amount {
     Amount(weight.saturating_mul(MIN_FEE_RATE))
-}
-
-fn first_missing(nonce: u64, pending: &BTreeMap<u64, Entry>) -> u64 {
-    let present = pending.range(nonce..).zip(nonce..).take_while(|((found, _), expected)| *found == expected).count();
-    nonce.saturating_add(present as u64)
-}
-
-/// Those of a sender that it could not pay besides `entry`: none for an addition, which is refused instead; for a
-/// replacement as many of the last ones as it takes.
-fn unaffordable<'a>(
-    pending: &'a BTreeMap<u64, Entry>,
-    entry: &Entry,
-    replaces: bool,
-    balance: Amount,
-) -> Result<Vec<&'a Entry>, MempoolError> {
-    let others = || pending.values().filter(|other| other.nonce() != entry.nonce());
-    let mut cost = others().map(Entry::total).sum::<u128>() + entry.total();
-    let mut victims = Vec::new();
-    if replaces {
-        for victim in others().rev().take_while(|other| other.nonce() > entry.nonce()) {
-            if cost <= u128::from(balance.0) {
-                break;
-            }
-            cost -= victim.total();
-            victims.push(victim);
-        }
-    }
-    if cost > u128::from(balance.0) {
-        let expected = Amount(u64::try_from(cost).unwrap_or(u64::MAX));
-        return Err(MempoolError::InsufficientBalance { found: balance, expected });
-    }
-    Ok(victims)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use ocelli_consensus::Transaction;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::mempool::Holds;
 use crate::message::{Request, Response, ShortId};
 use crate::sync::Failure;
 
@@ -61,7 +62,7 @@ pub const MAX_FETCHES: usize = 24;
 pub const MAX_QUEUE: usize = 4_096;
 /// Peers that take part; further ones are neither told nor asked.
 pub const MAX_RELAY_PEERS: usize = 128;
-/// Refused transactions that are remembered, and confirmed ones.
+/// Refused transactions that are remembered, of each duration, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
 /// The relay machine; `P` names a peer.
@@ -70,8 +71,7 @@ pub struct Relay<P> {
     peers: BTreeMap<P, Peer>,
     /// Announced and not here.
     wanted: BTreeMap<ShortId, Wanted<P>>,
-    /// Refused since the tip moved.
-    refused: Remembered,
+    refused: Refused,
     /// In the chain.
     confirmed: Remembered,
     /// On their way with blocks: not fetched meanwhile.
@@ -151,7 +151,7 @@ impl<P: Copy + Ord> Relay<P> {
         Self {
             peers: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            refused: Remembered::default(),
+            refused: Refused::default(),
             confirmed: Remembered::default(),
             in_blocks: BTreeSet::new(),
             random: ChaCha8Rng::from_seed(seed),
@@ -182,7 +182,9 @@ impl<P: Copy + Ord> Relay<P> {
             Input::Announced { peer, ids } => self.on_announced(peer, &ids, now, pool, &mut out),
             Input::Response { peer, id, result } => self.on_response(peer, id, result, now, pool, &mut out),
             Input::Decided { id, decision } => self.on_decided(id, decision),
-            Input::TipMoved { included, returned } => self.on_tip_moved(included, &returned),
+            Input::TipMoved { included, returned, disconnected } => {
+                self.on_tip_moved(included, &returned, disconnected)
+            }
             Input::InBlocks(ids) => self.in_blocks = ids,
             Input::Woken => self.wake_at = None,
         }
@@ -236,12 +238,12 @@ impl<P: Copy + Ord> Relay<P> {
                 strangers.for_each(|(_, peer)| peer.enqueue(id));
             }
             Decision::Keep => {}
-            Decision::Refuse => self.refused.insert(id),
+            Decision::Refuse(holds) => self.refused.insert(id, holds),
         }
     }
 
-    fn on_tip_moved(&mut self, included: Vec<ShortId>, returned: &[ShortId]) {
-        self.refused.clear();
+    fn on_tip_moved(&mut self, included: Vec<ShortId>, returned: &[ShortId], disconnected: usize) {
+        self.refused.on_tip_moved(disconnected);
         for id in returned {
             self.confirmed.remove(id);
         }
@@ -319,6 +321,37 @@ fn fetch_time(pace: u64, patience: u32) -> u64 {
 /// Milliseconds of rest after so many failures in a row.
 fn rest(failures: u32) -> u64 {
     FIRST_REST.checked_shl(failures.saturating_sub(1)).unwrap_or(MAX_REST).min(MAX_REST)
+}
+
+/// Refused transactions, by how long that holds.
+#[derive(Debug, Default)]
+struct Refused {
+    at_tip: Remembered,
+    on_branch: Remembered,
+    forever: Remembered,
+}
+
+impl Refused {
+    fn contains(&self, id: &ShortId) -> bool {
+        [&self.at_tip, &self.on_branch, &self.forever].into_iter().any(|refused| refused.contains(id))
+    }
+
+    fn insert(&mut self, id: ShortId, holds: Holds) {
+        match holds {
+            Holds::Not => {}
+            Holds::Tip => self.at_tip.insert(id),
+            Holds::Branch => self.on_branch.insert(id),
+            Holds::Forever => self.forever.insert(id),
+        }
+    }
+
+    /// The tip has moved, by way of so many blocks that were taken back.
+    fn on_tip_moved(&mut self, disconnected: usize) {
+        self.at_tip.clear();
+        if disconnected > 0 {
+            self.on_branch.clear();
+        }
+    }
 }
 
 /// The latest ids of a kind.

@@ -68,8 +68,8 @@ pub enum NodeError {
         /// What the network says.
         expected: String,
     },
-    /// Not even an empty block can be mined.
-    #[error("no block can be mined on the tip")]
+    /// A defect in the node: what the mempool holds ready follows on the tip.
+    #[error("the mempool's best transactions make no block on the tip; please report it, and start the node again")]
     Template(#[source] Box<ocelli_consensus::transition::ConnectError<StoreError>>),
     /// The system gives no thread.
     #[error("cannot start a thread")]

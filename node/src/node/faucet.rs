@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ocelli_consensus::rules::weight;
 use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
+use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
 use super::NodeError;
@@ -157,8 +158,8 @@ impl Service {
         };
         let draft = Transaction { unsigned: unsigned.clone(), public_key, signature: [0; 64] };
         let weight = weight(&draft, self.chain.parameters(), height + 1).unwrap_or(0);
-        let rate = self.mempool.rate_within(self.chain.parameters().weight_limit / 2, height);
-        unsigned.fee = rate.max(self.mempool.minimum_rate(height)).fee(weight);
+        let rate = self.mempool.rate_within(self.chain.parameters().weight_limit / 2, mempool::bytes_with(0));
+        unsigned.fee = rate.fee(weight);
         let needed = amount.checked_add(unsigned.fee).unwrap_or(Amount(u64::MAX));
         if account.balance < needed {
             return Ok(Err(Refusal::Empty { balance: account.balance, needed }));

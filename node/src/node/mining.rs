@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use ocelli_consensus::block::Body;
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::transition::ConnectError;
-use ocelli_consensus::{Address, Header, RuleError};
+use ocelli_consensus::{Address, Header};
 use ocelli_protocol::message::BlockData;
 
 use super::NodeError;
@@ -99,45 +98,19 @@ impl Service {
         Ok(())
     }
 
-    /// Packs the best transactions into a block. One that the state refuses, which the mempool should have known, is
-    /// dropped, and the rest packed again.
-    fn choose(&mut self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
-        loop {
-            let limit = self.chain.parameters().weight_limit;
-            let mut data = BlockData::default();
-            for entry in self.mempool.template(limit) {
-                data.pixels.push(entry.pixels.as_deref().map(<[u8]>::to_vec));
-                data.body.transactions.push((entry.transaction.clone(), entry.output.clone()));
-            }
-            let error = match self.chain.template(address, &data.body, time) {
-                Ok(header) => return Ok((header, data)),
-                Err(error) => error,
-            };
-            let index = match &error {
-                ConnectError::Rule(rule) => index_of(rule),
-                ConnectError::Reader(_) | ConnectError::Tree(_) => None,
-            };
-            let refused = index.and_then(|index| data.body.transactions.get(index));
-            match (refused, error) {
-                (Some((transaction, _)), error) => {
-                    let txid = transaction.txid();
-                    tracing::warn!(%txid, reason = full_message(&error), "dropped from the mempool");
-                    self.mempool.remove(&txid);
-                }
-                (None, ConnectError::Reader(error)) => return Err(error.into()),
-                (None, ConnectError::Tree(error)) => {
-                    return Err(crate::store::StoreError::from(error).into());
-                }
-                // The miner's own pay: an empty block says whether that is it.
-                (None, ConnectError::Rule(rule)) => {
-                    tracing::error!(reason = full_message(&rule), "no template can be made with transactions");
-                    let body = Body::default();
-                    match self.chain.template(address, &body, time) {
-                        Ok(header) => return Ok((header, BlockData::default())),
-                        Err(error) => return Err(NodeError::Template(Box::new(error))),
-                    }
-                }
-            }
+    /// Packs the best transactions into a block.
+    fn choose(&self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
+        let mut data = BlockData::default();
+        for entry in self.mempool.template(self.chain.parameters().weight_limit) {
+            data.pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
+            data.body.transactions.push((entry.transaction().clone(), entry.output().clone()));
+        }
+        match self.chain.template(address, &data.body, time) {
+            Ok(header) => Ok((header, data)),
+            Err(ConnectError::Reader(error)) => Err(error.into()),
+            Err(ConnectError::Tree(error)) => Err(crate::store::StoreError::from(error).into()),
+            // Every template of the mempool connects: this one shows a defect, with which mining had better end.
+            Err(error) => Err(NodeError::Template(Box::new(error))),
         }
     }
 
@@ -169,24 +142,5 @@ impl Service {
         self.chain.set_answers(hash, Ok(()))?;
         self.announce(header, &data.body);
         self.advance()
-    }
-}
-
-/// The transaction that breaks a rule.
-fn index_of(rule: &RuleError) -> Option<usize> {
-    match rule {
-        RuleError::Signature { index, .. }
-        | RuleError::Expired { index, .. }
-        | RuleError::Nonce { index, .. }
-        | RuleError::UnknownModel { index, .. }
-        | RuleError::OutputMissing { index }
-        | RuleError::OutputUnexpected { index }
-        | RuleError::OutputLength { index, .. }
-        | RuleError::Output { index, .. }
-        | RuleError::ImageSize { index, .. }
-        | RuleError::Balance { index, .. }
-        | RuleError::MinimumBalance { index, .. }
-        | RuleError::AmountOverflow { index } => Some(*index),
-        _ => None,
     }
 }

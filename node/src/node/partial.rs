@@ -226,7 +226,7 @@ impl Service {
     fn fill(&self, partial: &mut Partial) -> Result<(), NodeError> {
         partial.fill_with(|wtxid| {
             let entry = self.mempool.get_by_wtxid(wtxid)?;
-            Some((entry.transaction.clone(), entry.pixels.as_deref().map(<[u8]>::to_vec)))
+            Some((entry.transaction().clone(), entry.pixels().map(|pixels| pixels.to_vec())))
         });
         for height in partial.height.saturating_sub(1)..=partial.height + 1 {
             if partial.missing().next().is_none() {

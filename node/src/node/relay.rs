@@ -1,15 +1,16 @@
 //! Transactions on their way from node to node: the relay machine put to work.
 
-use ocelli_consensus::rules::{check_signature, weight};
+use ocelli_consensus::checked::CheckError;
+use ocelli_consensus::rules::check_signature;
 use ocelli_consensus::{Transaction, TxId};
-use ocelli_protocol::mempool::{self, Mempool, MempoolError, Readiness};
+use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness};
 use ocelli_protocol::message::{Response, ShortId, Submission, take_pending, take_pixels};
 use ocelli_protocol::relay::{self, Decision, Offence, Pool, Verdict};
 use ocelli_protocol::sync::Failure;
 
 use super::input::ReplyTo;
 use super::service::{Asked, Service};
-use super::transactions::{AtTip, Refusal};
+use super::transactions::{Refusal, tip};
 use crate::chain::{Chain, full_message};
 use crate::network::{Misbehaviour, Peer};
 
@@ -25,19 +26,24 @@ impl Pool for View<'_> {
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {
-        let tip = self.chain.tip().header.height;
-        let parameters = self.chain.parameters();
-        let Some(weight) = weight(transaction, parameters, tip + 1) else { return Verdict::Leave };
-        let model = transaction.task().and_then(|(model, _)| parameters.model_at(model, tip + 1));
+        let tip = tip(self.chain);
+        let model = transaction.task().and_then(|(model, _)| tip.parameters.model_at(model, tip.height + 1));
         let pixels = model.map_or(0, |model| model.pixels as usize);
-        if check_signature(0, transaction, self.chain.genesis()).is_err() {
-            return Verdict::Blame;
-        }
-        match self.mempool.check(transaction, pixels, weight, &AtTip(self.chain), tip) {
-            Ok(()) => Verdict::Take,
-            Err(error) if error.misbehaviour() == mempool::Blame::Peer => Verdict::Blame,
-            Err(_) => Verdict::Leave,
-        }
+        let refused = match self.mempool.check(transaction, pixels, &tip) {
+            Ok(()) => {
+                check_signature(0, transaction, self.chain.genesis()).map_err(CheckError::Rule).err().map(Into::into)
+            }
+            Err(InsertError::Refused(refused)) => Some(refused),
+            // Without its account nothing of the sender is fetched; the next write will end the node.
+            Err(InsertError::Reader(error)) => {
+                tracing::error!(reason = full_message(&error), "an account cannot be read");
+                return Verdict::Refuse { holds: Holds::Not, blame: Blame::Nobody };
+            }
+        };
+        refused.map_or(Verdict::Take, |error: MempoolError| Verdict::Refuse {
+            holds: error.holds(),
+            blame: error.misbehaviour(),
+        })
     }
 }
 
@@ -59,7 +65,7 @@ impl Service {
 
     /// Images of the mempool by their transactions' short ids.
     pub(super) fn pixels(&self, ids: &[ShortId]) -> Response {
-        let pixels = |id: &ShortId| Some(self.mempool.get_by_short_id(*id)?.pixels.as_deref()?.to_vec());
+        let pixels = |id: &ShortId| Some(self.mempool.get_by_short_id(*id)?.pixels()?.to_vec());
         Response::Pixels(take_pixels(ids.iter().map(pixels)))
     }
 
@@ -72,7 +78,7 @@ impl Service {
 
     /// Announces transactions of the mempool.
     pub(super) fn forward(&mut self, txids: &[TxId]) {
-        let ids = txids.iter().filter_map(|txid| Some(ShortId::of(&self.mempool.get(txid)?.wtxid)));
+        let ids = txids.iter().filter_map(|txid| Some(ShortId::of(&self.mempool.get(txid)?.checked().wtxid())));
         for id in ids.collect::<Vec<_>>() {
             self.drive_relay(relay::Input::Decided { id, decision: Decision::Forward });
         }
@@ -116,7 +122,10 @@ impl Service {
             relay::Output::Take { peer, submission } => self.take_relayed(peer, submission),
             relay::Output::Penalize { peer, offence } => {
                 tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
-                self.network.penalize(peer, misbehaviour(offence));
+                match misbehaviour(offence) {
+                    Some(misbehaviour) => self.network.penalize(peer, misbehaviour),
+                    None => drop(self.blame_in_vain(peer)),
+                }
             }
             relay::Output::WakeAt(at) => self.relay_wake = Some(at),
         }
@@ -133,29 +142,33 @@ impl Service {
                     Readiness::Gap => Decision::Keep,
                 }
             }
-            Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => Decision::Keep,
+            Err(Refusal::Refused(MempoolError::AlreadyKnown(_))) => Decision::Keep,
             Err(refusal) => {
-                if refusal.is_misbehaviour() {
-                    if self.complaints.has_room() {
-                        tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
-                    }
-                    self.network.penalize(peer, Misbehaviour::BadTransaction);
+                if self.blame(peer, &refusal) && self.complaints.has_room() {
+                    tracing::warn!(%peer, %txid, reason = full_message(&refusal), "a relayed transaction is refused");
                 }
-                Decision::Refuse
+                match refusal {
+                    Refusal::Refused(error) => Decision::Refuse(error.holds()),
+                    Refusal::Reader(error) => {
+                        tracing::error!(reason = full_message(&error), "an account cannot be read");
+                        Decision::Refuse(Holds::Not)
+                    }
+                }
             }
         };
         self.drive_relay(relay::Input::Decided { id, decision });
     }
 }
 
-/// What an offence is among all misbehaviours.
-fn misbehaviour(offence: Offence) -> Misbehaviour {
+/// What an offence is among all misbehaviours; `None` where the limits say how much of it is one.
+fn misbehaviour(offence: Offence) -> Option<Misbehaviour> {
     match offence {
         // A block, or want of room, may have taken it from the peer since.
-        Offence::Unserved => Misbehaviour::Unserved,
-        Offence::Stalled => Misbehaviour::Stalled,
-        Offence::BrokenTransaction => Misbehaviour::BadTransaction,
-        Offence::WrongTransaction | Offence::WrongPixels => Misbehaviour::NotTheBlock,
-        Offence::WrongResponse => Misbehaviour::Malformed,
+        Offence::Unserved => Some(Misbehaviour::Unserved),
+        Offence::Stalled => Some(Misbehaviour::Stalled),
+        Offence::BrokenTransaction => Some(Misbehaviour::BadTransaction),
+        Offence::InVain => None,
+        Offence::WrongTransaction | Offence::WrongPixels => Some(Misbehaviour::NotTheBlock),
+        Offence::WrongResponse => Some(Misbehaviour::Malformed),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ocelli_consensus::{Address, BlockHash, TxId};
-use ocelli_protocol::mempool::FeeRate;
+use ocelli_protocol::mempool::{FeeRate, bytes_with};
 use ocelli_protocol::message::{
     AccountStatus, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, InferenceStatus, InvalidBlock,
     MAX_ADDRESSES, MAX_HEADERS, MAX_INVALID, MAX_PEERS, MAX_RESPONSE_BYTES, NodeStatus, PeerInfo, Reachability,
@@ -176,10 +176,14 @@ impl Service {
 
     /// What comes before half of so many blocks: the other half is left to what is still to come.
     fn suggest_fee(&self, blocks: u32) -> FeeSuggestion {
-        let height = self.chain.tip().header.height;
-        let weight = (self.chain.parameters().weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
+        let (height, parameters) = (self.chain.tip().header.height, self.chain.parameters());
+        let weight = (parameters.weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
         let rate = |rate: FeeRate| rate.fee(FeeSuggestion::WEIGHT).0;
-        let (suggested, minimum) = (self.mempool.rate_within(weight, height), self.mempool.minimum_rate(height));
+        // With the largest picture that is taken: what is smaller needs no more.
+        let later = parameters.upgrades.iter().filter(|upgrade| upgrade.height <= height + 1);
+        let models = parameters.models.iter().chain(later.flat_map(|upgrade| &upgrade.models));
+        let bytes = bytes_with(models.map(|model| model.pixels as usize).max().unwrap_or(0));
+        let (suggested, minimum) = (self.mempool.rate_within(weight, bytes), self.mempool.minimum_rate(bytes));
         FeeSuggestion { rate: rate(suggested), minimum: rate(minimum) }
     }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{BlockHash, TxId};
-use ocelli_protocol::limits::Limits;
+use ocelli_protocol::limits::{InVain, Limits};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{Announcement, Cookie, Request, Response, ShortId, Submission};
 use ocelli_protocol::relay::{self, Relay};
@@ -71,6 +71,7 @@ pub(super) struct Service {
     /// What we have asked peers, by the network's name for it.
     pub(super) asked: HashMap<RequestId, (Asked, Purpose)>,
     pub(super) limits: Limits<Peer>,
+    pub(super) in_vain: InVain<Peer>,
     pub(super) delayed: Delayed,
     pub(super) traffic: Counted,
     /// Full peers, and what they last said of their chain.
@@ -156,7 +157,7 @@ impl Service {
         getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
         getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
         Ok(Self {
-            mempool: Mempool::new(MEMPOOL_BYTES),
+            mempool: Mempool::new(MEMPOOL_BYTES, chain.tip().header.height),
             sync: Sync::new(chain.network(), salt),
             sync_inputs: VecDeque::new(),
             is_driving_sync: false,
@@ -176,6 +177,7 @@ impl Service {
             started: Instant::now(),
             asked: HashMap::new(),
             limits: Limits::new(now),
+            in_vain: InVain::default(),
             delayed: Delayed::new(),
             complaints: LogLimit::new("complaints about peers"),
             goings: LogLimit::new("peers gone"),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ocelli_consensus::rules::{PixelsError, check_pixels, check_signature, weight};
-use ocelli_consensus::{Address, Amount, ImageHash, ModelId, TxId};
-use ocelli_protocol::mempool::{self, AccountReader, Inserted, MempoolError, Readiness, Returned};
+use ocelli_consensus::checked::CheckError;
+use ocelli_consensus::{CheckedTransaction, ImageHash, ModelId, TxId};
+use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, MempoolError, Readiness, Returned, Tip};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
@@ -14,8 +14,8 @@ use super::service::{RETRY_MILLIS, Service};
 use super::{NodeError, mempool_file};
 use crate::chain::{Chain, Moved, full_message};
 use crate::inference::{InferenceError, Task};
-use crate::network::Misbehaviour;
-use crate::store::StoreError;
+use crate::network::{Misbehaviour, Peer};
+use crate::store::{Store, StoreError};
 
 /// Tasks run ahead of any block at a time, in one batch.
 pub const RUN_AHEAD: usize = 256;
@@ -29,17 +29,7 @@ const LEFT_OVER_AT_ONCE: usize = 16;
 const MAX_WAITING: usize = 4096;
 
 /// Why a transaction is not taken.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("the transaction breaks a rule")]
-    Rule(#[source] ocelli_consensus::RuleError),
-    #[error("the picture does not fit the transaction")]
-    Pixels(#[source] PixelsError),
-    #[error("the network does not offer this model at height {0}")]
-    Model(u64),
-    #[error(transparent)]
-    Mempool(#[from] MempoolError),
-}
+pub(super) type Refusal = InsertError<StoreError>;
 
 /// The numbers that a refused submitter gets; described in `docs/protocol.md`.
 mod code {
@@ -50,32 +40,21 @@ mod code {
     pub const BUSY: u32 = 5;
 }
 
-impl Refusal {
-    /// Whether no honest node would have passed the transaction on.
-    pub(super) fn is_misbehaviour(&self) -> bool {
-        match self {
-            Self::Rule(_) | Self::Pixels(_) => true,
-            // Who offers it follows another upgrade table than ours only if it is newer.
-            Self::Model(_) => false,
-            Self::Mempool(error) => error.misbehaviour() == mempool::Blame::Peer,
+fn code_of(refusal: &Refusal) -> u32 {
+    let Refusal::Refused(refusal) = refusal else { return code::BUSY };
+    match refusal {
+        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TotalOverflow | MempoolError::TooHeavy { .. } => {
+            code::RULE
         }
+        MempoolError::Check(CheckError::Pixels(_)) => code::PIXELS,
+        MempoolError::UnknownModel { .. } => code::MODEL,
+        _ => code::MEMPOOL,
     }
 }
 
-/// Accounts at the tip, for the mempool.
-pub(super) struct AtTip<'a>(pub(super) &'a Chain);
-
-impl AccountReader for AtTip<'_> {
-    fn account(&self, address: Address) -> (u64, Amount) {
-        match self.0.account(&address) {
-            Ok(account) => (account.nonce, account.balance),
-            Err(error) => {
-                // Without its account nothing of the sender is taken; the next write will end the node.
-                tracing::error!(reason = full_message(&error), "an account cannot be read");
-                (0, Amount::ZERO)
-            }
-        }
-    }
+/// The chain as the mempool sees it.
+pub(super) fn tip(chain: &Chain) -> Tip<'_, Store> {
+    Tip { parameters: chain.parameters(), height: chain.tip().header.height, state: chain.store() }
 }
 
 impl Service {
@@ -99,27 +78,21 @@ impl Service {
                 }
                 self.forward(&inserted.promoted);
             }
-            Err(Refusal::Mempool(MempoolError::AlreadyKnown(_))) => {}
+            Err(Refusal::Refused(MempoolError::AlreadyKnown(_))) => {}
             Err(refusal) => {
-                let code = match &refusal {
-                    Refusal::Rule(_) => code::RULE,
-                    Refusal::Pixels(_) => code::PIXELS,
-                    Refusal::Model(_) => code::MODEL,
-                    Refusal::Mempool(_) => code::MEMPOOL,
-                };
-                let reply = SubmitReply::refused(code, full_message(&refusal));
-                let blamed = to.peer().filter(|_| refusal.is_misbehaviour());
+                let reply = SubmitReply::refused(code_of(&refusal), full_message(&refusal));
+                let peer = to.peer();
                 self.reply(to, &Response::Submitted(reply));
                 // Told first: who has made a mistake gets to know of it, and who floods is gone with the second.
-                if let Some(peer) = blamed {
-                    self.network.penalize(peer, Misbehaviour::BadTransaction);
+                if let Some(peer) = peer {
+                    self.blame(peer, &refusal);
                 }
                 return Ok(());
             }
         }
         if task.is_none() {
             self.reply(to, &Response::Submitted(SubmitReply::Accepted { answer: None }));
-        } else if self.mempool.get(&txid).is_some_and(|entry| entry.output.is_some()) {
+        } else if self.mempool.get(&txid).is_some_and(|entry| entry.output().is_some()) {
             self.answer(&txid, to);
         } else if !self.has_room_to_wait() {
             let reply =
@@ -146,23 +119,40 @@ impl Service {
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         let Submission { transaction, pixels } = submission;
-        // Before the costly checks: it may have come before.
-        if self.mempool.get_by_wtxid(&transaction.wtxid()).is_some() {
-            return Err(MempoolError::AlreadyKnown(transaction.txid()).into());
-        }
-        let height = self.chain.tip().header.height + 1;
-        let parameters = self.chain.parameters();
-        let weight = weight(&transaction, parameters, height).ok_or(Refusal::Model(height))?;
-        check_pixels(parameters, height, 0, &transaction, pixels.as_deref()).map_err(Refusal::Pixels)?;
-        check_signature(0, &transaction, self.chain.genesis()).map_err(Refusal::Rule)?;
-        let accounts = AtTip(&self.chain);
-        let inserted = self.mempool.insert(transaction, pixels.map(Arc::from), weight, &accounts, height - 1)?;
+        let tip = tip(&self.chain);
+        // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
+        self.mempool.check(&transaction, pixels.as_ref().map_or(0, Vec::len), &tip)?;
+        let (pixels, genesis) = (pixels.map(Arc::from), self.chain.genesis());
+        let checked = CheckedTransaction::check(transaction, pixels, tip.parameters, genesis, tip.height + 1)
+            .map_err(MempoolError::Check)?;
+        let inserted = self.mempool.insert(checked, &tip)?;
         for txid in &inserted.evicted {
             self.refuse_waiting(txid, "replaced, or evicted by others that pay more");
         }
         self.mempool_changed();
         self.run_ahead();
         Ok(inserted)
+    }
+
+    /// Has a peer answer for a transaction that it has sent. Whether it is to blame.
+    pub(super) fn blame(&mut self, peer: Peer, refusal: &Refusal) -> bool {
+        let Refusal::Refused(refusal) = refusal else { return false };
+        match refusal.misbehaviour() {
+            Blame::Peer => {
+                self.network.penalize(peer, Misbehaviour::BadTransaction);
+                true
+            }
+            Blame::InVain => self.blame_in_vain(peer),
+            Blame::Nobody => false,
+        }
+    }
+
+    /// Counts a transaction that no block on this tip could hold. Whether its sender is to blame.
+    pub(super) fn blame_in_vain(&mut self, peer: Peer) -> bool {
+        let Err(excess) = self.in_vain.sent(peer, self.clock.now()) else { return false };
+        tracing::debug!(%peer, %excess, "a peer sends transactions that nobody can mine");
+        self.network.penalize(peer, Misbehaviour::Flood);
+        true
     }
 
     /// Takes some of what a restart has left.
@@ -185,9 +175,9 @@ impl Service {
 
     /// Writes the mempool down.
     pub(super) fn save_mempool(&self) {
-        let submissions = self.mempool.iter().map(|entry| Submission {
-            transaction: entry.transaction.clone(),
-            pixels: entry.pixels.as_deref().map(<[u8]>::to_vec),
+        let submissions = self.mempool.snapshot().into_iter().map(|checked| Submission {
+            transaction: checked.transaction().clone(),
+            pixels: checked.pixels().map(|pixels| pixels.to_vec()),
         });
         // What has not been taken up yet is not lost either.
         let submissions = submissions.chain(self.left_over.iter().cloned());
@@ -255,7 +245,7 @@ impl Service {
     /// Gives a preliminary answer, signed by this node.
     fn answer(&mut self, txid: &TxId, to: ReplyTo) {
         let entry = self.mempool.get(txid);
-        let task = entry.and_then(|entry| Some((entry.transaction.task()?, entry.output.clone()?)));
+        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.output().clone()?)));
         let reply = match task {
             Some(((model, image), logits)) => {
                 SubmitReply::Accepted { answer: Some(self.sign(*txid, model, image, logits)) }
@@ -279,20 +269,16 @@ impl Service {
 
     /// Has the mempool follow the chain: what is in a block leaves it, what is in none any more comes back.
     pub(super) fn follow_chain(&mut self, disconnected: &[Moved], connected: &[Moved]) -> Result<(), StoreError> {
-        let height = self.chain.tip().header.height;
         // Lowest first, so that nonces come in order.
         let mut returned = Vec::new();
         for Moved { hash, header, body } in disconnected.iter().rev() {
             let pixels = self.chain.store().pixels(header.height, hash, body)?;
-            for ((transaction, output), pixels) in body.transactions.iter().zip(pixels) {
-                // Without its pixels a task cannot come back.
-                if transaction.task().is_some() && pixels.is_none() {
-                    continue;
-                }
-                let Some(weight) = weight(transaction, self.chain.parameters(), height + 1) else { continue };
-                let (transaction, output) = (transaction.clone(), output.clone());
-                returned.push(Returned { transaction, pixels: pixels.map(Arc::from), output, weight });
-            }
+            let transactions = body.transactions.iter().zip(pixels).map(|((transaction, output), pixels)| Returned {
+                transaction: transaction.clone(),
+                pixels: pixels.map(Arc::from),
+                output: output.clone(),
+            });
+            returned.push(Disconnected { miner: header.miner, transactions: transactions.collect() });
         }
         let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
         for (transaction, output) in &included {
@@ -312,18 +298,15 @@ impl Service {
             let transactions = blocks.iter().flat_map(|block| &block.body.transactions);
             transactions.map(|(transaction, _)| ShortId::of(&transaction.wtxid())).collect()
         };
-        self.drive_relay(relay::Input::TipMoved { included: moved(connected), returned: moved(disconnected) });
-        if self.mempool.is_empty() && returned.is_empty() {
-            return Ok(());
-        }
-        let accounts = AtTip(&self.chain);
-        let dropped = self.mempool.on_disconnected(returned, &accounts, height);
-        let changes = self.mempool.on_connected(included.iter().map(|(transaction, _)| transaction), &accounts);
-        for txid in dropped.iter().chain(&changes.removed) {
-            self.refuse_waiting(txid, "no longer possible after the latest block");
-        }
-        for txid in self.mempool.expire(height) {
-            self.refuse_waiting(&txid, "expired before it was in a block");
+        self.drive_relay(relay::Input::TipMoved {
+            included: moved(connected),
+            returned: moved(disconnected),
+            disconnected: disconnected.len(),
+        });
+        let included = included.iter().map(|(transaction, _)| transaction);
+        let changes = self.mempool.on_tip_moved(returned, included, &tip(&self.chain))?;
+        for txid in &changes.removed {
+            self.refuse_waiting(txid, "no longer possible after the latest block, or expired before it was in one");
         }
         self.forward(&changes.promoted);
         self.mempool_changed();

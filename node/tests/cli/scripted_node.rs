@@ -190,7 +190,7 @@ impl Answering {
     fn take(&mut self, submission: Submission) -> SubmitReply {
         let transaction = &submission.transaction;
         let genesis = self.network.genesis_hash();
-        transaction.verify_signature(genesis).unwrap();
+        transaction.verify_signatures(genesis).unwrap();
         if self.script.answers == Answers::Refused {
             return SubmitReply::refused(4, "the mempool is full");
         }

@@ -6,6 +6,7 @@ use super::{
     Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, UnderWay, Verdict,
     Wanted, rest,
 };
+use crate::mempool::Blame;
 use crate::message::{Response, ShortId, Submission};
 use crate::sync::Failure;
 
@@ -128,14 +129,15 @@ impl<P: Copy + Ord> Relay<P> {
             (None, Some(_)) => return Some(Offence::WrongPixels),
             (Some(_), None) => match pool.would_take(&submission.transaction) {
                 Verdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
-                Verdict::Leave => {
+                Verdict::Refuse { holds, blame } => {
                     self.wanted.remove(&asked);
-                    self.refused.insert(asked);
-                }
-                Verdict::Blame => {
-                    self.wanted.remove(&asked);
-                    self.refused.insert(asked);
-                    return Some(Offence::BrokenTransaction);
+                    self.refused.insert(asked, holds);
+                    match blame {
+                        Blame::Peer => return Some(Offence::BrokenTransaction),
+                        // It has answered as it should: it may be asked for more.
+                        Blame::InVain => out.push(Output::Penalize { peer: id, offence: Offence::InVain }),
+                        Blame::Nobody => {}
+                    }
                 }
             },
             (Some(_), Some(_)) | (None, None) => {

@@ -6,7 +6,7 @@ use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
 use super::*;
 use crate::mempool::MAX_PENDING;
-use crate::mempool::Mempool;
+use crate::mempool::{Blame, Mempool};
 use crate::message::{MAX_IDS, Submission};
 
 const HONEST: [Mode; 8] = [Mode::Honest; 8];
@@ -192,7 +192,7 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     assert_eq!((noted, relay.wanted()), (MAX_NOTED, MAX_NOTED));
     // Room is looked for once a second: that is not to cost more than it is worth.
     let settled = numbered(1_000..1_001)[0];
-    relay.handle(Input::Decided { id: settled, decision: Decision::Refuse }, 0, &pool);
+    relay.handle(Input::Decided { id: settled, decision: Decision::Refuse(Holds::Tip) }, 0, &pool);
     for (now, expected) in [(TIDY_PAUSE - 1, 0), (TIDY_PAUSE, 1), (2 * TIDY_PAUSE, 0)] {
         let ids = numbered(5_000 + now..5_001 + now);
         let out = relay.handle(Input::Announced { peer: 1, ids }, now, &pool);
@@ -269,8 +269,9 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
     let pixels = large.pixels.clone().expect("a task");
     let rows = [
         (Verdict::Take, None, true),
-        (Verdict::Leave, None, false),
-        (Verdict::Blame, Some(Offence::BrokenTransaction), false),
+        (refuse(Holds::Tip, Blame::Nobody), None, false),
+        (refuse(Holds::Tip, Blame::InVain), Some(Offence::InVain), false),
+        (refuse(Holds::Tip, Blame::Peer), Some(Offence::BrokenTransaction), false),
     ];
     for (verdict, offence, fetched) in rows {
         let pool = Nothing::new(verdict);
@@ -288,7 +289,7 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
             // Not asked for again before the tip moves.
             let again = || Input::Announced { peer: 1, ids: vec![id] };
             assert_eq!(sent(&relay.handle(again(), 60_000, &pool), 1), None);
-            relay.handle(Input::TipMoved { included: vec![], returned: vec![] }, 60_000, &pool);
+            relay.handle(Input::TipMoved { included: vec![], returned: vec![], disconnected: 0 }, 60_000, &pool);
             assert!(sent(&relay.handle(again(), 60_000, &pool), 1).is_some());
             continue;
         };
@@ -299,14 +300,50 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
     }
 }
 
+fn refuse(holds: Holds, blame: Blame) -> Verdict {
+    Verdict::Refuse { holds, blame }
+}
+
+/// Each row: for how long a transaction is refused, and after which of these it is fetched again, from whomever: at once, after a
+/// block, after one that is taken back. A hundred peers announce it each time.
+#[test]
+fn what_is_refused_is_not_fetched_again_while_that_holds() {
+    let rows = [
+        (Holds::Not, [true, true, true]),
+        (Holds::Tip, [false, true, true]),
+        (Holds::Branch, [false, false, true]),
+        (Holds::Forever, [false, false, false]),
+    ];
+    for (holds, expected) in rows {
+        for (moves, expected) in [vec![], vec![0], vec![0, 1]].into_iter().zip(expected) {
+            let pool = Nothing::new(refuse(holds, Blame::Nobody));
+            let mut relay = Relay::new([0; 32]);
+            (0..100).for_each(|peer| drop(relay.handle(Input::PeerConnected(peer), 0, &pool)));
+            let task = task(1, SMALL);
+            let ids = vec![id_of(&task)];
+            let announce = |peer| Input::Announced { peer, ids: ids.clone() };
+            let out = relay.handle(announce(0), 0, &pool);
+            let (number, _) = sent(&out, 0).expect("it is asked for");
+            let response = Response::Pending(vec![Some(task)]);
+            relay.handle(Input::Response { peer: 0, id: number, result: Ok(response) }, 0, &pool);
+            relay.handle(Input::Decided { id: ids[0], decision: Decision::Refuse(holds) }, 0, &pool);
+            for disconnected in moves {
+                relay.handle(Input::TipMoved { included: vec![], returned: vec![], disconnected }, 0, &pool);
+            }
+            let asked = (1..100).any(|peer| sent(&relay.handle(announce(peer), 60_000, &pool), peer).is_some());
+            assert_eq!(asked, expected, "{holds:?}");
+        }
+    }
+}
+
 #[test]
 fn what_the_chain_holds_is_not_fetched() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(Input::PeerConnected(1), 0, &pool);
     let ids = numbered(0..2);
-    relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![] }, 0, &pool);
-    relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]] }, 0, &pool);
+    relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![], disconnected: 0 }, 0, &pool);
+    relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]], disconnected: 1 }, 0, &pool);
     let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
     assert!(out.contains(&Output::Noted { peer: 1, count: 2 }));
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
@@ -326,7 +363,7 @@ fn what_comes_with_a_block_is_not_fetched_meanwhile() {
     assert_eq!(request, Request::Pending { ids: vec![ids[2]] });
     relay.handle(Input::Response { peer: 1, id: number, result: Ok(Response::Pending(vec![None])) }, 0, &pool);
     // One block is connected, the other could not be had.
-    relay.handle(Input::TipMoved { included: vec![ids[0]], returned: vec![] }, 10, &pool);
+    relay.handle(Input::TipMoved { included: vec![ids[0]], returned: vec![], disconnected: 0 }, 10, &pool);
     let out = relay.handle(Input::InBlocks(BTreeSet::new()), 10, &pool);
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
 }
