@@ -29,7 +29,7 @@ pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, St
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;
 pub use rows::{Tip, TransactionLocation, Verdict};
-pub use snapshot::Snapshot;
+pub use snapshot::{Frozen, Snapshot};
 pub use write::{Checked, Durability, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 
 use std::ops::Deref;
@@ -206,6 +206,22 @@ impl<S: Source> Rows<S> {
     /// If it cannot be read.
     pub fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, StoreError> {
         self.get(columns::HEIGHTS, &rows::number_key(height), rows::block_hash)
+    }
+
+    /// Headers of the main chain from a height on, lowest first, at most `limit`.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn headers_from(&self, height: u64, limit: usize) -> Result<Vec<Header>, StoreError> {
+        let start = rows::number_key(height);
+        let hashes = self.iterate(columns::HEIGHTS, IteratorMode::From(&start, Direction::Forward)).take(limit);
+        let headers = hashes.map(|row| {
+            let (key, value) = row?;
+            let hash = decoded(columns::HEIGHTS, &key, rows::block_hash(&value))?;
+            let known = self.header(&hash)?;
+            known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
+        });
+        headers.collect()
     }
 
     /// The last block of the main chain, and the state after it.

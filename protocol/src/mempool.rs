@@ -17,6 +17,7 @@
 
 mod entry;
 mod error;
+mod pending;
 mod rate;
 
 use std::cmp::Reverse;
@@ -34,6 +35,7 @@ use rate::RateIndex;
 
 pub use entry::{Entry, PendingTask, bytes_with};
 pub use error::{Blame, Holds, InsertError, MempoolError};
+pub use pending::{FeeRates, Pending};
 pub use rate::FeeRate;
 
 /// Grains that each weight unit costs at least. A first choice: a CIFAR-10 task pays about 0.0001 credits.
@@ -129,6 +131,7 @@ pub struct Mempool {
     /// Sender and nonce by the account that is credited.
     credits: BTreeSet<(Address, Address, u64)>,
     order: Order,
+    shown: Pending,
     limit: usize,
     /// Of the tip.
     height: u64,
@@ -223,6 +226,7 @@ impl Mempool {
             expiries: BTreeSet::new(),
             credits: BTreeSet::new(),
             order: Order::default(),
+            shown: Pending::default(),
             limit,
             height,
             moves: 0,
@@ -482,6 +486,16 @@ impl Mempool {
     /// All without a gap before them, by sender and nonce.
     pub fn ready_to_forward(&self) -> impl Iterator<Item = &Entry> {
         self.senders.values().flat_map(Sender::ready)
+    }
+
+    /// All as it is now, for others to look at.
+    pub fn pending(&self) -> Pending {
+        self.shown.clone()
+    }
+
+    /// What it costs now for a transaction of so many bytes, as [`Mempool::rate_within`] and [`Mempool::minimum_rate`] say.
+    pub fn fee_rates(&self, bytes: usize) -> FeeRates {
+        FeeRates::new(self.order.rates.steps(), self.minimum_rate(bytes))
     }
 
     /// All, in an order in which a sender's nonces ascend. They are shared, not copied: for another thread to write down.
@@ -911,6 +925,7 @@ impl Mempool {
         let (address, unsigned) = (entry.checked().sender(), &entry.transaction().unsigned);
         self.places.insert(entry.txid(), (address, unsigned.nonce));
         self.wtxids.insert(entry.checked().wtxid(), entry.txid());
+        self.shown.insert(entry.checked());
         self.expiries.insert((unsigned.expires, address, unsigned.nonce));
         self.credits.extend(credits(&entry));
         self.leave_order(address);
@@ -948,6 +963,7 @@ impl Mempool {
         }
         self.enter_order(address);
         self.wtxids.remove(&entry.checked().wtxid());
+        self.shown.remove(entry.checked());
         self.expiries.remove(&(entry.transaction().unsigned.expires, address, nonce));
         for credit in credits(&entry) {
             self.credits.remove(&credit);
@@ -976,6 +992,7 @@ impl Mempool {
 
     /// A sender has changed.
     fn enter_order(&mut self, address: Address) {
+        self.shown.set_next(address, self.senders.get(&address).map(|sender| sender.next));
         let Some(sender) = self.senders.get(&address) else { return };
         let Ranks { tail, head, waiting, ready, rates } = sender.ranks();
         self.order.tails.extend(tail.map(|rate| (rate, address)));

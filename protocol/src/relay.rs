@@ -65,6 +65,14 @@ pub const MAX_RELAY_PEERS: usize = 128;
 /// Refused transactions that are remembered, of each duration, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
+/// Transactions that a peer is being asked for, and since when: a clone costs nothing and never changes.
+pub type Asked = rpds::HashTrieMapSync<ShortId, u64>;
+
+/// Whether a transaction was asked for so short a time ago that a block waits for it.
+pub fn is_coming(asked: &Asked, id: ShortId, now: u64) -> bool {
+    asked.get(&id).is_some_and(|since| now < since + BLOCK_PATIENCE)
+}
+
 /// The relay machine; `P` names a peer.
 #[derive(Debug)]
 pub struct Relay<P> {
@@ -76,6 +84,8 @@ pub struct Relay<P> {
     confirmed: Remembered,
     /// On their way with blocks: not fetched meanwhile.
     in_blocks: BTreeSet<ShortId>,
+    /// On their way from peers, and since when. Shared with whoever looks at it.
+    asked: Asked,
     random: ChaCha8Rng,
     next_id: u64,
     wake_at: Option<u64>,
@@ -99,6 +109,8 @@ struct Peer {
     /// When what is in there is looked through again to make room: it costs as much as a thousand announcements.
     tidy_at: u64,
     fetch: Option<UnderWay>,
+    /// Nothing that it has announced can be asked of it, until something of that changes: not to be looked through at each input.
+    is_barren: bool,
     /// Failed fetches in a row.
     failures: u32,
     /// Not asked for anything before.
@@ -154,6 +166,7 @@ impl<P: Copy + Ord> Relay<P> {
             refused: Refused::default(),
             confirmed: Remembered::default(),
             in_blocks: BTreeSet::new(),
+            asked: Asked::default(),
             random: ChaCha8Rng::from_seed(seed),
             next_id: 0,
             wake_at: None,
@@ -168,8 +181,12 @@ impl<P: Copy + Ord> Relay<P> {
     /// Whether a transaction is on its way from a peer that was asked not long ago, so that it is worth waiting for rather
     /// than to ask somebody else for it as well.
     pub fn is_coming(&self, id: ShortId, now: u64) -> bool {
-        let mut fetches = self.peers.values().filter_map(|peer| peer.fetch.as_ref());
-        fetches.any(|fetch| now < fetch.since + BLOCK_PATIENCE && fetch.ids.contains(&id))
+        is_coming(&self.asked, id, now)
+    }
+
+    /// What is on its way from peers, for [`is_coming`]: for others to look at.
+    pub fn asked(&self) -> Asked {
+        self.asked.clone()
     }
 
     /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
@@ -185,7 +202,10 @@ impl<P: Copy + Ord> Relay<P> {
             Input::TipMoved { included, returned, disconnected } => {
                 self.on_tip_moved(included, &returned, disconnected)
             }
-            Input::InBlocks(ids) => self.in_blocks = ids,
+            Input::InBlocks(ids) => {
+                self.in_blocks = ids;
+                self.peers.values_mut().for_each(|peer| peer.is_barren = false);
+            }
             Input::Woken => self.wake_at = None,
         }
         self.poll_deadlines(now, &mut out);
@@ -204,7 +224,7 @@ impl<P: Copy + Ord> Relay<P> {
     fn on_disconnected(&mut self, id: P) {
         let Some(peer) = self.peers.remove(&id) else { return };
         if let Some(fetch) = peer.fetch {
-            self.reopen(&fetch.ids);
+            self.end(&fetch.ids);
         }
         for noted in &peer.noted {
             self.forget_announcer(*noted, id);
@@ -274,7 +294,7 @@ impl<P: Copy + Ord> Relay<P> {
             match sent.kind {
                 Kind::Announcement => self.on_unheard(id, sent.ids, now),
                 Kind::Transactions | Kind::Pixels => {
-                    self.reopen(&sent.ids);
+                    self.end(&sent.ids);
                     self.fail(id, Some(Offence::Stalled), now, out);
                 }
             }
@@ -308,6 +328,9 @@ impl<P: Copy + Ord> Relay<P> {
             }
             Kind::Pixels => (Request::Pixels { ids: list }, &mut state.fetch, fetch_time(state.pace, state.patience)),
         };
+        if kind != Kind::Announcement {
+            ids.iter().for_each(|id| self.asked.insert_mut(*id, now));
+        }
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
         out.push(Output::Send { peer, id, request });
     }

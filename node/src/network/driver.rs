@@ -185,6 +185,7 @@ impl Driver {
             commands: command_sender,
             snapshot: driver.snapshot.subscribe(),
             shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
+            asker: 0,
         };
         Ok((driver, handle, events))
     }

@@ -89,7 +89,17 @@ impl Event {
 
 /// Names a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub(super) u64);
+pub struct RequestId {
+    pub(super) number: u64,
+    pub(super) asker: u8,
+}
+
+impl RequestId {
+    /// Who has asked: what [`Handle::for_asker`](super::Handle::for_asker) was told, or 0.
+    pub fn asker(self) -> u8 {
+        self.asker
+    }
+}
 
 /// Names a gossip message, as it came from one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

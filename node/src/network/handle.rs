@@ -24,6 +24,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) shared: Arc<Shared>,
+    pub(super) asker: u8,
 }
 
 /// What all clones of a handle share.
@@ -66,9 +67,15 @@ impl Handle {
         self.send(Command::Report { id, acceptance });
     }
 
+    /// The same handle in other hands: the ids of what it asks tell whose the responses are.
+    pub fn for_asker(&self, asker: u8) -> Self {
+        Self { asker, ..self.clone() }
+    }
+
     /// Asks a connected peer. [`Event::Response`](super::Event::Response) tells what became of it, failures included.
     pub fn request(&self, peer: Peer, data: Vec<u8>) -> RequestId {
-        let id = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
+        let number = self.shared.next_request.fetch_add(1, Ordering::Relaxed);
+        let id = RequestId { number, asker: self.asker };
         self.send(Command::Request { id, peer, data });
         id
     }

@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn response(number: u64, peer: Peer) -> Event {
-        Event::Response { id: RequestId(number), peer, result: Err(RequestFailure::TimedOut) }
+        Event::Response { id: RequestId { number, asker: 0 }, peer, result: Err(RequestFailure::TimedOut) }
     }
 
     /// Drains both stages and names what comes out.
@@ -189,7 +189,7 @@ mod tests {
                 names.push(match event {
                     Event::Connected { peer, .. } => format!("+{peer}"),
                     Event::Disconnected { peer } => format!("-{peer}"),
-                    Event::Response { id, .. } => format!("response {}", id.0),
+                    Event::Response { id, .. } => format!("response {}", id.number),
                     Event::Gossip { data, .. } => format!("gossip {}", data.len()),
                     other => format!("{other:?}"),
                 });

@@ -18,8 +18,8 @@ use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, St
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, PeerList, Request, Response, ShortId,
-    Submission, SubmitReply, TransactionStatus,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, PeerList, Request, Response,
+    ShortId, Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
 use tempfile::TempDir;

@@ -25,7 +25,7 @@ pub trait View {
     fn connected_at(&self, height: u64) -> Option<BlockHash>;
     /// A stored block with the pixels of all its tasks.
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData>;
-    /// Whether relay has asked a peer for a transaction not long ago ([`crate::relay::Relay::is_coming`]).
+    /// Whether relay has asked a peer for a transaction not long ago ([`crate::relay::is_coming`]).
     fn is_coming(&self, id: ShortId) -> bool;
 }
 

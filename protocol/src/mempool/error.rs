@@ -129,7 +129,7 @@ pub enum Blame {
     /// No honest node would have forwarded it.
     Peer,
     /// An honest node with another tip might have forwarded it, and a few like it: it counts against what a peer may send in
-    /// vain ([`crate::limits::Limits::sent_in_vain`]).
+    /// vain ([`crate::limits::InVain`]).
     InVain,
     /// An honest node with other contents or another policy might have forwarded it.
     Nobody,

@@ -78,6 +78,16 @@ impl RateIndex {
         }
     }
 
+    /// All steps, dearest first: how much weight pays as much or more, and the rate that outbids the step.
+    pub(super) fn steps(&self) -> Vec<(u64, FeeRate)> {
+        let mut sum = 0_u64;
+        let steps = self.weights.iter().rev().map(|(&step, &weight)| {
+            sum = sum.saturating_add(weight);
+            (sum, FeeRate::of_step(step + 1))
+        });
+        steps.collect()
+    }
+
     /// The rate that outbids what does not fit `weight`, dearest first; `None` where all of it fits.
     pub(super) fn within(&self, weight: u64) -> Option<FeeRate> {
         let (mut left, mut last) = (weight, None);

@@ -191,6 +191,14 @@ fn check_invariants(pool: &Mempool) {
         rates.for_each(|(rate, weight)| order.rates.add(rate, weight));
     }
     assert_eq!(pool.order, order);
+    let mut shown = Pending::default();
+    entries.iter().for_each(|entry| shown.insert(entry.checked()));
+    pool.senders.iter().for_each(|(address, sender)| shown.set_next(*address, Some(sender.next)));
+    assert_eq!(pool.pending(), shown);
+    let rates = pool.fee_rates(300);
+    for weight in [0, 1, 1_000, 10_000, 100_000, 1_000_000, u64::MAX] {
+        assert_eq!(rates.within(weight), pool.rate_within(weight, 300));
+    }
 }
 
 /// Transfers that create no account because they carry too little: no block can hold one, so none is taken, whatever it pays.

@@ -76,7 +76,7 @@ pub enum NodeError {
     Thread(#[from] std::io::Error),
     /// A defect in the node.
     #[error(
-        "the chain thread has panicked; the log above says where. What was confirmed is on disk: start the node again"
+        "a thread of the node has panicked; the log above says where. What was confirmed is on disk: start the node again"
     )]
     Panicked,
 }

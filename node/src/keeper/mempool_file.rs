@@ -39,7 +39,7 @@ pub(super) fn write(
 
 /// Reads the file, at most `limit` bytes of submissions; nothing where there is none. Whatever is wrong ends it: what came
 /// before is good, and the reason is told beside it.
-pub(super) fn read(data: &Path, genesis: BlockHash, limit: usize) -> (Vec<Submission>, Option<String>) {
+pub fn read(data: &Path, genesis: BlockHash, limit: usize) -> (Vec<Submission>, Option<String>) {
     let mut submissions = Vec::new();
     let file = match File::open(data.join(NAME)) {
         Ok(file) => file,

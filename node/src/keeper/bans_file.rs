@@ -46,7 +46,7 @@ pub(super) fn write(data: &Path, bans: &[Ban]) -> io::Result<()> {
 }
 
 /// Reads the file. A damaged one is said and not used: the node starts without bans rather than not at all.
-pub(super) fn read(data: &Path) -> Vec<Ban> {
+pub fn read(data: &Path) -> Vec<Ban> {
     try_read(data).unwrap_or_else(|error| {
         let file = data.join(NAME);
         tracing::warn!(file = %file.display(), %error, "the bans of earlier runs cannot be read and are forgotten");

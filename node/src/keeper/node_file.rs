@@ -6,13 +6,13 @@ use std::path::Path;
 
 use ocelli_consensus::Network;
 
-use super::NodeError;
+use crate::error::NodeError;
 
 const IDENTITY: &str = "identity";
 const NODE: &str = "node.json";
 
 /// The secret key of the node's peer id, made on first use. It signs preliminary answers, and owns no credits.
-pub(super) fn identity(data: &Path) -> Result<[u8; 32], NodeError> {
+pub fn identity(data: &Path) -> Result<[u8; 32], NodeError> {
     let path = data.join(IDENTITY);
     let file = |source| NodeError::File { path: path.clone(), source };
     fs::create_dir_all(data).map_err(file)?;

@@ -2,30 +2,35 @@
 
 use std::collections::VecDeque;
 
-use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, Header};
 use ocelli_protocol::message::BlockData;
 
-use super::NodeError;
-use super::config::Mining;
-use super::input::{Input, Results};
-use super::service::Service;
-use crate::chain::full_message;
-use crate::miner::Miner;
+use super::{Found, Input, Pool};
+use crate::chain::MAX_MINED_AHEAD_SECONDS;
+use crate::error::NodeError;
+use crate::inbox::Sender;
+use crate::miner::{HashRate, Miner};
+use crate::store::StoreError;
 
 /// A template is made anew after this time even if nothing has changed: its time grows old.
 const REFRESH_MILLIS: u64 = 5_000;
 /// Changes of the mempool wait this long for others to come.
 const GATHER_MILLIS: u64 = 250;
-/// A block's time, which must be after its parent's, may be so far ahead of this clock that a miner whose blocks come fast
-/// is not held up, and stays far from what others hold back. A first choice.
-pub(super) const MAX_MINED_AHEAD_SECONDS: u64 = 10;
 /// Templates that a found header may still be for.
 const KEPT_TEMPLATES: usize = 4;
 
+/// How a node mines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mining {
+    /// Who is paid.
+    pub address: Address,
+    /// Threads that search.
+    pub threads: usize,
+}
+
 /// The miner, and what it is looking for.
-pub(super) struct Mine {
+pub struct Mine {
     miner: Miner,
     mining: Mining,
     /// Latest last.
@@ -36,18 +41,15 @@ pub(super) struct Mine {
 }
 
 impl Mine {
-    pub(super) fn start(mining: Mining, results: Results) -> Self {
-        let miner = Miner::start(mining.threads, move |header| results.leave(Input::Mined(header)));
+    /// Starts the miner's threads. What they find comes to the pool.
+    pub fn start(mining: Mining, pool: Sender<Input>) -> Self {
+        let miner = Miner::start(mining.threads, move |header| pool.leave(Input::Mined(header)));
         Self { miner, mining, templates: VecDeque::new(), made_at: None, is_stale: true }
     }
 
-    pub(super) fn address(&self) -> Address {
-        self.mining.address
-    }
-
-    /// Hashes per second, all threads together.
-    pub(super) fn hash_rate(&self) -> u64 {
-        self.miner.hash_rate()
+    /// For whom it mines, and how fast.
+    pub fn figures(&self) -> (Address, HashRate) {
+        (self.mining.address, self.miner.rate())
     }
 
     pub(super) fn stop(self) {
@@ -55,7 +57,7 @@ impl Mine {
     }
 }
 
-impl Service {
+impl Pool {
     /// The tip has moved: what is mined on is worth nothing any more.
     pub(super) fn tip_moved(&mut self) {
         if let Some(mine) = &mut self.mine {
@@ -81,8 +83,9 @@ impl Service {
             return Ok(());
         }
         // Mining only on validated tips: the tip is one.
-        let time = self.clock.unix_seconds().max(self.chain.tip().header.time + 1);
-        if time > self.clock.unix_seconds() + MAX_MINED_AHEAD_SECONDS {
+        let wall = self.others.clock.unix_seconds();
+        let time = wall.max(self.chain.header.time + 1);
+        if time > wall + MAX_MINED_AHEAD_SECONDS {
             return Ok(());
         }
         let address = mine.mining.address;
@@ -100,47 +103,33 @@ impl Service {
 
     /// Packs the best transactions into a block.
     fn choose(&self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
+        let parameters = &self.others.views.parameters;
         let mut data = BlockData::default();
-        for entry in self.mempool.template(self.chain.parameters().weight_limit) {
+        for entry in self.mempool.template(parameters.weight_limit) {
             data.pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
             data.body.transactions.push((entry.transaction().clone(), entry.output().clone()));
         }
-        match self.chain.template(address, &data.body, time) {
+        match self.chain.template(parameters, address, &data.body, time) {
             Ok(header) => Ok((header, data)),
             Err(ConnectError::Reader(error)) => Err(error.into()),
-            Err(ConnectError::Tree(error)) => Err(crate::store::StoreError::from(error).into()),
+            Err(ConnectError::Tree(error)) => Err(StoreError::from(error).into()),
             // Every template of the mempool connects: this one shows a defect, with which mining had better end.
             Err(error) => Err(NodeError::Template(Box::new(error))),
         }
     }
 
-    /// Takes a block of our own: its answers are this node's, so nothing is left to check but the state.
-    pub(super) fn on_mined(&mut self, header: Header) -> Result<(), NodeError> {
-        let Some(mine) = &mut self.mine else { return Ok(()) };
+    /// Hands over a block of our own, if it is still one on the tip.
+    pub(super) fn on_mined(&mut self, header: Header) {
+        let Some(mine) = &mut self.mine else { return };
         let template = mine
             .templates
             .iter()
             .position(|(template, _)| Header { nonce: header.nonce, ..template.clone() } == header);
-        let Some((_, data)) = template.and_then(|index| mine.templates.remove(index)) else { return Ok(()) };
+        let Some((_, data)) = template.and_then(|index| mine.templates.remove(index)) else { return };
         mine.is_stale = true;
         mine.made_at = None;
-        if header.parent != self.chain.tip().hash {
-            return Ok(());
+        if header.parent == self.chain.tip.hash {
+            (self.others.found)(Found { header, data });
         }
-        let hash = header.hash();
-        if let (_, Some(error)) = self.chain.insert_headers(std::slice::from_ref(&header), self.clock.unix_seconds())? {
-            tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
-            return Ok(());
-        }
-        let mempool = &self.mempool;
-        if let Err(error) = self.chain.accept_block(hash, &data, &|wtxid| mempool.get_by_wtxid(wtxid).is_some()) {
-            tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
-            return Ok(());
-        }
-        tracing::info!(height = header.height, %hash, "block found");
-        debug_assert!(self.chain.tree().get(&hash).is_some_and(|node| node.status == Status::Received));
-        self.chain.set_answers(hash, Ok(()))?;
-        self.announce(header, &data.body);
-        self.advance()
     }
 }

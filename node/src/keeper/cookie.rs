@@ -6,14 +6,14 @@ use std::path::Path;
 
 use ocelli_protocol::message::Cookie;
 
-use super::NodeError;
 use super::node_file::write_whole;
+use crate::error::NodeError;
 
 /// The file's name in the data folder.
 const NAME: &str = "cookie";
 
 /// Makes a new cookie and writes it down in hexadecimal, readable by its owner only (mode 0600).
-pub(super) fn make(data: &Path) -> Result<Cookie, NodeError> {
+pub fn make(data: &Path) -> Result<Cookie, NodeError> {
     let file = |source| NodeError::File { path: data.join(NAME), source };
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error)))?;

@@ -1,42 +1,72 @@
 //! Transactions on their way from node to node: the relay machine put to work.
 
+use std::collections::VecDeque;
+
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::rules::check_signature;
-use ocelli_consensus::{Transaction, TxId};
-use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness};
+use ocelli_consensus::{BlockHash, Transaction, TxId};
+use ocelli_protocol::limits::InVain;
+use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission, take_pending, take_pixels};
-use ocelli_protocol::relay::{self, Decision, Offence, Pool, Verdict};
+use ocelli_protocol::relay::{self, Decision, Offence, Relay, Verdict};
 use ocelli_protocol::sync::Failure;
 
-use super::input::ReplyTo;
-use super::service::{Asked, Service};
-use super::transactions::{Refusal, tip};
-use crate::chain::{Chain, full_message};
-use crate::network::{Misbehaviour, Peer};
+use super::admission::Refusal;
+use super::{Pool, say_unreadable, tip};
+use crate::chain::full_message;
+use crate::network::{Misbehaviour, Peer, RequestId};
+use crate::reply::ReplyTo;
+use crate::store::{Frozen, Rows};
+use crate::traffic::Asking;
 
-/// What relay sees of the mempool and of the chain.
-struct View<'a> {
-    chain: &'a Chain,
-    mempool: &'a Mempool,
+/// The relay machine, and what it is to be told.
+pub(super) struct Relaying {
+    pub(super) machine: Relay<Peer>,
+    inputs: VecDeque<relay::Input<Peer>>,
+    is_driving: bool,
+    /// When it wants to be woken, in monotonic milliseconds.
+    pub(super) wake_at: Option<u64>,
+    /// Its questions, by its own names for them.
+    asking: Asking<u64>,
+    /// How much each peer sends that no block could hold.
+    in_vain: InVain<Peer>,
 }
 
-impl Pool for View<'_> {
+impl Relaying {
+    pub(super) fn new(seed: [u8; 32], asking: Asking<u64>) -> Self {
+        Self {
+            machine: Relay::new(seed),
+            inputs: VecDeque::new(),
+            is_driving: false,
+            wake_at: None,
+            asking,
+            in_vain: InVain::default(),
+        }
+    }
+}
+
+/// What relay sees of the mempool and of the chain.
+struct Glimpse<'a> {
+    mempool: &'a Mempool,
+    tip: Tip<'a, Rows<Frozen>>,
+    genesis: BlockHash,
+}
+
+impl relay::Pool for Glimpse<'_> {
     fn mempool(&self) -> &Mempool {
         self.mempool
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {
-        let tip = tip(self.chain);
+        let tip = &self.tip;
         let model = transaction.task().and_then(|(model, _)| tip.parameters.model_at(model, tip.height + 1));
         let pixels = model.map_or(0, |model| model.pixels as usize);
-        let refused = match self.mempool.check(transaction, pixels, &tip) {
-            Ok(()) => {
-                check_signature(0, transaction, self.chain.genesis()).map_err(CheckError::Rule).err().map(Into::into)
-            }
+        let refused = match self.mempool.check(transaction, pixels, tip) {
+            Ok(()) => check_signature(0, transaction, self.genesis).map_err(CheckError::Rule).err().map(Into::into),
             Err(InsertError::Refused(refused)) => Some(refused),
-            // Without its account nothing of the sender is fetched; the next write will end the node.
+            // Without its account nothing of the sender is fetched.
             Err(InsertError::Reader(error)) => {
-                tracing::error!(reason = full_message(&error), "an account cannot be read");
+                say_unreadable(&error);
                 return Verdict::Refuse { holds: Holds::Not, blame: Blame::Nobody };
             }
         };
@@ -47,14 +77,32 @@ impl Pool for View<'_> {
     }
 }
 
-impl Service {
+impl Pool {
+    pub(super) fn on_connected(&mut self, peer: Peer, light: bool, address: &str) {
+        if let Some(faucet) = &mut self.faucet {
+            faucet.connected(peer, address);
+        }
+        if !light {
+            self.drive_relay(relay::Input::PeerConnected(peer));
+        }
+    }
+
+    pub(super) fn on_disconnected(&mut self, peer: Peer) {
+        if let Some(faucet) = &mut self.faucet {
+            faucet.disconnected(peer);
+        }
+        self.drive_relay(relay::Input::PeerDisconnected(peer));
+    }
+
     /// Notes what a peer has announced; the relay machine says how much of it.
     pub(super) fn on_announced(&mut self, ids: Vec<ShortId>, to: ReplyTo) {
         match to.peer() {
             // By an old state most of it would be refused. It is announced again.
-            Some(_) if self.is_far_behind() => self.reply(to, &Response::failed("syncing: announce it again later")),
+            Some(_) if self.is_far_behind() => {
+                self.reply(to, Response::failed("syncing: announce it again later"));
+            }
             Some(peer) => self.drive_relay_for(relay::Input::Announced { peer, ids }, Some(to)),
-            None => self.reply(to, &Response::failed("only peers announce transactions")),
+            None => self.reply(to, Response::failed("only peers announce transactions")),
         }
     }
 
@@ -69,9 +117,10 @@ impl Service {
         Response::Pixels(take_pixels(ids.iter().map(pixels)))
     }
 
-    pub(super) fn on_relay_response(&mut self, peer: Peer, id: u64, result: Result<Response, Failure>) {
+    pub(super) fn on_response(&mut self, id: RequestId, peer: Peer, result: Result<Response, Failure>, bytes: usize) {
+        let Some(id) = self.relaying.asking.answered(id, bytes) else { return };
         if let Ok(response) = &result {
-            self.traffic.relayed(response);
+            self.others.counted.relayed(response);
         }
         self.drive_relay(relay::Input::Response { peer, id, result });
     }
@@ -86,7 +135,7 @@ impl Service {
 
     /// Wakes the relay machine when it is time.
     pub(super) fn wake_relay(&mut self, now: u64) {
-        if self.relay_wake.take_if(|at| *at <= now).is_some() {
+        if self.relaying.wake_at.take_if(|at| *at <= now).is_some() {
             self.drive_relay(relay::Input::Woken);
         }
     }
@@ -98,37 +147,47 @@ impl Service {
     }
 
     fn drive_relay_for(&mut self, input: relay::Input<Peer>, mut to: Option<ReplyTo>) {
-        self.relay_inputs.push_back(input);
-        if std::mem::replace(&mut self.is_driving_relay, true) {
+        self.relaying.inputs.push_back(input);
+        if std::mem::replace(&mut self.relaying.is_driving, true) {
             return;
         }
-        while let Some(input) = self.relay_inputs.pop_front() {
-            let view = View { chain: &self.chain, mempool: &self.mempool };
-            for output in self.relay.handle(input, self.clock.now(), &view) {
-                self.carry_out_relay(output, &mut to);
+        while let Some(input) = self.relaying.inputs.pop_front() {
+            let views = &self.others.views;
+            let tip = tip(&views.parameters, &self.chain);
+            let glimpse = Glimpse { mempool: &self.mempool, tip, genesis: views.genesis };
+            for output in self.relaying.machine.handle(input, self.others.clock.now(), &glimpse) {
+                self.carry_out(output, &mut to);
             }
         }
-        self.is_driving_relay = false;
+        self.relaying.is_driving = false;
     }
 
-    fn carry_out_relay(&mut self, output: relay::Output<Peer>, to: &mut Option<ReplyTo>) {
+    fn carry_out(&mut self, output: relay::Output<Peer>, to: &mut Option<ReplyTo>) {
         match output {
-            relay::Output::Send { peer, id, request } => self.ask(peer, &request, Asked::Relay(id)),
+            relay::Output::Send { peer, id, request } => self.relaying.asking.ask(peer, &request, id),
             relay::Output::Noted { count, .. } => {
                 if let Some(to) = to.take() {
-                    self.reply(to, &Response::Announce { noted: count });
+                    self.reply(to, Response::Announce { noted: count });
                 }
             }
             relay::Output::Take { peer, submission } => self.take_relayed(peer, submission),
             relay::Output::Penalize { peer, offence } => {
                 tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
                 match misbehaviour(offence) {
-                    Some(misbehaviour) => self.network.penalize(peer, misbehaviour),
+                    Some(misbehaviour) => self.others.network.penalize(peer, misbehaviour),
                     None => drop(self.blame_in_vain(peer)),
                 }
             }
-            relay::Output::WakeAt(at) => self.relay_wake = Some(at),
+            relay::Output::WakeAt(at) => self.relaying.wake_at = Some(at),
         }
+    }
+
+    /// Counts a transaction that no block on this tip could hold. Whether its sender is to blame.
+    pub(super) fn blame_in_vain(&mut self, peer: Peer) -> bool {
+        let Err(excess) = self.relaying.in_vain.sent(peer, self.others.clock.now()) else { return false };
+        tracing::debug!(%peer, %excess, "a peer sends transactions that nobody can mine");
+        self.others.network.penalize(peer, Misbehaviour::Flood);
+        true
     }
 
     /// Takes a transaction that a peer has sent into the mempool, if it is good.
@@ -150,7 +209,7 @@ impl Service {
                 match refusal {
                     Refusal::Refused(error) => Decision::Refuse(error.holds()),
                     Refusal::Reader(error) => {
-                        tracing::error!(reason = full_message(&error), "an account cannot be read");
+                        say_unreadable(&error);
                         Decision::Refuse(Holds::Not)
                     }
                 }

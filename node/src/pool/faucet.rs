@@ -11,13 +11,12 @@ use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
-use super::NodeError;
-use super::input::ReplyTo;
-use super::service::Service;
+use super::Pool;
 use crate::chain::full_message;
-use crate::client::fee::expiry;
-use crate::client::group::group;
+use crate::fee::expiry;
+use crate::group::group;
 use crate::network::Peer;
+use crate::reply::ReplyTo;
 use crate::store::StoreError;
 use crate::wallet::Wallet;
 
@@ -85,36 +84,36 @@ impl Faucet {
     }
 }
 
-impl Service {
-    pub(super) fn on_faucet(&mut self, request: FaucetRequest, to: ReplyTo) -> Result<(), NodeError> {
+impl Pool {
+    pub(super) fn on_faucet(&mut self, request: FaucetRequest, to: ReplyTo) -> Result<(), StoreError> {
         let response = match (&self.faucet, request) {
             (None, _) => Response::failed(Refusal::NoFaucet.to_string()),
             (Some(faucet), FaucetRequest::Terms) => Response::Faucet(FaucetReply::Terms(FaucetTerms {
                 amount: faucet.config.amount,
                 bits: BITS,
-                block: self.chain.tip().hash,
+                block: self.chain.tip.hash,
             })),
             (Some(_), FaucetRequest::Claim(claim)) => match self.pay(to.peer(), &claim)? {
                 Ok(reply) => Response::Faucet(reply),
                 Err(refusal) => Response::failed(refusal.to_string()),
             },
         };
-        self.reply(to, &response);
+        self.reply(to, response);
         Ok(())
     }
 
     fn pay(&mut self, peer: Option<Peer>, claim: &FaucetClaim) -> Result<Result<FaucetReply, Refusal>, StoreError> {
-        let work = claim.work(self.chain.genesis());
+        let work = claim.work(self.others.views.genesis);
         if work < BITS {
             return Ok(Err(Refusal::Work { found: work, expected: BITS }));
         }
-        let tip = self.chain.tip().header.height;
-        let height = self.chain.tree().get(&claim.block).map(|node| node.header.height);
+        let (rows, tip) = (&self.chain.rows, self.chain.tip.height);
+        let height = rows.header(&claim.block)?.map(|(header, _)| header.height);
         let is_late = height.is_some_and(|height| height.saturating_add(BLOCKS) > tip);
-        if !is_late || self.chain.store().hash_at(height.unwrap_or(0))? != Some(claim.block) {
+        if !is_late || rows.hash_at(height.unwrap_or(0))? != Some(claim.block) {
             return Ok(Err(Refusal::OldBlock(claim.block)));
         }
-        let balance = self.chain.account(&claim.address)?.balance;
+        let balance = rows.account(&claim.address)?.unwrap_or_default().balance;
         let Some(faucet) = &mut self.faucet else { return Ok(Err(Refusal::NoFaucet)) };
         let amount = faucet.config.amount;
         if balance >= amount {
@@ -122,7 +121,7 @@ impl Service {
         }
         // One that has asked is connected, or was a moment ago.
         let group = peer.and_then(|peer| faucet.groups.get(&peer)).cloned().unwrap_or_default();
-        let now = self.clock.now();
+        let now = self.others.clock.now();
         if let Err(refusal) = faucet.payments.check(now, claim.address, &group) {
             return Ok(Err(refusal));
         }
@@ -148,8 +147,8 @@ impl Service {
         };
         let public_key = wallet.public_key();
         let sender = Address::of(&public_key);
-        let account = self.chain.account(&sender)?;
-        let height = self.chain.tip().header.height;
+        let account = self.chain.rows.account(&sender)?.unwrap_or_default();
+        let (height, parameters) = (self.chain.tip.height, &self.others.views.parameters);
         let mut unsigned = Unsigned {
             nonce: self.mempool.next_nonce(sender, account.nonce),
             fee: Amount::ZERO,
@@ -157,14 +156,14 @@ impl Service {
             action: Action::Transfer { to, amount },
         };
         let draft = Transaction { unsigned: unsigned.clone(), public_key, signature: [0; 64] };
-        let weight = weight(&draft, self.chain.parameters(), height + 1).unwrap_or(0);
-        let rate = self.mempool.rate_within(self.chain.parameters().weight_limit / 2, mempool::bytes_with(0));
+        let weight = weight(&draft, parameters, height + 1).unwrap_or(0);
+        let rate = self.mempool.rate_within(parameters.weight_limit / 2, mempool::bytes_with(0));
         unsigned.fee = rate.fee(weight);
         let needed = amount.checked_add(unsigned.fee).unwrap_or(Amount(u64::MAX));
         if account.balance < needed {
             return Ok(Err(Refusal::Empty { balance: account.balance, needed }));
         }
-        let genesis = self.chain.genesis();
+        let genesis = self.others.views.genesis;
         Ok(Ok(Transaction::sign(unsigned, public_key, genesis, |hash| wallet.sign(hash))))
     }
 
