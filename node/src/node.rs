@@ -5,6 +5,7 @@
 //! miner has found, questions from this process. It never waits for any of them, so nothing can wait in a circle.
 
 mod admission;
+mod assembly;
 mod bans_file;
 mod blocks;
 mod config;
@@ -17,7 +18,6 @@ mod mempool_file;
 mod mining;
 mod node_file;
 mod open_files;
-mod partial;
 mod peers;
 mod progress;
 mod relay;

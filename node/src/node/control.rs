@@ -24,7 +24,7 @@ impl Service {
             inbound: peer.inbound,
             light: peer.light,
             agent: peer.agent,
-            height: self.peers.get(&peer.peer).copied().flatten(),
+            height: self.assembly.height(&peer.peer),
             // For display; a score beyond 64 bits is cut.
             score: (peer.score * 1000.0) as i64,
             points: peer.penalty,

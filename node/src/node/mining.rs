@@ -166,7 +166,7 @@ impl Service {
         tracing::info!(height = header.height, %hash, "block found");
         debug_assert!(self.chain.tree().get(&hash).is_some_and(|node| node.status == Status::Received));
         self.chain.set_answers(hash, Ok(()))?;
-        self.announce(header, &data.body);
+        self.announce(header, &data.body)?;
         self.advance()
     }
 }

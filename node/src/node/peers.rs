@@ -3,6 +3,7 @@
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, U256};
+use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Response};
 use ocelli_protocol::relay;
 use ocelli_protocol::sync::{self, ChainView, Failure, HeaderImport, Offence};
@@ -70,7 +71,7 @@ impl Service {
         if light {
             return Ok(());
         }
-        self.peers.insert(peer, None);
+        self.drive_assembly(assembly::Input::PeerConnected(peer))?;
         self.drive_relay(relay::Input::PeerConnected(peer));
         self.drive_sync(sync::Input::PeerConnected(peer))
     }
@@ -79,10 +80,7 @@ impl Service {
         if self.goings.has_room() {
             tracing::info!(%peer, "peer gone");
         }
-        self.announced.remove(&peer);
-        if self.peers.remove(&peer).is_none() {
-            return Ok(());
-        }
+        self.drive_assembly(assembly::Input::PeerDisconnected(peer))?;
         self.drive_relay(relay::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))
     }
@@ -106,12 +104,7 @@ impl Service {
         let Some((asked, purpose)) = self.asked.remove(&id) else { return Ok(()) };
         self.traffic.received(purpose, bytes);
         match asked {
-            Asked::Transactions(hash) => {
-                if result == Err(Failure::Malformed) {
-                    self.network.penalize(peer, Misbehaviour::Malformed);
-                }
-                self.on_transactions(hash, peer, result.ok())
-            }
+            Asked::Assembly(id) => self.drive_assembly(assembly::Input::Response { peer, id, result }),
             // Who does not hear it asks for statuses itself.
             Asked::NewTip => Ok(()),
             Asked::Relay(id) => {
@@ -120,8 +113,7 @@ impl Service {
             }
             Asked::Sync(id) => {
                 if let Ok(Response::Status(status)) = &result {
-                    // It may be older than a tip that the peer has told of since.
-                    self.peers.entry(peer).and_modify(|known| *known = (*known).max(Some(status.height)));
+                    self.drive_assembly(assembly::Input::Height { peer, height: status.height })?;
                 }
                 self.drive_sync(sync::Input::Response { peer, id, result })
             }
@@ -142,7 +134,7 @@ impl Service {
 
     fn drive_sync_inputs(&mut self) -> Result<(), NodeError> {
         while let Some(input) = self.sync_inputs.pop_front() {
-            let view = View { chain: &self.chain, partial: &self.partial, validation: &self.validation };
+            let view = View { chain: &self.chain, assembly: &self.assembly, validation: &self.validation };
             for output in self.sync.handle(input, unix_millis(), &view) {
                 self.carry_out(output)?;
             }
@@ -157,7 +149,7 @@ impl Service {
                 let imported = self.import_headers(peer, &headers)?;
                 self.sync_inputs.push_back(imported);
             }
-            sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data),
+            sync::Output::ImportBlock { peer, hash, data } => self.begin_block(Some(peer), hash, data)?,
             sync::Output::Penalize { peer, offence } => {
                 if self.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer misbehaves");
@@ -234,7 +226,7 @@ fn import_result(error: &HeaderError) -> HeaderImport {
 struct View<'a> {
     chain: &'a Chain,
     validation: &'a Validation,
-    partial: &'a std::collections::BTreeMap<BlockHash, super::partial::Partial>,
+    assembly: &'a Assembly<Peer, GossipId>,
 }
 
 impl ChainView for View<'_> {
@@ -259,7 +251,7 @@ impl ChainView for View<'_> {
     }
 
     fn is_put_together(&self, hash: &BlockHash) -> bool {
-        self.partial.contains_key(hash)
+        self.assembly.is_put_together(hash)
     }
 }
 

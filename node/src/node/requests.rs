@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ocelli_consensus::{Address, BlockHash, TxId};
+use ocelli_protocol::assembly;
 use ocelli_protocol::mempool::FeeRate;
 use ocelli_protocol::message::{
     AccountStatus, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, InferenceStatus, InvalidBlock,
@@ -44,7 +45,7 @@ impl Service {
             Request::Pending { ids } => self.pending(&ids),
             Request::NewTip(status) => {
                 if let Some(peer) = to.peer() {
-                    self.on_new_tip(peer, &status)?;
+                    self.drive_assembly(assembly::Input::NewTip { peer, status })?;
                 }
                 Response::NewTip
             }
@@ -108,7 +109,7 @@ impl Service {
                         Submission { transaction: transaction.clone(), pixels: pixels.clone() }
                     })
                 }
-                None => self.partial.get(hash).and_then(|partial| partial.submission(index)),
+                None => self.assembly.submission(hash, index).cloned(),
             };
             let Some(submission) = submission else { return Ok(Vec::new()) };
             length += 256 + submission.pixels.as_ref().map_or(0, Vec::len);
@@ -189,18 +190,17 @@ impl Service {
         let inference = self.inference.status();
         let (tip, best) = (self.chain.tip(), self.chain.tree().best_header());
         let (store, kept) = (self.chain.store(), self.chain.store().kept()?);
-        let height_of = |peer| self.peers.get(peer).copied().flatten();
         // Those that only ask come and go, this request's own sender among them.
         let nodes = network.peers.iter().filter(|peer| !peer.light);
         let peers = nodes.take(MAX_PEERS).map(|peer| PeerInfo {
             id: peer.peer.to_string(),
             address: peer.address.clone(),
             inbound: peer.inbound,
-            height: height_of(&peer.peer),
+            height: self.assembly.height(&peer.peer),
         });
         let invalid = self.chain.store().verdicts(MAX_INVALID)?.into_iter();
         let mut waiting_for = Vec::new();
-        if self.peers.is_empty() {
+        if self.assembly.is_alone() {
             waiting_for.push(self.why_alone(&network));
         }
         let missing = self.chain.tree().missing(1);

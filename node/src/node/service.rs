@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ocelli_consensus::{BlockHash, TxId};
+use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::limits::Limits;
 use ocelli_protocol::mempool::Mempool;
-use ocelli_protocol::message::{Announcement, Cookie, Request, Response, ShortId, Submission};
+use ocelli_protocol::message::{Cookie, Request, Response, Submission};
 use ocelli_protocol::relay::{self, Relay};
 use ocelli_protocol::sync::{self, Sync};
 use ocelli_protocol::topic;
@@ -18,7 +19,6 @@ use super::config::Mining;
 use super::faucet::{Faucet, FaucetConfig};
 use super::input::{Input, ReplyTo, Results};
 use super::mining::Mine;
-use super::partial::{LOOK_MILLIS, Partial};
 use super::progress::Progress;
 use super::traffic::{Counted, Purpose};
 use super::{NodeError, cookie, mempool_file, node_file};
@@ -71,22 +71,12 @@ pub(super) struct Service {
     pub(super) limits: Limits<Peer>,
     pub(super) delayed: Delayed,
     pub(super) traffic: Counted,
-    /// Full peers, and what they last said of their chain.
-    pub(super) peers: BTreeMap<Peer, Option<u64>>,
-    /// Announced blocks whose transactions are being put together.
-    pub(super) partial: BTreeMap<BlockHash, Partial>,
-    /// What was asked for with blocks that are not yet validated.
-    pub(super) in_blocks: BTreeMap<BlockHash, BTreeSet<ShortId>>,
-    /// When it is looked next whether what they wait for has come, in milliseconds since 1970.
-    look_at_waiting_at: u64,
-    /// The last block that each peer has announced, and that was new.
-    pub(super) announced: BTreeMap<Peer, BlockHash>,
-    /// Announcements of peers whose last one is not yet validated: they wait their turn.
-    pub(super) in_turn: VecDeque<(GossipId, Peer, Announcement)>,
-    /// The latest blocks that this node has gossiped or passed on.
-    pub(super) gossiped: VecDeque<BlockHash>,
-    /// Blocks from the future, tried again when their time comes.
-    pub(super) held: VecDeque<Announcement>,
+    pub(super) assembly: Assembly<Peer, GossipId>,
+    /// What the assembly machine is to be told next.
+    pub(super) assembly_inputs: VecDeque<assembly::Input<Peer, GossipId>>,
+    pub(super) is_driving_assembly: bool,
+    /// When it wants to be woken, in milliseconds since the start.
+    pub(super) assembly_wake: Option<u64>,
     /// Blocks whose data or answers are being checked.
     pub(super) validation: Validation,
     /// Stored blocks whose answers a restart or a busy service has left unchecked.
@@ -119,8 +109,8 @@ pub(super) struct Service {
 pub(super) enum Asked {
     /// The sync machine's, by its own name for it.
     Sync(u64),
-    /// The transactions that an announced block lacks.
-    Transactions(BlockHash),
+    /// The assembly machine's, by its own name for it.
+    Assembly(u64),
     /// That a peer is told of our tip.
     NewTip,
     /// The relay machine's, by its own name for it.
@@ -160,6 +150,10 @@ impl Service {
             relay_inputs: VecDeque::new(),
             is_driving_relay: false,
             relay_wake: None,
+            assembly: Assembly::new(chain.genesis()),
+            assembly_inputs: VecDeque::new(),
+            is_driving_assembly: false,
+            assembly_wake: None,
             chain,
             network,
             inference,
@@ -175,14 +169,6 @@ impl Service {
             complaints: LogLimit::new("complaints about peers"),
             goings: LogLimit::new("peers gone"),
             traffic: Counted::default(),
-            peers: BTreeMap::new(),
-            partial: BTreeMap::new(),
-            in_blocks: BTreeMap::new(),
-            look_at_waiting_at: 0,
-            announced: BTreeMap::new(),
-            in_turn: VecDeque::new(),
-            gossiped: VecDeque::new(),
-            held: VecDeque::new(),
             validation,
             to_check,
             is_advance_due: false,
@@ -231,7 +217,7 @@ impl Service {
             }
             if std::mem::take(&mut self.is_advance_due) {
                 self.advance()?;
-                self.drive_sync(sync::Input::BlocksChanged)?;
+                self.blocks_changed()?;
             }
             self.do_what_is_due()?;
         }
@@ -240,9 +226,9 @@ impl Service {
     /// How long there is nothing to do, at the longest.
     fn patience(&self) -> Duration {
         let relay = self.relay_wake.map(|at| Duration::from_millis(at.saturating_sub(unix_millis())));
-        let block = self.is_a_block_waiting().then_some(Duration::from_millis(LOOK_MILLIS));
+        let assembly = self.assembly_wake.map(|at| Duration::from_millis(at.saturating_sub(self.monotonic_millis())));
         let tick = if self.chain.is_pruning() { PRUNING_TICK } else { TICK };
-        [relay, block].into_iter().flatten().fold(tick, Duration::min)
+        [relay, assembly].into_iter().flatten().fold(tick, Duration::min)
     }
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
@@ -278,10 +264,7 @@ impl Service {
             }
             Event::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
             Event::Request { peer, token, data } => self.on_peer_request(peer, token, &data),
-            Event::MissedGossip { peer } => {
-                self.tell_tip(|other| other == peer);
-                Ok(())
-            }
+            Event::MissedGossip { peer } => self.drive_assembly(assembly::Input::GossipLost(peer)),
             Event::Response { .. } => Ok(()), // decoded before it gets here
             Event::DialFailed { address, reason } => {
                 tracing::debug!(address, %reason, "no connection");
@@ -298,13 +281,7 @@ impl Service {
         }
         self.wake_relay(now);
         self.answer_delayed(now);
-        self.take_next_in_turn()?;
-        self.try_held()?;
-        if now >= self.look_at_waiting_at {
-            self.look_at_waiting_at = now + LOOK_MILLIS;
-            self.look_at_waiting()?;
-        }
-        self.forget_partial(now);
+        self.wake_assembly()?;
         self.check_left_over()?;
         self.take_up_mempool();
         self.run_ahead();
@@ -321,6 +298,11 @@ impl Service {
             self.save_peers();
         }
         Ok(())
+    }
+
+    /// Milliseconds since the start: what the machine's time is, whatever the wall clock does.
+    pub(super) fn monotonic_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn set_timer(&mut self, timer: sync::Timer<Peer>, at: u64) {
