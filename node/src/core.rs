@@ -134,6 +134,7 @@ pub struct Core {
     blocks_topic: String,
     peers_saved_at: u64,
     complaints: LogLimit,
+    goings: LogLimit,
     others: Others,
 }
 
@@ -168,6 +169,7 @@ impl Core {
             blocks_topic: topic::blocks(chain.genesis()),
             peers_saved_at: others.clock.now(),
             complaints: LogLimit::new("complaints about peers"),
+            goings: LogLimit::new("peers gone"),
             chain,
             others,
         })
@@ -239,7 +241,11 @@ impl Core {
 
     fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
         if !self.peers.remove(&peer) {
+            tracing::debug!(%peer, "light peer gone");
             return Ok(());
+        }
+        if self.goings.has_room() {
+            tracing::info!(%peer, "peer gone");
         }
         self.assembling.inputs.push_back(assembly::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))

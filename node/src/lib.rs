@@ -7,6 +7,8 @@ pub mod commands;
 mod core;
 mod error;
 pub mod fee;
+#[cfg(test)]
+mod fixture;
 pub mod group;
 mod inbox;
 pub mod inference;

@@ -45,6 +45,8 @@ pub use bans::{Ban, BanSubject, MAX_BANS};
 pub use config::{Config, DEFAULT_INBOUND, Limits, Role, Traversal, kademlia_protocol};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
+#[cfg(test)]
+pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};

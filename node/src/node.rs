@@ -19,9 +19,8 @@
 //! what peers say of their tips are dropped where an inbox is full. And the network waits for nobody at all.
 
 mod config;
-mod open_files;
+pub mod open_files;
 mod router;
-mod run;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -36,7 +35,6 @@ pub use crate::keeper::cookie;
 pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
 pub use config::{Capacity, Config, Discovery, Storage, models};
-pub use run::run;
 
 use crate::chain::{Chain, full_message};
 use crate::core::{self, Core};

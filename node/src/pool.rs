@@ -248,7 +248,7 @@ impl Pool {
         match input {
             Input::Connected { peer, light, address } => self.on_connected(peer, light, &address),
             Input::Disconnected(peer) => self.on_disconnected(peer),
-            Input::Ask(request, to) => self.on_request(request, to)?,
+            Input::Ask(request, to) => self.on_request(request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::InBlocks(ids) => self.drive_relay(ocelli_protocol::relay::Input::InBlocks(ids)),
             Input::Outputs(txids, result) => self.on_outputs(&txids, result),
@@ -259,16 +259,15 @@ impl Pool {
         Ok(())
     }
 
-    fn on_request(&mut self, request: Request, to: ReplyTo) -> Result<(), NodeError> {
+    fn on_request(&mut self, request: Request, to: ReplyTo) {
         match request {
-            Request::Submit(submission) => self.on_submit(submission, to)?,
-            Request::Faucet(request) => self.on_faucet(request, to)?,
+            Request::Submit(submission) => self.on_submit(submission, to),
+            Request::Faucet(request) => self.on_faucet(request, to),
             Request::Announce { ids } => self.on_announced(ids, to),
             Request::Pending { ids } => self.reply(to, self.pending(&ids)),
             Request::Pixels { ids } => self.reply(to, self.pixels(&ids)),
             other => tracing::error!(?other, "a question came to the pool that is not the pool's"),
         }
-        Ok(())
     }
 
     fn do_what_is_due(&mut self) -> Result<(), NodeError> {
@@ -346,7 +345,13 @@ fn largest_picture(parameters: &Parameters, height: u64) -> usize {
 
 /// A store that cannot be read here is said; its core finds whether the node can go on.
 fn say_unreadable(error: &StoreError) {
-    tracing::error!(reason = full_message(error), "an account cannot be read");
+    tracing::error!(reason = full_message(error), "the pool cannot read the store");
+}
+
+/// A question that the store fails is answered so.
+fn failed(error: &StoreError) -> Response {
+    say_unreadable(error);
+    Response::failed(format!("the node cannot read its store: {}", full_message(error)))
 }
 
 /// Who waits for which task's answer.

@@ -1,5 +1,7 @@
 //! `ocelli node`.
 
+mod run;
+
 use std::path::PathBuf;
 
 use ocelli_consensus::network::Network;
@@ -219,5 +221,5 @@ fn open_faucet(
 /// # Errors
 /// When it cannot start or go on.
 pub fn run(args: Args) -> Result<(), CommandError> {
-    Ok(crate::node::run(args.resolve()?)?)
+    Ok(run::run(args.resolve()?)?)
 }

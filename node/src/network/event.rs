@@ -108,6 +108,14 @@ pub struct GossipId {
     pub(super) source: PeerId,
 }
 
+impl GossipId {
+    /// A message that nobody has sent, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(number: u8, source: Peer) -> Self {
+        Self { message: [number; 32], source: source.0 }
+    }
+}
+
 /// What gossip is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {

@@ -42,7 +42,7 @@ pub(super) struct Snapshot {
 }
 
 /// What the swarm task is asked to do.
-pub(super) enum Command {
+pub(crate) enum Command {
     Publish { topic: String, data: Vec<u8> },
     Report { id: GossipId, acceptance: Acceptance },
     Request { id: RequestId, peer: Peer, data: Vec<u8> },
@@ -171,6 +171,28 @@ impl Handle {
     /// Closes all connections and ends the network; the events end when that is done.
     pub fn shutdown(&self) {
         self.send(Command::Shutdown);
+    }
+
+    /// A handle of a network that is not there, for tests of whoever holds one: what it is told comes out.
+    #[cfg(test)]
+    pub(crate) fn detached() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, told) = mpsc::channel(COMMAND_QUEUE);
+        let key = ed25519::Keypair::generate();
+        let peer = Peer(libp2p::identity::PublicKey::from(key.public()).to_peer_id());
+        let status = Status {
+            peer,
+            agent: "test".into(),
+            addresses: Vec::new(),
+            reachability: super::Reachability::Unknown,
+            peers: Vec::new(),
+            banned: Vec::new(),
+            known_addresses: 0,
+            failures: Vec::new(),
+            counters: super::Counters::default(),
+        };
+        let (_, snapshot) = watch::channel(Arc::new(Snapshot { status, known: Vec::new(), bans_version: 0 }));
+        let shared = Arc::new(Shared { key, peer, next_request: AtomicU64::new(1) });
+        (Self { commands, snapshot, shared, asker: 0 }, told)
     }
 
     fn send(&self, command: Command) {

@@ -4,7 +4,6 @@ use ocelli_protocol::message::Response;
 use ocelli_protocol::sync::Failure;
 
 use crate::inbox::Sender;
-use crate::log_limit::LogLimit;
 use crate::network::{self, Acceptance, Event, Events, Peer, RequestFailure};
 use crate::{core, keeper, pool, requests};
 
@@ -25,13 +24,7 @@ pub(super) struct Router {
 impl Router {
     /// Runs until the network has ended.
     pub(super) fn run(&self, mut events: Events) {
-        let mut goings = LogLimit::new("peers gone");
         while let Some(event) = events.blocking_recv() {
-            if let Event::Disconnected { peer } = &event
-                && goings.has_room()
-            {
-                tracing::info!(%peer, "peer gone");
-            }
             self.route(event);
         }
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use ocelli_consensus::block::Output;
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::{CheckedTransaction, ImageHash, ModelId, TxId};
 use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
-use super::{Awaited, Pool, tip};
+use super::{Awaited, Pool, failed, tip};
 use crate::chain::{Moved, full_message};
 use crate::network::{Misbehaviour, Peer};
 use crate::reply::ReplyTo;
@@ -77,17 +78,17 @@ impl Waiting {
 }
 
 impl Pool {
-    pub(super) fn on_submit(&mut self, submission: Submission, to: ReplyTo) -> Result<(), StoreError> {
+    pub(super) fn on_submit(&mut self, submission: Submission, to: ReplyTo) {
         let txid = submission.transaction.txid();
         let task = submission.transaction.task();
         // It may come late, from a submitter that asks many nodes: then the chain has the answer.
-        if let Some(location) = self.chain.rows.transaction_location(&txid)? {
-            let body = self.chain.rows.body(location.height, &location.block)?;
-            let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
-            let output = entry.and_then(|(_, output)| output.clone());
-            let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
-            self.reply(to, Response::Submitted(SubmitReply::Accepted { answer }));
-            return Ok(());
+        match self.confirmed(&txid) {
+            Ok(None) => {}
+            Ok(Some(output)) => {
+                let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
+                return self.reply(to, Response::Submitted(SubmitReply::Accepted { answer }));
+            }
+            Err(error) => return self.reply(to, failed(&error)),
         }
         match self.take_transaction(submission) {
             Ok(inserted) => {
@@ -104,7 +105,7 @@ impl Pool {
                 if let Some(peer) = peer {
                     self.blame(peer, &refusal);
                 }
-                return Ok(());
+                return;
             }
         }
         if task.is_none() {
@@ -115,7 +116,15 @@ impl Pool {
             let words = "too many wait for an answer: the task is taken, ask again for it";
             self.reply(to, Response::Submitted(SubmitReply::refused(code::BUSY, words)));
         }
-        Ok(())
+    }
+
+    /// The output of a transaction of the chain; `None` if the chain has none such.
+    fn confirmed(&self, txid: &TxId) -> Result<Option<Output>, StoreError> {
+        let rows = &self.chain.rows;
+        let Some(location) = rows.transaction_location(txid)? else { return Ok(None) };
+        let body = rows.body(location.height, &location.block)?;
+        let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
+        Ok(Some(entry.and_then(|(_, output)| output.clone())))
     }
 
     /// Checks a transaction as every forwarder does, and puts it into the mempool.

@@ -11,7 +11,7 @@ use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
-use super::Pool;
+use super::{Pool, failed};
 use crate::chain::full_message;
 use crate::fee::expiry;
 use crate::group::group;
@@ -85,7 +85,7 @@ impl Faucet {
 }
 
 impl Pool {
-    pub(super) fn on_faucet(&mut self, request: FaucetRequest, to: ReplyTo) -> Result<(), StoreError> {
+    pub(super) fn on_faucet(&mut self, request: FaucetRequest, to: ReplyTo) {
         let response = match (&self.faucet, request) {
             (None, _) => Response::failed(Refusal::NoFaucet.to_string()),
             (Some(faucet), FaucetRequest::Terms) => Response::Faucet(FaucetReply::Terms(FaucetTerms {
@@ -93,13 +93,13 @@ impl Pool {
                 bits: BITS,
                 block: self.chain.tip.hash,
             })),
-            (Some(_), FaucetRequest::Claim(claim)) => match self.pay(to.peer(), &claim)? {
-                Ok(reply) => Response::Faucet(reply),
-                Err(refusal) => Response::failed(refusal.to_string()),
+            (Some(_), FaucetRequest::Claim(claim)) => match self.pay(to.peer(), &claim) {
+                Ok(Ok(reply)) => Response::Faucet(reply),
+                Ok(Err(refusal)) => Response::failed(refusal.to_string()),
+                Err(error) => failed(&error),
             },
         };
         self.reply(to, response);
-        Ok(())
     }
 
     fn pay(&mut self, peer: Option<Peer>, claim: &FaucetClaim) -> Result<Result<FaucetReply, Refusal>, StoreError> {

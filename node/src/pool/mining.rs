@@ -52,6 +52,12 @@ impl Mine {
         (self.mining.address, self.miner.rate())
     }
 
+    /// The latest template.
+    #[cfg(test)]
+    pub(super) fn latest(&self) -> Option<&(Header, BlockData)> {
+        self.templates.back()
+    }
+
     pub(super) fn stop(self) {
         drop(self.miner);
     }

@@ -9,7 +9,7 @@ use ocelli_protocol::message::{
 
 use super::{View, Views};
 use crate::chain::AtTip;
-use crate::store::{Rows, Source, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// A block on a branch that is longer than that before it meets the best chain is not served.
 const MAX_BRANCH: u64 = 1_000;
@@ -129,19 +129,20 @@ fn data_of(store: &Store, height: u64, hash: &BlockHash) -> Result<Option<BlockD
     Ok(Some(BlockData { body, pixels }))
 }
 
-/// One transaction of a block: its body is one row, and its pixels another; no other picture is read.
-fn entry_at<S: Source>(
-    rows: &Rows<S>,
+/// One transaction of a block: its body is one row, and its pixels another; no other picture is read. What is pruned is gone at
+/// once, whatever a snapshot still shows of it.
+fn entry_at(
+    store: &Store,
     height: u64,
     hash: &BlockHash,
     index: u32,
 ) -> Result<Option<(Submission, Option<Vec<i32>>)>, StoreError> {
-    let Some(mut body) = rows.body(height, hash)? else { return Ok(None) };
+    let Some(mut body) = store.body(height, hash)? else { return Ok(None) };
     if index as usize >= body.transactions.len() {
         return Err(StoreError::missing("bodies", &hash.0));
     }
     let (transaction, output) = body.transactions.swap_remove(index as usize);
-    let pixels = if transaction.task().is_some() { rows.pixels_at(height, hash, index)? } else { None };
+    let pixels = if transaction.task().is_some() { store.pixels_at(height, hash, index)? } else { None };
     Ok(Some((Submission { transaction, pixels }, output)))
 }
 
@@ -158,7 +159,8 @@ impl View {
         let Some(location) = rows.transaction_location(txid)? else {
             return Ok(Response::Transaction(TransactionStatus::Unknown));
         };
-        let Some((submission, output)) = entry_at(rows, location.height, &location.block, location.index)? else {
+        let Some((submission, output)) = entry_at(rows.store(), location.height, &location.block, location.index)?
+        else {
             let (height, bodies_from) = (location.height, rows.store().kept()?.bodies_from);
             return Ok(Response::failed(format!(
                 "the transaction is confirmed in block {height}, whose body this node has pruned: it keeps those from block \

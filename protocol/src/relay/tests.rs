@@ -393,3 +393,60 @@ fn what_is_remembered_is_bounded() {
     assert_eq!((remembered.ids.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     assert!(remembered.contains(&ids[10]) && !remembered.contains(&ids[9]));
 }
+
+/// A mempool without anything, and how often it is asked whether it has something.
+#[derive(Default)]
+struct Looked {
+    pool: Mempool,
+    times: std::cell::Cell<usize>,
+}
+
+impl Pool for Looked {
+    fn mempool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    fn would_take(&self, _: &Transaction) -> Verdict {
+        Verdict::Take
+    }
+
+    fn has(&self, _: ShortId) -> bool {
+        self.times.set(self.times.get() + 1);
+        false
+    }
+}
+
+/// Thirty peers have announced the same thousand transactions, and some are asked for all of them. Whatever else happens, what the
+/// others have announced is not looked through again, until something of it can be asked for.
+#[test]
+fn busy_announcements_are_not_looked_through_at_each_input() {
+    let (mut relay, pool) = (Relay::new([1; 32]), Looked::default());
+    let ids: Vec<ShortId> = (0..1_000u64).map(|number| ShortId(number.to_le_bytes())).collect();
+    let mut asked = Vec::new();
+    for peer in 0..30 {
+        relay.handle(Input::PeerConnected(peer), 0, &pool);
+        for ids in ids.chunks(MAX_IDS) {
+            let outputs = relay.handle(Input::Announced { peer, ids: ids.to_vec() }, 0, &pool);
+            asked.extend(outputs.into_iter().filter_map(|output| match output {
+                Output::Send { peer, id, request: Request::Pending { ids } } => Some((peer, id, ids)),
+                _ => None,
+            }));
+        }
+    }
+    let under_way: usize = asked.iter().map(|(.., ids)| ids.len()).sum();
+    assert_eq!(under_way, ids.len());
+    pool.times.set(0);
+    for number in 0..1_000u64 {
+        let unrelated = ShortId((1_000_000 + number).to_le_bytes());
+        relay.handle(Input::Decided { id: unrelated, decision: Decision::Keep }, 1, &pool);
+    }
+    assert!(pool.times.get() <= 30 * ids.len(), "{} looks", pool.times.get());
+    // One that fails to serve is followed by another at once.
+    let (peer, id, lost) = asked.remove(0);
+    let outputs = relay.handle(Input::Response { peer, id, result: Err(Failure::Network) }, 2, &pool);
+    let again: Vec<_> = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).collect();
+    assert!(
+        matches!(&again[..], [Output::Send { peer: other, request: Request::Pending { ids }, .. }] if *other != peer && *ids == lost),
+        "{again:?}"
+    );
+}

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ocelli_model::backend;
 
-use super::{Config, Discovery, Mining, Node, NodeError, models, open_files};
+use super::NodeArgs;
 use crate::clock::Clock;
-use crate::commands::node::NodeArgs;
 use crate::inference::Limits;
 use crate::network::Traversal;
+use crate::node::{Config, Discovery, Mining, Node, NodeError, models, open_files};
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);
