@@ -68,6 +68,10 @@ pub const MAX_WAITING: usize = 16;
 /// Latest refused blocks that a node tells of.
 pub const MAX_INVALID: usize = 16;
 
+/// What a message takes beside what its kind can, at most: its tag, and some more, so that a list or a text that is a little too
+/// long is found to be just that.
+const TAG_BYTES: usize = 4 + 60;
+
 /// Gives a message `to_bytes` and a `from_bytes` that enforces its limit, which may depend on the kind that it says it is.
 macro_rules! message {
     ($name:ident, $limit:expr) => {

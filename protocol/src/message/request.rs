@@ -8,7 +8,7 @@ use ocelli_consensus::{Address, BlockHash, TxId};
 
 use super::{
     ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, MAX_SUBMISSION_BYTES,
-    MAX_TEXT_BYTES, ShortId, Submission,
+    MAX_TEXT_BYTES, ShortId, Submission, TAG_BYTES,
 };
 use crate::wire;
 
@@ -101,24 +101,25 @@ pub enum BlockId {
 pub(super) fn max_bytes(tag: u32) -> usize {
     // Of a list, its length; of an optional, a byte.
     const LIST: usize = 8;
-    4 + match tag {
-        1 | 9 => 0,
-        2 => LIST + 32 * MAX_LOCATOR + 4,
-        3 => LIST + 32 * MAX_BLOCKS,
-        4 => 32 + LIST + 4 * MAX_INDEXES,
-        5 => MAX_SUBMISSION_BYTES,
-        6 => 32,
-        7 => 4 + 32,
-        8 => 20,
-        11 => 4,
-        // A cookie, and a subject with a reason.
-        13 => 32 + 4 + 4 + 2 * (LIST + MAX_TEXT_BYTES) + 8,
-        14 => 4 + 20 + 32 + 8,
-        15..=17 => LIST + 8 * MAX_IDS,
-        18 => 32 + 8 + 32 + 32,
-        // Refused for its tag.
-        _ => 0,
-    }
+    TAG_BYTES
+        + match tag {
+            1 | 9 => 0,
+            2 => LIST + 32 * MAX_LOCATOR + 4,
+            3 => LIST + 32 * MAX_BLOCKS,
+            4 => 32 + LIST + 4 * MAX_INDEXES,
+            5 => MAX_SUBMISSION_BYTES + 4 - TAG_BYTES,
+            6 => 32,
+            7 => 4 + 32,
+            8 => 20,
+            11 => 4,
+            // A cookie, and a subject with a reason.
+            13 => 32 + 4 + 4 + 2 * (LIST + MAX_TEXT_BYTES) + 8,
+            14 => 4 + 20 + 32 + 8,
+            15..=17 => LIST + 8 * MAX_IDS,
+            18 => 32 + 8 + 32 + 32,
+            // Refused for its tag.
+            _ => 0,
+        }
 }
 
 impl Encode for Request {
