@@ -19,7 +19,7 @@ use ocelli_protocol::message::{
 };
 use ocelli_protocol::topic::request_protocol;
 
-pub use crate::{fee, group};
+pub use crate::fee;
 pub use error::ClientError;
 
 use crate::network::{self, Config, DialFailure, Event, Events, Handle, Peer, RequestId};

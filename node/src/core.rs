@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::BlockHash;
 use ocelli_protocol::assembly;
 use ocelli_protocol::message::{ChainStatus, Response, Submission};
-use ocelli_protocol::sync::{self, Failure};
+use ocelli_protocol::sync::{self, Direction, Failure};
 use ocelli_protocol::topic;
 
 use crate::chain::Chain;
@@ -28,7 +28,7 @@ use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender};
 use crate::inference;
 use crate::log_limit::LogLimit;
-use crate::network::{self, GossipId, Misbehaviour, Peer, RequestId};
+use crate::network::{self, GossipId, Group, Misbehaviour, Peer, RequestId};
 use crate::pool;
 use crate::reply::ReplyTo;
 use crate::traffic::{Asking, Counted};
@@ -53,10 +53,10 @@ pub enum Input {
     Connected {
         /// Who.
         peer: Peer,
-        /// The multiaddr at the other end.
-        address: String,
-        /// Whether the peer dialled us.
-        inbound: bool,
+        /// The group of its address.
+        group: Group,
+        /// Who dialled.
+        direction: Direction,
     },
     /// A peer is gone.
     Disconnected(Peer),
@@ -215,7 +215,7 @@ impl Core {
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
-            Input::Connected { peer, address, inbound } => self.on_connected(peer, &address, inbound),
+            Input::Connected { peer, group, direction } => self.on_connected(peer, group, direction),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Gossip { id, topic, source, data } => self.on_gossip(id, &topic, source, &data),
             Input::MissedGossip(peer) => self.drive_assembly(assembly::Input::GossipLost(peer)),
@@ -232,11 +232,11 @@ impl Core {
         }
     }
 
-    fn on_connected(&mut self, peer: Peer, address: &str, inbound: bool) -> Result<(), NodeError> {
-        tracing::debug!(%peer, address, inbound, "peer connected");
+    fn on_connected(&mut self, peer: Peer, group: Group, direction: Direction) -> Result<(), NodeError> {
+        tracing::debug!(%peer, %group, ?direction, "peer connected");
         self.peers.insert(peer);
         self.assembling.inputs.push_back(assembly::Input::PeerConnected(peer));
-        self.drive_sync(syncing::connected(peer, address, inbound))
+        self.drive_sync(sync::Input::PeerConnected { peer, group: sync::Group(group.id()), direction })
     }
 
     fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {

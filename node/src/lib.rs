@@ -9,7 +9,6 @@ mod error;
 pub mod fee;
 #[cfg(test)]
 mod fixture;
-pub mod group;
 mod inbox;
 pub mod inference;
 mod keeper;

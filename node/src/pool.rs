@@ -33,7 +33,7 @@ use crate::inbox::{Closed, Receiver, Sender, inbox};
 use crate::inference::{self, InferenceError};
 use crate::keeper;
 use crate::log_limit::LogLimit;
-use crate::network::{self, Peer, RequestId};
+use crate::network::{self, Group, Peer, RequestId};
 use crate::reply::ReplyTo;
 use crate::store::{Frozen, Rows, StoreError};
 use crate::traffic::{Asking, Counted};
@@ -62,8 +62,8 @@ pub enum Input {
         peer: Peer,
         /// Whether it only asks.
         light: bool,
-        /// The multiaddr at the other end.
-        address: String,
+        /// The group of its address.
+        group: Group,
     },
     /// It is gone.
     Disconnected(Peer),
@@ -246,7 +246,7 @@ impl Pool {
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
-            Input::Connected { peer, light, address } => self.on_connected(peer, light, &address),
+            Input::Connected { peer, light, group } => self.on_connected(peer, light, group),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Ask(request, to) => self.on_request(request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),

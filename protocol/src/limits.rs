@@ -64,7 +64,7 @@ pub struct Bucket {
     limit: Limit,
     /// Thousandths of tokens; below zero by what was charged and not yet earned.
     level: i128,
-    /// When the level was right, in milliseconds.
+    /// When the level was right, in monotonic milliseconds.
     at: u64,
 }
 
@@ -172,7 +172,7 @@ impl fmt::Display for Excess {
     }
 }
 
-/// The limits of all peers; `P` names one.
+/// The limits of all peers; `P` names one. Time is monotonic milliseconds since any start.
 #[derive(Debug)]
 pub struct Limits<P> {
     peers: BTreeMap<P, Account>,

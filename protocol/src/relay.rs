@@ -7,8 +7,8 @@
 //! as can be without them, and then they are asked for. What came is compared with its id and its image hash here; the
 //! rest is the mempool's, which decides whether to pass it on.
 //!
-//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in milliseconds and a view
-//! of the mempool, and returns what is to be done. Peers are any ordered id.
+//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in monotonic milliseconds and
+//! a view of the mempool, and returns what is to be done. Peers are any ordered id.
 //!
 //! Nothing is dropped in silence. A peer answers an announcement with the number of ids that it has noted, and is told the
 //! rest again; one that fails to answer is told again after a pause; one that connects is told of everything that waits.
@@ -73,7 +73,7 @@ pub fn is_coming(asked: &Asked, id: ShortId, now: u64) -> bool {
     asked.get(&id).is_some_and(|since| now < since + BLOCK_PATIENCE)
 }
 
-/// The relay machine; `P` names a peer.
+/// The relay machine; `P` names a peer. Its time is monotonic milliseconds since any start, never the wall clock.
 #[derive(Debug)]
 pub struct Relay<P> {
     peers: BTreeMap<P, Peer>,
@@ -189,7 +189,7 @@ impl<P: Copy + Ord> Relay<P> {
         self.asked.clone()
     }
 
-    /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
+    /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
     /// pool shows them, before the next input.
     pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<Output<P>> {
         let mut out = Vec::new();
@@ -212,6 +212,8 @@ impl<P: Copy + Ord> Relay<P> {
         self.poll_announcements(now, pool, &mut out);
         self.poll_fetches(now, pool, &mut out);
         self.poll_wake(now, &mut out);
+        #[cfg(test)]
+        self.check_invariants();
         out
     }
 
@@ -333,6 +335,46 @@ impl<P: Copy + Ord> Relay<P> {
         }
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
         out.push(Output::Send { peer, id, request });
+    }
+
+    /// What must hold between inputs.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        assert!(self.peers.len() <= MAX_RELAY_PEERS);
+        assert!(self.peers.values().filter(|peer| peer.announcement.is_some()).count() <= MAX_ANNOUNCEMENTS);
+        assert!(self.peers.values().filter(|peer| peer.fetch.is_some()).count() <= MAX_FETCHES);
+        let mut fetched = BTreeSet::new();
+        for peer in self.peers.values() {
+            assert!(peer.queue.len() <= MAX_QUEUE && peer.noted.len() <= MAX_NOTED);
+            for id in peer.fetch.iter().flat_map(|fetch| &fetch.ids) {
+                assert!(fetched.insert(*id), "each is asked of one peer");
+            }
+        }
+        for (id, wanted) in &self.wanted {
+            assert!(wanted.announcers.iter().all(|peer| self.peers.contains_key(peer)));
+            match wanted.stage {
+                Stage::Open | Stage::WithoutPixels(_) => {
+                    assert!(!wanted.announcers.is_empty(), "somebody can be asked")
+                }
+                Stage::Asked(_) => assert!(fetched.contains(id), "somebody is asked"),
+                Stage::Handed => {}
+            }
+        }
+        assert!(fetched.iter().eq(self.asked.keys().collect::<BTreeSet<_>>()), "what is asked is shown");
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_barren) {
+            let open = |noted: &ShortId| {
+                self.wanted.get(noted).is_some_and(|wanted| {
+                    wanted.announcers.contains(id)
+                        && !self.in_blocks.contains(noted)
+                        && matches!(wanted.stage, Stage::Open | Stage::WithoutPixels(_))
+                })
+            };
+            assert!(!peer.noted.iter().any(open), "what can be asked for is not overlooked");
+        }
+        let Refused { at_tip, on_branch, forever } = &self.refused;
+        for remembered in [at_tip, on_branch, forever, &self.confirmed] {
+            assert!(remembered.ids.len() == remembered.order.len() && remembered.ids.len() <= MAX_REMEMBERED);
+        }
     }
 }
 

@@ -38,12 +38,6 @@ impl Syncing {
     }
 }
 
-/// Tells sync of a peer at an address.
-pub(super) fn connected(peer: Peer, address: &str, inbound: bool) -> sync::Input<Peer> {
-    let _ = (address, inbound);
-    sync::Input::PeerConnected(peer)
-}
-
 /// What sync sees of the chain.
 struct View<'a> {
     chain: &'a Chain,

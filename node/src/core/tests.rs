@@ -66,7 +66,7 @@ impl Room {
 
     fn meet(&mut self, number: u8) -> Peer {
         let peer = peer(number);
-        self.tell(Input::Connected { peer, address: format!("/ip4/1.2.3.{number}/tcp/1"), inbound: false });
+        self.tell(Input::Connected { peer, group: Group::V4([1, number]), direction: Direction::Dialled });
         peer
     }
 

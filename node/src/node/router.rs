@@ -1,7 +1,7 @@
 //! Brings each event of the network to the rooms that it concerns.
 
 use ocelli_protocol::message::Response;
-use ocelli_protocol::sync::Failure;
+use ocelli_protocol::sync::{Direction, Failure};
 
 use crate::inbox::Sender;
 use crate::network::{self, Acceptance, Event, Events, Peer, RequestFailure};
@@ -35,10 +35,11 @@ impl Router {
             Event::Listening(address) => {
                 self.keeper.send(keeper::Input::Listening(address));
             }
-            Event::Connected { peer, address, inbound, light, .. } => {
-                self.pool.send(pool::Input::Connected { peer, light, address: address.clone() });
+            Event::Connected { peer, group, inbound, light, .. } => {
+                self.pool.send(pool::Input::Connected { peer, light, group });
                 if !light {
-                    self.core.send(core::Input::Connected { peer, address, inbound });
+                    let direction = if inbound { Direction::Inbound } else { Direction::Dialled };
+                    self.core.send(core::Input::Connected { peer, group, direction });
                 }
             }
             Event::Disconnected { peer } => {

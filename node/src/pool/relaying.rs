@@ -14,7 +14,7 @@ use ocelli_protocol::sync::Failure;
 use super::admission::Refusal;
 use super::{Pool, say_unreadable, tip};
 use crate::chain::full_message;
-use crate::network::{Misbehaviour, Peer, RequestId};
+use crate::network::{Group, Misbehaviour, Peer, RequestId};
 use crate::reply::ReplyTo;
 use crate::store::{Frozen, Rows};
 use crate::traffic::Asking;
@@ -78,9 +78,9 @@ impl relay::Pool for Glimpse<'_> {
 }
 
 impl Pool {
-    pub(super) fn on_connected(&mut self, peer: Peer, light: bool, address: &str) {
+    pub(super) fn on_connected(&mut self, peer: Peer, light: bool, group: Group) {
         if let Some(faucet) = &mut self.faucet {
-            faucet.connected(peer, address);
+            faucet.connected(peer, group);
         }
         if !light {
             self.drive_relay(relay::Input::PeerConnected(peer));

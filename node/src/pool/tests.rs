@@ -11,6 +11,9 @@ use crate::chain::Chain;
 use crate::fixture::{Around, BEGIN, connect, make, peer, submissions, views, waiting};
 use crate::store::tests::address;
 
+/// What any transfer gets in with.
+const FEE: u64 = 10_000;
+
 struct Room {
     around: Around,
     chain: Chain,
@@ -83,7 +86,7 @@ const TAKEN: Option<Response> = Some(Response::Submitted(SubmitReply::Accepted {
 #[test]
 fn the_view_is_of_one_moment() {
     let mut room = Room::new();
-    let block = make(&room.chain, |maker| maker.transfer(0, Address([1; 20]), 1_000_000));
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
     let transfer = submissions(&block.1).remove(0);
     let txid = transfer.transaction.txid();
     assert_eq!(room.submit(&transfer), TAKEN);
@@ -107,10 +110,10 @@ fn the_view_is_of_one_moment() {
 fn between_two_moves_the_pool_stands_on_one_tip() {
     let mut room = Room::new();
     let (first, second) = {
-        let first = make(&room.chain, |maker| maker.transfer(0, Address([1; 20]), 1_000_000));
+        let first = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
         connect(&mut room.chain, &first);
         room.views.show_tip(Arc::new(room.chain.at_tip().unwrap()));
-        let second = make(&room.chain, |maker| maker.transfer(0, Address([2; 20]), 1_000_000));
+        let second = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([2; 20]), 1_000_000));
         (submissions(&first.1).remove(0), submissions(&second.1).remove(0))
     };
     // By the pool's tip both are possible, in this order.
@@ -128,7 +131,7 @@ fn between_two_moves_the_pool_stands_on_one_tip() {
 #[test]
 fn what_is_mined_is_handed_over() {
     let mut room = Room::new();
-    let block = make(&room.chain, |maker| maker.transfer(0, Address([1; 20]), 1_000_000));
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
     room.submit(&submissions(&block.1)[0]);
     room.around.clock.advance(1_000);
     room.go_on();
@@ -154,8 +157,8 @@ fn steps_of_the_wall_clock_hold_nothing_up() {
     let mut room = Room::new();
     for hours in [-1, 2, -3, 2_i64] {
         let (one, number) = (peer(1), room.chain.tip().header.height);
-        room.tell(Input::Connected { peer: one, light: false, address: "/ip4/127.0.0.1/tcp/1".into() });
-        let block = make(&room.chain, |maker| maker.transfer(0, Address([number as u8; 20]), 1_000_000));
+        room.tell(Input::Connected { peer: one, light: false, group: Group::V4([9, 0]) });
+        let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([number as u8; 20]), 1_000_000));
         assert_eq!(room.submit(&submissions(&block.1)[0]), TAKEN);
         room.around.clock.step_wall(hours * 3600);
         room.around.clock.advance(ANNOUNCE_DELAY);
@@ -200,7 +203,7 @@ fn fees_are_shown_with_the_view() {
     let mut room = Room::new();
     let before: FeeSuggestion = room.views.fee(1);
     assert_eq!(before.rate, before.minimum);
-    let block = make(&room.chain, |maker| maker.transfer(0, Address([1; 20]), 1_000_000));
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
     room.submit(&submissions(&block.1)[0]);
     room.around.clock.advance(FEES_MILLIS);
     room.go_on();
