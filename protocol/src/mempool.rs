@@ -138,7 +138,7 @@ impl Mempool {
     /// Takes a transaction.
     ///
     /// # Errors
-    /// [`MempoolError`] names the rule, or the reader's error; nothing has changed then.
+    /// [`MempoolError`] names the rule, and nothing has changed then; or the reader's error, after which this mempool is of no use.
     pub fn insert<R: StateReader>(
         &mut self,
         checked: CheckedTransaction,

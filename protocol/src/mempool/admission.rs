@@ -63,7 +63,17 @@ impl Mempool {
             return Err(MempoolError::NonceUsed { found: new.nonce(), expected: nonce }.into());
         }
         let replaced = pending.get(&new.nonce());
+        let own = minimum_fee(new.weight).0;
+        let is_enough = |victims: &[&Entry]| {
+            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
+            if replaced.is_none() || new.fee().0 >= fees {
+                return Ok(());
+            }
+            Err(MempoolError::ReplacementFeeTooLow { found: new.fee(), expected: Amount(fees) })
+        };
         let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        // Before all that comes after it is applied again.
+        is_enough(&victims)?;
         if replaced.is_none() && pending.len() >= MAX_PENDING {
             // The last gives way to what comes before it, unless that would cost one that is ready.
             let last = pending.last_key_value().map(|(_, last)| last);
@@ -98,18 +108,12 @@ impl Mempool {
             self.check_promise(new, pending, next, tip)?;
             self.make_room_to_wait(new, next, pending, &mut victims)?;
         }
-        if replaced.is_some() {
-            let own = minimum_fee(new.weight).0;
-            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
-            if new.fee().0 < fees {
-                return Err(MempoolError::ReplacementFeeTooLow { found: new.fee(), expected: Amount(fees) }.into());
-            }
-        }
+        is_enough(&victims)?;
         Ok(Admission { victims: victims.iter().map(|victim| victim.txid()).collect(), dearest, nonce, after })
     }
 
     /// The checks that need neither the state nor another transaction.
-    pub(super) fn check_alone<R>(&self, new: &Candidate<'_>, tip: &Tip<'_, R>) -> Result<(), MempoolError> {
+    fn check_alone<R>(&self, new: &Candidate<'_>, tip: &Tip<'_, R>) -> Result<(), MempoolError> {
         if self.places.contains_key(&new.txid) {
             return Err(MempoolError::AlreadyKnown(new.txid));
         }
@@ -133,7 +137,7 @@ impl Mempool {
         Ok(())
     }
 
-    pub(super) fn check_gap(&self, new: &Candidate<'_>, next: u64) -> Result<(), MempoolError> {
+    fn check_gap(&self, new: &Candidate<'_>, next: u64) -> Result<(), MempoolError> {
         if new.nonce() - next > MAX_GAP {
             return Err(MempoolError::NonceTooFarAhead { found: new.nonce(), next, limit: MAX_GAP });
         }
@@ -141,7 +145,7 @@ impl Mempool {
     }
 
     /// Whether a sender could pay what is to wait besides all that it has waiting.
-    pub(super) fn check_promise<R: StateReader>(
+    fn check_promise<R: StateReader>(
         &self,
         new: &Candidate<'_>,
         pending: &BTreeMap<u64, Entry>,
@@ -164,7 +168,7 @@ impl Mempool {
 
     /// Adds those that must go so that `new` may wait: later ones of its sender where that has its share, and of whoever has
     /// most waiting where all have theirs, as long as that is more than `new`'s sender would have.
-    pub(super) fn make_room_to_wait<'a>(
+    fn make_room_to_wait<'a>(
         &'a self,
         new: &Candidate<'_>,
         next: u64,
@@ -234,7 +238,7 @@ impl Mempool {
     }
 
     /// Accounts after a sender's ready transactions before a nonce.
-    pub(super) fn accounts_before<R: StateReader>(
+    fn accounts_before<R: StateReader>(
         &self,
         address: Address,
         nonce: u64,
@@ -273,7 +277,7 @@ impl Mempool {
     }
 
     /// Whom a transaction that is ready must displace so that the bound holds, when `freed` bytes go anyway.
-    pub(super) fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+    fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
         let mut excess = (self.order.ready_bytes - freed + new.bytes).saturating_sub(self.ready_limit());
         let (mut victims, mut all) = (Vec::new(), self.for_room(Some(new.sender)));
         while excess > 0 {
@@ -308,20 +312,20 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    pub(super) fn of_entry(entry: &'a Entry) -> Self {
+    fn of_entry(entry: &'a Entry) -> Self {
         let (txid, sender) = (entry.txid(), entry.checked().sender());
         Self { transaction: entry.transaction(), txid, sender, weight: entry.weight(), bytes: entry.bytes() }
     }
 
-    pub(super) fn nonce(&self) -> u64 {
+    fn nonce(&self) -> u64 {
         self.transaction.unsigned.nonce
     }
 
-    pub(super) fn fee(&self) -> Amount {
+    fn fee(&self) -> Amount {
         self.transaction.unsigned.fee
     }
 
-    pub(super) fn fee_rate(&self) -> FeeRate {
+    fn fee_rate(&self) -> FeeRate {
         FeeRate::of(self.fee(), self.weight)
     }
 }
@@ -332,6 +336,6 @@ pub(super) fn weight_at<R>(transaction: &Transaction, tip: &Tip<'_, R>) -> Resul
     weight(transaction, tip.parameters, height).ok_or(MempoolError::UnknownModel { model, height })
 }
 
-pub(super) fn minimum_fee(weight: u64) -> Amount {
+fn minimum_fee(weight: u64) -> Amount {
     Amount(weight.saturating_mul(MIN_FEE_RATE))
 }
