@@ -210,3 +210,26 @@ fn time_begins_at_any_number() {
         assert_eq!(run(start), expected, "beginning at {start}");
     }
 }
+
+/// An honest peer whose tip differs relays, with each of ten blocks in a row, all that a block took from its mempool meanwhile and
+/// that nobody can mine any more here; one that sends as much as it can is found out within a second.
+#[test]
+fn what_is_sent_in_vain_is_forgiven_only_to_a_few() {
+    let mut in_vain = InVain::default();
+    for block in 0..10 {
+        for sent in 0..48 {
+            assert_eq!(in_vain.sent(1, 10_000 * block + 10 * sent), Ok(()));
+        }
+    }
+    let refused = (0..1_000).filter(|now| in_vain.sent(2, *now).is_err()).count() as u64;
+    assert_eq!(refused, 1_000 - IN_VAIN.burst - u64::from(IN_VAIN.rate) + 1);
+    let excess = in_vain.sent(2, 999).unwrap_err();
+    assert!(excess.to_string().starts_with("more than 512 transactions of a peer that no block could hold at once"));
+    assert_eq!(in_vain.sent(1, 100_000), Ok(()), "another's are its own");
+    assert_eq!(in_vain.sent(2, 2_000), Ok(()), "forgiven with time");
+    // Whoever changes identities is remembered only so far.
+    for peer in 3..3 + 2 * MAX_LIMITED as u32 {
+        assert_eq!(in_vain.sent(peer, 2_000), Ok(()));
+    }
+    assert_eq!(in_vain.0.len(), MAX_LIMITED);
+}

@@ -1,12 +1,17 @@
+use std::cmp::Reverse;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::network::{ModelParameters, Network, Upgrade};
-use ocelli_consensus::transition::Account;
+use ocelli_consensus::rules::weight;
+use ocelli_consensus::transition::{Account, Overlay, TransactionError};
 use ocelli_consensus::{Action, BlockHash, ImageHash, ModelId, Unsigned};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::order::Ranks;
+use super::selection::Step;
 use super::*;
 
 /// Accounts at a tip of [`HEIGHT`], and the network's parameters.
