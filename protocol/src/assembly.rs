@@ -32,8 +32,9 @@ use partial::Partial;
 
 pub use event::{GossipVerdict, HeaderVerdict, Input, Offence, Output, View};
 
-/// Peers that take part: whose turn is kept, and who are asked and told. Announcements of others are judged all the same.
-pub const MAX_ASSEMBLY_PEERS: usize = 256;
+/// Peers that take part: whose turn is kept, and who are asked and told. Announcements of others are judged all the same. More
+/// than a node is likely to have connections; each takes a hundred bytes.
+pub const MAX_ASSEMBLY_PEERS: usize = 4_096;
 /// Announcements that wait until the block that the same peer announced before is validated, one a peer. Further ones come
 /// through sync.
 pub const MAX_IN_TURN: usize = 16;

@@ -172,8 +172,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Asks others where an answer is late, and gives up what takes too long.
     pub(super) fn poll_late(&mut self, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
-        self.questions.retain(|_, question| now < question.since + QUESTION_TIME);
         let mut late = Vec::new();
+        self.questions.retain(|_, question| {
+            let may_come = now < question.since + QUESTION_TIME;
+            if !may_come {
+                late.push(question.block);
+            }
+            may_come
+        });
         for question in self.questions.values_mut().filter(|question| !question.is_late && question.due <= now) {
             question.is_late = true;
             late.push(question.block);
@@ -196,8 +202,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if self.look_at.take_if(|at| *at <= now).is_none() {
             return;
         }
-        let waiting = self.partial.iter().filter(|(hash, partial)| !partial.is_left && !self.is_awaited(hash, now));
-        for hash in waiting.map(|(hash, _)| *hash).collect::<Vec<_>>() {
+        let waiting = self.partial.keys().filter(|hash| !self.is_awaited(hash, now));
+        for hash in waiting.copied().collect::<Vec<_>>() {
             if let Some(partial) = self.partial.get_mut(&hash) {
                 partial.fill(view);
             }

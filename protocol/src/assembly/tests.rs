@@ -6,6 +6,10 @@ mod world;
 use simulator::{LATENCY, Mode, Simulator};
 use world::{Block, NETWORK, Out, Tested, mine, network, short, task, unmine};
 
+use ocelli_consensus::U256;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 use super::fetch::patience;
 use super::*;
 use crate::message::{MAX_INDEXES, Request, Response};
@@ -523,7 +527,7 @@ fn peers_behind_are_told_of_a_tip_that_was_not_gossiped() {
         genesis: NETWORK.genesis_hash(),
         height: block.header.height,
         tip: block.hash(),
-        work: ocelli_consensus::U256::from(block.header.height + 1),
+        work: U256::from(block.header.height + 1),
     };
     let tell = |peer, block| Output::Tell { peer, status: status(block) };
     tested.handle(height(2, 1));
@@ -571,6 +575,11 @@ fn what_peers_announce_is_bounded() {
     assert_eq!((tested.machine.partial.len(), tested.machine.in_turn.len()), (MAX_PARTIAL, MAX_IN_TURN));
     assert!(left > 0);
     assert_eq!(tested.machine.gossiped.len(), MAX_GOSSIPED);
+    let mut crowd = Assembly::<u32, u32>::new(NETWORK.genesis_hash());
+    for peer in 0..MAX_ASSEMBLY_PEERS as u32 + 10 {
+        crowd.handle(Input::PeerConnected(peer), 0, &tested.world);
+    }
+    assert_eq!(crowd.peers.len(), MAX_ASSEMBLY_PEERS);
     // One with more than can be asked for at once is left to sync, and so is a stranger's.
     let mut tested = Tested::new([1]);
     let large = Block::on(&genesis, 0..=MAX_INDEXES as u64, 0);
@@ -624,4 +633,74 @@ fn any_mixture_of_peers_is_borne() {
         completed += simulator.finish(seed);
     }
     assert!(completed > 40 * simulator::BLOCKS * 4 / 5, "only {completed} were put together");
+}
+
+/// Inputs of all kinds in any order, those that make no sense among them.
+#[test]
+fn whatever_comes_the_invariants_hold() {
+    for seed in 0..200 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut tested = Tested::new(0..4);
+        let mut blocks = vec![Block::on(&tested.genesis(), [0], 0)];
+        for number in 1..16 {
+            let parent = blocks[random.random_range(0..blocks.len())].header.clone();
+            let tasks: Vec<u64> = (0..random.random_range(0..4)).map(|_| random.random_range(0..12)).collect();
+            blocks.push(Block::on(&parent, tasks, number));
+        }
+        for gossip in 0..400 {
+            let block = blocks[random.random_range(0..blocks.len())].clone();
+            let (peer, hash, number) = (random.random_range(0..6), block.hash(), random.random_range(0..12));
+            let status = ChainStatus { genesis: NETWORK.genesis_hash(), height: number, tip: hash, work: U256::ONE };
+            let input = match random.random_range(0..16) {
+                0..4 => Input::Announced { gossip, from: peer, announcement: block.announcement() },
+                4 => Input::PeerConnected(peer),
+                5 => Input::PeerDisconnected(peer),
+                6 => Input::Height { peer, height: number },
+                7 => Input::NewTip { peer, status },
+                8 => Input::GossipLost(peer),
+                9 => Input::HeaderImported { hash, verdict: HeaderVerdict::Unwanted },
+                10..12 => {
+                    let questions: Vec<_> = tested.machine.questions.iter().map(|(id, it)| (*id, it.peer)).collect();
+                    let Some(&(id, peer)) = questions.get(random.random_range(0..3)) else { continue };
+                    let tasks = (0..random.random_range(0..3)).map(|_| task(random.random_range(0..12))).collect();
+                    let results = [Ok(Response::Transactions(tasks)), Err(Failure::Network), Ok(Response::NewTip)];
+                    Input::Response { peer, id, result: results[random.random_range(0..3)].clone() }
+                }
+                12 => {
+                    // Sync brings a block, or one is validated.
+                    if tested.world.tree.get(&hash).is_some() {
+                        tested.world.connect(hash, block.data);
+                    }
+                    Input::BlocksChanged
+                }
+                13 => {
+                    tested.world.pend(number);
+                    tested.world.coming = (0..random.random_range(0..4)).map(short).collect();
+                    Input::TipMoved
+                }
+                _ => {
+                    let until = tested.now + random.random_range(0..3_000);
+                    tested.run(until);
+                    continue;
+                }
+            };
+            let mut out = tested.handle(input);
+            while let Some(header) = out.iter().find_map(|output| match output {
+                Output::ImportHeader { header, .. } => Some(header.clone()),
+                _ => None,
+            }) {
+                let verdicts = [
+                    HeaderVerdict::Stored,
+                    HeaderVerdict::Early { wait: 2_000 },
+                    HeaderVerdict::Unwanted,
+                    HeaderVerdict::Broken,
+                ];
+                let verdict = verdicts[random.random_range(0..4)];
+                if verdict == HeaderVerdict::Stored {
+                    tested.world.insert(&header);
+                }
+                out = tested.handle(Input::HeaderImported { hash: header.hash(), verdict });
+            }
+        }
+    }
 }

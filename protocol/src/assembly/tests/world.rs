@@ -263,11 +263,10 @@ impl Tested {
             let asked: BTreeSet<_> = block.asked.iter().collect();
             assert!(asked.len() == block.asked.len() && asked.len() <= MAX_SOURCES);
             let is_asked = questions.values().any(|question| question.block == *hash);
-            assert!(if block.is_left {
-                is_asked
-            } else {
-                self.machine.is_awaited(hash, self.now) || look_at.is_some()
-            });
+            assert!(
+                self.machine.is_awaited(hash, self.now) || look_at.is_some() || block.is_left && is_asked,
+                "{hash} is forgotten: {block:?}, {questions:?}"
+            );
         }
         for (peer, count) in peers.keys().map(|peer| (peer, questions.values().filter(|it| it.peer == *peer).count())) {
             assert!(count <= MAX_QUESTIONS_PER_PEER, "{count} questions to {peer}");
