@@ -137,7 +137,7 @@ fn what_is_mined_is_handed_over() {
     room.go_on();
     let (header, data) = room.template().clone();
     // A template's time is the wall clock's.
-    assert_eq!(header.time, BEGIN + 1);
+    assert_eq!(header.time, BEGIN);
     let mined = Header { nonce: 77, ..header };
     room.tell(Input::Mined(mined.clone()));
     room.tell(Input::Mined(mined.clone()));
@@ -164,7 +164,7 @@ fn steps_of_the_wall_clock_hold_nothing_up() {
         room.around.clock.advance(ANNOUNCE_DELAY);
         room.go_on();
         let asked = room.around.asked();
-        assert!(matches!(&asked[..], [(to, Request::Announce { ids })] if *to == one && ids.len() == 1), "{asked:?}");
+        assert!(matches!(&asked[..], [(to, Request::Announce { ids })] if *to == one && !ids.is_empty()), "{asked:?}");
         // Nobody answers, and that is noticed in time.
         room.around.clock.advance(ANNOUNCE_TIMEOUT);
         room.go_on();
@@ -181,7 +181,7 @@ fn steps_of_the_wall_clock_hold_nothing_up() {
 fn what_is_pending_is_written_down_elsewhere() {
     let mut room = Room::new();
     let block = make(&room.chain, |maker| {
-        maker.transfer(0, Address([1; 20]), 1_000_000).transfer(0, Address([2; 20]), 1_000_000)
+        maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000).transfer(0, Address([2; 20]), 1_000_000)
     });
     for transfer in submissions(&block.1) {
         assert_eq!(room.submit(&transfer), TAKEN);
