@@ -191,7 +191,7 @@ impl Node {
     /// Answers a request as the node would answer a peer; `None` if it has stopped.
     pub fn ask(&self, request: Request) -> Option<Response> {
         let (reply, answer) = sync_channel(1);
-        self.requests.send(requests::Input::Ask(request, ReplyTo::Local(reply))).then_some(())?;
+        self.requests.send(requests::Input::Ask(Box::new(request), ReplyTo::Local(reply))).then_some(())?;
         answer.recv().ok()
     }
 
@@ -255,7 +255,7 @@ fn network_config(chain: &Chain, identity: [u8; 32], node: &Config) -> Result<ne
     let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
     config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
     let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-    config.traversal = (!node.listen.iter().all(is_local)).then(|| node.traversal.clone());
+    config.traversal = (!node.listen.iter().all(is_local)).then_some(node.traversal);
     config.listen = node.listen.clone();
     config.external = node.external.clone();
     config.bootstrap = node.bootstrap.clone();

@@ -68,7 +68,7 @@ pub enum Input {
     /// It is gone.
     Disconnected(Peer),
     /// What somebody asks of what is pending.
-    Ask(Request, ReplyTo),
+    Ask(Box<Request>, ReplyTo),
     /// What a request to a peer has brought, and of how many bytes.
     Response(RequestId, Peer, Result<Response, Failure>, usize),
     /// Transactions that are on their way with blocks.
@@ -248,7 +248,7 @@ impl Pool {
         match input {
             Input::Connected { peer, light, group } => self.on_connected(peer, light, group),
             Input::Disconnected(peer) => self.on_disconnected(peer),
-            Input::Ask(request, to) => self.on_request(request, to),
+            Input::Ask(request, to) => self.on_request(*request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::InBlocks(ids) => self.drive_relay(ocelli_protocol::relay::Input::InBlocks(ids)),
             Input::Outputs(txids, result) => self.on_outputs(&txids, result),

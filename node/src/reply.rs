@@ -11,7 +11,7 @@ use crate::traffic::{Counted, Purpose};
 /// Who waits for a response. Dropped, it tells a peer that there is none.
 pub enum ReplyTo {
     /// A peer.
-    Peer(PeerReply),
+    Peer(Box<PeerReply>),
     /// Somebody in this process.
     Local(SyncSender<Response>),
 }
@@ -52,7 +52,8 @@ impl ReplyTo {
     /// Answers whoever waits.
     pub fn send(self, response: &Response) {
         match self {
-            Self::Peer(PeerReply { peer, token, purpose, till }) => {
+            Self::Peer(reply) => {
+                let PeerReply { peer, token, purpose, till } = *reply;
                 let bytes = response.to_bytes();
                 till.counted.sent(purpose, bytes.len());
                 // Whoever charges may have ended before.

@@ -39,7 +39,7 @@ pub enum Input {
     /// A peer asks.
     Peer(Peer, ResponseToken, Vec<u8>),
     /// Somebody in this process asks; answered as to a peer.
-    Ask(Request, ReplyTo),
+    Ask(Box<Request>, ReplyTo),
     /// End.
     Stop,
 }
@@ -97,7 +97,7 @@ impl Requests {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Peer(peer, token, data) => self.on_peer(peer, token, &data),
-            Input::Ask(request, to) => self.on_request(request, to),
+            Input::Ask(request, to) => self.on_request(*request, to),
             Input::Stop => {} // is for the loop
         }
     }
@@ -106,7 +106,7 @@ impl Requests {
     fn on_peer(&mut self, peer: Peer, token: ResponseToken, data: &[u8]) {
         let request = Request::from_bytes(data);
         let purpose = request.as_ref().map_or(Purpose::Other, Purpose::of);
-        let to = ReplyTo::Peer(PeerReply { peer, token, purpose, till: self.till.clone() });
+        let to = ReplyTo::Peer(Box::new(PeerReply { peer, token, purpose, till: self.till.clone() }));
         let request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -194,8 +194,8 @@ impl Requests {
     }
 
     fn hand_to_pool(&self, request: Request, to: ReplyTo) {
-        if let Err(pool::Input::Ask(request, to)) = self.rooms.pool.offer(pool::Input::Ask(request, to)) {
-            to.send(&match request {
+        if let Err(pool::Input::Ask(request, to)) = self.rooms.pool.offer(pool::Input::Ask(Box::new(request), to)) {
+            to.send(&match *request {
                 Request::Submit(_) => Response::Submitted(SubmitReply::refused(5, "too much waits: ask again later")),
                 _ => Response::failed("too much waits: ask again later"),
             });

@@ -60,7 +60,7 @@ impl Room {
 
     fn submit(&mut self, submission: &Submission) -> Option<Response> {
         let (to, answer) = waiting();
-        self.tell(Input::Ask(Request::Submit(submission.clone()), to));
+        self.tell(Input::Ask(Box::new(Request::Submit(submission.clone())), to));
         answer.try_recv().ok()
     }
 

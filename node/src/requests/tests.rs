@@ -54,7 +54,7 @@ impl Room {
 
     fn ask(&mut self, request: Request) -> Option<Response> {
         let (to, answer) = waiting();
-        self.requests.handle(Input::Ask(request, to));
+        self.requests.handle(Input::Ask(Box::new(request), to));
         answer.try_recv().ok()
     }
 }

@@ -1,5 +1,6 @@
 //! What is read of the chain and of what is pending.
 
+use ocelli_consensus::block::Output;
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::{Address, BlockHash, Header, TxId};
 use ocelli_protocol::message::{
@@ -136,7 +137,7 @@ fn entry_at(
     height: u64,
     hash: &BlockHash,
     index: u32,
-) -> Result<Option<(Submission, Option<Vec<i32>>)>, StoreError> {
+) -> Result<Option<(Submission, Output)>, StoreError> {
     let Some(mut body) = store.body(height, hash)? else { return Ok(None) };
     if index as usize >= body.transactions.len() {
         return Err(StoreError::missing("bodies", &hash.0));

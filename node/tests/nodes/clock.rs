@@ -36,7 +36,8 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
             miner.until("a status", |event| match event {
                 ocelli_node::network::Event::Response { result, .. } => {
                     let response = Response::from_bytes(result.as_ref().expect("an answer")).unwrap();
-                    Some(assert!(matches!(response, Response::Status(_)), "{response:?}"))
+                    assert!(matches!(response, Response::Status(_)), "{response:?}");
+                    Some(())
                 }
                 _ => None,
             });
