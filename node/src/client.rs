@@ -6,8 +6,6 @@
 pub mod confirmation;
 mod error;
 pub mod faucet;
-pub mod fee;
-pub mod group;
 pub mod submission;
 
 use std::collections::BTreeMap;
@@ -21,6 +19,7 @@ use ocelli_protocol::message::{
 };
 use ocelli_protocol::topic::request_protocol;
 
+pub use crate::fee;
 pub use error::ClientError;
 
 use crate::network::{self, Config, DialFailure, Event, Events, Handle, Peer, RequestId};

@@ -25,8 +25,8 @@ use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::fee::{default_fee, expiry};
-use crate::client::group;
 use crate::client::submission::{NodeReply, Verdict};
+use crate::network::Group;
 use crate::wallet::Wallet;
 
 /// How long more nodes than the first are looked for.
@@ -435,8 +435,8 @@ fn answer(
         probability: (probability * 1e6).round() / 1e6,
         logits: picture.logits.clone(),
         answers: answered.len(),
-        groups: group::count(addresses()),
-        local_answers: addresses().filter(|address| group::is_this_machine(address)).count(),
+        groups: Group::count_answers(addresses()),
+        local_answers: addresses().filter(|address| Group::is_this_machine(address)).count(),
         identical: different.is_empty(),
         txid: txid.to_string(),
         height: None,

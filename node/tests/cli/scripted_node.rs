@@ -188,7 +188,7 @@ impl Answering {
             }
             Request::Block { .. } => Response::Block(None),
             Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: FEE_RATES[1], minimum: FEE_RATES[0] }),
-            Request::Peers => Response::Peers(Box::new(PeerList {
+            Request::Control { control: Control::Peers, .. } => Response::Peers(Box::new(PeerList {
                 peers: vec![ConnectedPeer {
                     id: "12D3KooW".into(),
                     address: "/ip4/127.0.0.1/tcp/9".into(),
@@ -212,7 +212,7 @@ impl Answering {
     fn take(&mut self, submission: Submission) -> SubmitReply {
         let transaction = &submission.transaction;
         let genesis = self.network.genesis_hash();
-        transaction.verify_signature(genesis).unwrap();
+        transaction.verify_signatures(genesis).unwrap();
         if self.script.answers == Answers::Refused {
             return SubmitReply::refused(4, "the mempool is full");
         }

@@ -213,6 +213,7 @@ fn large_numbers_are_strings_in_every_json() {
     let script = Script { balance: Amount(u64::MAX), ..Script::default() };
     let node = ScriptedNode::start(&network, 85, &[], script);
     environment.write("node.json", node.node_file(&network));
+    environment.write("cookie", "00".repeat(32));
     let data = ["--data", ".", "--network", &file];
     // Each is looked through as it is read.
     let json = |command: &[&str]| -> Value { environment.run(&[command, &data, &["--json"]].concat()).ok().json() };

@@ -5,12 +5,15 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::block::Output;
+use ocelli_consensus::header::HEADER_BYTES;
+use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
 use ocelli_consensus::{Amount, Header};
 
 use super::block::{decode_image, decode_output};
 use super::{
-    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus,
-    PeerList, SignedAnswer, Submission,
+    BlockData, ChainStatus, FaucetReply, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS, MAX_HEADERS, MAX_IDS, MAX_INDEXES,
+    MAX_INVALID, MAX_LOGITS, MAX_PEERS, MAX_RESPONSE_BYTES, MAX_SUBMISSION_BYTES, MAX_TEXT_BYTES, MAX_WAITING,
+    NodeStatus, PeerList, RELAY_BYTES, SignedAnswer, Submission, TAG_BYTES,
 };
 use crate::wire;
 
@@ -44,9 +47,9 @@ pub enum Response {
     },
     /// Tag 11.
     Fee(FeeSuggestion),
-    /// Tag 12.
+    /// Tag 12, to [`super::Control::Peers`].
     Peers(Box<PeerList>),
-    /// Tag 13: the change is made.
+    /// Tag 13: the change that any other [`super::Control`] asks for is made.
     Controlled {
         /// What was done, for people, at most [`MAX_TEXT_BYTES`].
         done: String,
@@ -66,6 +69,34 @@ pub enum Response {
     Pixels(Vec<Option<Vec<u8>>>),
     /// Tag 18.
     NewTip,
+}
+
+/// The most bytes of a response by its tag, the tag included.
+pub(super) fn max_bytes(tag: u32) -> usize {
+    const LIST: usize = 8;
+    const TEXT: usize = LIST + MAX_TEXT_BYTES;
+    const LOGITS: usize = 1 + LIST + 4 * MAX_LOGITS;
+    TAG_BYTES
+        + match tag {
+            1 => 32 + 8 + 32 + 32,
+            2 => LIST + HEADER_BYTES * MAX_HEADERS,
+            3 | 4 | 7 => MAX_RESPONSE_BYTES - TAG_BYTES,
+            5 => 4 + 1 + LOGITS + 32 + 64 + TEXT,
+            // Beside the transaction, what shows where it is.
+            6 => 4 + MAX_SUBMISSION_BYTES + LOGITS + (16 << 10),
+            8 => 8 + 8 + 8 + 8,
+            // Its texts in all lists, and its numbers.
+            9 => TEXT * (2 * MAX_PEERS + 3 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (32 << 10),
+            10 | 13 => TEXT,
+            11 => 8 + 8,
+            12 => MAX_PEERS * (3 * TEXT + 64) + MAX_BANS * (2 * TEXT + 16) + 2 * LIST + 8,
+            14 => 4 + 32 + 16 + 32,
+            15 => 4,
+            16 | 17 => RELAY_BYTES + 2 * MAX_SUBMISSION_BYTES + MAX_IDS * (MAX_TRANSACTION_BYTES + LIST + 2),
+            18 => 0,
+            // Refused for its tag.
+            _ => 0,
+        }
 }
 
 /// A fee by the weight of a transaction.

@@ -211,7 +211,6 @@ fn golden_requests() {
             })),
             vec![tag(14), tag(2), "01".repeat(20), "02".repeat(32), n(3)],
         ),
-        (Request::Peers, vec![tag(12)]),
         (
             control(Control::Ban {
                 subject: BanSubject::Address("1.2.3.4".parse().unwrap()),
@@ -233,6 +232,7 @@ fn golden_requests() {
             vec![tag(13), all(0xcc, 32), tag(3), text("/dns4/a/tcp/1")],
         ),
         (control(Control::Snapshot { folder: "verify".into() }), vec![tag(13), all(0xcc, 32), tag(4), text("verify")]),
+        (control(Control::Peers), vec![tag(13), all(0xcc, 32), tag(5)]),
         (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
         (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
         (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
