@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node, Status};
 use ocelli_consensus::rules::{self, PixelsError};
+use ocelli_consensus::state::{self, Proof};
 use ocelli_consensus::target::{Target, Work};
-use ocelli_consensus::transition::{Account, ConnectError, Place};
+use ocelli_consensus::transition::{Account, ConnectError, Place, account_key};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::Place as HeaderPlace;
@@ -467,6 +468,16 @@ impl Chain {
     /// The store's.
     pub fn account(&self, address: &Address) -> Result<Account, StoreError> {
         Ok(self.store.account(address)?.unwrap_or_default())
+    }
+
+    /// An account at the tip with the proof that the tip's state holds it; `None` where there is none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prove_account(&self, address: &Address) -> Result<Option<(Account, Proof)>, StoreError> {
+        let Some(account) = self.store.account(address)? else { return Ok(None) };
+        let proof = state::prove(self.store(), self.store.tip()?.state, &account_key(address), |_| Ok(None))?;
+        Ok(Some((account, proof)))
     }
 
     /// A header for the block after the tip with these transactions, its nonce still to be found. A transaction that the

@@ -4,8 +4,11 @@ use std::fmt;
 use std::io::{self, StdoutLock, Write as _};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::error::{CommandError, Explain as _};
+use crate::client::Client;
+use crate::client::chains::Evidence;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,31 @@ impl Output {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CommandError> {
         // Flushed at once: whoever reads a pipe sees each result when it is there.
         self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()).map_err(CommandError::stdout)
+    }
+}
+
+/// Says on stderr which nodes were left, and why. There is nobody to tell that stderr is closed.
+pub fn warn_of_left(client: &Client) {
+    for why in client.left() {
+        drop(writeln!(io::stderr(), "warning: {why}; it was left"));
+    }
+}
+
+/// What speaks for a block, for scripts: work in hexadecimal.
+pub fn evidence(evidence: &Evidence) -> Value {
+    json!({
+        "work": format!("{:#x}", evidence.work.0),
+        "checked_from": evidence.checked_from,
+        "nodes": evidence.nodes,
+    })
+}
+
+/// By whose word something is said that was not checked.
+pub fn by_word_of(nodes: usize) -> String {
+    if nodes == 1 {
+        "according to 1 node, not checked".into()
+    } else {
+        format!("according to {nodes} nodes, not checked")
     }
 }
 

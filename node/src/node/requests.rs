@@ -32,7 +32,7 @@ impl Service {
             Request::Transactions { block, indexes } => Response::Transactions(self.transactions(&block, &indexes)?),
             Request::Transaction { txid } => self.transaction_status(&txid)?,
             Request::Block { by } => Response::Block(self.find_block(by)?.map(Box::new)),
-            Request::Account { address } => Response::Account(self.account_status(address)?),
+            Request::Account { address } => Response::Account(Box::new(self.account_status(address)?)),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node_status()?)),
             Request::Fee { blocks } => Response::Fee(self.suggest_fee(blocks)),
             Request::Peers => Response::Peers(Box::new(self.peer_list())),
@@ -136,16 +136,10 @@ impl Service {
                 kept.bodies_from
             )));
         };
-        let index = location.index as usize;
-        let entry = data.body.transactions.get(index).cloned().zip(data.pixels.get(index).cloned());
-        let ((transaction, output), pixels) = entry.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
-        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(Confirmation {
-            header: node.header.clone(),
-            index: location.index,
-            tip_height: self.chain.tip().header.height,
-            submission: Submission { transaction, pixels },
-            output,
-        }))))
+        let pixels = data.pixels.get(location.index as usize).cloned().flatten();
+        let confirmation = Confirmation::of(node.header.clone(), &data.body, location.index, pixels);
+        let confirmation = confirmation.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
+        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))))
     }
 
     fn find_block(&self, by: BlockId) -> Result<Option<FoundBlock>, StoreError> {
@@ -157,21 +151,19 @@ impl Service {
         let Some(node) = hash.and_then(|hash| self.chain.tree().get(&hash)) else { return Ok(None) };
         let data = if node.header.height == 0 { Some(Default::default()) } else { self.chain.kept_data(&node.hash)? };
         let Some(data) = data else { return Ok(None) };
-        Ok(Some(FoundBlock {
-            header: node.header.clone(),
-            data,
-            main_chain: store.hash_at(node.header.height)? == Some(node.hash),
-            tip_height: self.chain.tip().header.height,
-        }))
+        Ok(Some(FoundBlock { header: node.header.clone(), data }))
     }
 
     fn account_status(&self, address: Address) -> Result<AccountStatus, StoreError> {
-        let account = self.chain.account(&address)?;
+        let (account, path) =
+            self.chain.prove_account(&address)?.map(|(account, proof)| (account, proof.siblings)).unzip();
+        let account = account.unwrap_or_default();
         Ok(AccountStatus {
             nonce: account.nonce,
             balance: account.balance,
             next_nonce: self.mempool.next_nonce(address, account.nonce),
-            height: self.chain.tip().header.height,
+            header: self.chain.tip().header.clone(),
+            path,
         })
     }
 

@@ -1,9 +1,11 @@
 //! The binary as a person meets it: with nothing in its environment, in a home folder of its own.
 
 mod environment;
+mod lies;
 mod mistakes;
 mod peers;
 mod real_node;
+mod scripted_chain;
 mod scripted_node;
 mod stored;
 mod with_a_node;
