@@ -358,6 +358,6 @@ impl HeaderTree {
 }
 
 /// The work of one block. Targets in the tree have been checked.
-fn work_of(header: &Header) -> Work {
+pub fn work_of(header: &Header) -> Work {
     header.target.to_target().unwrap_or(Target::MAX).work()
 }

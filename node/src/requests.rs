@@ -186,7 +186,7 @@ impl Requests {
             Request::Blocks { hashes } => Response::Blocks(self.views.newest().blocks(hashes)?),
             Request::Block { by } => Response::Block(self.views.newest().block(*by)?.map(Box::new)),
             Request::Transaction { txid } => self.views.view().transaction(txid)?,
-            Request::Account { address } => Response::Account(self.views.view().account(*address)?),
+            Request::Account { address } => Response::Account(Box::new(self.views.view().account(*address)?)),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.figures.node_status(&self.views)?)),
             Request::Fee { blocks } => Response::Fee(self.views.fee(*blocks)),
             other => Response::failed(format!("{other:?} is not answered")),

@@ -46,6 +46,10 @@ pub const BLOCKS_BYTES: usize = 4 << 20;
 pub const MAX_INDEXES: usize = 4096;
 /// Transactions in a block: its weight keeps it below a third of that on the testnet.
 pub const MAX_TRANSACTIONS: usize = 65_536;
+/// Hashes between an entry and the root of a body of [`MAX_TRANSACTIONS`].
+pub const MAX_BODY_PATH: usize = 16;
+/// Hashes between an account and the root of the state: the bits of a key.
+pub const MAX_STATE_PATH: usize = 256;
 /// Short ids in an announcement of transactions, and asked for at once.
 pub const MAX_IDS: usize = 256;
 /// An image of at most so many bytes travels beside the transaction that names it; a larger one is asked for when the

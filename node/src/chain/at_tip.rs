@@ -2,7 +2,8 @@
 
 use ocelli_consensus::block::Body;
 use ocelli_consensus::rules::{self, AnchorBlock};
-use ocelli_consensus::transition::{ConnectError, Place};
+use ocelli_consensus::state::{self, Proof};
+use ocelli_consensus::transition::{Account, ConnectError, Place, account_key};
 use ocelli_consensus::{Address, Header, Parameters, Work};
 
 use crate::store::{Overlay, Snapshot, StoreError, Tip};
@@ -22,6 +23,16 @@ pub struct AtTip {
 }
 
 impl AtTip {
+    /// An account with the proof that the tip's state holds it; `None` where there is none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prove_account(&self, address: &Address) -> Result<Option<(Account, Proof)>, StoreError> {
+        let Some(account) = self.rows.account(address)? else { return Ok(None) };
+        let proof = state::prove(&*self.rows, self.tip.state, &account_key(address), |_| Ok(None))?;
+        Ok(Some((account, proof)))
+    }
+
     /// A header for the block after the tip with these transactions, its nonce still to be found.
     ///
     /// # Errors

@@ -129,14 +129,14 @@ impl Pool {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let txid = transaction.txid();
-        if let Err(reason) = self.take_own(Submission { transaction, pixels: None }) {
+        if let Err(reason) = self.take_own(Submission { transaction: transaction.clone(), pixels: None }) {
             return Ok(Err(Refusal::Transaction(reason)));
         }
         tracing::info!(%txid, %amount, %group, "the faucet pays");
         if let Some(faucet) = &mut self.faucet {
             faucet.payments.add(now, claim.address, group);
         }
-        Ok(Ok(FaucetReply::Paid { txid, amount }))
+        Ok(Ok(FaucetReply::Paid(transaction)))
     }
 
     /// A transfer from the faucet's wallet, signed.

@@ -98,7 +98,7 @@ fn the_view_is_of_one_moment() {
     assert_eq!((confirmed.chain.tip.height, confirmed.pool.pending.len()), (1, 0));
     assert!(matches!(
         confirmed.transaction(&txid).unwrap(),
-        Response::Transaction(TransactionStatus::Confirmed(found)) if found.tip_height == 1
+        Response::Transaction(TransactionStatus::Confirmed(found)) if found.header.height == 1
     ));
     assert_eq!(confirmed.account(address(0)).unwrap().next_nonce, 1);
     // Who looked before still sees what was.

@@ -1,6 +1,5 @@
 //! What is read of the chain and of what is pending.
 
-use ocelli_consensus::block::Output;
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::{Address, BlockHash, Header, TxId};
 use ocelli_protocol::message::{
@@ -98,8 +97,7 @@ impl AtTip {
         let Some((header, _)) = store.header(&hash)? else { return Ok(None) };
         let data = if header.height == 0 { Some(BlockData::default()) } else { data_of(store, header.height, &hash)? };
         let Some(data) = data else { return Ok(None) };
-        let main_chain = self.rows.hash_at(header.height)? == Some(hash);
-        Ok(Some(FoundBlock { header, data, main_chain, tip_height: self.tip.height }))
+        Ok(Some(FoundBlock { header, data }))
     }
 
     /// The height of a stored block that stands on no refused one; `None` of all others.
@@ -130,23 +128,6 @@ fn data_of(store: &Store, height: u64, hash: &BlockHash) -> Result<Option<BlockD
     Ok(Some(BlockData { body, pixels }))
 }
 
-/// One transaction of a block: its body is one row, and its pixels another; no other picture is read. What is pruned is gone at
-/// once, whatever a snapshot still shows of it.
-fn entry_at(
-    store: &Store,
-    height: u64,
-    hash: &BlockHash,
-    index: u32,
-) -> Result<Option<(Submission, Output)>, StoreError> {
-    let Some(mut body) = store.body(height, hash)? else { return Ok(None) };
-    if index as usize >= body.transactions.len() {
-        return Err(StoreError::missing("bodies", &hash.0));
-    }
-    let (transaction, output) = body.transactions.swap_remove(index as usize);
-    let pixels = if transaction.task().is_some() { store.pixels_at(height, hash, index)? } else { None };
-    Ok(Some((Submission { transaction, pixels }, output)))
-}
-
 impl View {
     /// What became of a transaction.
     ///
@@ -160,36 +141,39 @@ impl View {
         let Some(location) = rows.transaction_location(txid)? else {
             return Ok(Response::Transaction(TransactionStatus::Unknown));
         };
-        let Some((submission, output)) = entry_at(rows.store(), location.height, &location.block, location.index)?
-        else {
+        // Its body is one row, and its pixels another; no other picture is read. What is pruned is gone at once, whatever a
+        // snapshot still shows of it.
+        let (store, index) = (rows.store(), location.index);
+        let Some(body) = store.body(location.height, &location.block)? else {
             let (height, bodies_from) = (location.height, rows.store().kept()?.bodies_from);
             return Ok(Response::failed(format!(
                 "the transaction is confirmed in block {height}, whose body this node has pruned: it keeps those from block \
                  {bodies_from} on; ask another node"
             )));
         };
+        let is_task = body.transactions.get(index as usize).is_some_and(|(transaction, _)| transaction.task().is_some());
+        let pixels = if is_task { store.pixels_at(location.height, &location.block, index)? } else { None };
         let (header, _) =
             rows.header(&location.block)?.ok_or_else(|| StoreError::missing("headers", &location.block.0))?;
-        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(Confirmation {
-            header,
-            index: location.index,
-            tip_height: self.chain.tip.height,
-            submission,
-            output,
-        }))))
+        let confirmation = Confirmation::of(header, &body, index, pixels);
+        let confirmation = confirmation.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
+        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))))
     }
 
-    /// An account at the tip, with the nonce after what it has pending.
+    /// An account at the tip with the path that proves it, and the nonce after what it has pending.
     ///
     /// # Errors
     /// The store's.
     pub fn account(&self, address: Address) -> Result<AccountStatus, StoreError> {
-        let account = self.chain.rows.account(&address)?.unwrap_or_default();
+        let (account, path) =
+            self.chain.prove_account(&address)?.map(|(account, proof)| (account, proof.siblings)).unzip();
+        let account = account.unwrap_or_default();
         Ok(AccountStatus {
             nonce: account.nonce,
             balance: account.balance,
             next_nonce: self.pool.pending.next_nonce(&address).unwrap_or(account.nonce),
-            height: self.chain.tip.height,
+            header: self.chain.header.clone(),
+            path,
         })
     }
 }

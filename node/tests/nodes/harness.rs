@@ -162,7 +162,7 @@ impl TestNode {
 
     pub fn account(&self, address: Address) -> ocelli_protocol::message::AccountStatus {
         match self.ask(Request::Account { address }) {
-            Response::Account(account) => account,
+            Response::Account(account) => *account,
             other => panic!("{other:?}"),
         }
     }
