@@ -352,7 +352,8 @@ impl HeaderTree {
 
     /// Whether `hash` is on the branch that ends in `head`, the head included.
     pub fn is_ancestor(&self, hash: &BlockHash, head: &BlockHash) -> bool {
-        self.fork_point(hash, head).is_some_and(|node| node.hash == *hash)
+        let (Some(&one), Some(&head)) = (self.by_hash.get(hash), self.by_hash.get(head)) else { return false };
+        self.ancestor(head, self.nodes[one].header.height) == one
     }
 }
 
