@@ -7,7 +7,6 @@ pub mod confirmation;
 mod error;
 pub mod faucet;
 pub mod fee;
-pub mod group;
 pub mod submission;
 
 use std::collections::BTreeMap;

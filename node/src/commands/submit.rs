@@ -25,8 +25,8 @@ use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::fee::{default_fee, expiry};
-use crate::client::group::group;
 use crate::client::submission::{NodeReply, Verdict};
+use crate::network::Group;
 use crate::wallet::Wallet;
 
 /// How long more nodes than the first are looked for.
@@ -421,7 +421,7 @@ fn answer(
         .filter(|(_, logits)| **logits != picture.logits)
         .map(|(reply, logits)| Different { source: reply.address.clone(), logits: Some((*logits).clone()) })
         .collect();
-    let mut groups: Vec<_> = answered.iter().map(|(reply, _)| group(&reply.address)).collect();
+    let mut groups: Vec<_> = answered.iter().map(|(reply, _)| Group::of_dialled(&reply.address)).collect();
     groups.sort();
     groups.dedup();
     let sent = replies.iter().map(|reply| reply.sent).min();

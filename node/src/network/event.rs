@@ -5,7 +5,7 @@ use std::fmt;
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 
-use super::{DialFailure, Peer, RequestFailure};
+use super::{DialFailure, Group, Peer, RequestFailure};
 
 /// What the network tells its consumer.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum Event {
         peer: Peer,
         /// The multiaddr at the other end.
         address: String,
+        /// The group of that address.
+        group: Group,
         /// Whether the peer dialled us.
         inbound: bool,
         /// Whether it is a light peer, which answers no requests.

@@ -166,10 +166,11 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::network::{GossipId, Peer, RequestFailure, RequestId};
+    use crate::network::{GossipId, Group, Peer, RequestFailure, RequestId};
 
     fn connected(peer: Peer) -> Event {
-        Event::Connected { peer, address: String::new(), inbound: false, light: false, protocol: None }
+        let group = Group::of_dialled("");
+        Event::Connected { peer, address: String::new(), group, inbound: false, light: false, protocol: None }
     }
 
     fn gossip(bytes: usize) -> Event {

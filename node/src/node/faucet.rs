@@ -15,8 +15,7 @@ use super::input::ReplyTo;
 use super::service::{Service, unix_millis};
 use crate::chain::full_message;
 use crate::client::fee::expiry;
-use crate::client::group::group;
-use crate::network::Peer;
+use crate::network::{Group, Peer};
 use crate::store::StoreError;
 use crate::wallet::Wallet;
 
@@ -44,7 +43,7 @@ pub(super) struct Faucet {
     config: FaucetConfig,
     payments: Payments,
     /// The address groups of the peers that are connected.
-    groups: BTreeMap<Peer, String>,
+    groups: BTreeMap<Peer, Group>,
 }
 
 /// Why a faucet does not pay.
@@ -61,7 +60,7 @@ enum Refusal {
     #[error("the address was paid {hours} h ago, expected once a day at most: the payment may still wait for a block")]
     AddressPaid { hours: u64 },
     #[error("{GROUP_PAYMENTS} addresses were paid to your network address group {group} within a day: ask tomorrow")]
-    GroupPaid { group: String },
+    GroupPaid { group: Group },
     #[error("the faucet has paid {ALL_PAYMENTS} addresses within a day: ask tomorrow, or another node")]
     AllPaid,
     #[error("the faucet has {balance} credits left, and needs {needed}: ask another node")]
@@ -75,8 +74,8 @@ impl Faucet {
         Self { config, payments: Payments::default(), groups: BTreeMap::new() }
     }
 
-    pub(super) fn connected(&mut self, peer: Peer, address: &str) {
-        self.groups.insert(peer, group(address));
+    pub(super) fn connected(&mut self, peer: Peer, group: Group) {
+        self.groups.insert(peer, group);
     }
 
     pub(super) fn disconnected(&mut self, peer: Peer) {
@@ -120,9 +119,9 @@ impl Service {
             return Ok(Err(Refusal::HasEnough { balance, amount }));
         }
         // One that has asked is connected, or was a moment ago.
-        let group = peer.and_then(|peer| faucet.groups.get(&peer)).cloned().unwrap_or_default();
+        let group = peer.and_then(|peer| faucet.groups.get(&peer)).copied().unwrap_or(Group::of_dialled(""));
         let now = unix_millis();
-        if let Err(refusal) = faucet.payments.check(now, claim.address, &group) {
+        if let Err(refusal) = faucet.payments.check(now, claim.address, group) {
             return Ok(Err(refusal));
         }
         let transaction = match self.transfer(claim.address, amount)? {
@@ -133,7 +132,7 @@ impl Service {
         if let Err(reason) = self.take_own(Submission { transaction, pixels: None }) {
             return Ok(Err(Refusal::Transaction(reason)));
         }
-        tracing::info!(%txid, %amount, group, "the faucet pays");
+        tracing::info!(%txid, %amount, %group, "the faucet pays");
         if let Some(faucet) = &mut self.faucet {
             faucet.payments.add(now, claim.address, group);
         }
@@ -186,17 +185,19 @@ struct Payment {
     /// Milliseconds since 1970.
     at: u64,
     address: Address,
-    group: String,
+    group: Group,
 }
 
 impl Payments {
-    fn check(&mut self, now: u64, address: Address, group: &str) -> Result<(), Refusal> {
+    fn check(&mut self, now: u64, address: Address, group: Group) -> Result<(), Refusal> {
         self.0.retain(|payment| now.saturating_sub(payment.at) < DAY_MILLIS);
         if let Some(payment) = self.0.iter().find(|payment| payment.address == address) {
             return Err(Refusal::AddressPaid { hours: now.saturating_sub(payment.at) / 3_600_000 });
         }
-        if self.0.iter().filter(|payment| payment.group == group).count() >= GROUP_PAYMENTS {
-            return Err(Refusal::GroupPaid { group: group.into() });
+        // On this machine and in private networks an address says nothing of who pays for it.
+        let is_paid = self.0.iter().filter(|payment| payment.group == group).count() >= GROUP_PAYMENTS;
+        if is_paid && !group.is_local() {
+            return Err(Refusal::GroupPaid { group });
         }
         if self.0.len() >= ALL_PAYMENTS {
             return Err(Refusal::AllPaid);
@@ -204,7 +205,7 @@ impl Payments {
         Ok(())
     }
 
-    fn add(&mut self, now: u64, address: Address, group: String) {
+    fn add(&mut self, now: u64, address: Address, group: Group) {
         self.0.push_back(Payment { at: now, address, group });
     }
 }
@@ -212,6 +213,8 @@ impl Payments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GROUP: Group = Group::V4([9, 0]);
 
     fn address(number: usize) -> Address {
         let mut bytes = [0; 20];
@@ -223,8 +226,8 @@ mod tests {
     fn an_address_is_paid_once_a_day() {
         let mut payments = Payments::default();
         let pay = |payments: &mut Payments, now| {
-            payments.check(now, address(1), "a")?;
-            payments.add(now, address(1), "a".into());
+            payments.check(now, address(1), GROUP)?;
+            payments.add(now, address(1), GROUP);
             Ok(())
         };
         assert_eq!(pay(&mut payments, 1_000), Ok(()));
@@ -239,19 +242,29 @@ mod tests {
         let mut payments = Payments::default();
         let mut results = Vec::new();
         for number in 0..2 * ALL_PAYMENTS {
-            let group = format!("group {}", number / (GROUP_PAYMENTS + 2));
-            let result = payments.check(5, address(number), &group);
+            let group = Group::V4([9, (number / (GROUP_PAYMENTS + 2)) as u8]);
+            let result = payments.check(5, address(number), group);
             if result.is_ok() {
                 payments.add(5, address(number), group);
             }
             results.push(result);
         }
         assert!(results[..GROUP_PAYMENTS].iter().all(Result::is_ok));
-        assert_eq!(results[GROUP_PAYMENTS], Err(Refusal::GroupPaid { group: "group 0".into() }));
+        assert_eq!(results[GROUP_PAYMENTS], Err(Refusal::GroupPaid { group: GROUP }));
         assert_eq!(results[GROUP_PAYMENTS + 2], Ok(()), "another group");
         assert_eq!(results.last(), Some(&Err(Refusal::AllPaid)));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), ALL_PAYMENTS);
-        assert_eq!(payments.check(5 + DAY_MILLIS, address(1), "group 0"), Ok(()));
+        assert_eq!(payments.check(5 + DAY_MILLIS, address(1), GROUP), Ok(()));
         assert!(payments.0.is_empty(), "what is a day old is forgotten");
+    }
+
+    #[test]
+    fn machines_at_home_are_not_told_apart() {
+        let mut payments = Payments::default();
+        let group = Group::Local([192, 168, 0, 7].into(), 0);
+        for number in 0..2 * GROUP_PAYMENTS {
+            assert_eq!(payments.check(5, address(number), group), Ok(()));
+            payments.add(5, address(number), group);
+        }
     }
 }

@@ -264,9 +264,9 @@ impl Service {
     fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Listening(address) => self.on_listening(&address),
-            Event::Connected { peer, light, address, .. } => {
+            Event::Connected { peer, light, group, .. } => {
                 if let Some(faucet) = &mut self.faucet {
-                    faucet.connected(peer, &address);
+                    faucet.connected(peer, group);
                 }
                 self.on_connected(peer, light)
             }

@@ -14,8 +14,8 @@ use super::{Driver, MAX_FAILURES};
 use crate::network::bans::unix_now;
 use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
-use crate::network::slots::{self, Group, Groups, Inbound};
-use crate::network::{Ban, BanSubject, DialFailure, Event, Misbehaviour, Peer, Role, address};
+use crate::network::slots::{self, Groups, Inbound};
+use crate::network::{Ban, BanSubject, DialFailure, Event, Group, Misbehaviour, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.
 const MAX_AGENT: usize = 64;
@@ -257,7 +257,7 @@ impl Driver {
             .filter_map(|(peer, state)| {
                 Some(Inbound {
                     peer: *peer,
-                    group: Group::of(&state.connections.first()?.address),
+                    group: Group::inbound(&state.connections.first()?.address),
                     connected: now.saturating_duration_since(state.since),
                     round_trip: state.round_trip,
                     useful: state.useful.map(|when| now.saturating_duration_since(when)),
@@ -383,12 +383,14 @@ impl Driver {
         let (address, inbound) = state
             .connections
             .first()
-            .map_or((String::new(), true), |connection| (connection.address.to_string(), connection.inbound));
+            .map_or((Multiaddr::empty(), true), |connection| (connection.address.clone(), connection.inbound));
         if new {
+            let group = if inbound { Group::inbound(&address) } else { Group::dialled(&address) };
+            let address = address.to_string();
             if !inbound || self.comings.has_room() {
                 tracing::info!(%peer, %address, inbound, light, "connected");
             }
-            self.queue.insist(Event::Connected { peer: Peer(peer), address, inbound, light, protocol });
+            self.queue.insist(Event::Connected { peer: Peer(peer), address, group, inbound, light, protocol });
             self.discovery.look_soon(Instant::now());
         }
         self.settle(peer);
