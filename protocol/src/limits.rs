@@ -4,7 +4,7 @@
 //! same is said, but late, and since a peer has only so many requests open at a time, it gets fewer in. One that still
 //! goes on is *penalised*, until the network disconnects it. Refusals are forgiven with time.
 //!
-//! A machine without I/O: time is milliseconds, peers are any ordered id. The limits are far above what an honest node or
+//! A machine without I/O: time is monotonic milliseconds since any start, never the wall clock; peers are any ordered id. The limits are far above what an honest node or
 //! client needs: a sync asks for at most two responses of 4 MiB at a time, and a client for 256 statuses a second.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub struct Bucket {
     limit: Limit,
     /// Thousandths of tokens; below zero by what was charged and not yet earned.
     level: i128,
-    /// When the level was right, in milliseconds.
+    /// When the level was right, in monotonic milliseconds.
     at: u64,
 }
 
@@ -137,7 +137,7 @@ impl fmt::Display for Excess {
     }
 }
 
-/// The limits of all peers; `P` names one.
+/// The limits of all peers; `P` names one. Time is monotonic milliseconds since any start.
 #[derive(Debug)]
 pub struct Limits<P> {
     peers: BTreeMap<P, Account>,
@@ -175,7 +175,7 @@ impl<P: Copy + Ord> Limits<P> {
         Self { peers: BTreeMap::new(), bytes: Bucket::new(ALL_BYTES, now) }
     }
 
-    /// Whether a peer's request is to be served at `now` (milliseconds).
+    /// Whether a peer's request is to be served at `now` (monotonic milliseconds).
     ///
     /// # Errors
     /// What to do instead.

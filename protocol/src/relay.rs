@@ -7,8 +7,8 @@
 //! as can be without them, and then they are asked for. What came is compared with its id and its image hash here; the
 //! rest is the mempool's, which decides whether to pass it on.
 //!
-//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in milliseconds and a view
-//! of the mempool, and returns what is to be done. Peers are any ordered id.
+//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in monotonic milliseconds and
+//! a view of the mempool, and returns what is to be done. Peers are any ordered id.
 //!
 //! Nothing is dropped in silence. A peer answers an announcement with the number of ids that it has noted, and is told the
 //! rest again; one that fails to answer is told again after a pause; one that connects is told of everything that waits.
@@ -64,7 +64,7 @@ pub const MAX_RELAY_PEERS: usize = 128;
 /// Refused transactions that are remembered, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
-/// The relay machine; `P` names a peer.
+/// The relay machine; `P` names a peer. Its time is monotonic milliseconds since any start, never the wall clock.
 #[derive(Debug)]
 pub struct Relay<P> {
     peers: BTreeMap<P, Peer>,
@@ -172,7 +172,7 @@ impl<P: Copy + Ord> Relay<P> {
         fetches.any(|fetch| now < fetch.since + BLOCK_PATIENCE && fetch.ids.contains(&id))
     }
 
-    /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
+    /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
     /// pool shows them, before the next input.
     pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<Output<P>> {
         let mut out = Vec::new();
@@ -190,6 +190,8 @@ impl<P: Copy + Ord> Relay<P> {
         self.poll_announcements(now, pool, &mut out);
         self.poll_fetches(now, pool, &mut out);
         self.poll_wake(now, &mut out);
+        #[cfg(test)]
+        self.check_invariants();
         out
     }
 
@@ -308,6 +310,34 @@ impl<P: Copy + Ord> Relay<P> {
         };
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
         out.push(Output::Send { peer, id, request });
+    }
+
+    /// What must hold between inputs.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        assert!(self.peers.len() <= MAX_RELAY_PEERS);
+        assert!(self.peers.values().filter(|peer| peer.announcement.is_some()).count() <= MAX_ANNOUNCEMENTS);
+        assert!(self.peers.values().filter(|peer| peer.fetch.is_some()).count() <= MAX_FETCHES);
+        let mut fetched = BTreeSet::new();
+        for peer in self.peers.values() {
+            assert!(peer.queue.len() <= MAX_QUEUE && peer.noted.len() <= MAX_NOTED);
+            for id in peer.fetch.iter().flat_map(|fetch| &fetch.ids) {
+                assert!(fetched.insert(*id), "each is asked of one peer");
+            }
+        }
+        for (id, wanted) in &self.wanted {
+            assert!(wanted.announcers.iter().all(|peer| self.peers.contains_key(peer)));
+            match wanted.stage {
+                Stage::Open | Stage::WithoutPixels(_) => {
+                    assert!(!wanted.announcers.is_empty(), "somebody can be asked")
+                }
+                Stage::Asked(_) => assert!(fetched.contains(id), "somebody is asked"),
+                Stage::Handed => {}
+            }
+        }
+        for remembered in [&self.refused, &self.confirmed] {
+            assert!(remembered.ids.len() == remembered.order.len() && remembered.ids.len() <= MAX_REMEMBERED);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn a_bucket_fills_to_the_millisecond() {
     }
     assert_eq!(bucket.check(1, 1_334), Ok(()));
     assert_eq!(bucket.check(2, 1_334), Err(333));
-    // A debt is earned first; a clock that goes back earns nothing.
+    // A debt is earned first; a time that goes back, which it should not, earns nothing.
     bucket.charge(4, 1_334);
     assert_eq!(bucket.check(1, 1_000), Err(1_333));
     assert!(bucket.check(1, 2_667).is_ok() && !bucket.is_full(2_667) && bucket.is_full(3_100));
@@ -136,4 +136,24 @@ fn memory_is_bounded() {
     assert_eq!(limits.peers.len(), MAX_LIMITED);
     assert_eq!(limits.admit(u32::MAX, &Request::Status, 1_000), Ok(()));
     assert_eq!(limits.peers.len(), 1, "the others are as good as new");
+}
+
+/// Time in milliseconds may begin anywhere.
+#[test]
+fn time_begins_at_any_number() {
+    let run = |start: u64| {
+        let mut limits = Limits::new(start);
+        let mut results = Vec::new();
+        for step in 0..6_000u64 {
+            let now = start + step / 2;
+            results.push(limits.admit(1, &if step % 3 == 0 { blocks() } else { submit() }, now));
+            limits.charge(1, if step % 7 == 0 { BLOCKS_BYTES } else { 100 }, now);
+        }
+        results
+    };
+    let expected = run(0);
+    assert!(expected.iter().any(Result::is_ok) && expected.iter().any(Result::is_err));
+    for start in [1, 123_456_789, 1_760_000_000_000, u64::MAX / 2] {
+        assert_eq!(run(start), expected, "beginning at {start}");
+    }
 }

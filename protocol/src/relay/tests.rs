@@ -356,3 +356,24 @@ fn what_is_remembered_is_bounded() {
     assert_eq!((remembered.ids.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     assert!(remembered.contains(&ids[10]) && !remembered.contains(&ids[9]));
 }
+
+/// Time in milliseconds may begin anywhere: what relay does is the same, only later.
+#[test]
+fn time_begins_at_any_number() {
+    let run = |start: u64| {
+        let modes = [Mode::Honest, Mode::Stalls, Mode::Honest, Mode::Lies, Mode::BusyUntil(9_000), Mode::Honest];
+        let mut simulator = Simulator::mesh(&modes);
+        simulator.start = start;
+        for seed in 0..60 {
+            simulator.submit(seed as usize % modes.len(), task(seed, SMALL), 500 + 100 * seed);
+        }
+        simulator.run(60_000);
+        let seen = |node: &simulator::Node| (node.received.clone(), node.bytes, node.announced, node.offences.clone());
+        simulator.nodes.iter().map(seen).collect::<Vec<_>>()
+    };
+    let expected = run(0);
+    assert!(expected[0].0.len() >= 30);
+    for start in [1, 123_456_789, 1_760_000_000_000, u64::MAX / 2] {
+        assert_eq!(run(start), expected, "beginning at {start}");
+    }
+}

@@ -86,6 +86,8 @@ enum Event {
 pub struct Simulator {
     pub nodes: Vec<Node>,
     pub now: u64,
+    /// What the machines' time is when `now` is 0.
+    pub start: u64,
     events: BTreeMap<(u64, u64), Event>,
     next: u64,
 }
@@ -122,7 +124,7 @@ impl Simulator {
             announced: 0,
             offences: Vec::new(),
         };
-        Self { nodes: modes.iter().enumerate().map(node).collect(), now: 0, events: BTreeMap::new(), next: 0 }
+        Self { nodes: modes.iter().enumerate().map(node).collect(), now: 0, start: 0, events: BTreeMap::new(), next: 0 }
     }
 
     /// All with all.
@@ -279,7 +281,7 @@ impl Simulator {
     fn drive(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
         let node = &mut self.nodes[at];
         let (mut noted, mut taken) = (None, Vec::new());
-        for output in node.relay.handle(input, self.now, &View(&node.pool)) {
+        for output in node.relay.handle(input, self.start + self.now, &View(&node.pool)) {
             match output {
                 Output::Send { peer, id, request } => {
                     self.push(self.now + LATENCY, Event::Request { from: at, to: peer, id, request });
@@ -287,7 +289,7 @@ impl Simulator {
                 Output::Noted { count, .. } => noted = Some(count),
                 Output::Take { submission, .. } => taken.push(submission),
                 Output::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
-                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time),
+                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time - self.start),
             }
         }
         taken.into_iter().for_each(|submission| self.take(at, submission));
