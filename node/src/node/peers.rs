@@ -65,14 +65,20 @@ impl Service {
         super::node_file::write(&self.data, &status.peer.to_string(), &direct, self.chain.network())
     }
 
-    pub(super) fn on_connected(&mut self, peer: Peer, light: bool) -> Result<(), NodeError> {
+    pub(super) fn on_connected(
+        &mut self,
+        peer: Peer,
+        light: bool,
+        group: sync::Group,
+        direction: sync::Direction,
+    ) -> Result<(), NodeError> {
         tracing::debug!(%peer, light, "peer connected");
         if light {
             return Ok(());
         }
         self.peers.insert(peer, None);
         self.drive_relay(relay::Input::PeerConnected(peer));
-        self.drive_sync(sync::Input::PeerConnected(peer))
+        self.drive_sync(sync::Input::PeerConnected { peer, group, direction })
     }
 
     pub(super) fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {

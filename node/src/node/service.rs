@@ -264,11 +264,12 @@ impl Service {
     fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Listening(address) => self.on_listening(&address),
-            Event::Connected { peer, light, group, .. } => {
+            Event::Connected { peer, light, group, inbound, .. } => {
                 if let Some(faucet) = &mut self.faucet {
                     faucet.connected(peer, group);
                 }
-                self.on_connected(peer, light)
+                let direction = if inbound { sync::Direction::Inbound } else { sync::Direction::Dialled };
+                self.on_connected(peer, light, sync::Group(group.id()), direction)
             }
             Event::Disconnected { peer } => {
                 if let Some(faucet) = &mut self.faucet {
