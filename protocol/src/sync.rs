@@ -81,8 +81,8 @@ pub struct Sync<P> {
     in_flight: BTreeMap<BlockHash, Askers<P>>,
     /// Requests for blocks that our line takes at a time, at most [`MAX_BLOCK_REQUESTS`]: as many as get through in time.
     block_requests: usize,
-    /// Milliseconds after which blocks are overdue that were asked of a peer which has brought some: more whenever they are asked
-    /// of another too, so that a slow line of our own does not double all traffic, and less as blocks come.
+    /// Milliseconds after which blocks are overdue that were asked of a peer which has brought some: more whenever they come after
+    /// another was asked for them too, so that a slow line of our own does not double all traffic, and less as blocks come.
     stall_timeout: u64,
     /// When blocks last came.
     blocks_came_at: u64,
@@ -99,6 +99,8 @@ struct Sent<P> {
     peer: P,
     question: Question,
     since: u64,
+    /// Another was asked for some of the same blocks since, for it took too long.
+    is_overtaken: bool,
 }
 
 #[derive(Debug)]
@@ -250,7 +252,7 @@ impl<P: Copy + Ord> Sync<P> {
         if self.requests.get(&id).is_none_or(|sent| sent.peer != peer) {
             return;
         }
-        let Some(Sent { question, since, .. }) = self.requests.remove(&id) else { return };
+        let Some(Sent { question, since, is_overtaken, .. }) = self.requests.remove(&id) else { return };
         self.settle(peer, &question, now, out);
         match (question, result) {
             (question, Err(Failure::Network) | Ok(Response::Failed { .. })) => {
@@ -259,6 +261,9 @@ impl<P: Copy + Ord> Sync<P> {
             (Question::Status, Ok(Response::Status(status))) => self.on_status(peer, status, now, out),
             (Question::Headers, Ok(Response::Headers(headers))) => self.on_headers(peer, headers, now, view, out),
             (Question::Blocks(asked), Ok(Response::Blocks(blocks))) => {
+                if is_overtaken && blocks.iter().any(Option::is_some) {
+                    self.stall_timeout = (2 * self.stall_timeout).min(MAX_STALL_TIMEOUT);
+                }
                 self.on_blocks(peer, &asked, since, blocks, now, view, out);
             }
             _ => self.fail(peer, Purpose::All, Some(Offence::WrongResponse), now, out),
@@ -285,13 +290,12 @@ impl<P: Copy + Ord> Sync<P> {
                 }
             }
             Timer::Request(id) => {
-                let Some(Sent { peer: id, question, since }) = self.requests.remove(&id) else { return };
+                let Some(Sent { peer: id, question, since, .. }) = self.requests.remove(&id) else { return };
                 self.settle(id, &question, now, out);
                 let Some(peer) = self.peers.get_mut(&id) else { return };
                 peer.on_timeout();
-                // No block has come from anybody meanwhile: is it our line? Not on the word of a stranger.
-                let is_known = peer.is_dialled() || peer.blocks.response().is_some();
-                if matches!(question, Question::Blocks(_)) && is_known && self.blocks_came_at <= since {
+                // No block has come from anybody meanwhile: it may be our line.
+                if matches!(question, Question::Blocks(_)) && self.blocks_came_at <= since {
                     self.block_requests = (self.block_requests / 2).max(1);
                 }
                 self.fail(id, question.purpose(), Some(Offence::Stalled), now, out);
@@ -357,7 +361,7 @@ impl<P: Copy + Ord> Sync<P> {
                 }
             }
         }
-        self.requests.insert(id, Sent { peer, question, since: now });
+        self.requests.insert(id, Sent { peer, question, since: now, is_overtaken: false });
         out.push(Output::Send { peer, id, request });
         out.push(Output::SetTimer { timer: Timer::Request(id), at: now + patience });
     }

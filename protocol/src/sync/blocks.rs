@@ -3,11 +3,11 @@
 //! Wanted are those of the first [`WINDOW`] blocks after the validated ones whose data are not here; the window moves as
 //! blocks are validated. They are asked of several peers at once, each block of one peer. The peers that stand best (by what
 //! they have brought, see `peer`) get the lowest, for which validation waits; the others are tried with few blocks, and
-//! with the highest, so that nothing waits for them. Where a peer lets the others wait, another is asked for the same blocks
-//! as well, and what comes first counts. One that has brought nothing yet is soon relieved; one that has, after a time which
-//! adapts: it doubles each time, so that a slow line of our own does not double all traffic, and shrinks as blocks come (Bitcoin
-//! Core's stalling time-out, which disconnects instead, adapts the same way). It is never less than a multiple of what the other
-//! one takes itself, so that where all are slow, little is asked for twice.
+//! with the highest, so that nothing waits for them. Where a peer lets the others wait, another is asked for the same blocks as
+//! well, and what comes first counts: not before that other one could have sent them several times over, so that where all are
+//! slow, little is asked for twice; and not before a time-out which adapts. It doubles when the first one sends the blocks after
+//! all, and shrinks as others come (Bitcoin Core's stalling time-out, which disconnects instead, adapts the same way). Peers that
+//! have brought nothing yet are not given so much time.
 //!
 //! Places are kept: one peer's for somebody whom we dialled, and one for somebody who has brought blocks, so that neither
 //! waits until those that are silent time out. Of one address group one peer at a time is tried.
@@ -22,7 +22,7 @@ use ocelli_consensus::BlockHash;
 
 use super::group::{Direction, backoff};
 use super::peer::Peer;
-use super::{ChainView, FIRST_BACKOFF, Offence, Output, Purpose, Question, Sync};
+use super::{ChainView, FIRST_BACKOFF, Offence, Output, Purpose, Question, Sent, Sync};
 use crate::message::{BlockData, Request};
 
 /// Blocks from the first that is not validated on among which missing ones are asked for, and so remembered as lacking or
@@ -41,10 +41,10 @@ pub const KEPT_BLOCK_REQUESTS: usize = MAX_REQUESTS_PER_PEER;
 pub const TRIAL_WINDOW: usize = 4;
 /// Milliseconds after which blocks that a peer has not sent are asked of another too, at first.
 pub const FIRST_STALL_TIMEOUT: u64 = 2_000;
+/// The fewest that these become.
+pub const MIN_STALL_TIMEOUT: u64 = 500;
 /// The most that these become.
 pub const MAX_STALL_TIMEOUT: u64 = 30_000;
-/// The fewest, of one that has brought blocks, where the first has brought none.
-pub const MIN_STALL_TIMEOUT: u64 = 500;
 /// Peers that may be asked for the same block at a time.
 const MAX_ASKERS: usize = 3;
 
@@ -98,7 +98,7 @@ impl<P: Copy + Ord> Sync<P> {
         if came {
             peer.on_blocks(answered, asked.len(), now.saturating_sub(since));
             self.block_requests = (self.block_requests + 1).min(MAX_BLOCK_REQUESTS);
-            self.stall_timeout = (self.stall_timeout * 17 / 20).max(FIRST_STALL_TIMEOUT);
+            self.stall_timeout = (self.stall_timeout * 17 / 20).max(MIN_STALL_TIMEOUT);
             self.blocks_came_at = now;
         } else if peer.claims(&asked[0], view) {
             // It told of them, and does not have them.
@@ -200,16 +200,13 @@ impl<P: Copy + Ord> Sync<P> {
         }
         let slow: BTreeSet<(P, u64)> =
             hashes.iter().filter_map(|hash| self.in_flight.get(hash)).flatten().copied().collect();
-        let mut is_proven = false;
         for (asked, since) in slow {
             if let Some(peer) = self.peers.get_mut(&asked) {
-                is_proven |= peer.blocks.response().is_some();
                 peer.on_slow();
                 peer.blocks.waited(now.saturating_sub(since));
             }
-        }
-        if is_proven {
-            self.stall_timeout = (2 * self.stall_timeout).min(MAX_STALL_TIMEOUT);
+            let is_slow = |sent: &&mut Sent<P>| sent.peer == asked && sent.since == since;
+            self.requests.values_mut().filter(is_slow).for_each(|sent| sent.is_overtaken = true);
         }
     }
 
@@ -318,8 +315,9 @@ impl Places {
             return false;
         }
         let is_tried = peer.blocks.response().is_none();
-        // Those that are tried take nothing from the others.
-        let fits = if is_tried { self.tried } else { self.all - self.tried } < limit;
+        // Those that are tried take nothing from those that have brought blocks, nor from a dialled peer its place.
+        let is_kept = !is_tried || peer.is_dialled() && self.dialled < limit.min(KEPT_BLOCK_REQUESTS);
+        let fits = self.all < limit || is_kept && self.all - self.tried < limit;
         if is_tried {
             // A place for one that has brought blocks, among those that dialled us too.
             let is_kept = self.tried + KEPT_BLOCK_REQUESTS >= MAX_BLOCK_REQUESTS
@@ -329,7 +327,7 @@ impl Places {
             }
         }
         match peer.origin.direction {
-            Direction::Dialled => fits || self.dialled < limit.min(KEPT_BLOCK_REQUESTS),
+            Direction::Dialled => fits,
             Direction::Inbound => fits && self.inbound + KEPT_BLOCK_REQUESTS < MAX_BLOCK_REQUESTS,
         }
     }
