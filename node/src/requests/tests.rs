@@ -85,7 +85,7 @@ fn who_only_reads_waits_for_nobody() {
     let Some(Response::Block(Some(block))) = room.ask(Request::Block { by: BlockId::Height(2) }) else {
         panic!("none")
     };
-    assert_eq!((block.header.height, block.data.body.transactions.len()), (2, 1));
+    assert_eq!((block.header.height, block.data.body.transactions.len()), (2, 2));
     let Some(Response::Transaction(TransactionStatus::Confirmed(found))) =
         room.ask(Request::Transaction { txid: task.txid() })
     else {

@@ -151,7 +151,8 @@ impl View {
                  {bodies_from} on; ask another node"
             )));
         };
-        let is_task = body.transactions.get(index as usize).is_some_and(|(transaction, _)| transaction.task().is_some());
+        let is_task =
+            body.transactions.get(index as usize).is_some_and(|(transaction, _)| transaction.task().is_some());
         let pixels = if is_task { store.pixels_at(location.height, &location.block, index)? } else { None };
         let (header, _) =
             rows.header(&location.block)?.ok_or_else(|| StoreError::missing("headers", &location.block.0))?;

@@ -103,7 +103,8 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     };
     let send = |node: &Node, signal| kill_process(Pid::from_child(&node.0), signal).unwrap();
 
-    let mut node_of_nohup = node(&["nohup"]);
+    // Whoever runs the tests may have ignored them, too.
+    let mut node_of_nohup = node(&["env", "--default-signal=INT", "nohup"]);
     assert!(ignores(node_of_nohup.0.id(), 1) && !ignores(node_of_nohup.0.id(), 2));
     send(&node_of_nohup, Signal::HUP);
     wait_for(&environment, "data");
@@ -112,7 +113,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     assert!(node_of_nohup.0.wait().unwrap().success());
 
     // As a shell without job control starts what is put into the background.
-    let mut node_of_script = node(&["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]);
+    let mut node_of_script = node(&["env", "--default-signal=HUP", "sh", "-c", "trap '' INT; exec \"$@\"", "sh"]);
     assert!(!ignores(node_of_script.0.id(), 1) && ignores(node_of_script.0.id(), 2));
     send(&node_of_script, Signal::INT);
     send(&node_of_script, Signal::HUP);

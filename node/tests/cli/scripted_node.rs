@@ -16,8 +16,8 @@ use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerInfo, PeerList, Request, Response, SignedAnswer, Submission,
-    SubmitReply, TransactionStatus,
+    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerInfo, PeerList, Request, Response, SignedAnswer,
+    Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
