@@ -352,11 +352,12 @@ impl HeaderTree {
 
     /// Whether `hash` is on the branch that ends in `head`, the head included.
     pub fn is_ancestor(&self, hash: &BlockHash, head: &BlockHash) -> bool {
-        self.fork_point(hash, head).is_some_and(|node| node.hash == *hash)
+        let (Some(&one), Some(&head)) = (self.by_hash.get(hash), self.by_hash.get(head)) else { return false };
+        self.ancestor(head, self.nodes[one].header.height) == one
     }
 }
 
 /// The work of one block. Targets in the tree have been checked.
-fn work_of(header: &Header) -> Work {
+pub fn work_of(header: &Header) -> Work {
     header.target.to_target().unwrap_or(Target::MAX).work()
 }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod amount;
 pub mod block;
+pub mod checked;
 pub mod codec;
 pub mod difficulty;
 pub mod fork_choice;
@@ -25,6 +26,7 @@ pub mod transition;
 pub use address::Address;
 pub use amount::Amount;
 pub use block::{Block, Body};
+pub use checked::CheckedTransaction;
 pub use hash::{BlockHash, ImageHash, ModelId, Root, TxId, WtxId};
 pub use header::Header;
 pub use network::{Network, Parameters};

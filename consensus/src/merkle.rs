@@ -73,6 +73,15 @@ pub fn verify_inclusion(
     path: &[[u8; 32]],
     root: [u8; 32],
 ) -> Result<(), MerkleError> {
+    if root_by_path(leaf, index, size, path)? == root { Ok(()) } else { Err(MerkleError::RootMismatch) }
+}
+
+/// The root of the tree of `size` leaves that has `leaf`, already hashed, at `index` (from 0), if `path` leads there
+/// (RFC 9162 §2.1.3.2).
+///
+/// # Errors
+/// If there is no such place in a tree of that size, or the path has the wrong length for it.
+pub fn root_by_path(leaf: [u8; 32], index: u64, size: u64, path: &[[u8; 32]]) -> Result<[u8; 32], MerkleError> {
     if index >= size {
         return Err(MerkleError::IndexOutOfRange { index, size });
     }
@@ -94,10 +103,7 @@ pub fn verify_inclusion(
         place >>= 1;
         last >>= 1;
     }
-    if last != 0 {
-        return Err(wrong_length);
-    }
-    if hash == root { Ok(()) } else { Err(MerkleError::RootMismatch) }
+    if last == 0 { Ok(hash) } else { Err(wrong_length) }
 }
 
 fn parents(level: &[[u8; 32]]) -> Vec<[u8; 32]> {

@@ -390,12 +390,12 @@ fn check_output_shape(
     }
 }
 
-/// Checks the signature of the transaction at `index`.
+/// Checks the signatures of the transaction at `index`.
 ///
 /// # Errors
 /// [`RuleError::Signature`].
 pub fn check_signature(index: usize, transaction: &Transaction, genesis: BlockHash) -> Result<(), RuleError> {
-    transaction.verify_signature(genesis).map_err(|source| RuleError::Signature { index, source })
+    transaction.verify_signatures(genesis).map_err(|source| RuleError::Signature { index, source })
 }
 
 /// What is wrong with pixels that came for a transaction.

@@ -59,6 +59,27 @@ const fn field_element(first: u8, between: u8, last: u8) -> [u8; 32] {
     bytes
 }
 
+/// A signature with what it is over and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// RFC 8032.
+    pub public_key: [u8; 32],
+    /// What was signed.
+    pub message: [u8; 32],
+    /// R, then S.
+    pub signature: [u8; 64],
+}
+
+impl Signed {
+    /// Checks it as [`verify`] does.
+    ///
+    /// # Errors
+    /// The first reason to refuse it.
+    pub fn verify(&self) -> Result<(), SignatureError> {
+        verify(&self.public_key, &self.message, &self.signature)
+    }
+}
+
 /// Checks a signature (R, 32 bytes, then S, 32 bytes little-endian) over `message` (RFC 8032 §5.1.7, made strict as the
 /// module says).
 ///

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::amount::Amount;
 use crate::codec::encode;
 use crate::hash::{BlockHash, ImageHash, ModelId, TxId, WtxId, tagged};
-use crate::signature::{self, SignatureError};
+use crate::signature::{SignatureError, Signed};
 
 /// The encoded length of the longest transaction of version 1, a `Classify`: 28 + 64 + 32 + 64 bytes.
 pub const MAX_TRANSACTION_BYTES: usize = 188;
@@ -122,12 +122,27 @@ impl Transaction {
         signing_hash(&self.unsigned, &self.public_key, genesis)
     }
 
-    /// Checks the signature by the rules of [`signature::verify`].
+    /// What has to be verified of it, each by itself and without any state.
+    pub fn signatures(&self, genesis: BlockHash) -> impl Iterator<Item = Signed> {
+        let message = self.signing_hash(genesis);
+        std::iter::once(Signed { public_key: self.public_key, message, signature: self.signature })
+    }
+
+    /// Checks all its signatures by the rules of [`crate::signature::verify`].
     ///
     /// # Errors
-    /// [`SignatureError`] names the rule that it breaks.
-    pub fn verify_signature(&self, genesis: BlockHash) -> Result<(), SignatureError> {
-        signature::verify(&self.public_key, &self.signing_hash(genesis), &self.signature)
+    /// [`SignatureError`] names the first rule that one breaks.
+    pub fn verify_signatures(&self, genesis: BlockHash) -> Result<(), SignatureError> {
+        self.signatures(genesis).try_for_each(|signed| signed.verify())
+    }
+
+    /// The parts of the state that it reads and writes.
+    pub fn touches(&self) -> impl Iterator<Item = Touch> {
+        let credited = match self.unsigned.action {
+            Action::Transfer { to, .. } => Some(Touch::Credits(to)),
+            Action::Classify { .. } => None,
+        };
+        std::iter::once(Touch::Spends(self.sender())).chain(credited)
     }
 
     /// The model and image of a `Classify`.
@@ -151,6 +166,24 @@ impl Transaction {
         match self.unsigned.action {
             Action::Transfer { .. } => 152,
             Action::Classify { .. } => 188,
+        }
+    }
+}
+
+/// A part of the state that a transaction reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// Its nonce and balance: other transactions that spend from it come before or after, never in any order.
+    Spends(Address),
+    /// Only added to, which no other transaction can mind. It matters whether it exists.
+    Credits(Address),
+}
+
+impl Touch {
+    /// Whose account it is.
+    pub fn address(self) -> Address {
+        match self {
+            Self::Spends(address) | Self::Credits(address) => address,
         }
     }
 }

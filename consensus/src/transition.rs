@@ -15,7 +15,7 @@ use crate::network::Parameters;
 use crate::rules::RuleError;
 use crate::state::{self, BranchChanges, BranchReader, Child, UpdateError};
 use crate::target::Target;
-use crate::transaction::Action;
+use crate::transaction::{Action, Transaction};
 
 /// The kind of state object that accounts are; the first byte under the key's hash.
 pub const KIND_ACCOUNT: u8 = 0;
@@ -115,8 +115,150 @@ pub struct Place {
     pub miner: Address,
 }
 
-/// Applies a body's transactions in order, then pays the miner: check, debit amount and fee, credit. Signatures, expiry,
-/// models and outputs are checked elsewhere ([`crate::rules`]).
+/// Why a transaction cannot follow on a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// Its nonce is not its account's.
+    #[error("nonce {found}, the account is at {expected}")]
+    Nonce {
+        /// In the transaction.
+        found: u64,
+        /// The account's.
+        expected: u64,
+    },
+    /// The sender has too little.
+    #[error("the sender holds {balance}, amount and fee need {needed}")]
+    Balance {
+        /// What the account has.
+        balance: Amount,
+        /// Amount and fee together.
+        needed: Amount,
+    },
+    /// A transfer that creates an account carries less than the minimum.
+    #[error("{amount} for an account that does not exist yet, at least {minimum} expected")]
+    MinimumBalance {
+        /// What it carries.
+        amount: Amount,
+        /// The network's.
+        minimum: Amount,
+    },
+    /// A sum of amounts leaves 64 bits.
+    #[error("amounts exceed 64 bits")]
+    AmountOverflow,
+}
+
+impl TransactionError {
+    /// The rule that a block breaks with this transaction at `index`.
+    pub fn at(self, index: usize) -> RuleError {
+        match self {
+            Self::Nonce { found, expected } => RuleError::Nonce { index, found, expected },
+            Self::Balance { balance, needed } => RuleError::Balance { index, balance, needed },
+            Self::MinimumBalance { amount, minimum } => RuleError::MinimumBalance { index, amount, minimum },
+            Self::AmountOverflow => RuleError::AmountOverflow { index },
+        }
+    }
+}
+
+/// Accounts as transactions have left them, over a state that is read elsewhere.
+///
+/// What one sender's transactions do to another's account only adds to it. So a sender's transactions that follow on a
+/// state, one after the other, still do when others' come before or between them: the mempool rests on that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overlay {
+    changes: BTreeMap<Address, Change>,
+}
+
+impl Overlay {
+    /// An account as it is now; `None` where there is none.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn account<R: StateReader>(&self, address: &Address, reader: &R) -> Result<Option<Account>, R::Error> {
+        match self.changes.get(address) {
+            Some(change) => Ok(Some(change.after)),
+            None => reader.account(address),
+        }
+    }
+
+    /// Lets a transaction follow: check, debit amount and fee, credit. The one way in which a transaction changes the state,
+    /// in a block and on the way into the mempool. Signatures, expiry, models and outputs are checked elsewhere
+    /// ([`crate::rules`], [`crate::CheckedTransaction`]).
+    ///
+    /// # Errors
+    /// The reader's; inside, the rule that the transaction breaks. Nothing has changed then.
+    pub fn transact<R: StateReader>(
+        &mut self,
+        parameters: &Parameters,
+        transaction: &Transaction,
+        reader: &R,
+    ) -> Result<Result<(), TransactionError>, R::Error> {
+        let (sender, unsigned) = (transaction.sender(), &transaction.unsigned);
+        let before = self.account(&sender, reader)?;
+        let mut account = before.unwrap_or_default();
+        if unsigned.nonce != account.nonce {
+            return Ok(Err(TransactionError::Nonce { found: unsigned.nonce, expected: account.nonce }));
+        }
+        let Some(needed) = transaction.total() else { return Ok(Err(TransactionError::AmountOverflow)) };
+        let balance = account.balance;
+        let Some(rest) = balance.checked_sub(needed) else {
+            return Ok(Err(TransactionError::Balance { balance, needed }));
+        };
+        let Some(nonce) = account.nonce.checked_add(1) else { return Ok(Err(TransactionError::AmountOverflow)) };
+        account = Account { nonce, balance: rest };
+        let credited = match unsigned.action {
+            Action::Transfer { to, amount } => {
+                let (known, minimum) = (self.account(&to, reader)?, parameters.minimum_balance);
+                if known.is_none() && to != sender && amount < minimum {
+                    return Ok(Err(TransactionError::MinimumBalance { amount, minimum }));
+                }
+                let receiver = if to == sender { account } else { known.unwrap_or_default() };
+                let Some(balance) = receiver.balance.checked_add(amount) else {
+                    return Ok(Err(TransactionError::AmountOverflow));
+                };
+                Some((to, known, Account { balance, ..receiver }))
+            }
+            Action::Classify { .. } => None,
+        };
+        self.set(sender, before, account);
+        if let Some((to, before, after)) = credited {
+            self.set(to, before, after);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Pays a miner. Pay of nothing creates no account: every account has sent something or has a balance.
+    ///
+    /// # Errors
+    /// The reader's; inside, that the sum leaves 64 bits.
+    pub fn pay<R: StateReader>(
+        &mut self,
+        miner: Address,
+        pay: Amount,
+        reader: &R,
+    ) -> Result<Result<(), TransactionError>, R::Error> {
+        if pay > Amount::ZERO {
+            let before = self.account(&miner, reader)?;
+            let account = before.unwrap_or_default();
+            let Some(balance) = account.balance.checked_add(pay) else {
+                return Ok(Err(TransactionError::AmountOverflow));
+            };
+            self.set(miner, before, Account { balance, ..account });
+        }
+        Ok(Ok(()))
+    }
+
+    /// `before` is the account as it is now, which counts where it has not changed yet.
+    fn set(&mut self, address: Address, before: Option<Account>, after: Account) {
+        self.changes.entry(address).and_modify(|change| change.after = after).or_insert(Change { before, after });
+    }
+
+    fn into_delta(mut self) -> Delta {
+        self.changes.retain(|_, change| change.before != Some(change.after));
+        Delta { accounts: self.changes }
+    }
+}
+
+/// Applies a body's transactions in order ([`Overlay::transact`]), then pays the miner.
 ///
 /// # Errors
 /// The first rule that a transaction breaks, or the reader's error.
@@ -126,75 +268,18 @@ pub fn apply<R: StateReader>(
     body: &Body,
     reader: &R,
 ) -> Result<Delta, ConnectError<R::Error>> {
-    let mut accounts = Accounts { reader, changes: BTreeMap::new() };
+    let mut accounts = Overlay::default();
     let mut fees = Amount::ZERO;
     for (index, (transaction, _)) in body.transactions.iter().enumerate() {
-        let overflow = RuleError::AmountOverflow { index };
-        let sender = transaction.sender();
-        let mut account = accounts.get(&sender)?.unwrap_or_default();
-        let unsigned = &transaction.unsigned;
-        if unsigned.nonce != account.nonce {
-            return Err(RuleError::Nonce { index, found: unsigned.nonce, expected: account.nonce }.into());
-        }
-        let needed = transaction.total().ok_or_else(|| overflow.clone())?;
-        let balance = account.balance;
-        account.balance = balance.checked_sub(needed).ok_or(RuleError::Balance { index, balance, needed })?;
-        account.nonce = account.nonce.checked_add(1).ok_or_else(|| overflow.clone())?;
-        accounts.set(sender, account)?;
-        fees = fees.checked_add(unsigned.fee).ok_or_else(|| overflow.clone())?;
-        if let Action::Transfer { to, amount } = unsigned.action {
-            let known = accounts.get(&to)?;
-            let minimum = parameters.minimum_balance;
-            if known.is_none() && amount < minimum {
-                return Err(RuleError::MinimumBalance { index, amount, minimum }.into());
-            }
-            accounts.credit(to, known.unwrap_or_default(), amount, overflow)?;
-        }
+        let result = accounts.transact(parameters, transaction, reader).map_err(ConnectError::Reader)?;
+        result.map_err(|error| error.at(index))?;
+        fees = fees.checked_add(transaction.unsigned.fee).ok_or(RuleError::AmountOverflow { index })?;
     }
-    let overflow = RuleError::AmountOverflow { index: body.transactions.len() };
-    let pay = parameters.reward_at(place.height).checked_add(fees).ok_or_else(|| overflow.clone())?;
-    // Pay of nothing creates no account: every account has sent something or has a balance.
-    if pay > Amount::ZERO {
-        let account = accounts.get(&place.miner)?.unwrap_or_default();
-        accounts.credit(place.miner, account, pay, overflow)?;
-    }
-    accounts.changes.retain(|_, change| change.before != Some(change.after));
-    Ok(Delta { accounts: accounts.changes })
-}
-
-/// Accounts as the transactions so far have left them.
-struct Accounts<'a, R> {
-    reader: &'a R,
-    changes: BTreeMap<Address, Change>,
-}
-
-impl<R: StateReader> Accounts<'_, R> {
-    fn get(&self, address: &Address) -> Result<Option<Account>, ConnectError<R::Error>> {
-        match self.changes.get(address) {
-            Some(change) => Ok(Some(change.after)),
-            None => self.reader.account(address).map_err(ConnectError::Reader),
-        }
-    }
-
-    fn set(&mut self, address: Address, after: Account) -> Result<(), ConnectError<R::Error>> {
-        let before = match self.changes.get(&address) {
-            Some(change) => change.before,
-            None => self.reader.account(&address).map_err(ConnectError::Reader)?,
-        };
-        self.changes.insert(address, Change { before, after });
-        Ok(())
-    }
-
-    fn credit(
-        &mut self,
-        to: Address,
-        account: Account,
-        amount: Amount,
-        overflow: RuleError,
-    ) -> Result<(), ConnectError<R::Error>> {
-        let balance = account.balance.checked_add(amount).ok_or(overflow)?;
-        self.set(to, Account { balance, ..account })
-    }
+    let index = body.transactions.len();
+    let pay = parameters.reward_at(place.height).checked_add(fees).ok_or(RuleError::AmountOverflow { index })?;
+    let paid = accounts.pay(place.miner, pay, reader).map_err(ConnectError::Reader)?;
+    paid.map_err(|error| error.at(index))?;
+    Ok(accounts.into_delta())
 }
 
 /// All that connecting a block changes.

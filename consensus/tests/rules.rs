@@ -171,7 +171,7 @@ fn rows() -> Vec<Row> {
             "a signature of nobody",
             InBody(|_, candidate| candidate.body.transactions[2].0.signature[0] ^= 1),
             |chain, candidate| {
-                let source = candidate.body.transactions[2].0.verify_signature(chain.genesis).unwrap_err();
+                let source = candidate.body.transactions[2].0.verify_signatures(chain.genesis).unwrap_err();
                 RuleError::Signature { index: 2, source }
             },
             Blame::Block,

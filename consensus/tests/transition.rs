@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chain::*;
 use ocelli_consensus::state;
-use ocelli_consensus::transition::{self, Account};
+use ocelli_consensus::transition::{self, Account, TransactionError};
 use ocelli_consensus::*;
 use proptest::prelude::*;
 
@@ -280,4 +280,34 @@ fn a_damaged_store_condemns_no_block() {
     chain.ledger.branches.clear();
     let found = transition::connect(&chain.parameters, &chain.base(), &candidate.header, &candidate.body);
     assert!(matches!(found, Err(transition::ConnectError::Tree(_))), "{found:?}");
+}
+
+/// Each row: a transaction, and why it cannot follow on the one before it. Nothing has changed then.
+#[test]
+fn what_cannot_follow_changes_nothing() {
+    let chain = Chain::new(parameters());
+    let mut overlay = transition::Overlay::default();
+    let mut transact = |transaction: Transaction| {
+        let before = overlay.clone();
+        let Ok(result) = overlay.transact(&chain.parameters, &transaction, &chain.ledger);
+        assert_eq!(overlay == before, result.is_err());
+        result
+    };
+    let balance = |balance, needed| TransactionError::Balance { balance: Amount(balance), needed: Amount(needed) };
+    let small = TransactionError::MinimumBalance { amount: Amount(99), minimum: Amount(100) };
+    let rows = [
+        (chain.transfer(1, 1, address(2), 1, 1), Err(TransactionError::Nonce { found: 1, expected: 0 })),
+        (chain.transfer(1, 0, address(2), 9_999, 2), Err(balance(10_000, 10_001))),
+        (chain.transfer(1, 0, address(9), 99, 1), Err(small)),
+        (chain.transfer(1, 0, address(9), u64::MAX, 1), Err(TransactionError::AmountOverflow)),
+        (chain.transfer(9, 0, address(1), 1, 1), Err(balance(0, 2))),
+        (chain.transfer(1, 0, address(1), 9_000, 1_000), Ok(())),
+        (chain.transfer(1, 1, address(9), 100, 8_900), Ok(())),
+        (chain.transfer(9, 0, address(1), 99, 1), Ok(())),
+        (chain.classify(1, 2, &[1; 4], 100), Err(balance(99, 100))),
+        (chain.classify(1, 2, &[1; 4], 99), Ok(())),
+    ];
+    for (row, (transaction, expected)) in rows.into_iter().enumerate() {
+        assert_eq!(transact(transaction), expected, "row {row}");
+    }
 }

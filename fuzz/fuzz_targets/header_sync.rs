@@ -11,7 +11,7 @@ use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, U256};
 use ocelli_fuzz::input::Input as Bytes;
 use ocelli_protocol::message::{BlockData, ChainStatus, MAX_BLOCKS, Request, Response};
 use ocelli_protocol::sync::{
-    ChainView, Failure, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, Output, Parent, Sync, Timer,
+    ChainView, Direction, Failure, Group, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, Output, Parent, Sync, Timer,
 };
 
 /// Inputs of one run.
@@ -113,7 +113,9 @@ impl World {
         match bytes.byte() % 10 {
             0 => {
                 self.peers.insert(peer);
-                self.handle(Input::PeerConnected(peer));
+                let group = Group(u64::from(bytes.byte() % 3));
+                let direction = if bytes.byte().is_multiple_of(2) { Direction::Dialled } else { Direction::Inbound };
+                self.handle(Input::PeerConnected { peer, group, direction });
             }
             1 => {
                 self.peers.remove(&peer);

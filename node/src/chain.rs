@@ -5,6 +5,7 @@
 //! over it ([`Chain::advance`]). Only the last depends on where the tip is, so a reorganisation connects a branch whose
 //! answers are all checked already, in one atomic write.
 
+mod at_tip;
 mod pruning;
 mod reconsider;
 #[cfg(test)]
@@ -17,11 +18,12 @@ use ocelli_consensus::block::{Body, Output};
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node, Status};
 use ocelli_consensus::rules::{self, PixelsError};
 use ocelli_consensus::target::{Target, Work};
-use ocelli_consensus::transition::{Account, ConnectError, Place};
+use ocelli_consensus::transition::{Account, ConnectError};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::Place as HeaderPlace;
 
+pub use at_tip::AtTip;
 pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
 pub use reconsider::ReconsiderError;
 
@@ -33,6 +35,9 @@ pub use check::BodyCheck;
 
 /// A header further ahead of this node's clock, in seconds, is held back: never invalid, never penalised.
 pub const MAX_AHEAD_SECONDS: u64 = 30;
+/// A block's time, which must be after its parent's, may be so far ahead of this clock, in seconds, that a miner whose blocks
+/// come fast is not held up, and stays far from what others hold back. A first choice.
+pub const MAX_MINED_AHEAD_SECONDS: u64 = 10;
 /// Headers on chains with less work than ours this many blocks ago are not stored.
 const LOW_WORK_BLOCKS: u64 = 144;
 /// Blocks are forwarded only while their chain is at most this many blocks' work behind the best.
@@ -475,23 +480,17 @@ impl Chain {
     /// # Errors
     /// The rule that a transaction breaks, or the store's error.
     pub fn template(&self, miner: Address, body: &Body, time: u64) -> Result<Header, ConnectError<StoreError>> {
-        let parent = self.tip();
-        let height = parent.header.height + 1;
-        let parameters = &self.network.parameters;
-        let overlay = Overlay::new(&self.store).map_err(ConnectError::Reader)?;
-        let roots = overlay.propose(parameters, Place { height, miner }, body)?;
-        Ok(Header {
-            version: parameters.version_at(height),
-            parent: parent.hash,
-            history: roots.history,
-            state: roots.state,
-            body: body.root(),
-            miner,
-            height,
-            time,
-            target: rules::expected_target(parameters, &parent.header, parent.anchor()),
-            nonce: 0,
-        })
+        self.at_tip().map_err(ConnectError::Reader)?.template(&self.network.parameters, miner, body, time)
+    }
+
+    /// The chain at the tip, for whoever only reads.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn at_tip(&self) -> Result<AtTip, StoreError> {
+        let (rows, tip) = (self.store.snapshot(), self.tip());
+        let stored = rows.tip()?;
+        Ok(AtTip { tip: stored, rows, header: tip.header.clone(), work: tip.work, anchor: tip.anchor() })
     }
 }
 

@@ -1,27 +1,34 @@
 //! A light peer that asks: it joins no gossip, keeps no chain and answers nobody.
 //!
+//! It believes nobody either. What can be checked is: transactions and blocks against headers, headers against the rules
+//! with their work ([`chains`]), balances against the state's root. A node that says what cannot be true is left, and
+//! another one is asked. For the rest it says how many nodes say so.
+//!
 //! One thread does one thing at a time here: whoever calls waits for the answer, and what else happens on the network
 //! meanwhile is taken note of on the way.
 
+pub mod account;
+mod branch;
+pub mod chains;
 pub mod confirmation;
 mod error;
 pub mod faucet;
-pub mod fee;
-pub mod group;
+mod lie;
 pub mod submission;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::network::Network;
-use ocelli_consensus::{Address, TxId};
-use ocelli_protocol::message::{
-    AccountStatus, BlockId, ChainStatus, FeeSuggestion, FoundBlock, NodeStatus, Request, Response, TransactionStatus,
-};
+use ocelli_protocol::message::{ChainStatus, NodeStatus, Request, Response};
 use ocelli_protocol::topic::request_protocol;
 
+pub use crate::fee;
 pub use error::ClientError;
+pub use lie::Lie;
+
+use chains::{Chains, MAX_ASKED, unexpected};
 
 use crate::network::{self, Config, DialFailure, Event, Events, Handle, Peer, RequestId};
 
@@ -32,6 +39,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Nodes that a client keeps track of, and addresses that failed: far more than a submission goes to.
 const MAX_PEERS: usize = 64;
+
+/// Characters that are kept of why a node was left.
+const MAX_REASON: usize = 500;
 
 /// A connected node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +67,27 @@ pub struct Reply {
     pub result: Result<Response, ClientError>,
 }
 
+/// What a node says to a question that several are asked.
+type Answer = (Connection, Result<Response, ClientError>);
+
 /// A light peer.
 pub struct Client {
     runtime: tokio::runtime::Runtime,
     handle: Handle,
     events: Events,
     network: Network,
+    /// The request protocol of that network, once it is known.
+    protocol: Option<String>,
     /// In the order in which they connected; never empty at first, but a node may go.
     connections: Vec<Connection>,
     /// Addresses that were dialled in vain, each once.
     failures: Vec<(String, DialFailure)>,
+    /// What the nodes show of their chains.
+    chains: Chains,
+    /// Nodes that cannot be believed, and why. They are not taken back.
+    left: BTreeMap<Peer, String>,
+    /// Nodes that have not answered once.
+    silent: BTreeSet<Peer>,
     /// Replies that nobody has asked for yet. Bounded by the requests under way.
     replies: BTreeMap<RequestId, Reply>,
 }
@@ -102,8 +123,12 @@ impl Client {
             handle,
             events,
             network: network.clone(),
+            protocol: None,
             connections: Vec::new(),
             failures: Vec::new(),
+            chains: Chains::default(),
+            left: BTreeMap::new(),
+            silent: BTreeSet::new(),
             replies: BTreeMap::new(),
         };
         client.wait_for_the_first(networks, &addresses)?;
@@ -130,76 +155,93 @@ impl Client {
         Ok(())
     }
 
+    /// Waits until the nodes at these addresses are connected, or have failed, at most for [`CONNECT_TIMEOUT`].
+    ///
+    /// # Errors
+    /// When the network ends, which it does not by itself.
+    pub fn await_named(&mut self, addresses: &[String]) -> Result<(), ClientError> {
+        // One node may be named by several addresses.
+        let peer = |address: &String| address.rsplit_once("/p2p/").map(|(_, peer)| peer.to_owned());
+        let named: BTreeSet<_> = addresses.iter().map(|address| peer(address).unwrap_or(address.clone())).collect();
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        while self.connections.len() + self.failures.len() < named.len().min(MAX_PEERS) && self.advance(deadline)? {}
+        Ok(())
+    }
+
     /// Leaves all but the first nodes.
     pub fn keep_nodes(&mut self, count: usize) {
         for connection in self.connections.drain(count.min(self.connections.len())..) {
             self.handle.disconnect(connection.peer);
+            self.chains.remove(connection.peer);
         }
     }
 
-    /// Where the node's chain stands.
+    /// Nodes that could not be believed and were left, each with why.
+    pub fn left(&self) -> impl Iterator<Item = &str> {
+        self.left.values().map(String::as_str)
+    }
+
+    /// Leaves a node for good.
+    pub(crate) fn leave(&mut self, node: &Connection, why: &ClientError) {
+        // Bounded: it may quote what the node says.
+        let text: String = printable(&why.to_string()).chars().take(MAX_REASON).collect();
+        self.left.entry(node.peer).or_insert(text);
+        self.forget(node.peer);
+        self.handle.disconnect(node.peer);
+    }
+
+    /// Leaves a node that says what cannot be true, or that has been silent twice while there are others; of another failure,
+    /// the failure.
+    fn judge(&mut self, node: &Connection, error: ClientError) -> Option<ClientError> {
+        let is_silent = matches!(error, ClientError::TimedOut { .. });
+        let is_slow = is_silent && !self.silent.insert(node.peer) && self.connections.len() > 1;
+        if error.is_lie() || is_slow {
+            self.leave(node, &error);
+            return None;
+        }
+        self.chains.remove(node.peer);
+        Some(error)
+    }
+
+    fn forget(&mut self, peer: Peer) {
+        self.connections.retain(|connection| connection.peer != peer);
+        self.chains.remove(peer);
+    }
+
+    /// Nobody is connected.
+    fn nobody(&self) -> ClientError {
+        if self.left.is_empty() {
+            return ClientError::Alone;
+        }
+        ClientError::NoneLeft { left: self.left.values().cloned().collect() }
+    }
+
+    /// Whom to ask where several are asked.
+    fn asked(&self) -> Vec<Connection> {
+        self.connections.iter().take(MAX_ASKED).cloned().collect()
+    }
+
+    /// Where the first node's chain stands: its word.
     ///
     /// # Errors
     /// [`ClientError`] when it does not answer.
     pub fn chain_status(&mut self) -> Result<ChainStatus, ClientError> {
-        match self.ask(&Request::Status)? {
+        let Some(node) = self.connections.first().cloned() else { return Err(self.nobody()) };
+        match self.ask_at(node.clone(), &Request::Status)? {
             Response::Status(status) => Ok(status),
-            other => Err(self.unexpected("Status", &other)),
+            other => Err(unexpected(&node, "Status", &other)),
         }
     }
 
-    /// How the node is.
+    /// How the first node is: its word.
     ///
     /// # Errors
     /// [`ClientError`] when it does not answer.
     pub fn node_status(&mut self) -> Result<NodeStatus, ClientError> {
-        match self.ask(&Request::NodeStatus)? {
+        let Some(node) = self.connections.first().cloned() else { return Err(self.nobody()) };
+        match self.ask_at(node.clone(), &Request::NodeStatus)? {
             Response::NodeStatus(status) => Ok(*status),
-            other => Err(self.unexpected("NodeStatus", &other)),
-        }
-    }
-
-    /// An account at the node's tip.
-    ///
-    /// # Errors
-    /// [`ClientError`] when it does not answer.
-    pub fn account(&mut self, address: Address) -> Result<AccountStatus, ClientError> {
-        match self.ask(&Request::Account { address })? {
-            Response::Account(account) => Ok(account),
-            other => Err(self.unexpected("Account", &other)),
-        }
-    }
-
-    /// A block of the node; `None` if it has none such.
-    ///
-    /// # Errors
-    /// [`ClientError`] when it does not answer.
-    pub fn block(&mut self, by: BlockId) -> Result<Option<FoundBlock>, ClientError> {
-        match self.ask(&Request::Block { by })? {
-            Response::Block(block) => Ok(block.map(|block| *block)),
-            other => Err(self.unexpected("Block", &other)),
-        }
-    }
-
-    /// The fee with which a transaction is likely to be in one of the next `blocks`.
-    ///
-    /// # Errors
-    /// [`ClientError`] when the node does not answer.
-    pub fn fee(&mut self, blocks: u32) -> Result<FeeSuggestion, ClientError> {
-        match self.ask(&Request::Fee { blocks })? {
-            Response::Fee(suggestion) => Ok(suggestion),
-            other => Err(self.unexpected("Fee", &other)),
-        }
-    }
-
-    /// What became of a transaction.
-    ///
-    /// # Errors
-    /// [`ClientError`] when the node does not answer.
-    pub fn transaction(&mut self, txid: TxId) -> Result<TransactionStatus, ClientError> {
-        match self.ask(&Request::Transaction { txid })? {
-            Response::Transaction(status) => Ok(status),
-            other => Err(self.unexpected("Transaction", &other)),
+            other => Err(unexpected(&node, "NodeStatus", &other)),
         }
     }
 
@@ -208,7 +250,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when it does not answer, or answers that it cannot.
     pub fn ask(&mut self, request: &Request) -> Result<Response, ClientError> {
-        let Some(connection) = self.connections.first().cloned() else { return Err(ClientError::Alone) };
+        let Some(connection) = self.connections.first().cloned() else { return Err(self.nobody()) };
         self.ask_at(connection, request)
     }
 
@@ -217,21 +259,42 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`].
     pub fn ask_at(&mut self, connection: Connection, request: &Request) -> Result<Response, ClientError> {
-        let id = self.send(connection.peer, request);
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        loop {
-            if let Some(reply) = self.replies.remove(&id) {
-                return match reply.result? {
-                    Response::Failed { reason } => {
-                        Err(ClientError::Failed { address: connection.address, reason: printable(&reason) })
-                    }
-                    response => Ok(response),
-                };
-            }
-            if !self.advance(deadline)? {
-                return Err(ClientError::TimedOut { address: connection.address, seconds: ANSWER_TIMEOUT.as_secs() });
-            }
+        self.ask_until(&connection, request, Instant::now() + ANSWER_TIMEOUT)
+    }
+
+    /// As [`Client::ask_at`], at most for [`ANSWER_TIMEOUT`] and until the deadline.
+    fn ask_until(&mut self, node: &Connection, request: &Request, deadline: Instant) -> Result<Response, ClientError> {
+        let deadline = deadline.min(Instant::now() + ANSWER_TIMEOUT);
+        let mut replies = self.ask_each(std::slice::from_ref(node), request, deadline)?;
+        replies.pop().map_or(Err(ClientError::Alone), |(_, result)| result)
+    }
+
+    /// Asks nodes at the same time, and waits until all have answered or the deadline has come; in their order.
+    ///
+    /// # Errors
+    /// When the network ends, which it does not by itself.
+    fn ask_each(
+        &mut self,
+        nodes: &[Connection],
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, ClientError> {
+        let start = Instant::now();
+        let ids: Vec<_> = nodes.iter().map(|node| self.send(node.peer, request)).collect();
+        while !ids.iter().all(|id| self.replies.contains_key(id)) && self.advance(deadline)? {}
+        let mut answers = Vec::new();
+        for (node, id) in nodes.iter().cloned().zip(ids) {
+            let address = node.address.clone();
+            let result = match self.replies.remove(&id).map(|reply| reply.result) {
+                Some(Ok(Response::Failed { reason })) => {
+                    Err(ClientError::Failed { address, reason: printable(&reason) })
+                }
+                Some(result) => result,
+                None => Err(ClientError::TimedOut { address, seconds: (deadline - start).as_secs() }),
+            };
+            answers.push((node, result));
         }
+        Ok(answers)
     }
 
     /// Sends a request without waiting; [`Client::next_reply`] has what comes of it.
@@ -262,13 +325,6 @@ impl Client {
             .map_or_else(|| peer.to_string(), |connection| connection.address.clone())
     }
 
-    fn unexpected(&self, question: &'static str, found: &Response) -> ClientError {
-        let text = format!("{found:?}");
-        let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned();
-        let address = self.connections.first().map(|connection| connection.address.clone()).unwrap_or_default();
-        ClientError::Unexpected { address, question, kind }
-    }
-
     /// Waits until a node is connected, and finds out which network it is on.
     fn wait_for_the_first(&mut self, networks: &[Network], addresses: &[String]) -> Result<(), ClientError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
@@ -281,19 +337,14 @@ impl Client {
                 });
             }
         }
-        let status = self.chain_status()?;
-        match networks.iter().find(|network| network.genesis_hash() == status.genesis) {
-            Some(network) => {
-                self.network = network.clone();
-                let protocol = request_protocol(status.genesis);
-                self.connections.retain(|connection| connection.protocol == protocol);
-                Ok(())
-            }
-            None => Err(ClientError::OtherNetwork {
-                address: self.connections.first().map(|connection| connection.address.clone()).unwrap_or_default(),
-                found: status.genesis,
-            }),
+        // The protocol that it answers names its genesis.
+        let Some(Connection { protocol, .. }) = self.connections.first().cloned() else { return Err(self.nobody()) };
+        if let Some(network) = networks.iter().find(|network| request_protocol(network.genesis_hash()) == protocol) {
+            self.network = network.clone();
         }
+        self.connections.retain(|connection| connection.protocol == protocol);
+        self.protocol = Some(protocol);
+        Ok(())
     }
 
     /// Lets time pass until the deadline, and takes note of what happens meanwhile.
@@ -315,11 +366,14 @@ impl Client {
         };
         match event {
             Event::Connected { peer, address, light: false, protocol: Some(protocol), .. } => {
-                if self.connections.len() < MAX_PEERS {
+                let is_other = self.protocol.as_ref().is_some_and(|ours| *ours != protocol);
+                if self.left.contains_key(&peer) || is_other {
+                    self.handle.disconnect(peer);
+                } else if self.connections.len() < MAX_PEERS {
                     self.connections.push(Connection { peer, address, protocol });
                 }
             }
-            Event::Disconnected { peer } => self.connections.retain(|connection| connection.peer != peer),
+            Event::Disconnected { peer } => self.forget(peer),
             Event::DialFailed { address, reason } => {
                 if self.failures.len() < MAX_PEERS && self.failures.iter().all(|(failed, _)| *failed != address) {
                     self.failures.push((address, reason));

@@ -2,16 +2,29 @@
 
 pub mod chain;
 pub mod client;
+pub mod clock;
 pub mod commands;
+mod core;
+mod error;
+pub mod fee;
+#[cfg(test)]
+mod fixture;
+mod inbox;
 pub mod inference;
+mod keeper;
 mod log_limit;
 mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
 mod output_file;
+mod pool;
 pub mod replay;
+mod reply;
+mod requests;
 mod signals;
 pub mod store;
+mod traffic;
 pub mod validation;
+mod view;
 pub mod wallet;

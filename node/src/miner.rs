@@ -69,8 +69,12 @@ impl Miner {
 
     /// Hashes per second over the last seconds, by all threads.
     pub fn hash_rate(&self) -> u64 {
-        let now = Instant::now();
-        self.shared.meters.iter().map(|meter| lock(meter).rate(now)).sum::<f64>() as u64
+        self.rate().get()
+    }
+
+    /// Tells the hash rate to others, and after the miner is gone that it has stopped.
+    pub fn rate(&self) -> HashRate {
+        HashRate(Arc::clone(&self.shared))
     }
 
     /// Hashes since the start, by all threads.
@@ -81,6 +85,18 @@ impl Miner {
     /// How many threads mine.
     pub fn threads(&self) -> usize {
         self.threads.len()
+    }
+}
+
+/// How fast a miner is, for whoever wants to know.
+#[derive(Clone)]
+pub struct HashRate(Arc<Shared>);
+
+impl HashRate {
+    /// Hashes per second over the last seconds, by all threads.
+    pub fn get(&self) -> u64 {
+        let now = Instant::now();
+        self.0.meters.iter().map(|meter| lock(meter).rate(now)).sum::<f64>() as u64
     }
 }
 

@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod gate;
 mod gossip_bytes;
+mod group;
 mod handle;
 mod penalties;
 mod queue;
@@ -45,6 +46,9 @@ pub use bans::{Ban, BanSubject, MAX_BANS};
 pub use config::{Config, DEFAULT_INBOUND, Limits, Role, Traversal, kademlia_protocol};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
+pub use group::Group;
+#[cfg(test)]
+pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};

@@ -1,113 +1,198 @@
-//! A running node: its services put together.
+//! A running node: its rooms put together.
 //!
-//! One thread owns the chain, the mempool and the sync machine and does one thing at a time ([`service`]). Everything
-//! comes to it through one bounded inbox: what the network brings, logits that inference has computed, blocks that the
-//! miner has found, questions from this process. It never waits for any of them, so nothing can wait in a circle.
+//! Each room is a thread that owns something, and an [inbox](crate::inbox) through which all comes to it:
+//!
+//! | room | owns | asks or tells |
+//! | --- | --- | --- |
+//! | [`core`](crate::core) | the chain: what is written, headers, sync, assembly, validation | the pool, of moves of the tip |
+//! | [`pool`](crate::pool) | the mempool, relay, templates, the miner, what is run ahead | the core, of blocks found |
+//! | [`requests`](crate::requests) | what peers may ask for | pool and core, what only they answer |
+//! | [`keeper`](crate::keeper) | the small files of the data folder | nobody |
+//! | [`router`] | nothing | whom each event of the network concerns |
+//!
+//! What all of them show is in the [`view`](crate::view), which anybody reads without waiting.
+//!
+//! **Nobody waits in a circle.** Who waits for whom: the router for core and pool, whose inboxes must take connections and
+//! responses; the core for the pool, which must follow each move of the tip; the pool for the keeper, which must write down what
+//! is pending. That is all, and it is a line: router, core, pool, keeper. The other way nothing waits: what the pool tells the
+//! core, what inference and the miner leave, and what answers cost are answers to questions that are few; requests, gossip and
+//! what peers say of their tips are dropped where an inbox is full. And the network waits for nobody at all.
 
-mod admission;
-mod bans_file;
-mod blocks;
 mod config;
-mod control;
-pub mod cookie;
-mod error;
-mod faucet;
-mod input;
-mod mempool_file;
-mod mining;
-mod node_file;
-mod open_files;
-mod partial;
-mod peers;
-mod progress;
-mod relay;
-mod requests;
-mod run;
-mod service;
-mod traffic;
-mod transactions;
+pub mod open_files;
+mod router;
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ocelli_protocol::message::{Request, Response};
+use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response};
+use ocelli_protocol::topic;
 
-pub use config::{Capacity, Config, Discovery, Mining, Storage, models};
-pub(crate) use control::SNAPSHOT;
-pub use error::NodeError;
-pub use faucet::FaucetConfig;
-pub use run::run;
-pub(crate) use service::unix_millis;
-pub(crate) use transactions::{BLOCKS_AHEAD, RUN_AHEAD};
+pub use crate::error::NodeError;
+pub use crate::keeper::cookie;
+pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
+pub use crate::requests::SNAPSHOT;
+pub use config::{Capacity, Config, Discovery, Storage, models};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, full_message};
+use crate::core::{self, Core};
+use crate::inbox::{Sender, inbox};
 use crate::inference::InferenceService;
+use crate::keeper::{self, Keeper};
+use crate::network;
+use crate::pool::{self, Mine, Pool};
+use crate::reply::{ReplyTo, Till};
+use crate::requests::{self, Owner, Requests, Rooms};
 use crate::store::Store;
-use input::{Input, ReplyTo, Results};
-use peers::{Joining, network_config};
-use service::Service;
-
-/// Inputs that wait for the chain thread. Beyond it whoever has one waits; the network then drops gossip.
-const INBOX_LENGTH: usize = 1024;
+use crate::traffic::Counted;
+use crate::view::{Figures, Views};
+use router::{CORE, POOL, Router};
 
 /// A node that runs in this process. Dropping it stops it.
 pub struct Node {
-    inbox: SyncSender<Input>,
-    thread: Option<JoinHandle<Result<(), NodeError>>>,
+    requests: Sender<requests::Input>,
+    core: Sender<core::Input>,
+    pool: Sender<pool::Input>,
+    keeper: Sender<keeper::Input>,
+    network: network::Handle,
+    rooms: Vec<(Room, JoinHandle<Result<(), NodeError>>)>,
     ended: Receiver<()>,
+    /// Dropped last: nobody then has the store open.
+    views: Option<Arc<Views>>,
+}
+
+/// Rooms, in the order in which they stop: who is told something stops after whoever tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Requests,
+    Core,
+    Pool,
+    Keeper,
+    Router,
 }
 
 impl Node {
-    /// Opens the data folder, joins the network and starts all services.
+    /// Opens the data folder, joins the network and starts all rooms.
     ///
     /// # Errors
     /// [`NodeError`]: the folder, the network or the device cannot be used.
     pub fn start(config: Config) -> Result<Self, NodeError> {
-        let identity = node_file::identity(&config.data)?;
-        let storage = config.storage;
+        let started = Instant::now();
+        let identity = keeper::identity(&config.data)?;
+        let (storage, clock) = (config.storage, config.clock.clone());
         let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
         let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_pixels);
-        let (inbox, inputs) = sync_channel(INBOX_LENGTH);
+        let genesis = chain.genesis();
+        let views = Views::new(Arc::new(chain.parameters().clone()), genesis, Arc::new(chain.at_tip()?));
+        let views = Arc::new(views);
+        let (left_over, problem) = keeper::mempool(&config.data, genesis, pool::MEMPOOL_BYTES);
+        if let Some(reason) = problem {
+            tracing::warn!(reason, taken = left_over.len(), "the saved mempool is damaged");
+        }
+        let cookie = cookie::make(&config.data)?;
 
-        let (results, received) = Results::new(inbox.clone());
-        let faults = results.clone();
+        let (core_inbox, to_core) = inbox();
+        let (pool_link, to_pool) = pool::Link::new();
+        let (requests_inbox, to_requests) = inbox();
+        let (keeper_inbox, to_keeper) = inbox();
+        let (faults, device_faults) = (pool_link.inbox.clone(), config.network.clone());
+        let (network, events) = network::spawn(network_config(&chain, identity, &config)?)?;
         // The device is checked while the node joins the network: what needs an answer waits, and nothing else has to.
         let inference = InferenceService::begin(config.backend, config.models, config.inference, move || {
-            faults.leave(Input::DeviceFault);
+            faults.leave(pool::Input::DeviceFault);
         });
-        let joining = Joining {
-            bans: bans_file::read(&config.data),
-            listen: config.listen,
-            external: config.external,
-            bootstrap: config.bootstrap,
-            discovery: config.discovery,
-            traversal: config.traversal,
-            capacity: config.capacity,
+        let (counted, data) = (Arc::new(Counted::default()), config.data);
+        let mine = config.mining.map(|mining| Mine::start(mining, pool_link.inbox.clone()));
+        let mining = mine.as_ref().map(Mine::figures);
+
+        let core = Core::new(
+            chain,
+            core::Others {
+                views: Arc::clone(&views),
+                clock: clock.clone(),
+                inbox: core_inbox.clone(),
+                network: network.for_asker(CORE),
+                inference: inference.clone(),
+                counted: Arc::clone(&counted),
+                pool: pool_link.clone(),
+            },
+        )?;
+        let found = core_inbox.clone();
+        let others = pool::Others {
+            views: Arc::clone(&views),
+            clock: clock.clone(),
+            inbox: pool_link.inbox.clone(),
+            network: network.for_asker(POOL),
+            inference: inference.clone(),
+            counted: Arc::clone(&counted),
+            keeper: keeper_inbox.clone(),
+            found: Box::new(move |block| found.leave(core::Input::Mined(block))),
         };
-        let (network, mut events) = crate::network::spawn(network_config(&chain, identity, joining)?)?;
-        let forward = inbox.clone();
-        std::thread::Builder::new().name("events".into()).spawn(move || {
-            while let Some(event) = events.blocking_recv() {
-                if forward.send(Input::from(event)).is_err() {
-                    break;
-                }
-            }
-        })?;
-        let service = Service::new(chain, network, inference, results, config.data, config.mining, config.faucet)?;
+        let pool = Pool::new(others, mine, config.faucet, left_over)?;
+        let (spent, to_charge) = channel();
+        let till = Till { network: network.clone(), counted: Arc::clone(&counted), spent };
+        let figures = Figures { network: network.clone(), inference, counted, mining, started, clock: clock.clone() };
+        let rooms = Rooms { pool: pool_link.inbox.clone(), core: core_inbox.clone() };
+        let owner = Owner::new(cookie, data.clone(), network.clone(), Arc::clone(&views), clock.clone());
+        let requests = Requests::new(Arc::clone(&views), figures, rooms, owner, (till, to_charge), clock);
+        let keeper = Keeper::new(data, device_faults, network.clone());
+        let router = Router {
+            core: core_inbox.clone(),
+            pool: pool_link.inbox.clone(),
+            requests: requests_inbox.clone(),
+            keeper: keeper_inbox.clone(),
+            network: network.clone(),
+        };
+
         let (end, ended) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("chain".into()).spawn(move || {
-            let result = service.run(&inputs, &received);
-            let _ = end.try_send(()); // nobody need listen
-            result
+        let mut node = Self {
+            requests: requests_inbox,
+            core: core_inbox,
+            pool: pool_link.inbox,
+            keeper: keeper_inbox,
+            network,
+            rooms: Vec::new(),
+            ended,
+            views: Some(views),
+        };
+        // If one cannot be started, dropping the node stops the others.
+        node.open(Room::Keeper, &end, move || keeper.run(&to_keeper))?;
+        node.open(Room::Pool, &end, move || pool.run(&to_pool))?;
+        node.open(Room::Core, &end, move || core.run(&to_core))?;
+        node.open(Room::Requests, &end, move || {
+            requests.run(&to_requests);
+            Ok(())
         })?;
-        Ok(Self { inbox, thread: Some(thread), ended })
+        node.open(Room::Router, &end, move || {
+            router.run(events);
+            Ok(())
+        })?;
+        Ok(node)
+    }
+
+    fn open(
+        &mut self,
+        room: Room,
+        end: &SyncSender<()>,
+        run: impl FnOnce() -> Result<(), NodeError> + Send + 'static,
+    ) -> Result<(), NodeError> {
+        let end = end.clone();
+        let name = format!("{room:?}").to_lowercase();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            // Told even if it panics.
+            let _end = End(end);
+            run()
+        })?;
+        self.rooms.push((room, thread));
+        Ok(())
     }
 
     /// Answers a request as the node would answer a peer; `None` if it has stopped.
     pub fn ask(&self, request: Request) -> Option<Response> {
         let (reply, answer) = sync_channel(1);
-        self.inbox.send(Input::Ask(request, ReplyTo::Local(reply))).ok()?;
+        self.requests.send(requests::Input::Ask(Box::new(request), ReplyTo::Local(reply))).then_some(())?;
         answer.recv().ok()
     }
 
@@ -125,19 +210,64 @@ impl Node {
     }
 
     fn end(&mut self) -> Result<(), NodeError> {
-        drop(self.inbox.send(Input::Stop));
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(NodeError::Panicked),
-            None => Ok(()),
+        let mut result = Ok(());
+        for room in [Room::Requests, Room::Core, Room::Pool, Room::Keeper, Room::Router] {
+            match room {
+                Room::Requests => drop(self.requests.send(requests::Input::Stop)),
+                Room::Core => drop(self.core.send(core::Input::Stop)),
+                Room::Pool => drop(self.pool.send(pool::Input::Stop)),
+                Room::Keeper => drop(self.keeper.send(keeper::Input::Stop)),
+                Room::Router => self.network.shutdown(),
+            }
+            let Some(place) = self.rooms.iter().position(|(other, _)| *other == room) else { continue };
+            let ended = self.rooms.remove(place).1.join().unwrap_or(Err(NodeError::Panicked));
+            // The first that ended is why others did.
+            result = result.and(ended);
         }
+        self.views = None;
+        result
+    }
+}
+
+/// Says that a room has ended, however it did.
+struct End(SyncSender<()>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(()); // nobody need listen
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            tracing::error!(error = crate::chain::full_message(&error), "the node had ended");
+            tracing::error!(error = full_message(&error), "the node had ended");
         }
     }
+}
+
+/// How the network module is to be run for a node.
+///
+/// # Errors
+/// If the store's list of peers cannot be read.
+fn network_config(chain: &Chain, identity: [u8; 32], node: &Config) -> Result<network::Config, NodeError> {
+    let genesis = chain.genesis();
+    let topics = vec![topic::blocks(genesis)];
+    let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
+    config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
+    let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    config.traversal = (!node.listen.iter().all(is_local)).then_some(node.traversal);
+    config.listen = node.listen.clone();
+    config.external = node.external.clone();
+    config.bootstrap = node.bootstrap.clone();
+    config.known = chain.store().known_peers()?;
+    config.bans = keeper::bans(&node.data);
+    config.clock = node.clock.clone();
+    config.mdns = node.discovery == Discovery::LocalNetwork;
+    config.limits.max_inbound = node.capacity.inbound;
+    config.limits.max_memory_bytes = node.capacity.memory_bytes;
+    config.limits.max_request_bytes = MAX_REQUEST_BYTES;
+    config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
+    config.limits.max_gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
+    Ok(config)
 }

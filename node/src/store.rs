@@ -6,7 +6,8 @@
 //! store, and is written by [`Store::commit`] in one atomic batch together with the tip that it leads to. So whenever
 //! the process ends, the accounts, the state tree, the history and the transaction index are those of the stored tip.
 //!
-//! All methods take `&self`. Reads may come from any thread; writes are meant for the one thread that owns the chain.
+//! All methods take `&self`. Reads may come from any thread, and a [`Snapshot`] shows them the rows of one tip for as long as
+//! it is held; writes are meant for the one thread that owns the chain.
 
 mod columns;
 mod copy;
@@ -18,6 +19,7 @@ mod options;
 mod overlay;
 mod prune;
 mod rows;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
@@ -27,8 +29,10 @@ pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, St
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;
 pub use rows::{Tip, TransactionLocation, Verdict};
+pub use snapshot::{Frozen, Snapshot};
 pub use write::{Checked, Durability, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -39,12 +43,12 @@ use ocelli_consensus::transition::{Account, StateReader, Undo};
 use ocelli_consensus::{Address, BlockHash, Body, Header, Network, TxId};
 use rocksdb::{ColumnFamily, DB, DBIterator, Direction, IteratorMode, ReadOptions};
 
-/// An open store. Another process cannot open it until this is dropped.
+/// An open store. Another process cannot open it until this and all its snapshots are dropped. What is read is read through
+/// its [`Rows`].
 pub struct Store {
-    database: DB,
+    rows: Rows<Live>,
     folder: folder::Folder,
     options: StoreOptions,
-    genesis: Header,
     /// The arrival number of the next new header. Held while writing what depends on what is stored.
     next_arrival: Mutex<u64>,
 }
@@ -80,6 +84,61 @@ impl Store {
         self.folder.path()
     }
 
+    fn of(database: DB, folder: folder::Folder, options: StoreOptions, genesis: Header, next_arrival: u64) -> Self {
+        Self { rows: Rows { source: Live(database), genesis }, folder, options, next_arrival: Mutex::new(next_arrival) }
+    }
+}
+
+impl Deref for Store {
+    type Target = Rows<Live>;
+
+    fn deref(&self) -> &Rows<Live> {
+        &self.rows
+    }
+}
+
+/// What is stored, for reading: as it is now, or in a [`Snapshot`] as it was.
+pub struct Rows<S> {
+    source: S,
+    genesis: Header,
+}
+
+/// Where rows are read.
+pub trait Source: source::Source {}
+
+impl<S: source::Source> Source for S {}
+
+/// The rows as they are now.
+pub struct Live(DB);
+
+mod source {
+    use rocksdb::{ColumnFamily, DB, DBIterator, DBPinnableSlice, Error, IteratorMode, ReadOptions};
+
+    use super::Live;
+
+    /// What differs between reading the newest rows and those of a snapshot.
+    pub trait Source {
+        fn database(&self) -> &DB;
+        fn row(&self, column: &ColumnFamily, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, Error>;
+        fn iterate(&self, column: &ColumnFamily, options: ReadOptions, mode: IteratorMode<'_>) -> DBIterator<'_>;
+    }
+
+    impl Source for Live {
+        fn database(&self) -> &DB {
+            &self.0
+        }
+
+        fn row(&self, column: &ColumnFamily, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, Error> {
+            self.0.get_pinned_cf(column, key)
+        }
+
+        fn iterate(&self, column: &ColumnFamily, options: ReadOptions, mode: IteratorMode<'_>) -> DBIterator<'_> {
+            self.0.iterator_cf_opt(column, options, mode)
+        }
+    }
+}
+
+impl<S: Source> Rows<S> {
     /// The genesis header.
     pub fn genesis(&self) -> &Header {
         &self.genesis
@@ -120,9 +179,17 @@ impl Store {
     pub fn pixels(&self, height: u64, hash: &BlockHash, body: &Body) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let pixels = (0u32..).zip(&body.transactions).map(|(index, (transaction, _))| {
             let Some(_) = transaction.task() else { return Ok(None) };
-            self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))
+            self.pixels_at(height, hash, index)
         });
         pixels.collect()
+    }
+
+    /// The pixels of one task of a block, by its place in the body; `None` where there are none, or they are not kept.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn pixels_at(&self, height: u64, hash: &BlockHash, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))
     }
 
     /// What takes a block of the main chain back; `None` off the main chain, and where it is no longer kept.
@@ -139,6 +206,22 @@ impl Store {
     /// If it cannot be read.
     pub fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, StoreError> {
         self.get(columns::HEIGHTS, &rows::number_key(height), rows::block_hash)
+    }
+
+    /// Headers of the main chain from a height on, lowest first, at most `limit`.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn headers_from(&self, height: u64, limit: usize) -> Result<Vec<Header>, StoreError> {
+        let start = rows::number_key(height);
+        let hashes = self.iterate(columns::HEIGHTS, IteratorMode::From(&start, Direction::Forward)).take(limit);
+        let headers = hashes.map(|row| {
+            let (key, value) = row?;
+            let hash = decoded(columns::HEIGHTS, &key, rows::block_hash(&value))?;
+            let known = self.header(&hash)?;
+            known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
+        });
+        headers.collect()
     }
 
     /// The last block of the main chain, and the state after it.
@@ -210,8 +293,12 @@ impl Store {
         Ok(Some((arrival, header, status)))
     }
 
+    fn database(&self) -> &DB {
+        self.source.database()
+    }
+
     fn column(&self, column: &'static str) -> &ColumnFamily {
-        self.database.cf_handle(column).expect("a store is only opened if it has every column")
+        self.database().cf_handle(column).expect("a store is only opened if it has every column")
     }
 
     /// Reads a row; `None` where there is none.
@@ -221,7 +308,7 @@ impl Store {
         key: &[u8],
         decode: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
-        match self.database.get_pinned_cf(self.column(column), key)? {
+        match self.source.row(self.column(column), key)? {
             Some(bytes) => decoded(column, key, decode(&bytes)).map(Some),
             None => Ok(None),
         }
@@ -242,10 +329,10 @@ impl Store {
         &'a self,
         column: &'static str,
         mode: IteratorMode<'_>,
-    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<'a> {
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<'a, S> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let rows: DBIterator<'a> = self.database.iterator_cf_opt(self.column(column), options, mode);
+        let rows: DBIterator<'a> = self.source.iterate(self.column(column), options, mode);
         rows.map(|row| row.map_err(StoreError::from))
     }
 }
@@ -257,15 +344,15 @@ fn decoded<T>(column: &'static str, key: &[u8], value: Option<T>) -> Result<T, S
     value.ok_or_else(|| StoreError::damaged(column, key))
 }
 
-impl StateReader for Store {
+impl<S: Source> StateReader for Rows<S> {
     type Error = StoreError;
 
     fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
-        Store::account(self, address)
+        Rows::account(self, address)
     }
 }
 
-impl BranchReader for Store {
+impl<S: Source> BranchReader for Rows<S> {
     type Error = StoreError;
 
     fn branch(&self, path: &state::Path) -> Result<Option<Branch>, StoreError> {
@@ -273,7 +360,7 @@ impl BranchReader for Store {
     }
 }
 
-impl HistoryReader for Store {
+impl<S: Source> HistoryReader for Rows<S> {
     type Error = StoreError;
 
     fn entry(&self, position: Position) -> Result<Entry, StoreError> {

@@ -5,6 +5,7 @@ mod nodes {
     #[path = "../../examples/flood/attacker.rs"]
     mod attacker;
     mod bad_blocks;
+    mod clock;
     #[cfg(unix)]
     mod crash;
     mod device;

@@ -1,6 +1,7 @@
-//! What Ocelli nodes say: wire messages, and the mempool, relay and sync machines. Pure: no sockets, clock or disk; time and
-//! randomness arrive as values.
+//! What Ocelli nodes say: wire messages, and the assembly, mempool, relay and sync machines. Pure: no sockets, clock or
+//! disk; time and randomness arrive as values.
 
+pub mod assembly;
 pub mod limits;
 pub mod mempool;
 pub mod message;

@@ -1,11 +1,17 @@
-//! What one peer may ask for: token buckets for requests, for bytes and for submissions, and what happens beyond them.
+//! What one peer may ask for: token buckets for requests, for what they cost in work and in bytes, and for submissions; and
+//! what happens beyond them.
+//!
+//! A request costs what it costs: each kind has its work, by the size of the question, and its response's bytes are charged when
+//! it is made. Of both there is so much for one peer, and so much for all together. When all of that is used, whoever has used
+//! less than its *share*, an equal part, is served all the same: what some peers use up, however many tokens each of
+//! them has left, is not taken from the others.
 //!
 //! A peer that asks for more is *told* so at once, with the limit and when to ask again. One that goes on is *slowed*: the
 //! same is said, but late, and since a peer has only so many requests open at a time, it gets fewer in. One that still
 //! goes on is *penalised*, until the network disconnects it. Refusals are forgiven with time.
 //!
-//! A machine without I/O: time is milliseconds, peers are any ordered id. The limits are far above what an honest node or
-//! client needs: a sync asks for at most two responses of 4 MiB at a time, and a client for 256 statuses a second.
+//! A machine without I/O: time is monotonic milliseconds, peers are any ordered id. The limits are far above what an honest node
+//! or client needs: a sync asks for at most two responses of 4 MiB at a time, and a client for 256 statuses a second.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +25,21 @@ pub const BYTES: Limit = Limit { rate: 64 << 20, burst: 128 << 20 };
 /// Submissions of one peer a second, and at once: each costs a check of a signature, and inference if it is good. A sender
 /// may have 64 pending, so that even on a network with a block every two seconds it does not need more for long.
 pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };
+/// Transactions of one peer a second, and at once, that no block on this tip could hold. Each costs a look at an account. An
+/// honest peer whose tip differs sends some, for as long as it differs. A guess.
+pub const IN_VAIN: Limit = Limit { rate: 2, burst: 512 };
 /// Bytes of responses to all peers together.
 pub const ALL_BYTES: Limit = Limit { rate: 128 << 20, burst: 512 << 20 };
+/// Microseconds of work for one peer a second, and at once; by [`work`].
+pub const WORK: Limit = Limit { rate: 250_000, burst: 2_000_000 };
+/// Microseconds of work for all peers together: most of what one thread can do.
+pub const ALL_WORK: Limit = Limit { rate: 750_000, burst: 4_000_000 };
+/// Bytes of a response that are read and encoded in a microsecond.
+pub const BYTES_A_MICROSECOND: u64 = 1 << 10;
+/// Peers that have asked for something within this time share what there is for all.
+pub const SHARING_MILLIS: u64 = 10_000;
+/// As many share at most: a share is never less.
+pub const MAX_SHARES: u32 = 64;
 /// Refusals of one peer that are forgiven a second, and that it may have before it is penalised.
 pub const REFUSALS: Limit = Limit { rate: 1, burst: 48 };
 /// Refusals that are said at once; later ones are said after [`SLOW_MILLIS`].
@@ -45,7 +64,7 @@ pub struct Bucket {
     limit: Limit,
     /// Thousandths of tokens; below zero by what was charged and not yet earned.
     level: i128,
-    /// When the level was right, in milliseconds.
+    /// When the level was right, in monotonic milliseconds.
     at: u64,
 }
 
@@ -67,6 +86,13 @@ impl Bucket {
         }
         let rate = i128::from(self.limit.rate.max(1));
         Err(u64::try_from((missing + rate - 1) / rate).unwrap_or(u64::MAX))
+    }
+
+    /// Has it fill at another rate from now on, and hold no more than that.
+    fn change(&mut self, limit: Limit, now: u64) {
+        self.fill(now);
+        self.limit = limit;
+        self.fill(now);
     }
 
     /// Takes tokens, there or not.
@@ -119,8 +145,14 @@ pub enum What {
     Bytes,
     /// Submissions of a peer.
     Submissions,
+    /// Transactions of a peer that no block on this tip could hold.
+    InVain,
     /// Bytes of responses to all peers.
     AllBytes,
+    /// Work for a peer.
+    Work,
+    /// Work for all peers.
+    AllWork,
 }
 
 impl fmt::Display for Excess {
@@ -129,7 +161,10 @@ impl fmt::Display for Excess {
             What::Requests => "requests of a peer",
             What::Bytes => "bytes to a peer",
             What::Submissions => "submissions of a peer",
+            What::InVain => "transactions of a peer that no block could hold",
             What::AllBytes => "bytes to all peers together",
+            What::Work => "microseconds of work for a peer",
+            What::AllWork => "microseconds of work for all peers together",
         };
         let Limit { rate, burst } = self.limit;
         let seconds = self.wait.div_ceil(1000);
@@ -137,63 +172,129 @@ impl fmt::Display for Excess {
     }
 }
 
-/// The limits of all peers; `P` names one.
+/// The limits of all peers; `P` names one. Time is monotonic milliseconds since any start.
 #[derive(Debug)]
 pub struct Limits<P> {
     peers: BTreeMap<P, Account>,
-    bytes: Bucket,
+    bytes: Common,
+    work: Common,
+    /// Among how many it is shared, and when that was counted.
+    sharing: (u32, u64),
+}
+
+/// What there is of something for all peers together.
+#[derive(Debug)]
+struct Common {
+    all: Bucket,
+    /// What names the bucket of one peer, and that of all.
+    names: (What, What),
+}
+
+/// What one peer may use of something.
+#[derive(Debug)]
+struct Own {
+    bucket: Bucket,
+    /// An equal part of what there is for all.
+    share: Bucket,
 }
 
 #[derive(Debug)]
 struct Account {
     requests: Bucket,
-    bytes: Bucket,
     submissions: Bucket,
     refusals: Bucket,
+    bytes: Own,
+    work: Own,
+    /// When it last asked.
+    asked_at: u64,
+}
+
+impl Own {
+    fn new(limit: Limit, all: Limit, sharing: u32, now: u64) -> Self {
+        Self { bucket: Bucket::new(limit, now), share: Bucket::new(share(all, sharing), now) }
+    }
+
+    fn check(&mut self, common: &mut Common, sharing: u32, now: u64) -> Result<(), (What, Limit, u64)> {
+        let (own, all) = common.names;
+        let (limit, all_limit) = (self.bucket.limit, common.all.limit);
+        self.bucket.check(1, now).map_err(|wait| (own, limit, wait))?;
+        self.share.change(share(all_limit, sharing), now);
+        let Err(until_share) = self.share.check(1, now) else { return Ok(()) };
+        common.all.check(1, now).map_err(|wait| (all, all_limit, wait.min(until_share)))
+    }
+
+    fn charge(&mut self, common: &mut Common, tokens: u64, now: u64) {
+        self.bucket.charge(tokens, now);
+        self.share.charge(tokens, now);
+        common.all.charge(tokens, now);
+        // What is served by shares alone is no debt: those who share less some day need not pay it back.
+        common.all.level = common.all.level.max(-1000 * i128::from(common.all.limit.rate));
+        self.share.level = self.share.level.max(-1000 * i128::from(self.bucket.limit.burst));
+    }
+
+    fn is_full(&mut self, now: u64) -> bool {
+        self.bucket.is_full(now)
+    }
+}
+
+/// An equal part of a limit; at once, what comes in a second.
+fn share(all: Limit, sharing: u32) -> Limit {
+    let rate = all.rate / sharing.clamp(1, MAX_SHARES);
+    Limit { rate, burst: rate.into() }
 }
 
 impl Account {
-    fn new(now: u64) -> Self {
+    fn new(sharing: u32, now: u64) -> Self {
         Self {
             requests: Bucket::new(REQUESTS, now),
-            bytes: Bucket::new(BYTES, now),
             submissions: Bucket::new(SUBMISSIONS, now),
             refusals: Bucket::new(REFUSALS, now),
+            bytes: Own::new(BYTES, ALL_BYTES, sharing, now),
+            work: Own::new(WORK, ALL_WORK, sharing, now),
+            asked_at: now,
         }
     }
 
     fn is_full(&mut self, now: u64) -> bool {
-        [&mut self.requests, &mut self.bytes, &mut self.submissions, &mut self.refusals]
-            .into_iter()
-            .all(|bucket| bucket.is_full(now))
+        let buckets = [&mut self.requests, &mut self.submissions, &mut self.refusals];
+        buckets.into_iter().all(|bucket| bucket.is_full(now)) && self.bytes.is_full(now) && self.work.is_full(now)
     }
 }
 
 impl<P: Copy + Ord> Limits<P> {
     /// Limits of which nothing is used.
     pub fn new(now: u64) -> Self {
-        Self { peers: BTreeMap::new(), bytes: Bucket::new(ALL_BYTES, now) }
+        Self {
+            peers: BTreeMap::new(),
+            bytes: Common { all: Bucket::new(ALL_BYTES, now), names: (What::Bytes, What::AllBytes) },
+            work: Common { all: Bucket::new(ALL_WORK, now), names: (What::Work, What::AllWork) },
+            sharing: (0, now),
+        }
     }
 
-    /// Whether a peer's request is to be served at `now` (milliseconds).
+    /// Whether a peer's request is to be served at `now` (milliseconds). Its work is charged if it is.
     ///
     /// # Errors
     /// What to do instead.
     pub fn admit(&mut self, peer: P, request: &Request, now: u64) -> Result<(), Refusal> {
-        let all = self.bytes.check(1, now).map_err(|wait| (What::AllBytes, ALL_BYTES, wait));
-        let account = self.account(peer, now);
+        self.count_sharing(now);
+        self.meet(peer, now);
+        let sharing = self.sharing.0;
+        let Some(account) = self.peers.get_mut(&peer) else { return Ok(()) };
+        account.asked_at = now;
         let mut result = account.requests.check(1, now).map_err(|wait| (What::Requests, REQUESTS, wait));
         if is_heavy(request) {
-            let bytes = account.bytes.check(1, now).map_err(|wait| (What::Bytes, BYTES, wait));
-            result = result.and(bytes).and(all);
+            result = result.and_then(|()| account.bytes.check(&mut self.bytes, sharing, now));
         }
         if matches!(request, Request::Submit(_)) {
             let submissions = account.submissions.check(1, now);
             result = result.and(submissions.map_err(|wait| (What::Submissions, SUBMISSIONS, wait)));
         }
+        result = result.and_then(|()| account.work.check(&mut self.work, sharing, now));
         let Err((what, limit, wait)) = result else {
             account.requests.charge(1, now);
             account.submissions.charge(u64::from(matches!(request, Request::Submit(_))), now);
+            account.work.charge(&mut self.work, work(request), now);
             return Ok(());
         };
         let excess = Excess { what, limit, wait };
@@ -207,24 +308,72 @@ impl<P: Copy + Ord> Limits<P> {
         }
     }
 
-    /// Counts the bytes of a response to a peer.
+    /// Counts the bytes of a response to a peer, and the work of making it.
     pub fn charge(&mut self, peer: P, bytes: usize, now: u64) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.bytes.charge(bytes, now);
-        self.account(peer, now).bytes.charge(bytes, now);
+        self.meet(peer, now);
+        let Some(account) = self.peers.get_mut(&peer) else { return };
+        account.bytes.charge(&mut self.bytes, bytes, now);
+        account.work.charge(&mut self.work, bytes / BYTES_A_MICROSECOND, now);
     }
 
-    fn account(&mut self, peer: P, now: u64) -> &mut Account {
-        if self.peers.len() >= MAX_LIMITED && !self.peers.contains_key(&peer) {
-            // Who has a full bucket is as good as new.
-            self.peers.retain(|_, account| !account.is_full(now));
-            if self.peers.len() >= MAX_LIMITED {
-                let latest = |account: &Account| account.requests.at.max(account.bytes.at);
-                let oldest = self.peers.iter().min_by_key(|(_, account)| latest(account)).map(|(peer, _)| *peer);
-                oldest.and_then(|oldest| self.peers.remove(&oldest));
-            }
+    /// Counts, once a second, those that have asked lately.
+    fn count_sharing(&mut self, now: u64) {
+        if now.saturating_sub(self.sharing.1) >= 1000 {
+            let asks = |account: &&Account| now.saturating_sub(account.asked_at) < SHARING_MILLIS;
+            let asking = self.peers.values().filter(asks).count();
+            self.sharing = (u32::try_from(asking).unwrap_or(u32::MAX), now);
         }
-        self.peers.entry(peer).or_insert_with(|| Account::new(now))
+    }
+
+    /// Opens an account for a peer that has none.
+    fn meet(&mut self, peer: P, now: u64) {
+        if self.peers.contains_key(&peer) {
+            return;
+        }
+        if self.peers.len() >= MAX_LIMITED {
+            self.make_room(now);
+        }
+        // It shares from now on, not only when that is counted again.
+        self.sharing.0 = self.sharing.0.saturating_add(1);
+        self.peers.insert(peer, Account::new(self.sharing.0, now));
+    }
+
+    fn make_room(&mut self, now: u64) {
+        // Who has a full bucket is as good as new.
+        self.peers.retain(|_, account| !account.is_full(now));
+        if self.peers.len() >= MAX_LIMITED {
+            let oldest = self.peers.iter().min_by_key(|(_, account)| account.asked_at).map(|(peer, _)| *peer);
+            oldest.and_then(|oldest| self.peers.remove(&oldest));
+        }
+    }
+}
+
+/// How many transactions that no block on this tip could hold each peer has sent; `P` names one.
+#[derive(Debug)]
+pub struct InVain<P>(BTreeMap<P, Bucket>);
+
+impl<P: Copy + Ord> Default for InVain<P> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<P: Copy + Ord> InVain<P> {
+    /// Counts one.
+    ///
+    /// # Errors
+    /// If it is more than an honest peer sends.
+    pub fn sent(&mut self, peer: P, now: u64) -> Result<(), Excess> {
+        if self.0.len() >= MAX_LIMITED && !self.0.contains_key(&peer) {
+            self.0.retain(|_, bucket| !bucket.is_full(now));
+            let oldest = self.0.iter().min_by_key(|(_, bucket)| bucket.at).map(|(peer, _)| *peer);
+            oldest.filter(|_| self.0.len() >= MAX_LIMITED).and_then(|oldest| self.0.remove(&oldest));
+        }
+        let bucket = self.0.entry(peer).or_insert_with(|| Bucket::new(IN_VAIN, now));
+        bucket.check(1, now).map_err(|wait| Excess { what: What::InVain, limit: IN_VAIN, wait })?;
+        bucket.charge(1, now);
+        Ok(())
     }
 }
 
@@ -236,18 +385,43 @@ fn is_heavy(request: &Request) -> bool {
         | Request::Transactions { .. }
         | Request::Transaction { .. }
         | Request::Block { .. }
+        | Request::NodeStatus
+        | Request::Control { .. }
         | Request::Pending { .. }
         | Request::Pixels { .. } => true,
         Request::Status
         | Request::Submit(_)
         | Request::Account { .. }
-        | Request::NodeStatus
         | Request::Fee { .. }
-        | Request::Peers
-        | Request::Control { .. }
         | Request::Faucet(_)
         | Request::Announce { .. }
         | Request::NewTip(_) => false,
+    }
+}
+
+/// About how many microseconds of a processor a request takes, by what it asks for; reading and encoding the response comes on
+/// top, by [`BYTES_A_MICROSECOND`]. Guesses from one core of a Xeon: what counts is that each kind stands in proportion to the others.
+pub fn work(request: &Request) -> u64 {
+    let each = |count: usize, micros: u64| u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(micros);
+    match request {
+        Request::Status => 10,
+        // Three rows a header, in steps of the most that is given.
+        Request::Headers { locator, limit } => 20 + each(locator.len(), 5) + 5 * u64::from((*limit).min(2_000)),
+        Request::Blocks { hashes } => 20 + each(hashes.len(), 50),
+        Request::Block { .. } => 100,
+        // A body, and one picture each.
+        Request::Transactions { indexes, .. } => 200 + each(indexes.len(), 5),
+        Request::Transaction { .. } => 200,
+        Request::Account { .. } => 20,
+        Request::NodeStatus => 200,
+        Request::Fee { .. } => 10,
+        Request::Control { .. } => 500,
+        Request::Faucet(_) => 100,
+        // A signature.
+        Request::Submit(_) => 100,
+        Request::Announce { ids } => 10 + each(ids.len(), 1),
+        Request::Pending { ids } | Request::Pixels { ids } => 10 + each(ids.len(), 2),
+        Request::NewTip(_) => 20,
     }
 }
 

@@ -46,6 +46,10 @@ pub const BLOCKS_BYTES: usize = 4 << 20;
 pub const MAX_INDEXES: usize = 4096;
 /// Transactions in a block: its weight keeps it below a third of that on the testnet.
 pub const MAX_TRANSACTIONS: usize = 65_536;
+/// Hashes between an entry and the root of a body of [`MAX_TRANSACTIONS`].
+pub const MAX_BODY_PATH: usize = 16;
+/// Hashes between an account and the root of the state: the bits of a key.
+pub const MAX_STATE_PATH: usize = 256;
 /// Short ids in an announcement of transactions, and asked for at once.
 pub const MAX_IDS: usize = 256;
 /// An image of at most so many bytes travels beside the transaction that names it; a larger one is asked for when the
@@ -68,7 +72,11 @@ pub const MAX_WAITING: usize = 16;
 /// Latest refused blocks that a node tells of.
 pub const MAX_INVALID: usize = 16;
 
-/// Gives a message `to_bytes` and a `from_bytes` that enforces its limit.
+/// What a message takes beside what its kind can, at most: its tag, and some more, so that a list or a text that is a little too
+/// long is found to be just that.
+const TAG_BYTES: usize = 4 + 60;
+
+/// Gives a message `to_bytes` and a `from_bytes` that enforces its limit, which may depend on the kind that it says it is.
 macro_rules! message {
     ($name:ident, $limit:expr) => {
         impl $name {
@@ -82,17 +90,22 @@ macro_rules! message {
             /// # Errors
             /// If there are too many bytes, bytes left over, a list or text above its limit, or no such message.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, ocelli_consensus::codec::DecodeError> {
-                ocelli_consensus::codec::decode(bytes, $limit)
+                ocelli_consensus::codec::decode(bytes, $limit(bytes))
             }
         }
         bincode::impl_borrow_decode!($name);
     };
 }
 
-message!(Announcement, MAX_ANNOUNCEMENT_BYTES);
-message!(Submission, MAX_SUBMISSION_BYTES);
-message!(Request, MAX_REQUEST_BYTES);
-message!(Response, MAX_RESPONSE_BYTES);
+message!(Announcement, |_: &[u8]| MAX_ANNOUNCEMENT_BYTES);
+message!(Submission, |_: &[u8]| MAX_SUBMISSION_BYTES);
+message!(Request, |bytes| request::max_bytes(tag(bytes)));
+message!(Response, |bytes| response::max_bytes(tag(bytes)));
+
+/// The kind that an encoded message says it is.
+fn tag(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |tag| u32::from_le_bytes(*tag))
+}
 
 #[cfg(test)]
 mod tests;

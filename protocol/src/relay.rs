@@ -7,8 +7,8 @@
 //! as can be without them, and then they are asked for. What came is compared with its id and its image hash here; the
 //! rest is the mempool's, which decides whether to pass it on.
 //!
-//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in milliseconds and a view
-//! of the mempool, and returns what is to be done. Peers are any ordered id.
+//! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in monotonic milliseconds and
+//! a view of the mempool, and returns what is to be done. Peers are any ordered id.
 //!
 //! Nothing is dropped in silence. A peer answers an announcement with the number of ids that it has noted, and is told the
 //! rest again; one that fails to answer is told again after a pause; one that connects is told of everything that waits.
@@ -24,6 +24,7 @@ use ocelli_consensus::Transaction;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::mempool::Holds;
 use crate::message::{Request, Response, ShortId};
 use crate::sync::Failure;
 
@@ -61,21 +62,30 @@ pub const MAX_FETCHES: usize = 24;
 pub const MAX_QUEUE: usize = 4_096;
 /// Peers that take part; further ones are neither told nor asked.
 pub const MAX_RELAY_PEERS: usize = 128;
-/// Refused transactions that are remembered, and confirmed ones.
+/// Refused transactions that are remembered, of each duration, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
-/// The relay machine; `P` names a peer.
+/// Transactions that a peer is being asked for, and since when: a clone costs nothing and never changes.
+pub type Asked = rpds::HashTrieMapSync<ShortId, u64>;
+
+/// Whether a transaction was asked for so short a time ago that a block waits for it.
+pub fn is_coming(asked: &Asked, id: ShortId, now: u64) -> bool {
+    asked.get(&id).is_some_and(|since| now < since + BLOCK_PATIENCE)
+}
+
+/// The relay machine; `P` names a peer. Its time is monotonic milliseconds since any start, never the wall clock.
 #[derive(Debug)]
 pub struct Relay<P> {
     peers: BTreeMap<P, Peer>,
     /// Announced and not here.
     wanted: BTreeMap<ShortId, Wanted<P>>,
-    /// Refused since the tip moved.
-    refused: Remembered,
+    refused: Refused,
     /// In the chain.
     confirmed: Remembered,
     /// On their way with blocks: not fetched meanwhile.
     in_blocks: BTreeSet<ShortId>,
+    /// On their way from peers, and since when. Shared with whoever looks at it.
+    asked: Asked,
     random: ChaCha8Rng,
     next_id: u64,
     wake_at: Option<u64>,
@@ -99,6 +109,8 @@ struct Peer {
     /// When what is in there is looked through again to make room: it costs as much as a thousand announcements.
     tidy_at: u64,
     fetch: Option<UnderWay>,
+    /// Nothing that it has announced can be asked of it, until something of that changes: not to be looked through at each input.
+    is_barren: bool,
     /// Failed fetches in a row.
     failures: u32,
     /// Not asked for anything before.
@@ -151,9 +163,10 @@ impl<P: Copy + Ord> Relay<P> {
         Self {
             peers: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            refused: Remembered::default(),
+            refused: Refused::default(),
             confirmed: Remembered::default(),
             in_blocks: BTreeSet::new(),
+            asked: Asked::default(),
             random: ChaCha8Rng::from_seed(seed),
             next_id: 0,
             wake_at: None,
@@ -168,11 +181,15 @@ impl<P: Copy + Ord> Relay<P> {
     /// Whether a transaction is on its way from a peer that was asked not long ago, so that it is worth waiting for rather
     /// than to ask somebody else for it as well.
     pub fn is_coming(&self, id: ShortId, now: u64) -> bool {
-        let mut fetches = self.peers.values().filter_map(|peer| peer.fetch.as_ref());
-        fetches.any(|fetch| now < fetch.since + BLOCK_PATIENCE && fetch.ids.contains(&id))
+        is_coming(&self.asked, id, now)
     }
 
-    /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
+    /// What is on its way from peers, for [`is_coming`]: for others to look at.
+    pub fn asked(&self) -> Asked {
+        self.asked.clone()
+    }
+
+    /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
     /// pool shows them, before the next input.
     pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<Output<P>> {
         let mut out = Vec::new();
@@ -182,14 +199,21 @@ impl<P: Copy + Ord> Relay<P> {
             Input::Announced { peer, ids } => self.on_announced(peer, &ids, now, pool, &mut out),
             Input::Response { peer, id, result } => self.on_response(peer, id, result, now, pool, &mut out),
             Input::Decided { id, decision } => self.on_decided(id, decision),
-            Input::TipMoved { included, returned } => self.on_tip_moved(included, &returned),
-            Input::InBlocks(ids) => self.in_blocks = ids,
+            Input::TipMoved { included, returned, disconnected } => {
+                self.on_tip_moved(included, &returned, disconnected)
+            }
+            Input::InBlocks(ids) => {
+                self.in_blocks = ids;
+                self.peers.values_mut().for_each(|peer| peer.is_barren = false);
+            }
             Input::Woken => self.wake_at = None,
         }
         self.poll_deadlines(now, &mut out);
         self.poll_announcements(now, pool, &mut out);
         self.poll_fetches(now, pool, &mut out);
         self.poll_wake(now, &mut out);
+        #[cfg(test)]
+        self.check_invariants();
         out
     }
 
@@ -202,7 +226,7 @@ impl<P: Copy + Ord> Relay<P> {
     fn on_disconnected(&mut self, id: P) {
         let Some(peer) = self.peers.remove(&id) else { return };
         if let Some(fetch) = peer.fetch {
-            self.reopen(&fetch.ids);
+            self.end(&fetch.ids);
         }
         for noted in &peer.noted {
             self.forget_announcer(*noted, id);
@@ -236,12 +260,12 @@ impl<P: Copy + Ord> Relay<P> {
                 strangers.for_each(|(_, peer)| peer.enqueue(id));
             }
             Decision::Keep => {}
-            Decision::Refuse => self.refused.insert(id),
+            Decision::Refuse(holds) => self.refused.insert(id, holds),
         }
     }
 
-    fn on_tip_moved(&mut self, included: Vec<ShortId>, returned: &[ShortId]) {
-        self.refused.clear();
+    fn on_tip_moved(&mut self, included: Vec<ShortId>, returned: &[ShortId], disconnected: usize) {
+        self.refused.on_tip_moved(disconnected);
         for id in returned {
             self.confirmed.remove(id);
         }
@@ -272,7 +296,7 @@ impl<P: Copy + Ord> Relay<P> {
             match sent.kind {
                 Kind::Announcement => self.on_unheard(id, sent.ids, now),
                 Kind::Transactions | Kind::Pixels => {
-                    self.reopen(&sent.ids);
+                    self.end(&sent.ids);
                     self.fail(id, Some(Offence::Stalled), now, out);
                 }
             }
@@ -306,8 +330,51 @@ impl<P: Copy + Ord> Relay<P> {
             }
             Kind::Pixels => (Request::Pixels { ids: list }, &mut state.fetch, fetch_time(state.pace, state.patience)),
         };
+        if kind != Kind::Announcement {
+            ids.iter().for_each(|id| self.asked.insert_mut(*id, now));
+        }
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
         out.push(Output::Send { peer, id, request });
+    }
+
+    /// What must hold between inputs.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        assert!(self.peers.len() <= MAX_RELAY_PEERS);
+        assert!(self.peers.values().filter(|peer| peer.announcement.is_some()).count() <= MAX_ANNOUNCEMENTS);
+        assert!(self.peers.values().filter(|peer| peer.fetch.is_some()).count() <= MAX_FETCHES);
+        let mut fetched = BTreeSet::new();
+        for peer in self.peers.values() {
+            assert!(peer.queue.len() <= MAX_QUEUE && peer.noted.len() <= MAX_NOTED);
+            for id in peer.fetch.iter().flat_map(|fetch| &fetch.ids) {
+                assert!(fetched.insert(*id), "each is asked of one peer");
+            }
+        }
+        for (id, wanted) in &self.wanted {
+            assert!(wanted.announcers.iter().all(|peer| self.peers.contains_key(peer)));
+            match wanted.stage {
+                Stage::Open | Stage::WithoutPixels(_) => {
+                    assert!(!wanted.announcers.is_empty(), "somebody can be asked")
+                }
+                Stage::Asked(_) => assert!(fetched.contains(id), "somebody is asked"),
+                Stage::Handed => {}
+            }
+        }
+        assert!(fetched.iter().eq(self.asked.keys().collect::<BTreeSet<_>>()), "what is asked is shown");
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_barren) {
+            let open = |noted: &ShortId| {
+                self.wanted.get(noted).is_some_and(|wanted| {
+                    wanted.announcers.contains(id)
+                        && !self.in_blocks.contains(noted)
+                        && matches!(wanted.stage, Stage::Open | Stage::WithoutPixels(_))
+                })
+            };
+            assert!(!peer.noted.iter().any(open), "what can be asked for is not overlooked");
+        }
+        let Refused { at_tip, on_branch, forever } = &self.refused;
+        for remembered in [at_tip, on_branch, forever, &self.confirmed] {
+            assert!(remembered.ids.len() == remembered.order.len() && remembered.ids.len() <= MAX_REMEMBERED);
+        }
     }
 }
 
@@ -319,6 +386,37 @@ fn fetch_time(pace: u64, patience: u32) -> u64 {
 /// Milliseconds of rest after so many failures in a row.
 fn rest(failures: u32) -> u64 {
     FIRST_REST.checked_shl(failures.saturating_sub(1)).unwrap_or(MAX_REST).min(MAX_REST)
+}
+
+/// Refused transactions, by how long that holds.
+#[derive(Debug, Default)]
+struct Refused {
+    at_tip: Remembered,
+    on_branch: Remembered,
+    forever: Remembered,
+}
+
+impl Refused {
+    fn contains(&self, id: &ShortId) -> bool {
+        [&self.at_tip, &self.on_branch, &self.forever].into_iter().any(|refused| refused.contains(id))
+    }
+
+    fn insert(&mut self, id: ShortId, holds: Holds) {
+        match holds {
+            Holds::Not => {}
+            Holds::Tip => self.at_tip.insert(id),
+            Holds::Branch => self.on_branch.insert(id),
+            Holds::Forever => self.forever.insert(id),
+        }
+    }
+
+    /// The tip has moved, by way of so many blocks that were taken back.
+    fn on_tip_moved(&mut self, disconnected: usize) {
+        self.at_tip.clear();
+        if disconnected > 0 {
+            self.on_branch.clear();
+        }
+    }
 }
 
 /// The latest ids of a kind.

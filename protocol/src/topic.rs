@@ -10,7 +10,7 @@ pub fn blocks(genesis: BlockHash) -> String {
 
 /// The request-response protocol: [`crate::message::Request`] answered by [`crate::message::Response`].
 pub fn request_protocol(genesis: BlockHash) -> String {
-    format!("/ocelli/{genesis}/request/1")
+    format!("/ocelli/{genesis}/request/2")
 }
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod tests {
         let genesis = BlockHash([0xab; 32]);
         let hex = "ab".repeat(32);
         assert_eq!(blocks(genesis), format!("/ocelli/{hex}/blocks/2"));
-        assert_eq!(request_protocol(genesis), format!("/ocelli/{hex}/request/1"));
+        assert_eq!(request_protocol(genesis), format!("/ocelli/{hex}/request/2"));
         assert_ne!(blocks(genesis), blocks(BlockHash([0xac; 32])));
     }
 }

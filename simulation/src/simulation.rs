@@ -145,6 +145,7 @@ impl Simulation {
         parameters.easiest_target = CompactTarget(0x207f_ffff);
         parameters.half_life = 1 << 40;
         let network = Network::new(parameters, Vec::new());
+        let tasks = TaskTimes::new(&network);
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         let first_dishonest = config.nodes - config.dishonest;
         let nodes = (0..config.nodes).map(|at| {
@@ -174,7 +175,7 @@ impl Simulation {
             disconnected: 0,
             deepest_reorganisation: 0,
             wrong_bans: 0,
-            tasks: TaskTimes::default(),
+            tasks,
             events: 0,
             is_over: false,
         }

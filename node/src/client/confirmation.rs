@@ -1,34 +1,52 @@
-//! Waiting until transactions are in blocks.
+//! Where transactions are confirmed, checked against headers with their work; waiting until they are.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::Output;
-use ocelli_consensus::{BlockHash, TxId};
-use ocelli_protocol::message::{Confirmation, Request, Response, Submission, SubmitReply, TransactionStatus};
+use ocelli_consensus::rules::{check_body, check_body_root, check_pixels, check_signature};
+use ocelli_consensus::{Body, Header, Network, TxId};
+use ocelli_protocol::message::{
+    BlockId, Confirmation, FoundBlock, Request, Response, Submission, SubmitReply, TransactionStatus,
+};
+use rayon::prelude::*;
 
-use super::{Client, ClientError, Reply, printable};
+use super::chains::{Evidence, unexpected};
+use super::lie::Lie;
+use super::{ANSWER_TIMEOUT, Client, ClientError, Connection, Reply, printable};
 use crate::network::RequestId;
 
 /// Between two rounds of asking.
 const POLL: Duration = Duration::from_millis(500);
-/// How long a node may take for one round before another is asked.
+/// How long nodes may take for one round.
 const ROUND: Duration = Duration::from_secs(5);
 /// Between two times that a lost transaction is handed in again.
 const RESEND: Duration = Duration::from_secs(5);
 
+/// What the nodes know of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// None of them knows it.
+    Unknown,
+    /// It is in no block of the chain with the most work, and at least one has it in its mempool, or in another chain.
+    Pending,
+    /// It is in a block.
+    Confirmed(Box<Confirmation>, Evidence),
+}
+
+/// A block, checked, with what speaks for it if it is on the chain with the most work.
+pub type CheckedBlock = (FoundBlock, Option<Evidence>);
+
 /// Where a transaction is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// The block.
-    pub block: BlockHash,
-    /// Its height.
-    pub height: u64,
-    /// Blocks from it to the tip, itself counted.
-    pub confirmations: u64,
+    /// The block's.
+    pub header: Header,
     /// What the block holds as the transaction's output.
     pub output: Output,
+    /// What speaks for the block.
+    pub evidence: Evidence,
 }
 
 /// A transaction that is waited for.
@@ -39,6 +57,8 @@ pub struct Tracked {
     /// What is known of it.
     pub state: State,
     resent: Instant,
+    /// Whether a node has shown it in a block that its headers did not hold.
+    is_doubtful: bool,
 }
 
 /// What is known of a transaction.
@@ -51,7 +71,7 @@ pub enum State {
     /// It is in the mempool.
     Pending,
     /// It is in a block.
-    Confirmed(Confirmed),
+    Confirmed(Box<Confirmed>),
 }
 
 impl State {
@@ -65,7 +85,7 @@ impl State {
 
     /// Whether it has that many confirmations.
     pub fn is_deep(&self, depth: u64) -> bool {
-        self.confirmed().is_some_and(|confirmed| confirmed.confirmations >= depth)
+        self.confirmed().is_some_and(|confirmed| confirmed.evidence.confirmations >= depth)
     }
 }
 
@@ -77,18 +97,180 @@ impl fmt::Display for State {
             Self::Lost(Some(reason)) => write!(f, "lost, and refused when handed in again: {reason}"),
             Self::Pending => f.write_str("in no block yet"),
             Self::Confirmed(confirmed) => {
-                write!(f, "in block {} with {} confirmations", confirmed.height, confirmed.confirmations)
+                let (height, depth) = (confirmed.header.height, confirmed.evidence.confirmations);
+                write!(f, "in block {height} with {depth} confirmations")
             }
         }
     }
 }
 
+/// Checks what a node shows of a transaction against itself: which one it is, its signature, and what leads from it and its
+/// output to the header. The header is not looked at, see [`Client::see`].
+///
+/// # Errors
+/// What cannot be true.
+pub fn check(network: &Network, txid: TxId, confirmation: &Confirmation) -> Result<(), Lie> {
+    let Confirmation { header, index, submission, output, .. } = confirmation;
+    let (transaction, height, index) = (&submission.transaction, header.height, *index as usize);
+    if transaction.txid() != txid {
+        return Err(Lie::OtherTransaction { asked: txid, found: transaction.txid() });
+    }
+    let rule = |source| Lie::Body { height, source };
+    check_body_root(header, confirmation.body_root().map_err(Lie::Path)?).map_err(rule)?;
+    check_signature(index, transaction, network.genesis_hash()).map_err(rule)?;
+    let body = Body { transactions: vec![(transaction.clone(), output.clone())] };
+    check_body(&network.parameters, height, &body).map_err(rule)?;
+    match &submission.pixels {
+        Some(pixels) => check_pixels(&network.parameters, height, index, transaction, Some(pixels))
+            .map_err(|source| Lie::Pixels { height, source }),
+        None => Ok(()),
+    }
+}
+
+/// Checks what a node shows of a block against itself and against what was asked for. Which headers it stands on is not
+/// looked at, see [`Client::see`].
+///
+/// # Errors
+/// What cannot be true.
+pub fn check_block(network: &Network, by: BlockId, found: &FoundBlock) -> Result<(), Lie> {
+    let FoundBlock { header, data } = found;
+    let (height, hash) = (header.height, header.hash());
+    let is_asked = match by {
+        BlockId::Height(asked) => asked == height,
+        BlockId::Hash(asked) => asked == hash,
+    };
+    if !is_asked {
+        let asked = match by {
+            BlockId::Height(asked) => format!("the block at height {asked}"),
+            BlockId::Hash(asked) => format!("block {asked}"),
+        };
+        return Err(Lie::OtherBlock { asked, block: hash, height });
+    }
+    let rule = |source| Lie::Body { height, source };
+    let transactions = &data.body.transactions;
+    check_body_root(header, data.body.root()).map_err(rule)?;
+    check_body(&network.parameters, height, &data.body).map_err(rule)?;
+    let genesis = network.genesis_hash();
+    transactions.par_iter().zip(&data.pixels).enumerate().try_for_each(|(index, ((transaction, _), pixels))| {
+        check_signature(index, transaction, genesis).map_err(rule)?;
+        match pixels {
+            Some(pixels) => check_pixels(&network.parameters, height, index, transaction, Some(pixels))
+                .map_err(|source| Lie::Pixels { height, source }),
+            None => Ok(()),
+        }
+    })
+}
+
 impl Client {
-    /// Asks until every transaction has `depth` confirmations, at most for `time`; hands in again what nodes have lost.
-    /// `told` hears of the state after each round.
+    /// What the nodes know of a transaction. A confirmation has been checked, and is of the chain with the most work that they
+    /// show.
     ///
     /// # Errors
-    /// When the network ends, which it does not by itself.
+    /// [`ClientError`] when no node answers that can be believed.
+    pub fn find(&mut self, txid: TxId) -> Result<Found, ClientError> {
+        self.follow(Instant::now() + ANSWER_TIMEOUT)?;
+        let (mut confirmed, mut is_pending, mut is_unknown, mut failure) = (None, false, false, None);
+        let nodes = self.asked();
+        let answers = self.ask_each(&nodes, &Request::Transaction { txid }, Instant::now() + ANSWER_TIMEOUT)?;
+        for (node, answer) in answers {
+            match answer.and_then(|response| self.check_status(&node, txid, response)) {
+                Ok(TransactionStatus::Unknown) => is_unknown = true,
+                Ok(TransactionStatus::Pending) => is_pending = true,
+                Ok(TransactionStatus::Confirmed(confirmation)) => match self.evidence(&confirmation.header)? {
+                    Some(_) => confirmed = Some(confirmation),
+                    None => is_pending = true,
+                },
+                Err(error) => failure = self.judge(&node, error).or(failure),
+            }
+        }
+        // Counted now that those are gone who could not be believed.
+        if let Some(confirmation) = confirmed
+            && let Some(evidence) = self.evidence(&confirmation.header)?
+        {
+            return Ok(Found::Confirmed(confirmation, evidence));
+        }
+        match failure {
+            _ if is_pending => Ok(Found::Pending),
+            _ if is_unknown => Ok(Found::Unknown),
+            Some(error) => Err(error),
+            None => Err(self.nobody()),
+        }
+    }
+
+    /// A block that the nodes have, checked, with what speaks for it if it is on the chain with the most work; `None` if none
+    /// of them has it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no node answers that can be believed.
+    pub fn find_block(&mut self, by: BlockId) -> Result<Option<CheckedBlock>, ClientError> {
+        self.follow(Instant::now() + ANSWER_TIMEOUT)?;
+        let (mut beside, mut is_unknown, mut failure) = (None, false, None);
+        for node in self.asked() {
+            match self.find_block_at(&node, by) {
+                Ok(None) => is_unknown = true,
+                Ok(Some(found)) => match self.evidence(&found.header)? {
+                    Some(evidence) => return Ok(Some((found, Some(evidence)))),
+                    None => beside = Some((found, None)),
+                },
+                Err(error) => failure = self.judge(&node, error).or(failure),
+            }
+        }
+        match failure {
+            _ if beside.is_some() || is_unknown => Ok(beside),
+            Some(error) => Err(error),
+            None => Err(self.nobody()),
+        }
+    }
+
+    /// What one node knows of a transaction; a confirmation is checked, and on its own chain.
+    fn check_status(
+        &mut self,
+        node: &Connection,
+        txid: TxId,
+        mut response: Response,
+    ) -> Result<TransactionStatus, ClientError> {
+        // Between the answer and the headers the node may have changed to another branch.
+        let mut again = 1;
+        loop {
+            let status = match response {
+                Response::Transaction(status) => status,
+                other => return Err(unexpected(node, "Transaction", &other)),
+            };
+            let TransactionStatus::Confirmed(confirmation) = &status else { return Ok(status) };
+            check(&self.network, txid, confirmation).map_err(|lie| lie.told_by(node))?;
+            match self.see(node, &confirmation.header) {
+                Err(error) if again > 0 && error.may_be_a_reorg() => again -= 1,
+                seen => return seen.map(|()| status),
+            }
+            let deadline = Instant::now() + ANSWER_TIMEOUT;
+            response = self.ask_until(node, &Request::Transaction { txid }, deadline)?;
+        }
+    }
+
+    /// A block that one node has, checked; one that is asked for by its height is on the node's own chain.
+    fn find_block_at(&mut self, node: &Connection, by: BlockId) -> Result<Option<FoundBlock>, ClientError> {
+        let mut again = 1;
+        loop {
+            let found = match self.ask_until(node, &Request::Block { by }, Instant::now() + ANSWER_TIMEOUT)? {
+                Response::Block(Some(found)) => *found,
+                Response::Block(None) => return Ok(None),
+                other => return Err(unexpected(node, "Block", &other)),
+            };
+            check_block(&self.network, by, &found).map_err(|lie| lie.told_by(node))?;
+            match (self.see(node, &found.header), by) {
+                // One that is named by its hash need not be on the chain.
+                (Err(error), BlockId::Hash(_)) if error.may_be_a_reorg() => return Ok(Some(found)),
+                (Err(error), _) if again > 0 && error.may_be_a_reorg() => again -= 1,
+                (seen, _) => return seen.map(|()| Some(found)),
+            }
+        }
+    }
+
+    /// Asks until every transaction has `depth` confirmations, at most for `time`; hands in again what nodes have lost.
+    /// Confirmations are checked as by [`Client::find`]. `told` hears of the state after each round.
+    ///
+    /// # Errors
+    /// When no node is left that can be believed.
     pub fn wait(
         &mut self,
         submissions: &[Submission],
@@ -100,21 +282,23 @@ impl Client {
         let deadline = start + time;
         let tracked = submissions
             .iter()
-            .map(|submission| Tracked { txid: submission.transaction.txid(), state: State::Unanswered, resent: start })
+            .map(|submission| Tracked {
+                txid: submission.transaction.txid(),
+                state: State::Unanswered,
+                resent: start,
+                is_doubtful: false,
+            })
             .collect();
         let mut waiting = Waiting { client: self, submissions, depth, tracked, resent: HashMap::new() };
-        // Which of the nodes is asked: another one once it fails.
-        let mut turn = 0;
-        loop {
-            if !waiting.ask(turn, (Instant::now() + ROUND).min(deadline))? {
-                turn += 1;
-            }
+        for turn in 0.. {
+            waiting.round(turn, (Instant::now() + ROUND).min(deadline))?;
             told(&waiting.tracked);
             if waiting.tracked.iter().all(|tracked| tracked.state.is_deep(depth)) || Instant::now() >= deadline {
-                return Ok(waiting.tracked);
+                break;
             }
             waiting.pause((Instant::now() + POLL).min(deadline))?;
         }
+        Ok(waiting.tracked)
     }
 }
 
@@ -128,40 +312,91 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Asks one node for everything that is not deep enough; whether it answered all.
-    fn ask(&mut self, turn: usize, deadline: Instant) -> Result<bool, ClientError> {
-        let nodes = self.client.connections();
-        let Some(node) = nodes.get(turn.checked_rem(nodes.len()).unwrap_or(0)).map(|node| node.peer) else {
-            return Ok(false);
-        };
+    /// Looks at the chains, and asks one node for everything that is in no block yet: another one each time, as one may know
+    /// less than the others, or say so.
+    fn round(&mut self, turn: usize, deadline: Instant) -> Result<(), ClientError> {
+        match self.client.follow(deadline) {
+            Ok(()) => {}
+            Err(error @ (ClientError::NoneLeft { .. } | ClientError::OtherChain { .. })) => return Err(error),
+            // It may be back in a moment.
+            Err(_) => return Ok(()),
+        }
+        for index in 0..self.tracked.len() {
+            self.look_again(index)?;
+        }
+        let nodes = self.client.asked();
+        let Some(node) = nodes.get(turn.checked_rem(nodes.len()).unwrap_or(0)) else { return Ok(()) };
         let mut questions = HashMap::new();
         for (index, tracked) in self.tracked.iter().enumerate() {
-            if !tracked.state.is_deep(self.depth) {
-                questions.insert(self.client.send(node, &Request::Transaction { txid: tracked.txid }), index);
+            if tracked.state.confirmed().is_none() {
+                questions.insert(self.client.send(node.peer, &Request::Transaction { txid: tracked.txid }), index);
             }
         }
-        let mut answered_all = true;
+        let mut answers = Vec::new();
         while !questions.is_empty() {
-            let Some(reply) = self.client.next_reply(deadline)? else { return Ok(false) };
+            let Some(reply) = self.client.next_reply(deadline)? else { break };
             match questions.remove(&reply.id) {
-                Some(index) => answered_all &= self.on_status(index, reply.result),
+                Some(index) => answers.push((index, reply.result)),
                 None => self.on_other(reply),
             }
         }
-        Ok(answered_all)
+        for (index, result) in answers {
+            let judged = match result {
+                Ok(Response::Transaction(status)) => self.on_status(node, index, status),
+                Ok(Response::Failed { .. }) | Err(ClientError::NoAnswer { .. }) => Ok(()),
+                Ok(other) => Err(unexpected(node, "Transaction", &other)),
+                Err(error) => Err(error),
+            };
+            match judged {
+                Ok(()) => {}
+                Err(error @ ClientError::OtherChain { .. }) => return Err(error),
+                Err(error) if error.is_lie() => {
+                    self.client.leave(node, &error);
+                    break;
+                }
+                // Of another kind: the next round asks another node.
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
-    /// Takes note of what a node knows of a transaction; whether that was an answer.
-    fn on_status(&mut self, index: usize, result: Result<Response, ClientError>) -> bool {
-        let tracked = &mut self.tracked[index];
-        match result {
-            Ok(Response::Transaction(TransactionStatus::Pending)) => tracked.state = State::Pending,
-            Ok(Response::Transaction(TransactionStatus::Confirmed(confirmation)))
-                if confirmation.submission.transaction.txid() == tracked.txid =>
-            {
-                tracked.state = State::Confirmed(confirmed(*confirmation));
+    /// Counts the confirmations again; a block that is no longer on the chain with the most work confirms nothing.
+    fn look_again(&mut self, index: usize) -> Result<(), ClientError> {
+        let Some(Confirmed { header, .. }) = self.tracked[index].state.confirmed() else { return Ok(()) };
+        let (header, is_deep) = (header.clone(), self.client.depth(header.height, &header.hash()) >= self.depth);
+        // Other nodes are asked about a long chain: only when it matters.
+        if is_deep != self.tracked[index].state.is_deep(self.depth) || !self.client.is_long() {
+            let evidence = self.client.evidence(&header)?;
+            match (&mut self.tracked[index].state, evidence) {
+                (State::Confirmed(confirmed), Some(evidence)) => confirmed.evidence = evidence,
+                (state, _) => *state = State::Pending,
             }
-            Ok(Response::Transaction(TransactionStatus::Unknown)) => {
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a node knows of a transaction.
+    fn on_status(&mut self, node: &Connection, index: usize, status: TransactionStatus) -> Result<(), ClientError> {
+        let tracked = &mut self.tracked[index];
+        match status {
+            TransactionStatus::Pending => tracked.state = State::Pending,
+            TransactionStatus::Confirmed(confirmation) => {
+                check(self.client.network(), tracked.txid, &confirmation).map_err(|lie| lie.told_by(node))?;
+                let Confirmation { header, output, .. } = *confirmation;
+                match self.client.see(node, &header) {
+                    // The next round asks again: the node may have changed to another branch since it answered.
+                    Err(error) if !tracked.is_doubtful && error.may_be_a_reorg() => {
+                        tracked.is_doubtful = true;
+                        return Ok(());
+                    }
+                    seen => seen?,
+                }
+                if let Some(evidence) = self.client.evidence(&header)? {
+                    tracked.state = State::Confirmed(Box::new(Confirmed { header, output, evidence }));
+                }
+            }
+            TransactionStatus::Unknown => {
                 if !matches!(tracked.state, State::Lost(_)) {
                     tracked.state = State::Lost(None);
                 }
@@ -173,9 +408,8 @@ impl Waiting<'_> {
                     }
                 }
             }
-            Ok(_) | Err(_) => return false,
         }
-        true
+        Ok(())
     }
 
     /// Takes note of what is said to a transaction that was handed in again.
@@ -194,15 +428,5 @@ impl Waiting<'_> {
             self.on_other(reply);
         }
         Ok(())
-    }
-}
-
-fn confirmed(confirmation: Confirmation) -> Confirmed {
-    let height = confirmation.header.height;
-    Confirmed {
-        block: confirmation.header.hash(),
-        height,
-        confirmations: confirmation.confirmations(),
-        output: confirmation.output,
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::codec::DecodeError;
 
+use super::lie::Lie;
 use crate::network::{DialFailure, NetworkError, RequestFailure};
 
 /// Why there is no answer.
@@ -27,13 +28,38 @@ pub enum ClientError {
     /// All nodes have gone.
     #[error("the connection to the last node is closed")]
     Alone,
-    /// The node answers, but is on a network that is not ours.
-    #[error("the node at {address} is on the network with genesis {found}, which is not the one expected")]
-    OtherNetwork {
+    /// A node says what cannot be true.
+    #[error("the node at {address} cannot be believed: {source}")]
+    Lie {
         /// Where the node is.
         address: String,
-        /// Its genesis hash.
-        found: BlockHash,
+        /// What it says.
+        source: Lie,
+    },
+    /// Nobody is connected any more whom one can believe.
+    #[error("no node is left that can be believed: {}", left.join("; "))]
+    NoneLeft {
+        /// Who was left, and why.
+        left: Vec<String>,
+    },
+    /// Nodes say different things, and which of them is right cannot be checked here.
+    #[error("the nodes disagree, and who is right cannot be checked: {}", says.join("; "))]
+    Disagreement {
+        /// What each says.
+        says: Vec<String>,
+    },
+    /// Nodes are on different chains that are too long to be compared.
+    #[error(
+        "the node at {address} has another block at height {height} than {block}, which another node shows; the chain is too \
+         long to tell which of them has more work"
+    )]
+    OtherChain {
+        /// Who has another block.
+        address: String,
+        /// Where.
+        height: u64,
+        /// What was shown.
+        block: BlockHash,
     },
     /// The node does not answer in time.
     #[error("the node at {address} has not answered within {seconds} s")]
@@ -95,6 +121,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether a node has said what cannot be true or what is no answer, rather than nothing.
+    pub fn is_lie(&self) -> bool {
+        matches!(self, Self::Lie { .. } | Self::Malformed { .. } | Self::Unexpected { .. })
+    }
+
+    /// Whether an honest node may have said it that has changed to another branch between two answers.
+    pub(super) fn may_be_a_reorg(&self) -> bool {
+        matches!(self, Self::Lie { source: Lie::Block { .. } | Lie::Unlinked { .. } | Lie::Tip { .. }, .. })
+    }
+
     /// What to try next.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -114,8 +150,11 @@ impl ClientError {
             Self::NoAddress | Self::Unreachable { .. } => {
                 Some("check that the node runs and that the address and port are right, or try another node")
             }
-            Self::OtherNetwork { .. } => {
-                Some("name the node's network with --network NAME or --network FILE, or ask a node of this network")
+            Self::Lie { .. } | Self::NoneLeft { .. } => {
+                Some("ask other nodes with --peer, or run a node of your own, which checks all by itself")
+            }
+            Self::Disagreement { .. } | Self::OtherChain { .. } => {
+                Some("ask only nodes that you trust with --peer, or run a node of your own, which checks all by itself")
             }
             Self::Alone | Self::TimedOut { .. } | Self::NoAnswer { .. } | Self::Failed { .. } => {
                 Some("try again, or ask another node with --peer")

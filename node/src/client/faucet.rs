@@ -1,21 +1,18 @@
 //! Something to begin with, from a node that gives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use ocelli_consensus::{Address, Amount, BlockHash, TxId};
-use ocelli_protocol::message::{
-    Confirmation, FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Request, Response, TransactionStatus,
-};
+use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
+use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Request, Response};
 use rayon::prelude::*;
 
+use super::chains::unexpected;
+use super::lie::Lie;
 use super::{Client, ClientError, Connection};
 
 /// More work than any faucet has reason to ask for: minutes on one core.
 pub const MAX_BITS: u32 = 30;
 
-/// Between two looks at a payment.
-const POLL: Duration = Duration::from_millis(500);
 /// Nonces that one thread tries without a look at the others.
 const STRIDE: u64 = 1 << 12;
 
@@ -30,7 +27,7 @@ impl Client {
         for connection in self.connections.clone() {
             match self.ask_at(connection.clone(), &Request::Faucet(FaucetRequest::Terms)) {
                 Ok(Response::Faucet(FaucetReply::Terms(terms))) => faucets.push((connection, terms)),
-                Ok(other) => others.push(self.unexpected("Faucet", &other)),
+                Ok(other) => others.push(unexpected(&connection, "Faucet", &other)),
                 Err(ClientError::Alone) => return Err(ClientError::Alone),
                 Err(error) => others.push(error),
             }
@@ -38,38 +35,43 @@ impl Client {
         Ok((faucets, others))
     }
 
-    /// Claims a payment that has been worked for.
+    /// Claims a payment that has been worked for: a transfer of the promised amount to the claimed address, signed. Whether
+    /// the faucet has so much shows when a block holds it.
     ///
     /// # Errors
-    /// [`ClientError`] when the node does not answer, or does not pay.
-    pub fn claim(&mut self, faucet: &Connection, claim: FaucetClaim) -> Result<(TxId, Amount), ClientError> {
-        match self.ask_at(faucet.clone(), &Request::Faucet(FaucetRequest::Claim(claim)))? {
-            Response::Faucet(FaucetReply::Paid { txid, amount }) => Ok((txid, amount)),
-            other => Err(self.unexpected("Faucet", &other)),
-        }
-    }
-
-    /// Waits until a transaction has `depth` confirmations, at most for `time`; what is known of it then.
-    ///
-    /// # Errors
-    /// [`ClientError`] when no node answers.
-    pub fn wait_for(
+    /// [`ClientError`] when the node does not answer, does not pay, or shows another transaction; for that it is left.
+    pub fn claim(
         &mut self,
-        txid: TxId,
-        depth: u64,
-        time: Duration,
-    ) -> Result<Option<Box<Confirmation>>, ClientError> {
-        let deadline = Instant::now() + time;
-        loop {
-            let found = match self.transaction(txid)? {
-                TransactionStatus::Confirmed(confirmation) => Some(confirmation),
-                TransactionStatus::Unknown | TransactionStatus::Pending => None,
-            };
-            if found.as_ref().is_some_and(|found| found.confirmations() >= depth) || Instant::now() >= deadline {
-                return Ok(found);
+        faucet: &Connection,
+        terms: &FaucetTerms,
+        claim: FaucetClaim,
+    ) -> Result<Transaction, ClientError> {
+        let paid = match self.ask_at(faucet.clone(), &Request::Faucet(FaucetRequest::Claim(claim)))? {
+            Response::Faucet(FaucetReply::Paid(transaction)) => {
+                let checked = check_payment(&transaction, self.network.genesis_hash(), claim.address, terms.amount);
+                checked.map(|()| transaction).map_err(|lie| lie.told_by(faucet))
             }
-            self.pause((Instant::now() + POLL).min(deadline))?;
+            other => Err(unexpected(faucet, "Faucet", &other)),
+        };
+        if let Err(error) = &paid {
+            self.leave(faucet, error);
         }
+        paid
+    }
+}
+
+/// Checks that a transaction pays that amount to that address.
+fn check_payment(transaction: &Transaction, genesis: BlockHash, to: Address, amount: Amount) -> Result<(), Lie> {
+    let expected = Action::Transfer { to, amount };
+    let lie =
+        |found| Lie::Payment { found, expected: format!("a transfer of {amount} credits to the claimed address") };
+    match &transaction.unsigned.action {
+        found if *found == expected => {
+            transaction.verify_signatures(genesis).map_err(|error| lie(format!("not signed: {error}")))
+        }
+        Action::Transfer { to: other, amount } if *other == to => Err(lie(format!("a transfer of {amount} credits"))),
+        Action::Transfer { .. } => Err(lie("a transfer to another address".into())),
+        Action::Classify { .. } => Err(lie("a task".into())),
     }
 }
 

@@ -9,6 +9,7 @@ mod layers;
 mod mining;
 mod network;
 mod process;
+mod requests;
 mod store;
 mod sync;
 mod template;
@@ -29,6 +30,7 @@ pub enum Command {
     Network(network::Args),
     Template(template::Args),
     Sync(sync::Args),
+    Requests(requests::Args),
 }
 
 /// Runs the command.
@@ -46,6 +48,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
         Command::Sync(args) => sync::run(args, output),
+        Command::Requests(args) => requests::run(args, output),
     }
 }
 
@@ -129,6 +132,9 @@ mod tests {
             ("sync --tasks 100 --tasks-a-block 7 --rounds 1 --device cpu", true),
             ("sync --tasks 0", false),
             ("sync --rounds 0", false),
+            ("requests --blocks 2 --rate 1 --device cpu", true),
+            ("requests --blocks 1", false),
+            ("requests --rate 0", false),
             ("network", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
             ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),

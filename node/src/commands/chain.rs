@@ -11,7 +11,7 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::rules;
 use ocelli_consensus::{Action, BlockHash, Transaction, TxId};
 use ocelli_model::Model;
-use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock, TransactionStatus};
+use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -19,6 +19,8 @@ use super::network::HeaderFields;
 use super::output::{self, Output, Whole};
 use super::peer_option::PeerOption;
 use super::status::{storage, storage_json, work};
+use crate::client::chains::Evidence;
+use crate::client::confirmation::Found;
 
 /// Bytes of a transfer.
 const TRANSFER_BYTES: u64 = 152;
@@ -132,7 +134,8 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
 
 fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
-    let status = client.node_status()?;
+    let (status, is_checked) = client.checked_status()?;
+    output::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
             "network": client.network().parameters.name,
@@ -144,6 +147,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
             "work": work(status.work),
             "state_root": status.state_root,
             "storage": storage_json(&status.storage),
+            "checked": is_checked,
         }));
     }
     output.rows(&[
@@ -154,12 +158,25 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
         ("work", work(status.work)),
         ("state root", status.state_root.to_string()),
         ("disk", storage(&status.storage)),
+        (
+            "checked",
+            match is_checked {
+                true => {
+                    "tip, time, work and state root, by all headers from genesis on; the rest is the node's word".into()
+                }
+                false => {
+                    "not at all: the chain is too long to check from genesis on, so this is the node's word".into()
+                }
+            },
+        ),
     ])
 }
 
 fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
-    let Some(found) = client.block(args.block.0)? else {
+    let found = client.find_block(args.block.0)?;
+    output::warn_of_left(&client);
+    let Some((found, evidence)) = found else {
         let status = client.node_status()?;
         let bodies_from = status.storage.bodies_from;
         let pruned = if bodies_from > 1 {
@@ -177,19 +194,27 @@ fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
         ));
     };
     let network = client.network();
-    if output.is_json() { output.json(&block_json(&found, network)) } else { print_block(&found, network, output) }
+    if output.is_json() {
+        output.json(&block_json(&found, evidence.as_ref(), network))
+    } else {
+        print_block(&found, evidence.as_ref(), network, output)
+    }
 }
 
 fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let txid = args.txid;
-    let confirmation = match client.transaction(txid)? {
-        TransactionStatus::Unknown => {
-            return Err(CommandError::failed(format!("the node knows no transaction {txid}")).with_hint(
+    let found = client.find(txid)?;
+    output::warn_of_left(&client);
+    let nodes = client.connections().len();
+    let (confirmation, evidence) = match found {
+        Found::Unknown => {
+            let message = format!("the node knows no transaction {txid} ({})", output::by_word_of(nodes));
+            return Err(CommandError::failed(message).with_hint(
                 "check the id and the network; a transaction that was lost before a block took it has to be sent again",
             ));
         }
-        TransactionStatus::Pending if output.is_json() => {
+        Found::Pending if output.is_json() => {
             return output.json(&json!({
                 "txid": txid,
                 "state": "pending",
@@ -200,25 +225,25 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
                 "confirmations": 0,
             }));
         }
-        TransactionStatus::Pending => {
-            return output.rows(&[
-                ("transaction", txid.to_string()),
-                ("state", "pending: in the node's mempool, in no block yet".into()),
-            ]);
+        Found::Pending => {
+            let state = format!("pending: waiting, in no block yet, {}", output::by_word_of(nodes));
+            return output.rows(&[("transaction", txid.to_string()), ("state", state)]);
         }
-        TransactionStatus::Confirmed(confirmation) => *confirmation,
+        Found::Confirmed(confirmation, evidence) => (confirmation, evidence),
     };
     let network = client.network();
     if output.is_json() {
-        output.json(&confirmation_json(&confirmation, network))
+        output.json(&confirmation_json(&confirmation, &evidence, network))
     } else {
-        print_confirmation(&confirmation, network, output)
+        print_confirmation(&confirmation, &evidence, network, output)
     }
 }
 
 fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
-    let suggestion = client.fee(args.blocks)?;
+    let suggested = client.fee(args.blocks)?;
+    output::warn_of_left(&client);
+    let suggestion = suggested.fee;
     let parameters = &client.network().parameters;
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
     let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(rules::task_weight(model))));
@@ -230,6 +255,8 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
             "minimum_grains_per_million_weight": Whole(suggestion.minimum),
             "transfer": Whole(transfer.0),
             "tasks": tasks,
+            "nodes": suggested.nodes,
+            "checked": false,
         }));
     }
     let rate = |rate: u64| format!("{:.3} grains per weight", rate as f64 / FeeSuggestion::WEIGHT as f64);
@@ -238,6 +265,17 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
         ("rate", format!("{}; the node takes {} at least", rate(suggestion.rate), rate(suggestion.minimum))),
         ("transfer", format!("{transfer} credits")),
     ];
+    let (lowest, highest) = suggested.rates;
+    let source = match lowest == highest {
+        true => output::by_word_of(suggested.nodes),
+        false => format!(
+            "{}, who say {} to {}; the middle is shown",
+            output::by_word_of(suggested.nodes),
+            rate(lowest),
+            rate(highest)
+        ),
+    };
+    rows.push(("source", source));
     rows.extend(tasks.map(|(model, fee)| ("task", format!("{fee} credits, model {model}"))));
     output.rows(&rows)
 }
@@ -264,15 +302,16 @@ fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
     })
 }
 
-fn block_json(found: &FoundBlock, network: &Network) -> Value {
+fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network) -> Value {
     let transactions = &found.data.body.transactions;
     let outputs: Vec<_> = transactions.iter().map(|(_, output)| output).collect();
     let pixels: Vec<_> = found.data.pixels.iter().map(|pixels| pixels.as_ref().map(hex::encode)).collect();
     json!({
         "hash": found.header.hash(),
         "height": found.header.height,
-        "main_chain": found.main_chain,
-        "confirmations": confirmations(found),
+        "main_chain": evidence.is_some(),
+        "confirmations": evidence.map_or(0, |evidence| evidence.confirmations),
+        "evidence": evidence.map(output::evidence),
         "header": HeaderFields::of(&found.header),
         "transactions": transactions.iter().map(|(tx, _)| transaction_json(tx, network)).collect::<Vec<_>>(),
         "outputs": outputs,
@@ -285,7 +324,7 @@ fn block_json(found: &FoundBlock, network: &Network) -> Value {
     })
 }
 
-fn confirmation_json(confirmation: &Confirmation, network: &Network) -> Value {
+fn confirmation_json(confirmation: &Confirmation, evidence: &Evidence, network: &Network) -> Value {
     let transaction = &confirmation.submission.transaction;
     json!({
         "txid": transaction.txid(),
@@ -295,7 +334,8 @@ fn confirmation_json(confirmation: &Confirmation, network: &Network) -> Value {
         "block": confirmation.header.hash(),
         "height": confirmation.header.height,
         "index": confirmation.index,
-        "confirmations": confirmation.confirmations(),
+        "confirmations": evidence.confirmations,
+        "evidence": output::evidence(evidence),
         "raw": {
             "header": hex::encode(confirmation.header.to_bytes()),
             "transaction": hex::encode(encode(transaction)),
@@ -310,17 +350,14 @@ fn raw_output(output: &Answer) -> Option<String> {
     output.as_ref().map(|logits| hex::encode(encode(logits)))
 }
 
-/// Blocks from this one to the tip, itself counted; none off the best chain.
-fn confirmations(found: &FoundBlock) -> u64 {
-    if found.main_chain { found.tip_height.saturating_sub(found.header.height).saturating_add(1) } else { 0 }
-}
-
-fn print_block(found: &FoundBlock, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+fn print_block(
+    found: &FoundBlock,
+    evidence: Option<&Evidence>,
+    network: &Network,
+    output: &mut Output,
+) -> Result<(), CommandError> {
     let header = &found.header;
-    let standing = match confirmations(found) {
-        0 => "not on the best chain".into(),
-        depth => output::confirmations(depth),
-    };
+    let standing = evidence.map_or("not on the best chain".into(), Evidence::to_string);
     output.rows(&[
         ("block", header.hash().to_string()),
         ("height", format!("{}, {standing}", header.height)),
@@ -341,7 +378,12 @@ fn print_block(found: &FoundBlock, network: &Network, output: &mut Output) -> Re
     Ok(())
 }
 
-fn print_confirmation(confirmation: &Confirmation, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+fn print_confirmation(
+    confirmation: &Confirmation,
+    evidence: &Evidence,
+    network: &Network,
+    output: &mut Output,
+) -> Result<(), CommandError> {
     let transaction = &confirmation.submission.transaction;
     let mut rows = vec![
         ("transaction", transaction.txid().to_string()),
@@ -358,10 +400,7 @@ fn print_confirmation(confirmation: &Confirmation, network: &Network, output: &m
         rows.push(("logits", format!("{logits:?}")));
     }
     rows.push(("block", confirmation.header.hash().to_string()));
-    rows.push((
-        "height",
-        format!("{}, {}", confirmation.header.height, output::confirmations(confirmation.confirmations())),
-    ));
+    rows.push(("height", format!("{}, {evidence}", confirmation.header.height)));
     output.rows(&rows)
 }
 
@@ -391,8 +430,8 @@ fn built_in_model(id: &[u8; 32]) -> Option<Model> {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_consensus::Amount;
     use ocelli_consensus::transaction::Unsigned;
+    use ocelli_consensus::{Amount, U256, Work};
     use ocelli_protocol::message::BlockData;
 
     use super::*;
@@ -424,8 +463,11 @@ mod tests {
         let mut data = BlockData::default();
         data.body.transactions = vec![(transaction.clone(), None), (transaction.clone(), Some(vec![1, -1]))];
         data.pixels = vec![None, Some(vec![5, 6])];
-        let found = FoundBlock { header: network.genesis.clone(), data, main_chain: true, tip_height: 2 };
-        let json = block_json(&found, &network);
+        let found = FoundBlock { header: network.genesis.clone(), data };
+        let evidence = Evidence { confirmations: 3, work: Work(U256::from(768)), checked_from: 0, nodes: 2 };
+        let json = block_json(&found, Some(&evidence), &network);
+        assert_eq!(json["evidence"], json!({ "work": "0x300", "checked_from": 0, "nodes": 2 }));
+        assert_eq!(block_json(&found, None, &network)["confirmations"], 0);
         assert_eq!(json["confirmations"], 3);
         assert_eq!(json["header"]["height"], 0);
         assert_eq!(json["raw"]["header"], hex::encode(network.genesis.to_bytes()));

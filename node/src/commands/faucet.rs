@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use ocelli_consensus::Address;
+use ocelli_protocol::message::Submission;
 use serde_json::json;
 
 use super::error::CommandError;
@@ -80,6 +81,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         None => address_or_new_wallet(&args.wallet)?,
     };
     let mut client = Client::connect(std::slice::from_ref(&network), &find_bootstrap(&args.peer, &network)?)?;
+    client.await_named(&args.peer)?;
     client.find_nodes(NODES, DISCOVERY_TIME)?;
     client.keep_nodes(NODES);
 
@@ -92,12 +94,16 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             refusals.push(format!("{}: wants {bits} bits of work, expected {MAX_BITS} at most", faucet.address));
             continue;
         }
-        match client.claim(&faucet, work(network.genesis_hash(), &terms, address)) {
-            Ok((txid, amount)) => {
+        match client.claim(&faucet, &terms, work(network.genesis_hash(), &terms, address)) {
+            Ok(transaction) => {
+                let (txid, amount) = (transaction.txid(), terms.amount);
+                let payment = Submission { transaction, pixels: None };
                 let time = Duration::from_secs(args.timeout);
-                let found = if args.wait > 0 { client.wait_for(txid, args.wait, time)? } else { None };
-                let confirmations = found.as_ref().map_or(0, |found| found.confirmations());
-                let height = found.as_ref().map(|found| found.header.height);
+                let states = if args.wait > 0 { client.wait(&[payment], args.wait, time, |_| {})? } else { Vec::new() };
+                let found = states.first().and_then(|tracked| tracked.state.confirmed());
+                let confirmations = found.map_or(0, |found| found.evidence.confirmations);
+                let height = found.map(|found| found.header.height);
+                output::warn_of_left(&client);
                 let text = address.to_text(prefix);
                 if output.is_json() {
                     output.json(&json!({
@@ -106,12 +112,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                         "txid": txid,
                         "height": height,
                         "confirmations": confirmations,
+                        "evidence": found.map(|found| output::evidence(&found.evidence)),
                         "faucet": faucet.address,
                         "network": parameters.name,
                     }))?;
                 } else {
-                    let state = match height {
-                        Some(height) => format!("in block {height}, {}", output::confirmations(confirmations)),
+                    let state = match found {
+                        Some(found) => format!("in block {}, {}", found.header.height, found.evidence),
                         None => format!("on its way: `ocelli chain tx {txid}` follows it"),
                     };
                     output.rows(&[

@@ -1,5 +1,7 @@
 //! `ocelli node`.
 
+mod run;
+
 use std::path::PathBuf;
 
 use ocelli_consensus::network::Network;
@@ -221,7 +223,7 @@ fn open_faucet(
 /// # Errors
 /// When it cannot start or go on.
 pub fn run(args: Args) -> Result<(), CommandError> {
-    crate::node::run(args.resolve()?).map_err(|error| match error {
+    run::run(args.resolve()?).map_err(|error| match error {
         NodeError::Device(_) => CommandError::from(error).with_hint(OTHER_DEVICE),
         other => other.into(),
     })

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
+use serde_json::{Value, json};
 
 use super::error::{CommandError, Explain as _};
+use crate::client::Client;
+use crate::client::chains::Evidence;
 use crate::output_file;
 
 /// How results are written.
@@ -81,6 +84,31 @@ impl Output {
         }
         // Flushed at once: whoever reads a pipe sees each result when it is there.
         self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()).map_err(CommandError::stdout)
+    }
+}
+
+/// Says on stderr which nodes were left, and why. There is nobody to tell that stderr is closed.
+pub fn warn_of_left(client: &Client) {
+    for why in client.left() {
+        drop(writeln!(io::stderr(), "warning: {why}; it was left"));
+    }
+}
+
+/// What speaks for a block, for scripts: work in hexadecimal.
+pub fn evidence(evidence: &Evidence) -> Value {
+    json!({
+        "work": format!("{:#x}", evidence.work.0),
+        "checked_from": evidence.checked_from,
+        "nodes": evidence.nodes,
+    })
+}
+
+/// By whose word something is said that was not checked.
+pub fn by_word_of(nodes: usize) -> String {
+    if nodes == 1 {
+        "according to 1 node, not checked".into()
+    } else {
+        format!("according to {nodes} nodes, not checked")
     }
 }
 

@@ -14,9 +14,9 @@ use crate::node::cookie;
 /// Which node to ask.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PeerOption {
-    /// Ask the node at this multiaddr, for example /ip4/127.0.0.1/tcp/3297
+    /// Ask the node at this multiaddr, for example /ip4/127.0.0.1/tcp/3297; may be repeated: several are compared
     #[arg(long, value_name = "MULTIADDR", conflicts_with = "data")]
-    peer: Option<String>,
+    peer: Vec<String>,
 
     /// Ask the node that runs on this machine with this data folder [default: ~/.local/share/ocelli/NETWORK]
     #[arg(long, value_name = "FOLDER")]
@@ -46,10 +46,12 @@ impl PeerOption {
     /// When there is no node to ask, it does not answer, or it is on another network than the one named.
     pub fn connect(&self) -> Result<Client, CommandError> {
         let networks = networks(self.network.as_deref())?;
-        Ok(match &self.peer {
-            Some(peer) => Client::connect(&networks, std::slice::from_ref(peer))?,
-            None => connect_to(networks, self.data.as_deref())?.0,
-        })
+        if self.peer.is_empty() {
+            return Ok(connect_to(networks, self.data.as_deref())?.0);
+        }
+        let mut client = Client::connect(&networks, &self.peer)?;
+        client.await_named(&self.peer)?;
+        Ok(client)
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::error::{CommandError, Explain as _};
 use super::output::Output;
-use super::peer_option::{OwnNode, PeerOption};
+use super::peer_option::OwnNode;
 use super::status::duration;
 use crate::client::printable;
 use crate::network;
@@ -19,10 +19,10 @@ const MAX_BAN_SECONDS: u64 = 366 * 86_400;
 /// See and change who a node talks to
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List the connected peers of a node, and its bans
+    /// List the connected peers of the node on this machine, and its bans
     List {
         #[command(flatten)]
-        peer: PeerOption,
+        node: OwnNode,
     },
     /// Disconnect a peer or an address, and keep it out for a time
     Ban {
@@ -107,7 +107,7 @@ impl std::str::FromStr for BanTime {
 /// When the node cannot be asked, or does not obey.
 pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     let (node, control) = match command {
-        Command::List { peer } => return list(peer, output),
+        Command::List { node } => return list(node, output),
         Command::Ban { subject, time, reason, node } => {
             (node, Control::Ban { subject: subject.0.clone(), seconds: time.0, reason: reason.clone() })
         }
@@ -123,8 +123,9 @@ fn reason(text: &str) -> Result<String, String> {
     if text.len() <= MAX_TEXT_BYTES { Ok(text.into()) } else { Err(format!("at most {MAX_TEXT_BYTES} bytes")) }
 }
 
-fn list(peer: &PeerOption, output: &mut Output) -> Result<(), CommandError> {
-    let list = match peer.connect()?.ask(&Request::Peers)? {
+fn list(node: &OwnNode, output: &mut Output) -> Result<(), CommandError> {
+    let (mut client, cookie) = node.connect()?;
+    let list = match client.ask(&Request::Control { cookie, control: Control::Peers })? {
         Response::Peers(list) => *list,
         _ => return Err(CommandError::failed("the node answers something else; update the older of the two programs")),
     };

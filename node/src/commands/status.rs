@@ -73,6 +73,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "storage": storage_json(&status.storage),
         "peer_list": peers,
         "invalid": invalid,
+        "checked": false,
     })
 }
 
@@ -103,6 +104,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         ("disk", storage(&status.storage)),
         ("up", duration(status.uptime_seconds)),
     ];
+    rows.push(("source", "the node's own word, not checked: `ocelli chain status` checks the tip".into()));
     rows.push(("reachable", reachability(&status.reachability)));
     for address in &status.addresses {
         rows.push(("address", printable(address)));

@@ -24,9 +24,10 @@ use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
+use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry};
-use crate::client::group;
 use crate::client::submission::{NodeReply, Verdict};
+use crate::network::Group;
 use crate::wallet::Wallet;
 
 /// How long more nodes than the first are looked for.
@@ -101,6 +102,12 @@ struct Answer {
     txid: String,
     height: Option<u64>,
     confirmations: u64,
+    /// Of the block and those on it, in hexadecimal.
+    work: Option<String>,
+    /// The lowest height from which on headers were checked.
+    checked_from: Option<u64>,
+    /// Nodes whose chains hold the block.
+    nodes: usize,
     model: String,
     /// From handing it in to the first preliminary answer.
     latency_ms: Option<f64>,
@@ -113,6 +120,23 @@ struct Answer {
 struct Different {
     source: String,
     logits: Option<Vec<i32>>,
+}
+
+impl Answer {
+    fn confirm(&mut self, evidence: &Evidence) {
+        let Evidence { confirmations, work, checked_from, nodes } = *evidence;
+        (self.confirmations, self.nodes) = (confirmations, nodes);
+        (self.work, self.checked_from) = (Some(format!("{:#x}", work.0)), Some(checked_from));
+    }
+
+    /// Where it is confirmed, for people.
+    fn standing(&self) -> String {
+        let (Some(height), Some(checked_from)) = (self.height, self.checked_from) else { return "unconfirmed".into() };
+        let node = if self.nodes == 1 { "node" } else { "nodes" };
+        let confirmations = output::confirmations(self.confirmations);
+        let unchecked = if checked_from == 0 { "" } else { ", the chain before it not checked" };
+        format!("block {height}, {confirmations} shown by {} {node}{unchecked}", self.nodes)
+    }
 }
 
 /// A picture that is ready to be asked about.
@@ -139,6 +163,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let pictures = run_model(images, &model);
     progress.say("joining the network");
     let mut client = Client::connect(std::slice::from_ref(&network), &addresses)?;
+    client.await_named(&args.peer)?;
     client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
     client.keep_nodes(args.nodes.into());
     let submissions = sign(args, &mut client, &network, &model, &pictures, &wallet)?;
@@ -147,6 +172,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let mut answers = Vec::new();
     let done = follow(args, &mut client, &model, &pictures, &submissions, &progress, &mut answers);
     progress.finish();
+    output::warn_of_left(&client);
     // Whatever failed: these are on their way, and paid for.
     if done.is_ok() || !answers.is_empty() {
         print(&answers, output)?;
@@ -185,10 +211,10 @@ fn follow(
             })?;
             for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
                 if let Some(confirmed) = tracked.state.confirmed() {
-                    answer.height = Some(confirmed.height);
-                    answer.confirmations = confirmed.confirmations;
+                    answer.height = Some(confirmed.header.height);
+                    answer.confirm(&confirmed.evidence);
                     if confirmed.output.as_ref() != Some(&answer.logits) {
-                        let source = format!("block {}", confirmed.height);
+                        let source = format!("block {}", confirmed.header.height);
                         answer.identical = false;
                         answer.different.push(Different { source, logits: confirmed.output.clone() });
                     }
@@ -435,12 +461,15 @@ fn answer(
         probability: (probability * 1e6).round() / 1e6,
         logits: picture.logits.clone(),
         answers: answered.len(),
-        groups: group::count(addresses()),
-        local_answers: addresses().filter(|address| group::is_this_machine(address)).count(),
+        groups: Group::count_answers(addresses()),
+        local_answers: addresses().filter(|address| Group::is_this_machine(address)).count(),
         identical: different.is_empty(),
         txid: txid.to_string(),
         height: None,
         confirmations: 0,
+        work: None,
+        checked_from: None,
+        nodes: 0,
         model: model.name().to_owned(),
         latency_ms: latency.map(|latency| (latency.as_secs_f64() * 1e6).round() / 1e3),
         different,
@@ -456,15 +485,12 @@ fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
     let (files, labels) = (widest(|answer| &answer.file), widest(|answer| &answer.label));
     for answer in answers {
         let nodes = who_answered(answer);
-        let standing = match answer.height {
-            Some(height) => format!("block {height}, {}", output::confirmations(answer.confirmations)),
-            None => "unconfirmed".into(),
-        };
         output.line(format_args!(
-            "{:<files$}  {:<labels$} {:>5.1} %  {nodes}; {standing}; {}",
+            "{:<files$}  {:<labels$} {:>5.1} %  {nodes}; {}; {}",
             answer.file,
             answer.label,
             answer.probability * 100.0,
+            answer.standing(),
             answer.txid
         ))?;
     }
@@ -584,6 +610,9 @@ mod tests {
             txid: String::new(),
             height: None,
             confirmations: 0,
+            work: None,
+            checked_from: None,
+            nodes: 0,
             model: "m".into(),
             latency_ms: None,
             different: Vec::new(),

@@ -145,6 +145,7 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
         (None, None) => unreachable!("without an address the wallet was looked at"),
     };
     let account = client.account(address)?;
+    output::warn_of_left(&client);
     let text = address.to_text(prefix);
     if output.is_json() {
         return output.json(&json!({
@@ -155,6 +156,8 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
             "next_nonce": Whole(account.next_nonce),
             "height": account.height,
             "network": network.parameters.name,
+            "checked": account.is_checked,
+            "nodes": account.nodes,
         }));
     }
     let pending = account.next_nonce.saturating_sub(account.nonce);
@@ -162,6 +165,13 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
         ("address", text),
         ("balance", format!("{} credits on {} at block {}", account.balance, network.parameters.name, account.height)),
         ("transactions", format!("{} sent, {pending} waiting", account.nonce)),
+        (
+            "checked",
+            match account.is_checked {
+                true => "by the state root in the block's header, and all headers from genesis on".into(),
+                false => output::by_word_of(account.nodes),
+            },
+        ),
     ])
 }
 
@@ -218,6 +228,7 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
         check_depth(&states, args.wait, args.timeout)?;
         confirmed = states[0].state.confirmed().cloned();
     }
+    output::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
             "txid": txid,
@@ -225,12 +236,13 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
             "to": to.to_text(prefix),
             "amount": args.amount.to_string(),
             "fee": fee.to_string(),
-            "height": confirmed.as_ref().map(|confirmed| confirmed.height),
-            "confirmations": confirmed.map_or(0, |confirmed| confirmed.confirmations),
+            "height": confirmed.as_ref().map(|confirmed| confirmed.header.height),
+            "confirmations": confirmed.as_ref().map_or(0, |confirmed| confirmed.evidence.confirmations),
+            "evidence": confirmed.map(|confirmed| output::evidence(&confirmed.evidence)),
         }));
     }
     let state = match confirmed {
-        Some(confirmed) => format!("in block {}, {}", confirmed.height, output::confirmations(confirmed.confirmations)),
+        Some(confirmed) => format!("in block {}, {}", confirmed.header.height, confirmed.evidence),
         None => format!("pending: `ocelli chain tx {txid}` follows it"),
     };
     output.rows(&[

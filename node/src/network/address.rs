@@ -42,19 +42,20 @@ pub(super) fn tcp_socket(address: &Multiaddr) -> Option<SocketAddr> {
 
 /// Whether anybody on the internet could dial it: not a home network's or this machine's own.
 pub(super) fn is_global(address: &Multiaddr) -> bool {
-    !is_relayed(address)
-        && match ip(address) {
-            Some(IpAddr::V4(ip)) => {
-                let [a, b, ..] = ip.octets();
-                // 100.64.0.0/10 is for the NAT of providers (RFC 6598).
-                let is_shared = a == 100 && (64..128).contains(&b);
-                !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || is_shared)
-            }
-            Some(IpAddr::V6(ip)) => {
-                !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
-            }
-            None => true,
+    !is_relayed(address) && !ip(address).is_some_and(is_local)
+}
+
+/// Whether an IP address is this machine's own, or a private network's.
+pub(super) fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // 100.64.0.0/10 is for the NAT of providers (RFC 6598).
+            let is_shared = a == 100 && (64..128).contains(&b);
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || is_shared
         }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
 }
 
 /// Whether it leads to the machine that dials it.
@@ -72,6 +73,14 @@ pub(super) fn port(address: &Multiaddr) -> Option<(&'static str, u16)> {
         Protocol::Udp(port) => Some(("UDP", port)),
         _ => None,
     }
+}
+
+/// The first port.
+pub(super) fn port_number(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+        _ => None,
+    })
 }
 
 /// The identity at the end, if it is named.
@@ -93,12 +102,8 @@ pub(super) fn without_peer(mut address: Multiaddr) -> Multiaddr {
 /// Whether an address that a peer claims for itself or another is worth a dial. A loopback address is one only for peers
 /// on the same machine.
 pub(super) fn is_worth_keeping(address: &Multiaddr, loopback: bool) -> bool {
-    let port = address.iter().find_map(|part| match part {
-        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
-        _ => None,
-    });
     (is_supported(address) || is_circuit(address))
-        && port != Some(0)
+        && port_number(address) != Some(0)
         && !ip(address).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast())
         && (loopback || !is_loopback(address))
 }

@@ -1,6 +1,6 @@
 //! The libp2p protocols, put together and configured.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::gossipsub::{
@@ -17,7 +17,7 @@ use libp2p::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::bans::{Bans, unix_now};
+use super::bans::Bans;
 use super::codec::ByteCodec;
 use super::gate::Gate;
 use super::gossip_bytes::CountBytes;
@@ -86,7 +86,11 @@ impl Behaviour {
         let me = key.public().to_peer_id();
         let traversal = config.traversal.filter(|_| config.role == Role::Full);
         Ok(Self {
-            gate: Gate::new(config.limits.max_per_ip, memory_limit(&config.limits), Bans::of(&config.bans, unix_now())),
+            gate: Gate::new(
+                config.limits.max_per_ip,
+                memory_limit(&config.limits),
+                Bans::of(&config.bans, Instant::now(), config.clock.unix_seconds()),
+            ),
             limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
             identify: identify::Behaviour::new(
                 identify::Config::new("ocelli/1".into(), key.public())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Ban;
+use crate::clock::Clock;
 
 /// The part a peer plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub traversal: Option<Traversal>,
     /// All bounds and timeouts.
     pub limits: Limits,
+    /// Where bans end by the clock on the wall is told by this one.
+    pub clock: Clock,
 }
 
 /// Ways through NATs and firewalls.
@@ -87,6 +90,7 @@ impl Config {
             mdns: false,
             traversal: None,
             limits: Limits::default(),
+            clock: Clock::system(),
         }
     }
 

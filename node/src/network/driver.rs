@@ -25,7 +25,6 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, ping
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::bans::unix_now;
 use super::behaviour::{self, Behaviour, BehaviourEvent, GRAYLIST_SCORE};
 use super::discovery::{Dial, Discovery};
 use super::error::{chain, io_kind};
@@ -38,6 +37,7 @@ use super::{
     BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
     address,
 };
+use crate::clock::Clock;
 use crate::log_limit::LogLimit;
 use connections::PeerState;
 use messages::{Outstanding, Unsent};
@@ -67,6 +67,7 @@ pub(super) struct Driver {
     protocols: Vec<StreamProtocol>,
     kademlia: Option<StreamProtocol>,
     limits: Limits,
+    clock: Clock,
     commands: mpsc::Receiver<Command>,
     queue: EventQueue,
     discovery: Discovery,
@@ -156,6 +157,7 @@ impl Driver {
             protocols,
             kademlia,
             limits: config.limits,
+            clock: config.clock,
             commands,
             queue,
             discovery,
@@ -183,6 +185,7 @@ impl Driver {
             commands: command_sender,
             snapshot: driver.snapshot.subscribe(),
             shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
+            asker: 0,
         };
         Ok((driver, handle, events))
     }
@@ -316,7 +319,7 @@ impl Driver {
         self.expire_requests(now);
         if slow {
             self.penalties.forget_faded(now);
-            self.swarm.behaviour_mut().gate.bans.forget_expired(unix_now());
+            self.swarm.behaviour_mut().gate.bans.forget_expired(Instant::now());
             self.check_scores(now);
             self.expire_unsent(now);
             self.look_for_relay(now);
@@ -379,7 +382,7 @@ impl Driver {
             addresses: addresses.map(|address| with_peer(address, me)).collect(),
             peers,
             reachability: self.reachability.clone(),
-            banned: behaviour.gate.bans.all(unix_now()),
+            banned: behaviour.gate.bans.all(now, self.clock.unix_seconds()),
             known_addresses: self.discovery.book.len(),
             failures: self.failures.iter().cloned().collect(),
             counters: Counters { gossip_bytes_received: self.gossip_bytes.0.load(Ordering::Relaxed), ..self.counters },

@@ -5,7 +5,7 @@ use std::fmt;
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 
-use super::{DialFailure, Peer, RequestFailure};
+use super::{DialFailure, Group, Peer, RequestFailure};
 
 /// What the network tells its consumer.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum Event {
         peer: Peer,
         /// The multiaddr at the other end.
         address: String,
+        /// The group of that address.
+        group: Group,
         /// Whether the peer dialled us.
         inbound: bool,
         /// Whether it is a light peer, which answers no requests.
@@ -89,13 +91,31 @@ impl Event {
 
 /// Names a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub(super) u64);
+pub struct RequestId {
+    pub(super) number: u64,
+    pub(super) asker: u8,
+}
+
+impl RequestId {
+    /// Who has asked: what [`Handle::for_asker`](super::Handle::for_asker) was told, or 0.
+    pub fn asker(self) -> u8 {
+        self.asker
+    }
+}
 
 /// Names a gossip message, as it came from one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GossipId {
     pub(super) message: [u8; 32],
     pub(super) source: PeerId,
+}
+
+impl GossipId {
+    /// A message that nobody has sent, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(number: u8, source: Peer) -> Self {
+        Self { message: [number; 32], source: source.0 }
+    }
 }
 
 /// What gossip is found to be.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::DeniedUpgrade;
@@ -16,7 +17,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, memory_connection_limits};
 
-use super::bans::{BanSubject, Bans, unix_now};
+use super::bans::{BanSubject, Bans};
 use super::{Peer, address};
 
 /// Why a connection is not let in.
@@ -60,7 +61,7 @@ impl Gate {
 
     /// Whether the peer is banned now.
     pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
-        self.bans.holds(&BanSubject::Peer(Peer(*peer)), unix_now())
+        self.bans.holds(&BanSubject::Peer(Peer(*peer)), Instant::now())
     }
 
     fn command(&mut self, command: ToSwarm<Infallible, Keep>) {
@@ -71,7 +72,7 @@ impl Gate {
     }
 
     fn check_ip(&self, address: &Multiaddr) -> Result<(), ConnectionDenied> {
-        let banned = |ip| self.bans.holds(&BanSubject::Ip(ip), unix_now());
+        let banned = |ip| self.bans.holds(&BanSubject::Ip(ip), Instant::now());
         if address::ip(address).is_some_and(banned) { Err(ConnectionDenied::new(Refused::Banned)) } else { Ok(()) }
     }
 
@@ -216,7 +217,6 @@ impl ConnectionHandler for Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Ban;
 
     #[test]
     fn bans_keep_out_peers_and_addresses() {
@@ -224,7 +224,7 @@ mod tests {
         let at = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
         let mut gate = Gate::new(1, memory(usize::MAX), Bans::default());
         for subject in [BanSubject::Peer(Peer(peer)), BanSubject::Ip("1.2.3.4".parse().expect("an address"))] {
-            gate.bans.add(Ban { subject, until: u64::MAX, reason: String::new(), of: None });
+            gate.bans.add(subject, std::time::Duration::MAX, "", None, Instant::now());
         }
         assert!(gate.is_banned(&peer) && !gate.is_banned(&other));
         assert!(gate.check_peer(&peer).is_err() && gate.check_peer(&other).is_ok());

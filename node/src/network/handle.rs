@@ -24,6 +24,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) shared: Arc<Shared>,
+    pub(super) asker: u8,
 }
 
 /// What all clones of a handle share.
@@ -41,7 +42,7 @@ pub(super) struct Snapshot {
 }
 
 /// What the swarm task is asked to do.
-pub(super) enum Command {
+pub(crate) enum Command {
     Publish { topic: String, data: Vec<u8> },
     Report { id: GossipId, acceptance: Acceptance },
     Request { id: RequestId, peer: Peer, data: Vec<u8> },
@@ -66,9 +67,15 @@ impl Handle {
         self.send(Command::Report { id, acceptance });
     }
 
+    /// The same handle in other hands: the ids of what it asks tell whose the responses are.
+    pub fn for_asker(&self, asker: u8) -> Self {
+        Self { asker, ..self.clone() }
+    }
+
     /// Asks a connected peer. [`Event::Response`](super::Event::Response) tells what became of it, failures included.
     pub fn request(&self, peer: Peer, data: Vec<u8>) -> RequestId {
-        let id = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
+        let number = self.shared.next_request.fetch_add(1, Ordering::Relaxed);
+        let id = RequestId { number, asker: self.asker };
         self.send(Command::Request { id, peer, data });
         id
     }
@@ -164,6 +171,28 @@ impl Handle {
     /// Closes all connections and ends the network; the events end when that is done.
     pub fn shutdown(&self) {
         self.send(Command::Shutdown);
+    }
+
+    /// A handle of a network that is not there, for tests of whoever holds one: what it is told comes out.
+    #[cfg(test)]
+    pub(crate) fn detached() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, told) = mpsc::channel(COMMAND_QUEUE);
+        let key = ed25519::Keypair::generate();
+        let peer = Peer(libp2p::identity::PublicKey::from(key.public()).to_peer_id());
+        let status = Status {
+            peer,
+            agent: "test".into(),
+            addresses: Vec::new(),
+            reachability: super::Reachability::Unknown,
+            peers: Vec::new(),
+            banned: Vec::new(),
+            known_addresses: 0,
+            failures: Vec::new(),
+            counters: super::Counters::default(),
+        };
+        let (_, snapshot) = watch::channel(Arc::new(Snapshot { status, known: Vec::new(), bans_version: 0 }));
+        let shared = Arc::new(Shared { key, peer, next_request: AtomicU64::new(1) });
+        (Self { commands, snapshot, shared, asker: 0 }, told)
     }
 
     fn send(&self, command: Command) {

@@ -166,10 +166,11 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::network::{GossipId, Peer, RequestFailure, RequestId};
+    use crate::network::{GossipId, Group, Peer, RequestFailure, RequestId};
 
     fn connected(peer: Peer) -> Event {
-        Event::Connected { peer, address: String::new(), inbound: false, light: false, protocol: None }
+        let group = Group::of_dialled("");
+        Event::Connected { peer, address: String::new(), group, inbound: false, light: false, protocol: None }
     }
 
     fn gossip(bytes: usize) -> Event {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     fn response(number: u64, peer: Peer) -> Event {
-        Event::Response { id: RequestId(number), peer, result: Err(RequestFailure::TimedOut) }
+        Event::Response { id: RequestId { number, asker: 0 }, peer, result: Err(RequestFailure::TimedOut) }
     }
 
     /// Drains both stages and names what comes out.
@@ -189,7 +190,7 @@ mod tests {
                 names.push(match event {
                     Event::Connected { peer, .. } => format!("+{peer}"),
                     Event::Disconnected { peer } => format!("-{peer}"),
-                    Event::Response { id, .. } => format!("response {}", id.0),
+                    Event::Response { id, .. } => format!("response {}", id.number),
                     Event::Gossip { data, .. } => format!("gossip {}", data.len()),
                     other => format!("{other:?}"),
                 });

@@ -100,6 +100,7 @@ impl NetworkBehaviour for Retesting {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Instant;
 
     use futures::StreamExt as _;
     use libp2p::swarm::SwarmEvent;
@@ -107,8 +108,7 @@ mod tests {
     use libp2p::{Swarm, SwarmBuilder, autonat, identify, memory_connection_limits, noise, tcp, yamux};
 
     use super::*;
-    use crate::network::Ban;
-    use crate::network::bans::{BanSubject, Bans, unix_now};
+    use crate::network::bans::{BanSubject, Bans};
     use crate::network::gate::Gate;
 
     #[derive(NetworkBehaviour)]
@@ -152,11 +152,7 @@ mod tests {
     async fn an_address_that_failed_is_tested_again() {
         let here = BanSubject::Ip(Ipv4Addr::LOCALHOST.into());
         let mut tested = swarm(|identify| Tested {
-            gate: Gate::new(
-                16,
-                memory_connection_limits::Behaviour::with_max_bytes(usize::MAX),
-                Bans::of(&[], unix_now()),
-            ),
+            gate: Gate::new(16, memory_connection_limits::Behaviour::with_max_bytes(usize::MAX), Bans::default()),
             identify,
             client: Retesting::new(Duration::from_millis(20)),
         });
@@ -178,8 +174,8 @@ mod tests {
             match tested.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. } if outcomes.is_empty() => {
                     // From now on nobody comes in.
-                    let closed = Ban { subject: here, until: unix_now() + 3_600, reason: "closed".into(), of: None };
-                    tested.behaviour_mut().gate.bans.add(closed);
+                    let hour = Duration::from_secs(3_600);
+                    tested.behaviour_mut().gate.bans.add(here, hour, "closed", None, Instant::now());
                     let candidate = NewExternalAddrCandidate { addr: &own };
                     tested.behaviour_mut().client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
                 }

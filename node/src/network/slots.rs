@@ -8,14 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::address;
+use super::Group;
 
-/// Dialled peers of one address group. Two rather than Bitcoin Core's one, since a small network may live in few groups.
+/// Dialled peers of one address [`Group`]. Two rather than Bitcoin Core's one, since a small network may live in few groups.
 const MAX_OF_GROUP: usize = 2;
 
 /// Inbound peers that are spared for the group they are from, for their short round trips, and for the blocks and
@@ -24,34 +23,6 @@ const SPARED_BY_GROUP: usize = 4;
 const SPARED_BY_PING: usize = 8;
 const SPARED_BY_USE: usize = 4;
 
-/// Addresses that one owner tends to have many of: an IPv4 /16, an IPv6 /32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Group {
-    /// The first two bytes.
-    V4([u8; 2]),
-    /// The first four bytes.
-    V6([u8; 4]),
-    /// This machine and the networks at home, or an address that is a name.
-    Local,
-}
-
-impl Group {
-    /// The group of an address.
-    pub(super) fn of(address: &Multiaddr) -> Self {
-        match address::ip(address) {
-            Some(IpAddr::V4(ip)) if !(ip.is_loopback() || ip.is_private() || ip.is_link_local()) => {
-                let [a, b, ..] = ip.octets();
-                Self::V4([a, b])
-            }
-            Some(IpAddr::V6(ip)) if !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()) => {
-                let [a, b, c, d, ..] = ip.octets();
-                Self::V6([a, b, c, d])
-            }
-            _ => Self::Local,
-        }
-    }
-}
-
 /// How many dialled peers each group has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups(BTreeMap<Group, usize>);
@@ -59,13 +30,14 @@ pub(super) struct Groups(BTreeMap<Group, usize>);
 impl Groups {
     /// Counts one more peer.
     pub(super) fn add(&mut self, address: &Multiaddr) {
-        *self.0.entry(Group::of(address)).or_default() += 1;
+        *self.0.entry(Group::dialled(address)).or_default() += 1;
     }
 
-    /// Whether one more may be dialled there. Local ones always may: test networks live there.
+    /// Whether one more may be dialled there. Local ones always may, for test networks live there, and so may names and
+    /// what is behind relays, of which it is not known where they are.
     pub(super) fn has_room(&self, address: &Multiaddr) -> bool {
-        let group = Group::of(address);
-        group == Group::Local || self.0.get(&group).is_none_or(|count| *count < MAX_OF_GROUP)
+        let group = Group::dialled(address);
+        !matches!(group, Group::V4(_) | Group::V6(_)) || self.0.get(&group).is_none_or(|count| *count < MAX_OF_GROUP)
     }
 }
 
@@ -139,27 +111,6 @@ mod tests {
             connected: Duration::from_secs(connected),
             round_trip: None,
             useful: None,
-        }
-    }
-
-    #[test]
-    fn groups_of_addresses() {
-        for (address, expected) in [
-            ("/ip4/1.2.3.4/tcp/1", Group::V4([1, 2])),
-            ("/ip4/1.2.200.4/udp/9/quic-v1", Group::V4([1, 2])),
-            ("/ip6/::ffff:1.2.3.4/tcp/1", Group::V4([1, 2])),
-            ("/ip6/2001:db8:1::1/tcp/1", Group::V6([0x20, 0x01, 0x0d, 0xb8])),
-            ("/ip4/127.0.0.1/tcp/1", Group::Local),
-            ("/ip4/10.1.2.3/tcp/1", Group::Local),
-            ("/ip4/172.16.0.1/tcp/1", Group::Local),
-            ("/ip4/192.168.1.1/tcp/1", Group::Local),
-            ("/ip4/169.254.1.1/tcp/1", Group::Local),
-            ("/ip6/::1/tcp/1", Group::Local),
-            ("/ip6/fd00::1/tcp/1", Group::Local),
-            ("/ip6/fe80::1/tcp/1", Group::Local),
-            ("/dns4/example.org/tcp/1", Group::Local),
-        ] {
-            assert_eq!(Group::of(&at(address)), expected, "{address}");
         }
     }
 

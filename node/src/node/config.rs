@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use ocelli_consensus::{Address, ModelId, Network};
+use ocelli_consensus::{ModelId, Network};
 use ocelli_model::{Backend, Model};
 
-use super::{FaucetConfig, NodeError};
 use crate::chain::{MissingPixels, Prune};
+use crate::clock::Clock;
+use crate::error::NodeError;
 use crate::inference;
 use crate::network::{DEFAULT_INBOUND, Traversal};
+use crate::pool::{FaucetConfig, Mining};
 use crate::store::StoreOptions;
 
 /// What a node is started with.
@@ -41,6 +43,8 @@ pub struct Config {
     pub faucet: Option<FaucetConfig>,
     /// What is kept, and how much memory that may take.
     pub storage: Storage,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 /// What a node keeps on its disk.
@@ -76,15 +80,6 @@ pub enum Discovery {
     LocalNetwork,
     /// Only through bootstrap peers and Kademlia.
     BootstrapOnly,
-}
-
-/// How a node mines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mining {
-    /// Who is paid.
-    pub address: Address,
-    /// Threads that search.
-    pub threads: usize,
 }
 
 /// The models that a network uses, from those that are built in.

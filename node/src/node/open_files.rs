@@ -11,7 +11,7 @@ const OTHERS: u64 = 512;
 /// # Errors
 /// If the system does not allow as many.
 #[cfg(unix)]
-pub(super) fn raise_limit(inbound: u32) -> Result<(), NodeError> {
+pub fn raise_limit(inbound: u32) -> Result<(), NodeError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let expected = u64::from(inbound) + OTHERS;
@@ -27,6 +27,6 @@ pub(super) fn raise_limit(inbound: u32) -> Result<(), NodeError> {
 
 /// Other systems have no such limit.
 #[cfg(not(unix))]
-pub(super) fn raise_limit(_: u32) -> Result<(), NodeError> {
+pub fn raise_limit(_: u32) -> Result<(), NodeError> {
     Ok(())
 }

@@ -17,7 +17,7 @@ impl Store {
     /// # Errors
     /// If it cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        Ok(Checkpoint::new(&self.database)?.create_checkpoint(path)?)
+        Ok(Checkpoint::new(self.database())?.create_checkpoint(path)?)
     }
 
     /// The first row, with its column, in which what two stores derived from their main chains differs.

@@ -59,8 +59,7 @@ fn create(path: &Path, network: &Network, options: &StoreOptions) -> Result<(), 
     let descriptors = columns::descriptors(columns::ALL, options);
     let database = DB::open_cf_descriptors(&creating, &staging, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(&staging)?;
-    let store =
-        Store { database, folder, options: *options, genesis: network.genesis.clone(), next_arrival: Mutex::new(1) };
+    let store = Store::of(database, folder, *options, network.genesis.clone(), 1);
     store.write(genesis_batch(&store, network), Durability::Synced)?;
     drop(store);
 
@@ -126,7 +125,7 @@ fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<
     let descriptors = columns::descriptors(found.iter().map(String::as_str), &options);
     let database = DB::open_cf_descriptors(&opening, path, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(path)?;
-    let store = Store { database, folder, options, genesis: network.genesis.clone(), next_arrival: Mutex::new(0) };
+    let store = Store::of(database, folder, options, network.genesis.clone(), 0);
     if let Some(version) = check(path, &store, network)? {
         migrate::migrate(&store, version)?;
     }
@@ -148,7 +147,7 @@ fn check(path: &Path, store: &Store, network: &Network) -> Result<Option<u32>, S
         return Err(StoreError::Schema { path: path.into(), found, expected: rows::SCHEMA });
     }
     let interrupted = store.get(columns::METADATA, rows::MIGRATION_KEY, rows::schema)?;
-    if let Some(column) = columns::ALL.into_iter().find(|column| store.database.cf_handle(column).is_none()) {
+    if let Some(column) = columns::ALL.into_iter().find(|column| store.database().cf_handle(column).is_none()) {
         return Err(StoreError::MissingColumn(column));
     }
     let found_genesis = store.require(columns::METADATA, rows::GENESIS_KEY, rows::block_hash)?;

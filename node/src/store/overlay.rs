@@ -9,13 +9,13 @@ use ocelli_consensus::transition::{self, Account, Base, ConnectError, Connection
 use ocelli_consensus::{Address, BlockHash, Body, Header, Parameters, Root, TxId};
 use rocksdb::WriteBatch;
 
-use super::{Store, StoreError, Tip, TransactionLocation, columns, rows};
+use super::{Live, Rows, Source, Store, StoreError, Tip, TransactionLocation, columns, rows};
 
 /// A chain as a move leaves it, before it is written: what the move changes, over what is stored. A reorganisation is
 /// as many [`Overlay::disconnect_tip`] as it takes to the fork point and then [`Overlay::connect`] for each block of the
 /// better branch. Dropping the overlay leaves everything as it was.
-pub struct Overlay<'a> {
-    store: &'a Store,
+pub struct Overlay<'a, S = Live> {
+    store: &'a Rows<S>,
     from: BlockHash,
     tip: Tip,
     header: Header,
@@ -31,12 +31,12 @@ pub struct ChainMove {
     pub(super) changes: Changes,
 }
 
-impl<'a> Overlay<'a> {
+impl<'a, S: Source> Overlay<'a, S> {
     /// Begins at the stored tip.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn new(store: &'a Store) -> Result<Self, StoreError> {
+    pub fn new(store: &'a Rows<S>) -> Result<Self, StoreError> {
         let tip = store.tip()?;
         let header = stored_header(store, &tip.hash)?;
         let peaks = Peaks::load(store, tip.height.saturating_add(1))?;
@@ -155,7 +155,7 @@ impl<'a> Overlay<'a> {
 }
 
 /// The header of a block of the main chain.
-fn stored_header(store: &Store, hash: &BlockHash) -> Result<Header, StoreError> {
+fn stored_header<S: Source>(store: &Rows<S>, hash: &BlockHash) -> Result<Header, StoreError> {
     let known = store.header(hash)?;
     known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
 }
@@ -169,7 +169,7 @@ fn completed_by(leaf: u64) -> impl Iterator<Item = Position> {
     })
 }
 
-impl StateReader for Overlay<'_> {
+impl<S: Source> StateReader for Overlay<'_, S> {
     type Error = StoreError;
 
     fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
@@ -180,7 +180,7 @@ impl StateReader for Overlay<'_> {
     }
 }
 
-impl BranchReader for Overlay<'_> {
+impl<S: Source> BranchReader for Overlay<'_, S> {
     type Error = StoreError;
 
     fn branch(&self, path: &state::Path) -> Result<Option<Branch>, StoreError> {
@@ -191,7 +191,7 @@ impl BranchReader for Overlay<'_> {
     }
 }
 
-impl HistoryReader for Overlay<'_> {
+impl<S: Source> HistoryReader for Overlay<'_, S> {
     type Error = StoreError;
 
     fn entry(&self, position: Position) -> Result<Entry, StoreError> {

@@ -4,7 +4,7 @@ use rocksdb::{CompactOptions, FlushOptions, WriteBatch};
 
 use super::options::Step;
 use super::write::Durability;
-use super::{Store, StoreError, columns, rows};
+use super::{Rows, Source, Store, StoreError, columns, rows};
 
 /// From which heights on the main chain a store has what. All of them are 1 where nothing is missing: the genesis has
 /// neither tasks nor an undo record.
@@ -23,7 +23,7 @@ impl Kept {
     pub const ALL: Kept = Kept { pixels_from: 1, bodies_from: 1, answers_from: 1 };
 }
 
-impl Store {
+impl<S: Source> Rows<S> {
     /// From which heights on there is what.
     ///
     /// # Errors
@@ -31,7 +31,9 @@ impl Store {
     pub fn kept(&self) -> Result<Kept, StoreError> {
         self.require(columns::METADATA, rows::KEPT_KEY, rows::kept)
     }
+}
 
+impl Store {
     /// Forgets the pixels of all blocks below one height, and the bodies and undo records of those below another; blocks
     /// that stand on no main chain go too. Bodies never outlive their pixels' turn: what has no body needs no pixels. The
     /// rows are gone, and [`Store::kept`] says so, in one write of a few bytes; their files stay until [`Store::free_pruned`].
@@ -83,7 +85,7 @@ impl Store {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         let (first, end) = (rows::number_key(1), rows::number_key(end));
-        self.database.compact_range_cf_opt(self.column(column), Some(first), Some(end), &options);
+        self.database().compact_range_cf_opt(self.column(column), Some(first), Some(end), &options);
     }
 
     /// Frees the write-ahead log, which reaches back to the oldest row that is in no sorted file: puts all of them into some.
@@ -92,7 +94,7 @@ impl Store {
     /// If they cannot be written.
     pub fn free_log(&self) -> Result<(), StoreError> {
         let columns = columns::ALL.map(|column| self.column(column));
-        Ok(self.database.flush_cfs_opt(&columns.each_ref(), &FlushOptions::default())?)
+        Ok(self.database().flush_cfs_opt(&columns.each_ref(), &FlushOptions::default())?)
     }
 
     /// As [`Store::disk_bytes`], up to 10 s old: measuring looks at every file.

@@ -69,6 +69,7 @@ pub(crate) struct Maker<'a> {
     network: &'a Network,
     overlay: &'a Overlay<'a>,
     nonces: BTreeMap<u8, u64>,
+    fee: Amount,
     body: Body,
     pixels: Vec<Option<Vec<u8>>>,
 }
@@ -77,7 +78,12 @@ pub(crate) type Made = (Header, Body, Vec<Option<Vec<u8>>>);
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(network: &'a Network, overlay: &'a Overlay<'a>) -> Self {
-        Self { network, overlay, nonces: BTreeMap::new(), body: Body::default(), pixels: Vec::new() }
+        Self { network, overlay, nonces: BTreeMap::new(), fee: Amount(10), body: Body::default(), pixels: Vec::new() }
+    }
+
+    /// Has what follows pay another fee.
+    pub(crate) fn paying(self, fee: u64) -> Self {
+        Self { fee: Amount(fee), ..self }
     }
 
     pub(crate) fn transfer(mut self, from: u8, to: Address, amount: u64) -> Self {
@@ -104,7 +110,7 @@ impl<'a> Maker<'a> {
         let stored = self.overlay.base().reader;
         let account = ocelli_consensus::transition::StateReader::account(stored, &address(from)).expect("it is stored");
         let nonce = self.nonces.entry(from).or_insert(account.unwrap_or_default().nonce);
-        let unsigned = Unsigned { nonce: *nonce, fee: Amount(10), expires: u64::MAX, action };
+        let unsigned = Unsigned { nonce: *nonce, fee: self.fee, expires: u64::MAX, action };
         *nonce += 1;
         let key = key(from);
         let sign = |hash: &[u8; 32]| key.sign(hash).to_bytes();
@@ -232,8 +238,8 @@ impl Store {
     pub(crate) fn damage(&self, column: &'static str, key: &[u8], value: Option<&[u8]>) {
         let column = self.column(column);
         match value {
-            Some(value) => self.database.put_cf(column, key, value).unwrap(),
-            None => self.database.delete_cf(column, key).unwrap(),
+            Some(value) => self.database().put_cf(column, key, value).unwrap(),
+            None => self.database().delete_cf(column, key).unwrap(),
         }
     }
 }

@@ -164,7 +164,7 @@ impl Store {
         self.folder.check()?;
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        Ok(self.database.write_opt(batch, &options)?)
+        Ok(self.database().write_opt(batch, &options)?)
     }
 
     pub(super) fn put_header(&self, batch: &mut WriteBatch, arrival: u64, header: &Header, status: Status) {

@@ -2,10 +2,12 @@
 
 mod environment;
 mod files;
+mod lies;
 mod mistakes;
 mod numbers;
 mod peers;
 mod real_node;
+mod scripted_chain;
 mod scripted_node;
 mod stored;
 mod with_a_node;

@@ -225,7 +225,14 @@ fn a_newcomer_is_given_something_once() {
     assert!(given["height"].as_u64() >= Some(1) && given["confirmations"].as_u64() >= Some(1), "{given}");
     let args = ["wallet", "balance", "--wallet", "first.pem", "--peer", address, "--json"];
     let balance = environment.run_with_password("secret", &args).ok().json();
-    assert_eq!(balance["balance"], "2.5");
+    assert_eq!((&balance["balance"], &balance["checked"]), (&"2.5".into(), &true.into()));
+    let txid = given["txid"].as_str().unwrap();
+    let shown = environment.run(&["chain", "tx", txid, "--peer", address, "--json"]).ok().json();
+    assert_eq!((&shown["txid"], &shown["evidence"]["checked_from"]), (&txid.into(), &0.into()), "{shown}");
+    let block = shown["block"].as_str().unwrap();
+    let block = environment.run(&["chain", "block", block, "--peer", address, "--json"]).ok().json();
+    assert_eq!((&block["height"], &block["main_chain"]), (&shown["height"], &true.into()));
+    assert_eq!(environment.run(&["chain", "status", "--peer", address, "--json"]).ok().json()["checked"], true);
 
     let fee = environment.run(&["chain", "fee", "--blocks", "3", "--peer", address, "--json"]).ok().json();
     assert_eq!(

@@ -1,19 +1,27 @@
-//! A node that has a network of real sockets but no chain: it answers what the test wants it to.
+//! A node that has a network of real sockets and a chain of a few blocks: it answers what the test wants it to, and lies if
+//! it is to.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ocelli_consensus::block::Output;
 use ocelli_consensus::hash::TxId;
-use ocelli_consensus::{Address, Amount, Header, Network};
+use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::transition::Account;
+use ocelli_consensus::{Action, Address, Amount, BlockHash, Body, Header, Network, Root, Transaction, U256, Unsigned};
 use ocelli_model::{Model, reference, zoo};
 use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
+use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, FeeSuggestion, FoundBlock, NodeStatus,
-    PeerInfo, PeerList, Request, Response, SignedAnswer, Submission, SubmitReply, TransactionStatus,
+    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
+    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerInfo, PeerList, Request, Response, SignedAnswer,
+    Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
+
+use crate::scripted_chain::{Chain, Mining, State};
 
 /// The height of the block that has everything that was submitted.
 pub const HEIGHT: u64 = 6;
@@ -21,10 +29,10 @@ pub const HEIGHT: u64 = 6;
 pub const TIP: u64 = 8;
 /// The nonce of every other account: one that a double does not hold.
 pub const NONCE: u64 = (1 << 53) + 1;
-/// The nonce of every header.
-pub const HEADER_NONCE: u64 = u64::MAX - 2;
 /// What the node takes at least, in grains for a weight of a million, and what it suggests.
 pub const FEE_RATES: [u64; 2] = [1_000_000, u64::MAX];
+/// Between the first block and the others of a chain that is too long to be checked from genesis on.
+pub const GAP: u64 = 700_000;
 
 /// The address that has no account.
 pub const NOBODY: Address = Address([7; 20]);
@@ -38,6 +46,84 @@ pub struct Script {
     pub answers: Answers,
     /// How many submissions it takes and then forgets.
     pub forgets: usize,
+    /// How many of [`transfers`] are in the block from the beginning.
+    pub transfers: usize,
+    /// Whether the chain is too long to be checked from genesis on: all heights but the first are higher by [`GAP`].
+    pub is_long: bool,
+    /// What it lies about.
+    pub lie: Option<Lie>,
+}
+
+/// What a node says that is not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Asked for a transaction, it shows another one.
+    OtherTransaction,
+    /// The right transaction, in a block that does not hold it.
+    WrongBlock,
+    /// The right txid, with a signature that is none.
+    Unsigned,
+    /// Another output than the block's.
+    OtherOutput,
+    /// A body that is not the header's.
+    OtherBody,
+    /// The block at another height, all else right.
+    OtherHeight,
+    /// Headers without work.
+    NoWork,
+    /// Headers with a target that is too easy.
+    EasyTarget,
+    /// A chain of its own that has less work.
+    EasyFork,
+    /// More confirmations than it has headers.
+    MoreConfirmations,
+    /// Not all headers.
+    Truncated,
+    /// Headers on blocks that nobody knows.
+    Unrelated,
+    /// The genesis of another network.
+    OtherGenesis,
+    /// More work than its headers have.
+    MoreWork,
+    /// A tip at the highest height.
+    HugeStatus,
+    /// A block at the highest height and time.
+    HugeHeader,
+    /// [`RICHES`].
+    Balance,
+    /// The same, in the state of a block that no header stands for.
+    BalanceInNoBlock,
+    /// Nothing, where there is an account.
+    NoAccount,
+    /// A next nonce that is far away.
+    NextNonce,
+    /// Another state root than the tip's.
+    StateRoot,
+    /// Asked to take a transaction, it tells where it stands.
+    NoSubmission,
+    /// A payment to somebody else.
+    PaysOther,
+    /// A smaller payment than promised.
+    PaysLess,
+    /// A payment that it has not signed.
+    PaysUnsigned,
+}
+
+/// A balance out of nothing: 42,424,242.42 credits.
+pub const RICHES: Amount = Amount(4_242_424_242_000_000);
+
+/// What a scripted faucet gives.
+pub const GIFT: Amount = Amount(250_000_000);
+
+/// Transfers from the development wallet.
+pub fn transfers(network: &Network) -> Vec<Transaction> {
+    let wallet = Wallet::from_seed(DEV_WALLET_SEED);
+    let transfer = |nonce| {
+        let action = Action::Transfer { to: NOBODY, amount: Amount(1_000_000 + nonce) };
+        let unsigned = Unsigned { nonce, fee: Amount(1_000), expires: u64::MAX, action };
+        Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash))
+    };
+    (1..3).map(transfer).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +139,14 @@ pub enum Answers {
 
 impl Default for Script {
     fn default() -> Self {
-        Self { balance: Amount(100_000_000), answers: Answers::Right, forgets: 0 }
+        Self {
+            balance: Amount(100_000_000),
+            answers: Answers::Right,
+            forgets: 0,
+            transfers: 0,
+            is_long: false,
+            lie: None,
+        }
     }
 }
 
@@ -80,7 +173,12 @@ impl ScriptedNode {
             handle: handle.clone(),
             script,
             taken: HashMap::new(),
+            state: State::default(),
+            chain: None,
         };
+        for transaction in transfers(network).into_iter().take(script.transfers) {
+            node.taken.insert(transaction.txid(), (Submission { transaction, pixels: None }, None));
+        }
         let answering = handle.clone();
         let thread = std::thread::spawn(move || {
             while let Some(event) = events.blocking_recv() {
@@ -121,20 +219,40 @@ struct Answering {
     model: Model,
     handle: Handle,
     script: Script,
-    taken: HashMap<TxId, Submission>,
+    /// What is in the block, with its output.
+    taken: HashMap<TxId, (Submission, Output)>,
+    /// All accounts that were asked for: after the tip.
+    state: State,
+    /// Until something changes.
+    chain: Option<Chain>,
 }
 
 impl Answering {
     fn answer(&mut self, request: Request) -> Response {
+        let response = self.honest(&request);
+        match self.script.lie {
+            Some(lie) => self.distort(lie, &request, response),
+            None => response,
+        }
+    }
+
+    fn honest(&mut self, request: &Request) -> Response {
         let genesis = self.network.genesis_hash();
-        let header = self.header(TIP);
         match request {
-            Request::Status => Response::Status(ChainStatus {
-                genesis,
-                height: TIP,
-                tip: header.hash(),
-                work: ocelli_consensus::U256::from(1u64 << 40),
-            }),
+            Request::Account { address } if *address != NOBODY && !self.state.accounts.contains_key(address) => {
+                self.state.insert(*address, Account { nonce: NONCE, balance: self.script.balance });
+                self.chain = None;
+            }
+            Request::Submit(submission) => return Response::Submitted(self.take(submission.clone())),
+            _ => {}
+        }
+        let chain = self.chain.take().unwrap_or_else(|| self.build());
+        let tip = chain.tip().clone();
+        let response = match request {
+            Request::Status => {
+                Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work: chain.work() })
+            }
+            Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
             Request::NodeStatus => {
                 let peer = PeerInfo {
                     id: "12D3KooW".into(),
@@ -147,48 +265,51 @@ impl Answering {
                     network: self.network.parameters.name.clone(),
                     genesis,
                     peer_id: self.handle.local_peer().to_string(),
-                    height: TIP,
-                    tip: header.hash(),
-                    header_height: TIP + 1,
+                    height: tip.height,
+                    tip: tip.hash(),
+                    tip_time: tip.time,
+                    work: chain.work(),
+                    state_root: tip.state,
+                    header_height: tip.height + 1,
                     peers: vec![peer; 2],
                     waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
                     ..NodeStatus::default()
                 }))
             }
-            Request::Account { address } if address == NOBODY => {
-                Response::Account(AccountStatus { nonce: 0, balance: Amount::ZERO, next_nonce: 0, height: TIP })
+            Request::Account { address } => {
+                let Account { nonce, balance } = self.state.accounts.get(address).copied().unwrap_or_default();
+                let path = self.state.path(address);
+                Response::Account(Box::new(AccountStatus { nonce, balance, next_nonce: nonce, header: tip, path }))
             }
-            Request::Account { .. } => Response::Account(AccountStatus {
-                nonce: NONCE,
-                balance: self.script.balance,
-                next_nonce: NONCE,
-                height: TIP,
-            }),
-            Request::Submit(submission) => Response::Submitted(self.take(submission)),
-            Request::Transaction { txid } => Response::Transaction(match self.taken.get(&txid) {
+            Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
                 None => TransactionStatus::Unknown,
-                Some(submission) => TransactionStatus::Confirmed(Box::new(Confirmation {
-                    header: self.header(HEIGHT),
-                    index: 0,
-                    tip_height: TIP,
-                    submission: submission.clone(),
-                    output: self.logits(submission),
-                })),
+                Some(confirmation) => TransactionStatus::Confirmed(Box::new(confirmation)),
             }),
-            Request::Block { by: BlockId::Height(HEIGHT) } => {
-                let mut data = BlockData::default();
-                let mut taken: Vec<_> = self.taken.values().collect();
-                taken.sort_by_key(|submission| submission.transaction.unsigned.nonce);
-                for submission in taken {
-                    data.body.transactions.push((submission.transaction.clone(), self.logits(submission)));
-                    data.pixels.push(submission.pixels.clone());
-                }
-                let header = self.header(HEIGHT);
-                Response::Block(Some(Box::new(FoundBlock { header, data, main_chain: true, tip_height: TIP })))
+            Request::Block { by } => {
+                let header = match by {
+                    BlockId::Height(height) => chain.at(*height),
+                    BlockId::Hash(hash) => chain.by_hash(hash),
+                };
+                Response::Block(header.map(|header| {
+                    let header = header.clone();
+                    let data = if header.height == self.height() { self.data() } else { BlockData::default() };
+                    Box::new(FoundBlock { header, data })
+                }))
             }
-            Request::Block { .. } => Response::Block(None),
+            Request::Faucet(FaucetRequest::Terms) => {
+                Response::Faucet(FaucetReply::Terms(FaucetTerms { amount: GIFT, bits: 1, block: tip.hash() }))
+            }
+            Request::Faucet(FaucetRequest::Claim(claim)) => {
+                let payment = self.payment(claim.address);
+                if self.script.lie.is_none() {
+                    self.taken
+                        .insert(payment.txid(), (Submission { transaction: payment.clone(), pixels: None }, None));
+                    return Response::Faucet(FaucetReply::Paid(payment));
+                }
+                Response::Faucet(FaucetReply::Paid(payment))
+            }
             Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: FEE_RATES[1], minimum: FEE_RATES[0] }),
-            Request::Peers => Response::Peers(Box::new(PeerList {
+            Request::Control { control: Control::Peers, .. } => Response::Peers(Box::new(PeerList {
                 peers: vec![ConnectedPeer {
                     id: "12D3KooW".into(),
                     address: "/ip4/127.0.0.1/tcp/9".into(),
@@ -206,17 +327,166 @@ impl Answering {
                 known_addresses: 1,
             })),
             _ => Response::failed("not in the script"),
+        };
+        self.chain = Some(chain);
+        response
+    }
+
+    fn distort(&mut self, lie: Lie, request: &Request, response: Response) -> Response {
+        match (lie, request, response) {
+            (Lie::OtherTransaction, Request::Transaction { txid }, _) => {
+                let chain = self.chain.as_ref().unwrap();
+                let other = self.taken.keys().find(|other| *other != txid);
+                let confirmation = other.and_then(|other| self.confirmation(chain, other));
+                let confirmation = confirmation.unwrap_or_else(|| self.confirmation(chain, txid).unwrap());
+                Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation)))
+            }
+            (_, _, Response::Transaction(TransactionStatus::Confirmed(mut confirmation))) => {
+                let header = &mut confirmation.header;
+                match lie {
+                    Lie::WrongBlock => *header = self.chain.as_ref().unwrap().at(self.height() + 1).unwrap().clone(),
+                    Lie::Unsigned => confirmation.submission.transaction.signature = [1; 64],
+                    Lie::OtherOutput => {
+                        confirmation.output = confirmation
+                            .output
+                            .map_or(Some(vec![1]), |logits| Some(logits.into_iter().map(|logit| logit + 1).collect()));
+                    }
+                    Lie::OtherHeight => header.height = 777_777,
+                    Lie::HugeHeader => (header.height, header.time) = (u64::MAX, u64::MAX),
+                    _ => {}
+                }
+                Response::Transaction(TransactionStatus::Confirmed(confirmation))
+            }
+            (_, _, Response::Block(Some(mut found))) => {
+                match lie {
+                    Lie::OtherBody => drop(found.data.body.transactions.pop().zip(found.data.pixels.pop())),
+                    Lie::Unsigned => found.data.body.transactions[0].0.signature = [1; 64],
+                    Lie::OtherHeight => found.header.height = 777_777,
+                    Lie::HugeHeader => (found.header.height, found.header.time) = (u64::MAX, u64::MAX),
+                    _ => {}
+                }
+                Response::Block(Some(found))
+            }
+            (_, _, Response::Status(mut status)) => {
+                match lie {
+                    Lie::MoreConfirmations => (status.height, status.tip) = (TIP + 98, BlockHash([8; 32])),
+                    Lie::OtherGenesis => status.genesis = BlockHash([8; 32]),
+                    Lie::MoreWork => status.work = U256::MAX,
+                    Lie::HugeStatus => (status.height, status.tip) = (u64::MAX, BlockHash([8; 32])),
+                    _ => {}
+                }
+                Response::Status(status)
+            }
+            (Lie::Truncated, _, Response::Headers(mut headers)) => {
+                headers.retain(|header| header.height < 4);
+                Response::Headers(headers)
+            }
+            (Lie::Unrelated, _, Response::Headers(mut headers)) => {
+                headers.retain(|header| header.height > 4);
+                Response::Headers(headers)
+            }
+            (_, Request::Account { address }, Response::Account(mut account)) => {
+                match lie {
+                    Lie::Balance => account.balance = RICHES,
+                    Lie::BalanceInNoBlock => {
+                        account.balance = RICHES;
+                        let mut state = State::default();
+                        state.insert(*address, Account { nonce: account.nonce, balance: RICHES });
+                        account.path = state.path(address);
+                        account.header =
+                            Header { parent: account.header.hash(), state: state.root(), ..account.header };
+                        account.header.height += 1;
+                    }
+                    Lie::NoAccount => {
+                        let header = account.header;
+                        *account = AccountStatus { nonce: 0, balance: Amount::ZERO, next_nonce: 0, header, path: None };
+                    }
+                    Lie::NextNonce => account.next_nonce = u64::MAX,
+                    _ => {}
+                }
+                Response::Account(account)
+            }
+            (Lie::StateRoot, _, Response::NodeStatus(mut status)) => {
+                status.state_root = Root([8; 32]);
+                Response::NodeStatus(status)
+            }
+            (Lie::NoSubmission, Request::Submit(_), _) => self.honest(&Request::Status),
+            (_, _, response) => response,
         }
+    }
+
+    /// Where the block is that has everything.
+    fn height(&self) -> u64 {
+        match (self.script.lie, self.script.is_long) {
+            (Some(Lie::EasyFork), false) => 1,
+            (_, false) => HEIGHT,
+            (_, true) => GAP + HEIGHT,
+        }
+    }
+
+    fn build(&self) -> Chain {
+        let (mining, from, tip) = match self.script.lie {
+            Some(Lie::NoWork) => (Mining::NoWork, HEIGHT, TIP),
+            Some(Lie::EasyTarget) => (Mining::EasyTarget, HEIGHT, TIP),
+            // Of a long chain nobody can see how much work it has.
+            Some(Lie::EasyFork) if self.script.is_long => (Mining::Other, GAP, TIP),
+            Some(Lie::EasyFork) => (Mining::Other, 0, 3),
+            _ => (Mining::Honest, 0, TIP),
+        };
+        let gap = if self.script.is_long { GAP } else { 0 };
+        let (full, empty) = (self.data().body.root(), Body::default().root());
+        let bodies = (1..=tip).map(|height| if height == 1 { height } else { height + gap });
+        let bodies: Vec<_> =
+            bodies.map(|height| (height, if height == self.height() { full } else { empty })).collect();
+        Chain::build(&self.network, &bodies, self.state.root(), mining, from)
+    }
+
+    /// Of the block that has everything.
+    fn data(&self) -> BlockData {
+        let mut taken: Vec<_> = self.taken.values().collect();
+        taken.sort_by_key(|(submission, _)| submission.transaction.unsigned.nonce);
+        let mut data = BlockData::default();
+        for (submission, output) in taken {
+            data.body.transactions.push((submission.transaction.clone(), output.clone()));
+            data.pixels.push(submission.pixels.clone());
+        }
+        data
+    }
+
+    fn confirmation(&self, chain: &Chain, txid: &TxId) -> Option<Confirmation> {
+        let data = self.data();
+        let index = data.body.transactions.iter().position(|(transaction, _)| transaction.txid() == *txid)?;
+        let header = chain.at(self.height())?.clone();
+        Confirmation::of(header, &data.body, index as u32, data.pixels[index].clone())
+    }
+
+    /// What a faucet gives to an address.
+    fn payment(&self, to: Address) -> Transaction {
+        let wallet = Wallet::from_seed([77; 32]);
+        let (to, amount) = match self.script.lie {
+            Some(Lie::PaysOther) => (NOBODY, GIFT),
+            Some(Lie::PaysLess) => (to, Amount(GIFT.0 - 1)),
+            _ => (to, GIFT),
+        };
+        let action = Action::Transfer { to, amount };
+        let unsigned = Unsigned { nonce: 0, fee: Amount(1_000), expires: 1_000_000, action };
+        let genesis = self.network.genesis_hash();
+        let mut payment = Transaction::sign(unsigned, wallet.public_key(), genesis, |hash| wallet.sign(hash));
+        if self.script.lie == Some(Lie::PaysUnsigned) {
+            payment.signature = [1; 64];
+        }
+        payment
     }
 
     fn take(&mut self, submission: Submission) -> SubmitReply {
         let transaction = &submission.transaction;
         let genesis = self.network.genesis_hash();
-        transaction.verify_signature(genesis).unwrap();
+        transaction.verify_signatures(genesis).unwrap();
         if self.script.answers == Answers::Refused {
             return SubmitReply::refused(4, "the mempool is full");
         }
-        let answer = transaction.task().zip(self.logits(&submission)).map(|((model, image), mut logits)| {
+        let output = self.logits(&submission);
+        let answer = transaction.task().zip(output.clone()).map(|((model, image), mut logits)| {
             if self.script.answers == Answers::OffByOne {
                 logits[7] += 1;
             }
@@ -226,16 +496,13 @@ impl Answering {
         });
         match self.script.forgets.checked_sub(1) {
             Some(left) => self.script.forgets = left,
-            None => drop(self.taken.insert(transaction.txid(), submission)),
+            None => drop(self.taken.insert(transaction.txid(), (submission, output))),
         }
+        self.chain = None;
         SubmitReply::Accepted { answer }
     }
 
-    fn logits(&self, submission: &Submission) -> Option<Vec<i32>> {
+    fn logits(&self, submission: &Submission) -> Output {
         submission.pixels.as_ref().map(|pixels| reference::logits(&self.model, pixels))
-    }
-
-    fn header(&self, height: u64) -> Header {
-        Header { height, nonce: HEADER_NONCE, ..self.network.genesis.clone() }
     }
 }

@@ -11,14 +11,15 @@ use ocelli_consensus::{
 };
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
+use ocelli_node::clock::Clock;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
 use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, Request, Response, ShortId,
-    Submission, SubmitReply, TransactionStatus,
+    Announcement, BlockData, BlockId, ChainStatus, Control, FoundBlock, NodeStatus, PeerList, Request, Response,
+    ShortId, Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic;
 use tempfile::TempDir;
@@ -71,6 +72,13 @@ impl TestNode {
         let folder = TempDir::new().unwrap();
         let storage = Storage::default();
         let node = start(network, folder.path(), bootstrap, mining, backend, storage);
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node whose clocks are these.
+    pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let node = start_with(network, folder.path(), bootstrap, None, cpu(), storage, clock);
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
@@ -136,6 +144,15 @@ impl TestNode {
         assert!(matches!(response, Response::Controlled { .. }), "{response:?}");
     }
 
+    /// What it tells its owner of its peers.
+    pub fn peers(&self) -> PeerList {
+        let cookie = ocelli_node::node::cookie::read(self.folder()).unwrap();
+        match self.ask(Request::Control { cookie, control: Control::Peers }) {
+            Response::Peers(list) => *list,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn block(&self, by: BlockId) -> Option<FoundBlock> {
         match self.ask(Request::Block { by }) {
             Response::Block(block) => block.map(|block| *block),
@@ -145,7 +162,7 @@ impl TestNode {
 
     pub fn account(&self, address: Address) -> ocelli_protocol::message::AccountStatus {
         match self.ask(Request::Account { address }) {
-            Response::Account(account) => account,
+            Response::Account(account) => *account,
             other => panic!("{other:?}"),
         }
     }
@@ -182,6 +199,18 @@ pub fn start(
     backend: Box<dyn Backend>,
     storage: Storage,
 ) -> Node {
+    start_with(network, folder, bootstrap, mining, backend, storage, Clock::system())
+}
+
+fn start_with(
+    network: &Network,
+    folder: &Path,
+    bootstrap: &[String],
+    mining: Option<Address>,
+    backend: Box<dyn Backend>,
+    storage: Storage,
+    clock: Clock,
+) -> Node {
     Node::start(Config {
         network: network.clone(),
         data: folder.to_owned(),
@@ -197,6 +226,7 @@ pub fn start(
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
         faucet: None,
+        clock,
     })
     .unwrap()
 }

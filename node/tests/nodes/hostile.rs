@@ -7,7 +7,7 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use ocelli_consensus::{Address, Amount, BlockHash, Network, U256};
 use ocelli_node::network::{Event, Peer};
-use ocelli_protocol::message::{Ban, BanSubject, ChainStatus, PeerList, Request, Response};
+use ocelli_protocol::message::{Ban, BanSubject, ChainStatus, Request, Response};
 use ocelli_protocol::topic;
 
 use super::attacker::RawCodec;
@@ -78,18 +78,11 @@ fn send_until_closed(network: &Network, node: &str, bytes: &[u8]) -> (String, us
     runtime.block_on(async { tokio::time::timeout(PATIENCE, talk).await.expect("the node closes the connection") })
 }
 
-fn peers(node: &TestNode) -> PeerList {
-    match node.ask(Request::Peers) {
-        Response::Peers(list) => *list,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// Waits until the node has banned this peer, and returns why.
 fn ban_reason(node: &TestNode, peer: &str) -> String {
     wait("the ban", || {
         let found = |ban: &Ban| ban.subject == BanSubject::Peer(peer.to_owned());
-        peers(node).bans.into_iter().find(found).map(|ban| {
+        node.peers().bans.into_iter().find(found).map(|ban| {
             assert!((3500..=3600).contains(&ban.seconds_left), "{ban:?}");
             ban.reason
         })
@@ -118,7 +111,7 @@ fn frames_that_are_no_requests_cost_what_the_table_says() {
             assert!(String::from_utf8_lossy(&answer).contains(told), "{answer:?}");
         }
     }
-    assert_eq!(peers(&node).peers.len(), 1, "the honest peer is still there");
+    assert_eq!(node.peers().peers.len(), 1, "the honest peer is still there");
     assert_served(&node, &network, &honest);
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash};
 use ocelli_node::network::Event;
+use ocelli_protocol::assembly::PATIENCE;
 use ocelli_protocol::limits::SUBMISSIONS;
 use ocelli_protocol::message::{
     Announcement, ChainStatus, Request, Response, Submission, SubmitReply, TransactionStatus,
@@ -254,9 +255,16 @@ fn a_block_does_not_wait_for_a_peer_that_never_answers() {
     assert_eq!(node.status().traffic.relayed, 0);
 }
 
-/// Who announces a block need not have all of it: another peer that is as far is asked for the same, and only for that.
+/// Who announces a block need not have all of it, or may be silent: another peer that is as far is asked for the same, and only
+/// for that.
 #[test]
 fn what_a_block_lacks_is_asked_of_a_second_peer() {
+    for is_silent in [false, true] {
+        ask_a_second_peer(is_silent);
+    }
+}
+
+fn ask_a_second_peer(is_silent: bool) {
     let network = easy_network();
     let node = TestNode::start(&network, &[], None);
     let (first, _) = RawPeer::connect(&network, &node);
@@ -275,12 +283,16 @@ fn what_a_block_lacks_is_asked_of_a_second_peer() {
     let token = first.hold("the question for what the block lacks", is_question);
     second.handle.request(at, Request::NewTip(status(&maker)).to_bytes());
     second.until("the new tip to be heard", |event| matches!(event, Event::Response { .. }).then_some(()));
+    // Otherwise the first has kept the node waiting for so long that sync may have the block.
+    let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
     // An answer that was under way when the tip changed takes nothing back.
     second.handle.respond(old_question, Response::Status(old).to_bytes());
     second.handle.request(at, Request::Status.to_bytes());
     second.until("a later answer", |event| matches!(event, Event::Response { .. }).then_some(()));
-    first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
-    // Left to sync after five seconds, it would be asked for as a whole.
+    if !is_silent {
+        first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
+    }
+    // Left to sync, it would be asked for as a whole.
     let (mut asked, tip) = (false, header.hash());
     second.respond_until(
         "the block",
@@ -295,7 +307,7 @@ fn what_a_block_lacks_is_asked_of_a_second_peer() {
             other => Some(Response::failed(format!("not asked in this test: {other:?}"))),
         },
     );
-    assert!(asked || began.elapsed() > Duration::from_secs(5), "asked for the whole block");
+    assert!(asked || !in_time, "asked for the whole block");
 }
 
 /// Two miners find a block at the same time, both with the same task: it is asked for with the first of them only.
@@ -319,8 +331,11 @@ fn blocks_that_compete_bring_a_task_once() {
     rival.announce(&second, &second_data.body);
     let mut asked = Vec::new();
     let answer = |request: &Request, asked: &mut Vec<u32>| {
+        // The miner keeps the node waiting: so it may ask the rival for the first block's task, which has nothing of that block.
         let Request::Transactions { block, indexes } = request else { return None };
-        assert_eq!(*block, second.hash());
+        if *block != second.hash() {
+            return Some(Response::Transactions(Vec::new()));
+        }
         asked.extend(indexes);
         Some(transactions_of(&second_data, indexes))
     };
@@ -366,18 +381,16 @@ fn a_peer_that_answers_is_asked_for_the_rest() {
         "the block",
         || node.status().tip == tip,
         |request| match request {
-            Request::Transactions { block, indexes } => {
-                assert_eq!(*block, tip);
+            Request::Transactions { block, indexes } if *block == tip => {
                 questions += 1;
                 Some(transactions_of(&second_data, indexes))
             }
-            // What takes longer than five seconds is left to sync.
-            Request::Blocks { hashes } => {
-                assert!(began.elapsed() > Duration::from_secs(5), "asked for the whole block");
-                Some(blocks_of(&[(tip, &second_data)], hashes))
-            }
+            // The miner is silent, so the rival is asked for its block, too, of which it has nothing.
+            Request::Transactions { .. } => Some(Response::Transactions(Vec::new())),
+            Request::Blocks { hashes } => Some(blocks_of(&[(tip, &second_data)], hashes)),
             other => Some(Response::failed(format!("not asked in this test: {other:?}"))),
         },
     );
-    assert!(questions > 0 || began.elapsed() > Duration::from_secs(5), "never asked");
+    // Where it all takes too long, sync has brought the block.
+    assert!(questions > 1 || began.elapsed() > Duration::from_secs(2), "asked {questions} times");
 }

@@ -3,7 +3,7 @@
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction, Unsigned};
 
 use super::*;
-use crate::message::{BLOCKS_BYTES, Submission};
+use crate::message::{BLOCKS_BYTES, BlockId, MAX_LOCATOR, Submission};
 
 fn submit() -> Request {
     let action = Action::Transfer { to: Address([0; 20]), amount: Amount(1) };
@@ -29,7 +29,7 @@ fn a_bucket_fills_to_the_millisecond() {
     }
     assert_eq!(bucket.check(1, 1_334), Ok(()));
     assert_eq!(bucket.check(2, 1_334), Err(333));
-    // A debt is earned first; a clock that goes back earns nothing.
+    // A debt is earned first; a time that goes back, which it should not, earns nothing.
     bucket.charge(4, 1_334);
     assert_eq!(bucket.check(1, 1_000), Err(1_333));
     assert!(bucket.check(1, 2_667).is_ok() && !bucket.is_full(2_667) && bucket.is_full(3_100));
@@ -87,10 +87,63 @@ fn bytes_are_counted_after_the_response_and_in_all() {
     // What is small is served all the same.
     assert_eq!(limits.admit(1, &Request::Status, 0), Ok(()));
     assert_eq!(limits.admit(1, &blocks(), 1_001), Ok(()));
-    for peer in 2..9 {
-        limits.charge(peer, (BYTES.burst - 1) as usize, 1_001);
+}
+
+/// Two peers that use all that they are given, of bytes or of work, and one that syncs at 25 MiB a second: it is never refused.
+#[test]
+fn what_some_use_up_is_not_taken_from_the_others() {
+    let (mut greedy_bytes, mut refused) = (0_u64, 0);
+    for greedy in [
+        Request::Block { by: BlockId::Height(1) },
+        Request::Headers { locator: vec![BlockHash([0; 32]); MAX_LOCATOR], limit: u32::MAX },
+        Request::NodeStatus,
+    ] {
+        let bytes = if matches!(greedy, Request::Block { .. }) { 1_500_000 } else { 20_000 };
+        let mut limits = Limits::new(0);
+        for now in (0..60_000).step_by(10) {
+            for peer in 1..=2 {
+                for _ in 0..4 {
+                    match limits.admit(peer, &greedy, now) {
+                        Ok(()) => {
+                            limits.charge(peer, bytes, now);
+                            greedy_bytes += bytes as u64;
+                        }
+                        Err(_) => refused += 1,
+                    }
+                }
+            }
+            if now % 160 == 0 {
+                assert_eq!(limits.admit(3, &blocks(), now), Ok(()), "{greedy:?} at {now}");
+                limits.charge(3, BLOCKS_BYTES, now);
+            }
+        }
     }
-    assert!(matches!(limits.admit(9, &blocks(), 1_001), Err(Refusal::Tell(Excess { what: What::AllBytes, .. }))));
+    assert!(refused > 1_000, "they wanted more than there is");
+    assert!(greedy_bytes < 60 * u64::from(ALL_BYTES.rate) + ALL_BYTES.burst + 3 * 60 * 2 * 20_000 * 400);
+}
+
+/// However many there are, all together get what there is for all, and about the same.
+#[test]
+fn what_there_is_for_all_is_shared() {
+    let mut limits = Limits::new(0);
+    let mut served = [0_u64; 40];
+    // At first they find full buckets, and those who come first get more.
+    for now in (0..40_000).step_by(10) {
+        if now == 10_000 {
+            served = [0; 40];
+        }
+        for (peer, served) in served.iter_mut().enumerate() {
+            if limits.admit(peer, &blocks(), now).is_ok() {
+                limits.charge(peer, BLOCKS_BYTES, now);
+                *served += BLOCKS_BYTES as u64;
+            }
+        }
+    }
+    let (all, least, most) = (served.iter().sum::<u64>(), served.iter().min().unwrap(), served.iter().max().unwrap());
+    let given = 30 * u64::from(ALL_BYTES.rate);
+    assert!(all <= given * 12 / 10, "{all} of {given}");
+    assert!(all >= given * 8 / 10, "{all} of {given}");
+    assert!(*most <= *least * 3 / 2, "{least} to {most}");
 }
 
 /// Ten minutes of a sync at 200 Mbit/s beside the requests of a relaying peer, and of a client that asks for 128
@@ -136,4 +189,47 @@ fn memory_is_bounded() {
     assert_eq!(limits.peers.len(), MAX_LIMITED);
     assert_eq!(limits.admit(u32::MAX, &Request::Status, 1_000), Ok(()));
     assert_eq!(limits.peers.len(), 1, "the others are as good as new");
+}
+
+/// Time in milliseconds may begin anywhere.
+#[test]
+fn time_begins_at_any_number() {
+    let run = |start: u64| {
+        let mut limits = Limits::new(start);
+        let mut results = Vec::new();
+        for step in 0..6_000u64 {
+            let now = start + step / 2;
+            results.push(limits.admit(1, &if step % 3 == 0 { blocks() } else { submit() }, now));
+            limits.charge(1, if step % 7 == 0 { BLOCKS_BYTES } else { 100 }, now);
+        }
+        results
+    };
+    let expected = run(0);
+    assert!(expected.iter().any(Result::is_ok) && expected.iter().any(Result::is_err));
+    for start in [1, 123_456_789, 1_760_000_000_000, u64::MAX / 2] {
+        assert_eq!(run(start), expected, "beginning at {start}");
+    }
+}
+
+/// An honest peer whose tip differs relays, with each of ten blocks in a row, all that a block took from its mempool meanwhile and
+/// that nobody can mine any more here; one that sends as much as it can is found out within a second.
+#[test]
+fn what_is_sent_in_vain_is_forgiven_only_to_a_few() {
+    let mut in_vain = InVain::default();
+    for block in 0..10 {
+        for sent in 0..48 {
+            assert_eq!(in_vain.sent(1, 10_000 * block + 10 * sent), Ok(()));
+        }
+    }
+    let refused = (0..1_000).filter(|now| in_vain.sent(2, *now).is_err()).count() as u64;
+    assert_eq!(refused, 1_000 - IN_VAIN.burst - u64::from(IN_VAIN.rate) + 1);
+    let excess = in_vain.sent(2, 999).unwrap_err();
+    assert!(excess.to_string().starts_with("more than 512 transactions of a peer that no block could hold at once"));
+    assert_eq!(in_vain.sent(1, 100_000), Ok(()), "another's are its own");
+    assert_eq!(in_vain.sent(2, 2_000), Ok(()), "forgiven with time");
+    // Whoever changes identities is remembered only so far.
+    for peer in 3..3 + 2 * MAX_LIMITED as u32 {
+        assert_eq!(in_vain.sent(peer, 2_000), Ok(()));
+    }
+    assert_eq!(in_vain.0.len(), MAX_LIMITED);
 }

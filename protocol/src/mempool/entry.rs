@@ -1,36 +1,25 @@
-//! A pending transaction, and what it pays.
+//! A pending transaction.
 
-use std::fmt;
 use std::sync::Arc;
 
 use ocelli_consensus::block::Output;
-use ocelli_consensus::{Address, Amount, ImageHash, ModelId, Transaction, TxId, WtxId};
+use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
+use ocelli_consensus::{Amount, CheckedTransaction, ImageHash, ModelId, Transaction, TxId};
+
+use super::FeeRate;
 
 /// Bytes counted for an entry besides encoding and pixels: roughly what its places in maps take.
 const OVERHEAD_BYTES: usize = 512;
 
-/// Grains per weight unit, with 32 binary digits after the point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct FeeRate(u128);
-
-/// A pending transaction.
+/// A pending transaction. Only a mempool makes one, and calls it ready only after it has followed on the state of the tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What is asked for, its signature checked.
-    pub transaction: Transaction,
-    /// Its id.
-    pub txid: TxId,
-    /// Its id with the signature.
-    pub wtxid: WtxId,
-    /// The account that sends it.
-    pub sender: Address,
-    /// Of a task the image: u8, C×H×W.
-    pub pixels: Option<Arc<[u8]>>,
-    /// What it takes of a block's weight.
-    pub weight: u64,
-    /// Of a task the logits, once they are known.
-    pub output: Output,
+    checked: CheckedTransaction,
+    weight: u64,
+    pub(super) output: Output,
     pub(super) running: bool,
+    /// The tip's height since which a nonce before it is missing; `None` while it is ready.
+    pub(super) waits_since: Option<u64>,
 }
 
 /// A task to run: what inference needs, and where the result goes.
@@ -46,51 +35,49 @@ pub struct PendingTask {
     pub pixels: Arc<[u8]>,
 }
 
-impl FeeRate {
-    /// The rate of a fee for a weight; of no weight, as for one unit.
-    pub fn of(fee: Amount, weight: u64) -> Self {
-        Self((u128::from(fee.0) << 32) / u128::from(weight.max(1)))
-    }
-
-    /// The least fee that has this rate for a weight, as far as 64 bits reach.
-    pub fn fee(self, weight: u64) -> Amount {
-        let scaled = self.0.saturating_mul(u128::from(weight.max(1)));
-        Amount(u64::try_from(scaled.div_ceil(1 << 32)).unwrap_or(u64::MAX))
-    }
-
-    /// A little more: what outbids it.
-    pub(super) fn above(self) -> Self {
-        Self(self.0.saturating_add(self.0 >> 6).max(self.0.saturating_add(1)))
-    }
-
-    /// Halved so many times.
-    pub(super) fn halved(self, times: u32) -> Self {
-        Self(self.0.checked_shr(times).unwrap_or(0))
-    }
-}
-
-impl fmt::Display for FeeRate {
-    /// Grains per weight unit, three decimals.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let thousandths = ((self.0 & 0xffff_ffff) * 1000) >> 32;
-        write!(f, "{}.{thousandths:03}", self.0 >> 32)
-    }
-}
-
 impl Entry {
-    pub(super) fn new(transaction: Transaction, pixels: Option<Arc<[u8]>>, weight: u64) -> Self {
-        let (txid, wtxid, sender) = (transaction.txid(), transaction.wtxid(), transaction.sender());
-        Self { transaction, txid, wtxid, sender, pixels, weight, output: None, running: false }
+    pub(super) fn new(checked: CheckedTransaction, weight: u64, output: Output, since: u64) -> Self {
+        Self { checked, weight, output, running: false, waits_since: Some(since) }
+    }
+
+    /// What is asked for, with its ids and pixels.
+    pub fn checked(&self) -> &CheckedTransaction {
+        &self.checked
+    }
+
+    /// What is asked for.
+    pub fn transaction(&self) -> &Transaction {
+        self.checked.transaction()
+    }
+
+    /// Its id.
+    pub fn txid(&self) -> TxId {
+        self.checked.txid()
+    }
+
+    /// Of a task the image: u8, C×H×W.
+    pub fn pixels(&self) -> Option<&Arc<[u8]>> {
+        self.checked.pixels()
+    }
+
+    /// What it takes of a block's weight.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Of a task the logits, once they are known.
+    pub fn output(&self) -> &Output {
+        &self.output
     }
 
     /// The nonce.
     pub fn nonce(&self) -> u64 {
-        self.transaction.unsigned.nonce
+        self.transaction().unsigned.nonce
     }
 
     /// The fee.
     pub fn fee(&self) -> Amount {
-        self.transaction.unsigned.fee
+        self.transaction().unsigned.fee
     }
 
     /// Fee per weight.
@@ -100,21 +87,31 @@ impl Entry {
 
     /// What it counts against the mempool's bound: encoding, pixels, and a fixed part for keeping it.
     pub fn bytes(&self) -> usize {
-        self.transaction.encoded_len() + self.pixels.as_ref().map_or(0, |pixels| pixels.len()) + OVERHEAD_BYTES
+        bytes(self.transaction(), self.pixels().map_or(0, |pixels| pixels.len()))
     }
 
-    /// What it costs its sender. Amounts that exceed 64 bits are refused before they get here.
-    pub(super) fn total(&self) -> u128 {
-        u128::from(self.transaction.total().map_or(u64::MAX, |total| total.0))
+    /// Whether all nonces before it are confirmed or here.
+    pub fn is_ready(&self) -> bool {
+        self.waits_since.is_none()
     }
 
     /// Whether a block may hold it: a task may only with its output.
     pub(super) fn is_answered(&self) -> bool {
-        self.output.is_some() || self.transaction.task().is_none()
+        self.output.is_some() || self.transaction().task().is_none()
     }
 
     pub(super) fn task(&self) -> Option<PendingTask> {
-        let (model, image) = self.transaction.task()?;
-        Some(PendingTask { txid: self.txid, model, image, pixels: self.pixels.clone()? })
+        let (model, image) = self.transaction().task()?;
+        Some(PendingTask { txid: self.txid(), model, image, pixels: Arc::clone(self.pixels()?) })
     }
+}
+
+/// The most that a transaction with so many bytes of pixels counts against the mempool's bound.
+pub fn bytes_with(pixels: usize) -> usize {
+    (MAX_TRANSACTION_BYTES + OVERHEAD_BYTES).saturating_add(pixels)
+}
+
+/// What a transaction with so many bytes of pixels counts against the mempool's bound.
+pub(super) fn bytes(transaction: &Transaction, pixels: usize) -> usize {
+    (transaction.encoded_len() + OVERHEAD_BYTES).saturating_add(pixels)
 }

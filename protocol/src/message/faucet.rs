@@ -9,7 +9,7 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::hash::tagged;
-use ocelli_consensus::{Address, Amount, BlockHash, TxId};
+use ocelli_consensus::{Address, Amount, BlockHash, Transaction};
 
 use crate::wire;
 
@@ -47,17 +47,12 @@ impl FaucetClaim {
 }
 
 /// What a faucet says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaucetReply {
     /// Tag 1.
     Terms(FaucetTerms),
     /// Tag 2: a transfer is on its way.
-    Paid {
-        /// The transfer.
-        txid: TxId,
-        /// How much.
-        amount: Amount,
-    },
+    Paid(Transaction),
 }
 
 /// On which terms a faucet pays.
@@ -94,7 +89,7 @@ impl Encode for FaucetReply {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         match self {
             Self::Terms(terms) => (1u32, terms).encode(encoder),
-            Self::Paid { txid, amount } => (2u32, txid, amount).encode(encoder),
+            Self::Paid(transaction) => (2u32, transaction).encode(encoder),
         }
     }
 }
@@ -103,7 +98,7 @@ impl<C> Decode<C> for FaucetReply {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         match u32::decode(decoder)? {
             1 => Ok(Self::Terms(Decode::decode(decoder)?)),
-            2 => Ok(Self::Paid { txid: Decode::decode(decoder)?, amount: Decode::decode(decoder)? }),
+            2 => Ok(Self::Paid(Decode::decode(decoder)?)),
             tag => wire::unknown_tag("faucet reply", tag),
         }
     }

@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 use super::{MAX_BANS, MAX_PEERS, MAX_TEXT_BYTES};
 use crate::wire;
 
-/// The peers of a node, as [`super::Response::Peers`] tells of them.
+/// The peers of a node, as [`super::Response::Peers`] tells its owner of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerList {
     /// Those that are connected, light peers among them, at most [`MAX_PEERS`].
@@ -112,6 +112,8 @@ pub enum Control {
         /// The name of that folder, which lies in the data folder.
         folder: String,
     },
+    /// Tag 5: say who the node talks to, and whom it has banned. [`super::Response::Peers`] answers it.
+    Peers,
 }
 
 impl PeerList {
@@ -192,6 +194,7 @@ impl Encode for Control {
             Self::Unban { subject } => (2u32, subject).encode(encoder),
             Self::Add { address } => (3u32, address).encode(encoder),
             Self::Snapshot { folder } => (4u32, folder).encode(encoder),
+            Self::Peers => 5u32.encode(encoder),
         }
     }
 }
@@ -207,6 +210,7 @@ impl<C> Decode<C> for Control {
             2 => Ok(Self::Unban { subject: Decode::decode(decoder)? }),
             3 => Ok(Self::Add { address: text(decoder)? }),
             4 => Ok(Self::Snapshot { folder: text(decoder)? }),
+            5 => Ok(Self::Peers),
             tag => wire::unknown_tag("control", tag),
         }
     }

@@ -7,7 +7,8 @@ use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, TxId};
 
 use super::{
-    ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, ShortId, Submission,
+    ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, MAX_SUBMISSION_BYTES,
+    MAX_TEXT_BYTES, ShortId, Submission, TAG_BYTES,
 };
 use crate::wire;
 
@@ -59,8 +60,6 @@ pub enum Request {
         /// How many, at least 1.
         blocks: u32,
     },
-    /// Tag 12: who the node talks to, and whom it has banned.
-    Peers,
     /// Tag 13: a change that only the node's owner may make.
     Control {
         /// Shows that the sender is the owner.
@@ -98,6 +97,31 @@ pub enum BlockId {
     Hash(BlockHash),
 }
 
+/// The most bytes of a request by its tag, the tag included.
+pub(super) fn max_bytes(tag: u32) -> usize {
+    // Of a list, its length; of an optional, a byte.
+    const LIST: usize = 8;
+    TAG_BYTES
+        + match tag {
+            1 | 9 => 0,
+            2 => LIST + 32 * MAX_LOCATOR + 4,
+            3 => LIST + 32 * MAX_BLOCKS,
+            4 => 32 + LIST + 4 * MAX_INDEXES,
+            5 => MAX_SUBMISSION_BYTES + 4 - TAG_BYTES,
+            6 => 32,
+            7 => 4 + 32,
+            8 => 20,
+            11 => 4,
+            // A cookie, and a subject with a reason.
+            13 => 32 + 4 + 4 + 2 * (LIST + MAX_TEXT_BYTES) + 8,
+            14 => 4 + 20 + 32 + 8,
+            15..=17 => LIST + 8 * MAX_IDS,
+            18 => 32 + 8 + 32 + 32,
+            // Refused for its tag.
+            _ => 0,
+        }
+}
+
 impl Encode for Request {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         match self {
@@ -111,7 +135,6 @@ impl Encode for Request {
             Self::Account { address } => (8u32, address).encode(encoder),
             Self::NodeStatus => 9u32.encode(encoder),
             Self::Fee { blocks } => (11u32, blocks).encode(encoder),
-            Self::Peers => 12u32.encode(encoder),
             Self::Control { cookie, control } => (13u32, cookie, control).encode(encoder),
             Self::Faucet(request) => (14u32, request).encode(encoder),
             Self::Announce { ids } => (15u32, ids).encode(encoder),
@@ -141,7 +164,6 @@ impl<C> Decode<C> for Request {
             8 => Self::Account { address: Decode::decode(decoder)? },
             9 => Self::NodeStatus,
             11 => Self::Fee { blocks: Decode::decode(decoder)? },
-            12 => Self::Peers,
             13 => Self::Control { cookie: Decode::decode(decoder)?, control: Decode::decode(decoder)? },
             14 => Self::Faucet(Decode::decode(decoder)?),
             15 => Self::Announce { ids: decode_ids(decoder)? },

@@ -4,13 +4,19 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use ocelli_consensus::block::Output;
-use ocelli_consensus::{Amount, Header};
+use ocelli_consensus::block::{Body, Output, body_root_by_path};
+use ocelli_consensus::header::HEADER_BYTES;
+use ocelli_consensus::merkle::MerkleError;
+use ocelli_consensus::state::{self, Proof, ProofError, Terminal};
+use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
+use ocelli_consensus::transition::Account;
+use ocelli_consensus::{Address, Amount, Header, Root};
 
 use super::block::{decode_image, decode_output};
 use super::{
-    BlockData, ChainStatus, FaucetReply, MAX_BLOCKS, MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_TEXT_BYTES, NodeStatus,
-    PeerList, SignedAnswer, Submission,
+    BlockData, ChainStatus, FaucetReply, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS, MAX_BODY_PATH, MAX_HEADERS, MAX_IDS,
+    MAX_INDEXES, MAX_INVALID, MAX_LOGITS, MAX_PEERS, MAX_RESPONSE_BYTES, MAX_STATE_PATH, MAX_SUBMISSION_BYTES,
+    MAX_TEXT_BYTES, MAX_WAITING, NodeStatus, PeerList, RELAY_BYTES, SignedAnswer, Submission, TAG_BYTES,
 };
 use crate::wire;
 
@@ -34,7 +40,7 @@ pub enum Response {
     /// Tag 7: `None` when there is no such block, or its body is not kept.
     Block(Option<Box<FoundBlock>>),
     /// Tag 8.
-    Account(AccountStatus),
+    Account(Box<AccountStatus>),
     /// Tag 9.
     NodeStatus(Box<NodeStatus>),
     /// Tag 10: the request could not be answered.
@@ -44,9 +50,9 @@ pub enum Response {
     },
     /// Tag 11.
     Fee(FeeSuggestion),
-    /// Tag 12.
+    /// Tag 12, to [`super::Control::Peers`].
     Peers(Box<PeerList>),
-    /// Tag 13: the change is made.
+    /// Tag 13: the change that any other [`super::Control`] asks for is made.
     Controlled {
         /// What was done, for people, at most [`MAX_TEXT_BYTES`].
         done: String,
@@ -66,6 +72,34 @@ pub enum Response {
     Pixels(Vec<Option<Vec<u8>>>),
     /// Tag 18.
     NewTip,
+}
+
+/// The most bytes of a response by its tag, the tag included.
+pub(super) fn max_bytes(tag: u32) -> usize {
+    const LIST: usize = 8;
+    const TEXT: usize = LIST + MAX_TEXT_BYTES;
+    const LOGITS: usize = 1 + LIST + 4 * MAX_LOGITS;
+    TAG_BYTES
+        + match tag {
+            1 => 32 + 8 + 32 + 32,
+            2 => LIST + HEADER_BYTES * MAX_HEADERS,
+            3 | 4 | 7 => MAX_RESPONSE_BYTES - TAG_BYTES,
+            5 => 4 + 1 + LOGITS + 32 + 64 + TEXT,
+            // Beside the transaction, what shows where it is.
+            6 => 4 + MAX_SUBMISSION_BYTES + LOGITS + (16 << 10),
+            8 => 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH,
+            // Its texts in all lists, and its numbers.
+            9 => TEXT * (2 * MAX_PEERS + 3 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (32 << 10),
+            10 | 13 => TEXT,
+            11 => 8 + 8,
+            12 => MAX_PEERS * (3 * TEXT + 64) + MAX_BANS * (2 * TEXT + 16) + 2 * LIST + 8,
+            14 => 4 + MAX_TRANSACTION_BYTES,
+            15 => 4,
+            16 | 17 => RELAY_BYTES + 2 * MAX_SUBMISSION_BYTES + MAX_IDS * (MAX_TRANSACTION_BYTES + LIST + 2),
+            18 => 0,
+            // Refused for its tag.
+            _ => 0,
+        }
 }
 
 /// A fee by the weight of a transaction.
@@ -116,15 +150,17 @@ pub enum TransactionStatus {
     Confirmed(Box<Confirmation>),
 }
 
-/// Where a transaction is confirmed, with all that is needed to check the claim.
+/// Where a transaction is confirmed, with what binds it to the block's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Confirmation {
     /// Of the block that holds it.
     pub header: Header,
     /// Its place in the block, from 0.
     pub index: u32,
-    /// Height of the best chain's tip.
-    pub tip_height: u64,
+    /// The transactions of the block.
+    pub count: u32,
+    /// The hashes from its leaf to the root of the block's body, lowest first, at most [`MAX_BODY_PATH`].
+    pub path: Vec<[u8; 32]>,
     /// The transaction, with its pixels if they are kept.
     pub submission: Submission,
     /// The output that the block holds for it.
@@ -132,9 +168,22 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    /// Blocks from the one that holds it to the tip, itself counted.
-    pub fn confirmations(&self) -> u64 {
-        self.tip_height.saturating_sub(self.header.height).saturating_add(1)
+    /// Of the transaction at `index` of a block; `None` where it has none there.
+    pub fn of(header: Header, body: &Body, index: u32, pixels: Option<Vec<u8>>) -> Option<Self> {
+        let place = index as usize;
+        let (transaction, output) = body.transactions.get(place)?.clone();
+        let count = u32::try_from(body.transactions.len()).ok()?;
+        let path = body.path(place)?;
+        Some(Self { header, index, count, path, submission: Submission { transaction, pixels }, output })
+    }
+
+    /// The body root to which the path leads, to be compared with the header's.
+    ///
+    /// # Errors
+    /// If the block has no such place, or the path has the wrong length for it.
+    pub fn body_root(&self) -> Result<Root, MerkleError> {
+        let entry = (self.submission.transaction.wtxid(), &self.output);
+        body_root_by_path(entry, self.index, self.count, &self.path)
     }
 }
 
@@ -145,14 +194,10 @@ pub struct FoundBlock {
     pub header: Header,
     /// Its body and the pixels kept.
     pub data: BlockData,
-    /// Whether it is on the best chain.
-    pub main_chain: bool,
-    /// Height of the best chain's tip.
-    pub tip_height: u64,
 }
 
-/// An account at the tip; one that does not exist has zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// An account after the tip; one that does not exist has zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct AccountStatus {
     /// Transactions confirmed from it.
     pub nonce: u64,
@@ -160,8 +205,27 @@ pub struct AccountStatus {
     pub balance: Amount,
     /// The nonce for its next transaction, those pending in the mempool counted.
     pub next_nonce: u64,
-    /// Height of the tip.
-    pub height: u64,
+    /// The tip's.
+    pub header: Header,
+    /// The hashes of the subtrees beside the way from the state's root to the account, highest first, at most
+    /// [`MAX_STATE_PATH`]; `None` for one that does not exist.
+    pub path: Option<Vec<[u8; 32]>>,
+}
+
+impl AccountStatus {
+    /// Whether the header's state holds the account like that, or, without a path, whether nothing is claimed of it.
+    ///
+    /// # Errors
+    /// If the path does not lead from the account to the state's root.
+    pub fn check(&self, address: &Address) -> Result<(), ProofError> {
+        let account = Account { nonce: self.nonce, balance: self.balance };
+        let Some(path) = &self.path else {
+            return if account == Account::default() { Ok(()) } else { Err(ProofError::WrongKind) };
+        };
+        let (key, leaf) = account.leaf(address);
+        let proof = Proof { siblings: path.clone(), terminal: Terminal::Found };
+        state::verify(&self.header.state.0, &key, Some(&leaf), &proof)
+    }
 }
 
 impl Response {
@@ -220,7 +284,7 @@ impl<C> Decode<C> for Response {
             5 => Self::Submitted(Decode::decode(decoder)?),
             6 => Self::Transaction(Decode::decode(decoder)?),
             7 => Self::Block(wire::optional(decoder, |decoder| Ok(Box::new(FoundBlock::decode(decoder)?)))?),
-            8 => Self::Account(Decode::decode(decoder)?),
+            8 => Self::Account(Box::new(AccountStatus::decode(decoder)?)),
             9 => Self::NodeStatus(Box::new(NodeStatus::decode(decoder)?)),
             10 => Self::Failed { reason: decode_reason(decoder)? },
             11 => Self::Fee(Decode::decode(decoder)?),
@@ -285,9 +349,24 @@ impl<C> Decode<C> for Confirmation {
         Ok(Self {
             header: Decode::decode(decoder)?,
             index: Decode::decode(decoder)?,
-            tip_height: Decode::decode(decoder)?,
+            count: Decode::decode(decoder)?,
+            path: wire::list(decoder, "hashes of a path", MAX_BODY_PATH, <[u8; 32]>::decode)?,
             submission: Decode::decode(decoder)?,
             output: decode_output(decoder)?,
+        })
+    }
+}
+
+impl<C> Decode<C> for AccountStatus {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            nonce: Decode::decode(decoder)?,
+            balance: Decode::decode(decoder)?,
+            next_nonce: Decode::decode(decoder)?,
+            header: Decode::decode(decoder)?,
+            path: wire::optional(decoder, |decoder| {
+                wire::list(decoder, "hashes of a path", MAX_STATE_PATH, <[u8; 32]>::decode)
+            })?,
         })
     }
 }

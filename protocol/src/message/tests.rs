@@ -211,7 +211,6 @@ fn golden_requests() {
             })),
             vec![tag(14), tag(2), "01".repeat(20), "02".repeat(32), n(3)],
         ),
-        (Request::Peers, vec![tag(12)]),
         (
             control(Control::Ban {
                 subject: BanSubject::Address("1.2.3.4".parse().unwrap()),
@@ -233,6 +232,7 @@ fn golden_requests() {
             vec![tag(13), all(0xcc, 32), tag(3), text("/dns4/a/tcp/1")],
         ),
         (control(Control::Snapshot { folder: "verify".into() }), vec![tag(13), all(0xcc, 32), tag(4), text("verify")]),
+        (control(Control::Peers), vec![tag(13), all(0xcc, 32), tag(5)]),
         (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
         (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
         (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
@@ -270,10 +270,16 @@ fn golden_responses() {
     let signed = [n(1), "feffffff".into(), all(0x11, 32), all(0x12, 64)].concat();
     let status =
         ChainStatus { genesis: BlockHash([1; 32]), height: 2, tip: BlockHash([3; 32]), work: U256::from(0x0405) };
-    let confirmation =
-        Confirmation { header: header(), index: 1, tip_height: 2, submission: submission(), output: Some(vec![3]) };
-    let found = FoundBlock { header: header(), data: block_data(), main_chain: true, tip_height: 3 };
-    let account = AccountStatus { nonce: 1, balance: Amount(2), next_nonce: 3, height: 4 };
+    let confirmation = Confirmation {
+        header: header(),
+        index: 1,
+        count: 2,
+        path: vec![[4; 32]],
+        submission: submission(),
+        output: Some(vec![3]),
+    };
+    let found = FoundBlock { header: header(), data: block_data() };
+    let account = |path| AccountStatus { nonce: 1, balance: Amount(2), next_nonce: 3, header: header(), path };
     let unknown = Response::Transaction(TransactionStatus::Unknown);
     let cases = [
         (Response::Status(status), vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30)]),
@@ -295,7 +301,9 @@ fn golden_responses() {
                 tag(3),
                 head.clone(),
                 "01000000".into(),
-                n(2),
+                "02000000".into(),
+                n(1),
+                all(4, 32),
                 submitted,
                 "01".into(),
                 n(1),
@@ -303,18 +311,19 @@ fn golden_responses() {
             ],
         ),
         (Response::Block(None), vec![tag(7), "00".into()]),
-        (Response::Block(Some(Box::new(found))), vec![tag(7), "01".into(), head, data, "01".into(), n(3)]),
-        (Response::Account(account), vec![tag(8), n(1), n(2), n(3), n(4)]),
+        (Response::Block(Some(Box::new(found))), vec![tag(7), "01".into(), head.clone(), data]),
+        (
+            Response::Account(Box::new(account(Some(vec![[5; 32]])))),
+            vec![tag(8), n(1), n(2), n(3), head.clone(), "01".into(), n(1), all(5, 32)],
+        ),
+        (Response::Account(Box::new(account(None))), vec![tag(8), n(1), n(2), n(3), head, "00".into()]),
         (Response::failed("why"), vec![tag(10), text("why")]),
         (Response::Fee(FeeSuggestion { rate: 4, minimum: 5 }), vec![tag(11), n(4), n(5)]),
         (
             Response::Faucet(FaucetReply::Terms(FaucetTerms { amount: Amount(6), bits: 7, block: BlockHash([8; 32]) })),
             vec![tag(14), tag(1), n(6), "07000000".into(), "08".repeat(32)],
         ),
-        (
-            Response::Faucet(FaucetReply::Paid { txid: TxId([9; 32]), amount: Amount(10) }),
-            vec![tag(14), tag(2), "09".repeat(32), n(10)],
-        ),
+        (Response::Faucet(FaucetReply::Paid(transfer())), vec![tag(14), tag(2), hex(&encode(&transfer()))]),
         (
             Response::Peers(Box::new(peer_list())),
             vec![

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::Transaction;
 
-use crate::mempool::Mempool;
+use crate::mempool::{Blame, Holds, Mempool};
 use crate::message::{Request, Response, ShortId, Submission};
 use crate::sync::Failure;
 
@@ -31,10 +31,13 @@ pub trait Pool {
 pub enum Verdict {
     /// Its pixels are worth fetching.
     Take,
-    /// They are not, and nobody is to blame.
-    Leave,
-    /// No honest node would have announced it.
-    Blame,
+    /// They are not.
+    Refuse {
+        /// For so long.
+        holds: Holds,
+        /// Who announced it.
+        blame: Blame,
+    },
 }
 
 /// What happened.
@@ -73,6 +76,8 @@ pub enum Input<P> {
         included: Vec<ShortId>,
         /// Transactions that it holds no longer.
         returned: Vec<ShortId>,
+        /// Blocks that were taken back.
+        disconnected: usize,
     },
     /// The transactions that are on their way with blocks, asked for by whoever puts these together: not fetched here in the
     /// meantime, whoever announces them. Takes the place of what was said before.
@@ -88,8 +93,8 @@ pub enum Decision {
     Forward,
     /// It is in the mempool, and not to be announced before others have come.
     Keep,
-    /// It is not taken, and not fetched again before the tip moves.
-    Refuse,
+    /// It is not taken, and not fetched again, from anybody, as long as that holds.
+    Refuse(Holds),
 }
 
 /// What is to be done.
@@ -143,6 +148,8 @@ pub enum Offence {
     WrongPixels,
     /// A transaction that breaks a rule which every forwarder checks.
     BrokenTransaction,
+    /// A transaction that no block on this tip could hold. Its own tip may differ.
+    InVain,
     /// A response to another question, one without anything, or one with more than was asked for.
     WrongResponse,
 }

@@ -6,6 +6,7 @@ use super::{
     Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, UnderWay, Verdict,
     Wanted, rest,
 };
+use crate::mempool::Blame;
 use crate::message::{Response, ShortId, Submission};
 use crate::sync::Failure;
 
@@ -33,6 +34,7 @@ impl<P: Copy + Ord> Relay<P> {
                     }
                     let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.noted.len() < MAX_NOTED) else { break };
                     peer.noted.push_back(announced);
+                    peer.is_barren = false;
                     let new = || Wanted { announcers: Default::default(), stage: Stage::Open };
                     self.wanted.entry(announced).or_insert_with(new).announcers.insert(id);
                 }
@@ -69,12 +71,12 @@ impl<P: Copy + Ord> Relay<P> {
                 })
             }
             (_, Ok(Response::Failed { .. }) | Err(Failure::Network)) => {
-                self.reopen(&fetch.ids);
+                self.end(&fetch.ids);
                 return self.fail(id, None, now, out);
             }
             _ => Some(Offence::WrongResponse),
         };
-        self.reopen(&fetch.ids);
+        self.end(&fetch.ids);
         if let Some(offence) = offence.filter(|offence| *offence != Offence::Unserved) {
             return self.fail(id, Some(offence), now, out);
         }
@@ -128,14 +130,15 @@ impl<P: Copy + Ord> Relay<P> {
             (None, Some(_)) => return Some(Offence::WrongPixels),
             (Some(_), None) => match pool.would_take(&submission.transaction) {
                 Verdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
-                Verdict::Leave => {
+                Verdict::Refuse { holds, blame } => {
                     self.wanted.remove(&asked);
-                    self.refused.insert(asked);
-                }
-                Verdict::Blame => {
-                    self.wanted.remove(&asked);
-                    self.refused.insert(asked);
-                    return Some(Offence::BrokenTransaction);
+                    self.refused.insert(asked, holds);
+                    match blame {
+                        Blame::Peer => return Some(Offence::BrokenTransaction),
+                        // It has answered as it should: it may be asked for more.
+                        Blame::InVain => out.push(Output::Penalize { peer: id, offence: Offence::InVain }),
+                        Blame::Nobody => {}
+                    }
                 }
             },
             (Some(_), Some(_)) | (None, None) => {
@@ -159,12 +162,18 @@ impl<P: Copy + Ord> Relay<P> {
         None
     }
 
-    /// Of what was asked for, that which has not come may be asked of another.
-    pub(super) fn reopen(&mut self, ids: &[ShortId]) {
+    /// A fetch has its end: of what was asked for, that which has not come may be asked of another.
+    pub(super) fn end(&mut self, ids: &[ShortId]) {
         for id in ids {
+            self.asked.remove_mut(id);
             let Some(wanted) = self.wanted.get_mut(id) else { continue };
             if let Stage::Asked(transaction) = &mut wanted.stage {
                 wanted.stage = transaction.take().map_or(Stage::Open, Stage::WithoutPixels);
+            }
+            for announcer in &wanted.announcers {
+                if let Some(peer) = self.peers.get_mut(announcer) {
+                    peer.is_barren = false;
+                }
             }
             if wanted.announcers.is_empty() && !matches!(wanted.stage, Stage::Handed) {
                 self.wanted.remove(id);
@@ -194,7 +203,9 @@ impl<P: Copy + Ord> Relay<P> {
     /// Asks those that have nothing to do for what they have announced, who has failed least first.
     pub(super) fn poll_fetches(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<Output<P>>) {
         let mut under_way = self.peers.values().filter(|peer| peer.fetch.is_some()).count();
-        let is_free = |peer: &super::Peer| peer.fetch.is_none() && peer.rests_until <= now && !peer.noted.is_empty();
+        let is_free = |peer: &super::Peer| {
+            peer.fetch.is_none() && peer.rests_until <= now && !peer.noted.is_empty() && !peer.is_barren
+        };
         let mut free: Vec<_> =
             self.peers.iter().filter(|(_, peer)| is_free(peer)).map(|(id, peer)| (peer.failures, *id)).collect();
         free.sort_unstable();
@@ -245,7 +256,8 @@ impl<P: Copy + Ord> Relay<P> {
             }
             true
         });
-        self.peers.get_mut(&id)?.noted = noted;
+        let peer = self.peers.get_mut(&id)?;
+        (peer.noted, peer.is_barren) = (noted, kind.is_none());
         Some((kind?, ids))
     }
 }

@@ -6,7 +6,7 @@ use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
 use super::*;
 use crate::mempool::MAX_PENDING;
-use crate::mempool::Mempool;
+use crate::mempool::{Blame, Mempool};
 use crate::message::{MAX_IDS, Submission};
 
 const HONEST: [Mode; 8] = [Mode::Honest; 8];
@@ -192,7 +192,7 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     assert_eq!((noted, relay.wanted()), (MAX_NOTED, MAX_NOTED));
     // Room is looked for once a second: that is not to cost more than it is worth.
     let settled = numbered(1_000..1_001)[0];
-    relay.handle(Input::Decided { id: settled, decision: Decision::Refuse }, 0, &pool);
+    relay.handle(Input::Decided { id: settled, decision: Decision::Refuse(Holds::Tip) }, 0, &pool);
     for (now, expected) in [(TIDY_PAUSE - 1, 0), (TIDY_PAUSE, 1), (2 * TIDY_PAUSE, 0)] {
         let ids = numbered(5_000 + now..5_001 + now);
         let out = relay.handle(Input::Announced { peer: 1, ids }, now, &pool);
@@ -269,8 +269,9 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
     let pixels = large.pixels.clone().expect("a task");
     let rows = [
         (Verdict::Take, None, true),
-        (Verdict::Leave, None, false),
-        (Verdict::Blame, Some(Offence::BrokenTransaction), false),
+        (refuse(Holds::Tip, Blame::Nobody), None, false),
+        (refuse(Holds::Tip, Blame::InVain), Some(Offence::InVain), false),
+        (refuse(Holds::Tip, Blame::Peer), Some(Offence::BrokenTransaction), false),
     ];
     for (verdict, offence, fetched) in rows {
         let pool = Nothing::new(verdict);
@@ -288,7 +289,7 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
             // Not asked for again before the tip moves.
             let again = || Input::Announced { peer: 1, ids: vec![id] };
             assert_eq!(sent(&relay.handle(again(), 60_000, &pool), 1), None);
-            relay.handle(Input::TipMoved { included: vec![], returned: vec![] }, 60_000, &pool);
+            relay.handle(Input::TipMoved { included: vec![], returned: vec![], disconnected: 0 }, 60_000, &pool);
             assert!(sent(&relay.handle(again(), 60_000, &pool), 1).is_some());
             continue;
         };
@@ -299,14 +300,50 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
     }
 }
 
+fn refuse(holds: Holds, blame: Blame) -> Verdict {
+    Verdict::Refuse { holds, blame }
+}
+
+/// Each row: for how long a transaction is refused, and after which of these it is fetched again, from whomever: at once, after a
+/// block, after one that is taken back. A hundred peers announce it each time.
+#[test]
+fn what_is_refused_is_not_fetched_again_while_that_holds() {
+    let rows = [
+        (Holds::Not, [true, true, true]),
+        (Holds::Tip, [false, true, true]),
+        (Holds::Branch, [false, false, true]),
+        (Holds::Forever, [false, false, false]),
+    ];
+    for (holds, expected) in rows {
+        for (moves, expected) in [vec![], vec![0], vec![0, 1]].into_iter().zip(expected) {
+            let pool = Nothing::new(refuse(holds, Blame::Nobody));
+            let mut relay = Relay::new([0; 32]);
+            (0..100).for_each(|peer| drop(relay.handle(Input::PeerConnected(peer), 0, &pool)));
+            let task = task(1, SMALL);
+            let ids = vec![id_of(&task)];
+            let announce = |peer| Input::Announced { peer, ids: ids.clone() };
+            let out = relay.handle(announce(0), 0, &pool);
+            let (number, _) = sent(&out, 0).expect("it is asked for");
+            let response = Response::Pending(vec![Some(task)]);
+            relay.handle(Input::Response { peer: 0, id: number, result: Ok(response) }, 0, &pool);
+            relay.handle(Input::Decided { id: ids[0], decision: Decision::Refuse(holds) }, 0, &pool);
+            for disconnected in moves {
+                relay.handle(Input::TipMoved { included: vec![], returned: vec![], disconnected }, 0, &pool);
+            }
+            let asked = (1..100).any(|peer| sent(&relay.handle(announce(peer), 60_000, &pool), peer).is_some());
+            assert_eq!(asked, expected, "{holds:?}");
+        }
+    }
+}
+
 #[test]
 fn what_the_chain_holds_is_not_fetched() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(Input::PeerConnected(1), 0, &pool);
     let ids = numbered(0..2);
-    relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![] }, 0, &pool);
-    relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]] }, 0, &pool);
+    relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![], disconnected: 0 }, 0, &pool);
+    relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]], disconnected: 1 }, 0, &pool);
     let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
     assert!(out.contains(&Output::Noted { peer: 1, count: 2 }));
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
@@ -326,7 +363,7 @@ fn what_comes_with_a_block_is_not_fetched_meanwhile() {
     assert_eq!(request, Request::Pending { ids: vec![ids[2]] });
     relay.handle(Input::Response { peer: 1, id: number, result: Ok(Response::Pending(vec![None])) }, 0, &pool);
     // One block is connected, the other could not be had.
-    relay.handle(Input::TipMoved { included: vec![ids[0]], returned: vec![] }, 10, &pool);
+    relay.handle(Input::TipMoved { included: vec![ids[0]], returned: vec![], disconnected: 0 }, 10, &pool);
     let out = relay.handle(Input::InBlocks(BTreeSet::new()), 10, &pool);
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
 }
@@ -355,4 +392,82 @@ fn what_is_remembered_is_bounded() {
     ids.iter().chain(&ids[10..]).for_each(|id| remembered.insert(*id));
     assert_eq!((remembered.ids.len(), remembered.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     assert!(remembered.contains(&ids[10]) && !remembered.contains(&ids[9]));
+}
+
+/// A mempool without anything, and how often it is asked whether it has something.
+#[derive(Default)]
+struct Looked {
+    pool: Mempool,
+    times: std::cell::Cell<usize>,
+}
+
+impl Pool for Looked {
+    fn mempool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    fn would_take(&self, _: &Transaction) -> Verdict {
+        Verdict::Take
+    }
+
+    fn has(&self, _: ShortId) -> bool {
+        self.times.set(self.times.get() + 1);
+        false
+    }
+}
+
+/// Thirty peers have announced the same thousand transactions, and some are asked for all of them. Whatever else happens, what the
+/// others have announced is not looked through again, until something of it can be asked for.
+#[test]
+fn busy_announcements_are_not_looked_through_at_each_input() {
+    let (mut relay, pool) = (Relay::new([1; 32]), Looked::default());
+    let ids: Vec<ShortId> = (0..1_000u64).map(|number| ShortId(number.to_le_bytes())).collect();
+    let mut asked = Vec::new();
+    for peer in 0..30 {
+        relay.handle(Input::PeerConnected(peer), 0, &pool);
+        for ids in ids.chunks(MAX_IDS) {
+            let outputs = relay.handle(Input::Announced { peer, ids: ids.to_vec() }, 0, &pool);
+            asked.extend(outputs.into_iter().filter_map(|output| match output {
+                Output::Send { peer, id, request: Request::Pending { ids } } => Some((peer, id, ids)),
+                _ => None,
+            }));
+        }
+    }
+    let under_way: usize = asked.iter().map(|(.., ids)| ids.len()).sum();
+    assert_eq!(under_way, ids.len());
+    pool.times.set(0);
+    for number in 0..1_000u64 {
+        let unrelated = ShortId((1_000_000 + number).to_le_bytes());
+        relay.handle(Input::Decided { id: unrelated, decision: Decision::Keep }, 1, &pool);
+    }
+    assert!(pool.times.get() <= 30 * ids.len(), "{} looks", pool.times.get());
+    // One that fails to serve is followed by another at once.
+    let (peer, id, lost) = asked.remove(0);
+    let outputs = relay.handle(Input::Response { peer, id, result: Err(Failure::Network) }, 2, &pool);
+    let again: Vec<_> = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).collect();
+    assert!(
+        matches!(&again[..], [Output::Send { peer: other, request: Request::Pending { ids }, .. }] if *other != peer && *ids == lost),
+        "{again:?}"
+    );
+}
+
+/// Time in milliseconds may begin anywhere: what relay does is the same, only later.
+#[test]
+fn time_begins_at_any_number() {
+    let run = |start: u64| {
+        let modes = [Mode::Honest, Mode::Stalls, Mode::Honest, Mode::Lies, Mode::BusyUntil(9_000), Mode::Honest];
+        let mut simulator = Simulator::mesh(&modes);
+        simulator.start = start;
+        for seed in 0..60 {
+            simulator.submit(seed as usize % modes.len(), task(seed, SMALL), 500 + 100 * seed);
+        }
+        simulator.run(60_000);
+        let seen = |node: &simulator::Node| (node.received.clone(), node.bytes, node.announced, node.offences.clone());
+        simulator.nodes.iter().map(seen).collect::<Vec<_>>()
+    };
+    let expected = run(0);
+    assert!(expected[0].0.len() >= 30);
+    for start in [1, 123_456_789, 1_760_000_000_000, u64::MAX / 2] {
+        assert_eq!(run(start), expected, "beginning at {start}");
+    }
 }

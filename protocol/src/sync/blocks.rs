@@ -1,20 +1,28 @@
 //! Which blocks are asked of whom.
 //!
 //! Wanted are those of the first [`WINDOW`] blocks after the validated ones whose data are not here; the window moves as
-//! blocks are validated. They are asked of several peers at once, the lowest first, each block of one peer. Where a peer
-//! lets the others wait, somebody who has nothing else to do is asked for the same blocks as well, and what comes first
-//! counts. How long that takes adapts: it doubles each time, so that a slow line of our own does not double all traffic,
-//! and shrinks as blocks come (Bitcoin Core's stalling time-out, which disconnects instead, adapts the same way).
+//! blocks are validated. They are asked of several peers at once, each block of one peer. The peers that stand best (by what
+//! they have brought, see `peer`) get the lowest, for which validation waits; the others are tried with few blocks, and
+//! with the highest, so that nothing waits for them. Where a peer lets the others wait, another is asked for the same blocks as
+//! well, and what comes first counts: not before that other one could have sent them several times over, so that where all are
+//! slow, little is asked for twice; and not before a time-out which adapts. It doubles when the first one sends the blocks after
+//! all, and shrinks as others come (Bitcoin Core's stalling time-out, which disconnects instead, adapts the same way). Peers that
+//! have brought nothing yet are not given so much time.
 //!
-//! How many requests are under way adapts to what our own line takes: half as many after one that was not answered in time,
-//! one more after each that was. Many at a time would share a slow line so that none of them ever ends.
+//! Places are kept: one peer's for somebody whom we dialled, and one for somebody who has brought blocks, so that neither
+//! waits until those that are silent time out. Of one address group one peer at a time is tried.
+//!
+//! How many requests are under way adapts to what our own line takes: half as many after one that was not answered in time
+//! while no block came from anybody else, one more after each that was. Many at a time would share a slow line so that none
+//! of them ever ends. What one peer lets time out makes that peer's own requests smaller, and nobody else's.
 
 use std::collections::BTreeSet;
 
 use ocelli_consensus::BlockHash;
 
-use super::peer::{Peer, backoff};
-use super::{ChainView, FIRST_BACKOFF, Offence, Output, Question, Sync};
+use super::group::{Direction, backoff};
+use super::peer::Peer;
+use super::{ChainView, FIRST_BACKOFF, Offence, Output, Purpose, Question, Sent, Sync};
 use crate::message::{BlockData, Request};
 
 /// Blocks from the first that is not validated on among which missing ones are asked for, and so remembered as lacking or
@@ -26,10 +34,19 @@ pub const MAX_REQUESTS_PER_PEER: usize = 2;
 pub const MAX_BLOCK_REQUESTS: usize = 8;
 /// Blocks handed over and not yet validated beyond which no more are asked for.
 pub const MAX_IN_VALIDATION: usize = 64;
-/// Milliseconds after which blocks that a peer has not sent are asked of another too.
+/// Requests for blocks that only somebody whom we dialled may have under way, and as many that only somebody may who has
+/// brought blocks before.
+pub const KEPT_BLOCK_REQUESTS: usize = MAX_REQUESTS_PER_PEER;
+/// Blocks that a peer is tried with that has not brought any, while others have.
+pub const TRIAL_WINDOW: usize = 4;
+/// Milliseconds after which blocks that a peer has not sent are asked of another too, at first.
 pub const FIRST_STALL_TIMEOUT: u64 = 2_000;
+/// The fewest that these become.
+pub const MIN_STALL_TIMEOUT: u64 = 500;
 /// The most that these become.
 pub const MAX_STALL_TIMEOUT: u64 = 30_000;
+/// Peers that may be asked for the same block at a time.
+const MAX_ASKERS: usize = 3;
 
 /// A block that is under way: of whom it was asked, and when.
 pub(super) type Askers<P> = Vec<(P, u64)>;
@@ -56,17 +73,15 @@ impl<P: Copy + Ord> Sync<P> {
     ) {
         if blocks.len() > asked.len() {
             let offence = Offence::TooManyBlocks { found: blocks.len(), limit: asked.len() };
-            return self.fail(from, Some(offence), now, out);
+            return self.fail(from, Purpose::All, Some(offence), now, out);
         }
         if blocks.is_empty() {
-            return self.fail(from, Some(Offence::NoBlocks), now, out);
+            return self.fail(from, Purpose::All, Some(Offence::NoBlocks), now, out);
         }
-        self.succeed(from);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        peer.on_blocks(blocks.len(), asked.len(), now.saturating_sub(since));
-        self.stall_timeout = (self.stall_timeout * 17 / 20).max(FIRST_STALL_TIMEOUT);
-        self.block_requests = (self.block_requests + 1).min(MAX_BLOCK_REQUESTS);
+        let (answered, mut came) = (blocks.len(), false);
         for (hash, data) in asked.iter().zip(blocks) {
+            came |= data.is_some();
             // Without pixels only where every peer was asked for them before.
             let may_lack_pixels = || self.unavailable.contains_key(hash) && view.may_lack_pixels(hash);
             match data.filter(|data| has_all_pixels(data) || may_lack_pixels()) {
@@ -79,6 +94,16 @@ impl<P: Copy + Ord> Sync<P> {
                     peer.lacks.insert(*hash);
                 }
             }
+        }
+        if came {
+            peer.on_blocks(answered, asked.len(), now.saturating_sub(since));
+            self.block_requests = (self.block_requests + 1).min(MAX_BLOCK_REQUESTS);
+            self.stall_timeout = (self.stall_timeout * 17 / 20).max(MIN_STALL_TIMEOUT);
+            self.blocks_came_at = now;
+        } else if peer.claims(&asked[0], view) {
+            // It told of them, and does not have them.
+            peer.blocks.disappoint(now);
+            self.groups.entry(peer.origin, now).add(now);
         }
     }
 
@@ -104,14 +129,9 @@ impl<P: Copy + Ord> Sync<P> {
             wanted.retain(|hash| !self.handed.contains(hash));
         }
         self.poll_unavailable(&wanted, now);
-        let room = |sync: &Self| {
-            view.in_validation() + sync.handed.len() < MAX_IN_VALIDATION
-                && sync.peers.values().map(|peer| peer.asked_blocks).sum::<usize>() < sync.block_requests
-        };
-        while room(self) {
-            let Some((id, hashes)) = self.choose(&wanted, now).or_else(|| self.choose_again(&wanted, now)) else {
-                break;
-            };
+        while !wanted.is_empty() && view.in_validation() + self.handed.len() < MAX_IN_VALIDATION {
+            let Some((id, hashes)) = self.choose(&wanted, now) else { break };
+            self.mark_slow(id, &hashes, now);
             for hash in &hashes {
                 self.in_flight.entry(*hash).or_default().push((id, now));
             }
@@ -120,57 +140,93 @@ impl<P: Copy + Ord> Sync<P> {
         wanted
     }
 
-    /// For the lowest block that is not under way and that somebody free may have: whom to ask, and for what.
+    /// Whom to ask next, and for what.
     fn choose(&self, wanted: &[BlockHash], now: u64) -> Option<(P, Vec<BlockHash>)> {
-        let free: Vec<_> = self.peers.iter().filter(|(_, peer)| may_ask(peer, now)).collect();
-        if free.is_empty() {
-            return None;
-        }
-        let open = |hash: &&BlockHash| !self.in_flight.contains_key(*hash);
-        let (at, id, peer) = wanted.iter().enumerate().filter(|(_, hash)| open(hash)).find_map(|(at, hash)| {
-            // Who is least busy, has failed least, is fastest.
-            let having = free.iter().filter(|(_, peer)| !peer.lacks.contains(hash));
-            let (id, peer) = having.min_by_key(|(_, peer)| (peer.asked_blocks, peer.failures, peer.pace))?;
-            Some((at, **id, *peer))
-        })?;
-        let hashes = wanted[at..].iter().filter(open).filter(|hash| !peer.lacks.contains(hash));
-        Some((id, hashes.take(peer.window).copied().collect()))
-    }
-
-    /// Somebody who has nothing to do, and the blocks that others let wait for too long.
-    fn choose_again(&mut self, wanted: &[BlockHash], now: u64) -> Option<(P, Vec<BlockHash>)> {
-        let is_idle = |peer: &Peer| may_ask(peer, now) && peer.asked_blocks == 0;
-        if !self.peers.values().any(is_idle) {
-            return None;
-        }
-        let overdue = |hash: &&BlockHash| match self.in_flight.get(hash).map(Vec::as_slice) {
-            Some([(_, since)]) => since.saturating_add(self.stall_timeout) <= now,
-            _ => false,
-        };
-        let overdue: Vec<BlockHash> = wanted.iter().filter(overdue).copied().collect();
-        let idle = self.peers.iter().filter(|(_, peer)| is_idle(peer));
-        let asked = |hash: &BlockHash, id: P| self.in_flight[hash].iter().any(|(asked, _)| *asked == id);
-        let choices = idle.filter_map(|(id, peer)| {
-            let hashes = overdue.iter().filter(|hash| !peer.lacks.contains(hash) && !asked(hash, *id));
-            let hashes: Vec<_> = hashes.take(peer.window).copied().collect();
-            (!hashes.is_empty()).then_some(((peer.failures, peer.pace), *id, hashes))
+        let patience = self.best_stall_timeout(now);
+        let asked =
+            self.peers.values().filter(|peer| peer.claim.is_some() && self.is_rested(peer, Purpose::Blocks, now));
+        let asked = asked.map(|peer| (peer, peer.standing(&self.groups, patience, now)));
+        let best = asked.clone().map(|(_, standing)| standing).min()?;
+        let places = Places::count(self.peers.values());
+        let free = (self.peers.iter())
+            .filter(|(_, peer)| peer.claim.is_some() && self.is_rested(peer, Purpose::Blocks, now))
+            .filter(|(_, peer)| places.has_one_for(peer, self.block_requests))
+            .map(|(id, peer)| (peer.standing(&self.groups, patience, now), *id, peer));
+        let mut free: Vec<_> = free.collect();
+        // Of those that have brought nothing, rather one that has brought headers.
+        free.sort_by_cached_key(|(standing, _, peer)| {
+            (*standing, peer.asked_blocks, peer.blocks.order(), peer.headers.response().is_none(), peer.number)
         });
-        let (_, id, hashes) = choices.min_by_key(|(order, ..)| *order)?;
-        let slow: BTreeSet<P> = hashes.iter().flat_map(|hash| &self.in_flight[hash]).map(|(id, _)| *id).collect();
-        for id in slow {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.on_slow();
+        free.into_iter().find_map(|(standing, id, peer)| {
+            let open = |hash: &&BlockHash| !peer.lacks.contains(*hash) && self.is_open(hash, id, peer, now);
+            let is_tried = standing > best && peer.blocks.response().is_none();
+            let count = if is_tried { peer.window.min(TRIAL_WINDOW) } else { peer.window };
+            let mut hashes: Vec<BlockHash> = if standing == best {
+                wanted.iter().filter(open).take(count).copied().collect()
+            } else {
+                wanted.iter().rev().filter(open).take(count).copied().collect()
+            };
+            if standing != best {
+                hashes.reverse();
             }
-        }
-        self.stall_timeout = (self.stall_timeout * 2).min(MAX_STALL_TIMEOUT);
-        Some((id, hashes))
+            (!hashes.is_empty()).then_some((id, hashes))
+        })
     }
 
-    /// When blocks under way are to be asked of another, if there is one.
-    pub(super) fn stalled_at(&self) -> Option<u64> {
-        let serving = self.peers.values().filter(|peer| peer.claim.is_some()).count();
-        let asked_once = self.in_flight.values().filter(|askers| askers.len() == 1 && serving > 1);
-        asked_once.flatten().map(|(_, since)| since.saturating_add(self.stall_timeout)).min()
+    /// Whether a peer may be asked for a block: nobody else is, or not for too long for this peer.
+    fn is_open(&self, hash: &BlockHash, id: P, peer: &Peer, now: u64) -> bool {
+        let Some(askers) = self.in_flight.get(hash) else { return true };
+        let is_overdue = |(asked, since): &(P, u64)| *asked != id && self.overdue_at(*asked, *since, peer) <= now;
+        askers.len() < MAX_ASKERS && askers.iter().all(is_overdue)
+    }
+
+    /// When what was asked of one peer may be asked of another too.
+    fn overdue_at(&self, asked: P, since: u64, other: &Peer) -> u64 {
+        let asked = self.peers.get(&asked).and_then(|asked| asked.blocks.stall_timeout());
+        let patience = match (asked, other.blocks.stall_timeout()) {
+            // Who has brought nothing does not take over from who has, as long as that one only takes its time.
+            (Some(asked), None) => asked.max(self.stall_timeout),
+            (Some(_), Some(own)) => own.max(self.stall_timeout),
+            (None, Some(own)) => own,
+            (None, None) => FIRST_STALL_TIMEOUT,
+        };
+        since.saturating_add(patience)
+    }
+
+    /// Those that were asked for the blocks before have been too slow for the peer that is asked now.
+    fn mark_slow(&mut self, id: P, hashes: &[BlockHash], now: u64) {
+        if self.peers.get(&id).is_none_or(|peer| peer.blocks.response().is_none()) {
+            return;
+        }
+        let slow: BTreeSet<(P, u64)> =
+            hashes.iter().filter_map(|hash| self.in_flight.get(hash)).flatten().copied().collect();
+        for (asked, since) in slow {
+            if let Some(peer) = self.peers.get_mut(&asked) {
+                peer.on_slow();
+                peer.blocks.waited(now.saturating_sub(since));
+            }
+            let is_slow = |sent: &&mut Sent<P>| sent.peer == asked && sent.since == since;
+            self.requests.values_mut().filter(is_slow).for_each(|sent| sent.is_overtaken = true);
+        }
+    }
+
+    /// Milliseconds after which blocks are overdue for the fastest of those that have brought some.
+    fn best_stall_timeout(&self, now: u64) -> u64 {
+        let serving = self.peers.values().filter(|peer| {
+            let is_good = peer.blocks.failures(peer.origin, &self.groups, now) == 0;
+            peer.claim.is_some() && is_good && peer.blocks.response().is_some()
+        });
+        serving.filter_map(|peer| peer.blocks.stall_timeout()).min().unwrap_or(MAX_STALL_TIMEOUT)
+    }
+
+    /// When blocks under way may next be asked of another.
+    pub(super) fn stalled_at(&self, now: u64) -> Option<u64> {
+        let asked = self.requests.values().filter(|sent| matches!(sent.question, Question::Blocks(_)));
+        let times = asked.flat_map(|sent| {
+            let others = self.peers.iter().filter(|(id, peer)| **id != sent.peer && peer.claim.is_some());
+            others.map(|(_, other)| self.overdue_at(sent.peer, sent.since, other))
+        });
+        times.filter(|at| *at > now).min()
     }
 
     fn forget_unwanted(&mut self, wanted: &[BlockHash]) {
@@ -187,18 +243,20 @@ impl<P: Copy + Ord> Sync<P> {
 
     /// Finds wanted blocks that all peers lack, and lets them be asked again when it is time.
     fn poll_unavailable(&mut self, wanted: &[BlockHash], now: u64) {
-        let serving: Vec<P> = self.peers.iter().filter(|(_, peer)| peer.claim.is_some()).map(|(id, _)| *id).collect();
-        let Some((first, rest)) = serving.split_first() else { return };
-        // What all lack, each lacks.
-        if self.peers[first].lacks.is_empty() {
+        if self.peers.values().all(|peer| peer.lacks.is_empty()) {
             return;
         }
-        for hash in wanted {
-            let lacking = |id: &P| self.peers[id].lacks.contains(hash);
-            if !lacking(first) || !rest.iter().all(lacking) {
-                continue;
-            }
-            let entry = self.unavailable.entry(*hash).or_insert(Unavailable {
+        let serving: Vec<&Peer> = self.peers.values().filter(|peer| peer.claim.is_some()).collect();
+        // Who fails is not waited for.
+        let fails = |peer: &Peer| peer.blocks.failures(peer.origin, &self.groups, now) > 0;
+        let (failing, good): (Vec<&Peer>, Vec<&Peer>) = serving.into_iter().partition(|peer| fails(peer));
+        let is_lacking = |peer: &&Peer, hash: &BlockHash| peer.lacks.contains(hash);
+        let lacked = wanted.iter().filter(|hash| {
+            good.iter().all(|peer| is_lacking(peer, hash))
+                && (!good.is_empty() || failing.iter().any(|peer| is_lacking(peer, hash)))
+        });
+        for hash in lacked.copied().collect::<Vec<_>>() {
+            let entry = self.unavailable.entry(hash).or_insert(Unavailable {
                 attempts: 0,
                 retry_at: now + FIRST_BACKOFF,
                 retrying: false,
@@ -210,15 +268,69 @@ impl<P: Copy + Ord> Sync<P> {
             } else if entry.retry_at <= now {
                 entry.retrying = true;
                 self.peers.values_mut().for_each(|peer| {
-                    peer.lacks.remove(hash);
+                    peer.lacks.remove(&hash);
                 });
             }
         }
     }
 }
 
-fn may_ask(peer: &Peer, now: u64) -> bool {
-    peer.claim.is_some() && peer.is_rested(now) && peer.asked_blocks < MAX_REQUESTS_PER_PEER
+/// Requests for blocks under way, by who has them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    all: usize,
+    dialled: usize,
+    inbound: usize,
+    /// With peers that have brought no blocks yet.
+    tried: usize,
+    tried_inbound: usize,
+    /// Where these are that dialled us.
+    tried_groups: BTreeSet<super::Group>,
+}
+
+impl Places {
+    pub(super) fn count<'a>(peers: impl Iterator<Item = &'a Peer>) -> Self {
+        let mut places = Self::default();
+        for peer in peers.filter(|peer| peer.asked_blocks > 0) {
+            let is_tried = peer.blocks.response().is_none();
+            places.all += peer.asked_blocks;
+            match peer.origin.direction {
+                Direction::Dialled => places.dialled += peer.asked_blocks,
+                Direction::Inbound => places.inbound += peer.asked_blocks,
+            }
+            if is_tried {
+                places.tried += peer.asked_blocks;
+            }
+            if is_tried && !peer.is_dialled() {
+                places.tried_inbound += peer.asked_blocks;
+                places.tried_groups.insert(peer.origin.group);
+            }
+        }
+        places
+    }
+
+    /// Whether a peer may have one more, where our line takes `limit` of those that have brought blocks.
+    fn has_one_for(&self, peer: &Peer, limit: usize) -> bool {
+        if self.all >= MAX_BLOCK_REQUESTS || peer.asked_blocks >= MAX_REQUESTS_PER_PEER {
+            return false;
+        }
+        let is_tried = peer.blocks.response().is_none();
+        // Those that are tried take nothing from those that have brought blocks, nor from a dialled peer its place.
+        let is_kept = !is_tried || peer.is_dialled() && self.dialled < limit.min(KEPT_BLOCK_REQUESTS);
+        let fits = self.all < limit || is_kept && self.all - self.tried < limit;
+        if is_tried {
+            // A place for one that has brought blocks, among those that dialled us too.
+            let is_kept = self.tried + KEPT_BLOCK_REQUESTS >= MAX_BLOCK_REQUESTS
+                || !peer.is_dialled() && self.tried_inbound + 2 * KEPT_BLOCK_REQUESTS >= MAX_BLOCK_REQUESTS;
+            if is_kept || !peer.is_dialled() && self.tried_groups.contains(&peer.origin.group) {
+                return false;
+            }
+        }
+        match peer.origin.direction {
+            Direction::Dialled => fits,
+            Direction::Inbound => fits && self.inbound + KEPT_BLOCK_REQUESTS < MAX_BLOCK_REQUESTS,
+        }
+    }
 }
 
 /// A peer that has pruned pixels can serve the rest, which is not enough to validate.

@@ -3,7 +3,7 @@
 use ocelli_consensus::fork_choice::{HeaderTree, Status};
 use ocelli_consensus::{BlockHash, Header, U256};
 
-use super::Place;
+use super::{Direction, Group, Place};
 use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
@@ -58,7 +58,14 @@ pub trait ChainView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<P> {
     /// A full node connected; light peers serve no chain and are not reported.
-    PeerConnected(P),
+    PeerConnected {
+        /// Who.
+        peer: P,
+        /// Where it is.
+        group: Group,
+        /// Who dialled.
+        direction: Direction,
+    },
     /// It is gone, and so are the requests to it.
     PeerDisconnected(P),
     /// A request has its end.

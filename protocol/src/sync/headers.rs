@@ -1,25 +1,47 @@
 //! Headers: of whom they are asked, and which of them are stored.
-
-use std::cmp::Reverse;
+//!
+//! A claim of more work makes a peer worth asking, and is worth nothing else: who has brought headers comes before who has
+//! not, whatever they claim. As long as headers come, one peer is asked. When they do not, others are asked beside it, of
+//! each address group one, and one place is kept for a peer that we dialled, which waits for nobody that has brought nothing.
 
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
+use super::group::Direction;
 use super::peer::Peer;
 use super::presync::{Place, Presync, Progress};
-use super::{ChainView, HeaderImport, Offence, Output, Question, Sync};
+use super::{ChainView, HeaderImport, Offence, Output, Purpose, Question, Sync};
 use crate::message::{MAX_HEADERS, MAX_LOCATOR, Request};
 
-/// Full batches of headers from one peer that add nothing to our best work: a fork of 64,000 blocks.
+/// Full batches of new headers from one peer that add nothing to our best work: a fork of 64,000 blocks.
 pub const MAX_BARREN_BATCHES: u32 = 32;
+/// Full batches from one peer that were known when they were asked for: the part that is known of its fork.
+pub const MAX_KNOWN_BATCHES: u32 = 3;
+/// Peers that are asked for headers at a time; all but one of them may be such as dialled us.
+pub const MAX_HEADER_SYNCS: usize = 4;
+/// Milliseconds without new headers after which a second peer is asked, doubled with each further one.
+pub const HEADER_STALL: u64 = 1_500;
 
+/// One peer that is asked for headers, batch after batch.
 #[derive(Debug)]
 pub(super) struct HeaderSync<P> {
     pub(super) peer: P,
+    /// Our best work when it was begun.
+    first_work: U256,
+    /// When it was begun, or last brought new headers.
+    since: u64,
+    has_brought: bool,
     /// Whether a batch has failed to connect.
     retried: bool,
+    /// Batches in a row of new headers with no more work than our best.
     barren: u32,
+    /// Batches that were known already.
+    known: u32,
+    /// When the batch was asked for, and our best work then.
+    asked_at: u64,
     best_work: U256,
+    /// Work up to the last header of the batch that is being imported.
+    batch_work: U256,
     /// While its chain has yet to show enough work.
     presync: Option<Presync>,
     /// Where to go on after the import under way; nowhere if that was all.
@@ -27,21 +49,82 @@ pub(super) struct HeaderSync<P> {
 }
 
 impl<P: Copy + Ord> Sync<P> {
-    /// Begins with headers if somebody has more of them: who has failed least first, and of these who claims most work.
-    /// Claims cost nothing: by these alone, some that claim all work and never answer would take turns for ever.
+    /// Asks for headers if somebody claims to have more of them.
     pub(super) fn poll_headers(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
-        if self.headers.is_some() {
-            return;
+        while let Some(peer) = self.choose_for_headers(now, view) {
+            let best_work = view.best_work();
+            self.header_syncs.push(HeaderSync {
+                peer,
+                first_work: best_work,
+                since: now,
+                has_brought: false,
+                retried: false,
+                barren: 0,
+                known: 0,
+                asked_at: now,
+                best_work,
+                batch_work: best_work,
+                presync: None,
+                next: None,
+            });
+            self.ask_headers(peer, None, now, view, out);
         }
-        let free = |peer: &Peer| !peer.asked_headers && peer.is_rested(now);
-        let candidates = (self.peers.iter())
-            .filter(|(_, peer)| free(peer) && (peer.ahead || has_more(peer, view)))
-            .map(|(id, peer)| ((Reverse(peer.failures), peer.claimed_work()), *id));
-        // The first of equals, as `rev` makes it: `max_by_key` takes the last.
-        let Some((_, peer)) = candidates.rev().max_by_key(|(order, _)| *order) else { return };
-        let best_work = view.best_work();
-        self.headers = Some(HeaderSync { peer, retried: false, barren: 0, best_work, presync: None, next: None });
-        self.ask_headers(peer, None, now, view, out);
+    }
+
+    /// Who has failed least first; a dialled peer if its place is free; who has brought headers, the fastest first; and who
+    /// was not asked for the longest time.
+    fn choose_for_headers(&self, now: u64, view: &dyn ChainView) -> Option<P> {
+        if self.header_syncs.len() >= MAX_HEADER_SYNCS {
+            return None;
+        }
+        let is_moving = self.header_syncs.iter().any(|sync| sync.has_brought && sync.since + HEADER_STALL > now);
+        let is_stalled = self.headers_stall_at().is_none_or(|at| at <= now);
+        let under_way = self.header_syncs.iter().filter_map(|sync| self.peers.get(&sync.peer));
+        let inbound = under_way.clone().filter(|peer| !peer.is_dialled()).count();
+        let has_dialled = under_way.clone().any(Peer::is_dialled);
+        let may_begin = |peer: &Peer| {
+            let is_tried = peer.headers.response().is_none();
+            match peer.origin.direction {
+                Direction::Dialled if !has_dialled && !is_moving => true,
+                Direction::Inbound if inbound + 1 >= MAX_HEADER_SYNCS => false,
+                _ => is_stalled && !(is_tried && under_way.clone().any(|other| other.origin == peer.origin)),
+            }
+        };
+        let candidates =
+            self.peers.iter().filter(|(id, peer)| self.has_headers(**id, peer, now, view) && may_begin(peer));
+        let order = |peer: &Peer| {
+            let failures = peer.headers.failures(peer.origin, &self.groups, now);
+            let is_kept = peer.is_dialled() && !has_dialled;
+            (failures, !is_kept, peer.headers.order(), peer.number)
+        };
+        candidates.min_by_key(|(_, peer)| order(peer)).map(|(id, _)| *id)
+    }
+
+    /// Whether a peer that is not asked for headers could be.
+    fn has_headers(&self, id: P, peer: &Peer, now: u64, view: &dyn ChainView) -> bool {
+        let is_free = !peer.asked_headers && self.header_syncs.iter().all(|sync| sync.peer != id);
+        is_free && (peer.ahead || has_more(peer, view)) && self.is_rested(peer, Purpose::Headers, now)
+    }
+
+    /// When all that are asked for headers have let us wait for too long; nothing if nobody is asked.
+    fn headers_stall_at(&self) -> Option<u64> {
+        let further = self.header_syncs.len().checked_sub(1)?;
+        Some(self.header_syncs.iter().map(|sync| sync.since).max()? + (HEADER_STALL << further))
+    }
+
+    /// When another peer is to be asked for headers, if there is one.
+    pub(super) fn next_headers_at(&self, now: u64, view: &dyn ChainView) -> Option<u64> {
+        let at = self.headers_stall_at().filter(|_| self.header_syncs.len() < MAX_HEADER_SYNCS)?;
+        self.peers.iter().any(|(id, peer)| self.has_headers(*id, peer, now, view)).then_some(at)
+    }
+
+    /// Whether headers come, or may come soon.
+    pub(super) fn headers_come(&self, now: u64) -> bool {
+        self.header_syncs.iter().any(|sync| sync.since + HEADER_STALL > now)
+    }
+
+    fn header_sync(&mut self, peer: P) -> Option<&mut HeaderSync<P>> {
+        self.header_syncs.iter_mut().find(|sync| sync.peer == peer)
     }
 
     pub(super) fn on_headers(
@@ -54,20 +137,20 @@ impl<P: Copy + Ord> Sync<P> {
     ) {
         if headers.len() > MAX_HEADERS {
             let offence = Offence::TooManyHeaders { found: headers.len(), limit: MAX_HEADERS };
-            return self.fail(peer, Some(offence), now, out);
+            return self.fail(peer, Purpose::All, Some(offence), now, out);
         }
         if headers.windows(2).any(|pair| pair[1].parent != pair[0].hash()) {
-            return self.fail(peer, Some(Offence::BrokenHeaders), now, out);
+            return self.fail(peer, Purpose::All, Some(Offence::BrokenHeaders), now, out);
         }
-        let Some(sync) = self.headers.as_ref().filter(|sync| sync.peer == peer) else { return };
+        let Some(sync) = self.header_sync(peer) else { return };
         match (headers.first(), &sync.presync) {
-            (None, None) => self.finish_headers(peer, view, out),
+            (None, None) => self.finish_headers(peer, now, view, out),
             (None, Some(presync)) => {
                 let shown = presync.last().work;
-                self.give_up_poor(peer, shown, out);
+                self.give_up_poor(peer, shown, now, out);
             }
             (Some(first), Some(presync)) if presync.last().hash == first.parent => {
-                self.on_counted(peer, &headers, now, view, out);
+                self.count(peer, &headers, headers.len() >= MAX_HEADERS, now, view, out);
             }
             (Some(_), Some(_)) => self.on_unconnected(peer, now, view, out),
             (Some(first), None) => match view.place(&first.parent) {
@@ -81,7 +164,7 @@ impl<P: Copy + Ord> Sync<P> {
     /// rules.
     fn on_connected_headers(
         &mut self,
-        peer: P,
+        id: P,
         parent: Place,
         mut headers: Vec<Header>,
         now: u64,
@@ -90,30 +173,52 @@ impl<P: Copy + Ord> Sync<P> {
     ) {
         let known = headers.iter().map_while(|header| view.place(&header.hash())).enumerate().last();
         let (skip, start) = known.map_or((0, parent), |(index, place)| (index + 1, place));
+        let full = headers.len() >= MAX_HEADERS;
+        if skip == headers.len() {
+            return self.on_known(id, &start, full, now, view, out);
+        }
         let mut end = start.clone();
         for header in &headers[skip..] {
             match end.child(&self.parameters, header) {
                 Ok(place) => end = place,
                 // Of a later version than this node knows: the good part goes on, and whoever imports it says so.
                 Err(rule) if rule.blame() == Blame::Nobody => break,
-                Err(_) => return self.fail(peer, Some(Offence::InvalidHeaders), now, out),
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
             }
         }
-        let Some(sync) = self.headers.as_mut() else { return };
+        let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == id) else { return };
         if end.work.0 >= view.minimum_work() {
-            sync.next = (headers.len() >= MAX_HEADERS).then_some(end.hash);
-            self.succeed(peer);
-            out.push(Output::ImportHeaders { peer, headers });
+            (sync.next, sync.batch_work) = (full.then_some(end.hash), end.work.0);
+            self.on_brought(id, now);
+            out.push(Output::ImportHeaders { peer: id, headers });
         } else {
             sync.presync = Some(Presync::new(self.salt, start));
-            let full = headers.len() >= MAX_HEADERS;
             headers.drain(..skip);
-            self.count(peer, &headers, full, now, view, out);
+            self.count(id, &headers, full, now, view, out);
         }
     }
 
-    fn on_counted(&mut self, peer: P, headers: &[Header], now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
-        self.count(peer, headers, headers.len() >= MAX_HEADERS, now, view, out);
+    /// The peer has brought headers that are to be stored.
+    fn on_brought(&mut self, id: P, now: u64) {
+        let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == id) else { return };
+        (sync.since, sync.has_brought) = (now, true);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.headers.succeed(now.saturating_sub(sync.asked_at));
+        }
+    }
+
+    /// A batch that brings nothing new. It may be a part that is known of a longer fork, or have been new when it was asked
+    /// for; a few are taken.
+    fn on_known(&mut self, id: P, end: &Place, full: bool, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+        let Some(sync) = self.header_sync(id) else { return };
+        if end.work.0 <= sync.best_work {
+            sync.known += 1;
+        }
+        if full && sync.known < MAX_KNOWN_BATCHES {
+            self.ask_headers(id, Some(end.hash), now, view, out);
+        } else {
+            self.finish_headers(id, now, view, out);
+        }
     }
 
     /// Counts headers of a chain that has not shown enough work, or fetches them again when it has.
@@ -126,45 +231,43 @@ impl<P: Copy + Ord> Sync<P> {
         view: &dyn ChainView,
         out: &mut Vec<Output<P>>,
     ) {
-        let Some(sync) = self.headers.as_mut() else { return };
+        let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == peer) else { return };
         let Some(presync) = sync.presync.as_mut() else { return };
         let progress = presync.take(&self.parameters, headers, full, view.minimum_work());
         let last = presync.last().hash;
         let shown = presync.last().work;
-        sync.next = Some(last);
+        (sync.next, sync.batch_work) = (Some(last), shown.0);
+        // Headers of little work are cheap: others are asked too, unless we chose the peer.
+        if self.peers.get(&peer).is_some_and(Peer::is_dialled) || !matches!(progress, Progress::More) {
+            sync.since = now;
+        }
         match progress {
-            Progress::More => {
-                self.succeed(peer);
-                self.ask_headers(peer, Some(last), now, view, out);
-            }
-            Progress::Proven(headers) => {
-                self.succeed(peer);
-                out.push(Output::ImportHeaders { peer, headers });
-            }
+            Progress::More => self.ask_headers(peer, Some(last), now, view, out),
+            Progress::Proven(headers) => out.push(Output::ImportHeaders { peer, headers }),
             Progress::Done(headers) => {
                 (sync.presync, sync.barren) = (None, 0);
                 if !full {
                     sync.next = None;
                 }
-                self.succeed(peer);
+                self.on_brought(peer, now);
                 out.push(Output::ImportHeaders { peer, headers });
             }
-            Progress::Poor => self.give_up_poor(peer, shown, out),
+            Progress::Poor => self.give_up_poor(peer, shown, now, out),
             // A reorganisation between both passes looks the same.
-            Progress::Changed => self.fail(peer, None, now, out),
+            Progress::Changed => self.fail(peer, Purpose::Headers, None, now, out),
             Progress::Broken(rule) if rule.blame() == Blame::Nobody => self.doubt(peer),
-            Progress::Broken(_) => self.fail(peer, Some(Offence::InvalidHeaders), now, out),
+            Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
         }
     }
 
     /// The peer's best chain may have changed since we asked: a fresh locator, once.
     fn on_unconnected(&mut self, peer: P, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
-        match &mut self.headers {
-            Some(headers) if headers.peer == peer && !headers.retried => {
-                (headers.retried, headers.presync) = (true, None);
+        match self.header_sync(peer) {
+            Some(sync) if !sync.retried => {
+                (sync.retried, sync.presync) = (true, None);
                 self.ask_headers(peer, None, now, view, out);
             }
-            _ => self.fail(peer, Some(Offence::UnconnectedHeaders), now, out),
+            _ => self.fail(peer, Purpose::All, Some(Offence::UnconnectedHeaders), now, out),
         }
     }
 
@@ -176,19 +279,17 @@ impl<P: Copy + Ord> Sync<P> {
         view: &dyn ChainView,
         out: &mut Vec<Output<P>>,
     ) {
-        let Some(headers) = self.headers.as_mut().filter(|headers| headers.peer == peer) else { return };
+        let Some(sync) = self.header_sync(peer) else { return };
         match result {
-            HeaderImport::Invalid => self.fail(peer, Some(Offence::InvalidHeaders), now, out),
+            HeaderImport::Invalid => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
             HeaderImport::Unconnected => self.on_unconnected(peer, now, view, out),
             HeaderImport::Held => self.doubt(peer),
             HeaderImport::Connected => {
-                let best_work = view.best_work();
-                let is_barren = best_work <= headers.best_work && headers.presync.is_none();
-                headers.barren = if is_barren { headers.barren + 1 } else { 0 };
-                headers.best_work = best_work;
-                match headers.next.take().filter(|_| headers.barren < MAX_BARREN_BATCHES) {
+                let is_barren = sync.batch_work <= sync.best_work && sync.presync.is_none();
+                sync.barren = if is_barren { sync.barren + 1 } else { 0 };
+                match sync.next.take().filter(|_| sync.barren < MAX_BARREN_BATCHES) {
                     Some(after) => self.ask_headers(peer, Some(after), now, view, out),
-                    None => self.finish_headers(peer, view, out),
+                    None => self.finish_headers(peer, now, view, out),
                 }
             }
         }
@@ -203,26 +304,37 @@ impl<P: Copy + Ord> Sync<P> {
         view: &dyn ChainView,
         out: &mut Vec<Output<P>>,
     ) {
+        if let Some(sync) = self.header_sync(peer) {
+            (sync.asked_at, sync.best_work) = (now, view.best_work());
+        }
         let locator = after.into_iter().chain(view.locator()).take(MAX_LOCATOR).collect();
         let limit = u32::try_from(MAX_HEADERS).expect("a constant below 2^32");
         self.send(peer, Question::Headers, Request::Headers { locator, limit }, now, out);
     }
 
     /// The peer has no more headers. Did they show the work that it claims?
-    fn finish_headers(&mut self, id: P, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
-        self.headers.take_if(|headers| headers.peer == id);
+    fn finish_headers(&mut self, id: P, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+        let Some(place) = self.header_syncs.iter().position(|sync| sync.peer == id) else { return };
+        let sync = self.header_syncs.swap_remove(place);
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        (peer.failures, peer.ahead) = (0, false);
-        self.judge_claim(id, Work(view.best_work()), out);
+        // It announced what it does not show. The honest do that too, for a block is passed on before it is validated; but to
+        // be slow as well costs the rank.
+        let is_slow = sync.asked_at + HEADER_STALL <= now;
+        if std::mem::take(&mut peer.ahead) && is_slow && !sync.has_brought && view.best_work() <= sync.first_work {
+            peer.headers.disappoint(now);
+            self.groups.entry(peer.origin, now).add(now);
+        }
+        self.judge_claim(id, Work(view.best_work()), now, out);
     }
 
     /// The peer's chain is not worth storing: it may be honest and have no more, unless it claims more.
-    fn give_up_poor(&mut self, id: P, shown: Work, out: &mut Vec<Output<P>>) {
+    fn give_up_poor(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<Output<P>>) {
         self.doubt(id);
-        self.judge_claim(id, shown, out);
+        self.judge_claim(id, shown, now, out);
     }
 
-    fn judge_claim(&mut self, id: P, shown: Work, out: &mut Vec<Output<P>>) {
+    /// A claim that headers did not show is a failure, and twice in a row an offence.
+    fn judge_claim(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<Output<P>>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.claim.as_ref().is_none_or(|claim| claim.work <= shown.0) {
             peer.unproven = 0;
@@ -230,14 +342,15 @@ impl<P: Copy + Ord> Sync<P> {
         }
         peer.doubted = true;
         peer.unproven += 1;
-        if peer.unproven >= 2 {
-            out.push(Output::Penalize { peer: id, offence: Offence::UnprovenWork });
-        }
+        let offence = (peer.unproven >= 2).then_some(Offence::UnprovenWork);
+        peer.headers.fail(now);
+        self.groups.entry(peer.origin, now).add_with_rest(now);
+        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
     }
 
     /// The peer's headers cannot be used now: not before its next status.
     fn doubt(&mut self, id: P) {
-        self.headers.take_if(|headers| headers.peer == id);
+        self.header_syncs.retain(|sync| sync.peer != id);
         if let Some(peer) = self.peers.get_mut(&id) {
             (peer.doubted, peer.ahead) = (true, false);
         }

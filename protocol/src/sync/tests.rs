@@ -1,4 +1,5 @@
 mod simulator;
+mod starvation;
 
 use ocelli_consensus::{Action, Address, Amount, Body, Header, ImageHash, ModelId, Transaction, U256, Unsigned};
 use rand::{RngExt, SeedableRng};
@@ -7,18 +8,18 @@ use rand_chacha::ChaCha8Rng;
 use super::presync::{Presync, Progress};
 use super::*;
 use crate::message::{BlockData, MAX_BLOCKS};
-use simulator::{Chain, Mode, NETWORK, Simulator, data_of, extend, genesis, work};
+use simulator::{Chain, Mode, NETWORK, Simulator, connected, data_of, extend, genesis, pruned_data_of, work};
 
 fn status(tip: &Header) -> Response {
     let (height, tip) = (tip.height, tip.hash());
     Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: work(height) })
 }
 
-fn answer(peer: u8, id: u64, response: Response) -> Input<u8> {
+fn answer(peer: u16, id: u64, response: Response) -> Input<u16> {
     Input::Response { peer, id, result: Ok(response) }
 }
 
-fn timer(timer: Timer<u8>, at: u64) -> Output<u8> {
+fn timer(timer: Timer<u16>, at: u64) -> Output<u16> {
     Output::SetTimer { timer, at }
 }
 
@@ -33,7 +34,7 @@ fn a_whole_sync_by_hand() {
     assert_eq!(sync.handle(Input::BlocksChanged, 0, &chain), []);
 
     assert_eq!(
-        sync.handle(Input::PeerConnected(1), 1000, &chain),
+        sync.handle(connected(1), 1000, &chain),
         [
             Output::Send { peer: 1, id: 0, request: Request::Status },
             timer(Timer::Request(0), 11_000),
@@ -108,7 +109,7 @@ fn offences_in_headers() {
     for (response, offence) in cases {
         let chain = Chain::new();
         let mut sync = Sync::new(&NETWORK, [7; 32]);
-        sync.handle(Input::PeerConnected(1), 0, &chain);
+        sync.handle(connected(1), 0, &chain);
         sync.handle(answer(1, 0, status(&headers[2])), 0, &chain);
         assert_eq!(
             sync.handle(answer(1, 1, response), 0, &chain),
@@ -124,7 +125,7 @@ fn unconnected_headers_are_asked_for_once_more() {
     let headers = extend(&genesis(), 5, 0);
     let chain = Chain::new();
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(connected(1), 0, &chain);
     sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
     let request = Request::Headers { locator: vec![genesis().hash()], limit: 2000 };
     assert_eq!(
@@ -141,7 +142,7 @@ fn imports_that_fail() {
     for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeaders)), (HeaderImport::Held, None)] {
         let chain = Chain::new();
         let mut sync = Sync::new(&NETWORK, [7; 32]);
-        sync.handle(Input::PeerConnected(1), 0, &chain);
+        sync.handle(connected(1), 0, &chain);
         sync.handle(answer(1, 0, status(&headers[4])), 0, &chain);
         sync.handle(answer(1, 1, Response::Headers(headers.clone())), 0, &chain);
         let imported = Input::HeadersImported { peer: 1, result };
@@ -166,7 +167,7 @@ fn offences_in_blocks() {
         let mut chain = Chain::new();
         chain.add_headers(&headers);
         let mut sync = Sync::new(&NETWORK, [7; 32]);
-        sync.handle(Input::PeerConnected(1), 0, &chain);
+        sync.handle(connected(1), 0, &chain);
         let out = sync.handle(answer(1, 0, status(&headers[1])), 0, &chain);
         let hashes = headers.iter().map(Header::hash).collect();
         assert_eq!(out[1], Output::Send { peer: 1, id: 1, request: Request::Blocks { hashes } });
@@ -179,8 +180,8 @@ fn offences_in_blocks() {
 fn another_network_and_late_or_foreign_responses() {
     let chain = Chain::new();
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    sync.handle(Input::PeerConnected(1), 0, &chain);
-    sync.handle(Input::PeerConnected(2), 0, &chain);
+    sync.handle(connected(1), 0, &chain);
+    sync.handle(connected(2), 0, &chain);
     assert_eq!(sync.handle(answer(2, 0, status(&genesis())), 1, &chain), []);
     assert_eq!(sync.handle(answer(1, 77, status(&genesis())), 1, &chain), []);
     let other = ChainStatus { genesis: BlockHash([9; 32]), height: 0, tip: BlockHash([9; 32]), work: U256::MAX };
@@ -208,11 +209,11 @@ fn unavailable_blocks_are_asked_for_with_back_off() {
     let mut chain = Chain::new();
     chain.add_headers(&headers);
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(connected(1), 0, &chain);
     let mut out = sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     let mut now = 0;
     let mut asked = 0;
-    let mut pause = |sync: &mut Sync<u8>, out: &mut Vec<Output<u8>>, seconds: u64| {
+    let mut pause = |sync: &mut Sync<u16>, out: &mut Vec<Output<u16>>, seconds: u64| {
         asked += 1;
         let request = Request::Blocks { hashes: vec![hash] };
         assert!(out.contains(&Output::Send { peer: 1, id: asked, request }), "{out:?}");
@@ -248,17 +249,15 @@ fn blocks_without_pixels_count_as_lacking() {
     let mut chain = Chain::new();
     chain.add_headers(&headers);
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(connected(1), 0, &chain);
     sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
-    let mut data = data_of(&headers[0]);
-    data.body.transactions[0].0.unsigned.action =
-        Action::Classify { model: ModelId([1; 32]), image: ImageHash([2; 32]) };
+    let data = pruned_data_of(&headers[0]);
     let hash = headers[0].hash();
     let out = sync.handle(answer(1, 1, Response::Blocks(vec![Some(data.clone())])), 0, &chain);
     assert_eq!(out, [timer(Timer::Wake, 1000), Output::State(State::Unavailable { hash })]);
 
     // Deep enough, it is taken without them once all have been asked in vain; no sooner.
-    let respond = |sync: &mut Sync<u8>, chain: &Chain, id: u64, at: u64| {
+    let respond = |sync: &mut Sync<u16>, chain: &Chain, id: u64, at: u64| {
         let data = data.clone();
         let out = sync.handle(answer(1, id, Response::Blocks(vec![Some(data.clone())])), at, chain);
         out.contains(&Output::ImportBlock { peer: 1, hash, data })
@@ -269,7 +268,7 @@ fn blocks_without_pixels_count_as_lacking() {
     sync.handle(Input::TimerFired(Timer::Wake), 3001, &chain);
     assert!(respond(&mut sync, &chain, 3, 3002));
     let mut fresh = Sync::new(&NETWORK, [7; 32]);
-    fresh.handle(Input::PeerConnected(1), 0, &chain);
+    fresh.handle(connected(1), 0, &chain);
     fresh.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     assert!(!respond(&mut fresh, &chain, 1, 1), "another peer might have had them");
 }
@@ -280,7 +279,7 @@ fn no_more_blocks_are_asked_for_than_validation_takes() {
     let mut chain = Chain::new();
     chain.add_headers(&headers);
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    sync.handle(Input::PeerConnected(1), 0, &chain);
+    sync.handle(connected(1), 0, &chain);
     let mut out = sync.handle(answer(1, 0, status(&headers[99])), 0, &chain);
     let mut id = 0;
     while out.iter().any(|output| matches!(output, Output::Send { .. })) {

@@ -1,6 +1,7 @@
 //! Connections: dialled, exchanged, cut, and nodes that come and go.
 
-use ocelli_protocol::{relay, sync::Input};
+use ocelli_protocol::relay;
+use ocelli_protocol::sync::{Direction, Group, Input};
 use rand::RngExt as _;
 
 use super::{Event, Simulation};
@@ -78,8 +79,10 @@ impl Simulation {
             let peer = Peer { connection: self.connections, is_in_mesh, is_outbound };
             self.nodes[one].peers.insert(other, peer);
         }
-        for (one, other) in [(from, to), (to, from)] {
-            self.drive(one, Input::PeerConnected(other));
+        for (one, other, direction) in [(from, to, Direction::Dialled), (to, from, Direction::Inbound)] {
+            // Each has an address of its own.
+            let group = Group(other as u64);
+            self.drive(one, Input::PeerConnected { peer: other, group, direction });
             self.drive_relay(one, relay::Input::PeerConnected(other));
         }
         true

@@ -1,12 +1,20 @@
 //! Tasks, where they are simulated too: handed in, passed on by the real relay machine, kept in real mempools, and put into
 //! blocks. Each has a sender of its own, so that no nonce waits for another; pictures are a few bytes that stand for all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::Output;
-use ocelli_consensus::{Action, Address, Amount, BlockHash, ImageHash, Transaction, Unsigned};
-use ocelli_protocol::mempool::{AccountReader, Mempool, Readiness, Returned};
+use ocelli_consensus::network::ModelParameters;
+use ocelli_consensus::rules::{COST_PER_WEIGHT, task_weight};
+use ocelli_consensus::transition::{Account, StateReader};
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, CheckedTransaction, ImageHash, Network, Parameters, Transaction, Unsigned,
+    WtxId,
+};
+use ocelli_protocol::mempool::{Disconnected, InsertError, Mempool, Readiness, Returned, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission};
 use ocelli_protocol::relay::{self, Decision, Input, Pool, Verdict};
 use rand::RngExt as _;
@@ -20,9 +28,16 @@ use crate::report::{Percentiles, TaskReport};
 /// Set in the ids of the relay's requests: those of sync have their own numbers.
 pub(super) const RELAY: u64 = 1 << 63;
 
+/// Bytes of a picture: when it was handed in.
+const PIXELS: u32 = 8;
+
 /// When tasks came where, and what they cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TaskTimes {
+    /// The network's, with a model whose pictures are small and whose tasks weigh as much as real ones.
+    parameters: Parameters,
+    /// All that were handed in: signatures are verified once for all nodes.
+    checked: BTreeMap<WtxId, CheckedTransaction>,
     submitted: u64,
     /// From handing a task in to its being in a node's mempool, in microseconds.
     arrivals: Vec<u64>,
@@ -36,9 +51,31 @@ pub(super) struct TaskTimes {
 /// Every account can pay, and has sent what the chain holds of it.
 struct Accounts<'a>(&'a BTreeSet<Address>);
 
-impl AccountReader for Accounts<'_> {
-    fn account(&self, address: Address) -> (u64, Amount) {
-        (u64::from(self.0.contains(&address)), Amount(u64::MAX / 2))
+impl StateReader for Accounts<'_> {
+    type Error = Infallible;
+
+    fn account(&self, address: &Address) -> Result<Option<Account>, Infallible> {
+        let nonce = u64::from(self.0.contains(address));
+        Ok(Some(Account { nonce, balance: Amount(u64::MAX / 2) }))
+    }
+}
+
+impl TaskTimes {
+    pub(super) fn new(network: &Network) -> Self {
+        let mut parameters = network.parameters.clone();
+        let model = parameters.models.first().expect("the testnet has a model");
+        let mut small = ModelParameters { pixels: PIXELS, cost: 0, ..model.clone() };
+        small.cost = (TASK_WEIGHT - task_weight(&small)) * COST_PER_WEIGHT;
+        parameters.models = vec![small];
+        Self {
+            parameters,
+            checked: BTreeMap::new(),
+            submitted: 0,
+            arrivals: Vec::new(),
+            announced: 0,
+            missing: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -67,32 +104,37 @@ impl Simulation {
         }
         self.tasks.submitted += 1;
         let pixels: Vec<u8> = self.now.to_le_bytes().to_vec();
-        let model = self.network.parameters.models.first().map(|model| model.id).expect("the testnet has a model");
+        let model = self.tasks.parameters.models[0].id;
         let action = Action::Classify { model, image: ImageHash::of(&pixels) };
         // Fees differ, so that blocks choose.
         let fee = Amount(TASK_WEIGHT * self.random.random_range(1..=10));
         let unsigned = Unsigned { nonce: 0, fee, expires: u64::MAX, action };
-        let mut public_key = [0; 32];
-        public_key[..8].copy_from_slice(&self.tasks.submitted.to_le_bytes());
-        public_key[8..16].copy_from_slice(&self.now.to_le_bytes());
-        let transaction = Transaction { unsigned, public_key, signature: [0; 64] };
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.tasks.submitted.to_le_bytes());
+        let (key, genesis) = (SigningKey::from_bytes(&seed), self.network.genesis.hash());
+        let public_key = key.verifying_key().to_bytes();
+        let transaction = Transaction::sign(unsigned, public_key, genesis, |hash| key.sign(hash).to_bytes());
+        let (wtxid, parameters) = (transaction.wtxid(), &self.tasks.parameters);
+        let checked = CheckedTransaction::check(transaction.clone(), Some(Arc::from(&*pixels)), parameters, genesis, 1);
+        self.tasks.checked.insert(wtxid, checked.expect("the task is good"));
         self.take_task(at, Submission { transaction, pixels: Some(pixels) });
     }
 
     /// Puts a task into a node's mempool, and answers it: the model's run takes no time here.
     fn take_task(&mut self, at: usize, submission: Submission) {
-        let Submission { transaction, pixels } = submission;
-        let (txid, id) = (transaction.txid(), ShortId::of(&transaction.wtxid()));
-        let mut sent = [0; 8];
-        sent.copy_from_slice(&transaction.public_key[8..16]);
+        let wtxid = submission.transaction.wtxid();
+        // All are honest where tasks are simulated.
+        let checked = self.tasks.checked[&wtxid].clone();
+        let (txid, id) = (checked.txid(), ShortId::of(&wtxid));
+        let mut sent = [0; PIXELS as usize];
+        sent.copy_from_slice(checked.pixels().expect("a task has pixels"));
         let node = &mut self.nodes[at];
         let height = node.tree.best_candidate().header.height;
-        let accounts = Accounts(&node.confirmed);
-        let taken = node.mempool.insert(transaction, pixels.map(Arc::from), TASK_WEIGHT, &accounts, height);
-        let decision = match taken.map(|inserted| inserted.readiness) {
-            Ok(Readiness::Ready) => Decision::Forward,
-            Ok(Readiness::Gap) => Decision::Keep,
-            Err(_) => Decision::Refuse,
+        let tip = Tip { parameters: &self.tasks.parameters, height, state: &Accounts(&node.confirmed) };
+        let decision = match node.mempool.insert(checked, &tip) {
+            Ok(inserted) if inserted.readiness == Readiness::Ready => Decision::Forward,
+            Ok(_) => Decision::Keep,
+            Err(InsertError::Refused(error)) => Decision::Refuse(error.holds()),
         };
         if decision == Decision::Forward {
             node.mempool.set_output(&txid, vec![0; 10]);
@@ -148,7 +190,7 @@ impl Simulation {
     /// What a miner puts into its next block.
     pub(super) fn template(&self, miner: usize) -> Vec<Transaction> {
         let limit = self.config.tasks_per_block * TASK_WEIGHT;
-        self.nodes[miner].mempool.template(limit).into_iter().map(|entry| entry.transaction.clone()).collect()
+        self.nodes[miner].mempool.template(limit).into_iter().map(|entry| entry.transaction().clone()).collect()
     }
 
     /// How many of a block's tasks a node does not have.
@@ -194,19 +236,20 @@ impl Simulation {
         node.confirmed.extend(new.iter().map(Transaction::sender));
         let output: Output = Some(vec![0; 10]);
         let back = gone.into_iter().map(|transaction| Returned {
+            pixels: self.tasks.checked[&transaction.wtxid()].pixels().cloned(),
             transaction,
-            pixels: Some(Arc::from([0u8; 8])),
             output: output.clone(),
-            weight: TASK_WEIGHT,
         });
-        node.mempool.on_disconnected(back, &Accounts(&node.confirmed), height);
-        node.mempool.on_connected(&new, &Accounts(&node.confirmed));
-        self.drive_relay(at, Input::TipMoved { included, returned });
+        let gone = Disconnected { miner: Address([0; 20]), transactions: back.collect() };
+        let gone = if depth > 0 { vec![gone] } else { vec![] };
+        let tip = Tip { parameters: &self.tasks.parameters, height, state: &Accounts(&node.confirmed) };
+        let Ok(_) = node.mempool.on_tip_moved(gone, &new, &tip);
+        self.drive_relay(at, Input::TipMoved { included, returned, disconnected: depth as usize });
     }
 
     /// What became of the tasks, where they were simulated.
     pub(super) fn task_report(&self, chain: &BTreeSet<usize>) -> Option<TaskReport> {
-        let TaskTimes { submitted, arrivals, announced, missing, bytes } = &self.tasks;
+        let TaskTimes { submitted, arrivals, announced, missing, bytes, .. } = &self.tasks;
         let blocks = chain.iter().map(|number| &self.blocks[*number]);
         let mut confirmed: Vec<_> = blocks.flat_map(|block| &block.transactions).map(Transaction::txid).collect();
         let count = confirmed.len();

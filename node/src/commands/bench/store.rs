@@ -20,6 +20,7 @@ use super::super::output::Output;
 use super::inference::resident_bytes;
 use super::{DeviceOption, percentile, rounded};
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::inference::Limits;
 use crate::network::Traversal;
 use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
@@ -387,6 +388,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         mining: None,
         storage: Storage::default(),
         faucet: None,
+        clock: Clock::system(),
     })?;
     node.ask(Request::Status).ok_or_else(|| CommandError::failed("the node has stopped"))?;
     let time = begin.elapsed();

@@ -1,14 +1,17 @@
 //! `ocelli bench template`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::Body;
 use ocelli_consensus::network::StartingAccount;
 use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Network, Transaction, rules};
+use ocelli_consensus::transition::{Account, StateReader};
+use ocelli_consensus::{Action, Address, Amount, CheckedTransaction, ImageHash, ModelId, Network, Transaction, rules};
 use ocelli_model::Model;
-use ocelli_protocol::mempool::{AccountReader, DEFAULT_LIMIT_BYTES, MAX_PENDING, Mempool};
+use ocelli_protocol::mempool::{DEFAULT_LIMIT_BYTES, MAX_PENDING, Mempool, Tip};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -72,10 +75,11 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     // As many senders as fill the mempool with all that one may have pending, and one more.
     let senders = DEFAULT_LIMIT_BYTES / model.pixels() / MAX_PENDING + 1;
     let mut parameters = built_in.parameters;
-    let account = |sender| StartingAccount { address: Address::of(&key(sender)), balance: BALANCE };
-    parameters.accounts = (0..senders).map(account).collect();
+    let keys: Vec<SigningKey> = (0..senders).map(key).collect();
+    let address = |key: &SigningKey| Address::of(key.verifying_key().as_bytes());
+    parameters.accounts = keys.iter().map(|key| StartingAccount { address: address(key), balance: BALANCE }).collect();
     let network = Network::new(parameters, Vec::new());
-    let mut mempool = fill(&network, model, senders);
+    let mut mempool = fill(&network, model, &keys);
 
     let (_folder, chain) = new_chain(&network)?;
     let limit = network.parameters.weight_limit;
@@ -85,8 +89,8 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         let mut body = Body::default();
         let mut pixels = Vec::new();
         for entry in mempool.template(limit) {
-            pixels.push(entry.pixels.as_deref().map(<[u8]>::to_vec));
-            body.transactions.push((entry.transaction.clone(), entry.output.clone()));
+            pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
+            body.transactions.push((entry.transaction().clone(), entry.output().clone()));
         }
         packing.push(begin.elapsed());
         let header = chain.template(Address([1; 20]), &body, network.genesis.time + 1)?;
@@ -157,40 +161,47 @@ fn ask_for_tasks(mempool: &mut Mempool, weight_limit: u64, runs: u16) -> (Vec<Du
     runs.unzip()
 }
 
-/// A sender's public key; nothing is signed.
-fn key(sender: usize) -> [u8; 32] {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&sender.to_le_bytes());
-    key
+/// A sender's key.
+fn key(sender: usize) -> SigningKey {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&sender.to_le_bytes());
+    SigningKey::from_bytes(&seed)
 }
 
 /// Every account holds the same.
 struct Funded;
 
-impl AccountReader for Funded {
-    fn account(&self, _: Address) -> (u64, Amount) {
-        (0, BALANCE)
+impl StateReader for Funded {
+    type Error = Infallible;
+
+    fn account(&self, _: &Address) -> Result<Option<Account>, Infallible> {
+        Ok(Some(Account { nonce: 0, balance: BALANCE }))
     }
 }
 
 /// A mempool that takes no more tasks at any fee that it has seen.
-fn fill(network: &Network, model: &Model, senders: usize) -> Mempool {
-    let mut mempool = Mempool::new(DEFAULT_LIMIT_BYTES);
+fn fill(network: &Network, model: &Model, keys: &[SigningKey]) -> Mempool {
+    let mut mempool = Mempool::default();
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
     let pixels: Arc<[u8]> = vec![0; model.pixels()].into();
     let action = Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(&pixels) };
+    let (parameters, genesis) = (&network.parameters, network.genesis.hash());
+    let tip = Tip { parameters, height: 0, state: &Funded };
+    let weight = parameters.model_at(ModelId(model.id().0), 1).map_or(u64::MAX, rules::task_weight);
     for nonce in 0..MAX_PENDING as u64 {
-        for sender in 0..senders {
-            let mut transaction = Transaction {
-                unsigned: Unsigned { nonce, fee: Amount::ZERO, expires: u64::MAX, action: action.clone() },
-                public_key: key(sender),
-                signature: [0; 64],
-            };
-            let weight = rules::weight(&transaction, &network.parameters, 1).unwrap_or(u64::MAX);
-            transaction.unsigned.fee = Amount(weight * random.random_range(1..=MAX_RATE));
-            let txid = transaction.txid();
+        for key in keys {
+            let fee = Amount(weight * random.random_range(1..=MAX_RATE));
+            let unsigned = Unsigned { nonce, fee, expires: u64::MAX, action: action.clone() };
+            let public_key = key.verifying_key().to_bytes();
+            let transaction = Transaction::sign(unsigned, public_key, genesis, |hash| key.sign(hash).to_bytes());
             // Once it is full only better ones get in, and none after a gap that an evicted one has left.
-            if mempool.insert(transaction, Some(Arc::clone(&pixels)), weight, &Funded, 0).is_ok() {
+            let next = mempool.next_nonce(transaction.sender(), 0);
+            if next < nonce || mempool.check(&transaction, pixels.len(), &tip).is_err() {
+                continue;
+            }
+            let txid = transaction.txid();
+            let checked = CheckedTransaction::check(transaction, Some(Arc::clone(&pixels)), parameters, genesis, 1);
+            if checked.is_ok_and(|checked| mempool.insert(checked, &tip).is_ok()) {
                 mempool.set_output(&txid, vec![0; model.logits()]);
             }
         }
@@ -206,8 +217,10 @@ mod tests {
     fn the_mempool_is_full_and_its_template_too() {
         let network = Network::builtin("local").expect("built in");
         let models = models(&network).expect("built in");
-        let mempool = fill(&network, &models[0], DEFAULT_LIMIT_BYTES / models[0].pixels() / MAX_PENDING + 1);
-        assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 9 / 10, "{}", mempool.bytes());
+        let keys: Vec<_> = (0..DEFAULT_LIMIT_BYTES / models[0].pixels() / MAX_PENDING + 1).map(key).collect();
+        let mempool = fill(&network, &models[0], &keys);
+        // But for what is kept free for transactions that wait.
+        assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 8 / 10, "{}", mempool.bytes());
         assert_eq!(mempool.template(network.parameters.weight_limit).len(), 431);
     }
 }

@@ -5,9 +5,9 @@ use ocelli_protocol::message::{NodeStatus, Reachability, Request, Response};
 use super::Finding;
 use crate::chain::MAX_AHEAD_SECONDS;
 use crate::client::{Client, printable};
+use crate::clock::Clock;
 use crate::commands::error::CommandError;
 use crate::commands::submit::DISCOVERY_TIME;
-use crate::node::unix_millis;
 
 /// Nodes whose clocks are looked at.
 const CLOCKS: usize = 8;
@@ -108,11 +108,11 @@ fn offsets(client: &mut Client, own: Option<&str>) -> Vec<i64> {
         .take(CLOCKS)
         .cloned()
         .collect();
-    let mut offsets = Vec::new();
+    let (mut offsets, clock) = (Vec::new(), Clock::system());
     for other in others {
-        let before = unix_millis();
+        let before = clock.unix_millis();
         let Ok(Response::NodeStatus(status)) = client.ask_at(other, &Request::NodeStatus) else { continue };
-        let after = unix_millis();
+        let after = clock.unix_millis();
         // The answer was made about half-way between.
         let here = i128::from(before) + (i128::from(after) - i128::from(before)) / 2;
         offsets.push(i64::try_from(i128::from(status.time) - here).unwrap_or(i64::MAX));

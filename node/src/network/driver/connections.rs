@@ -11,11 +11,10 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, kad, mdns, ping, relay
 
 use super::messages::HeldRequest;
 use super::{Driver, MAX_FAILURES};
-use crate::network::bans::unix_now;
 use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
-use crate::network::slots::{self, Group, Groups, Inbound};
-use crate::network::{Ban, BanSubject, DialFailure, Event, Misbehaviour, Peer, Role, address};
+use crate::network::slots::{self, Groups, Inbound};
+use crate::network::{BanSubject, DialFailure, Event, Group, Misbehaviour, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.
 const MAX_AGENT: usize = 64;
@@ -257,7 +256,7 @@ impl Driver {
             .filter_map(|(peer, state)| {
                 Some(Inbound {
                     peer: *peer,
-                    group: Group::of(&state.connections.first()?.address),
+                    group: Group::inbound(&state.connections.first()?.address),
                     connected: now.saturating_duration_since(state.since),
                     round_trip: state.round_trip,
                     useful: state.useful.map(|when| now.saturating_duration_since(when)),
@@ -383,15 +382,17 @@ impl Driver {
         let (address, inbound) = state
             .connections
             .first()
-            .map_or((String::new(), true), |connection| (connection.address.to_string(), connection.inbound));
+            .map_or((Multiaddr::empty(), true), |connection| (connection.address.clone(), connection.inbound));
         if new {
+            let group = if inbound { Group::inbound(&address) } else { Group::dialled(&address) };
+            let address = address.to_string();
             if light {
                 // Every command of somebody is one, and comes and goes at once.
                 tracing::debug!(%peer, %address, inbound, light, "connected");
             } else if !inbound || self.comings.has_room() {
                 tracing::info!(%peer, %address, inbound, light, "connected");
             }
-            self.queue.insist(Event::Connected { peer: Peer(peer), address, inbound, light, protocol });
+            self.queue.insist(Event::Connected { peer: Peer(peer), address, group, inbound, light, protocol });
             self.discovery.look_soon(Instant::now());
         }
         self.settle(peer);
@@ -525,17 +526,17 @@ impl Driver {
             state.connections.iter().filter_map(|connection| address::ip(&connection.address)).collect()
         });
         self.penalties.clear(&peer);
-        let until = unix_now().saturating_add(time.as_secs());
+        let now = Instant::now();
         let behaviour = self.swarm.behaviour_mut();
         let bans = &mut behaviour.gate.bans;
-        bans.add(Ban { subject: BanSubject::Peer(Peer(peer)), until, reason: reason.into(), of: None });
+        bans.add(BanSubject::Peer(Peer(peer)), time, reason, None, now);
         for subject in ips.into_iter().filter_map(|ip| BanSubject::ip(ip).ok()) {
-            bans.add(Ban { subject, until, reason: format!("{reason}, by {peer}"), of: Some(Peer(peer)) });
+            bans.add(subject, time, &format!("{reason}, by {peer}"), Some(Peer(peer)), now);
         }
         if let Some(kademlia) = behaviour.kademlia.as_mut() {
             kademlia.remove_peer(&peer);
         }
-        self.discovery.book.pause(&peer, Instant::now() + time.min(LONGEST_PAUSE));
+        self.discovery.book.pause(&peer, now + time.min(LONGEST_PAUSE));
         self.swarm.behaviour_mut().gate.close(peer);
         self.counters.bans += 1;
         self.changed = true;
@@ -546,9 +547,7 @@ impl Driver {
         if self.banned.has_room() {
             tracing::info!(%ip, reason, seconds = time.as_secs(), "banned");
         }
-        let until = unix_now().saturating_add(time.as_secs());
-        let ban = Ban { subject: BanSubject::Ip(ip), until, reason, of: None };
-        self.swarm.behaviour_mut().gate.bans.add(ban);
+        self.swarm.behaviour_mut().gate.bans.add(BanSubject::Ip(ip), time, &reason, None, Instant::now());
         let is_there = |state: &PeerState| state.connections.iter().any(|one| address::ip(&one.address) == Some(ip));
         let there: Vec<_> = self.peers.iter().filter(|(_, state)| is_there(state)).map(|(peer, _)| *peer).collect();
         for peer in there {

@@ -68,7 +68,7 @@ fn a_block_is_received_once_its_body_is_here() {
     assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
     assert_eq!(store.pixels(2, &hash, body), Ok(vec![None; pixels.len()]));
     // The same from the files, blobs included, as from memory.
-    store.database.flush_cf(store.column(columns::PIXELS)).unwrap();
+    store.database().flush_cf(store.column(columns::PIXELS)).unwrap();
     assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
 }
 

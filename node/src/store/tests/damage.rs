@@ -9,7 +9,7 @@ use ocelli_consensus::transition::{ConnectError, Undo};
 use super::*;
 
 fn put(store: &Store, column: &'static str, key: &[u8], value: &[u8]) {
-    store.database.put_cf(store.column(column), key, value).unwrap();
+    store.database().put_cf(store.column(column), key, value).unwrap();
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_malformed_row_is_named() {
         (columns::METADATA, rows::TIP_KEY.into(), Box::new(|| Overlay::new(&store).err())),
     ];
     for (column, key, read) in table {
-        let good = store.database.get_cf(store.column(column), &key).unwrap().expect("the row is there");
+        let good = store.database().get_cf(store.column(column), &key).unwrap().expect("the row is there");
         for bad in [&[][..], &[0xff; 3], &good[1..], &[&good[..], &[0]].concat()] {
             put(&store, column, &key, bad);
             assert_eq!(read(), Some(StoreError::damaged(column, &key)), "column {column}, {} bytes", bad.len());
@@ -65,7 +65,7 @@ fn a_missing_row_is_named() {
     let (folder, network) = (Folder::new(), network());
     let store = Store::open(&folder.path(), &network).unwrap();
     let hash = grow(&store, &network, 1, 1)[0].0.hash();
-    let delete = |column, key: &[u8]| store.database.delete_cf(store.column(column), key).unwrap();
+    let delete = |column, key: &[u8]| store.database().delete_cf(store.column(column), key).unwrap();
     let leaf = rows::position_key(Position { level: 1, index: 0 });
     delete(columns::HISTORY, &leaf);
     assert_eq!(Overlay::new(&store).err(), Some(StoreError::missing(columns::HISTORY, &leaf)));
@@ -82,8 +82,8 @@ fn a_block_without_its_undo_record_stays() {
     let block = grow(&store, &network, 1, 2)[1].0.hash();
     for column in [columns::BODIES, columns::UNDO] {
         let key = rows::block_key(2, &block);
-        let good = store.database.get_cf(store.column(column), key).unwrap().unwrap();
-        store.database.delete_cf(store.column(column), key).unwrap();
+        let good = store.database().get_cf(store.column(column), key).unwrap().unwrap();
+        store.database().delete_cf(store.column(column), key).unwrap();
         let mut overlay = Overlay::new(&store).unwrap();
         assert_eq!(overlay.disconnect_tip(), Err(StoreError::Pruned { block, height: 2 }));
         assert_eq!(overlay.tip(), &store.tip().unwrap());
@@ -117,7 +117,7 @@ fn a_wrong_branch_is_noticed_and_no_fault_of_the_block() {
     let error = overlay.connect(&network.parameters, &header, &body);
     assert_eq!(error, Err(ConnectError::Tree(UpdateError::Damaged(Path::ROOT))));
     assert_eq!(overlay.disconnect_tip(), Err(StoreError::damaged(columns::STATE, &Path::ROOT.to_bytes())));
-    store.database.delete_cf(store.column(columns::STATE), Path::ROOT.to_bytes()).unwrap();
+    store.database().delete_cf(store.column(columns::STATE), Path::ROOT.to_bytes()).unwrap();
     assert_eq!(overlay.disconnect_tip(), Err(StoreError::missing(columns::STATE, &Path::ROOT.to_bytes())));
 }
 
@@ -127,7 +127,7 @@ fn flipped_bytes_in_files_are_noticed() {
     let store = Store::open(&folder.path(), &network).unwrap();
     let headers = grow(&store, &network, 1, 20);
     for column in columns::ALL {
-        store.database.flush_cf(store.column(column)).unwrap();
+        store.database().flush_cf(store.column(column)).unwrap();
     }
     drop(store);
     let mut files = 0;
@@ -160,7 +160,7 @@ fn missing_files_are_noticed() {
     for kind in ["MANIFEST", "CURRENT", "sst"] {
         let folder = Folder::new();
         let store = Store::open(&folder.path(), &network).unwrap();
-        store.database.flush_cf(store.column(columns::HEADERS)).unwrap();
+        store.database().flush_cf(store.column(columns::HEADERS)).unwrap();
         drop(store);
         for entry in fs::read_dir(folder.path()).unwrap() {
             let path = entry.unwrap().path();

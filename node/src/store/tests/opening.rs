@@ -86,8 +86,8 @@ fn another_layout_is_refused_whatever_its_columns() {
     let (path, expected) = (folder.path(), rows::SCHEMA);
     for (found, word) in [(expected + 1, "newer"), (0, "older")] {
         let mut store = Store::open(&path, &network).unwrap();
-        store.database.create_cf("later", &Options::default()).unwrap();
-        store.database.put_cf(store.column(columns::METADATA), rows::SCHEMA_KEY, found.to_le_bytes()).unwrap();
+        store.rows.source.0.create_cf("later", &Options::default()).unwrap();
+        store.database().put_cf(store.column(columns::METADATA), rows::SCHEMA_KEY, found.to_le_bytes()).unwrap();
         drop(store);
         let error = Store::open(&path, &network).err().unwrap();
         assert_eq!(error, StoreError::Schema { path: path.clone(), found, expected });
@@ -167,7 +167,7 @@ fn creating_begins_anew_where_it_was_interrupted() {
 fn a_store_without_a_column_is_refused() {
     let (folder, network) = (Folder::new(), network());
     let mut store = Store::open(&folder.path(), &network).unwrap();
-    store.database.drop_cf(columns::UNDO).unwrap();
+    store.rows.source.0.drop_cf(columns::UNDO).unwrap();
     drop(store);
     assert_eq!(Store::open(&folder.path(), &network).err(), Some(StoreError::MissingColumn(columns::UNDO)));
 }

@@ -7,7 +7,7 @@ use super::*;
 
 /// How often the write-ahead log was brought to the disk, as RocksDB counts.
 fn syncs(store: &Store) -> u64 {
-    let stats = store.database.property_value("rocksdb.dbstats").unwrap().unwrap();
+    let stats = store.database().property_value("rocksdb.dbstats").unwrap().unwrap();
     let line = stats.lines().find(|line| line.starts_with("Cumulative WAL")).expect("RocksDB counts this");
     line.split(", ").find_map(|part| part.strip_suffix(" syncs")).expect("and this").parse().unwrap()
 }

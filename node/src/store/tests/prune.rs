@@ -22,7 +22,7 @@ fn grow_tasks(store: &Store, network: &Network, blocks: u64, tasks: u8) -> Vec<M
         made.push(maker.mine(address(0)));
         reorganise(store, network, 0, &made[made.len() - 1..]);
         if number % 4 == 3 {
-            store.database.flush_cf(store.column(columns::PIXELS)).unwrap();
+            store.database().flush_cf(store.column(columns::PIXELS)).unwrap();
         }
     }
     made

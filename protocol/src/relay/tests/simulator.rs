@@ -1,12 +1,18 @@
 //! Nodes with real mempools on virtual time. Insertion order breaks ties.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
 
-use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Transaction, Unsigned};
+use ed25519_dalek::{Signer as _, SigningKey};
+use ocelli_consensus::network::{ModelParameters, Network};
+use ocelli_consensus::transition::{Account, StateReader};
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, CheckedTransaction, ImageHash, ModelId, Parameters, Transaction, Unsigned,
+};
 
 use super::*;
-use crate::mempool::{AccountReader, Mempool, Readiness};
+use crate::mempool::{Blame, InsertError, Mempool, Readiness, Tip};
 use crate::message::{Submission, take_pending, take_pixels};
 
 /// Milliseconds that a message takes.
@@ -37,11 +43,31 @@ pub enum Mode {
 /// Whoever it is, the account can pay.
 struct Rich;
 
-impl AccountReader for Rich {
-    fn account(&self, _: Address) -> (u64, Amount) {
-        (0, Amount(u64::MAX / 2))
+impl StateReader for Rich {
+    type Error = Infallible;
+
+    fn account(&self, _: &Address) -> Result<Option<Account>, Infallible> {
+        Ok(Some(Account { nonce: 0, balance: Amount(u64::MAX / 2) }))
     }
 }
+
+/// A network with a model for pictures of each size that is used.
+static PARAMETERS: LazyLock<Parameters> = LazyLock::new(|| {
+    let mut parameters = Network::builtin("local").expect("built in").parameters;
+    let model = |pixels| ModelParameters { id: model_of(pixels), pixels: pixels as u32, logits: 10, cost: 0 };
+    parameters.models = [16, SMALL, 100_000].into_iter().map(model).collect();
+    parameters
+});
+
+fn model_of(pixels: usize) -> ModelId {
+    ModelId(*ImageHash::of(&pixels.to_le_bytes()).as_bytes())
+}
+
+fn tip() -> Tip<'static, Rich> {
+    Tip { parameters: &PARAMETERS, height: 0, state: &Rich }
+}
+
+const GENESIS: BlockHash = BlockHash([7; 32]);
 
 struct View<'a>(&'a Mempool);
 
@@ -51,12 +77,10 @@ impl Pool for View<'_> {
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {
-        if transaction.signature == [0; 64] {
-            return Verdict::Blame;
-        }
-        match self.0.check(transaction, 1 << 17, 1_000, &Rich, 0) {
-            Ok(()) => Verdict::Take,
-            Err(_) => Verdict::Leave,
+        match self.0.check(transaction, 1 << 17, &tip()) {
+            Ok(()) if transaction.verify_signatures(GENESIS).is_ok() => Verdict::Take,
+            Ok(()) => Verdict::Refuse { holds: Holds::Forever, blame: Blame::Peer },
+            Err(InsertError::Refused(error)) => Verdict::Refuse { holds: error.holds(), blame: error.misbehaviour() },
         }
     }
 }
@@ -86,11 +110,13 @@ enum Event {
 pub struct Simulator {
     pub nodes: Vec<Node>,
     pub now: u64,
+    /// What the machines' time is when `now` is 0.
+    pub start: u64,
     events: BTreeMap<(u64, u64), Event>,
     next: u64,
 }
 
-/// A task of a sender of its own. Signatures are not what is tested here.
+/// A task of a sender of its own.
 pub fn task(seed: u64, pixels: usize) -> Submission {
     task_of(seed, 0, pixels)
 }
@@ -98,11 +124,14 @@ pub fn task(seed: u64, pixels: usize) -> Submission {
 /// A sender's task with a nonce.
 pub fn task_of(seed: u64, nonce: u64, pixels: usize) -> Submission {
     let pixels: Vec<u8> = (0..pixels).map(|at| (at as u64 ^ seed) as u8).collect();
-    let action = Action::Classify { model: ModelId([1; 32]), image: ImageHash::of(&pixels) };
+    let action = Action::Classify { model: model_of(pixels.len()), image: ImageHash::of(&pixels) };
     let unsigned = Unsigned { nonce, fee: Amount(1_000_000), expires: 100, action };
-    let mut public_key = [0; 32];
-    public_key[..8].copy_from_slice(&seed.to_le_bytes());
-    Submission { transaction: Transaction { unsigned, public_key, signature: [1; 64] }, pixels: Some(pixels) }
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&seed.to_le_bytes());
+    let key = SigningKey::from_bytes(&secret);
+    let public_key = key.verifying_key().to_bytes();
+    let transaction = Transaction::sign(unsigned, public_key, GENESIS, |hash| key.sign(hash).to_bytes());
+    Submission { transaction, pixels: Some(pixels) }
 }
 
 pub fn id_of(submission: &Submission) -> ShortId {
@@ -122,7 +151,7 @@ impl Simulator {
             announced: 0,
             offences: Vec::new(),
         };
-        Self { nodes: modes.iter().enumerate().map(node).collect(), now: 0, events: BTreeMap::new(), next: 0 }
+        Self { nodes: modes.iter().enumerate().map(node).collect(), now: 0, start: 0, events: BTreeMap::new(), next: 0 }
     }
 
     /// All with all.
@@ -243,7 +272,7 @@ impl Simulator {
             }
             Request::Pixels { ids } => {
                 let pool = &self.nodes[to].pool;
-                let pixels = |id| Some(pool.get_by_short_id(id)?.pixels.as_deref()?.to_vec());
+                let pixels = |id| Some(pool.get_by_short_id(id)?.pixels()?.to_vec());
                 Response::Pixels(take_pixels(ids.into_iter().map(pixels)))
             }
             other => panic!("relay does not ask {other:?}"),
@@ -266,11 +295,13 @@ impl Simulator {
     fn take(&mut self, at: usize, submission: Submission) {
         let id = id_of(&submission);
         let Submission { transaction, pixels } = submission;
-        let taken = self.nodes[at].pool.insert(transaction, pixels.map(Arc::from), 1_000, &Rich, 0);
+        let checked = CheckedTransaction::check(transaction, pixels.map(Arc::from), &PARAMETERS, GENESIS, 1);
+        let taken = checked.map_err(|error| InsertError::Refused(error.into()));
+        let taken = taken.and_then(|checked| self.nodes[at].pool.insert(checked, &tip()));
         let decision = match taken.map(|inserted| inserted.readiness) {
             Ok(Readiness::Ready) => Decision::Forward,
             Ok(Readiness::Gap) => Decision::Keep,
-            Err(_) => Decision::Refuse,
+            Err(InsertError::Refused(error)) => Decision::Refuse(error.holds()),
         };
         self.drive(at, Input::Decided { id, decision });
     }
@@ -279,7 +310,7 @@ impl Simulator {
     fn drive(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
         let node = &mut self.nodes[at];
         let (mut noted, mut taken) = (None, Vec::new());
-        for output in node.relay.handle(input, self.now, &View(&node.pool)) {
+        for output in node.relay.handle(input, self.start + self.now, &View(&node.pool)) {
             match output {
                 Output::Send { peer, id, request } => {
                     self.push(self.now + LATENCY, Event::Request { from: at, to: peer, id, request });
@@ -287,7 +318,7 @@ impl Simulator {
                 Output::Noted { count, .. } => noted = Some(count),
                 Output::Take { submission, .. } => taken.push(submission),
                 Output::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
-                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time),
+                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time - self.start),
             }
         }
         taken.into_iter().for_each(|submission| self.take(at, submission));

@@ -14,6 +14,10 @@ const LATENCY: u64 = 20;
 const VALIDATION: u64 = 2;
 /// How long a slow peer takes for blocks.
 const SLOW: u64 = 8_000;
+/// How long a liar takes that is never too late.
+const LATE: u64 = 9_500;
+/// How long an honest peer on a bad line takes.
+const SLUGGISH: u64 = 4_000;
 
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,46 @@ pub enum Mode {
     Refuses,
     /// Claims the most work possible, and whenever headers are asked for from the start, has other ones.
     Switches,
+    /// Claims the most work possible, and sends one byte of its answers a second.
+    Trickles,
+    /// Claims the most work possible, sends headers of the start again and again, and has no block: all [`LATE`].
+    KnownLate,
+    /// As many headers as the honest have, and no block.
+    Lacks,
+    /// As [`Mode::Lacks`], but its answers come [`LATE`].
+    LacksLate,
+    /// Claims the most work possible, is of use for [`TURN`] answers, and says nothing any more.
+    Turns,
+    /// Blocks without their pixels.
+    Pruned,
+    /// All there is, but takes [`SLUGGISH`] for it.
+    Sluggish,
+}
+
+impl Mode {
+    fn claims_all(self) -> bool {
+        matches!(
+            self,
+            Self::ClaimsTooMuch
+                | Self::ClaimsAndStalls
+                | Self::Switches
+                | Self::Trickles
+                | Self::KnownLate
+                | Self::Turns
+        )
+    }
+
+    /// Milliseconds until an answer is here.
+    fn delay(self, request: &Request) -> u64 {
+        match (self, request) {
+            (_, Request::Status) => 2 * LATENCY,
+            (Self::Slow, Request::Blocks { .. }) => SLOW,
+            (Self::Trickles, _) => 3_600_000,
+            (Self::KnownLate | Self::LacksLate, _) => LATE,
+            (Self::Sluggish, _) => SLUGGISH,
+            _ => 2 * LATENCY,
+        }
+    }
 }
 
 pub static NETWORK: LazyLock<Network> = LazyLock::new(|| {
@@ -80,6 +124,14 @@ pub fn data_of(header: &Header) -> BlockData {
     let unsigned = Unsigned { nonce: header.height, fee: Amount(1), expires: 0, action };
     let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
     BlockData { body: Body { transactions: vec![(transaction, None)] }, pixels: vec![None] }
+}
+
+/// A block's data with a task whose pixels are forgotten.
+pub fn pruned_data_of(header: &Header) -> BlockData {
+    let mut data = data_of(header);
+    data.body.transactions[0].0.unsigned.action =
+        Action::Classify { model: ModelId([1; 32]), image: ImageHash([2; 32]) };
+    data
 }
 
 /// Our side: headers, whose bodies are here, which are being validated.
@@ -157,12 +209,14 @@ struct Remote {
     /// Height above genesis, counted from 0, by hash.
     places: BTreeMap<BlockHash, usize>,
     mode: Mode,
+    /// Questions for headers and blocks.
+    asked: usize,
 }
 
 impl Remote {
     fn new(chain: &[Header], mode: Mode) -> Self {
         let other = if mode == Mode::Switches { extend(&genesis(), chain.len(), 99) } else { vec![] };
-        Self { chain: chain.to_vec(), other, places: Self::places(chain), mode }
+        Self { chain: chain.to_vec(), other, places: Self::places(chain), mode, asked: 0 }
     }
 
     fn places(chain: &[Header]) -> BTreeMap<BlockHash, usize> {
@@ -170,37 +224,69 @@ impl Remote {
     }
 }
 
+/// Answers of a peer that turns.
+const TURN: usize = 3;
+
+/// Peers that are replaced by new ones again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Churn {
+    pub mode: Mode,
+    pub group: u64,
+    pub direction: Direction,
+    /// Milliseconds that each stays.
+    pub stay: u64,
+}
+
+/// A peer that was dialled, in a group of its own.
+pub fn connected(peer: u16) -> Input<u16> {
+    Input::PeerConnected { peer, group: group_of(peer), direction: Direction::Dialled }
+}
+
+fn group_of(peer: u16) -> Group {
+    Group(1_000 + u64::from(peer))
+}
+
 enum Event {
-    Input(Input<u8>),
-    Timer(Timer<u8>),
+    /// A peer leaves, and the next takes its place.
+    Replaced(u16, Churn),
+    Input(Input<u16>),
+    Timer(Timer<u16>),
     Validated(BlockHash),
-    Refused(u8, BlockHash),
+    Refused(u16, BlockHash),
 }
 
 /// Our sync, our chain and the peers.
 pub struct Simulator {
-    pub sync: Sync<u8>,
+    pub sync: Sync<u16>,
     pub chain: Chain,
-    pub penalties: Vec<(u8, Offence)>,
+    pub penalties: Vec<(u16, Offence)>,
     pub asked_headers: usize,
     /// Blocks that no peer serves.
     pub withheld: BTreeSet<BlockHash>,
-    pub honest: BTreeSet<u8>,
+    pub honest: BTreeSet<u16>,
     now: u64,
     sequence: u64,
     queue: BTreeMap<(u64, u64), Event>,
-    timers: BTreeMap<Timer<u8>, u64>,
-    remotes: BTreeMap<u8, Remote>,
+    timers: BTreeMap<Timer<u16>, u64>,
+    remotes: BTreeMap<u16, Remote>,
+    origins: BTreeMap<u16, (Group, Direction)>,
+    /// What churning peers claim to have.
+    churn_chain: Vec<Header>,
+    next_churning: u16,
     /// How many blocks each peer has served.
-    pub served: BTreeMap<u8, usize>,
+    pub served: BTreeMap<u16, usize>,
     /// Most requests for blocks that were under way at a time.
     pub most_requests: usize,
     /// Requests for headers (`true`) or blocks under way: peer and id.
-    in_flight: BTreeMap<(u8, u64), bool>,
+    in_flight: BTreeMap<(u16, u64), bool>,
 }
 
 impl Simulator {
     pub fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    pub fn starting_at(now: u64) -> Self {
         Self {
             sync: Sync::new(&NETWORK, [7; 32]),
             chain: Chain::new(),
@@ -208,29 +294,53 @@ impl Simulator {
             asked_headers: 0,
             withheld: BTreeSet::new(),
             honest: BTreeSet::new(),
-            now: 0,
+            now,
             sequence: 0,
             queue: BTreeMap::new(),
             timers: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            churn_chain: vec![],
+            next_churning: 1_000,
             served: BTreeMap::new(),
             most_requests: 0,
             in_flight: BTreeMap::new(),
         }
     }
 
-    pub fn connect(&mut self, peer: u8, chain: &[Header], mode: Mode) {
-        self.remotes.insert(peer, Remote::new(chain, mode));
-        self.input(Input::PeerConnected(peer));
+    pub fn connect(&mut self, peer: u16, chain: &[Header], mode: Mode) {
+        self.connect_from(peer, chain, mode, group_of(peer).0, Direction::Dialled);
     }
 
-    pub fn disconnect(&mut self, peer: u8) {
+    pub fn connect_from(&mut self, peer: u16, chain: &[Header], mode: Mode, group: u64, direction: Direction) {
+        self.remotes.insert(peer, Remote::new(chain, mode));
+        self.origins.insert(peer, (Group(group), direction));
+        self.input(Input::PeerConnected { peer, group: Group(group), direction });
+    }
+
+    /// Connects a peer that is replaced after its `stay`, the first after `phase`; for ever.
+    pub fn churn(&mut self, chain: &[Header], churn: Churn, phase: u64) {
+        self.churn_chain = chain.to_vec();
+        let peer = self.connect_next(churn);
+        self.schedule(phase, Event::Replaced(peer, churn));
+    }
+
+    fn connect_next(&mut self, churn: Churn) -> u16 {
+        let peer = self.next_churning;
+        self.next_churning += 1;
+        let chain = self.churn_chain.clone();
+        self.connect_from(peer, &chain, churn.mode, churn.group, churn.direction);
+        peer
+    }
+
+    pub fn disconnect(&mut self, peer: u16) {
         self.remotes.remove(&peer);
+        self.origins.remove(&peer);
         self.in_flight.retain(|(asked, _), _| *asked != peer);
         self.input(Input::PeerDisconnected(peer));
     }
 
-    pub fn grow(&mut self, peer: u8, chain: &[Header]) {
+    pub fn grow(&mut self, peer: u16, chain: &[Header]) {
         let remote = self.remotes.get_mut(&peer).expect("is connected");
         *remote = Remote::new(chain, remote.mode);
     }
@@ -249,7 +359,14 @@ impl Simulator {
         self.now - start
     }
 
-    pub fn input(&mut self, input: Input<u8>) {
+    /// Returns the milliseconds until so many blocks were connected, or nothing if they were not.
+    pub fn run_until_connected(&mut self, blocks: u64, limit: u64) -> Option<u64> {
+        let start = self.now;
+        while self.chain.connected() < blocks && self.step(start + limit) {}
+        (self.chain.connected() >= blocks).then_some(self.now - start)
+    }
+
+    pub fn input(&mut self, input: Input<u16>) {
         let outputs = self.sync.handle(input, self.now, &self.chain);
         assert!(self.sync.requests.len() <= MAX_BLOCK_REQUESTS + 2 * self.remotes.len());
         assert!(self.sync.in_flight.len() <= MAX_BLOCK_REQUESTS * MAX_BLOCKS);
@@ -268,9 +385,10 @@ impl Simulator {
         self.queue.clear();
         self.timers.clear();
         self.in_flight.clear();
-        let peers: Vec<u8> = self.remotes.keys().copied().collect();
+        let peers: Vec<u16> = self.remotes.keys().copied().collect();
         for peer in peers {
-            self.input(Input::PeerConnected(peer));
+            let (group, direction) = self.origins[&peer];
+            self.input(Input::PeerConnected { peer, group, direction });
         }
     }
 
@@ -297,6 +415,11 @@ impl Simulator {
                     self.input(Input::TimerFired(timer));
                 }
             }
+            Event::Replaced(peer, churn) => {
+                self.disconnect(peer);
+                let next = self.connect_next(churn);
+                self.schedule(churn.stay, Event::Replaced(next, churn));
+            }
             Event::Validated(hash) => {
                 self.chain.add_body(hash);
                 self.input(Input::BlocksChanged);
@@ -314,7 +437,7 @@ impl Simulator {
         self.sequence += 1;
     }
 
-    fn carry_out(&mut self, output: Output<u8>) {
+    fn carry_out(&mut self, output: Output<u16>) {
         match output {
             Output::Send { peer, id, request } => {
                 if request != Request::Status {
@@ -337,11 +460,15 @@ impl Simulator {
                     std::mem::swap(&mut remote.chain, &mut remote.other);
                     remote.places = Remote::places(&remote.chain);
                 }
+                if let Some(remote) = self.remotes.get_mut(&peer) {
+                    remote.asked += usize::from(request != Request::Status);
+                }
                 let remote = &self.remotes[&peer];
                 let Some(response) = self.serve(remote, &request) else { return };
-                let is_slow = remote.mode == Mode::Slow && matches!(request, Request::Blocks { .. });
-                let after = if is_slow { SLOW } else { 2 * LATENCY };
-                self.schedule(after, Event::Input(Input::Response { peer, id, result: Ok(response) }));
+                self.schedule(
+                    remote.mode.delay(&request),
+                    Event::Input(Input::Response { peer, id, result: Ok(response) }),
+                );
             }
             Output::ImportHeaders { peer, headers } => {
                 assert!(!headers.is_empty());
@@ -351,7 +478,8 @@ impl Simulator {
             Output::ImportBlock { peer, hash, data } => {
                 assert!(self.chain.wants(&hash));
                 self.chain.validating.insert(hash);
-                let right = data == data_of(&self.chain.tree.get(&hash).expect("wanted").header);
+                let header = &self.chain.tree.get(&hash).expect("wanted").header;
+                let right = data == data_of(header) || data == pruned_data_of(header);
                 self.schedule(VALIDATION, if right { Event::Validated(hash) } else { Event::Refused(peer, hash) });
             }
             Output::Penalize { peer, offence } => self.penalties.push((peer, offence)),
@@ -367,15 +495,21 @@ impl Simulator {
     fn serve(&self, remote: &Remote, request: &Request) -> Option<Response> {
         match (remote.mode, request) {
             (Mode::StallsAll, _) => None,
+            (Mode::Turns, Request::Headers { .. } | Request::Blocks { .. }) if remote.asked > TURN => None,
             (_, Request::Status) => {
                 let tip = remote.chain.last().cloned().unwrap_or_else(genesis);
-                let lies = matches!(remote.mode, Mode::ClaimsTooMuch | Mode::ClaimsAndStalls | Mode::Switches);
-                let work = if lies { U256::MAX } else { work(tip.height) };
+                let work = if remote.mode.claims_all() { U256::MAX } else { work(tip.height) };
                 let (genesis, height, tip) = (genesis().hash(), tip.height, tip.hash());
                 Some(Response::Status(ChainStatus { genesis, height, tip, work }))
             }
             (Mode::StallsData | Mode::ClaimsAndStalls, _) | (Mode::StallsBlocks, Request::Blocks { .. }) => None,
             (Mode::Refuses, _) => Some(Response::failed("busy")),
+            (Mode::KnownLate, Request::Headers { limit, .. }) => {
+                Some(Response::Headers(remote.chain.iter().take(*limit as usize).cloned().collect()))
+            }
+            (Mode::KnownLate | Mode::Lacks | Mode::LacksLate, Request::Blocks { hashes }) => {
+                Some(Response::Blocks(vec![None; hashes.len()]))
+            }
             (_, Request::Headers { locator, limit }) => {
                 let known = |hash: &BlockHash| remote.places.get(hash).map(|at| at + 1);
                 let start = locator.iter().find_map(known).unwrap_or(0);
@@ -388,6 +522,7 @@ impl Simulator {
                     match mode {
                         _ if self.withheld.contains(hash) => None,
                         Mode::ServesParity(parity) if header.height % 2 != parity => None,
+                        Mode::Pruned => Some(pruned_data_of(header)),
                         Mode::WrongData => Some(data_of(&genesis())),
                         _ => Some(data_of(header)),
                     }

@@ -91,7 +91,7 @@ fn total(session: &mut Session, peer: Peer, addresses: &[Address], height: u64) 
         let requests = addresses.iter().map(|address| (peer, Request::Account { address: *address }));
         for reply in session.ask(requests)? {
             match reply {
-                Some(Response::Account(account)) if account.height == height => {
+                Some(Response::Account(account)) if account.header.height == height => {
                     sum = Amount(sum.0.saturating_add(account.balance.0));
                 }
                 _ => return Ok(Total::Moved),

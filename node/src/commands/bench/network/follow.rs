@@ -153,7 +153,7 @@ impl Follower {
 
     /// Goes on to the parent, or, where that is on the chain already, changes to the branch.
     fn on_block(&mut self, block: FoundBlock, told: &mut impl FnMut(Change<'_>)) {
-        let FoundBlock { header, data, .. } = block;
+        let FoundBlock { header, data } = block;
         self.addresses.insert(header.miner);
         for (transaction, _) in &data.body.transactions {
             self.addresses.insert(transaction.sender());
@@ -208,7 +208,7 @@ mod tests {
             let header = Header { parent: hash, height, miner: Address([salt; 20]), ..parent };
             let data = BlockData { body: Body { transactions: vec![(transaction, None)] }, pixels: vec![None] };
             parent = header.clone();
-            blocks.push(FoundBlock { header, data, main_chain: true, tip_height: 0 });
+            blocks.push(FoundBlock { header, data });
         }
         blocks
     }

@@ -1,0 +1,215 @@
+//! The assembly machine put to work: announced blocks, from gossip to validation.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node};
+use ocelli_consensus::rules::Blame;
+use ocelli_consensus::{BlockHash, Header, WtxId};
+use ocelli_protocol::assembly::{self, Assembly, GossipVerdict, HeaderVerdict, Offence, Output};
+use ocelli_protocol::message::{Announcement, BlockData, Request, ShortId, Submission};
+use ocelli_protocol::relay::is_coming;
+use ocelli_protocol::sync;
+
+use super::{Asked, Core};
+use crate::chain::{Chain, HeaderError, MAX_AHEAD_SECONDS, full_message};
+use crate::error::NodeError;
+use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
+use crate::pool;
+use crate::store::StoreError;
+use crate::validation::Validation;
+use crate::view::View as Shown;
+
+type Input = assembly::Input<Peer, GossipId>;
+
+/// The assembly machine, and what it is to be told.
+pub(super) struct Assembling {
+    pub(super) machine: Assembly<Peer, GossipId>,
+    pub(super) inputs: VecDeque<Input>,
+    /// When it wants to be woken, in monotonic milliseconds.
+    pub(super) wake_at: Option<u64>,
+}
+
+impl Assembling {
+    pub(super) fn new(genesis: BlockHash) -> Self {
+        Self { machine: Assembly::new(genesis), inputs: VecDeque::new(), wake_at: None }
+    }
+}
+
+/// What assembly sees of the node. Of what is pending it sees what the pool has shown last, which is at most one of the pool's
+/// inputs old: what came since is found when the machine looks again.
+struct View<'a> {
+    chain: &'a Chain,
+    validation: &'a Validation,
+    shown: Arc<Shown>,
+    now: u64,
+    /// The first error of the store.
+    failure: RefCell<Option<StoreError>>,
+}
+
+impl View<'_> {
+    fn read<T>(&self, read: Result<Option<T>, StoreError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            self.failure.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
+}
+
+impl assembly::View for View<'_> {
+    fn tree(&self) -> &HeaderTree {
+        self.chain.tree()
+    }
+
+    fn tip(&self) -> &Node {
+        self.chain.tip()
+    }
+
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validation.contains(hash)
+    }
+
+    fn is_worth_forwarding(&self, block: &Node) -> bool {
+        self.chain.is_worth_forwarding(block)
+    }
+
+    fn pending(&self, wtxid: &WtxId) -> Option<Submission> {
+        let checked = self.shown.pool.pending.get(wtxid)?;
+        let pixels = checked.pixels().map(|pixels| pixels.to_vec());
+        Some(Submission { transaction: checked.transaction().clone(), pixels })
+    }
+
+    fn connected_at(&self, height: u64) -> Option<BlockHash> {
+        self.read(self.chain.store().hash_at(height))
+    }
+
+    fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
+        self.read(self.chain.block_data(hash))
+    }
+
+    fn is_coming(&self, id: ShortId) -> bool {
+        is_coming(&self.shown.pool.asked, id, self.now)
+    }
+}
+
+impl Core {
+    pub(super) fn on_gossip(&mut self, id: GossipId, topic: &str, source: Peer, data: &[u8]) -> Result<(), NodeError> {
+        if topic != self.blocks_topic {
+            self.others.network.report(id, Acceptance::Ignore);
+            return Ok(());
+        }
+        match Announcement::from_bytes(data) {
+            Ok(announcement) => {
+                self.drive_assembly(assembly::Input::Announced { gossip: id, from: source, announcement })
+            }
+            Err(error) => {
+                if self.complaints.has_room() {
+                    tracing::warn!(%source, %error, "a gossiped block does not decode");
+                }
+                self.others.network.report(id, Acceptance::Reject);
+                self.penalize(source, Misbehaviour::Malformed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the assembly machine an input, and both machines what follows from that.
+    pub(super) fn drive_assembly(&mut self, input: Input) -> Result<(), NodeError> {
+        self.assembling.inputs.push_back(input);
+        self.drive()
+    }
+
+    /// Wakes the assembly machine when it is time.
+    pub(super) fn wake_assembly(&mut self, now: u64) -> Result<(), NodeError> {
+        match self.assembling.wake_at.take_if(|at| *at <= now) {
+            Some(_) => self.drive_assembly(assembly::Input::Woken),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_assembly(
+        &mut self,
+        input: Input,
+        now: u64,
+    ) -> Result<Vec<Output<Peer, GossipId>>, StoreError> {
+        let Self { chain, validation, others, .. } = self;
+        let view = View { chain, validation, shown: others.views.view(), now, failure: RefCell::new(None) };
+        let outputs = self.assembling.machine.handle(input, now, &view);
+        view.failure.into_inner().map_or(Ok(outputs), Err)
+    }
+
+    pub(super) fn carry_out_assembly(&mut self, output: Output<Peer, GossipId>) -> Result<(), NodeError> {
+        match output {
+            Output::ImportHeader { from, header } => {
+                let (hash, verdict) = (header.hash(), self.import_announced(from, &header)?);
+                self.assembling.inputs.push_front(assembly::Input::HeaderImported { hash, verdict });
+            }
+            Output::Report { gossip, verdict } => {
+                let acceptance = match verdict {
+                    GossipVerdict::Accept => Acceptance::Accept,
+                    GossipVerdict::Ignore => Acceptance::Ignore,
+                    GossipVerdict::Reject => Acceptance::Reject,
+                };
+                self.others.network.report(gossip, acceptance);
+            }
+            Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Assembly(id)),
+            Output::Tell { peer, status } => self.asking.ask(peer, &Request::NewTip(status), Asked::NewTip),
+            Output::Complete { hash, from, data } => {
+                self.begin_block(Some(from), hash, data);
+                self.syncing.inputs.push_back(sync::Input::BlocksChanged);
+            }
+            Output::Announced { peer, hash, height, parent } => {
+                self.syncing.inputs.push_back(sync::Input::Announced { peer, hash, height, parent });
+            }
+            Output::LeftToSync => self.syncing.inputs.push_back(sync::Input::BlocksChanged),
+            Output::InBlocks(ids) => {
+                // If the pool has ended, the node is about to.
+                self.others.pool.inbox.send(pool::Input::InBlocks(ids));
+            }
+            Output::Penalize { peer, hash, offence } => {
+                if self.complaints.has_room() {
+                    tracing::warn!(%peer, %hash, ?offence, "a peer is to blame for an announced block");
+                }
+                self.penalize(peer, misbehaviour(offence));
+            }
+            Output::WakeAt(at) => self.assembling.wake_at = Some(at),
+        }
+        Ok(())
+    }
+
+    /// Checks and stores the header of an announced block.
+    fn import_announced(&mut self, from: Peer, header: &Header) -> Result<HeaderVerdict, StoreError> {
+        let wall = self.others.clock.unix_millis();
+        let Some(error) = self.chain.insert_announced(header, wall / 1000)? else { return Ok(HeaderVerdict::Stored) };
+        let verdict = match &error {
+            HeaderError::Ahead { .. } => {
+                let limit = header.time.saturating_sub(MAX_AHEAD_SECONDS).saturating_mul(1000);
+                HeaderVerdict::Early { wait: limit.saturating_sub(wall) }
+            }
+            HeaderError::Insert(InsertError::Rule { source, .. }) => match source.blame() {
+                Blame::Sender | Blame::SenderOnly => HeaderVerdict::Broken,
+                Blame::Nobody => {
+                    tracing::warn!(reason = full_message(&error), "a block of a later version: update this node");
+                    HeaderVerdict::Unwanted
+                }
+                Blame::Block => HeaderVerdict::Unwanted,
+            },
+            // Not even an honest forwarder need know which blocks we have found invalid.
+            HeaderError::Insert(InsertError::ParentUnknown { .. } | InsertError::ParentInvalid { .. })
+            | HeaderError::LowWork { .. }
+            | HeaderError::Store(_) => HeaderVerdict::Unwanted,
+        };
+        tracing::debug!(%from, reason = full_message(&error), "the header of an announced block is not stored");
+        Ok(verdict)
+    }
+}
+
+/// What the assembly machine finds, as the network's table names it.
+fn misbehaviour(offence: Offence) -> Misbehaviour {
+    match offence {
+        Offence::NoWork | Offence::BrokenHeader | Offence::BodyRoot => Misbehaviour::BrokenRule,
+        Offence::WrongTransaction => Misbehaviour::NotTheBlock,
+        Offence::Malformed => Misbehaviour::Malformed,
+    }
+}

@@ -1,0 +1,190 @@
+//! Blocks: checked, stored, connected.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ocelli_consensus::BlockHash;
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::rules::check_output;
+use ocelli_protocol::assembly::{self, CLOSE_BLOCKS};
+use ocelli_protocol::message::{Announcement, BlockData};
+use ocelli_protocol::sync;
+
+use super::{Core, RETRY_MILLIS};
+use crate::chain::{AcceptError, Advance, Moved, full_message, tasks};
+use crate::error::NodeError;
+use crate::inference::{InferenceError, Verdict};
+use crate::network::{Misbehaviour, Peer};
+use crate::pool::{Found, TipMove};
+use crate::store;
+use crate::validation::{Checked, CheckedBody, Claims};
+
+impl Core {
+    /// Takes the data of a block: they enter the pipeline.
+    pub(super) fn begin_block(&mut self, peer: Option<Peer>, hash: BlockHash, data: BlockData) {
+        let Some(header) = self.chain.wanted(&hash).filter(|_| !self.validation.contains(&hash)) else { return };
+        let header = header.clone();
+        let pending = &self.others.views.view().pool.pending;
+        let mut known = BTreeSet::new();
+        if !pending.is_empty() {
+            let wtxids = data.body.transactions.iter().map(|(transaction, _)| transaction.wtxid());
+            known.extend(wtxids.filter(|wtxid| pending.get(wtxid).is_some()));
+        }
+        let extent = self.chain.extent(&hash, &data);
+        self.validation.begin(peer, header, data, extent, known);
+    }
+
+    pub(super) fn on_checked(&mut self, checked: Checked) -> Result<(), NodeError> {
+        match checked {
+            Checked::Body(body) => self.on_body(*body),
+            Checked::Answers { hash, places, result } => self.on_answers(hash, &places, result),
+        }
+    }
+
+    fn on_body(&mut self, body: CheckedBody) -> Result<(), NodeError> {
+        let CheckedBody { hash, from, data, extent, result, claims } = body;
+        match self.chain.accept_checked(hash, &data, extent, result) {
+            Ok(()) => {
+                // One that is taken on work has nothing to be checked.
+                if extent == store::Checked::OnWork {
+                    self.validation.finish(&hash);
+                    self.advance()?;
+                    return self.blocks_changed();
+                }
+                let height = self.chain.tree().get(&hash).map_or(0, |node| node.header.height);
+                self.validation.check_answers(hash, height, claims);
+                return Ok(());
+            }
+            Err(AcceptError::Store(error)) => return Err(error.into()),
+            Err(AcceptError::NotWanted(_)) => {}
+            Err(error @ AcceptError::NotTheBlock { .. }) => {
+                tracing::warn!(
+                    peer = from.map(tracing::field::display),
+                    reason = full_message(&error),
+                    "not the block's data"
+                );
+                if let Some(peer) = from {
+                    self.penalize(peer, Misbehaviour::NotTheBlock);
+                    self.validation.finish(&hash);
+                    self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
+                    return self.drive_sync(sync::Input::BlockRefused { peer, hash });
+                }
+            }
+            // Noted and logged by the chain. Whoever sent it only passed it on.
+            Err(AcceptError::Refused { .. }) => {}
+        }
+        self.validation.finish(&hash);
+        self.blocks_changed()
+    }
+
+    /// Has the answers of stored blocks checked that a restart or a busy service has left, the lowest first.
+    pub(super) fn check_left_over(&mut self) -> Result<(), NodeError> {
+        let unchecked = &mut self.unchecked;
+        while self.validation.has_room() && self.others.clock.now() >= unchecked.retry_at {
+            let tree = self.chain.tree();
+            let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.header.height);
+            let blocks = &mut unchecked.blocks;
+            let Some(index) = (0..blocks.len()).min_by_key(|&index| place(&blocks[index])) else { return Ok(()) };
+            let Some(hash) = blocks.remove(index) else { return Ok(()) };
+            if tree.is_condemned(&hash) || tree.get(&hash).is_none_or(|node| node.status != Status::Received) {
+                continue;
+            }
+            let height = place(&hash);
+            let Some(data) = self.chain.block_data(&hash)? else { continue };
+            self.validation.check_answers(hash, height, Claims::of(&data.body, &data.pixels));
+        }
+        Ok(())
+    }
+
+    fn on_answers(
+        &mut self,
+        hash: BlockHash,
+        places: &[usize],
+        result: Result<Verdict, InferenceError>,
+    ) -> Result<(), NodeError> {
+        self.validation.answered(&hash);
+        // The tip moves when all answers that are here have been taken.
+        self.is_advance_due = true;
+        match result {
+            Ok(Verdict::Right) => self.chain.set_answers(hash, Ok(()))?,
+            Ok(Verdict::Wrong { index, claimed, expected }) => {
+                let place = places.get(index).copied().unwrap_or(index);
+                self.chain.set_answers(hash, check_output(place, &claimed, &expected))?;
+            }
+            // Nothing is known of the block: tried again when the service has room.
+            Err(InferenceError::Busy { .. }) => {
+                self.unchecked.blocks.push_back(hash);
+                self.unchecked.retry_at = self.others.clock.now() + RETRY_MILLIS;
+            }
+            Err(error) => {
+                tracing::error!(%hash, reason = full_message(&error), "the answers of a block cannot be checked here");
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the tip as far as it goes, and has everybody follow.
+    pub(super) fn advance(&mut self) -> Result<(), NodeError> {
+        let Advance { disconnected, connected, refused } = self.chain.advance()?;
+        if disconnected.is_empty() && connected.is_empty() && refused.is_empty() {
+            return Ok(());
+        }
+        if let (Some(first), Some(last)) = (disconnected.last(), disconnected.first()) {
+            let (from, to) = (first.header.height, last.header.height);
+            tracing::info!(from, to, "reorganisation: blocks disconnected");
+        }
+        self.tell_progress(&connected);
+        if !(disconnected.is_empty() && connected.is_empty()) {
+            // Shown first: who is told of it may ask for it.
+            let chain = Arc::new(self.chain.at_tip()?);
+            self.others.views.show_tip(Arc::clone(&chain));
+            self.show();
+            self.others.pool.tell(TipMove { disconnected, connected, chain });
+            self.assembling.inputs.push_back(assembly::Input::TipMoved);
+        }
+        self.blocks_changed()
+    }
+
+    /// Says which blocks were connected; where many are to come, how far it is instead.
+    fn tell_progress(&mut self, connected: &[Moved]) {
+        let best = self.chain.tree().best_header().header.height;
+        let now = Instant::now();
+        for Moved { hash, header, body } in connected {
+            let (height, transactions) = (header.height, body.transactions.len());
+            if best > height + CLOSE_BLOCKS {
+                tracing::debug!(height, %hash, transactions, "block connected");
+                self.progress.connected(height, tasks(body).count() as u64);
+            } else {
+                tracing::info!(height, %hash, transactions, "block connected");
+            }
+        }
+        if let Some(text) = self.progress.text(best, now) {
+            tracing::info!("{text}");
+        }
+    }
+
+    /// Takes a block of our own: its answers are this node's, so nothing is left to check but the state.
+    pub(super) fn on_mined(&mut self, found: Found) -> Result<(), NodeError> {
+        let Found { header, data } = found;
+        if header.parent != self.chain.tip().hash {
+            return Ok(());
+        }
+        let (hash, wall) = (header.hash(), self.others.clock.unix_seconds());
+        if let (_, Some(error)) = self.chain.insert_headers(std::slice::from_ref(&header), wall)? {
+            tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
+            return Ok(());
+        }
+        // All of it was in the mempool, which takes nothing whose signature was not checked.
+        if let Err(error) = self.chain.accept_block(hash, &data, &|_| true) {
+            tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
+            return Ok(());
+        }
+        tracing::info!(height = header.height, %hash, "block found");
+        self.chain.set_answers(hash, Ok(()))?;
+        self.assembling.inputs.push_back(assembly::Input::Published(hash));
+        self.others.network.publish(&self.blocks_topic, Announcement::of(header, &data.body).to_bytes());
+        self.advance()
+    }
+}

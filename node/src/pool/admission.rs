@@ -1,0 +1,252 @@
+//! What is submitted and relayed, checked and taken; who waits for an answer; and what becomes of it as the chain moves.
+
+use std::sync::Arc;
+
+use ocelli_consensus::block::Output;
+use ocelli_consensus::checked::CheckError;
+use ocelli_consensus::{CheckedTransaction, ImageHash, ModelId, TxId};
+use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, MempoolError, Readiness, Returned};
+use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
+use ocelli_protocol::relay;
+
+use super::{Awaited, Pool, failed, tip};
+use crate::chain::{Moved, full_message};
+use crate::network::{Misbehaviour, Peer};
+use crate::reply::ReplyTo;
+use crate::store::StoreError;
+
+/// Transactions that a restart has left and that are taken up between two inputs.
+const LEFT_OVER_AT_ONCE: usize = 16;
+/// Submitters that wait for an answer.
+const MAX_WAITING: usize = 4096;
+
+/// Why a transaction is not taken.
+pub(super) type Refusal = InsertError<StoreError>;
+
+/// The numbers that a refused submitter gets; described in `docs/protocol.md`.
+mod code {
+    pub const RULE: u32 = 1;
+    pub const PIXELS: u32 = 2;
+    pub const MODEL: u32 = 3;
+    pub const MEMPOOL: u32 = 4;
+    pub const BUSY: u32 = 5;
+}
+
+fn code_of(refusal: &Refusal) -> u32 {
+    let Refusal::Refused(refusal) = refusal else { return code::BUSY };
+    match refusal {
+        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TotalOverflow | MempoolError::TooHeavy { .. } => {
+            code::RULE
+        }
+        MempoolError::Check(CheckError::Pixels(_)) => code::PIXELS,
+        MempoolError::UnknownModel { .. } => code::MODEL,
+        _ => code::MEMPOOL,
+    }
+}
+
+/// Who waits for the answer of which task, at most [`MAX_WAITING`] in all.
+#[derive(Default)]
+pub(super) struct Waiting {
+    awaited: Awaited,
+    count: usize,
+}
+
+impl Waiting {
+    /// Has somebody wait; hands them back if there is no room, once those that have given up are forgotten.
+    fn wait(&mut self, txid: TxId, to: ReplyTo) -> Result<(), ReplyTo> {
+        if self.count >= MAX_WAITING {
+            self.awaited.retain(|_, replies| {
+                replies.retain(ReplyTo::is_awaited);
+                !replies.is_empty()
+            });
+            self.count = self.awaited.values().map(Vec::len).sum();
+        }
+        if self.count >= MAX_WAITING {
+            return Err(to);
+        }
+        self.count += 1;
+        self.awaited.entry(txid).or_default().push(to);
+        Ok(())
+    }
+
+    /// Those who wait for a task wait no longer.
+    pub(super) fn end(&mut self, txid: &TxId) -> Vec<ReplyTo> {
+        let ended = self.awaited.remove(txid).unwrap_or_default();
+        self.count -= ended.len();
+        ended
+    }
+}
+
+impl Pool {
+    pub(super) fn on_submit(&mut self, submission: Submission, to: ReplyTo) {
+        let txid = submission.transaction.txid();
+        let task = submission.transaction.task();
+        // It may come late, from a submitter that asks many nodes: then the chain has the answer.
+        match self.confirmed(&txid) {
+            Ok(None) => {}
+            Ok(Some(output)) => {
+                let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
+                return self.reply(to, Response::Submitted(SubmitReply::Accepted { answer }));
+            }
+            Err(error) => return self.reply(to, failed(&error)),
+        }
+        match self.take_transaction(submission) {
+            Ok(inserted) => {
+                if inserted.readiness == Readiness::Ready {
+                    self.forward(&[txid]);
+                }
+                self.forward(&inserted.promoted);
+            }
+            Err(Refusal::Refused(MempoolError::AlreadyKnown(_))) => {}
+            Err(refusal) => {
+                let peer = to.peer();
+                // Told first: who has made a mistake gets to know of it, and who floods is gone with the second.
+                to.send(&Response::Submitted(SubmitReply::refused(code_of(&refusal), full_message(&refusal))));
+                if let Some(peer) = peer {
+                    self.blame(peer, &refusal);
+                }
+                return;
+            }
+        }
+        if task.is_none() {
+            self.reply(to, Response::Submitted(SubmitReply::Accepted { answer: None }));
+        } else if self.mempool.get(&txid).is_some_and(|entry| entry.output().is_some()) {
+            self.answer(&txid, to);
+        } else if let Err(to) = self.waiting.wait(txid, to) {
+            let words = "too many wait for an answer: the task is taken, ask again for it";
+            self.reply(to, Response::Submitted(SubmitReply::refused(code::BUSY, words)));
+        }
+    }
+
+    /// The output of a transaction of the chain; `None` if the chain has none such.
+    fn confirmed(&self, txid: &TxId) -> Result<Option<Output>, StoreError> {
+        let rows = &self.chain.rows;
+        let Some(location) = rows.transaction_location(txid)? else { return Ok(None) };
+        let body = rows.body(location.height, &location.block)?;
+        let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
+        Ok(Some(entry.and_then(|(_, output)| output.clone())))
+    }
+
+    /// Checks a transaction as every forwarder does, and puts it into the mempool.
+    pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
+        let Submission { transaction, pixels } = submission;
+        let tip = tip(&self.others.views.parameters, &self.chain);
+        // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
+        self.mempool.check(&transaction, pixels.as_ref().map_or(0, Vec::len), &tip)?;
+        let (pixels, genesis) = (pixels.map(Arc::from), self.others.views.genesis);
+        let checked = CheckedTransaction::check(transaction, pixels, tip.parameters, genesis, tip.height + 1)
+            .map_err(MempoolError::Check)?;
+        let inserted = self.mempool.insert(checked, &tip)?;
+        for txid in &inserted.evicted {
+            self.refuse_waiting(txid, "replaced, or evicted by others that pay more");
+        }
+        self.mempool_changed();
+        self.run_ahead();
+        Ok(inserted)
+    }
+
+    /// Has a peer answer for a transaction that it has sent. Whether it is to blame.
+    pub(super) fn blame(&mut self, peer: Peer, refusal: &Refusal) -> bool {
+        let Refusal::Refused(refusal) = refusal else { return false };
+        match refusal.misbehaviour() {
+            Blame::Peer => {
+                self.others.network.penalize(peer, Misbehaviour::BadTransaction);
+                true
+            }
+            Blame::InVain => self.blame_in_vain(peer),
+            Blame::Nobody => false,
+        }
+    }
+
+    /// Takes some of what a restart has left.
+    pub(super) fn take_up_left_over(&mut self) {
+        for submission in self.left_over.drain(..self.left_over.len().min(LEFT_OVER_AT_ONCE)).collect::<Vec<_>>() {
+            let txid = submission.transaction.txid();
+            match self.take_transaction(submission) {
+                Ok(inserted) => {
+                    if inserted.readiness == Readiness::Ready {
+                        self.forward(&[txid]);
+                    }
+                    self.forward(&inserted.promoted);
+                }
+                Err(refusal) => {
+                    tracing::debug!(%txid, reason = full_message(&refusal), "not taken into the mempool again");
+                }
+            }
+        }
+    }
+
+    /// Gives a preliminary answer, signed by this node.
+    pub(super) fn answer(&mut self, txid: &TxId, to: ReplyTo) {
+        let entry = self.mempool.get(txid);
+        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.output().clone()?)));
+        let reply = match task {
+            Some(((model, image), logits)) => {
+                SubmitReply::Accepted { answer: Some(self.sign(*txid, model, image, logits)) }
+            }
+            None => SubmitReply::refused(code::MEMPOOL, "the task is no longer in the mempool"),
+        };
+        self.reply(to, Response::Submitted(reply));
+    }
+
+    fn sign(&self, txid: TxId, model: ModelId, image: ImageHash, logits: Vec<i32>) -> SignedAnswer {
+        let network = &self.others.network;
+        let hash = SignedAnswer::signing_hash(self.others.views.genesis, txid, model, image, &logits);
+        let (public_key, signature) = (network.public_key(), network.sign(&hash));
+        SignedAnswer { logits, public_key, signature }
+    }
+
+    fn refuse_waiting(&mut self, txid: &TxId, reason: &str) {
+        for to in self.waiting.end(txid) {
+            self.reply(to, Response::Submitted(SubmitReply::refused(code::MEMPOOL, reason)));
+        }
+    }
+
+    /// Has the mempool follow the chain: what is in a block leaves it, what is in none any more comes back.
+    pub(super) fn follow_chain(&mut self, disconnected: &[Moved], connected: &[Moved]) -> Result<(), StoreError> {
+        // Lowest first, so that nonces come in order.
+        let mut returned = Vec::new();
+        for Moved { hash, header, body } in disconnected.iter().rev() {
+            let pixels = self.chain.rows.pixels(header.height, hash, body)?;
+            let transactions = body.transactions.iter().zip(pixels).map(|((transaction, output), pixels)| Returned {
+                transaction: transaction.clone(),
+                pixels: pixels.map(Arc::from),
+                output: output.clone(),
+            });
+            returned.push(Disconnected { miner: header.miner, transactions: transactions.collect() });
+        }
+        let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
+        for (transaction, output) in &included {
+            if self.waiting.count == 0 {
+                break;
+            }
+            let txid = transaction.txid();
+            // It was in the mempool, and a block came before its answer here: the block's has been checked.
+            if let (Some(logits), true) = (output, self.waiting.awaited.contains_key(&txid)) {
+                self.mempool.set_output(&txid, logits.clone());
+                for to in self.waiting.end(&txid) {
+                    self.answer(&txid, to);
+                }
+            }
+        }
+        let moved = |blocks: &[Moved]| -> Vec<ShortId> {
+            let transactions = blocks.iter().flat_map(|block| &block.body.transactions);
+            transactions.map(|(transaction, _)| ShortId::of(&transaction.wtxid())).collect()
+        };
+        self.drive_relay(relay::Input::TipMoved {
+            included: moved(connected),
+            returned: moved(disconnected),
+            disconnected: disconnected.len(),
+        });
+        let included = included.iter().map(|(transaction, _)| transaction);
+        let tip = tip(&self.others.views.parameters, &self.chain);
+        let changes = self.mempool.on_tip_moved(returned, included, &tip)?;
+        for txid in &changes.removed {
+            self.refuse_waiting(txid, "no longer possible after the latest block, or expired before it was in one");
+        }
+        self.forward(&changes.promoted);
+        self.mempool_changed();
+        self.run_ahead();
+        Ok(())
+    }
+}

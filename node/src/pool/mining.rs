@@ -1,0 +1,141 @@
+//! Mining: what the next block is to hold, and what is done with one that is found.
+
+use std::collections::VecDeque;
+
+use ocelli_consensus::transition::ConnectError;
+use ocelli_consensus::{Address, Header};
+use ocelli_protocol::message::BlockData;
+
+use super::{Found, Input, Pool};
+use crate::chain::MAX_MINED_AHEAD_SECONDS;
+use crate::error::NodeError;
+use crate::inbox::Sender;
+use crate::miner::{HashRate, Miner};
+use crate::store::StoreError;
+
+/// A template is made anew after this time even if nothing has changed: its time grows old.
+const REFRESH_MILLIS: u64 = 5_000;
+/// Changes of the mempool wait this long for others to come.
+const GATHER_MILLIS: u64 = 250;
+/// Templates that a found header may still be for.
+const KEPT_TEMPLATES: usize = 4;
+
+/// How a node mines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mining {
+    /// Who is paid.
+    pub address: Address,
+    /// Threads that search.
+    pub threads: usize,
+}
+
+/// The miner, and what it is looking for.
+pub struct Mine {
+    miner: Miner,
+    mining: Mining,
+    /// Latest last.
+    templates: VecDeque<(Header, BlockData)>,
+    /// In monotonic milliseconds; `None` if the latest is worth nothing any more.
+    made_at: Option<u64>,
+    is_stale: bool,
+}
+
+impl Mine {
+    /// Starts the miner's threads. What they find comes to the pool.
+    pub fn start(mining: Mining, pool: Sender<Input>) -> Self {
+        let miner = Miner::start(mining.threads, move |header| pool.leave(Input::Mined(header)));
+        Self { miner, mining, templates: VecDeque::new(), made_at: None, is_stale: true }
+    }
+
+    /// For whom it mines, and how fast.
+    pub fn figures(&self) -> (Address, HashRate) {
+        (self.mining.address, self.miner.rate())
+    }
+
+    /// The latest template.
+    #[cfg(test)]
+    pub(super) fn latest(&self) -> Option<&(Header, BlockData)> {
+        self.templates.back()
+    }
+
+    pub(super) fn stop(self) {
+        drop(self.miner);
+    }
+}
+
+impl Pool {
+    /// The tip has moved: what is mined on is worth nothing any more.
+    pub(super) fn tip_moved(&mut self) {
+        if let Some(mine) = &mut self.mine {
+            mine.miner.set_template(None);
+            mine.templates.clear();
+            mine.is_stale = true;
+            mine.made_at = None;
+        }
+    }
+
+    /// There are other transactions to choose from.
+    pub(super) fn mempool_changed(&mut self) {
+        if let Some(mine) = &mut self.mine {
+            mine.is_stale = true;
+        }
+    }
+
+    /// Makes a new template where the present one is too old, or too poor.
+    pub(super) fn refresh_template(&mut self, now: u64) -> Result<(), NodeError> {
+        let Some(mine) = &self.mine else { return Ok(()) };
+        let age = mine.made_at.map_or(u64::MAX, |at| now.saturating_sub(at));
+        if age < GATHER_MILLIS || !(mine.is_stale || age >= REFRESH_MILLIS) {
+            return Ok(());
+        }
+        // Mining only on validated tips: the tip is one.
+        let wall = self.others.clock.unix_seconds();
+        let time = wall.max(self.chain.header.time + 1);
+        if time > wall + MAX_MINED_AHEAD_SECONDS {
+            return Ok(());
+        }
+        let address = mine.mining.address;
+        let (header, data) = self.choose(address, time)?;
+        if let Some(mine) = &mut self.mine {
+            if mine.templates.len() >= KEPT_TEMPLATES {
+                mine.templates.pop_front();
+            }
+            mine.templates.push_back((header.clone(), data));
+            mine.miner.set_template(Some(header));
+            (mine.made_at, mine.is_stale) = (Some(now), false);
+        }
+        Ok(())
+    }
+
+    /// Packs the best transactions into a block.
+    fn choose(&self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
+        let parameters = &self.others.views.parameters;
+        let mut data = BlockData::default();
+        for entry in self.mempool.template(parameters.weight_limit) {
+            data.pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
+            data.body.transactions.push((entry.transaction().clone(), entry.output().clone()));
+        }
+        match self.chain.template(parameters, address, &data.body, time) {
+            Ok(header) => Ok((header, data)),
+            Err(ConnectError::Reader(error)) => Err(error.into()),
+            Err(ConnectError::Tree(error)) => Err(StoreError::from(error).into()),
+            // Every template of the mempool connects: this one shows a defect, with which mining had better end.
+            Err(error) => Err(NodeError::Template(Box::new(error))),
+        }
+    }
+
+    /// Hands over a block of our own, if it is still one on the tip.
+    pub(super) fn on_mined(&mut self, header: Header) {
+        let Some(mine) = &mut self.mine else { return };
+        let template = mine
+            .templates
+            .iter()
+            .position(|(template, _)| Header { nonce: header.nonce, ..template.clone() } == header);
+        let Some((_, data)) = template.and_then(|index| mine.templates.remove(index)) else { return };
+        mine.is_stale = true;
+        mine.made_at = None;
+        if header.parent == self.chain.tip.hash {
+            (self.others.found)(Found { header, data });
+        }
+    }
+}

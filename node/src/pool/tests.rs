@@ -1,0 +1,212 @@
+//! The pool on virtual time, between a chain and a network that are moved by hand.
+
+use std::sync::Mutex;
+
+use ocelli_consensus::Address;
+use ocelli_protocol::message::{FeeSuggestion, SubmitReply, TransactionStatus};
+use ocelli_protocol::relay::{ANNOUNCE_DELAY, ANNOUNCE_TIMEOUT};
+
+use super::*;
+use crate::chain::Chain;
+use crate::fixture::{Around, BEGIN, connect, make, peer, submissions, views, waiting};
+use crate::store::tests::address;
+
+/// What any transfer gets in with.
+const FEE: u64 = 10_000;
+
+struct Room {
+    around: Around,
+    chain: Chain,
+    views: Arc<Views>,
+    pool: Pool,
+    to_keeper: Receiver<keeper::Input>,
+    found: Arc<Mutex<Vec<Found>>>,
+    _inbox: Receiver<Input>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let (around, chain) = Around::new();
+        let views = views(&chain);
+        let ((keeper, to_keeper), (to_pool, inbox)) = (inbox(), inbox());
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&found);
+        let others = Others {
+            views: Arc::clone(&views),
+            clock: around.clock.clone(),
+            inbox: to_pool.clone(),
+            network: around.network.clone(),
+            inference: around.inference.clone(),
+            counted: Arc::default(),
+            keeper,
+            found: Box::new(move |block| taken.lock().unwrap().push(block)),
+        };
+        // No thread searches: the templates are looked at here.
+        let mine = Mine::start(Mining { address: Address([4; 20]), threads: 0 }, to_pool);
+        let pool = Pool::new(others, Some(mine), None, Vec::new()).unwrap();
+        Self { around, chain, views, pool, to_keeper, found, _inbox: inbox }
+    }
+
+    /// What the room's thread does with an input.
+    fn tell(&mut self, input: Input) {
+        self.pool.handle(input).unwrap();
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        self.pool.do_what_is_due().unwrap();
+        self.pool.show();
+    }
+
+    fn submit(&mut self, submission: &Submission) -> Option<Response> {
+        let (to, answer) = waiting();
+        self.tell(Input::Ask(Box::new(Request::Submit(submission.clone())), to));
+        answer.try_recv().ok()
+    }
+
+    /// Moves the tip over a block and tells the pool.
+    fn connect(&mut self, block: &(Header, BlockData)) {
+        let advance = connect(&mut self.chain, block);
+        let chain = Arc::new(self.chain.at_tip().unwrap());
+        self.views.show_tip(Arc::clone(&chain));
+        let moved = TipMove { disconnected: advance.disconnected, connected: advance.connected, chain };
+        self.pool.follow(moved).unwrap();
+        self.go_on();
+    }
+
+    /// The template that a miner would work on.
+    fn template(&self) -> &(Header, BlockData) {
+        self.pool.mine.as_ref().and_then(|mine| mine.latest()).expect("there is a template")
+    }
+}
+
+const TAKEN: Option<Response> = Some(Response::Submitted(SubmitReply::Accepted { answer: None }));
+
+/// Whoever is told that a transaction is taken finds it in the view, and the view moves to a tip whole.
+#[test]
+fn the_view_is_of_one_moment() {
+    let mut room = Room::new();
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
+    let transfer = submissions(&block.1).remove(0);
+    let txid = transfer.transaction.txid();
+    assert_eq!(room.submit(&transfer), TAKEN);
+    let pending = room.views.view();
+    assert_eq!(pending.transaction(&txid).unwrap(), Response::Transaction(TransactionStatus::Pending));
+    assert_eq!(pending.account(address(0)).unwrap().next_nonce, 1);
+    room.connect(&block);
+    let confirmed = room.views.view();
+    assert_eq!((confirmed.chain.tip.height, confirmed.pool.pending.len()), (1, 0));
+    assert!(matches!(
+        confirmed.transaction(&txid).unwrap(),
+        Response::Transaction(TransactionStatus::Confirmed(found)) if found.header.height == 1
+    ));
+    assert_eq!(confirmed.account(address(0)).unwrap().next_nonce, 1);
+    // Who looked before still sees what was.
+    assert_eq!(pending.transaction(&txid).unwrap(), Response::Transaction(TransactionStatus::Pending));
+}
+
+/// A block that the core has shown, and the pool has not followed to, changes nothing of the view.
+#[test]
+fn between_two_moves_the_pool_stands_on_one_tip() {
+    let mut room = Room::new();
+    let (first, second) = {
+        let first = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
+        connect(&mut room.chain, &first);
+        room.views.show_tip(Arc::new(room.chain.at_tip().unwrap()));
+        let second = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([2; 20]), 1_000_000));
+        (submissions(&first.1).remove(0), submissions(&second.1).remove(0))
+    };
+    // By the pool's tip both are possible, in this order.
+    assert_eq!(room.submit(&first), TAKEN);
+    assert_eq!(room.submit(&second), TAKEN);
+    let view = room.views.view();
+    assert_eq!((view.chain.tip.height, view.pool.pending.len(), room.views.newest().tip.height), (0, 2, 1));
+    room.around.clock.advance(1_000);
+    room.go_on();
+    let (header, data) = room.template();
+    assert_eq!((header.height, header.parent, data.body.transactions.len()), (1, room.chain.genesis(), 2));
+}
+
+/// A block that was found goes to the core once, and only while it stands on the tip.
+#[test]
+fn what_is_mined_is_handed_over() {
+    let mut room = Room::new();
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
+    room.submit(&submissions(&block.1)[0]);
+    room.around.clock.advance(1_000);
+    room.go_on();
+    let (header, data) = room.template().clone();
+    // A template's time is the wall clock's.
+    assert_eq!(header.time, BEGIN);
+    let mined = Header { nonce: 77, ..header };
+    room.tell(Input::Mined(mined.clone()));
+    room.tell(Input::Mined(mined.clone()));
+    let found = std::mem::take(&mut *room.found.lock().unwrap());
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].header, &found[0].data), (&mined, &data));
+    room.go_on();
+    let late = Header { nonce: 78, ..room.template().0.clone() };
+    room.connect(&block);
+    room.tell(Input::Mined(late));
+    assert!(room.found.lock().unwrap().is_empty());
+}
+
+/// Relay and templates go on by monotonic time, wherever the wall clock is set meanwhile.
+#[test]
+fn steps_of_the_wall_clock_hold_nothing_up() {
+    let mut room = Room::new();
+    for hours in [-1, 2, -3, 2_i64] {
+        let (one, number) = (peer(1), room.chain.tip().header.height);
+        room.tell(Input::Connected { peer: one, light: false, group: Group::V4([9, 0]) });
+        let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([number as u8; 20]), 1_000_000));
+        assert_eq!(room.submit(&submissions(&block.1)[0]), TAKEN);
+        room.around.clock.step_wall(hours * 3600);
+        room.around.clock.advance(ANNOUNCE_DELAY);
+        room.go_on();
+        let asked = room.around.asked();
+        assert!(matches!(&asked[..], [(to, Request::Announce { ids })] if *to == one && !ids.is_empty()), "{asked:?}");
+        // Nobody answers, and that is noticed in time.
+        room.around.clock.advance(ANNOUNCE_TIMEOUT);
+        room.go_on();
+        room.around.clock.advance(2_000);
+        room.go_on();
+        assert_eq!(room.around.asked().len(), 1, "it is announced again");
+        room.tell(Input::Disconnected(one));
+        room.connect(&block);
+    }
+}
+
+/// The mempool goes to whoever writes it, shared and not copied, and what a restart has left goes along.
+#[test]
+fn what_is_pending_is_written_down_elsewhere() {
+    let mut room = Room::new();
+    let block = make(&room.chain, |maker| {
+        maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000).transfer(0, Address([2; 20]), 1_000_000)
+    });
+    for transfer in submissions(&block.1) {
+        assert_eq!(room.submit(&transfer), TAKEN);
+    }
+    assert!(room.to_keeper.next(Duration::ZERO).unwrap().is_none());
+    room.around.clock.step_wall(-7200);
+    room.around.clock.advance(SAVE_MILLIS);
+    room.go_on();
+    let Ok(Some(keeper::Input::Mempool { pending, left_over })) = room.to_keeper.next(Duration::ZERO) else {
+        panic!("nothing is written")
+    };
+    assert_eq!((pending.len(), left_over.len()), (2, 0));
+    assert_eq!(pending[0].transaction().unsigned.nonce, 0);
+}
+
+/// A question about fees costs the same however much is pending: it looks at what was prepared.
+#[test]
+fn fees_are_shown_with_the_view() {
+    let mut room = Room::new();
+    let before: FeeSuggestion = room.views.fee(1);
+    assert_eq!(before.rate, before.minimum);
+    let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
+    room.submit(&submissions(&block.1)[0]);
+    room.around.clock.advance(FEES_MILLIS);
+    room.go_on();
+    assert!(room.views.fee(1).minimum > 0);
+    assert_eq!(room.views.view().pool.bytes, room.pool.mempool.bytes() as u64);
+}

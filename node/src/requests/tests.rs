@@ -1,0 +1,183 @@
+//! Reads that wait for nobody, and what they cost.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use ocelli_consensus::{Address, TxId};
+use ocelli_protocol::limits::{BYTES, What};
+use ocelli_protocol::message::{BlockId, Control, Cookie, TransactionStatus};
+
+use super::*;
+use crate::chain::Chain;
+use crate::fixture::{Around, connect, make, peer, submissions, views, waiting};
+use crate::inbox::{OFFERED, inbox};
+use crate::store::tests::address;
+use crate::traffic::Counted;
+
+struct Room {
+    around: Around,
+    requests: Requests,
+    chain: Chain,
+    /// Nobody takes anything from there.
+    _pool: Receiver<pool::Input>,
+    _core: Receiver<core::Input>,
+    spend: mpsc::Sender<Spent>,
+}
+
+impl Room {
+    /// A room in front of a pool and a core that never look at their inboxes.
+    fn new(blocks: u8) -> Self {
+        let (around, mut chain) = Around::new();
+        for number in 0..blocks {
+            let block = make(&chain, |maker| maker.transfer(0, Address([number; 20]), 1_000_000).classify(1, number));
+            connect(&mut chain, &block);
+        }
+        let views = views(&chain);
+        let ((to_pool, pool), (to_core, core)) = (inbox(), inbox());
+        let (spent, to_charge) = channel();
+        let counted = Arc::new(Counted::default());
+        let till = Till { network: around.network.clone(), counted: Arc::clone(&counted), spent: spent.clone() };
+        let figures = Figures {
+            network: around.network.clone(),
+            inference: around.inference.clone(),
+            counted,
+            mining: None,
+            started: Instant::now(),
+            clock: around.clock.clone(),
+        };
+        let data = around.folder.path();
+        let owner = Owner::new(Cookie([7; 32]), data, around.network.clone(), Arc::clone(&views), around.clock.clone());
+        let rooms = Rooms { pool: to_pool, core: to_core };
+        let requests = Requests::new(views, figures, rooms, owner, (till, to_charge), around.clock.clone());
+        Self { around, requests, chain, _pool: pool, _core: core, spend: spent }
+    }
+
+    fn ask(&mut self, request: Request) -> Option<Response> {
+        let (to, answer) = waiting();
+        self.requests.handle(Input::Ask(Box::new(request), to));
+        answer.try_recv().ok()
+    }
+}
+
+/// Neither core nor pool does anything here, as while a block connects that takes for ever, and their inboxes are full.
+#[test]
+fn who_only_reads_waits_for_nobody() {
+    let mut room = Room::new(3);
+    for _ in 0..2 * OFFERED {
+        room.ask(Request::Pending { ids: Vec::new() });
+        room.ask(Request::Transactions { block: room.chain.genesis(), indexes: vec![7] });
+    }
+    let (tip, store) = (room.chain.tip().clone(), room.chain.store());
+    let body = store.body(2, &store.hash_at(2).unwrap().unwrap()).unwrap().unwrap();
+    let task = body.transactions[1].0.clone();
+    let Some(Response::Status(status)) = room.ask(Request::Status) else { panic!("no status") };
+    assert_eq!((status.height, status.tip, status.work), (3, tip.hash, tip.work.0));
+    let locator = vec![room.chain.genesis()];
+    let Some(Response::Headers(headers)) = room.ask(Request::Headers { locator, limit: 2 }) else {
+        panic!("no headers")
+    };
+    assert_eq!(headers.iter().map(|header| header.height).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(room.ask(Request::Headers { locator: vec![tip.hash], limit: 9 }), Some(Response::Headers(Vec::new())));
+    let Some(Response::Blocks(blocks)) = room.ask(Request::Blocks { hashes: vec![tip.hash, headers[0].parent] }) else {
+        panic!("no blocks")
+    };
+    assert_eq!(blocks[0].as_ref().map(|block| block.body.transactions.len()), Some(2));
+    let Some(Response::Block(Some(block))) = room.ask(Request::Block { by: BlockId::Height(2) }) else {
+        panic!("none")
+    };
+    assert_eq!((block.header.height, block.data.body.transactions.len()), (2, 2));
+    let Some(Response::Transaction(TransactionStatus::Confirmed(found))) =
+        room.ask(Request::Transaction { txid: task.txid() })
+    else {
+        panic!("not found")
+    };
+    assert_eq!((found.index, found.header.height, &found.submission.transaction), (1, 2, &task));
+    assert_eq!(found.submission.pixels.as_deref(), Some(&[1; crate::store::tests::PIXELS][..]));
+    let unknown = room.ask(Request::Transaction { txid: TxId([3; 32]) });
+    assert_eq!(unknown, Some(Response::Transaction(TransactionStatus::Unknown)));
+    let transactions = room.ask(Request::Transactions { block: tip.hash, indexes: vec![1] });
+    assert!(matches!(transactions, Some(Response::Transactions(found)) if found.len() == 1));
+    let Some(Response::Account(account)) = room.ask(Request::Account { address: address(0) }) else { panic!("none") };
+    assert_eq!((account.nonce, account.next_nonce, account.header.height), (3, 3, 3));
+    let Some(Response::NodeStatus(status)) = room.ask(Request::NodeStatus) else { panic!("no node status") };
+    assert_eq!((status.height, status.header_height), (3, 3));
+    assert!(matches!(room.ask(Request::Fee { blocks: 1 }), Some(Response::Fee(_))));
+    let owned = room.ask(Request::Control { cookie: Cookie([7; 32]), control: Control::Peers });
+    assert!(matches!(owned, Some(Response::Peers(_))));
+    // Who is no owner is told nothing of peers and bans.
+    let refused = room.ask(Request::Control { cookie: Cookie([8; 32]), control: Control::Peers });
+    assert!(matches!(refused, Some(Response::Failed { .. })));
+    // What only they can answer is refused while they take nothing, rather than waited for.
+    let transfer = submissions(&make(&room.chain, |maker| maker.transfer(0, Address([1; 20]), 5)).1).remove(0);
+    assert!(matches!(
+        room.ask(Request::Submit(transfer)),
+        Some(Response::Submitted(SubmitReply::Refused { code: 5, .. }))
+    ));
+}
+
+/// A picture of the past is read as long as it is held, whatever the chain does meanwhile.
+#[test]
+fn a_view_stays_what_it_is() {
+    let mut room = Room::new(2);
+    let before = room.requests.views.view();
+    let block = make(&room.chain, |maker| maker.transfer(0, Address([9; 20]), 1_000_000));
+    connect(&mut room.chain, &block);
+    let txid = block.1.body.transactions[0].0.txid();
+    assert_eq!(before.transaction(&txid).unwrap(), Response::Transaction(TransactionStatus::Unknown));
+    assert_eq!(before.account(address(0)).unwrap().nonce, 2);
+    room.requests.views.show_tip(Arc::new(room.chain.at_tip().unwrap()));
+    let Some(Response::Status(status)) = room.ask(Request::Status) else { panic!("no status") };
+    assert_eq!(status.height, 3);
+}
+
+/// What others spend is charged whoever has answered, and the wall clock changes nothing.
+#[test]
+fn what_an_answer_costs_is_charged_by_monotonic_time() {
+    let mut room = Room::new(1);
+    let (peer, request) = (peer(1), Request::Block { by: BlockId::Height(1) });
+    assert_eq!(room.requests.admit(peer, &request), Ok(()));
+    room.spend.send(Spent { peer, bytes: (BYTES.burst + u64::from(BYTES.rate)) as usize }).unwrap();
+    let is_refused = |result| matches!(result, Err(Refusal::Tell(excess)) if excess.what == What::Bytes);
+    assert!(is_refused(room.requests.admit(peer, &request)));
+    for hours in [1, -3, 2] {
+        room.around.clock.step_wall(hours * 3600);
+        assert!(is_refused(room.requests.admit(peer, &request)), "{hours} h");
+    }
+    room.around.clock.advance(1_001);
+    room.around.clock.step_wall(-3600);
+    assert_eq!(room.requests.admit(peer, &request), Ok(()));
+}
+
+/// A row that is missing fails the question that needs it, and no other.
+#[test]
+fn a_row_that_is_missing_fails_one_question() {
+    let mut room = Room::new(2);
+    let store = room.chain.store();
+    let hash = store.hash_at(1).unwrap().unwrap();
+    let txid = store.body(1, &hash).unwrap().unwrap().transactions[0].0.txid();
+    store.damage("bodies", &[&1u64.to_be_bytes()[..], &hash.0].concat(), Some(b"torn"));
+    room.requests.views = views(&room.chain);
+    assert!(matches!(room.ask(Request::Transaction { txid }), Some(Response::Failed { .. })));
+    assert!(matches!(room.ask(Request::Blocks { hashes: vec![hash] }), Some(Response::Failed { .. })));
+    assert!(matches!(room.ask(Request::Status), Some(Response::Status(_))));
+    assert!(matches!(room.ask(Request::Block { by: BlockId::Height(2) }), Some(Response::Block(Some(_)))));
+}
+
+#[test]
+fn refusals_are_said_late_in_their_order() {
+    let mut room = Room::new(0);
+    let mut answers = Vec::new();
+    for number in 0..3 {
+        let (to, answer) = waiting();
+        let due = room.around.clock.now() + SLOW_MILLIS + number;
+        room.requests.delayed.push_back((due, to, Response::failed("later")));
+        answers.push(answer);
+    }
+    room.around.clock.step_wall(7200);
+    room.requests.answer_delayed();
+    assert!(answers[0].try_recv().is_err());
+    room.around.clock.advance(SLOW_MILLIS + 1);
+    room.requests.answer_delayed();
+    let said: Vec<bool> = answers.iter().map(|answer| answer.recv_timeout(Duration::ZERO).is_ok()).collect();
+    assert_eq!(said, [true, true, false]);
+}

@@ -1,0 +1,190 @@
+//! What is read of the chain and of what is pending.
+
+use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::{Address, BlockHash, Header, TxId};
+use ocelli_protocol::message::{
+    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, MAX_HEADERS,
+    MAX_RESPONSE_BYTES, Response, Submission, TransactionStatus, take_blocks,
+};
+
+use super::{View, Views};
+use crate::chain::AtTip;
+use crate::store::{Store, StoreError};
+
+/// A block on a branch that is longer than that before it meets the best chain is not served.
+const MAX_BRANCH: u64 = 1_000;
+/// What a submission takes beside its pixels, at most.
+const SUBMISSION_BYTES: usize = 256;
+
+/// Where a chain stands.
+pub fn chain_status(genesis: BlockHash, chain: &AtTip) -> ChainStatus {
+    let AtTip { tip, work, .. } = chain;
+    ChainStatus { genesis, height: tip.height, tip: tip.hash, work: work.0 }
+}
+
+impl AtTip {
+    /// The headers of the best chain after the first of the locator that is on it, lowest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn headers_after(&self, locator: &[BlockHash], limit: usize) -> Result<Vec<Header>, StoreError> {
+        let mut from = 0;
+        for hash in locator {
+            if let Some((header, _)) = self.rows.header(hash)?
+                && self.rows.hash_at(header.height)? == Some(*hash)
+            {
+                from = header.height;
+                break;
+            }
+        }
+        self.rows.headers_from(from + 1, limit.min(MAX_HEADERS))
+    }
+
+    /// Blocks in the order of their hashes; those that would make the response too long are left out at the end. What breaks
+    /// a rule is not passed on, not even when asked for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn blocks(&self, hashes: &[BlockHash]) -> Result<Vec<Option<BlockData>>, StoreError> {
+        let mut failure = None;
+        let blocks = hashes.iter().map_while(|hash| {
+            let data = self.place(hash).and_then(|height| match height {
+                Some(height) => data_of(self.rows.store(), height, hash),
+                None => Ok(None),
+            });
+            data.map_err(|error| failure = Some(error)).ok()
+        });
+        let blocks = take_blocks(blocks);
+        failure.map_or(Ok(blocks), Err)
+    }
+
+    /// Transactions of a stored block with their pixels; nothing if one is not here. `None` where the block is not stored.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn transactions(&self, hash: &BlockHash, indexes: &[u32]) -> Result<Option<Vec<Submission>>, StoreError> {
+        let Some(height) = self.place(hash)? else { return Ok(None) };
+        let store = self.rows.store();
+        let Some(mut body) = store.body(height, hash)? else { return Ok(None) };
+        let (mut length, mut found) = (0, Vec::new());
+        for &index in indexes {
+            let Some((transaction, _)) = body.transactions.get_mut(index as usize) else { return Ok(Some(Vec::new())) };
+            let transaction = transaction.clone();
+            let pixels = if transaction.task().is_some() { store.pixels_at(height, hash, index)? } else { None };
+            if transaction.task().is_some() != pixels.is_some() {
+                return Ok(Some(Vec::new()));
+            }
+            length += SUBMISSION_BYTES + pixels.as_ref().map_or(0, Vec::len);
+            if length > MAX_RESPONSE_BYTES {
+                return Ok(Some(Vec::new()));
+            }
+            found.push(Submission { transaction, pixels });
+        }
+        Ok(Some(found))
+    }
+
+    /// A block with what is kept of its data.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn block(&self, by: BlockId) -> Result<Option<FoundBlock>, StoreError> {
+        let hash = match by {
+            BlockId::Hash(hash) => Some(hash),
+            BlockId::Height(height) => self.rows.hash_at(height)?,
+        };
+        let Some(hash) = hash else { return Ok(None) };
+        let store = self.rows.store();
+        let Some((header, _)) = store.header(&hash)? else { return Ok(None) };
+        let data = if header.height == 0 { Some(BlockData::default()) } else { data_of(store, header.height, &hash)? };
+        let Some(data) = data else { return Ok(None) };
+        Ok(Some(FoundBlock { header, data }))
+    }
+
+    /// The height of a stored block that stands on no refused one; `None` of all others.
+    fn place(&self, hash: &BlockHash) -> Result<Option<u64>, StoreError> {
+        let store = self.rows.store();
+        let Some((header, mut status)) = store.header(hash)? else { return Ok(None) };
+        let (height, mut at) = (header.height, header);
+        for _ in 0..MAX_BRANCH {
+            if status == Status::Invalid {
+                return Ok(None);
+            }
+            // What is connected stands on nothing bad.
+            let below = at.height.saturating_sub(1);
+            if at.height == 0 || self.rows.hash_at(below)? == Some(at.parent) {
+                return Ok(Some(height));
+            }
+            let Some(parent) = store.header(&at.parent)? else { return Ok(None) };
+            (at, status) = parent;
+        }
+        Ok(None)
+    }
+}
+
+/// A block's body with the pixels that are kept; `None` where not even the body is here.
+fn data_of(store: &Store, height: u64, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
+    let Some(body) = store.body(height, hash)? else { return Ok(None) };
+    let pixels = store.pixels(height, hash, &body)?;
+    Ok(Some(BlockData { body, pixels }))
+}
+
+impl View {
+    /// What became of a transaction.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn transaction(&self, txid: &TxId) -> Result<Response, StoreError> {
+        if self.pool.pending.contains(txid) {
+            return Ok(Response::Transaction(TransactionStatus::Pending));
+        }
+        let rows = &self.chain.rows;
+        let Some(location) = rows.transaction_location(txid)? else {
+            return Ok(Response::Transaction(TransactionStatus::Unknown));
+        };
+        // Its body is one row, and its pixels another; no other picture is read. What is pruned is gone at once, whatever a
+        // snapshot still shows of it.
+        let (store, index) = (rows.store(), location.index);
+        let Some(body) = store.body(location.height, &location.block)? else {
+            let (height, bodies_from) = (location.height, rows.store().kept()?.bodies_from);
+            return Ok(Response::failed(format!(
+                "the transaction is confirmed in block {height}, whose body this node has pruned: it keeps those from block \
+                 {bodies_from} on; ask another node"
+            )));
+        };
+        let is_task =
+            body.transactions.get(index as usize).is_some_and(|(transaction, _)| transaction.task().is_some());
+        let pixels = if is_task { store.pixels_at(location.height, &location.block, index)? } else { None };
+        let (header, _) =
+            rows.header(&location.block)?.ok_or_else(|| StoreError::missing("headers", &location.block.0))?;
+        let confirmation = Confirmation::of(header, &body, index, pixels);
+        let confirmation = confirmation.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
+        Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))))
+    }
+
+    /// An account at the tip with the path that proves it, and the nonce after what it has pending.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn account(&self, address: Address) -> Result<AccountStatus, StoreError> {
+        let (account, path) =
+            self.chain.prove_account(&address)?.map(|(account, proof)| (account, proof.siblings)).unzip();
+        let account = account.unwrap_or_default();
+        Ok(AccountStatus {
+            nonce: account.nonce,
+            balance: account.balance,
+            next_nonce: self.pool.pending.next_nonce(&address).unwrap_or(account.nonce),
+            header: self.chain.header.clone(),
+            path,
+        })
+    }
+}
+
+impl Views {
+    /// The fee that comes before half of so many blocks: the other half is left to what is still to come.
+    pub fn fee(&self, blocks: u32) -> FeeSuggestion {
+        let rates = &self.view().pool.fees;
+        let weight = (self.parameters.weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
+        let rate = |rate: ocelli_protocol::mempool::FeeRate| rate.fee(FeeSuggestion::WEIGHT).0;
+        FeeSuggestion { rate: rate(rates.within(weight)), minimum: rate(rates.minimum()) }
+    }
+}

@@ -1,0 +1,706 @@
+//! The machine by hand, and among peers on virtual time.
+
+mod simulator;
+mod world;
+
+use simulator::{LATENCY, Mode, Simulator};
+use world::{Block, NETWORK, Out, Tested, mine, network, short, task, unmine};
+
+use ocelli_consensus::U256;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::fetch::patience;
+use super::*;
+use crate::message::{MAX_INDEXES, Request, Response};
+use crate::relay::BLOCK_PATIENCE;
+use crate::sync::Failure;
+
+fn report(gossip: u32, verdict: GossipVerdict) -> Out {
+    Output::Report { gossip, verdict }
+}
+
+fn question(peer: u8, id: u64, block: &Block, indexes: &[u32]) -> Out {
+    let request = Request::Transactions { block: block.hash(), indexes: indexes.to_vec() };
+    Output::Send { peer, id, request }
+}
+
+fn complete(block: &Block, from: u8) -> Out {
+    Output::Complete { hash: block.hash(), from, data: block.data.clone() }
+}
+
+fn in_blocks(numbers: impl IntoIterator<Item = u64>) -> Out {
+    Output::InBlocks(numbers.into_iter().map(short).collect())
+}
+
+fn answer(block: &Block, indexes: &[u32]) -> Result<Response, Failure> {
+    Ok(Response::Transactions(block.submissions(indexes)))
+}
+
+fn lacks() -> Result<Response, Failure> {
+    Ok(Response::Transactions(Vec::new()))
+}
+
+fn height(peer: u8, height: u64) -> Input<u8, u32> {
+    Input::Height { peer, height }
+}
+
+/// One peer, one block with three tasks, one of which is here: every output, in order.
+#[test]
+fn a_whole_block_by_hand() {
+    let mut tested = Tested::new([1]);
+    let block = Block::on(&tested.genesis(), 0..3, 0);
+    tested.world.pend(1);
+    let (hash, header) = (block.hash(), block.header.clone());
+    let announced = Input::Announced { gossip: 0, from: 1, announcement: block.announcement() };
+    assert_eq!(tested.handle(announced), [Output::ImportHeader { from: 1, header: header.clone() }]);
+    tested.world.insert(&header);
+    assert_eq!(
+        tested.handle(Input::HeaderImported { hash, verdict: HeaderVerdict::Stored }),
+        [
+            report(0, GossipVerdict::Accept),
+            question(1, 0, &block, &[0, 2]),
+            in_blocks([0, 2]),
+            Output::WakeAt(patience(2, 0)),
+        ]
+    );
+    assert!(tested.machine.is_put_together(&hash));
+    assert_eq!(tested.machine.height(&1), Some(1));
+    // Others that lack the same may have what is here.
+    let here: Vec<_> = (0..4).map(|index| tested.machine.submission(&hash, index).cloned()).collect();
+    assert_eq!(here, [None, Some(task(1)), None, None]);
+    tested.now = 100;
+    let response = Input::Response { peer: 1, id: 0, result: answer(&block, &[0, 2]) };
+    assert_eq!(tested.handle(response), [complete(&block, 1)]);
+    assert!(!tested.machine.is_put_together(&hash));
+    assert_eq!(tested.connect(&block), [in_blocks([])]);
+    assert_eq!(tested.handle(Input::TipMoved), [], "it was gossiped");
+}
+
+/// What is here already is not asked for.
+#[test]
+fn a_block_whose_transactions_are_all_here_is_complete_at_once() {
+    let mut tested = Tested::new([1]);
+    let genesis = tested.genesis();
+    let full = Block::on(&genesis, 0..3, 0);
+    (0..3).for_each(|number| tested.world.pend(number));
+    assert_eq!(tested.announce(1, &full), [report(0, GossipVerdict::Accept), complete(&full, 1)]);
+    tested.connect(&full);
+    // They have left the mempool with a block that this one competes with.
+    let rival = Block::on(&genesis, (0..3).rev(), 1);
+    assert_eq!(tested.announce(1, &rival), [report(1, GossipVerdict::Accept), complete(&rival, 1)]);
+    tested.connect(&rival);
+    let empty = Block::on(&full.header, [], 0);
+    assert_eq!(tested.announce(1, &empty), [report(2, GossipVerdict::Accept), complete(&empty, 1)]);
+}
+
+/// Each row: an announcement, what is found of its header, and what follows.
+#[test]
+fn announcements_are_judged() {
+    let genesis = Tested::new([]).genesis();
+    let good = Block::on(&genesis, 0..2, 0);
+    let unknown = Block::on(&good.header, 0..2, 0);
+    let changed = |change: &dyn Fn(&mut Announcement)| {
+        let mut announcement = good.announcement();
+        change(&mut announcement);
+        announcement
+    };
+    let other_body = changed(&|it| it.entries[0].1 = Some(vec![2, -1]));
+    let without_work = changed(&|it| it.header = unmine(it.header.clone()));
+    let broken_rule = changed(&|it| {
+        it.header.height = 7;
+        it.header = mine(it.header.clone());
+    });
+    let no_target = changed(&|it| it.header.target = ocelli_consensus::CompactTarget(0));
+    let ignored = |found: Vec<Out>| [vec![report(0, GossipVerdict::Ignore)], found].concat();
+    let rejected = |announcement: &Announcement, offence| {
+        let hash = announcement.header.hash();
+        vec![report(0, GossipVerdict::Reject), Output::Penalize { peer: 1, hash, offence }]
+    };
+    let (hash, parent) = (unknown.hash(), Parent::Unknown);
+    let orphan = Output::Announced { peer: 1, hash, height: 2, parent };
+    let taken = || vec![report(0, GossipVerdict::Accept), question(1, 0, &good, &[0, 1]), in_blocks(0..2)];
+    let early = HeaderVerdict::Early { wait: 1 };
+    let rows = [
+        ("good", good.announcement(), Some(HeaderVerdict::Stored), taken()),
+        ("other body", other_body.clone(), Some(HeaderVerdict::Stored), rejected(&other_body, Offence::BodyRoot)),
+        (
+            "broken rule",
+            broken_rule.clone(),
+            Some(HeaderVerdict::Broken),
+            rejected(&broken_rule, Offence::BrokenHeader),
+        ),
+        ("no work", without_work.clone(), None, rejected(&without_work, Offence::NoWork)),
+        ("no target", no_target.clone(), None, rejected(&no_target, Offence::NoWork)),
+        ("unwanted", good.announcement(), Some(HeaderVerdict::Unwanted), ignored(vec![])),
+        ("early", good.announcement(), Some(early), ignored(vec![])),
+        ("early, other body", other_body.clone(), Some(early), rejected(&other_body, Offence::BodyRoot)),
+        ("orphan", unknown.announcement(), None, ignored(vec![orphan])),
+    ];
+    for (what, announcement, verdict, expected) in rows {
+        let mut tested = Tested::new([1]);
+        let (header, hash) = (announcement.header.clone(), announcement.header.hash());
+        let mut out = tested.handle(Input::Announced { gossip: 0, from: 1, announcement });
+        if let Some(verdict) = verdict {
+            assert_eq!(out, [Output::ImportHeader { from: 1, header: header.clone() }], "{what}");
+            if verdict == HeaderVerdict::Stored {
+                tested.world.insert(&header);
+            }
+            out = tested.handle(Input::HeaderImported { hash, verdict });
+        }
+        out.retain(|output| !matches!(output, Output::WakeAt(_)));
+        assert_eq!(out, expected, "{what}");
+    }
+}
+
+/// Each row: what is known of a block whose header is here, whether it is passed on, and whether it is fetched.
+#[test]
+fn known_blocks_are_judged_without_their_header() {
+    type Row = (&'static str, fn(&mut Tested, &Block), GossipVerdict, bool);
+    let rows: [Row; 6] = [
+        ("header only", |_, _| {}, GossipVerdict::Accept, true),
+        ("in validation", |it, block| assert!(it.world.validating.insert(block.hash())), GossipVerdict::Accept, false),
+        (
+            "stored",
+            |it, block| assert!(it.world.tree.set_status(block.hash(), Status::Received)),
+            GossipVerdict::Accept,
+            false,
+        ),
+        ("connected", |it, block| drop(it.connect(block)), GossipVerdict::Accept, false),
+        (
+            "invalid",
+            |it, block| assert!(it.world.tree.set_status(block.hash(), Status::Invalid)),
+            GossipVerdict::Ignore,
+            false,
+        ),
+        ("far behind", |it, block| assert!(it.world.unworthy.insert(block.hash())), GossipVerdict::Ignore, false),
+    ];
+    for (what, prepare, verdict, is_fetched) in rows {
+        let mut tested = Tested::new([1]);
+        let block = Block::on(&tested.genesis(), 0..2, 0);
+        tested.world.insert(&block.header);
+        prepare(&mut tested, &block);
+        let out = tested.announce(1, &block);
+        assert_eq!(out[0], report(0, verdict), "{what}");
+        assert_eq!(out.contains(&question(1, 0, &block, &[0, 1])), is_fetched, "{what}");
+        // With another body it is not this block, whatever we know of it.
+        let mut other = block.announcement();
+        other.entries.pop();
+        assert!(tested.announce_as(1, other).contains(&report(1, GossipVerdict::Reject)) || is_fetched, "{what}");
+    }
+}
+
+/// What an unknown block's target promises is compared with our tip's: its own says nothing.
+#[test]
+fn an_orphan_must_have_cost_something() {
+    // A block of this network takes 256 hashes, and 32 are an eighth of that.
+    let hard = network(0x2000_ffff);
+    let rows = [(0x2100_ffff, false), (0x200f_ffff, false), (0x2007_ffff, true), (0x2000_ffff, true)];
+    for (target, is_serious) in rows {
+        let mut tested = Tested::in_network(&hard, [1]);
+        let parent = Block::on(&tested.genesis(), [], 0).header;
+        let mut orphan = Block::on(&parent, [], 0);
+        orphan.header.target = ocelli_consensus::CompactTarget(target);
+        orphan.header = mine(orphan.header);
+        let (hash, parent) = (orphan.hash(), Parent::Unknown);
+        let mut expected = vec![report(0, GossipVerdict::Ignore)];
+        if is_serious {
+            expected.push(Output::Announced { peer: 1, hash, height: 2, parent });
+        }
+        assert_eq!(tested.announce(1, &orphan), expected, "{target:x}");
+    }
+}
+
+#[test]
+fn a_peers_next_block_waits_for_its_last_one() {
+    let mut tested = Tested::new([1, 2]);
+    let genesis = tested.genesis();
+    let blocks: Vec<_> = (0..4).map(|salt| Block::on(&genesis, [salt], salt)).collect();
+    assert_eq!(tested.announce(1, &blocks[0])[0], report(0, GossipVerdict::Accept));
+    assert_eq!(tested.announce(1, &blocks[1]), [], "it waits");
+    // A third is not kept; sync hears of it.
+    let (hash, parent) = (blocks[2].hash(), Parent::Unknown);
+    let expected = [report(2, GossipVerdict::Ignore), Output::Announced { peer: 1, hash, height: 1, parent }];
+    assert_eq!(tested.announce(1, &blocks[2]), expected);
+    // Another peer has a turn of its own.
+    assert_eq!(tested.announce(2, &blocks[3])[0], report(3, GossipVerdict::Accept));
+    // Complete is not enough: it must be validated.
+    assert_eq!(tested.respond(1, 0, answer(&blocks[0], &[0])), [complete(&blocks[0], 1)]);
+    assert_eq!(tested.handle(Input::BlocksChanged), []);
+    let out = tested.connect(&blocks[0]);
+    assert_eq!(out[..2], [in_blocks([3]), report(1, GossipVerdict::Accept)]);
+    assert_eq!(out[2..], [question(1, 2, &blocks[1], &[0]), in_blocks([1, 3])]);
+}
+
+/// A turn ends, too, when a block is given up, when its peer goes, and when the block comes otherwise.
+#[test]
+fn a_turn_ends_with_its_block() {
+    type End = fn(&mut Tested, &Block) -> Vec<Out>;
+    let rows: [(&str, End); 4] = [
+        ("given up", |it, _| it.run(ASSEMBLY_TIME)),
+        ("gone", |it, _| {
+            let out = it.handle(Input::PeerDisconnected(1));
+            it.import(out)
+        }),
+        ("lacking", |it, _| it.respond(1, 0, lacks())),
+        ("by sync", |it, block| it.connect(block)),
+    ];
+    for (what, end) in rows {
+        let mut tested = Tested::new([1]);
+        let genesis = tested.genesis();
+        let (first, second) = (Block::on(&genesis, [1], 1), Block::on(&genesis, [2], 2));
+        tested.announce(1, &first);
+        assert_eq!(tested.announce(1, &second), []);
+        assert!(end(&mut tested, &first).contains(&report(1, GossipVerdict::Accept)), "{what}");
+    }
+}
+
+/// The same block from two peers, as two messages, is fetched once; the second has its turn for another.
+#[test]
+fn a_block_announced_twice_is_fetched_once() {
+    let mut tested = Tested::new([1, 2]);
+    let genesis = tested.genesis();
+    let (block, other) = (Block::on(&genesis, 0..2, 0), Block::on(&genesis, [5], 1));
+    tested.announce(1, &block);
+    assert_eq!(tested.announce(2, &block), [report(1, GossipVerdict::Accept)]);
+    assert_eq!(tested.announce(2, &other)[0], report(2, GossipVerdict::Accept));
+}
+
+/// Announcements that come while a header is being imported wait for that.
+#[test]
+fn one_header_is_imported_at_a_time() {
+    let mut tested = Tested::new([1, 2]);
+    let genesis = tested.genesis();
+    let blocks = [Block::on(&genesis, [1], 1), Block::on(&genesis, [2], 2)];
+    let announced = |gossip: u32, from| {
+        let announcement = blocks[gossip as usize].announcement();
+        Input::Announced { gossip, from, announcement }
+    };
+    let import = |from: u8| Output::ImportHeader { from, header: blocks[from as usize - 1].header.clone() };
+    assert_eq!(tested.handle(announced(0, 1)), [import(1)]);
+    assert_eq!(tested.handle(announced(1, 2)), []);
+    // An answer that nobody waits for means nothing.
+    let verdict = HeaderVerdict::Broken;
+    assert_eq!(tested.handle(Input::HeaderImported { hash: blocks[1].hash(), verdict }), []);
+    let out = tested.handle(Input::HeaderImported { hash: blocks[0].hash(), verdict });
+    let penalty = Output::Penalize { peer: 1, hash: blocks[0].hash(), offence: Offence::BrokenHeader };
+    assert_eq!(out, [report(0, GossipVerdict::Reject), penalty, import(2)]);
+}
+
+fn hold(tested: &mut Tested, from: u8, block: &Block, wait: u64) -> Vec<Out> {
+    let gossip = 1_000 + u32::from(from);
+    let out = tested.handle(Input::Announced { gossip, from, announcement: block.announcement() });
+    assert!(matches!(out[..], [Output::ImportHeader { .. }]), "{out:?}");
+    tested.handle(Input::HeaderImported { hash: block.hash(), verdict: HeaderVerdict::Early { wait } })
+}
+
+/// A block from the future is held once, tried again, and put together when its time has come; peers are told when it is the
+/// tip, for gossip has forgotten it.
+#[test]
+fn a_block_from_the_future_is_held_until_its_time() {
+    let mut tested = Tested::new([1, 2]);
+    let block = Block::on(&tested.genesis(), [1], 1);
+    let import = |from| Output::ImportHeader { from, header: block.header.clone() };
+    let out = hold(&mut tested, 1, &block, 300);
+    assert_eq!(out, [report(1_001, GossipVerdict::Ignore), Output::WakeAt(300)]);
+    assert_eq!(hold(&mut tested, 2, &block, 300), [report(1_002, GossipVerdict::Ignore)], "it is held already");
+    assert_eq!(tested.machine.held.len(), 1);
+    // The clock was set back meanwhile, and then on.
+    tested.now = 300;
+    assert_eq!(tested.handle(Input::Woken), [import(2)]);
+    let early = HeaderVerdict::Early { wait: 3_600_000 };
+    let out = tested.handle(Input::HeaderImported { hash: block.hash(), verdict: early });
+    assert_eq!(out, [Output::WakeAt(300 + HELD_RETRY)]);
+    let out = tested.run(300 + HELD_RETRY);
+    assert_eq!(out, [question(2, 0, &block, &[0]), in_blocks([1])]);
+    assert!(tested.machine.held.is_empty());
+    assert_eq!(tested.respond(2, 0, answer(&block, &[0])), [complete(&block, 2)]);
+    tested.connect(&block);
+    let out = tested.handle(Input::TipMoved);
+    assert!(matches!(out[..], [Output::Tell { peer: 1, .. }]), "the other has it: {out:?}");
+}
+
+#[test]
+fn of_blocks_from_the_future_the_next_are_held() {
+    let mut tested = Tested::new(0..20);
+    let genesis = tested.genesis();
+    let blocks: Vec<_> = (0..20u64)
+        .map(|number| {
+            let mut block = Block::on(&genesis, [], 0);
+            block.header.time += 100 - number;
+            block.header = mine(block.header);
+            block
+        })
+        .collect();
+    for (peer, block) in (0..20).zip(&blocks) {
+        hold(&mut tested, peer, block, 500);
+    }
+    let held: BTreeSet<_> = tested.machine.held.keys().copied().collect();
+    assert_eq!(held, blocks[4..].iter().map(Block::hash).collect());
+    // Sync brings one of them in before its time; that costs nobody anything.
+    tested.world.insert(&blocks[19].header);
+    tested.world.connect(blocks[19].hash(), blocks[19].data.clone());
+    let out = tested.run(500);
+    let completed = out.iter().filter(|output| matches!(output, Output::Complete { .. }));
+    assert_eq!((completed.count(), tested.machine.held.len()), (15, 0));
+}
+
+/// Who lets a question wait is not waited for: another is asked as well, and what comes first counts.
+#[test]
+fn a_silent_announcer_delays_a_block_by_half_a_second() {
+    let mut tested = Tested::new([1, 2, 3, 4, 5]);
+    let block = Block::on(&tested.genesis(), 0..2, 0);
+    for (peer, told) in [(2, 0), (3, 1), (4, 1), (5, 1)] {
+        tested.handle(height(peer, told));
+    }
+    let first = patience(2, 0);
+    assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0, 1]));
+    assert_eq!(tested.run(first - 1), []);
+    assert_eq!(tested.run(first), [question(3, 1, &block, &[0, 1]), in_blocks(0..2)]);
+    assert_eq!(tested.run(2 * first), [question(4, 2, &block, &[0, 1]), in_blocks(0..2)]);
+    // No more than three are asked; then sync may fetch the whole block, and an answer that comes first is taken.
+    assert!(tested.machine.is_put_together(&block.hash()));
+    assert_eq!(tested.run(3 * first), [Output::LeftToSync]);
+    assert!(!tested.machine.is_put_together(&block.hash()));
+    assert_eq!(tested.respond(3, 1, answer(&block, &[0, 1])), [complete(&block, 1)]);
+    assert_eq!(tested.respond(1, 0, answer(&block, &[0, 1])), [], "once");
+    tested.connect(&block);
+    // Who is still silent is asked last next time, even what it has announced; who was late has longer.
+    let next = Block::on(&block.header, [7], 0);
+    assert_eq!(tested.announce(4, &next)[1], question(1, 3, &next, &[0]));
+    assert_eq!(tested.run(tested.now + patience(1, 1)), [question(3, 4, &next, &[0]), in_blocks([7])]);
+}
+
+#[test]
+fn what_takes_too_long_is_left_to_sync_alone() {
+    let mut tested = Tested::new([1]);
+    let block = Block::on(&tested.genesis(), 0..2, 0);
+    tested.announce(1, &block);
+    assert_eq!(tested.run(ASSEMBLY_TIME - 1), [Output::LeftToSync]);
+    assert_eq!(tested.machine.partial.len(), 1, "a late answer may be faster");
+    assert_eq!(tested.run(ASSEMBLY_TIME), [in_blocks([])]);
+    assert!(tested.machine.partial.is_empty());
+    // Its turn has come back to the peer, which is not asked more than it may have open.
+    let mut parent = block.header;
+    for number in 1..6 {
+        let block = Block::on(&parent, [10 + number], 0);
+        let out = tested.announce(1, &block);
+        let asked = out.iter().filter(|output| matches!(output, Output::Send { .. })).count();
+        assert_eq!(asked == 1, (number as usize) < MAX_QUESTIONS_PER_PEER, "{number}: {out:?}");
+        tested.run(tested.now + ASSEMBLY_TIME);
+        parent = block.header;
+    }
+    assert!(tested.machine.bringing.blocks.is_empty());
+    tested.run(tested.now + QUESTION_TIME);
+    tested.handle(Input::BlocksChanged);
+    assert!(tested.machine.questions.is_empty());
+}
+
+/// Each row: how the announcer answers the question for two transactions, and what it is blamed for. Others are asked at once.
+#[test]
+fn another_is_asked_when_one_fails() {
+    let block = Block::on(&Tested::new([]).genesis(), 0..2, 0);
+    let mut wrong_pixels = block.submissions(&[0, 1]);
+    wrong_pixels[1].pixels = Some(vec![1]);
+    let mut no_pixels = block.submissions(&[0, 1]);
+    no_pixels[0].pixels = None;
+    let wrong = Some(Offence::WrongTransaction);
+    let sent = |submissions| Ok(Response::Transactions(submissions));
+    type Row<'a> = (&'a str, Result<Response, Failure>, Option<Offence>, &'a [u32]);
+    let rows: [Row; 9] = [
+        ("nothing", lacks(), None, &[0, 1]),
+        ("one of two", answer(&block, &[0]), None, &[0, 1]),
+        ("the first right", sent(vec![task(0), task(5)]), wrong, &[1]),
+        ("both wrong", sent(vec![task(1), task(0)]), wrong, &[0, 1]),
+        ("wrong pixels", sent(wrong_pixels), wrong, &[1]),
+        ("no pixels", sent(no_pixels), wrong, &[0, 1]),
+        ("another response", Ok(Response::NewTip), None, &[0, 1]),
+        ("connection lost", Err(Failure::Network), None, &[0, 1]),
+        ("no message", Err(Failure::Malformed), Some(Offence::Malformed), &[0, 1]),
+    ];
+    for (what, result, offence, rest) in rows {
+        let mut tested = Tested::new([1, 2]);
+        tested.handle(height(2, 1));
+        tested.announce(1, &block);
+        let penalty = offence.map(|offence| Output::Penalize { peer: 1, hash: block.hash(), offence });
+        let expected: Vec<_> = penalty.into_iter().chain([question(2, 1, &block, rest), in_blocks(0..2)]).collect();
+        assert_eq!(tested.respond(1, 0, result), expected, "{what}");
+        // Neither another's answer nor an answer to another question counts.
+        assert_eq!(tested.respond(1, 1, answer(&block, rest)), [], "{what}");
+        assert_eq!(tested.respond(2, 0, answer(&block, rest)), [], "{what}");
+        assert_eq!(tested.respond(2, 1, answer(&block, rest)), [complete(&block, 1)], "{what}");
+    }
+}
+
+/// One block behind is near enough: gossip has reached such a peer as it has us. Further behind is not.
+#[test]
+fn who_may_have_a_block_is_asked() {
+    let mut tested = Tested::new([1, 2, 3, 4]);
+    let mut parent = tested.genesis();
+    for _ in 0..4 {
+        let block = Block::on(&parent, [], 0);
+        tested.world.insert(&block.header);
+        tested.connect(&block);
+        parent = block.header;
+    }
+    let block = Block::on(&parent, [1], 0);
+    tested.handle(height(2, 3));
+    tested.handle(height(3, 4));
+    assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0]));
+    assert_eq!(tested.respond(1, 0, lacks()), [question(3, 1, &block, &[0]), in_blocks([1])]);
+    assert_eq!(tested.respond(3, 1, lacks()), [Output::LeftToSync, in_blocks([])]);
+    assert!(tested.machine.partial.is_empty());
+}
+
+#[test]
+fn who_goes_is_not_waited_for() {
+    let mut tested = Tested::new([1, 2]);
+    let block = Block::on(&tested.genesis(), [1], 0);
+    tested.handle(height(2, 1));
+    tested.announce(1, &block);
+    let out = tested.handle(Input::PeerDisconnected(1));
+    assert_eq!(tested.import(out), [question(2, 1, &block, &[0]), in_blocks([1])]);
+    assert_eq!(tested.respond(1, 0, answer(&block, &[0])), []);
+    assert_eq!(tested.respond(2, 1, answer(&block, &[0])), [complete(&block, 1)]);
+}
+
+/// What relay has just asked for is waited for; who is asked for the rest meanwhile is not asked for that.
+#[test]
+fn what_relay_brings_is_waited_for() {
+    let mut tested = Tested::new([1]);
+    let genesis = tested.genesis();
+    let block = Block::on(&genesis, 0..2, 0);
+    tested.world.coming.insert(short(0));
+    assert_eq!(tested.announce(1, &block)[1..], [question(1, 0, &block, &[1]), in_blocks([1])]);
+    assert_eq!(tested.respond(1, 0, answer(&block, &[1])), []);
+    assert_eq!(tested.run(5 * LOOK_INTERVAL), []);
+    tested.world.coming.clear();
+    tested.world.pend(0);
+    assert_eq!(tested.run(tested.now + LOOK_INTERVAL), [complete(&block, 1)]);
+    tested.connect(&block);
+    // If it does not come, it is asked for; relay says when that is, after half a second.
+    assert_eq!((BLOCK_PATIENCE, PATIENCE), (500, 500));
+    let block = Block::on(&block.header, [3], 0);
+    tested.world.coming.insert(short(3));
+    assert_eq!(tested.announce(1, &block), [report(1, GossipVerdict::Accept)]);
+    assert_eq!(tested.run(tested.now + LOOK_INTERVAL), []);
+    tested.world.coming.clear();
+    assert_eq!(tested.run(tested.now + LOOK_INTERVAL), [question(1, 1, &block, &[0]), in_blocks([3])]);
+}
+
+/// Two blocks with the same task: it is asked for with the first of them, and found there when that is connected; or asked
+/// for again when the first question is late.
+#[test]
+fn blocks_that_compete_bring_a_task_once() {
+    for comes in [true, false] {
+        let mut tested = Tested::new([1, 2]);
+        let genesis = tested.genesis();
+        let (first, second) = (Block::on(&genesis, [1], 0), Block::on(&genesis, [1, 2], 1));
+        tested.announce(1, &first);
+        assert_eq!(tested.announce(2, &second)[1], question(2, 1, &second, &[1]));
+        assert_eq!(tested.respond(2, 1, answer(&second, &[1])), []);
+        if comes {
+            assert_eq!(tested.respond(1, 0, answer(&first, &[0])), [complete(&first, 1)]);
+            assert_eq!(tested.run(PATIENCE), [], "it is being validated");
+            tested.connect(&first);
+            assert_eq!(tested.run(PATIENCE + LOOK_INTERVAL), [complete(&second, 2)]);
+        } else {
+            // The first question is late; while another is asked the same for the first block, the second goes on waiting.
+            let out = tested.run(patience(1, 0) + LOOK_INTERVAL);
+            assert_eq!(out, [question(2, 2, &first, &[0]), in_blocks([1, 2])]);
+            assert_eq!(tested.respond(2, 2, lacks()), [Output::LeftToSync]);
+            // Who has sent all that it was asked for is asked for the rest.
+            let out = tested.run(tested.now + LOOK_INTERVAL);
+            assert_eq!(out, [question(2, 3, &second, &[0]), in_blocks([1, 2])]);
+        }
+    }
+}
+
+#[test]
+fn peers_behind_are_told_of_a_tip_that_was_not_gossiped() {
+    let mut tested = Tested::new([1, 2, 3]);
+    let mut blocks = vec![Block::on(&tested.genesis(), [], 0)];
+    for at in 0..7 {
+        blocks.push(Block::on(&blocks[at].header, [], 0));
+    }
+    let status = |block: &Block| ChainStatus {
+        genesis: NETWORK.genesis_hash(),
+        height: block.header.height,
+        tip: block.hash(),
+        work: U256::from(block.header.height + 1),
+    };
+    let tell = |peer, block| Output::Tell { peer, status: status(block) };
+    tested.handle(height(2, 1));
+    tested.world.insert(&blocks[0].header);
+    tested.connect(&blocks[0]);
+    assert_eq!(tested.handle(Input::TipMoved), [tell(1, &blocks[0]), tell(3, &blocks[0])]);
+    // Our own that was gossiped is not told, but to whom gossip was lost.
+    tested.world.insert(&blocks[1].header);
+    tested.handle(Input::Published(blocks[1].hash()));
+    tested.connect(&blocks[1]);
+    assert_eq!(tested.handle(Input::TipMoved), []);
+    assert_eq!(tested.handle(Input::GossipLost(2)), [tell(2, &blocks[1])]);
+    // Nor one on the way to a tip that is far ahead.
+    blocks[2..].iter().for_each(|block| tested.world.insert(&block.header));
+    tested.connect(&blocks[2]);
+    assert_eq!(tested.handle(Input::TipMoved), []);
+    // What a peer tells is passed to sync.
+    let announced =
+        |block: &Block, parent| Output::Announced { peer: 3, hash: block.hash(), height: block.header.height, parent };
+    let tip = |peer, block| Input::NewTip { peer, status: status(block) };
+    assert_eq!(tested.handle(tip(3, &blocks[7])), [announced(&blocks[7], Parent::Known)]);
+    let unknown = Block::on(&blocks[7].header, [], 0);
+    assert_eq!(tested.handle(tip(3, &unknown)), [announced(&unknown, Parent::Unknown)]);
+    let other = ChainStatus { genesis: unknown.hash(), ..status(&unknown) };
+    assert_eq!(tested.handle(Input::NewTip { peer: 3, status: other }), []);
+    assert_eq!(tested.handle(tip(9, &unknown)), [], "a stranger");
+    // What is told later may be older.
+    tested.handle(height(3, 1));
+    assert_eq!(tested.machine.height(&3), Some(9));
+}
+
+/// However many peers announce whatever they like: the bounds are checked after every input.
+#[test]
+fn what_peers_announce_is_bounded() {
+    let mut tested = Tested::new(0..=u8::MAX);
+    let genesis = tested.genesis();
+    let mut left = 0;
+    for peer in 0..=u8::MAX {
+        for salt in 0..3 {
+            let number = 3 * u64::from(peer) + salt;
+            let out = tested.announce(peer, &Block::on(&genesis, [number], number));
+            left += out.iter().filter(|output| matches!(output, Output::LeftToSync)).count();
+        }
+    }
+    assert_eq!((tested.machine.partial.len(), tested.machine.in_turn.len()), (MAX_PARTIAL, MAX_IN_TURN));
+    assert!(left > 0);
+    assert_eq!(tested.machine.gossiped.len(), MAX_GOSSIPED);
+    let mut crowd = Assembly::<u32, u32>::new(NETWORK.genesis_hash());
+    for peer in 0..MAX_ASSEMBLY_PEERS as u32 + 10 {
+        crowd.handle(Input::PeerConnected(peer), 0, &tested.world);
+    }
+    assert_eq!(crowd.peers.len(), MAX_ASSEMBLY_PEERS);
+    // One with more than can be asked for at once is left to sync, and so is a stranger's.
+    let mut tested = Tested::new([1]);
+    let large = Block::on(&genesis, 0..=MAX_INDEXES as u64, 0);
+    assert_eq!(tested.announce(1, &large), [report(0, GossipVerdict::Accept), Output::LeftToSync]);
+    let mut tested = Tested::new([]);
+    let block = Block::on(&genesis, [1], 1);
+    assert_eq!(tested.announce(9, &block), [report(0, GossipVerdict::Accept), Output::LeftToSync]);
+}
+
+#[test]
+fn patience_grows_with_what_is_asked_for() {
+    let rows = [(1, 0, 502), (100, 0, 700), (1, 1, 1_004), (1, 2, 2_008), (1_000, 0, 2_500), (4_096, 2, 2_500)];
+    for (transactions, lateness, expected) in rows {
+        assert_eq!(patience(transactions, lateness), expected, "{transactions} {lateness}");
+    }
+}
+
+/// Each row: how the announcer behaves, and how long an honest peer that is as far may have to wait for its turn to be asked.
+#[test]
+fn no_announcer_holds_a_block() {
+    let rows = [
+        (Mode::Honest, 0),
+        (Mode::Lacks, 0),
+        (Mode::Lies, 0),
+        (Mode::Vanishes, 0),
+        (Mode::Silent, patience(4, 0)),
+        (Mode::Slow(1_500), patience(4, 0)),
+    ];
+    for (mode, delay) in rows {
+        let mut simulator = Simulator::new(&[mode, Mode::Honest]);
+        let block = Block::on(&simulator.tested.genesis(), 0..4, 0);
+        simulator.give(1, &block);
+        simulator.announce(0, &block, 1_000);
+        simulator.run(60_000);
+        let completed = simulator.completed[&block.hash()];
+        assert!(completed <= 1_000 + delay + 6 * LATENCY, "{mode:?}: after {} ms", completed - 1_000);
+        let blamed: Vec<_> = simulator.offences.iter().map(|(peer, _)| *peer).collect();
+        assert_eq!(blamed, if mode == Mode::Lies { vec![0] } else { vec![] }, "{mode:?}");
+    }
+}
+
+/// Peers of all kinds, many of them liars that come and go, announce good blocks, forks and what they do not have. Whatever
+/// they do, the machine holds what it promises, nobody honest is blamed, and a block that some honest peer has is completed
+/// soon, or left to sync, which asks further peers.
+#[test]
+fn any_mixture_of_peers_is_borne() {
+    let mut completed = 0;
+    for seed in 0..40 {
+        let mut simulator = Simulator::random(seed);
+        simulator.run(120_000);
+        completed += simulator.finish(seed);
+    }
+    assert!(completed > 40 * simulator::BLOCKS * 4 / 5, "only {completed} were put together");
+}
+
+/// Inputs of all kinds in any order, those that make no sense among them.
+#[test]
+fn whatever_comes_the_invariants_hold() {
+    for seed in 0..200 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut tested = Tested::new(0..4);
+        let mut blocks = vec![Block::on(&tested.genesis(), [0], 0)];
+        for number in 1..16 {
+            let parent = blocks[random.random_range(0..blocks.len())].header.clone();
+            let tasks: Vec<u64> = (0..random.random_range(0..4)).map(|_| random.random_range(0..12)).collect();
+            blocks.push(Block::on(&parent, tasks, number));
+        }
+        for gossip in 0..400 {
+            let block = blocks[random.random_range(0..blocks.len())].clone();
+            let (peer, hash, number) = (random.random_range(0..6), block.hash(), random.random_range(0..12));
+            let status = ChainStatus { genesis: NETWORK.genesis_hash(), height: number, tip: hash, work: U256::ONE };
+            let input = match random.random_range(0..16) {
+                0..4 => Input::Announced { gossip, from: peer, announcement: block.announcement() },
+                4 => Input::PeerConnected(peer),
+                5 => Input::PeerDisconnected(peer),
+                6 => Input::Height { peer, height: number },
+                7 => Input::NewTip { peer, status },
+                8 => Input::GossipLost(peer),
+                9 => Input::HeaderImported { hash, verdict: HeaderVerdict::Unwanted },
+                10..12 => {
+                    let questions: Vec<_> = tested.machine.questions.iter().map(|(id, it)| (*id, it.peer)).collect();
+                    let Some(&(id, peer)) = questions.get(random.random_range(0..3)) else { continue };
+                    let tasks = (0..random.random_range(0..3)).map(|_| task(random.random_range(0..12))).collect();
+                    let results = [Ok(Response::Transactions(tasks)), Err(Failure::Network), Ok(Response::NewTip)];
+                    Input::Response { peer, id, result: results[random.random_range(0..3)].clone() }
+                }
+                12 => {
+                    // Sync brings a block, or one is validated.
+                    if tested.world.tree.get(&hash).is_some() {
+                        tested.world.connect(hash, block.data);
+                    }
+                    Input::BlocksChanged
+                }
+                13 => {
+                    tested.world.pend(number);
+                    tested.world.coming = (0..random.random_range(0..4)).map(short).collect();
+                    Input::TipMoved
+                }
+                _ => {
+                    let until = tested.now + random.random_range(0..3_000);
+                    tested.run(until);
+                    continue;
+                }
+            };
+            let mut out = tested.handle(input);
+            while let Some(header) = out.iter().find_map(|output| match output {
+                Output::ImportHeader { header, .. } => Some(header.clone()),
+                _ => None,
+            }) {
+                let verdicts = [
+                    HeaderVerdict::Stored,
+                    HeaderVerdict::Early { wait: 2_000 },
+                    HeaderVerdict::Unwanted,
+                    HeaderVerdict::Broken,
+                ];
+                let verdict = verdicts[random.random_range(0..4)];
+                if verdict == HeaderVerdict::Stored {
+                    tested.world.insert(&header);
+                }
+                out = tested.handle(Input::HeaderImported { hash: header.hash(), verdict });
+            }
+        }
+    }
+}

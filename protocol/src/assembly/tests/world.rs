@@ -1,0 +1,341 @@
+//! What the machine sees: real headers, each of which takes one or two hashes, and blocks of pictures. After every input the
+//! machine is looked through for what must always hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use ocelli_consensus::fork_choice::{HeaderTree, Node, Status};
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, CompactTarget, Header, ImageHash, ModelId, Network, Transaction, Unsigned,
+    WtxId,
+};
+
+use super::*;
+use crate::message::{Announcement, BlockData, ShortId, Submission};
+
+pub type In = Input<u8, u32>;
+pub type Out = Output<u8, u32>;
+
+pub static NETWORK: LazyLock<Network> = LazyLock::new(|| network(0x2100_ffff));
+
+/// A network whose first blocks have this target.
+pub fn network(easiest: u32) -> Network {
+    let mut parameters = Network::builtin("local").expect("built in").parameters;
+    parameters.easiest_target = CompactTarget(easiest);
+    Network::new(parameters, vec![])
+}
+
+/// A task, its picture made of its number.
+pub fn task(number: u64) -> Submission {
+    let pixels = number.to_le_bytes().to_vec();
+    let action = Action::Classify { model: ModelId([1; 32]), image: ImageHash::of(&pixels) };
+    let unsigned = Unsigned { nonce: number, fee: Amount(1), expires: 100, action };
+    Submission { transaction: Transaction { unsigned, public_key: [0; 32], signature: [1; 64] }, pixels: Some(pixels) }
+}
+
+pub fn wtxid(number: u64) -> WtxId {
+    task(number).transaction.wtxid()
+}
+
+pub fn short(number: u64) -> ShortId {
+    ShortId::of(&wtxid(number))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub header: Header,
+    pub data: BlockData,
+}
+
+impl Block {
+    /// A block with the tasks of these numbers; another salt gives another block.
+    pub fn on(parent: &Header, tasks: impl IntoIterator<Item = u64>, salt: u64) -> Self {
+        let mut data = BlockData::default();
+        for Submission { transaction, pixels } in tasks.into_iter().map(task) {
+            data.body.transactions.push((transaction, Some(vec![1, -1])));
+            data.pixels.push(pixels);
+        }
+        let mut miner = [0; 20];
+        miner[..8].copy_from_slice(&salt.to_le_bytes());
+        let (height, time) = (parent.height + 1, parent.time + NETWORK.parameters.spacing);
+        let body = data.body.root();
+        let header =
+            Header { parent: parent.hash(), body, height, time, miner: Address(miner), nonce: 0, ..parent.clone() };
+        Self { header: mine(header), data }
+    }
+
+    pub fn hash(&self) -> BlockHash {
+        self.header.hash()
+    }
+
+    pub fn announcement(&self) -> Announcement {
+        Announcement::of(self.header.clone(), &self.data.body)
+    }
+
+    pub fn submissions(&self, indexes: &[u32]) -> Vec<Submission> {
+        let submission = |&index: &u32| Submission {
+            transaction: self.data.body.transactions[index as usize].0.clone(),
+            pixels: self.data.pixels[index as usize].clone(),
+        };
+        indexes.iter().map(submission).collect()
+    }
+}
+
+pub fn mine(mut header: Header) -> Header {
+    let target = header.target.to_target().expect("a test's own");
+    while !target.is_met_by(header.hash().0) {
+        header.nonce += 1;
+    }
+    header
+}
+
+pub fn unmine(mut header: Header) -> Header {
+    let target = header.target.to_target().expect("a test's own");
+    while target.is_met_by(header.hash().0) {
+        header.nonce += 1;
+    }
+    header
+}
+
+/// The node around the machine.
+pub struct World {
+    network: Network,
+    pub tree: HeaderTree,
+    pub tip: BlockHash,
+    pub validating: BTreeSet<BlockHash>,
+    pub mempool: BTreeMap<WtxId, Submission>,
+    pub stored: BTreeMap<BlockHash, BlockData>,
+    /// By height.
+    pub connected: BTreeMap<u64, BlockHash>,
+    /// With relay.
+    pub coming: BTreeSet<ShortId>,
+    /// Blocks that are too far behind to be passed on.
+    pub unworthy: BTreeSet<BlockHash>,
+}
+
+impl World {
+    pub fn new(network: &Network) -> Self {
+        Self {
+            tree: HeaderTree::new(network.genesis.clone()),
+            tip: network.genesis_hash(),
+            network: network.clone(),
+            validating: BTreeSet::new(),
+            mempool: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            coming: BTreeSet::new(),
+            unworthy: BTreeSet::new(),
+        }
+    }
+
+    pub fn insert(&mut self, header: &Header) {
+        self.tree.insert(&self.network.parameters, header.clone()).expect("a test's own");
+    }
+
+    pub fn pend(&mut self, number: u64) {
+        self.mempool.insert(wtxid(number), task(number));
+    }
+
+    /// A block's validation ends well, and it becomes the tip if it stands on it.
+    pub fn connect(&mut self, hash: BlockHash, data: BlockData) {
+        self.validating.remove(&hash);
+        self.tree.set_status(hash, Status::Verified);
+        let header = &self.tree.get(&hash).expect("it was announced").header;
+        if header.parent == self.tip {
+            self.connected.insert(header.height, hash);
+            self.tip = hash;
+            data.body.transactions.iter().for_each(|(transaction, _)| drop(self.mempool.remove(&transaction.wtxid())));
+        }
+        self.stored.insert(hash, data);
+    }
+}
+
+impl View for World {
+    fn tree(&self) -> &HeaderTree {
+        &self.tree
+    }
+
+    fn tip(&self) -> &Node {
+        self.tree.get(&self.tip).expect("always there")
+    }
+
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validating.contains(hash)
+    }
+
+    fn is_worth_forwarding(&self, block: &Node) -> bool {
+        !self.unworthy.contains(&block.hash)
+    }
+
+    fn pending(&self, wtxid: &WtxId) -> Option<Submission> {
+        self.mempool.get(wtxid).cloned()
+    }
+
+    fn connected_at(&self, height: u64) -> Option<BlockHash> {
+        self.connected.get(&height).copied()
+    }
+
+    fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
+        self.stored.get(hash).cloned()
+    }
+
+    fn is_coming(&self, id: ShortId) -> bool {
+        self.coming.contains(&id)
+    }
+}
+
+/// A machine in its world.
+pub struct Tested {
+    pub machine: Assembly<u8, u32>,
+    pub world: World,
+    pub now: u64,
+    pub wake_at: Option<u64>,
+    /// Gossip messages whose verdict is due.
+    unreported: BTreeSet<u32>,
+    next_gossip: u32,
+}
+
+impl Tested {
+    pub fn new(peers: impl IntoIterator<Item = u8>) -> Self {
+        Self::in_network(&NETWORK, peers)
+    }
+
+    pub fn in_network(network: &Network, peers: impl IntoIterator<Item = u8>) -> Self {
+        let (machine, world) = (Assembly::new(network.genesis_hash()), World::new(network));
+        let mut tested = Self { machine, world, now: 0, wake_at: None, unreported: BTreeSet::new(), next_gossip: 0 };
+        for peer in peers {
+            assert_eq!(tested.handle(Input::PeerConnected(peer)), []);
+        }
+        tested
+    }
+
+    pub fn genesis(&self) -> Header {
+        self.world.network.genesis.clone()
+    }
+
+    pub fn handle(&mut self, input: In) -> Vec<Out> {
+        if let Input::Announced { gossip, .. } = &input {
+            self.unreported.insert(*gossip);
+        }
+        let out = self.machine.handle(input, self.now, &self.world);
+        for output in &out {
+            match output {
+                Output::Report { gossip, .. } => {
+                    assert!(self.unreported.remove(gossip), "message {gossip} is reported twice");
+                }
+                Output::WakeAt(at) => {
+                    assert!(*at > self.now);
+                    self.wake_at = Some(*at);
+                }
+                Output::Complete { hash, .. } => drop(self.world.validating.insert(*hash)),
+                _ => {}
+            }
+        }
+        self.check();
+        out
+    }
+
+    /// Everything that must hold after every input.
+    fn check(&self) {
+        let Assembly { peers, in_turn, judging, held, partial, questions, bringing, gossiped, look_at, .. } =
+            &self.machine;
+        assert!(peers.len() <= MAX_ASSEMBLY_PEERS);
+        assert!(gossiped.len() <= MAX_GOSSIPED);
+        assert!(in_turn.len() <= MAX_IN_TURN && held.len() <= MAX_HELD && partial.len() <= MAX_PARTIAL);
+        assert!(bringing.blocks.len() <= MAX_BRINGING && !bringing.has_changed);
+        let waiting: BTreeSet<_> = in_turn.iter().map(|waiting| waiting.from).collect();
+        assert_eq!(waiting.len(), in_turn.len(), "one announcement of a peer waits");
+        let announced = in_turn.iter().chain(judging).filter_map(|announced| announced.gossip);
+        assert_eq!(announced.collect::<BTreeSet<_>>(), self.unreported, "what waits is not reported, and nothing else");
+        assert!(held.values().all(|held| held.announced.gossip.is_none()));
+        if judging.is_none() {
+            assert!(held.values().all(|held| held.retry_at > self.now), "nothing that is due is left");
+            for waiting in in_turn {
+                let hash = peers[&waiting.from].turn.expect("it waits for one");
+                assert!(self.machine.is_open(&hash, &self.world), "its turn has come");
+            }
+        }
+        for (hash, block) in partial {
+            assert!(self.world.tree.get(hash).is_some_and(|node| node.status == Status::Header));
+            assert!(!self.world.validating.contains(hash), "not put together any more");
+            assert!((1..=block.len()).contains(&block.missing().count()), "what is complete is handed over");
+            assert!(block.since + ASSEMBLY_TIME > self.now);
+            let asked: BTreeSet<_> = block.asked.iter().collect();
+            assert!(asked.len() == block.asked.len() && asked.len() <= MAX_SOURCES);
+            let is_asked = questions.values().any(|question| question.block == *hash);
+            assert!(
+                self.machine.is_awaited(hash, self.now) || look_at.is_some() || block.is_left && is_asked,
+                "{hash} is forgotten: {block:?}, {questions:?}"
+            );
+        }
+        for (peer, count) in peers.keys().map(|peer| (peer, questions.values().filter(|it| it.peer == *peer).count())) {
+            assert!(count <= MAX_QUESTIONS_PER_PEER, "{count} questions to {peer}");
+        }
+        for question in questions.values() {
+            assert!(peers.contains_key(&question.peer), "who is gone is not expected to answer");
+            assert_eq!(question.is_late, question.due <= self.now);
+        }
+        assert!(look_at.is_none_or(|at| at > self.now));
+        let is_idle = partial.is_empty() && held.is_empty();
+        assert!(
+            is_idle || judging.is_some() || self.wake_at.is_some_and(|at| at > self.now),
+            "what is to be done by time is not forgotten"
+        );
+    }
+
+    /// Announces a block, and imports its header as the node does. The outputs without [`Output::WakeAt`], and without the
+    /// import where that goes well.
+    pub fn announce(&mut self, from: u8, block: &Block) -> Vec<Out> {
+        self.announce_as(from, block.announcement())
+    }
+
+    pub fn announce_as(&mut self, from: u8, announcement: Announcement) -> Vec<Out> {
+        let gossip = self.next_gossip;
+        self.next_gossip += 1;
+        let out = self.handle(Input::Announced { gossip, from, announcement });
+        self.import(out)
+    }
+
+    /// Imports headers as they are asked for, and leaves out [`Output::WakeAt`].
+    pub fn import(&mut self, out: Vec<Out>) -> Vec<Out> {
+        let mut all = Vec::new();
+        let mut queue: VecDeque<Out> = out.into();
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::ImportHeader { header, .. } => {
+                    let inserted = self.world.tree.insert(&self.world.network.parameters, header.clone());
+                    let verdict = if inserted.is_ok() { HeaderVerdict::Stored } else { HeaderVerdict::Broken };
+                    queue.extend(self.handle(Input::HeaderImported { hash: header.hash(), verdict }));
+                }
+                Output::WakeAt(_) => {}
+                other => all.push(other),
+            }
+        }
+        all
+    }
+
+    /// Goes on to a time, and wakes the machine whenever it asks for it.
+    pub fn run(&mut self, until: u64) -> Vec<Out> {
+        let mut all = Vec::new();
+        while let Some(at) = self.wake_at.filter(|at| *at <= until) {
+            (self.now, self.wake_at) = (at, None);
+            let out = self.handle(Input::Woken);
+            all.extend(self.import(out));
+        }
+        self.now = until;
+        all
+    }
+
+    /// A peer's answer to a question.
+    pub fn respond(&mut self, peer: u8, id: u64, result: Result<Response, Failure>) -> Vec<Out> {
+        let out = self.handle(Input::Response { peer, id, result });
+        self.import(out)
+    }
+
+    /// A block's validation ends well.
+    pub fn connect(&mut self, block: &Block) -> Vec<Out> {
+        self.world.connect(block.hash(), block.data.clone());
+        let out = self.handle(Input::BlocksChanged);
+        self.import(out)
+    }
+}

@@ -1,0 +1,341 @@
+//! Whether a transaction is taken, what goes for it, and what becomes ready with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ocelli_consensus::rules::weight;
+use ocelli_consensus::transition::{Overlay, StateReader, TransactionError};
+use ocelli_consensus::{Address, Amount, CheckedTransaction, Transaction, TxId};
+
+use super::entry;
+use super::selection::Change;
+use super::{
+    Entry, FeeRate, InsertError, MAX_GAP, MAX_PENDING, MIN_FEE_RATE, Mempool, MempoolError, SENDER_SHARE, Tip,
+};
+
+static NOTHING_PENDING: BTreeMap<u64, Entry> = BTreeMap::new();
+
+/// What is to be taken, or might be.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) transaction: &'a Transaction,
+    pub(super) txid: TxId,
+    pub(super) sender: Address,
+    pub(super) weight: u64,
+    pub(super) bytes: usize,
+}
+
+/// What taking it would mean.
+pub(super) struct Admission {
+    /// Those that have to go for it.
+    pub(super) victims: Vec<TxId>,
+    /// The best fee rate of those that go for want of room.
+    pub(super) dearest: Option<FeeRate>,
+    /// Of the sender's account.
+    pub(super) nonce: u64,
+    /// Accounts after it; `None` where it has to wait.
+    pub(super) after: Option<Overlay>,
+}
+
+/// Whether those that become ready have to make room for themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Made,
+    /// It is looked for when all have.
+    Later,
+}
+
+impl Mempool {
+    /// What taking a transaction would mean.
+    pub(super) fn admit<R: StateReader>(
+        &self,
+        new: &Candidate<'_>,
+        tip: &Tip<'_, R>,
+    ) -> Result<Admission, InsertError<R::Error>> {
+        self.check_alone(new, tip)?;
+        let (nonce, next, pending) = match self.senders.get(&new.sender) {
+            Some(sender) => (sender.nonce, sender.next, &sender.pending),
+            None => {
+                let account = tip.state.account(&new.sender).map_err(InsertError::Reader)?.unwrap_or_default();
+                (account.nonce, account.nonce, &NOTHING_PENDING)
+            }
+        };
+        if new.nonce() < nonce {
+            return Err(MempoolError::NonceUsed { found: new.nonce(), expected: nonce }.into());
+        }
+        let replaced = pending.get(&new.nonce());
+        let own = minimum_fee(new.weight).0;
+        let is_enough = |victims: &[&Entry]| {
+            let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
+            if replaced.is_none() || new.fee().0 >= fees {
+                return Ok(());
+            }
+            Err(MempoolError::ReplacementFeeTooLow { found: new.fee(), expected: Amount(fees) })
+        };
+        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        // Before all that comes after it is applied again.
+        is_enough(&victims)?;
+        if replaced.is_none() && pending.len() >= MAX_PENDING {
+            // The last gives way to what comes before it, unless that would cost one that is ready.
+            let last = pending.last_key_value().map(|(_, last)| last);
+            let last = last.filter(|last| !last.is_ready() && last.nonce() > new.nonce());
+            victims.push(last.ok_or(MempoolError::TooManyPending { limit: MAX_PENDING })?);
+        }
+        let (mut after, mut dearest) = (None, None);
+        if new.nonce() <= next {
+            let mut accounts = self.accounts_before(new.sender, new.nonce(), tip).map_err(InsertError::Reader)?;
+            let mut transact = |transaction: &Transaction| {
+                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
+            };
+            transact(new.transaction)?.map_err(MempoolError::Transition)?;
+            after = Some(accounts.clone());
+            // Those after it follow again, or go with the first that does not.
+            let mut transact = |transaction: &Transaction| {
+                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
+            };
+            let mut follows = true;
+            for entry in pending.range(new.nonce().saturating_add(1)..next.max(new.nonce().saturating_add(1))) {
+                follows = follows && transact(entry.1.transaction())?.is_ok();
+                if !follows {
+                    victims.push(entry.1);
+                }
+            }
+            let freed = victims.iter().filter(|victim| victim.is_ready()).map(|victim| victim.bytes()).sum();
+            let room = self.victims_for_room(new, freed)?;
+            dearest = room.iter().map(|victim| victim.fee_rate()).max();
+            victims.extend(room);
+        } else {
+            self.check_gap(new, next)?;
+            self.check_promise(new, pending, next, tip)?;
+            self.make_room_to_wait(new, next, pending, &mut victims)?;
+        }
+        is_enough(&victims)?;
+        Ok(Admission { victims: victims.iter().map(|victim| victim.txid()).collect(), dearest, nonce, after })
+    }
+
+    /// The checks that need neither the state nor another transaction.
+    fn check_alone<R>(&self, new: &Candidate<'_>, tip: &Tip<'_, R>) -> Result<(), MempoolError> {
+        if self.places.contains_key(&new.txid) {
+            return Err(MempoolError::AlreadyKnown(new.txid));
+        }
+        if new.transaction.total().is_none() {
+            return Err(MempoolError::TotalOverflow);
+        }
+        let (expires, next) = (new.transaction.unsigned.expires, tip.height.saturating_add(1));
+        if expires < next {
+            return Err(MempoolError::Expired { expires, next });
+        }
+        if new.weight > tip.parameters.weight_limit {
+            return Err(MempoolError::TooHeavy { found: new.weight, limit: tip.parameters.weight_limit });
+        }
+        if new.bytes > self.ready_limit() {
+            return Err(MempoolError::TooLarge { found: new.bytes, limit: self.ready_limit() });
+        }
+        let least = minimum_fee(new.weight).max(self.rolling_minimum().fee(new.weight));
+        if new.fee() < least {
+            return Err(MempoolError::FeeTooLow { found: new.fee(), expected: least });
+        }
+        Ok(())
+    }
+
+    fn check_gap(&self, new: &Candidate<'_>, next: u64) -> Result<(), MempoolError> {
+        if new.nonce() - next > MAX_GAP {
+            return Err(MempoolError::NonceTooFarAhead { found: new.nonce(), next, limit: MAX_GAP });
+        }
+        Ok(())
+    }
+
+    /// Whether a sender could pay what is to wait besides all that it has waiting.
+    fn check_promise<R: StateReader>(
+        &self,
+        new: &Candidate<'_>,
+        pending: &BTreeMap<u64, Entry>,
+        next: u64,
+        tip: &Tip<'_, R>,
+    ) -> Result<(), InsertError<R::Error>> {
+        let accounts = self.accounts_before(new.sender, next, tip).map_err(InsertError::Reader)?;
+        let account = accounts.account(&new.sender, tip.state).map_err(InsertError::Reader)?;
+        let balance = account.unwrap_or_default().balance;
+        let others = pending.range(next..).filter(|(nonce, _)| **nonce != new.nonce());
+        let waiting = others.map(|(_, entry)| entry.transaction()).chain([new.transaction]);
+        let total = |transaction: &Transaction| u128::from(transaction.total().map_or(u64::MAX, |total| total.0));
+        let needed = waiting.map(total).sum::<u128>();
+        if needed > u128::from(balance.0) {
+            let needed = Amount(u64::try_from(needed).unwrap_or(u64::MAX));
+            return Err(MempoolError::Transition(TransactionError::Balance { balance, needed }).into());
+        }
+        Ok(())
+    }
+
+    /// Adds those that must go so that `new` may wait: later ones of its sender where that has its share, and of whoever has
+    /// most waiting where all have theirs, as long as that is more than `new`'s sender would have.
+    fn make_room_to_wait<'a>(
+        &'a self,
+        new: &Candidate<'_>,
+        next: u64,
+        pending: &'a BTreeMap<u64, Entry>,
+        victims: &mut Vec<&'a Entry>,
+    ) -> Result<(), MempoolError> {
+        let no_room = MempoolError::NoRoomToWait { found: new.nonce(), next };
+        let is_spared = |entry: &&Entry, victims: &[&Entry]| victims.iter().all(|victim| victim.txid() != entry.txid());
+        let mut freed: usize = victims.iter().map(|victim| victim.bytes()).sum();
+        let held: usize = pending.range(next..).map(|(_, entry)| entry.bytes()).sum();
+        let mut later = pending.range(next..).rev().map(|(_, entry)| entry).take_while(|e| e.nonce() > new.nonce());
+        while held - freed + new.bytes > self.waiting_limit() / SENDER_SHARE {
+            let last = later.find(|entry| is_spared(entry, victims)).ok_or_else(|| no_room.clone())?;
+            freed += last.bytes();
+            victims.push(last);
+        }
+        let own = held - freed + new.bytes;
+        let mut excess = (self.order.waiting_bytes - freed + new.bytes).saturating_sub(self.waiting_limit());
+        for (length, address) in self.order.queues.iter().rev().filter(|(_, address)| *address != new.sender) {
+            let mut left = *length;
+            for entry in self.senders[address].waiting().rev() {
+                if excess == 0 || left <= own {
+                    break;
+                }
+                left -= entry.bytes();
+                excess = excess.saturating_sub(entry.bytes());
+                victims.push(entry);
+            }
+            if excess == 0 || *length <= own {
+                break;
+            }
+        }
+        if excess > 0 { Err(no_room) } else { Ok(()) }
+    }
+
+    /// Makes those of a sender ready that follow on the ones that are, and returns what had to go: the first that does not
+    /// follow, and what gave way for room.
+    pub(super) fn promote<R: StateReader>(
+        &mut self,
+        address: Address,
+        room: Room,
+        tip: &Tip<'_, R>,
+    ) -> Result<Vec<TxId>, R::Error> {
+        let mut gone = Vec::new();
+        let Some(next) = self.senders.get(&address).map(|sender| sender.next) else { return Ok(gone) };
+        let mut after = self.accounts_before(address, next, tip)?;
+        while let Some(entry) = self.senders.get(&address).and_then(|sender| sender.pending.get(&sender.next)) {
+            let (txid, rate) = (entry.txid(), entry.fee_rate());
+            let follows = after.transact(tip.parameters, entry.transaction(), tip.state)?.is_ok();
+            let candidate = Candidate::of_entry(entry);
+            let victims = match room {
+                Room::Made if follows => self.victims_for_room(&candidate, 0).ok(),
+                Room::Made | Room::Later => follows.then(Vec::new),
+            };
+            let Some(victims) = victims else {
+                gone.extend(self.take(&txid).map(|entry| entry.txid()));
+                return Ok(gone);
+            };
+            let dearest = victims.iter().map(|victim| victim.fee_rate()).max();
+            let victims: Vec<TxId> = victims.iter().map(|victim| victim.txid()).collect();
+            gone.extend(victims.iter().filter_map(|victim| self.take(victim)).map(|victim| victim.txid()));
+            self.raise_minimum(dearest);
+            self.set_ready(address, after.clone());
+            self.changed_at(rate, Change::New);
+        }
+        Ok(gone)
+    }
+
+    /// Accounts after a sender's ready transactions before a nonce.
+    fn accounts_before<R: StateReader>(
+        &self,
+        address: Address,
+        nonce: u64,
+        tip: &Tip<'_, R>,
+    ) -> Result<Overlay, R::Error> {
+        let Some(sender) = self.senders.get(&address) else { return Ok(Overlay::default()) };
+        if let Some((_, after)) =
+            sender.after.as_ref().filter(|(moves, _)| *moves == self.moves && nonce == sender.next)
+        {
+            return Ok(after.clone());
+        }
+        let mut accounts = Overlay::default();
+        for (_, entry) in sender.pending.range(sender.nonce..nonce) {
+            let followed = accounts.transact(tip.parameters, entry.transaction(), tip.state)?;
+            debug_assert_eq!(followed, Ok(()), "what is ready has followed");
+        }
+        Ok(accounts)
+    }
+
+    /// Ready transactions in the order in which they go for want of room: the last of a sender, the lowest fee rate first, then
+    /// the one before it. Those of `spared` stay: what is to come may depend on them.
+    pub(super) fn for_room(&self, spared: Option<Address>) -> impl Iterator<Item = &Entry> {
+        let mut tails =
+            self.order.tails.iter().copied().filter(move |(_, address)| Some(*address) != spared).peekable();
+        let mut rests: BTreeMap<Address, _> = BTreeMap::new();
+        // The next to last of those whose last goes already, and so on.
+        let mut uncovered: BTreeSet<(FeeRate, Address)> = BTreeSet::new();
+        std::iter::from_fn(move || {
+            let from_uncovered = uncovered.first().is_some_and(|rest| tails.peek().is_none_or(|tail| rest < tail));
+            let (_, address) = if from_uncovered { uncovered.pop_first() } else { tails.next() }?;
+            let rest = rests.entry(address).or_insert_with(|| self.senders[&address].ready().rev().peekable());
+            let victim = rest.next()?;
+            uncovered.extend(rest.peek().map(|next| (next.fee_rate(), address)));
+            Some(victim)
+        })
+    }
+
+    /// Whom a transaction that is ready must displace so that the bound holds, when `freed` bytes go anyway.
+    fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+        let mut excess = (self.order.ready_bytes - freed + new.bytes).saturating_sub(self.ready_limit());
+        let (mut victims, mut all) = (Vec::new(), self.for_room(Some(new.sender)));
+        while excess > 0 {
+            let victim = all.next();
+            let Some(victim) = victim.filter(|victim| victim.fee_rate() < new.fee_rate()) else {
+                let lowest = victim.map_or(new.fee_rate(), Entry::fee_rate);
+                return Err(MempoolError::Full { found: new.fee_rate(), lowest });
+            };
+            excess = excess.saturating_sub(victim.bytes());
+            victims.push(victim);
+        }
+        Ok(victims)
+    }
+
+    /// The best of those that went for want of room paid so much.
+    pub(super) fn raise_minimum(&mut self, dearest: Option<FeeRate>) {
+        if let Some(rate) = dearest {
+            self.rolling = Some((rate.above().max(self.rolling_minimum()), self.height));
+        }
+    }
+}
+
+impl<'a> Candidate<'a> {
+    pub(super) fn of<R>(checked: &'a CheckedTransaction, tip: &Tip<'_, R>) -> Result<Self, MempoolError> {
+        let transaction = checked.transaction();
+        Ok(Self {
+            transaction,
+            txid: checked.txid(),
+            sender: checked.sender(),
+            weight: weight_at(transaction, tip)?,
+            bytes: entry::bytes(transaction, checked.pixels().map_or(0, |pixels| pixels.len())),
+        })
+    }
+
+    fn of_entry(entry: &'a Entry) -> Self {
+        let (txid, sender) = (entry.txid(), entry.checked().sender());
+        Self { transaction: entry.transaction(), txid, sender, weight: entry.weight(), bytes: entry.bytes() }
+    }
+
+    fn nonce(&self) -> u64 {
+        self.transaction.unsigned.nonce
+    }
+
+    fn fee(&self) -> Amount {
+        self.transaction.unsigned.fee
+    }
+
+    fn fee_rate(&self) -> FeeRate {
+        FeeRate::of(self.fee(), self.weight)
+    }
+}
+
+pub(super) fn weight_at<R>(transaction: &Transaction, tip: &Tip<'_, R>) -> Result<u64, MempoolError> {
+    let height = tip.height.saturating_add(1);
+    let model = transaction.task().map(|(model, _)| model).unwrap_or_default();
+    weight(transaction, tip.parameters, height).ok_or(MempoolError::UnknownModel { model, height })
+}
+
+fn minimum_fee(weight: u64) -> Amount {
+    Amount(weight.saturating_mul(MIN_FEE_RATE))
+}
