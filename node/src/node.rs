@@ -4,10 +4,10 @@
 //!
 //! | room | owns | asks or tells |
 //! | --- | --- | --- |
-//! | [`core`](crate::core) | the chain: what is written, headers, sync, assembly, validation | the pool, of moves of the tip |
-//! | [`pool`](crate::pool) | the mempool, relay, templates, the miner, what is run ahead | the core, of blocks found |
-//! | [`requests`](crate::requests) | what peers may ask for | pool and core, what only they answer |
-//! | [`keeper`](crate::keeper) | the small files of the data folder | nobody |
+//! | [`core`] | the chain: what is written, headers, sync, assembly, validation | the pool, of moves of the tip |
+//! | [`pool`] | the mempool, relay, templates, the miner, what is run ahead | the core, of blocks found |
+//! | [`requests`] | what peers may ask for | pool and core, what only they answer |
+//! | [`keeper`] | the small files of the data folder | nobody |
 //! | [`router`] | nothing | whom each event of the network concerns |
 //!
 //! What all of them show is in the [`view`](crate::view), which anybody reads without waiting.

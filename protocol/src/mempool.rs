@@ -14,6 +14,8 @@
 //!
 //! [`Mempool::check`] costs a look at an account; [`CheckedTransaction::check`] verifies signatures, needs no mempool and is
 //! for all cores at once; [`Mempool::insert`] takes only what has been through it.
+//!
+//! [`Overlay::transact`]: ocelli_consensus::transition::Overlay::transact
 
 mod admission;
 mod entry;

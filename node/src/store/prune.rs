@@ -36,7 +36,7 @@ impl<S: Source> Rows<S> {
 impl Store {
     /// Forgets the pixels of all blocks below one height, and the bodies and undo records of those below another; blocks
     /// that stand on no main chain go too. Bodies never outlive their pixels' turn: what has no body needs no pixels. The
-    /// rows are gone, and [`Store::kept`] says so, in one write of a few bytes; their files stay until [`Store::free_pruned`].
+    /// rows are gone, and [`Rows::kept`](super::Rows::kept) says so, in one write of a few bytes; their files stay until [`Store::free_pruned`].
     ///
     /// # Errors
     /// If it cannot be written; nothing is forgotten then.

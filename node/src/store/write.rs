@@ -91,7 +91,7 @@ impl Store {
 
     /// Adds what a block has beside its header: the body, and the pixels that are there, `pixels[i]` for the i-th
     /// transaction. A block of which only the header was here becomes [`Status::Received`], or [`Status::Verified`] if it is
-    /// taken on work, which [`Store::kept`] shows from then on; others keep their status.
+    /// taken on work, which [`Rows::kept`](super::Rows::kept) shows from then on; others keep their status.
     ///
     /// # Errors
     /// If its header was not added or it cannot be written.
