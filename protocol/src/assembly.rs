@@ -226,7 +226,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
         let (hash, height) = (status.tip, status.height);
         self.note_height(peer, height);
-        let parent = if view.tree().get(&hash).is_some() { Parent::Known } else { Parent::Unknown };
+        let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
         out.push(Output::Announced { peer, hash, height, parent });
     }
 
@@ -239,7 +239,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// Tells peers of the tip that they may not know: those that `whom` picks and that are not known to be as far.
     fn tell(&self, whom: impl Fn(P) -> bool, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let tip = view.tip();
-        let (height, work) = (tip.header.height, tip.work.0);
+        let (height, work) = (tip.height, tip.work.0);
         let status = ChainStatus { genesis: self.genesis, height, tip: tip.hash, work };
         let behind = self.peers.iter().filter(|(_, peer)| peer.height.is_none_or(|known| known < height));
         let peers = behind.map(|(peer, _)| *peer).filter(|peer| whom(*peer));
@@ -305,7 +305,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
 /// Whether blocks are being caught up with: a view of the tip is worth little to others.
 pub fn is_far_behind(view: &impl View) -> bool {
-    view.tree().best_header().header.height > view.tip().header.height + CLOSE_BLOCKS
+    view.tree().best_header().height > view.tip().height + CLOSE_BLOCKS
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub fn import(
     }
     let tasks = intake.finish().map_err(|error| explain(error, &blocks, last))?;
     progress(Progress { blocks: done, of, tasks });
-    Ok(Imported { blocks: done, new, height: chain.tip().header.height })
+    Ok(Imported { blocks: done, new, height: chain.tip().height })
 }
 
 /// Data that are not a block's are the file's fault, which is read up to the block at height `last`.

@@ -65,7 +65,7 @@ impl<'a> Intake<'a> {
 
     /// Whether a block's header is here and its data are not, nor have been given.
     pub fn wants(&self, hash: &BlockHash) -> bool {
-        self.chain.wanted(hash).is_some() && self.bodies.iter().all(|body| body.hash != *hash)
+        self.chain.wants(hash) && self.bodies.iter().all(|body| body.hash != *hash)
     }
 
     /// Answers that have been checked.
@@ -78,7 +78,8 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// [`IntakeError`], also of a block that was taken before and is known to be bad by now.
     pub fn take(&mut self, hash: BlockHash, height: u64, data: BlockData) -> Result<(), IntakeError> {
-        let Some(header) = self.chain.wanted(&hash).filter(|_| self.wants(&hash)).cloned() else {
+        let header = if self.wants(&hash) { self.chain.wanted(&hash)? } else { None };
+        let Some(header) = header else {
             return Err(BadBlock::new(hash, height, AcceptError::NotWanted(hash)).into());
         };
         let (extent, check) = (self.chain.extent(&hash, &data), self.chain.body_check().clone());

@@ -52,7 +52,7 @@ fn stored(folder: &Path, network: &Network) -> Store {
 fn grow(chain: &mut Chain, network: &Network, error: i32) -> (Header, BlockData) {
     let wallet = Wallet::from_seed(DEV_WALLET_SEED);
     let key = wallet.public_key();
-    let height = chain.tip().header.height + 1;
+    let height = chain.tip().height + 1;
     let mut nonce = chain.account(&Address::of(&key)).unwrap().nonce;
     let mut sign = |action| {
         let unsigned = Unsigned { nonce, fee: Amount(5), expires: 1 << 40, action };
@@ -71,7 +71,7 @@ fn grow(chain: &mut Chain, network: &Network, error: i32) -> (Header, BlockData)
         data.body.transactions.push((sign(action), Some(logits)));
         data.pixels.push(Some(pixels));
     }
-    let time = chain.tip().header.time + 2;
+    let time = chain.tip().time + 2;
     let mut header = chain.template(Address([7; 20]), &data.body, time).unwrap();
     let target = header.target.to_target().unwrap();
     while !target.is_met_by(header.hash().0) {
@@ -250,7 +250,7 @@ fn a_file_that_is_cut_foreign_or_wrong_is_said_to_be() {
         fs::write(&file, bytes).unwrap();
         let new = TempDir::new().unwrap();
         let (chain, result) = import_into(new.path(), &file, &network, MissingPixels::Insist);
-        (chain.tip().header.height, result.unwrap_err())
+        (chain.tip().height, result.unwrap_err())
     };
     // What comes before the wrong answer is kept.
     let (height, error) = attempt(&good);

@@ -17,7 +17,7 @@ fn made(environment: &Environment) -> (String, Chain) {
     let store = Store::open(&environment.path("data/chain"), &network).unwrap();
     let mut chain = Chain::open(network, store).unwrap();
     for _ in 0..3 {
-        let time = chain.tip().header.time + 2;
+        let time = chain.tip().time + 2;
         let mut header = chain.template(Address([1; 20]), &Body::default(), time).unwrap();
         while !header.target.to_target().unwrap().is_met_by(header.hash().0) {
             header.nonce += 1;

@@ -1,7 +1,7 @@
 //! Announcements: whose turn it is, what is passed on, what is held.
 
 use ocelli_consensus::fork_choice::Status;
-use ocelli_consensus::{BlockHash, Header, U256};
+use ocelli_consensus::{BlockHash, CompactTarget, Header, U256};
 
 use super::{
     Announced, Assembly, GossipVerdict, HELD_RETRY, HeaderVerdict, Held, MAX_HELD, MAX_IN_TURN, ORPHAN_WORK_PART,
@@ -63,9 +63,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// long before its answers are checked: faking it costs work.
     fn judge(&mut self, announced: Announced<P, G>, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let header = &announced.announcement.header;
-        if view.tree().get(&announced.hash).is_some() {
+        if view.tree().contains(&announced.hash) {
             self.settle(announced, now, view, out);
-        } else if view.tree().get(&header.parent).is_some() {
+        } else if view.tree().contains(&header.parent) {
             out.push(Output::ImportHeader { from: announced.from, header: header.clone() });
             self.judging = Some(announced);
         } else {
@@ -147,7 +147,7 @@ fn leave_headers_to_sync<P, G>(announced: Announced<P, G>, view: &impl View, out
     report(gossip, GossipVerdict::Ignore, out);
     let header = announcement.header;
     if is_serious(&header, view) {
-        let parent = if view.tree().get(&hash).is_some() { Parent::Known } else { Parent::Unknown };
+        let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
         out.push(Output::Announced { peer: from, hash, height: header.height, parent });
     }
 }
@@ -160,6 +160,6 @@ fn has_own_work(header: &Header, hash: &BlockHash) -> bool {
 /// Whether a header names at least a part of the work that our tip's block has. Its own target alone says nothing: it may
 /// name the easiest.
 fn is_serious(header: &Header, view: &impl View) -> bool {
-    let work = |header: &Header| header.target.to_target().map_or(U256::ZERO, |target| target.work().0);
-    work(header) >= work(&view.tip().header) / U256::from(ORPHAN_WORK_PART)
+    let work = |target: CompactTarget| target.to_target().map_or(U256::ZERO, |target| target.work().0);
+    work(header.target) >= work(view.tip().target) / U256::from(ORPHAN_WORK_PART)
 }
