@@ -67,8 +67,8 @@ pub const MAX_BRINGING: usize = 32;
 pub const MAX_GOSSIPED: usize = 64;
 /// So close to the best header each new tip is told to peers; before, they are not disturbed.
 pub const CLOSE_BLOCKS: u64 = 3;
-/// A block whose parent is unknown is taken seriously if it has at least this part of the work that our tip's block has, by
-/// its own word, which its hash shows. Difficulty moves by less in the time that an honest block takes to get here.
+/// A block whose parent is unknown is taken seriously if its hash shows at least this part of the work that the best header's
+/// block has. Difficulty moves by less in the time that an honest block takes to get here.
 pub const ORPHAN_WORK_PART: u64 = 8;
 
 /// The assembly machine; `P` names a peer, `G` a gossip message.
