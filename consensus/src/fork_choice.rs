@@ -3,15 +3,22 @@
 //! The best chain is the one with the most accumulated work; among equals, the first seen. A header counts as soon as it
 //! is here ([`HeaderTree::best_header`]: what sync aims at); a block can become the tip once it and all before it are
 //! verified ([`HeaderTree::best_candidate`]).
+//!
+//! Headers are never forgotten, since they cost work, so little is kept of each: its hash, its place, and what its children are
+//! checked against. The header itself is wherever the tree's owner stores it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+
+use hashbrown::HashTable;
 
 use crate::hash::BlockHash;
 use crate::header::Header;
 use crate::network::Parameters;
-use crate::rules::{AnchorBlock, RuleError, check_header};
-use crate::target::{Target, Work};
+use crate::rules::{AnchorBlock, ParentBlock, RuleError, TIME_LIMIT, check_header};
+use crate::target::{CompactTarget, Target, U256, Work};
 
 /// How far a block has been checked. Its header has been, or it would not be in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,30 +33,34 @@ pub enum Status {
     Verified,
 }
 
-/// A header and what its place in the tree gives.
-#[derive(Debug, Clone)]
+/// What the tree says of a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
-    /// The header.
-    pub header: Header,
     /// Its hash.
     pub hash: BlockHash,
+    /// Its height.
+    pub height: u64,
+    /// Its time, in seconds since 1970.
+    pub time: u64,
+    /// Its target.
+    pub target: CompactTarget,
     /// Of all blocks from genesis to this one.
     pub work: Work,
     /// How far the block has been checked.
     pub status: Status,
-    parent: Option<usize>,
-    children: Vec<usize>,
     anchor: Option<AnchorBlock>,
-    /// Whether it and all before it are verified.
-    connectable: bool,
-    /// Whether it or one before it is invalid.
-    condemned: bool,
 }
 
 impl Node {
     /// Block 1 of this branch, from which its difficulty is counted; `None` at genesis.
     pub fn anchor(&self) -> Option<AnchorBlock> {
         self.anchor
+    }
+}
+
+impl From<&Node> for ParentBlock {
+    fn from(node: &Node) -> Self {
+        Self { height: node.height, time: node.time }
     }
 }
 
@@ -78,112 +89,181 @@ pub enum InsertError {
         /// The rule.
         source: RuleError,
     },
+    /// The tree has as many headers as it can number, which is 1,300 years of a block every 10 s.
+    #[error("the tree is full: it holds 2^32 headers")]
+    Full,
 }
 
+/// A header's number, in the order in which they came; the genesis is number 0.
+type Index = u32;
+
 /// The order in which blocks are preferred: more work, then first seen.
-type Rank = (Work, Reverse<usize>);
+type Rank = (Work, Reverse<Index>);
+
+/// What is kept of a header.
+#[derive(Debug, Clone)]
+struct Entry {
+    hash: BlockHash,
+    /// Of all blocks from genesis to this one; [`VAST`] where that has more than 128 bits.
+    work: [u64; 2],
+    target: CompactTarget,
+    /// Fits, for there is a header at each height below it.
+    height: u32,
+    /// The genesis' is itself.
+    parent: Index,
+    /// Block 1 of its branch.
+    anchor: Option<NonZeroU32>,
+    /// The one that came last; the others follow by `next_sibling`. The genesis is nobody's child.
+    first_child: Option<NonZeroU32>,
+    next_sibling: Option<NonZeroU32>,
+    /// Little-endian, below 2^40 ([`TIME_LIMIT`]).
+    time: [u8; 5],
+    status: Status,
+    /// Whether it and all before it are verified.
+    connectable: bool,
+    /// Whether it or one before it is invalid.
+    condemned: bool,
+}
+
+/// Says that a work is in [`HeaderTree::vast`].
+const VAST: [u64; 2] = [u64::MAX; 2];
+
+// A byte more here is 3 MB more for a year of blocks every 10 s.
+const _: () = assert!(size_of::<Entry>() == 80);
+
+impl Entry {
+    /// Of a header of which nothing more is known yet; its work is still to be filled in.
+    fn of(header: &Header, hash: BlockHash, parent: Index, height: u32) -> Self {
+        let [time @ .., _, _, _] = header.time.to_le_bytes();
+        Self {
+            hash,
+            work: VAST,
+            target: header.target,
+            height,
+            parent,
+            anchor: None,
+            first_child: None,
+            next_sibling: None,
+            time,
+            status: Status::Header,
+            connectable: false,
+            condemned: false,
+        }
+    }
+
+    fn time(&self) -> u64 {
+        let [one, two, three, four, five] = self.time;
+        u64::from_le_bytes([one, two, three, four, five, 0, 0, 0])
+    }
+}
 
 /// All headers that are known. They are never forgotten, and the order in which they came breaks ties.
+///
+/// A header takes 80 bytes, 6 to 12 more to be found by its hash, and 4 on the path to the best header or 4 to 8 at the end of
+/// another branch: at most 100, however many branches there are.
 #[derive(Debug, Clone)]
 pub struct HeaderTree {
-    nodes: Vec<Node>,
-    by_hash: HashMap<BlockHash, usize>,
-    /// Connectable blocks, by rank.
-    candidates: BTreeSet<Rank>,
-    /// Heads of branches that are not condemned, by rank.
-    heads: BTreeSet<Rank>,
+    entries: Vec<Entry>,
+    by_hash: HashTable<Index>,
+    hasher: RandomState,
+    /// Works of more than 128 bits. Nobody can make such a chain, but the rules allow it.
+    vast: BTreeMap<Index, Work>,
+    /// Connectable blocks without a connectable child, by rank.
+    candidates: Vec<Index>,
+    /// Blocks that are not condemned, without a child that is not, by rank.
+    heads: Vec<Index>,
     /// The path to the best header, by height: what is asked most often must not walk all of it.
-    best_path: Vec<usize>,
+    best_path: Vec<Index>,
 }
 
 impl HeaderTree {
     /// A tree of the genesis alone, which is verified.
-    pub fn new(genesis: Header) -> Self {
-        let work = work_of(&genesis);
-        let hash = genesis.hash();
-        let node = Node {
-            header: genesis,
-            hash,
-            work,
-            status: Status::Verified,
-            parent: None,
-            children: Vec::new(),
-            anchor: None,
-            connectable: true,
-            condemned: false,
+    pub fn new(genesis: &Header) -> Self {
+        let mut tree = Self {
+            entries: Vec::new(),
+            by_hash: HashTable::new(),
+            hasher: RandomState::new(),
+            vast: BTreeMap::new(),
+            candidates: vec![0],
+            heads: vec![0],
+            best_path: vec![0],
         };
-        let rank = BTreeSet::from([(work, Reverse(0))]);
-        let by_hash = HashMap::from([(hash, 0)]);
-        Self { nodes: vec![node], by_hash, candidates: rank.clone(), heads: rank, best_path: vec![0] }
+        let entry = Entry { status: Status::Verified, connectable: true, ..Entry::of(genesis, genesis.hash(), 0, 0) };
+        tree.push(0, entry, work_of(genesis));
+        tree
     }
 
     /// Adds a header after checking it against its parent. Known ones are left as they are.
     ///
     /// # Errors
     /// [`InsertError`].
-    pub fn insert(&mut self, parameters: &Parameters, header: Header) -> Result<BlockHash, InsertError> {
+    pub fn insert(&mut self, parameters: &Parameters, header: &Header) -> Result<BlockHash, InsertError> {
         let hash = header.hash();
-        if self.by_hash.contains_key(&hash) {
+        if self.find(&hash).is_some() {
             return Ok(hash);
         }
         let height = header.height;
-        let &parent =
-            (self.by_hash.get(&header.parent)).ok_or(InsertError::ParentUnknown { parent: header.parent, height })?;
-        let before = &self.nodes[parent];
-        if before.condemned {
+        let parent = self.find(&header.parent);
+        let parent = parent.ok_or(InsertError::ParentUnknown { parent: header.parent, height })?;
+        if self.entry(parent).condemned {
             return Err(InsertError::ParentInvalid { height });
         }
-        check_header(parameters, &before.header, before.anchor, &header)
+        let before = self.node(parent);
+        check_header(parameters, &before, before.anchor, header)
             .map_err(|source| InsertError::Rule { height, source })?;
-        let work = before.work.checked_add(work_of(&header));
+        let work = before.work.checked_add(work_of(header));
         let work = work.ok_or(InsertError::Rule { height, source: RuleError::WorkOverflow })?;
-        self.push(parent, header, hash, work);
+        self.add(parent, header, hash, work).ok_or(InsertError::Full)?;
         self.update_best_path();
         Ok(hash)
     }
 
     /// Adds a header that was checked before and then stored, with the status it had; headers come in the order in which
-    /// they were added first. `None` where the parent is not in the tree.
-    pub fn restore(&mut self, header: Header, status: Status) -> Option<BlockHash> {
+    /// they were added first. `None` where that cannot be: its parent is not in the tree or cannot have this child, or the header
+    /// has come before.
+    pub fn restore(&mut self, header: &Header, status: Status) -> Option<BlockHash> {
         let hash = header.hash();
-        let &parent = self.by_hash.get(&header.parent)?;
-        let work = self.nodes[parent].work.checked_add(work_of(&header))?;
-        let index = self.push(parent, header, hash, work);
+        let parent = self.find(&header.parent)?;
+        let before = self.node(parent);
+        let is_possible = header.height == before.height + 1 && header.time < TIME_LIMIT && self.find(&hash).is_none();
+        let work = before.work.checked_add(work_of(header)).filter(|_| is_possible)?;
+        let index = self.add(parent, header, hash, work)?;
         self.set(index, status);
         self.update_best_path();
         Some(hash)
     }
 
-    fn push(&mut self, parent: usize, header: Header, hash: BlockHash, work: Work) -> usize {
-        let index = self.nodes.len();
-        let before = &mut self.nodes[parent];
-        before.children.push(index);
-        let condemned = before.condemned;
-        let anchor = before.anchor.or(Some(AnchorBlock { target: header.target, time: header.time }));
-        if !condemned {
-            let rank = (before.work, Reverse(parent));
-            self.heads.remove(&rank);
-            self.heads.insert((work, Reverse(index)));
+    /// Adds a new header, whose time and height have been checked. `None` if the tree is full.
+    fn add(&mut self, parent: Index, header: &Header, hash: BlockHash, work: Work) -> Option<Index> {
+        let number = NonZeroU32::new(u32::try_from(self.entries.len()).ok()?)?;
+        let before = &mut self.entries[parent as usize];
+        let mut entry = Entry::of(header, hash, parent, before.height + 1);
+        entry.next_sibling = before.first_child.replace(number);
+        entry.anchor = before.anchor.or(Some(number));
+        entry.condemned = before.condemned;
+        self.push(number.get(), entry, work);
+        self.update_head(parent);
+        self.update_head(number.get());
+        Some(number.get())
+    }
+
+    fn push(&mut self, index: Index, mut entry: Entry, work: Work) {
+        let [low, high, above @ ..] = work.0.into_limbs();
+        if above == [0; 2] && [low, high] != VAST {
+            entry.work = [low, high];
+        } else {
+            self.vast.insert(index, work);
         }
-        self.nodes.push(Node {
-            header,
-            hash,
-            work,
-            status: Status::Header,
-            parent: Some(parent),
-            children: Vec::new(),
-            anchor,
-            connectable: false,
-            condemned,
-        });
-        self.by_hash.insert(hash, index);
-        index
+        let Self { entries, by_hash, hasher, .. } = self;
+        let key = hasher.hash_one(entry.hash);
+        entries.push(entry);
+        by_hash.insert_unique(key, index, |&index| hasher.hash_one(entries[index as usize].hash));
     }
 
     /// Says how far a block has been checked. An invalid block condemns all on it; lifting that frees them again.
     /// `false` where the block is not in the tree; the genesis stays as it is.
     pub fn set_status(&mut self, hash: BlockHash, status: Status) -> bool {
-        let Some(&index) = self.by_hash.get(&hash) else { return false };
+        let Some(index) = self.find(&hash) else { return false };
         if index != 0 {
             self.set(index, status);
             self.update_best_path();
@@ -191,120 +271,178 @@ impl HeaderTree {
         true
     }
 
-    fn set(&mut self, index: usize, status: Status) {
-        self.nodes[index].status = status;
+    fn set(&mut self, index: Index, status: Status) {
+        self.entries[index as usize].status = status;
         let mut changed = vec![index];
         while let Some(index) = changed.pop() {
-            let node = &self.nodes[index];
-            let parent = &self.nodes[node.parent.unwrap_or(0)];
-            let condemned = parent.condemned || node.status == Status::Invalid;
-            let connectable = parent.connectable && node.status == Status::Verified;
-            if (condemned, connectable) == (node.condemned, node.connectable) {
+            let entry = self.entry(index);
+            let (parent, before) = (entry.parent, self.entry(entry.parent));
+            let condemned = before.condemned || entry.status == Status::Invalid;
+            let connectable = before.connectable && entry.status == Status::Verified;
+            if (condemned, connectable) == (entry.condemned, entry.connectable) {
                 continue;
             }
-            let (rank, parent) = ((node.work, Reverse(index)), node.parent);
-            changed.extend(&node.children);
-            let node = &mut self.nodes[index];
-            (node.condemned, node.connectable) = (condemned, connectable);
-            if connectable {
-                self.candidates.insert(rank);
-            } else {
-                self.candidates.remove(&rank);
-            }
-            self.update_head(index);
-            if let Some(parent) = parent {
-                self.update_head(parent);
+            let entry = &mut self.entries[index as usize];
+            (entry.condemned, entry.connectable) = (condemned, connectable);
+            changed.extend(self.children(index));
+            for end in [index, parent] {
+                self.update_head(end);
+                self.update_candidate(end);
             }
         }
     }
 
-    /// A head is a block that is not condemned, with no child that is not.
-    fn update_head(&mut self, index: usize) {
-        let node = &self.nodes[index];
-        let rank = (node.work, Reverse(index));
-        if !node.condemned && node.children.iter().all(|&child| self.nodes[child].condemned) {
-            self.heads.insert(rank);
-        } else {
-            self.heads.remove(&rank);
+    fn update_head(&mut self, index: Index) {
+        let is_end = !self.entry(index).condemned && self.children(index).all(|child| self.entry(child).condemned);
+        let mut heads = std::mem::take(&mut self.heads);
+        self.set_end(&mut heads, index, is_end);
+        self.heads = heads;
+    }
+
+    fn update_candidate(&mut self, index: Index) {
+        let is_end = self.entry(index).connectable && !self.children(index).any(|child| self.entry(child).connectable);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.set_end(&mut candidates, index, is_end);
+        self.candidates = candidates;
+    }
+
+    /// Has a block in a list by rank, or not. A child has more work than its parent, so of a branch only the end can be the best;
+    /// and the best branches, which are what changes, are at the list's end.
+    fn set_end(&self, list: &mut Vec<Index>, index: Index, is_end: bool) {
+        let place = list.binary_search_by_key(&self.rank(index), |&other| self.rank(other));
+        match (place, is_end) {
+            (Err(place), true) => list.insert(place, index),
+            (Ok(place), false) => drop(list.remove(place)),
+            _ => {}
         }
     }
 
     /// Follows the best header: as many steps as the path differs in.
     fn update_best_path(&mut self) {
-        let (mut at, mut new) = (self.best(), Vec::new());
-        let place = |index: usize| usize::try_from(self.nodes[index].header.height).unwrap_or(usize::MAX);
+        let (mut at, mut new) = (best(&self.heads), Vec::new());
+        let place = |index: Index| self.entry(index).height as usize;
         while self.best_path.get(place(at)) != Some(&at) {
             new.push(at);
-            at = self.nodes[at].parent.expect("the genesis is always on the path");
+            at = self.entry(at).parent;
         }
-        let kept = place(at).saturating_add(1);
+        let kept = place(at) + 1;
         self.best_path.truncate(kept);
         self.best_path.extend(new.into_iter().rev());
     }
 
-    fn best(&self) -> usize {
-        let (_, Reverse(index)) = self.heads.last().expect("the genesis is never condemned, so some branch is not");
-        *index
+    fn find(&self, hash: &BlockHash) -> Option<Index> {
+        let key = self.hasher.hash_one(hash);
+        self.by_hash.find(key, |&index| self.entry(index).hash == *hash).copied()
     }
 
-    /// A block's header and what is known of it.
-    pub fn get(&self, hash: &BlockHash) -> Option<&Node> {
-        self.by_hash.get(hash).map(|&index| &self.nodes[index])
+    fn entry(&self, index: Index) -> &Entry {
+        &self.entries[index as usize]
+    }
+
+    /// The children of a block, the latest first.
+    fn children(&self, index: Index) -> impl Iterator<Item = Index> {
+        let first = self.entry(index).first_child;
+        std::iter::successors(first, |child| self.entry(child.get()).next_sibling).map(NonZeroU32::get)
+    }
+
+    fn work(&self, index: Index) -> Work {
+        let entry = self.entry(index);
+        let [low, high] = entry.work;
+        let vast = (entry.work == VAST).then(|| self.vast.get(&index)).flatten();
+        vast.copied().unwrap_or(Work(U256::from_limbs([low, high, 0, 0])))
+    }
+
+    fn rank(&self, index: Index) -> Rank {
+        (self.work(index), Reverse(index))
+    }
+
+    fn node(&self, index: Index) -> Node {
+        let &Entry { hash, target, height, anchor, status, .. } = self.entry(index);
+        let anchor = anchor.map(|index| self.entry(index.get()));
+        Node {
+            hash,
+            height: height.into(),
+            time: self.entry(index).time(),
+            target,
+            work: self.work(index),
+            status,
+            anchor: anchor.map(|block| AnchorBlock { target: block.target, time: block.time() }),
+        }
+    }
+
+    /// The genesis.
+    pub fn genesis(&self) -> Node {
+        self.node(0)
+    }
+
+    /// What is known of a block.
+    pub fn get(&self, hash: &BlockHash) -> Option<Node> {
+        self.find(hash).map(|index| self.node(index))
+    }
+
+    /// Whether a block's header is here.
+    pub fn contains(&self, hash: &BlockHash) -> bool {
+        self.find(hash).is_some()
+    }
+
+    /// The block that a block stands on; `None` of the genesis and of unknown ones.
+    pub fn parent(&self, hash: &BlockHash) -> Option<Node> {
+        let index = self.find(hash).filter(|index| *index != 0)?;
+        Some(self.node(self.entry(index).parent))
     }
 
     /// Whether a block or one before it is invalid; `false` also of unknown ones.
     pub fn is_condemned(&self, hash: &BlockHash) -> bool {
-        self.get(hash).is_some_and(|node| node.condemned)
+        self.find(hash).is_some_and(|index| self.entry(index).condemned)
     }
 
     /// Number of headers, the genesis included.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.entries.len()
     }
 
     /// Never: the genesis is always there.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.entries.is_empty()
     }
 
     /// All headers, in the order in which they came.
-    pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Node> {
+        (0..self.entries.len()).map(|index| self.node(index as Index))
     }
 
     /// The header with the most work that does not stand on an invalid block.
-    pub fn best_header(&self) -> &Node {
-        &self.nodes[self.best()]
+    pub fn best_header(&self) -> Node {
+        self.node(best(&self.heads))
     }
 
     /// The block with the most work that can become the tip.
-    pub fn best_candidate(&self) -> &Node {
-        let (_, Reverse(index)) = self.candidates.last().expect("the genesis is always connectable");
-        &self.nodes[*index]
+    pub fn best_candidate(&self) -> Node {
+        self.node(best(&self.candidates))
     }
 
     /// The last block that two branches share; `None` where one is unknown.
-    pub fn fork_point(&self, one: &BlockHash, other: &BlockHash) -> Option<&Node> {
-        let (mut one, mut other) = (*self.by_hash.get(one)?, *self.by_hash.get(other)?);
+    pub fn fork_point(&self, one: &BlockHash, other: &BlockHash) -> Option<Node> {
+        let (one, other) = (self.find(one)?, self.find(other)?);
+        let height = self.entry(one).height.min(self.entry(other).height);
+        let (mut one, mut other) = (self.ancestor(one, height), self.ancestor(other, height));
         while one != other {
-            let (height, other_height) = (self.nodes[one].header.height, self.nodes[other].header.height);
-            if height >= other_height {
-                one = self.nodes[one].parent?;
-            }
-            if other_height >= height {
-                other = self.nodes[other].parent?;
-            }
+            (one, other) = (self.entry(one).parent, self.entry(other).parent);
         }
-        Some(&self.nodes[one])
+        Some(self.node(one))
     }
 
     /// The blocks after `from` up to and with `to`, lowest first; `None` unless `from` is before `to` or the same.
     pub fn path(&self, from: &BlockHash, to: &BlockHash) -> Option<Vec<BlockHash>> {
-        let (from, mut at) = (*self.by_hash.get(from)?, *self.by_hash.get(to)?);
+        let (from, mut at) = (self.find(from)?, self.find(to)?);
         let mut path = Vec::new();
         while at != from {
-            path.push(self.nodes[at].hash);
-            at = self.nodes[at].parent?;
+            let entry = self.entry(at);
+            if entry.height <= self.entry(from).height {
+                return None;
+            }
+            path.push(entry.hash);
+            at = entry.parent;
         }
         path.reverse();
         Some(path)
@@ -317,20 +455,20 @@ impl HeaderTree {
     }
 
     /// Blocks on the way to the best header that cannot become the tip yet, lowest first.
-    pub fn beyond_connectable(&self) -> impl Iterator<Item = &Node> {
+    pub fn beyond_connectable(&self) -> impl Iterator<Item = Node> {
         // What is connectable is here, and so is all before it.
-        let first = self.best_path.partition_point(|&index| self.nodes[index].connectable);
-        self.best_path[first..].iter().map(|&index| &self.nodes[index])
+        let first = self.best_path.partition_point(|&index| self.entry(index).connectable);
+        self.best_path[first..].iter().map(|&index| self.node(index))
     }
 
     /// Hashes from a block down to genesis, ten one by one and then ever further apart (as Bitcoin's locators): a peer
     /// finds the fork point by the first that it knows. Empty where the block is unknown.
     pub fn locator(&self, from: &BlockHash) -> Vec<BlockHash> {
-        let Some(&start) = self.by_hash.get(from) else { return Vec::new() };
-        let (mut locator, mut at, mut step) = (vec![self.nodes[start].hash], start, 1u64);
+        let Some(mut at) = self.find(from) else { return Vec::new() };
+        let (mut locator, mut step) = (vec![self.entry(at).hash], 1u32);
         while at != 0 {
-            at = self.ancestor(at, self.nodes[at].header.height.saturating_sub(step));
-            locator.push(self.nodes[at].hash);
+            at = self.ancestor(at, self.entry(at).height.saturating_sub(step));
+            locator.push(self.entry(at).hash);
             if locator.len() >= 10 {
                 step = step.saturating_mul(2);
             }
@@ -339,22 +477,27 @@ impl HeaderTree {
     }
 
     /// The block at a height, at most its own, on the branch that ends in `at`: looked up where that is the best path.
-    fn ancestor(&self, mut at: usize, height: u64) -> usize {
-        let on_path = |height: u64| usize::try_from(height).ok().and_then(|height| self.best_path.get(height)).copied();
-        while let (true, Some(parent)) = (self.nodes[at].header.height > height, self.nodes[at].parent) {
-            if on_path(self.nodes[at].header.height) == Some(at) {
+    fn ancestor(&self, mut at: Index, height: u32) -> Index {
+        let on_path = |height: u32| self.best_path.get(height as usize).copied();
+        while self.entry(at).height > height {
+            if on_path(self.entry(at).height) == Some(at) {
                 return on_path(height).unwrap_or(0);
             }
-            at = parent;
+            at = self.entry(at).parent;
         }
         at
     }
 
     /// Whether `hash` is on the branch that ends in `head`, the head included.
     pub fn is_ancestor(&self, hash: &BlockHash, head: &BlockHash) -> bool {
-        let (Some(&one), Some(&head)) = (self.by_hash.get(hash), self.by_hash.get(head)) else { return false };
-        self.ancestor(head, self.nodes[one].header.height) == one
+        let (Some(one), Some(head)) = (self.find(hash), self.find(head)) else { return false };
+        self.ancestor(head, self.entry(one).height) == one
     }
+}
+
+/// Of the ends of branches, by rank.
+fn best(ends: &[Index]) -> Index {
+    *ends.last().expect("the genesis is connectable and never condemned, so some branch is neither")
 }
 
 /// The work of one block. Targets in the tree have been checked.

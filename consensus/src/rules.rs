@@ -275,8 +275,28 @@ pub struct AnchorBlock {
     pub time: u64,
 }
 
+/// What a header is checked against of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentBlock {
+    /// Its height.
+    pub height: u64,
+    /// Its time, in seconds since 1970.
+    pub time: u64,
+}
+
+impl From<&Header> for ParentBlock {
+    fn from(header: &Header) -> Self {
+        Self { height: header.height, time: header.time }
+    }
+}
+
 /// The target of the block after `parent`. `anchor` is block 1 of the branch, which there is from height 1 on.
-pub fn expected_target(parameters: &Parameters, parent: &Header, anchor: Option<AnchorBlock>) -> CompactTarget {
+pub fn expected_target(
+    parameters: &Parameters,
+    parent: impl Into<ParentBlock>,
+    anchor: Option<AnchorBlock>,
+) -> CompactTarget {
+    let parent = parent.into();
     let Some(anchor) = anchor else { return parameters.easiest_target };
     let decoded = |compact: CompactTarget| compact.to_target().unwrap_or(Target::MAX);
     let anchor = Anchor {
@@ -295,10 +315,11 @@ pub fn expected_target(parameters: &Parameters, parent: &Header, anchor: Option<
 /// The first rule that it breaks.
 pub fn check_header(
     parameters: &Parameters,
-    parent: &Header,
+    parent: impl Into<ParentBlock>,
     anchor: Option<AnchorBlock>,
     header: &Header,
 ) -> Result<(), RuleError> {
+    let parent = parent.into();
     let expected = parent.height.saturating_add(1);
     if header.height != expected {
         return Err(RuleError::Height { found: header.height, expected });

@@ -226,7 +226,7 @@ impl Overlay {
         Ok(Ok(()))
     }
 
-    /// Pays a miner. Pay of nothing creates no account: every account has sent something or has a balance.
+    /// Pays a miner. Pay of nothing creates no account, other than a transfer of nothing where the minimum balance is 0.
     ///
     /// # Errors
     /// The reader's; inside, that the sum leaves 64 bits.

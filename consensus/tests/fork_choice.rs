@@ -2,9 +2,12 @@
 
 mod chain;
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use chain::{address, parameters};
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Status};
-use ocelli_consensus::rules::{AnchorBlock, RuleError, expected_target};
+use ocelli_consensus::rules::{AnchorBlock, RuleError, TIME_LIMIT, expected_target};
 use ocelli_consensus::*;
 use proptest::prelude::*;
 
@@ -63,6 +66,10 @@ impl Tree {
         self.0[index].header.hash()
     }
 
+    fn header(&self, hash: &BlockHash) -> &Header {
+        self.0.iter().map(|known| &known.header).find(|header| header.hash() == *hash).unwrap()
+    }
+
     /// From a header to genesis, itself first.
     fn ancestry(&self, index: usize) -> Vec<usize> {
         let mut ancestry = vec![index];
@@ -106,7 +113,7 @@ fn deliver(tree: &mut HeaderTree, parameters: &Parameters, known: &Tree, order: 
     while !waiting.is_empty() {
         waiting.retain(|&index| {
             let header = &known.0[index].header;
-            match tree.insert(parameters, header.clone()) {
+            match tree.insert(parameters, header) {
                 Ok(hash) => {
                     assert_eq!(hash, header.hash());
                     taken.push(index);
@@ -140,7 +147,7 @@ proptest! {
         shuffled.sort_by_key(|&index| (index as u64 + 1).wrapping_mul(seed | 1).rotate_left(29));
         let mut work = vec![];
         for order in [forward, shuffled] {
-            let mut tree = HeaderTree::new(known.0[0].header.clone());
+            let mut tree = HeaderTree::new(&known.0[0].header);
             let taken = deliver(&mut tree, &parameters, &known, &order);
             let mut status = vec![Status::Header; count];
             status[0] = Status::Verified;
@@ -172,9 +179,9 @@ proptest! {
             prop_assert_eq!(tree.best_header().hash, known.hash(heaviest));
 
             // What was stored comes back the same.
-            let mut again = HeaderTree::new(known.0[0].header.clone());
+            let mut again = HeaderTree::new(&known.0[0].header);
             for node in tree.iter().skip(1) {
-                prop_assert_eq!(again.restore(node.header.clone(), node.status), Some(node.hash));
+                prop_assert_eq!(again.restore(known.header(&node.hash), node.status), Some(node.hash));
             }
             prop_assert_eq!(again.best_header().hash, tree.best_header().hash);
             prop_assert_eq!(again.best_candidate().hash, tree.best_candidate().hash);
@@ -184,7 +191,7 @@ proptest! {
                 prop_assert_eq!(tree.is_condemned(&one.hash), again.is_condemned(&one.hash));
             }
             // And what is lifted is as if it had never been.
-            let mut fresh = HeaderTree::new(known.0[0].header.clone());
+            let mut fresh = HeaderTree::new(&known.0[0].header);
             deliver(&mut fresh, &parameters, &known, &taken);
             for index in 1..count {
                 again.set_status(known.hash(index), Status::Header);
@@ -200,7 +207,7 @@ proptest! {
     fn ways_through_the_tree(shape in shapes(20)) {
         let parameters = easy();
         let known = Tree::build(&parameters, &shape);
-        let mut tree = HeaderTree::new(known.0[0].header.clone());
+        let mut tree = HeaderTree::new(&known.0[0].header);
         deliver(&mut tree, &parameters, &known, &(1..known.0.len()).collect::<Vec<_>>());
         prop_assert_eq!(tree.len(), known.0.len());
         for one in 0..known.0.len() {
@@ -219,13 +226,160 @@ proptest! {
     }
 }
 
+/// The tree as a plain map, which answers every question by walking all of it.
+#[derive(Debug, Clone)]
+struct Model {
+    genesis: BlockHash,
+    blocks: BTreeMap<BlockHash, ModelBlock>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelBlock {
+    known: Known,
+    status: Status,
+    /// In which place it came.
+    arrival: usize,
+}
+
+impl Model {
+    fn new(known: &Known) -> Self {
+        let block = ModelBlock { known: known.clone(), status: Status::Verified, arrival: 0 };
+        let genesis = known.header.hash();
+        Self { genesis, blocks: BTreeMap::from([(genesis, block)]) }
+    }
+
+    /// From a block to genesis, itself first.
+    fn ancestry(&self, hash: BlockHash) -> Vec<BlockHash> {
+        std::iter::successors(Some(hash), |hash| (*hash != self.genesis).then(|| self.blocks[hash].known.header.parent))
+            .collect()
+    }
+
+    fn all(&self, hash: BlockHash, holds: impl Fn(Status) -> bool) -> bool {
+        self.ancestry(hash).iter().all(|hash| holds(self.blocks[hash].status))
+    }
+
+    fn best(&self, holds: impl Fn(Status) -> bool + Copy) -> BlockHash {
+        let good = self.blocks.iter().filter(|(hash, _)| self.all(**hash, holds));
+        *good.max_by_key(|(_, block)| (block.known.work, Reverse(block.arrival))).unwrap().0
+    }
+
+    fn insert(&mut self, known: &Known) -> Result<BlockHash, InsertError> {
+        let (hash, height, parent) = (known.header.hash(), known.header.height, known.header.parent);
+        if self.blocks.contains_key(&hash) {
+            return Ok(hash);
+        }
+        if !self.blocks.contains_key(&parent) {
+            return Err(InsertError::ParentUnknown { parent, height });
+        }
+        if !self.all(parent, |status| status != Status::Invalid) {
+            return Err(InsertError::ParentInvalid { height });
+        }
+        let arrival = self.blocks.len();
+        self.blocks.insert(hash, ModelBlock { known: known.clone(), status: Status::Header, arrival });
+        Ok(hash)
+    }
+
+    fn agrees_with(&self, tree: &HeaderTree) {
+        let mut hashes: Vec<BlockHash> = self.blocks.keys().copied().collect();
+        hashes.sort_by_key(|hash| self.blocks[hash].arrival);
+        assert_eq!(tree.iter().map(|node| node.hash).collect::<Vec<_>>(), hashes);
+        let best = self.best(|status| status != Status::Invalid);
+        assert_eq!(tree.best_header().hash, best);
+        assert_eq!(tree.best_candidate().hash, self.best(|status| status == Status::Verified));
+        let (mut to_best, is_verified) = (self.ancestry(best), |status| status == Status::Verified);
+        to_best.reverse();
+        to_best.retain(|hash| !self.all(*hash, is_verified));
+        assert_eq!(tree.beyond_connectable().map(|node| node.hash).collect::<Vec<_>>(), to_best);
+        to_best.retain(|hash| self.blocks[hash].status == Status::Header);
+        assert_eq!(tree.missing(usize::MAX), to_best);
+        for &hash in &hashes {
+            let ModelBlock { known, status, .. } = &self.blocks[&hash];
+            let node = tree.get(&hash).unwrap();
+            let Header { height, time, target, parent, .. } = known.header;
+            assert_eq!((node.hash, node.height, node.time, node.target), (hash, height, time, target));
+            assert_eq!((node.work, node.status, node.anchor()), (known.work, *status, known.anchor));
+            assert_eq!(tree.parent(&hash).map(|node| node.hash), self.blocks.contains_key(&parent).then_some(parent));
+            assert_eq!(tree.is_condemned(&hash), !self.all(hash, |status| status != Status::Invalid));
+            let ancestry = self.ancestry(hash);
+            let (mut locator, mut at, mut step) = (vec![hash], 0, 1);
+            while at + 1 < ancestry.len() {
+                at = (at + step).min(ancestry.len() - 1);
+                locator.push(ancestry[at]);
+                step *= if locator.len() >= 10 { 2 } else { 1 };
+            }
+            assert_eq!(tree.locator(&hash), locator);
+            for &other in &hashes {
+                let others = self.ancestry(other);
+                let fork = ancestry.iter().find(|hash| others.contains(hash));
+                assert_eq!(tree.fork_point(&hash, &other).map(|node| node.hash).as_ref(), fork);
+                let path = others.iter().position(|it| *it == hash);
+                assert_eq!(tree.is_ancestor(&hash, &other), path.is_some());
+                let path = path.map(|end| others[..end].iter().rev().copied().collect::<Vec<_>>());
+                assert_eq!(tree.path(&hash, &other), path);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Headers come in any order, again and again, between verdicts that come and go; and the tree is stored and restored.
+    #[test]
+    fn a_plain_map_agrees(
+        shape in shapes(16),
+        steps in prop::collection::vec((0usize..16, prop::sample::select(STATUSES.to_vec()), 0u8..4), 1..48),
+    ) {
+        let parameters = easy();
+        let known = Tree::build(&parameters, &shape);
+        let (mut tree, mut model) = (HeaderTree::new(&known.0[0].header), Model::new(&known.0[0]));
+        for (index, status, what) in steps {
+            let block = &known.0[index % known.0.len()];
+            let hash = block.header.hash();
+            if what == 0 {
+                let is_known = model.blocks.contains_key(&hash);
+                prop_assert_eq!(tree.set_status(hash, status), is_known);
+                if let Some(block) = model.blocks.get_mut(&hash).filter(|block| block.arrival > 0) {
+                    block.status = status;
+                }
+            } else {
+                prop_assert_eq!(tree.insert(&parameters, &block.header), model.insert(block));
+            }
+            model.agrees_with(&tree);
+        }
+        let mut again = HeaderTree::new(&known.0[0].header);
+        for node in tree.iter().skip(1) {
+            let header = known.header(&node.hash);
+            prop_assert_eq!(again.restore(header, node.status), Some(node.hash));
+            prop_assert_eq!(again.restore(header, node.status), None, "once is enough");
+        }
+        model.agrees_with(&again);
+    }
+}
+
+#[test]
+fn what_no_child_can_be_is_not_restored() {
+    let parameters = easy();
+    let known = Tree::build(&parameters, &[(0, 10)]);
+    let mut tree = HeaderTree::new(&known.0[0].header);
+    let good = &known.0[1].header;
+    for bad in [
+        Header { height: 2, ..good.clone() },
+        Header { height: u64::MAX, ..good.clone() },
+        Header { time: TIME_LIMIT, ..good.clone() },
+    ] {
+        assert_eq!(tree.restore(&bad, Status::Header), None);
+    }
+    assert_eq!((tree.len(), tree.restore(good, Status::Header)), (1, Some(good.hash())));
+}
+
 #[test]
 fn among_equals_the_first_seen() {
     let parameters = easy();
     let known = Tree::build(&parameters, &[(0, 10), (1, 10)]);
     assert_eq!(known.0[1].work, known.0[2].work);
     for order in [[1, 2], [2, 1]] {
-        let mut tree = HeaderTree::new(known.0[0].header.clone());
+        let mut tree = HeaderTree::new(&known.0[0].header);
         deliver(&mut tree, &parameters, &known, &order);
         assert_eq!(tree.best_header().hash, known.hash(order[0]));
         // The header that came first stays ahead, even where the other block was verified first.
@@ -241,21 +395,21 @@ fn what_cannot_be_added() {
     let parameters = easy();
     let known = Tree::build(&parameters, &[(0, 10), (0, 10)]);
     let (first, second) = (known.0[1].header.clone(), known.0[2].header.clone());
-    let mut tree = HeaderTree::new(known.0[0].header.clone());
+    let mut tree = HeaderTree::new(&known.0[0].header);
     let orphan = InsertError::ParentUnknown { parent: first.hash(), height: 2 };
-    assert_eq!(tree.insert(&parameters, second.clone()), Err(orphan));
-    assert_eq!(tree.restore(second.clone(), Status::Header), None);
+    assert_eq!(tree.insert(&parameters, &second), Err(orphan));
+    assert_eq!(tree.restore(&second, Status::Header), None);
     let late = Header { time: 0, ..first.clone() };
     let source = RuleError::TimeNotAfterParent { found: 0, parent: parameters.genesis_time };
-    assert_eq!(tree.insert(&parameters, late), Err(InsertError::Rule { height: 1, source }));
+    assert_eq!(tree.insert(&parameters, &late), Err(InsertError::Rule { height: 1, source }));
     assert_eq!(tree.len(), 1);
 
-    tree.insert(&parameters, first.clone()).unwrap();
+    tree.insert(&parameters, &first).unwrap();
     assert!(tree.set_status(first.hash(), Status::Invalid));
-    assert_eq!(tree.insert(&parameters, second.clone()), Err(InsertError::ParentInvalid { height: 2 }));
-    assert_eq!(tree.insert(&parameters, first.clone()), Ok(first.hash()), "known already");
+    assert_eq!(tree.insert(&parameters, &second), Err(InsertError::ParentInvalid { height: 2 }));
+    assert_eq!(tree.insert(&parameters, &first), Ok(first.hash()), "known already");
     assert!(tree.set_status(first.hash(), Status::Header));
-    assert_eq!(tree.insert(&parameters, second.clone()), Ok(second.hash()));
+    assert_eq!(tree.insert(&parameters, &second), Ok(second.hash()));
     assert_eq!((tree.len(), tree.is_empty()), (3, false));
 
     assert!(tree.set_status(known.hash(0), Status::Invalid));
@@ -272,12 +426,12 @@ fn what_cannot_be_added() {
 /// A chain that needs no proof of work: what is restored was checked before.
 fn restored(parameters: &Parameters, targets: impl IntoIterator<Item = CompactTarget>) -> (HeaderTree, Vec<Header>) {
     let mut headers = vec![parameters.genesis(Root([0; 32]))];
-    let mut tree = HeaderTree::new(headers[0].clone());
+    let mut tree = HeaderTree::new(&headers[0]);
     for target in targets {
         let before = headers.last().unwrap();
         let (height, time) = (before.height + 1, before.time + (1 << 30));
         let header = Header { parent: before.hash(), height, time, target, ..before.clone() };
-        assert_eq!(tree.restore(header.clone(), Status::Header), Some(header.hash()));
+        assert_eq!(tree.restore(&header, Status::Header), Some(header.hash()));
         headers.push(header);
     }
     (tree, headers)
@@ -288,7 +442,7 @@ fn locators_reach_ever_further() {
     let (tree, headers) = restored(&easy(), [CompactTarget(0x2100_ffff); 300]);
     let heights = |from: usize| -> Vec<u64> {
         let locator = tree.locator(&headers[from].hash());
-        locator.iter().map(|hash| tree.get(hash).unwrap().header.height).collect()
+        locator.iter().map(|hash| tree.get(hash).unwrap().height).collect()
     };
     assert_eq!(heights(0), [0]);
     assert_eq!(heights(3), [3, 2, 1, 0]);
@@ -334,6 +488,6 @@ fn the_chains_work_stays_within_256_bits() {
         next.nonce += 1;
     }
     let overflow = InsertError::Rule { height, source: RuleError::WorkOverflow };
-    assert_eq!(tree.insert(&parameters, next.clone()), Err(overflow));
-    assert_eq!(tree.restore(next, Status::Header), None);
+    assert_eq!(tree.insert(&parameters, &next), Err(overflow));
+    assert_eq!(tree.restore(&next, Status::Header), None);
 }

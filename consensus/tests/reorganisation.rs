@@ -117,7 +117,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let chain = Chain::new(easy());
-        Self { tree: HeaderTree::new(chain.headers[0].clone()), bodies: BTreeMap::new(), chain }
+        Self { tree: HeaderTree::new(&chain.headers[0]), bodies: BTreeMap::new(), chain }
     }
 
     fn add_body(&mut self, candidate: &Candidate) {
@@ -202,8 +202,8 @@ fn deliver(node: &mut Node, made: &[Made], seed: u64) {
             let parent = &candidate.header.parent;
             match arrival {
                 _ if node.tree.is_condemned(parent) => false,
-                Arrival::Header(_) => node.tree.insert(&easy(), candidate.header.clone()).is_err(),
-                Arrival::Body(_) if node.tree.get(&candidate.header.hash()).is_none() => true,
+                Arrival::Header(_) => node.tree.insert(&easy(), &candidate.header).is_err(),
+                Arrival::Body(_) if !node.tree.contains(&candidate.header.hash()) => true,
                 Arrival::Body(_) => {
                     node.add_body(candidate);
                     node.advance();

@@ -562,6 +562,20 @@ fn pixels_are_the_transactions_or_the_senders_fault() {
     }
 }
 
+/// Signatures are looked at last: an image of the wrong size anywhere comes before a bad one.
+#[test]
+fn an_image_size_comes_before_any_signature() {
+    let chain = chain();
+    let mut candidate = valid(&chain);
+    candidate.pixels[1] = Some(vec![1, 2, 3]);
+    resign(&chain, &mut candidate, 1, 2, |unsigned| {
+        unsigned.action = Action::Classify { model: MODEL, image: ImageHash::of(&[1, 2, 3]) };
+    });
+    candidate.body.transactions[0].0.signature[0] ^= 1;
+    chain.seal(&mut candidate);
+    assert_eq!(chain.verdict(&candidate), Err(RuleError::ImageSize { index: 1, found: 3, expected: 4 }));
+}
+
 #[test]
 fn answers_are_compared_number_by_number() {
     assert_eq!(rules::check_output(3, &[1, -2, 3], &[1, -2, 3]), Ok(()));

@@ -311,3 +311,27 @@ fn what_cannot_follow_changes_nothing() {
         assert_eq!(transact(transaction), expected, "row {row}");
     }
 }
+
+/// Where an account may have nothing, a transfer of nothing creates it, and the state tree holds it; the miner's pay of nothing does
+/// not.
+#[test]
+fn a_transfer_of_nothing_creates_an_account_where_the_minimum_is_nothing() {
+    for (minimum, is_created) in [(0, true), (1, false)] {
+        let minimum_balance = Amount(minimum);
+        let mut chain = Chain::new(Parameters { minimum_balance, reward: Amount(0), ..parameters() });
+        let transfer = chain.transfer(1, 0, address(9), 0, 0);
+        let candidate = chain.candidate(vec![(transfer, None)]);
+        if !is_created {
+            let expected = RuleError::MinimumBalance { index: 0, amount: Amount(0), minimum: minimum_balance };
+            assert_eq!(chain.verdict(&candidate), Err(expected));
+            continue;
+        }
+        chain.connect(&candidate);
+        assert_eq!(chain.ledger.accounts.get(&address(9)), Some(&Account { nonce: 0, balance: Amount(0) }));
+        assert_eq!(chain.ledger.accounts.get(&candidate.header.miner), None);
+        let naive = |(address, account): (&Address, &Account)| (*address, (account.nonce, account.balance.0.into()));
+        assert_eq!(chain.tip().state.0, naive_root(&chain.ledger.accounts.iter().map(naive).collect()));
+        // Again, it is there: another minimum is no matter to it.
+        chain.extend(vec![(chain.transfer(1, 1, address(9), 0, 0), None)]);
+    }
+}

@@ -92,7 +92,7 @@ struct World {
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = Bytes(bytes);
     let chain = Chain {
-        tree: HeaderTree::new(NETWORK.genesis.clone()),
+        tree: HeaderTree::new(&NETWORK.genesis),
         validating: BTreeSet::new(),
         // Some runs count a chain before they store it.
         minimum_work: U256::from(bytes.byte()),
@@ -192,7 +192,7 @@ impl World {
                         let parent = self.chain.tree.get(&headers[0].parent).map(|node| node.work.0);
                         assert!(parent.is_some(), "the first one's parent is stored");
                         for header in headers {
-                            let stored = self.chain.tree.insert(&NETWORK.parameters, header);
+                            let stored = self.chain.tree.insert(&NETWORK.parameters, &header);
                             // On a block that was found invalid meanwhile.
                             if stored.is_err() {
                                 inputs.push(Input::HeadersImported { peer, result: HeaderImport::Held });

@@ -150,12 +150,13 @@ impl Chain {
     /// # Errors
     /// If the store cannot be read.
     pub fn open(network: Network, store: Store) -> Result<Self, StoreError> {
-        let mut tree = HeaderTree::new(network.genesis.clone());
-        for (header, status) in store.headers()? {
-            tree.restore(header, status);
+        let mut tree = HeaderTree::new(&network.genesis);
+        for row in store.headers() {
+            let (header, status) = row?;
+            tree.restore(&header, status);
         }
         let tip = store.tip()?.hash;
-        if tree.get(&tip).is_none() {
+        if !tree.contains(&tip) {
             return Err(StoreError::missing("headers", tip.as_bytes()));
         }
         let keeping = pruning::Keeping::default();
@@ -204,7 +205,7 @@ impl Chain {
     }
 
     /// The last block of the best chain that is connected.
-    pub fn tip(&self) -> &Node {
+    pub fn tip(&self) -> Node {
         self.tree.get(&self.tip).expect("the tip is in the tree from the start, and every block that it moves to is")
     }
 
@@ -218,14 +219,14 @@ impl Chain {
         let (mut taken, mut error, mut new) = (0, None, Vec::new());
         for header in headers {
             let hash = header.hash();
-            let is_new = self.tree.get(&hash).is_none();
+            let is_new = !self.tree.contains(&hash);
             let seconds = header.time.saturating_sub(now);
             // Beyond the limit no clock ever comes: that is for the rules.
             if is_new && seconds > MAX_AHEAD_SECONDS && header.time < rules::TIME_LIMIT {
                 error = Some(HeaderError::Ahead { hash, seconds });
                 break;
             }
-            if let Err(source) = self.tree.insert(&self.network.parameters, header.clone()) {
+            if let Err(source) = self.tree.insert(&self.network.parameters, header) {
                 error = Some(source.into());
                 break;
             }
@@ -244,7 +245,7 @@ impl Chain {
     /// Only the store's.
     pub fn insert_announced(&mut self, header: &Header, now: u64) -> Result<Option<HeaderError>, StoreError> {
         if let Some(parent) = self.tree.get(&header.parent) {
-            match HeaderPlace::of(parent).child(&self.network.parameters, header) {
+            match HeaderPlace::of(&parent).child(&self.network.parameters, header) {
                 Ok(HeaderPlace { hash, work, .. }) if work < self.minimum_work() => {
                     return Ok(Some(HeaderError::LowWork { hash, found: work, least: self.minimum_work() }));
                 }
@@ -266,7 +267,7 @@ impl Chain {
     /// The tip's work less that of so many blocks like it.
     fn work_before(&self, blocks: u64) -> Work {
         let tip = self.tip();
-        let one = tip.header.target.to_target().unwrap_or(Target::MAX).work().0;
+        let one = tip.target.to_target().unwrap_or(Target::MAX).work().0;
         Work(tip.work.0.saturating_sub(one.saturating_mul(U256::from(blocks))))
     }
 
@@ -287,15 +288,29 @@ impl Chain {
         data: &BlockData,
         is_known: &(dyn Fn(&WtxId) -> bool + Sync),
     ) -> Result<(), AcceptError> {
-        let header = self.wanted(&hash).ok_or(AcceptError::NotWanted(hash))?.clone();
+        let header = self.wanted(&hash)?.ok_or(AcceptError::NotWanted(hash))?;
         let extent = self.extent(&hash, data);
         let result = self.check.check(&header, data, extent, is_known);
         self.accept_checked(hash, data, extent, result)
     }
 
+    /// Whether a block's header is here and its data are not.
+    pub fn wants(&self, hash: &BlockHash) -> bool {
+        self.tree.get(hash).is_some_and(|node| node.status == Status::Header)
+    }
+
     /// The header of a block whose data are not here yet.
-    pub fn wanted(&self, hash: &BlockHash) -> Option<&Header> {
-        self.tree.get(hash).filter(|node| node.status == Status::Header).map(|node| &node.header)
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn wanted(&self, hash: &BlockHash) -> Result<Option<Header>, StoreError> {
+        if self.wants(hash) { self.header(hash).map(Some) } else { Ok(None) }
+    }
+
+    /// The header of a block of the tree.
+    fn header(&self, hash: &BlockHash) -> Result<Header, StoreError> {
+        let stored = self.store.header(hash)?;
+        stored.map(|(header, _)| header).ok_or_else(|| StoreError::missing("headers", hash.as_bytes()))
     }
 
     /// How far a block's data can be checked: only by themselves if pixels are missing that may be.
@@ -320,7 +335,8 @@ impl Chain {
         checked: Checked,
         result: Result<(), PixelsError>,
     ) -> Result<(), AcceptError> {
-        let height = self.wanted(&hash).ok_or(AcceptError::NotWanted(hash))?.height;
+        let node = self.tree.get(&hash).filter(|node| node.status == Status::Header);
+        let height = node.ok_or(AcceptError::NotWanted(hash))?.height;
         match result {
             Ok(()) => {}
             Err(PixelsError::Rule(rule)) if !matches!(rule, RuleError::BodyRoot { .. }) => {
@@ -342,7 +358,7 @@ impl Chain {
     /// # Errors
     /// The store's.
     pub fn set_answers(&mut self, hash: BlockHash, answers: Result<(), RuleError>) -> Result<(), StoreError> {
-        let Some(height) = self.tree.get(&hash).map(|node| node.header.height) else { return Ok(()) };
+        let Some(height) = self.tree.get(&hash).map(|node| node.height) else { return Ok(()) };
         match answers {
             Ok(()) => {
                 self.store.set_status(&hash, Status::Verified, None)?;
@@ -363,7 +379,7 @@ impl Chain {
     /// Blocks whose data is here and whose answers are not checked, in the order in which their headers came: what to do
     /// after a restart.
     pub fn unchecked(&self) -> Vec<BlockHash> {
-        let unchecked = |node: &&Node| node.status == Status::Received && !self.tree.is_condemned(&node.hash);
+        let unchecked = |node: &Node| node.status == Status::Received && !self.tree.is_condemned(&node.hash);
         self.tree.iter().filter(unchecked).map(|node| node.hash).collect()
     }
 
@@ -380,7 +396,7 @@ impl Chain {
     /// # Errors
     /// The store's.
     pub fn kept_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
-        let Some(height) = self.tree.get(hash).map(|node| node.header.height) else { return Ok(None) };
+        let Some(height) = self.tree.get(hash).map(|node| node.height) else { return Ok(None) };
         let Some(body) = self.store.body(height, hash)? else { return Ok(None) };
         let pixels = self.store.pixels(height, hash, &body)?;
         Ok(Some(BlockData { body, pixels }))
@@ -429,8 +445,7 @@ impl Chain {
             disconnected.push(Moved { hash, header, body });
         }
         for hash in self.tree.path(&fork, best).unwrap_or_default() {
-            let Some(node) = self.tree.get(&hash) else { continue };
-            let header = node.header.clone();
+            let header = self.header(&hash)?;
             let body = self.store.body(header.height, &hash)?;
             let body = body.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
             match overlay.connect(&self.network.parameters, &header, &body) {
@@ -457,7 +472,7 @@ impl Chain {
 
     /// Writes a chain move to a block at that height, for good where somebody may take it for confirmed.
     fn commit(&mut self, chain_move: crate::store::ChainMove, height: u64) -> Result<(), StoreError> {
-        let behind = self.tree.best_header().header.height.saturating_sub(height);
+        let behind = self.tree.best_header().height.saturating_sub(height);
         let due = behind < NEAR_TIP_BLOCKS || self.synced_at.elapsed() >= SYNC_INTERVAL;
         self.store.commit(chain_move, if due { Durability::Synced } else { Durability::Logged })?;
         if due {
@@ -490,7 +505,7 @@ impl Chain {
     pub fn at_tip(&self) -> Result<AtTip, StoreError> {
         let (rows, tip) = (self.store.snapshot(), self.tip());
         let stored = rows.tip()?;
-        Ok(AtTip { tip: stored, rows, header: tip.header.clone(), work: tip.work, anchor: tip.anchor() })
+        Ok(AtTip { tip: stored, rows, header: self.header(&tip.hash)?, work: tip.work, anchor: tip.anchor() })
     }
 }
 

@@ -300,9 +300,9 @@ impl Core {
     /// Shows how the core is, if that has changed.
     fn show(&mut self) {
         let tree = self.chain.tree();
-        let height = |hash: &BlockHash| tree.get(hash).map(|node| node.header.height);
+        let height = |hash: &BlockHash| tree.get(hash).map(|node| node.height);
         let figures = CoreFigures {
-            best_height: tree.best_header().header.height,
+            best_height: tree.best_header().height,
             missing: tree.missing(1).first().and_then(height),
             checking: self.validation.lowest(),
             peers: self.peers.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),

@@ -10,7 +10,7 @@ mod tests;
 mod verify;
 
 pub use export::{ExportError, Exported, export};
-pub use import::{ImportError, Imported, import};
+pub use import::{ImportError, Imported, Stopped, Why, import};
 pub use intake::{Intake, IntakeError};
 pub use verify::{Verified, VerifyError, verify};
 

@@ -1,6 +1,8 @@
 //! Signals: those that ask the program to stop, and the one that a limit on the size of files sends.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::task::Poll;
 
@@ -74,6 +76,29 @@ impl StopSignals {
         }
         Stop::Interrupt
     }
+}
+
+/// A flag that the first signal to stop sets; a Ctrl-C after it ends the program at once.
+///
+/// # Errors
+/// If the system refuses.
+pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                if signals.next().await == Stop::Interrupt && flag.load(Ordering::Relaxed) {
+                    // As the shell names a program that SIGINT has ended.
+                    std::process::exit(130);
+                }
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+    })?;
+    Ok(stop)
 }
 
 /// The signals that a process ignores, bit 0 for signal 1, from its `/proc/PID/status` (proc_pid_status(5)).

@@ -149,10 +149,10 @@ impl<S: Source> Rows<S> {
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn headers(&self) -> Result<Vec<(Header, Status)>, StoreError> {
+    pub fn headers(&self) -> impl Iterator<Item = Result<(Header, Status), StoreError>> {
         let start = rows::number_key(1);
         let headers = self.iterate(columns::HEADERS, IteratorMode::From(&start, Direction::Forward));
-        headers.map(|row| row.and_then(|(key, value)| decoded(columns::HEADERS, &key, rows::header(&value)))).collect()
+        headers.map(|row| row.and_then(|(key, value)| decoded(columns::HEADERS, &key, rows::header(&value))))
     }
 
     /// A header and how far its block has been checked.

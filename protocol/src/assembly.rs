@@ -67,8 +67,8 @@ pub const MAX_BRINGING: usize = 32;
 pub const MAX_GOSSIPED: usize = 64;
 /// So close to the best header each new tip is told to peers; before, they are not disturbed.
 pub const CLOSE_BLOCKS: u64 = 3;
-/// A block whose parent is unknown is taken seriously if it has at least this part of the work that our tip's block has, by
-/// its own word, which its hash shows. Difficulty moves by less in the time that an honest block takes to get here.
+/// A block whose parent is unknown is taken seriously if its hash shows at least this part of the work that the best header's
+/// block has. Difficulty moves by less in the time that an honest block takes to get here.
 pub const ORPHAN_WORK_PART: u64 = 8;
 
 /// The assembly machine; `P` names a peer, `G` a gossip message.
@@ -226,7 +226,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
         let (hash, height) = (status.tip, status.height);
         self.note_height(peer, height);
-        let parent = if view.tree().get(&hash).is_some() { Parent::Known } else { Parent::Unknown };
+        let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
         out.push(Output::Announced { peer, hash, height, parent });
     }
 
@@ -239,7 +239,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// Tells peers of the tip that they may not know: those that `whom` picks and that are not known to be as far.
     fn tell(&self, whom: impl Fn(P) -> bool, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let tip = view.tip();
-        let (height, work) = (tip.header.height, tip.work.0);
+        let (height, work) = (tip.height, tip.work.0);
         let status = ChainStatus { genesis: self.genesis, height, tip: tip.hash, work };
         let behind = self.peers.iter().filter(|(_, peer)| peer.height.is_none_or(|known| known < height));
         let peers = behind.map(|(peer, _)| *peer).filter(|peer| whom(*peer));
@@ -305,7 +305,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
 /// Whether blocks are being caught up with: a view of the tip is worth little to others.
 pub fn is_far_behind(view: &impl View) -> bool {
-    view.tree().best_header().header.height > view.tip().header.height + CLOSE_BLOCKS
+    view.tree().best_header().height > view.tip().height + CLOSE_BLOCKS
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Node {
             is_on_small_side: false,
             is_online: true,
             life: 0,
-            tree: HeaderTree::new(network.genesis.clone()),
+            tree: HeaderTree::new(&network.genesis),
             sync: Sync::new(network, random.random()),
             peers: BTreeMap::new(),
             partial: BTreeMap::new(),

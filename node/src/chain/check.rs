@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocelli_consensus::rules::{self, PixelsError};
-use ocelli_consensus::{BlockHash, Header, Network, Parameters, RuleError, WtxId};
+use ocelli_consensus::{BlockHash, Header, Network, Parameters, WtxId};
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 
@@ -60,12 +60,11 @@ impl BodyCheck {
         if let Some(rule) = broken {
             return Err(rule.into());
         }
-        let signatures = body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
-            if is_known(&transaction.wtxid()) {
-                return Ok(());
-            }
-            rules::check_signature(index, transaction, self.genesis)
+        // Of several bad ones the first: another might be found sooner.
+        let signatures = body.transactions.par_iter().enumerate().find_map_first(|(index, (transaction, _))| {
+            let is_new = !is_known(&transaction.wtxid());
+            is_new.then(|| rules::check_signature(index, transaction, self.genesis).err()).flatten()
         });
-        Ok(signatures.collect::<Result<(), RuleError>>()?)
+        signatures.map_or(Ok(()), |rule| Err(rule.into()))
     }
 }

@@ -116,7 +116,7 @@ impl Chain {
     /// least the network's retention below it.
     pub fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
         let (Some(node), best) = (self.tree.get(hash), self.tree.best_header()) else { return false };
-        let depth = best.header.height.saturating_sub(node.header.height);
+        let depth = best.height.saturating_sub(node.height);
         self.keeping.missing_pixels == MissingPixels::AcceptOnWork
             && depth >= self.network.parameters.retention
             && self.tree.is_ancestor(hash, &best.hash)
@@ -141,7 +141,7 @@ impl Chain {
     /// The store's.
     pub fn prune(&mut self) -> Result<Option<Kept>, StoreError> {
         let Some(prune) = self.keeping.prune else { return Ok(None) };
-        let (height, retention) = (self.tip().header.height, self.network.parameters.retention);
+        let (height, retention) = (self.tip().height, self.network.parameters.retention);
         let step = (retention / STEPS_A_RETENTION).clamp(1, MAX_STEP);
         let measured = self.keeping.freeing.result()?;
         if self.keeping.freeing.is_busy() || (measured.is_none() && height.abs_diff(self.keeping.looked_at) < step) {
@@ -177,7 +177,7 @@ impl Chain {
     }
 
     fn prune_by_age(&self, seconds: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
-        let oldest = self.tip().header.time.saturating_sub(seconds);
+        let oldest = self.tip().time.saturating_sub(seconds);
         // Times grow with heights.
         let (mut low, mut high) = (kept.pixels_from, limit);
         while low < high {
@@ -222,7 +222,7 @@ impl Chain {
     fn time_at(&self, height: u64) -> Result<u64, StoreError> {
         let missing = || StoreError::missing("heights", &height.to_be_bytes());
         let hash = self.store.hash_at(height)?.ok_or_else(missing)?;
-        Ok(self.tree.get(&hash).ok_or_else(missing)?.header.time)
+        Ok(self.tree.get(&hash).ok_or_else(missing)?.time)
     }
 }
 

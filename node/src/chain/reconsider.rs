@@ -40,11 +40,11 @@ impl Chain {
         let mut node = self.tree.get(hash).ok_or(ReconsiderError::Unknown(*hash))?;
         if node.status != Status::Invalid {
             while node.status != Status::Invalid {
-                node = self.tree.get(&node.header.parent).ok_or(ReconsiderError::NotRefused(*hash))?;
+                node = self.tree.parent(&node.hash).ok_or(ReconsiderError::NotRefused(*hash))?;
             }
-            return Err(ReconsiderError::StandsOn { block: *hash, refused: node.hash, height: node.header.height });
+            return Err(ReconsiderError::StandsOn { block: *hash, refused: node.hash, height: node.height });
         }
-        let height = node.header.height;
+        let height = node.height;
         let verdict = self.store.verdict(hash)?;
         let status = if self.block_data(hash)?.is_some() { Status::Received } else { Status::Header };
         self.store.set_status(hash, status, None)?;

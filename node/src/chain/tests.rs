@@ -135,7 +135,7 @@ fn where_pixels_are_not_enough_bodies_go_down_to_the_retention_and_no_further() 
     }
     let reopened = pruned.reopen();
     assert_eq!(reopened.kept().bodies_from, 13);
-    assert_eq!(reopened.chain.tip().header.height, 20);
+    assert_eq!(reopened.chain.tip().height, 20);
 }
 
 /// Where [`a_step_of_pruning_is_one_write`]'s store does what.

@@ -62,7 +62,7 @@ impl assembly::View for View<'_> {
         self.chain.tree()
     }
 
-    fn tip(&self) -> &Node {
+    fn tip(&self) -> Node {
         self.chain.tip()
     }
 
@@ -156,7 +156,7 @@ impl Core {
             Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Assembly(id)),
             Output::Tell { peer, status } => self.asking.ask(peer, &Request::NewTip(status), Asked::NewTip),
             Output::Complete { hash, from, data } => {
-                self.begin_block(Some(from), hash, data);
+                self.begin_block(Some(from), hash, data)?;
                 self.syncing.inputs.push_back(sync::Input::BlocksChanged);
             }
             Output::Announced { peer, hash, height, parent } => {
@@ -196,7 +196,9 @@ impl Core {
                 Blame::Block => HeaderVerdict::Unwanted,
             },
             // Not even an honest forwarder need know which blocks we have found invalid.
-            HeaderError::Insert(InsertError::ParentUnknown { .. } | InsertError::ParentInvalid { .. })
+            HeaderError::Insert(
+                InsertError::ParentUnknown { .. } | InsertError::ParentInvalid { .. } | InsertError::Full,
+            )
             | HeaderError::LowWork { .. }
             | HeaderError::Store(_) => HeaderVerdict::Unwanted,
         };

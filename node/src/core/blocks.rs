@@ -17,14 +17,24 @@ use crate::error::NodeError;
 use crate::inference::{InferenceError, Verdict};
 use crate::network::{Misbehaviour, Peer};
 use crate::pool::{Found, TipMove};
-use crate::store;
+use crate::store::{self, StoreError};
 use crate::validation::{Checked, CheckedBody, Claims};
 
 impl Core {
     /// Takes the data of a block: they enter the pipeline.
-    pub(super) fn begin_block(&mut self, peer: Option<Peer>, hash: BlockHash, data: BlockData) {
-        let Some(header) = self.chain.wanted(&hash).filter(|_| !self.validation.contains(&hash)) else { return };
-        let header = header.clone();
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn begin_block(
+        &mut self,
+        peer: Option<Peer>,
+        hash: BlockHash,
+        data: BlockData,
+    ) -> Result<(), StoreError> {
+        if self.validation.contains(&hash) {
+            return Ok(());
+        }
+        let Some(header) = self.chain.wanted(&hash)? else { return Ok(()) };
         let pending = &self.others.views.view().pool.pending;
         let mut known = BTreeSet::new();
         if !pending.is_empty() {
@@ -33,6 +43,7 @@ impl Core {
         }
         let extent = self.chain.extent(&hash, &data);
         self.validation.begin(peer, header, data, extent, known);
+        Ok(())
     }
 
     pub(super) fn on_checked(&mut self, checked: Checked) -> Result<(), NodeError> {
@@ -52,7 +63,7 @@ impl Core {
                     self.advance()?;
                     return self.blocks_changed();
                 }
-                let height = self.chain.tree().get(&hash).map_or(0, |node| node.header.height);
+                let height = self.chain.tree().get(&hash).map_or(0, |node| node.height);
                 self.validation.check_answers(hash, height, claims);
                 return Ok(());
             }
@@ -83,7 +94,7 @@ impl Core {
         let unchecked = &mut self.unchecked;
         while self.validation.has_room() && self.others.clock.now() >= unchecked.retry_at {
             let tree = self.chain.tree();
-            let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.header.height);
+            let place = |hash: &BlockHash| tree.get(hash).map_or(0, |node| node.height);
             let blocks = &mut unchecked.blocks;
             let Some(index) = (0..blocks.len()).min_by_key(|&index| place(&blocks[index])) else { return Ok(()) };
             let Some(hash) = blocks.remove(index) else { return Ok(()) };
@@ -149,7 +160,7 @@ impl Core {
 
     /// Says which blocks were connected; where many are to come, how far it is instead.
     fn tell_progress(&mut self, connected: &[Moved]) {
-        let best = self.chain.tree().best_header().header.height;
+        let best = self.chain.tree().best_header().height;
         let now = Instant::now();
         for Moved { hash, header, body } in connected {
             let (height, transactions) = (header.height, body.transactions.len());

@@ -130,7 +130,7 @@ impl Core {
                 self.syncing.inputs.push_back(imported);
             }
             sync::Output::ImportBlock { peer, hash, data } => {
-                self.begin_block(Some(peer), hash, data);
+                self.begin_block(Some(peer), hash, data)?;
                 self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
             }
             sync::Output::Penalize { peer, offence } => {
@@ -168,7 +168,7 @@ fn import_result(error: &HeaderError) -> HeaderImport {
         },
         // Too early, on a block that others may not know to be invalid, or of a branch too poor to keep.
         HeaderError::Ahead { .. }
-        | HeaderError::Insert(InsertError::ParentInvalid { .. })
+        | HeaderError::Insert(InsertError::ParentInvalid { .. } | InsertError::Full)
         | HeaderError::LowWork { .. }
         | HeaderError::Store(_) => HeaderImport::Held,
     }

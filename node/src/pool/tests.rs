@@ -156,7 +156,7 @@ fn what_is_mined_is_handed_over() {
 fn steps_of_the_wall_clock_hold_nothing_up() {
     let mut room = Room::new();
     for hours in [-1, 2, -3, 2_i64] {
-        let (one, number) = (peer(1), room.chain.tip().header.height);
+        let (one, number) = (peer(1), room.chain.tip().height);
         room.tell(Input::Connected { peer: one, light: false, group: Group::V4([9, 0]) });
         let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([number as u8; 20]), 1_000_000));
         assert_eq!(room.submit(&submissions(&block.1)[0]), TAKEN);

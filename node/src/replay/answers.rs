@@ -59,6 +59,12 @@ impl<'a> Answers<'a> {
         self.images > MAX_IMAGES
     }
 
+    /// Forgets all blocks: nothing of them is waited for.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.images = 0;
+    }
+
     /// Waits for the oldest block; `None` if there is none.
     pub(super) fn next(&mut self) -> Option<Result<Checked, InferenceError>> {
         let Waiting { hash, height, places, verdict } = self.waiting.pop_front()?;

@@ -189,14 +189,19 @@ impl Blocks {
         Ok(())
     }
 
-    pub(super) fn damaged(&self, reason: impl Into<String>) -> ExportError {
-        self.damaged_before(0, reason)
+    /// How many blocks there are before a block.
+    pub(super) fn before(&mut self, hash: &BlockHash) -> Result<u64, ExportError> {
+        self.rewind()?;
+        while let Some(header) = self.next_header()? {
+            if header.hash() == *hash {
+                return Ok(self.blocks - 1);
+            }
+        }
+        Ok(self.blocks)
     }
 
-    /// Of damage that lies so many blocks before the one that was read last.
-    pub(super) fn damaged_before(&self, blocks: u64, reason: impl Into<String>) -> ExportError {
-        let blocks = self.blocks.saturating_sub(blocks);
-        ExportError::Damaged { path: self.path.clone(), blocks, reason: reason.into() }
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> ExportError {
+        ExportError::Damaged { path: self.path.clone(), blocks: self.blocks, reason: reason.into() }
     }
 
     fn next_head(&mut self) -> Result<Option<(Header, u32)>, ExportError> {

@@ -4,25 +4,27 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver};
 
-use ocelli_consensus::BlockHash;
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::rules::PixelsError;
+use ocelli_consensus::{BlockHash, RuleError};
 use ocelli_protocol::message::BlockData;
 
 use super::BadBlock;
-use super::answers::Answers;
-use crate::chain::{AcceptError, Chain};
+use super::answers::{Answers, Checked};
+use crate::chain::{AcceptError, Advance, Chain};
 use crate::inference::{Handle, InferenceError};
 use crate::store::StoreError;
-use crate::validation::CheckedBody;
+use crate::validation::{CheckedBody, Claims};
 
-/// Why a block is not taken. Those before it are on the chain, or will be by [`Intake::finish`].
+/// Why a block is not taken. Those that were given before it are on the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// These bytes are not what the block hash commits to.
-    #[error("not the data of block {height}")]
+    #[error("not the data of block {hash} at height {height}")]
     NotTheBlock {
-        /// The block's height.
+        /// The block.
+        hash: BlockHash,
+        /// Its height.
         height: u64,
         /// What differs.
         source: PixelsError,
@@ -48,6 +50,7 @@ pub struct Intake<'a> {
     bodies: VecDeque<Body>,
     answers: Answers<'a>,
     tasks: u64,
+    blocks: u64,
 }
 
 /// A block that is being checked by itself.
@@ -60,12 +63,49 @@ struct Body {
 impl<'a> Intake<'a> {
     /// Begins at the chain's tip.
     pub fn new(chain: &'a mut Chain, inference: &'a Handle) -> Self {
-        Self { chain, bodies: VecDeque::new(), answers: Answers::new(inference), tasks: 0 }
+        Self { chain, bodies: VecDeque::new(), answers: Answers::new(inference), tasks: 0, blocks: 0 }
+    }
+
+    /// Checks the answers of stored blocks that a process which has ended did not come to. What is found of them is noted in the
+    /// chain.
+    ///
+    /// # Errors
+    /// The store's and inference's.
+    pub fn take_left_over(&mut self) -> Result<(), IntakeError> {
+        loop {
+            match self.check_left_over() {
+                // One less is left, and what stands on it.
+                Err(IntakeError::Bad(_)) => {}
+                result => {
+                    self.chain.advance()?;
+                    (self.tasks, self.blocks) = (0, 0);
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn check_left_over(&mut self) -> Result<(), IntakeError> {
+        for hash in self.chain.unchecked() {
+            let Some(height) = self.chain.tree().get(&hash).map(|node| node.height) else { continue };
+            let Some(data) = self.chain.block_data(&hash)? else { continue };
+            self.answers.check(hash, height, Claims::of(&data.body, &data.pixels));
+            while self.answers.is_full() {
+                self.settle()?;
+            }
+        }
+        while self.settle()? {}
+        Ok(())
+    }
+
+    /// The chain as it is now, some of what was given not yet on it.
+    pub fn chain(&self) -> &Chain {
+        self.chain
     }
 
     /// Whether a block's header is here and its data are not, nor have been given.
     pub fn wants(&self, hash: &BlockHash) -> bool {
-        self.chain.wanted(hash).is_some() && self.bodies.iter().all(|body| body.hash != *hash)
+        self.chain.wants(hash) && self.bodies.iter().all(|body| body.hash != *hash)
     }
 
     /// Answers that have been checked.
@@ -76,9 +116,11 @@ impl<'a> Intake<'a> {
     /// Takes a block, the parent of the next.
     ///
     /// # Errors
-    /// [`IntakeError`], also of a block that was taken before and is known to be bad by now.
+    /// [`IntakeError`], also of a block that was taken before and is known to be bad by now: of several the lowest, and what was
+    /// given after it is forgotten.
     pub fn take(&mut self, hash: BlockHash, height: u64, data: BlockData) -> Result<(), IntakeError> {
-        let Some(header) = self.chain.wanted(&hash).filter(|_| self.wants(&hash)).cloned() else {
+        let header = if self.wants(&hash) { self.chain.wanted(&hash)? } else { None };
+        let Some(header) = header else {
             return Err(BadBlock::new(hash, height, AcceptError::NotWanted(hash)).into());
         };
         let (extent, check) = (self.chain.extent(&hash, &data), self.chain.body_check().clone());
@@ -89,20 +131,35 @@ impl<'a> Intake<'a> {
         });
         self.bodies.push_back(Body { hash, height, checked });
         while self.bodies.len() >= MAX_BODIES {
-            self.store()?;
+            self.store_and_settle()?;
         }
         Ok(())
     }
 
-    /// Waits until all is on the chain, and says how many answers were checked.
+    /// Waits until all is on the chain, and says how many blocks that makes.
     ///
     /// # Errors
     /// As [`Intake::take`].
-    pub fn finish(mut self) -> Result<u64, IntakeError> {
-        while self.store()? {}
+    pub fn finish(&mut self) -> Result<u64, IntakeError> {
+        while self.store_and_settle()? {}
         while self.settle()? {}
-        self.advance()?;
-        Ok(self.tasks)
+        Ok(self.blocks)
+    }
+
+    /// Blocks that have been put on the chain or beside it.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Stores the oldest block; where that is bad, those before it are brought to their end first.
+    fn store_and_settle(&mut self) -> Result<bool, IntakeError> {
+        let stored = self.store();
+        if matches!(stored, Err(IntakeError::Bad(_) | IntakeError::NotTheBlock { .. })) {
+            self.bodies.clear();
+            // Of two bad ones, that is the lower.
+            while self.settle()? {}
+        }
+        stored
     }
 
     /// Stores the oldest block that was checked by itself, and has its answers checked; `false` if there is none.
@@ -113,7 +170,9 @@ impl<'a> Intake<'a> {
         match self.chain.accept_checked(hash, &data, extent, result) {
             Ok(()) => {}
             Err(AcceptError::Store(error)) => return Err(error.into()),
-            Err(AcceptError::NotTheBlock { source, .. }) => return Err(IntakeError::NotTheBlock { height, source }),
+            Err(AcceptError::NotTheBlock { source, .. }) => {
+                return Err(IntakeError::NotTheBlock { hash, height, source });
+            }
             Err(AcceptError::Refused { source, .. }) => return Err(BadBlock::new(hash, height, source).into()),
             Err(error @ AcceptError::NotWanted(_)) => return Err(BadBlock::new(hash, height, error).into()),
         }
@@ -127,24 +186,36 @@ impl<'a> Intake<'a> {
     /// Takes the verdict on the oldest answers and moves the tip; `false` if none are out.
     fn settle(&mut self) -> Result<bool, IntakeError> {
         let Some(checked) = self.answers.next() else { return Ok(false) };
-        let checked = checked?;
-        self.tasks += checked.tasks;
-        let node = self.chain.tree().get(&checked.hash);
-        // One that was taken on work is verified already.
-        if node.is_some_and(|node| node.status == Status::Received) {
-            self.chain.set_answers(checked.hash, checked.answers.clone())?;
+        let Checked { hash, height, tasks, answers } = checked?;
+        let result = self.settle_one(hash, height, answers);
+        match result {
+            Ok(()) => (self.tasks, self.blocks) = (self.tasks + tasks, self.blocks + 1),
+            // What comes after it stands on it.
+            Err(IntakeError::Bad(_)) => {
+                self.bodies.clear();
+                self.answers.forget();
+            }
+            Err(_) => {}
         }
-        checked.answers.map_err(|rule| BadBlock::new(checked.hash, checked.height, rule))?;
-        self.advance()?;
-        Ok(true)
+        result.map(|()| true)
     }
 
-    fn advance(&mut self) -> Result<(), IntakeError> {
-        let advance = self.chain.advance()?;
-        self.chain.prune()?;
-        match advance.refused.into_iter().next() {
-            Some((hash, height, rule)) => Err(BadBlock::new(hash, height, rule).into()),
-            None => Ok(()),
+    fn settle_one(&mut self, hash: BlockHash, height: u64, answers: Result<(), RuleError>) -> Result<(), IntakeError> {
+        // One that was taken on work is verified already.
+        if self.chain.tree().get(&hash).is_some_and(|node| node.status == Status::Received) {
+            self.chain.set_answers(hash, answers.clone())?;
         }
+        answers.map_err(|rule| BadBlock::new(hash, height, rule))?;
+        let Advance { refused, .. } = self.chain.advance()?;
+        self.chain.prune()?;
+        // Other branches that were here before are no fault of this one.
+        if !self.chain.tree().is_condemned(&hash) {
+            return Ok(());
+        }
+        Err(match refused.into_iter().next() {
+            Some((hash, height, rule)) => BadBlock::new(hash, height, rule),
+            None => BadBlock::new(hash, height, "it stands on a block that is not valid"),
+        }
+        .into())
     }
 }

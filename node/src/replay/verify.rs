@@ -75,7 +75,7 @@ pub fn verify(
         network,
         check: BodyCheck::new(network),
         kept,
-        tree: HeaderTree::new(network.genesis.clone()),
+        tree: HeaderTree::new(&network.genesis),
         peaks: Peaks::default(),
         answers: Answers::new(inference),
         tasks: 0,
@@ -176,9 +176,7 @@ impl Replay<'_> {
             return Err(self.bad(header, text).into());
         }
         let parameters = &self.network.parameters;
-        self.tree
-            .insert(parameters, header.clone())
-            .map_err(|error| BadBlock::new(header.hash(), header.height, error))?;
+        self.tree.insert(parameters, header).map_err(|error| BadBlock::new(header.hash(), header.height, error))?;
         append_header(&mut self.peaks, header).map_err(|error| self.bad(header, error))?;
         Ok(())
     }

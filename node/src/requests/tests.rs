@@ -67,7 +67,7 @@ fn who_only_reads_waits_for_nobody() {
         room.ask(Request::Pending { ids: Vec::new() });
         room.ask(Request::Transactions { block: room.chain.genesis(), indexes: vec![7] });
     }
-    let (tip, store) = (room.chain.tip().clone(), room.chain.store());
+    let (tip, store) = (room.chain.tip(), room.chain.store());
     let body = store.body(2, &store.hash_at(2).unwrap().unwrap()).unwrap().unwrap();
     let task = body.transactions[1].0.clone();
     let Some(Response::Status(status)) = room.ask(Request::Status) else { panic!("no status") };

@@ -226,9 +226,10 @@ fn assert_state_root(store: &Store) {
 
 /// The tree of the stored headers.
 fn header_tree(store: &Store) -> HeaderTree {
-    let mut tree = HeaderTree::new(store.genesis().clone());
-    for (header, status) in store.headers().unwrap() {
-        tree.restore(header, status).expect("a parent arrives before its child");
+    let mut tree = HeaderTree::new(store.genesis());
+    for row in store.headers() {
+        let (header, status) = row.unwrap();
+        tree.restore(&header, status).expect("a parent arrives before its child");
     }
     tree
 }

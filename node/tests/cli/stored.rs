@@ -10,14 +10,19 @@ use crate::environment::Environment;
 
 /// A network file with an easy target, and a data folder `data` with three empty blocks on that network.
 fn made(environment: &Environment) -> (String, Chain) {
+    made_with(environment, 3, |parent| parent + 2)
+}
+
+/// The same with so many blocks, whose times follow from their parents'.
+fn made_with(environment: &Environment, blocks: usize, time: impl Fn(u64) -> u64) -> (String, Chain) {
     let (file, _) = environment.network();
     let text = std::fs::read_to_string(&file).unwrap().replace("0x1e0fffff", "0x207fffff");
     std::fs::write(&file, &text).unwrap();
     let network = Network::from_toml(&text).unwrap();
     let store = Store::open(&environment.path("data/chain"), &network).unwrap();
     let mut chain = Chain::open(network, store).unwrap();
-    for _ in 0..3 {
-        let time = chain.tip().header.time + 2;
+    for _ in 0..blocks {
+        let time = time(chain.tip().time);
         let mut header = chain.template(Address([1; 20]), &Body::default(), time).unwrap();
         while !header.target.to_target().unwrap().is_met_by(header.hash().0) {
             header.nonce += 1;
@@ -67,6 +72,53 @@ fn a_chain_is_verified_exported_and_imported() {
     let nothing = run(&["verify", "--device", "cpu"], &["--network", &file, "--data", "nothing"]);
     assert_eq!(nothing.code, 1);
     assert!(nothing.stderr.contains("holds no chain yet"), "{}", nothing.stderr);
+}
+
+/// What is said of a file that is not taken to its end, and what stays.
+#[test]
+fn an_import_says_where_it_stops() {
+    let environment = Environment::new();
+    let (file, chain) = made(&environment);
+    drop(chain);
+    let run = |command: &[&str], data: &str| {
+        environment.run(&[&["chain"], command, &["--network", &file, "--data", data]].concat())
+    };
+    run(&["export", "blocks"], "data").ok();
+    let whole = std::fs::read(environment.path("blocks")).unwrap();
+    environment.write("cut", &whole[..whole.len() - 1]);
+    for (data, new) in [("other", 2), ("other", 0)] {
+        let stopped = run(&["import", "cut", "--device", "cpu", "--json"], data);
+        let expected = format!(
+            "error: cut is damaged after 2 blocks: it ends in the midst of a block\nhint: 2 blocks of the file are here, {new} of \
+             them new, and the tip is block 2; copy the file again, or export it again\n"
+        );
+        assert_eq!((stopped.code, stopped.stdout, stopped.stderr), (1, String::new(), expected));
+    }
+    let rest = run(&["import", "blocks", "--device", "cpu", "--json"], "other").ok().json();
+    assert_eq!((&rest["blocks"], &rest["new"], &rest["height"]), (&3.into(), &1.into(), &3.into()));
+
+    run(&["export", "last", "--from", "3"], "data").ok();
+    let stopped = run(&["import", "last", "--device", "cpu"], "empty");
+    assert!(stopped.stderr.contains(" at height 3, has a parent that is not known here, "), "{}", stopped.stderr);
+    let hint = "hint: 0 blocks of the file are here, 0 of them new, and the tip is block 0; import a file with the blocks before \
+                it first\n";
+    assert!(stopped.code == 1 && stopped.stderr.ends_with(hint), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_block_from_the_future_is_held_by_an_import() {
+    let environment = Environment::new();
+    // A century ahead.
+    let (file, chain) = made_with(&environment, 1, |_| 5_000_000_000);
+    let tip = chain.tip().hash;
+    drop(chain);
+    environment.run(&["chain", "export", "blocks", "--network", &file, "--data", "data"]).ok();
+    let held = environment.run(&["chain", "import", "blocks", "--network", &file, "--data", "o", "--device", "cpu"]);
+    let begin = format!("error: block 1 of the file, {tip} at height 1, is held: its time is ");
+    let end = " s ahead of this clock\nhint: 0 blocks of the file are here, 0 of them new, and the tip is block 0; import the file \
+               again when its time has come, or set this machine's clock right\n";
+    assert_eq!(held.code, 1);
+    assert!(held.stderr.starts_with(&begin) && held.stderr.ends_with(end), "{}", held.stderr);
 }
 
 #[test]

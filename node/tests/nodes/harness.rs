@@ -296,7 +296,7 @@ impl Maker {
 
     /// A header for the next block; its nonce is still to be found.
     pub fn header(&self, body: &Body) -> Header {
-        let time = self.chain.tip().header.time + 1;
+        let time = self.chain.tip().time + 1;
         self.chain.template(self.miner, body, time).unwrap()
     }
 

@@ -272,7 +272,7 @@ fn ask_a_second_peer(is_silent: bool) {
     let mut maker = Maker::new(&network);
     let status = |maker: &Maker| {
         let tip = maker.chain.tip();
-        ChainStatus { genesis: network.genesis_hash(), height: tip.header.height, tip: tip.hash, work: tip.work.0 }
+        ChainStatus { genesis: network.genesis_hash(), height: tip.height, tip: tip.hash, work: tip.work.0 }
     };
     let old = status(&maker);
     let (header, data) = maker.make(&[maker.classify(0, 1)]);

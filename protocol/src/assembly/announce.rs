@@ -1,7 +1,7 @@
 //! Announcements: whose turn it is, what is passed on, what is held.
 
 use ocelli_consensus::fork_choice::Status;
-use ocelli_consensus::{BlockHash, Header, U256};
+use ocelli_consensus::{BlockHash, CompactTarget, Header, Target, U256};
 
 use super::{
     Announced, Assembly, GossipVerdict, HELD_RETRY, HeaderVerdict, Held, MAX_HELD, MAX_IN_TURN, ORPHAN_WORK_PART,
@@ -22,15 +22,18 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     ) {
         let header = &announcement.header;
         let hash = header.hash();
+        let is_possible = has_work(header, &hash, view.tree().genesis().target);
+        let is_serious = is_serious(header, view);
         let announced = Announced { gossip: Some(gossip), from, hash, announcement };
-        if !has_own_work(&announced.announcement.header, &hash) {
+        if !is_possible {
             return reject(announced, Offence::NoWork, out);
         }
         if self.judging.is_none() && !self.is_busy(from, view) {
             return self.judge(announced, now, view, out);
         }
         let is_first = self.in_turn.iter().all(|waiting| waiting.from != from);
-        if is_first && self.in_turn.len() < MAX_IN_TURN {
+        // Places are few: what has cost its maker next to nothing takes none.
+        if is_first && is_serious && self.in_turn.len() < MAX_IN_TURN {
             self.in_turn.push_back(announced);
         } else {
             leave_headers_to_sync(announced, view, out);
@@ -63,9 +66,12 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// long before its answers are checked: faking it costs work.
     fn judge(&mut self, announced: Announced<P, G>, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let header = &announced.announcement.header;
-        if view.tree().get(&announced.hash).is_some() {
+        if self.held.contains_key(&announced.hash) {
+            // The first announcement of it stays: who repeats it delays nothing, and has nobody check its header again.
+            pass_over(announced, out);
+        } else if view.tree().contains(&announced.hash) {
             self.settle(announced, now, view, out);
-        } else if view.tree().get(&header.parent).is_some() {
+        } else if view.tree().contains(&header.parent) {
             out.push(Output::ImportHeader { from: announced.from, header: header.clone() });
             self.judging = Some(announced);
         } else {
@@ -92,7 +98,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Takes up a block whose header is good, so that this block exists; with another body it is not this block.
     fn settle(&mut self, announced: Announced<P, G>, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
-        if announced.announcement.body_root() != announced.announcement.header.body {
+        if !has_own_body(&announced.announcement) {
             return reject(announced, Offence::BodyRoot, out);
         }
         let Announced { gossip, from, hash, announcement } = announced;
@@ -118,7 +124,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// Keeps a block from the future. Gossip will have forgotten it when its time comes, so that peers are told when it is the
     /// tip.
     fn hold(&mut self, mut announced: Announced<P, G>, retry_at: u64, out: &mut Vec<Output<P, G>>) {
-        if announced.announcement.body_root() != announced.announcement.header.body {
+        if !has_own_body(&announced.announcement) {
             return reject(announced, Offence::BodyRoot, out);
         }
         report(announced.gossip.take(), GossipVerdict::Ignore, out);
@@ -141,25 +147,43 @@ fn reject<P, G>(announced: Announced<P, G>, offence: Offence, out: &mut Vec<Outp
     out.push(Output::Penalize { peer: from, hash, offence });
 }
 
-/// Has sync ask for the headers up to a block, if that has cost its maker something: not passed on, and nobody to blame.
-fn leave_headers_to_sync<P, G>(announced: Announced<P, G>, view: &impl View, out: &mut Vec<Output<P, G>>) {
-    let Announced { gossip, from, hash, announcement } = announced;
-    report(gossip, GossipVerdict::Ignore, out);
-    let header = announcement.header;
-    if is_serious(&header, view) {
-        let parent = if view.tree().get(&hash).is_some() { Parent::Known } else { Parent::Unknown };
-        out.push(Output::Announced { peer: from, hash, height: header.height, parent });
+/// Does not pass a block on: nobody is to blame, unless it comes with another body than its header's. So a header, however much
+/// it has cost, is announced once, for the same message is not heard twice. Returns whether nobody is.
+fn pass_over<P, G>(announced: Announced<P, G>, out: &mut Vec<Output<P, G>>) -> bool {
+    if !has_own_body(&announced.announcement) {
+        reject(announced, Offence::BodyRoot, out);
+        return false;
+    }
+    report(announced.gossip, GossipVerdict::Ignore, out);
+    true
+}
+
+/// Has sync ask for the headers up to a block, if that has cost its maker something.
+fn leave_headers_to_sync<P: Copy, G>(announced: Announced<P, G>, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    let (peer, hash, height) = (announced.from, announced.hash, announced.announcement.header.height);
+    if !is_serious(&announced.announcement.header, view) {
+        return report(announced.gossip, GossipVerdict::Ignore, out);
+    }
+    if pass_over(announced, out) {
+        let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
+        out.push(Output::Announced { peer, hash, height, parent });
     }
 }
 
-/// Whether a header's hash meets the target that the header names.
-fn has_own_work(header: &Header, hash: &BlockHash) -> bool {
-    header.target.to_target().is_ok_and(|target| target.is_met_by(hash.0))
+/// Whether a header's hash meets the target that the header names, and that is one that a header of the network may have.
+fn has_work(header: &Header, hash: &BlockHash, easiest: CompactTarget) -> bool {
+    let easiest = easiest.to_target().unwrap_or(Target::MAX);
+    header.target.to_target().is_ok_and(|target| target <= easiest && target.is_met_by(hash.0))
 }
 
-/// Whether a header names at least a part of the work that our tip's block has. Its own target alone says nothing: it may
-/// name the easiest.
+fn has_own_body(announcement: &Announcement) -> bool {
+    announcement.body_root() == announcement.header.body
+}
+
+/// Whether a header whose ancestors are not known has at least a part of the work that the best header's block has, which is what
+/// the chain asks for now. Its own target says nothing: it may be the easiest. Nor does that of the tip, which is far behind
+/// while blocks are fetched.
 fn is_serious(header: &Header, view: &impl View) -> bool {
-    let work = |header: &Header| header.target.to_target().map_or(U256::ZERO, |target| target.work().0);
-    work(header) >= work(&view.tip().header) / U256::from(ORPHAN_WORK_PART)
+    let work = |target: CompactTarget| target.to_target().map_or(U256::ZERO, |target| target.work().0);
+    work(header.target) >= work(view.tree().best_header().target) / U256::from(ORPHAN_WORK_PART)
 }

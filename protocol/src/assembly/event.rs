@@ -14,7 +14,7 @@ pub trait View {
     /// The stored headers.
     fn tree(&self) -> &HeaderTree;
     /// The last connected block.
-    fn tip(&self) -> &Node;
+    fn tip(&self) -> Node;
     /// Whether a block's data are being validated.
     fn is_in_validation(&self, hash: &BlockHash) -> bool;
     /// Whether a block's chain has enough work for the block to be passed on before its answers are checked.

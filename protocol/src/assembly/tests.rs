@@ -4,9 +4,10 @@ mod simulator;
 mod world;
 
 use simulator::{LATENCY, Mode, Simulator};
-use world::{Block, NETWORK, Out, Tested, mine, network, short, task, unmine};
+use world::{Block, NETWORK, Out, Tested, mine, network, short, task, unmine, wtxid};
 
-use ocelli_consensus::U256;
+use ocelli_consensus::rules::expected_target;
+use ocelli_consensus::{CompactTarget, Header, Network, Target, U256};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -191,24 +192,96 @@ fn known_blocks_are_judged_without_their_header() {
 }
 
 /// What an unknown block's target promises is compared with our tip's: its own says nothing.
+/// A machine whose best header is 16 blocks above its tip and has some 256 hashes of work: they came fast, and targets follow.
+fn behind_hard_headers(peers: impl IntoIterator<Item = u8>) -> (Tested, Header) {
+    let mut parameters = network(0x2100_ffff).parameters;
+    (parameters.spacing, parameters.half_life) = (10, 18);
+    let mut tested = Tested::in_network(&Network::new(parameters.clone(), vec![]), peers);
+    let mut last = tested.genesis();
+    for _ in 0..16 {
+        let parent = tested.world.tree.get(&last.hash()).expect("inserted");
+        let target = expected_target(&parameters, &parent, parent.anchor());
+        last = mine(Header { parent: parent.hash, height: last.height + 1, time: last.time + 1, target, ..last });
+        tested.world.insert(&last);
+    }
+    (tested, last)
+}
+
+/// A block on one that nobody knows.
+fn orphan(target: CompactTarget, on: &Header) -> Block {
+    let mut orphan = Block::on(&Block::on(on, [], 7).header, [], 0);
+    orphan.header = mine(Header { target, ..orphan.header });
+    orphan
+}
+
 #[test]
 fn an_orphan_must_have_cost_something() {
-    // A block of this network takes 256 hashes, and 32 are an eighth of that.
-    let hard = network(0x2000_ffff);
-    let rows = [(0x2100_ffff, false), (0x200f_ffff, false), (0x2007_ffff, true), (0x2000_ffff, true)];
+    let (_, best) = behind_hard_headers([]);
+    let easier = |factor: u64| Target(best.target.to_target().unwrap().0 * U256::from(factor)).to_compact_lossy();
+    let rows = [
+        (CompactTarget(0x2100_ffff), false),
+        (easier(16), false),
+        (easier(9), false),
+        (easier(8), true),
+        (easier(1), true),
+    ];
     for (target, is_serious) in rows {
-        let mut tested = Tested::in_network(&hard, [1]);
-        let parent = Block::on(&tested.genesis(), [], 0).header;
-        let mut orphan = Block::on(&parent, [], 0);
-        orphan.header.target = ocelli_consensus::CompactTarget(target);
-        orphan.header = mine(orphan.header);
-        let (hash, parent) = (orphan.hash(), Parent::Unknown);
+        let (mut tested, best) = behind_hard_headers([1]);
+        let orphan = orphan(target, &best);
         let mut expected = vec![report(0, GossipVerdict::Ignore)];
         if is_serious {
-            expected.push(Output::Announced { peer: 1, hash, height: 2, parent });
+            let (hash, height, parent) = (orphan.hash(), orphan.header.height, Parent::Unknown);
+            expected.push(Output::Announced { peer: 1, hash, height, parent });
         }
-        assert_eq!(tested.announce(1, &orphan), expected, "{target:x}");
+        assert_eq!(tested.announce(1, &orphan), expected, "{target}");
     }
+}
+
+/// Places among those that wait for their turn are few.
+#[test]
+fn what_has_cost_nothing_waits_for_no_turn() {
+    let (mut tested, best) = behind_hard_headers(0..MAX_PARTIAL as u8);
+    let hard = |parent: &Header, salt| Block::on(parent, [salt], salt);
+    let mut rest = Vec::new();
+    for peer in 0..MAX_PARTIAL as u8 {
+        // So that each peer's next one would wait.
+        let first = Block::on(&tested.genesis(), [u64::from(peer)], u64::from(peer));
+        assert_eq!(tested.announce(peer, &first)[0], report(3 * u32::from(peer), GossipVerdict::Accept));
+        let cheap =
+            [orphan(CompactTarget(0x2100_ffff), &best), Block::on(&tested.genesis(), [99], 100 + u64::from(peer))];
+        for (block, gossip) in cheap.iter().zip(3 * u32::from(peer) + 1..) {
+            rest.extend(
+                tested.announce(peer, block).into_iter().filter(|it| *it != report(gossip, GossipVerdict::Ignore)),
+            );
+        }
+    }
+    assert_eq!((rest, tested.machine.in_turn.len()), (vec![], 0));
+    assert_eq!(tested.announce(3, &hard(&best, 50)), [], "it waits");
+}
+
+/// Whatever a header names: none of the network has a target that is easier than the genesis'.
+#[test]
+fn a_target_that_no_header_may_have_is_no_work() {
+    let hard = network(0x2000_ffff);
+    for (target, is_possible) in [(0x2001_0000, false), (0x2000_ffff, true)] {
+        let mut tested = Tested::in_network(&hard, [1]);
+        let orphan = orphan(CompactTarget(target), &tested.genesis());
+        let hash = orphan.hash();
+        let out = tested.announce(1, &orphan);
+        let penalty = Output::Penalize { peer: 1, hash, offence: Offence::NoWork };
+        assert_eq!(out == [report(0, GossipVerdict::Reject), penalty], !is_possible, "{out:?}");
+    }
+}
+
+/// A header that has cost something is announced once: with other bodies it would be another message each time.
+#[test]
+fn an_orphan_has_its_own_body() {
+    let mut tested = Tested::new([1]);
+    let orphan = orphan(tested.genesis().target, &tested.genesis());
+    let mut other = orphan.announcement();
+    other.entries.push((wtxid(1), None));
+    let penalty = Output::Penalize { peer: 1, hash: orphan.hash(), offence: Offence::BodyRoot };
+    assert_eq!(tested.announce_as(1, other), [report(0, GossipVerdict::Reject), penalty]);
 }
 
 #[test]
@@ -303,21 +376,29 @@ fn a_block_from_the_future_is_held_until_its_time() {
     let import = |from| Output::ImportHeader { from, header: block.header.clone() };
     let out = hold(&mut tested, 1, &block, 300);
     assert_eq!(out, [report(1_001, GossipVerdict::Ignore), Output::WakeAt(300)]);
-    assert_eq!(hold(&mut tested, 2, &block, 300), [report(1_002, GossipVerdict::Ignore)], "it is held already");
+    // Said again, by whomever, it is held already: the first who said so is asked, and no header is checked again.
+    for peer in [2, 1, 2] {
+        let out = tested.announce(peer, &block);
+        assert!(matches!(out[..], [Output::Report { verdict: GossipVerdict::Ignore, .. }]), "{out:?}");
+    }
+    let mut other = block.announcement();
+    other.entries[0].1 = Some(vec![2, -1]);
+    let penalty = Output::Penalize { peer: 2, hash: block.hash(), offence: Offence::BodyRoot };
+    assert_eq!(tested.announce_as(2, other)[1..], [penalty]);
     assert_eq!(tested.machine.held.len(), 1);
     // The clock was set back meanwhile, and then on.
     tested.now = 300;
-    assert_eq!(tested.handle(Input::Woken), [import(2)]);
+    assert_eq!(tested.handle(Input::Woken), [import(1)]);
     let early = HeaderVerdict::Early { wait: 3_600_000 };
     let out = tested.handle(Input::HeaderImported { hash: block.hash(), verdict: early });
     assert_eq!(out, [Output::WakeAt(300 + HELD_RETRY)]);
     let out = tested.run(300 + HELD_RETRY);
-    assert_eq!(out, [question(2, 0, &block, &[0]), in_blocks([1])]);
+    assert_eq!(out, [question(1, 0, &block, &[0]), in_blocks([1])]);
     assert!(tested.machine.held.is_empty());
-    assert_eq!(tested.respond(2, 0, answer(&block, &[0])), [complete(&block, 2)]);
+    assert_eq!(tested.respond(1, 0, answer(&block, &[0])), [complete(&block, 1)]);
     tested.connect(&block);
     let out = tested.handle(Input::TipMoved);
-    assert!(matches!(out[..], [Output::Tell { peer: 1, .. }]), "the other has it: {out:?}");
+    assert!(matches!(out[..], [Output::Tell { peer: 2, .. }]), "the first has it: {out:?}");
 }
 
 #[test]

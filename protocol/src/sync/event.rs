@@ -31,7 +31,7 @@ pub trait ChainView {
 
     /// A stored header and its place.
     fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.tree().get(hash).map(Place::of)
+        self.tree().get(hash).as_ref().map(Place::of)
     }
 
     /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are

@@ -177,7 +177,7 @@ impl<P: Copy + Ord> Sync<P> {
         if skip == headers.len() {
             return self.on_known(id, &start, full, now, view, out);
         }
-        let mut end = start.clone();
+        let mut end = start;
         for header in &headers[skip..] {
             match end.child(&self.parameters, header) {
                 Ok(place) => end = place,

@@ -160,7 +160,7 @@ impl Peer {
     /// Whether it claims to have a block, one whose header is stored. Where its tip is unknown here, it claims all.
     pub(super) fn claims(&self, hash: &BlockHash, view: &dyn ChainView) -> bool {
         let Some(tip) = &self.validated else { return false };
-        view.tree().get(tip).is_none() || view.tree().is_ancestor(hash, tip)
+        !view.tree().contains(tip) || view.tree().is_ancestor(hash, tip)
     }
 
     pub(super) fn is_dialled(&self) -> bool {

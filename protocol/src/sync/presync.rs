@@ -9,7 +9,7 @@
 //! each header makes the second pass simpler: 10 years of the testnet's headers are 4 MB.
 
 use ocelli_consensus::fork_choice::Node;
-use ocelli_consensus::rules::{AnchorBlock, RuleError, check_header};
+use ocelli_consensus::rules::{AnchorBlock, ParentBlock, RuleError, check_header};
 use ocelli_consensus::target::Target;
 use ocelli_consensus::{BlockHash, Header, Parameters, U256, Work, hash};
 
@@ -18,13 +18,13 @@ pub const CONFIRMING: usize = 128;
 /// Headers of one chain that are counted: 4 MiB of bits, ten years of blocks every 10 s. Each has cost its work.
 pub const MAX_COUNTED: usize = 1 << 25;
 
-/// A header and what follows from its place in its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A header's place in its chain, and what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The header.
-    pub header: Header,
-    /// Its hash.
+    /// The header's hash.
     pub hash: BlockHash,
+    /// What its child is checked against.
+    pub block: ParentBlock,
     /// Block 1 of its chain; `None` at genesis.
     pub anchor: Option<AnchorBlock>,
     /// Of all blocks from genesis to this one.
@@ -34,7 +34,7 @@ pub struct Place {
 impl Place {
     /// The place of a header in a tree.
     pub fn of(node: &Node) -> Self {
-        Self { header: node.header.clone(), hash: node.hash, anchor: node.anchor(), work: node.work }
+        Self { hash: node.hash, block: node.into(), anchor: node.anchor(), work: node.work }
     }
 
     /// The place of a child after all rules of its header have been checked, proof of work among them.
@@ -42,11 +42,11 @@ impl Place {
     /// # Errors
     /// The first rule that it breaks.
     pub fn child(&self, parameters: &Parameters, header: &Header) -> Result<Self, RuleError> {
-        check_header(parameters, &self.header, self.anchor, header)?;
+        check_header(parameters, self.block, self.anchor, header)?;
         let work = header.target.to_target().unwrap_or(Target::MAX).work();
         let work = self.work.checked_add(work).ok_or(RuleError::WorkOverflow)?;
         let anchor = self.anchor.or(Some(AnchorBlock { target: header.target, time: header.time }));
-        Ok(Self { header: header.clone(), hash: header.hash(), anchor, work })
+        Ok(Self { hash: header.hash(), block: header.into(), anchor, work })
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) enum Progress {
 impl Presync {
     /// Begins on a header that is known. `salt` is a secret: who knew it could make headers with the right bits.
     pub(super) fn new(salt: [u8; 32], start: Place) -> Self {
-        Self { salt, last: start.clone(), start, bits: Bits::default(), pass: Pass::Counting }
+        Self { salt, last: start, start, bits: Bits::default(), pass: Pass::Counting }
     }
 
     /// The header after which to ask.
@@ -125,7 +125,7 @@ impl Presync {
         match &mut self.pass {
             Pass::Counting if is_enough => {
                 self.pass = Pass::Fetching { confirmed: 0, held: Vec::new() };
-                self.last = self.start.clone();
+                self.last = self.start;
                 Progress::More
             }
             Pass::Counting if !full || self.bits.len() >= MAX_COUNTED => Progress::Poor,

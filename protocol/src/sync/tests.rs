@@ -492,7 +492,7 @@ fn what_the_second_pass_lets_through() {
     let parameters = &NETWORK.parameters;
     let minimum = work(900);
     let counted = |salt| {
-        let mut presync = Presync::new(salt, start.clone());
+        let mut presync = Presync::new(salt, start);
         assert_eq!(presync.take(parameters, &headers[..500], true, minimum), Progress::More);
         assert_eq!(presync.last().hash, headers[499].hash());
         assert_eq!(presync.take(parameters, &headers[500..950], true, minimum), Progress::More);
@@ -517,7 +517,7 @@ fn what_the_second_pass_lets_through() {
     let mut late = headers[0].clone();
     late.time = 0;
     assert!(matches!(counted([3; 32]).take(parameters, &[late], true, minimum), Progress::Broken(_)));
-    let mut short = Presync::new([4; 32], start.clone());
+    let mut short = Presync::new([4; 32], start);
     assert_eq!(short.take(parameters, &headers[..500], false, minimum), Progress::Poor);
     assert_eq!(short.last().work.0, work(500));
 }

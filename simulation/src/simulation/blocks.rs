@@ -68,7 +68,7 @@ impl Simulation {
     fn take_own(&mut self, miner: usize, block: &Block) {
         let node = &mut self.nodes[miner];
         let before = node.tree.best_candidate().hash;
-        node.tree.insert(&self.network.parameters, block.header.clone()).expect("made by the rules");
+        node.tree.insert(&self.network.parameters, &block.header).expect("made by the rules");
         node.tree.set_status(block.hash, if block.is_right { Status::Verified } else { Status::Invalid });
         self.follow_chain(miner, before);
         self.announced_at[block.number][miner] = self.now;
@@ -84,15 +84,15 @@ impl Simulation {
         let mut address = [0; 20];
         address[..8].copy_from_slice(&(miner as u64).to_le_bytes());
         let mut header = Header {
-            version: parameters.version_at(parent.header.height + 1),
+            version: parameters.version_at(parent.height + 1),
             parent: parent.hash,
             history: Root([0; 32]),
             state: Root([0; 32]),
             body: Root(body),
             miner: Address(address),
-            height: parent.header.height + 1,
-            time: (parent.header.time + 1).max(parameters.genesis_time + self.now / SECOND),
-            target: rules::expected_target(parameters, &parent.header, parent.anchor()),
+            height: parent.height + 1,
+            time: (parent.time + 1).max(parameters.genesis_time + self.now / SECOND),
+            target: rules::expected_target(parameters, &parent, parent.anchor()),
             nonce: 0,
         };
         let target = header.target.to_target().expect("the rules give a target");
@@ -140,7 +140,7 @@ impl Simulation {
         if node.behaviour == Some(Behaviour::Withholds) {
             return;
         }
-        if node.tree.get(&block.header.parent).is_none() {
+        if !node.tree.contains(&block.header.parent) {
             let (hash, height) = (block.hash, block.header.height);
             return self.drive(to, Input::Announced { peer: from, hash, height, parent: Parent::Unknown });
         }
@@ -151,11 +151,11 @@ impl Simulation {
     pub(super) fn on_checked(&mut self, at: usize, from: usize, block: &Arc<Block>) {
         let hash = block.hash;
         let node = &mut self.nodes[at];
-        if node.tree.insert(&self.network.parameters, block.header.clone()).is_err() {
+        if node.tree.insert(&self.network.parameters, &block.header).is_err() {
             return;
         }
         let is_wanted = node.tree.get(&hash).is_some_and(|node| node.status == Status::Header);
-        let is_worth = block.header.height + WORTH_FORWARDING >= node.tree.best_candidate().header.height;
+        let is_worth = block.header.height + WORTH_FORWARDING >= node.tree.best_candidate().height;
         if !is_wanted || node.partial.contains_key(&hash) || node.tree.is_condemned(&hash) || !is_worth {
             return;
         }

@@ -107,14 +107,15 @@ impl Simulation {
             Request::Status => {
                 let tip = node.tree.get(&public).expect("on the main chain");
                 let work = if claims_all { U256::MAX } else { tip.work.0 };
-                let (genesis, height) = (self.network.genesis_hash(), tip.header.height);
+                let (genesis, height) = (self.network.genesis_hash(), tip.height);
                 Response::Status(ChainStatus { genesis, height, tip: tip.hash, work })
             }
             _ if claims_all => return,
             Request::Headers { locator, limit } => {
                 let known = locator.iter().find(|hash| node.tree.is_ancestor(hash, &public));
                 let path = known.and_then(|known| node.tree.path(known, &public)).unwrap_or_default();
-                let headers = path.iter().filter_map(|hash| node.tree.get(hash)).map(|node| node.header.clone());
+                let headers = path.iter().filter_map(|hash| self.by_hash.get(hash));
+                let headers = headers.map(|number| self.blocks[*number].header.clone());
                 Response::Headers(headers.take((*limit as usize).min(MAX_HEADERS)).collect())
             }
             Request::Blocks { hashes } => {
@@ -157,7 +158,7 @@ impl Simulation {
                         let tree = &mut self.nodes[at].tree;
                         let parameters = &self.network.parameters;
                         let taken =
-                            headers.into_iter().try_for_each(|header| tree.insert(parameters, header).map(drop));
+                            headers.into_iter().try_for_each(|header| tree.insert(parameters, &header).map(drop));
                         let result = if taken.is_ok() { HeaderImport::Connected } else { HeaderImport::Held };
                         inputs.push_back(Input::HeadersImported { peer, result });
                     }

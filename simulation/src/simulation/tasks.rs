@@ -129,7 +129,7 @@ impl Simulation {
         let mut sent = [0; PIXELS as usize];
         sent.copy_from_slice(checked.pixels().expect("a task has pixels"));
         let node = &mut self.nodes[at];
-        let height = node.tree.best_candidate().header.height;
+        let height = node.tree.best_candidate().height;
         let tip = Tip { parameters: &self.tasks.parameters, height, state: &Accounts(&node.confirmed) };
         let decision = match node.mempool.insert(checked, &tip) {
             Ok(inserted) if inserted.readiness == Readiness::Ready => Decision::Forward,
@@ -229,7 +229,7 @@ impl Simulation {
         let ids = |all: &[Transaction]| all.iter().map(|one| ShortId::of(&one.wtxid())).collect();
         let (included, returned) = (ids(&new), ids(&gone));
         let node = &mut self.nodes[at];
-        let height = node.tree.best_candidate().header.height;
+        let height = node.tree.best_candidate().height;
         for transaction in &gone {
             node.confirmed.remove(&transaction.sender());
         }

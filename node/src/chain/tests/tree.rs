@@ -126,7 +126,7 @@ fn any_tree_in_any_order_ends_as_if_only_the_best_branch_had_ever_been() {
                     path(&blocks, Some(at)).iter().all(|&at| blocks[at].is_good && arrived[at] == Arrived::Answers)
                 });
                 let height = here.map(|at| blocks[at].header.height).max().unwrap_or(0);
-                assert_eq!(test.chain.tip().header.height, height, "seed {seed}, event {events}");
+                assert_eq!(test.chain.tip().height, height, "seed {seed}, event {events}");
             }
             let tip = test.chain.store.tip().unwrap();
             assert_eq!(tip.hash, blocks[best].header.hash(), "seed {seed}");

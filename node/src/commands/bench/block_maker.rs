@@ -70,7 +70,7 @@ impl<'a> BlockMaker<'a> {
     pub fn make(&mut self, chain: &mut Chain, tasks: usize, backend: &mut dyn Backend) -> Result<Block, CommandError> {
         let data = self.fill(tasks, backend)?;
         let miner = Address::of(&self.wallet.public_key());
-        let time = chain.tip().header.time + self.network.parameters.spacing;
+        let time = chain.tip().time + self.network.parameters.spacing;
         let header = mine(chain.template(miner, &data.body, time)?)?;
         let hash = header.hash();
         chain.insert_headers(std::slice::from_ref(&header), header.time)?.1.map_or(Ok(()), Err)?;

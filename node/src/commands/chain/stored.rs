@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +22,8 @@ use crate::commands::peer_option::OwnNode;
 use crate::commands::{folders, network_option};
 use crate::inference::{Handle, InferenceService, Limits};
 use crate::node::{SNAPSHOT, models};
-use crate::replay::{self, ExportError, Progress};
+use crate::replay::{self, ExportError, Progress, Stopped, Why};
+use crate::signals;
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// How often the progress bar is drawn.
@@ -71,6 +73,8 @@ pub struct ExportArgs {
 }
 
 /// Take the blocks of a file into the data folder of a stopped node, checked as if peers had sent them
+///
+/// What comes before a block that cannot be taken stays, also where a signal ends the command; it goes on when it is run again.
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     /// A file that `ocelli chain export` wrote
@@ -216,7 +220,7 @@ pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError
 /// Imports.
 ///
 /// # Errors
-/// For a folder or file that cannot be used, and for blocks that are not valid.
+/// For a folder or file that cannot be used, and for a file of which not all blocks are taken.
 pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError> {
     let network = network_option::resolve(&args.data.network)?;
     let data = args.data.folder(&network)?;
@@ -225,11 +229,21 @@ pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError
     let mut chain = Chain::open(network.clone(), store)?.keeping(None, missing_pixels);
     let inference = inference(&network, args.device)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let bar = Bar::new();
-    let imported = replay::import(&mut chain, &args.file, now, &inference, &mut |progress| bar.show(progress));
+    let stop = signals::stop_flag().context(|| "cannot listen for signals")?;
+    let (is_to_end, bar) = (|| stop.load(Ordering::Relaxed), Bar::new());
+    let imported =
+        replay::import(&mut chain, &args.file, now, &inference, &is_to_end, &mut |progress| bar.show(progress));
     bar.clear();
-    let imported = imported?;
+    let mut imported = imported?;
     let tip = chain.tip().hash;
+    if let Some(stopped) = imported.stopped.take() {
+        let here = format!(
+            "{} blocks of the file are here, {} of them new, and the tip is block {}",
+            imported.blocks, imported.new, imported.height
+        );
+        let next = what_to_try(&stopped);
+        return Err(CommandError::from(stopped).with_hint(format!("{here}; {next}")));
+    }
     if output.is_json() {
         return output.json(&json!({
             "blocks": imported.blocks,
@@ -242,6 +256,24 @@ pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError
         ("imported", format!("{} blocks, {} of them new", imported.blocks, imported.new)),
         ("tip", format!("block {}  {tip}", imported.height)),
     ])
+}
+
+/// What to try after an import that ended before its file did.
+fn what_to_try(stopped: &Stopped) -> String {
+    let Stopped::AtBlock { hash, why, .. } = stopped else {
+        return match stopped {
+            Stopped::Interrupted { .. } => "import the file again to go on".into(),
+            _ => "copy the file again, or export it again".into(),
+        };
+    };
+    match why {
+        Why::Held { .. } => "import the file again when its time has come, or set this machine's clock right".into(),
+        Why::ParentUnknown(_) => "import a file with the blocks before it first".into(),
+        Why::Refused => format!("`ocelli chain reconsider {hash}` has it checked again"),
+        Why::NotValid | Why::OnRefused | Why::OtherData | Why::Other => {
+            "get a file of the blocks after these from another node".into()
+        }
+    }
 }
 
 /// Reconsiders.

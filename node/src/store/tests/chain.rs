@@ -59,9 +59,9 @@ fn two_branches() {
     assert_ne!(store.entry(Position { level: 3, index: 0 }).unwrap(), before, "rewritten by the other branch");
     assert_eq!(store.transaction_location(&gone), Ok(None));
     // The headers keep the rules, and the tree of all of them agrees which branch is the best.
-    let mut tree = HeaderTree::new(network.genesis.clone());
-    for (header, _) in store.headers().unwrap() {
-        tree.insert(&network.parameters, header).unwrap();
+    let mut tree = HeaderTree::new(&network.genesis);
+    for row in store.headers() {
+        tree.insert(&network.parameters, &row.unwrap().0).unwrap();
     }
     assert_eq!(tree.len(), 1 + 3 + 4 + 5);
     assert_eq!(tree.best_header().hash, store.tip().unwrap().hash);

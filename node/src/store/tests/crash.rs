@@ -39,7 +39,7 @@ fn killed_while_writing() {
         // It may have been killed between a commit and its report.
         assert!((committed..=committed + 1).contains(&tip.height), "at {}, reported {committed}", tip.height);
         assert_state_root(&store);
-        assert_eq!(header_tree(&store).get(&tip.hash).unwrap().header.height, tip.height);
+        assert_eq!(header_tree(&store).get(&tip.hash).unwrap().height, tip.height);
         let mut overlay = Overlay::new(&store).unwrap();
         while overlay.tip().height > 0 {
             let (header, body) = overlay.disconnect_tip().unwrap();

@@ -20,7 +20,7 @@ fn a_new_store_holds_the_genesis() {
     assert_eq!((tip.hash, tip.height, tip.state), (hash, 0, state));
     assert_eq!(network.genesis.state.0, tip.state.hash());
     assert_eq!(store.genesis(), &network.genesis);
-    assert_eq!(store.headers(), Ok(vec![]));
+    assert!(store.headers().next().is_none());
     assert_eq!(store.header(&hash), Ok(Some((network.genesis.clone(), Status::Verified))));
     assert_eq!(store.body(0, &hash), Ok(Some(Body::default())));
     assert_eq!(store.pixels(0, &hash, &Body::default()), Ok(vec![]));
@@ -156,7 +156,7 @@ fn creating_begins_anew_where_it_was_interrupted() {
         interrupted(&staging);
         let store = Store::open(&folder.path(), &network).unwrap();
         assert_eq!(store.tip().unwrap().height, 0);
-        assert_eq!(store.headers(), Ok(vec![]));
+        assert!(store.headers().next().is_none());
         assert!(!staging.exists());
         drop(store);
         fs::remove_dir_all(folder.path()).unwrap();

@@ -186,7 +186,7 @@ impl Simulator {
             assert!(completed.is_none_or(|completed| *completed <= at + most), "seed {seed}: {hash} took too long");
         }
         let highest = self.blocks.iter().map(|block| block.header.height).max();
-        let best = self.tested.world.tree.best_candidate().header.height;
+        let best = self.tested.world.tree.best_candidate().height;
         assert_eq!(Some(best), highest, "seed {seed}: a block got lost");
         self.completed.len()
     }
@@ -217,7 +217,7 @@ impl Simulator {
     }
 
     fn bring_header(&mut self, hash: BlockHash) {
-        if self.tested.world.tree.get(&hash).is_none() {
+        if !self.tested.world.tree.contains(&hash) {
             let header = self.block(hash).header.clone();
             self.bring_header(header.parent);
             self.tested.world.insert(&header);

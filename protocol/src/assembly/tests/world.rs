@@ -101,6 +101,7 @@ pub fn unmine(mut header: Header) -> Header {
 pub struct World {
     network: Network,
     pub tree: HeaderTree,
+    headers: BTreeMap<BlockHash, Header>,
     pub tip: BlockHash,
     pub validating: BTreeSet<BlockHash>,
     pub mempool: BTreeMap<WtxId, Submission>,
@@ -116,7 +117,8 @@ pub struct World {
 impl World {
     pub fn new(network: &Network) -> Self {
         Self {
-            tree: HeaderTree::new(network.genesis.clone()),
+            tree: HeaderTree::new(&network.genesis),
+            headers: BTreeMap::from([(network.genesis_hash(), network.genesis.clone())]),
             tip: network.genesis_hash(),
             network: network.clone(),
             validating: BTreeSet::new(),
@@ -129,7 +131,12 @@ impl World {
     }
 
     pub fn insert(&mut self, header: &Header) {
-        self.tree.insert(&self.network.parameters, header.clone()).expect("a test's own");
+        assert!(self.has_inserted(header), "a test's own");
+    }
+
+    fn has_inserted(&mut self, header: &Header) -> bool {
+        let inserted = self.tree.insert(&self.network.parameters, header);
+        inserted.map(|hash| self.headers.insert(hash, header.clone())).is_ok()
     }
 
     pub fn pend(&mut self, number: u64) {
@@ -140,7 +147,7 @@ impl World {
     pub fn connect(&mut self, hash: BlockHash, data: BlockData) {
         self.validating.remove(&hash);
         self.tree.set_status(hash, Status::Verified);
-        let header = &self.tree.get(&hash).expect("it was announced").header;
+        let header = &self.headers[&hash];
         if header.parent == self.tip {
             self.connected.insert(header.height, hash);
             self.tip = hash;
@@ -155,7 +162,7 @@ impl View for World {
         &self.tree
     }
 
-    fn tip(&self) -> &Node {
+    fn tip(&self) -> Node {
         self.tree.get(&self.tip).expect("always there")
     }
 
@@ -303,8 +310,8 @@ impl Tested {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::ImportHeader { header, .. } => {
-                    let inserted = self.world.tree.insert(&self.world.network.parameters, header.clone());
-                    let verdict = if inserted.is_ok() { HeaderVerdict::Stored } else { HeaderVerdict::Broken };
+                    let is_good = self.world.has_inserted(&header);
+                    let verdict = if is_good { HeaderVerdict::Stored } else { HeaderVerdict::Broken };
                     queue.extend(self.handle(Input::HeaderImported { hash: header.hash(), verdict }));
                 }
                 Output::WakeAt(_) => {}
