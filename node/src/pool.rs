@@ -20,7 +20,7 @@ use std::time::Duration;
 use ocelli_consensus::{Header, Parameters, TxId};
 use ocelli_protocol::mempool::{Mempool, Tip, bytes_with};
 use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission};
-use ocelli_protocol::sync::Failure;
+use ocelli_protocol::sync::{Direction, Failure};
 
 pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
 pub use faucet::FaucetConfig;
@@ -66,6 +66,8 @@ pub enum Input {
         group: Group,
     },
     /// It is gone.
+        /// Who dialled whom.
+        direction: Direction,
     Disconnected(Peer),
     /// What somebody asks of what is pending.
     Ask(Box<Request>, ReplyTo),
@@ -246,7 +248,7 @@ impl Pool {
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
-            Input::Connected { peer, light, group } => self.on_connected(peer, light, group),
+            Input::Connected { peer, light, group, direction } => self.on_connected(peer, light, group, direction),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Ask(request, to) => self.on_request(*request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),

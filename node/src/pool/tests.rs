@@ -157,7 +157,12 @@ fn steps_of_the_wall_clock_hold_nothing_up() {
     let mut room = Room::new();
     for hours in [-1, 2, -3, 2_i64] {
         let (one, number) = (peer(1), room.chain.tip().header.height);
-        room.tell(Input::Connected { peer: one, light: false, group: Group::V4([9, 0]) });
+        room.tell(Input::Connected {
+            peer: one,
+            light: false,
+            group: Group::V4([9, 0]),
+            direction: Direction::Dialled,
+        });
         let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([number as u8; 20]), 1_000_000));
         assert_eq!(room.submit(&submissions(&block.1)[0]), TAKEN);
         room.around.clock.step_wall(hours * 3600);
