@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response};
+use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, Request, Response};
 use ocelli_protocol::topic;
 
 pub use crate::error::NodeError;
@@ -264,10 +264,10 @@ fn network_config(chain: &Chain, identity: [u8; 32], node: &Config) -> Result<ne
     config.bans = keeper::bans(&node.data);
     config.clock = node.clock.clone();
     config.mdns = node.discovery == Discovery::LocalNetwork;
-    config.limits.max_inbound = node.capacity.inbound;
-    config.limits.max_memory_bytes = node.capacity.memory_bytes;
-    config.limits.max_request_bytes = MAX_REQUEST_BYTES;
-    config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
-    config.limits.max_gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
+    config.limits.connections.inbound = node.capacity.inbound;
+    config.limits.connections.memory_bytes = node.capacity.memory_bytes;
+    config.limits.messages.request_bytes = Request::max_bytes;
+    config.limits.messages.response_bytes = Response::max_bytes;
+    config.limits.messages.gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
     Ok(config)
 }

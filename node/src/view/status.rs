@@ -104,8 +104,8 @@ impl Figures {
             },
             time: self.clock.unix_millis(),
             traffic: self.counted.status(Traffic {
-                received: network.counters.gossip_bytes_received,
-                sent: network.counters.gossip_bytes_published,
+                received: network.counters.gossip.bytes_received,
+                sent: network.counters.gossip.bytes_published,
             }),
             reachability: match network.reachability {
                 network::Reachability::Unknown => Reachability::Unknown,

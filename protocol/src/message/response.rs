@@ -102,6 +102,19 @@ pub(super) fn max_bytes(tag: u32) -> usize {
         }
 }
 
+/// The most bytes of a response to a request of this tag: of the response of the same tag, but for two.
+pub(super) fn max_bytes_to(request: u32) -> usize {
+    const FAILED: u32 = 10;
+    let answer = match request {
+        // To the one that asks for peers; to all others it is a text.
+        13 => 12,
+        // Asked for by [`super::Control`] alone.
+        12 => 0,
+        tag => tag,
+    };
+    max_bytes(answer).max(max_bytes(FAILED))
+}
+
 /// A fee by the weight of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FeeSuggestion {
