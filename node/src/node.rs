@@ -194,6 +194,11 @@ impl Node {
         let (reply, answer) = sync_channel(1);
         self.requests.send(requests::Input::Ask(Box::new(request), ReplyTo::Local(reply))).then_some(())?;
         answer.recv().ok()
+    /// Multiaddrs to reach the node at, on this machine and elsewhere, ending in `/p2p/…`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.network.status().addresses
+    }
+
     }
 
     /// Whether the node ends by itself within that time, which it does when its store fails.

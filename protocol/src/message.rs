@@ -20,7 +20,7 @@ pub use relay::{ShortId, take_pending, take_pixels};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
 pub use status::{
-    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus, Traffic,
+    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerCounts, Reachability, StorageStatus, Traffic,
     TrafficStatus,
 };
 

@@ -16,7 +16,7 @@ use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerInfo, PeerList, Request, Response, SignedAnswer,
+    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerCounts, PeerList, Request, Response, SignedAnswer,
     Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
@@ -253,29 +253,21 @@ impl Answering {
                 Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work: chain.work() })
             }
             Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
-            Request::NodeStatus => {
-                let peer = PeerInfo {
-                    id: "12D3KooW".into(),
-                    address: "/ip4/127.0.0.1/tcp/9".into(),
-                    inbound: true,
-                    height: Some(7),
-                };
-                Response::NodeStatus(Box::new(NodeStatus {
-                    agent: "scripted/1".into(),
-                    network: self.network.parameters.name.clone(),
-                    genesis,
-                    peer_id: self.handle.local_peer().to_string(),
-                    height: tip.height,
-                    tip: tip.hash(),
-                    tip_time: tip.time,
-                    work: chain.work(),
-                    state_root: tip.state,
-                    header_height: tip.height + 1,
-                    peers: vec![peer; 2],
-                    waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
-                    ..NodeStatus::default()
-                }))
-            }
+            Request::NodeStatus => Response::NodeStatus(Box::new(NodeStatus {
+                agent: "scripted/1".into(),
+                network: self.network.parameters.name.clone(),
+                genesis,
+                peer_id: self.handle.local_peer().to_string(),
+                height: tip.height,
+                tip: tip.hash(),
+                tip_time: tip.time,
+                work: chain.work(),
+                state_root: tip.state,
+                header_height: tip.height + 1,
+                peers: PeerCounts { dialled: 0, inbound: 2 },
+                waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                ..NodeStatus::default()
+            })),
             Request::Account { address } => {
                 let Account { nonce, balance } = self.state.accounts.get(address).copied().unwrap_or_default();
                 let path = self.state.path(address);

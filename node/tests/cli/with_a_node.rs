@@ -182,7 +182,7 @@ fn a_node_is_found_by_its_data_folder() {
 
     let status = json(&["status"]);
     assert_eq!((&status["peers"], &status["height"]), (&2.into(), &TIP.into()));
-    assert_eq!(status["peer_list"].as_array().unwrap().len(), 2);
+    assert_eq!(status["inbound_peers"], 2);
     let text = environment.run(&[&["status"][..], &data].concat()).ok().stdout;
     assert!(text.contains("scripted/1") && text.contains("a [31mred[0m thing"), "{text}");
 

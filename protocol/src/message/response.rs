@@ -89,7 +89,7 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             6 => 4 + MAX_SUBMISSION_BYTES + LOGITS + (16 << 10),
             8 => 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH,
             // Its texts in all lists, and its numbers.
-            9 => TEXT * (2 * MAX_PEERS + 3 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (32 << 10),
+            9 => TEXT * (2 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (4 << 10),
             10 | 13 => TEXT,
             11 => 8 + 8,
             12 => MAX_PEERS * (3 * TEXT + 64) + MAX_BANS * (2 * TEXT + 16) + 2 * LIST + 8,
