@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::environment::Environment;
 use crate::real_node::Node;
 
+use crate::scripted_node::{Script, ScriptedNode};
 const NOBODY: &str = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
 
 #[test]
@@ -77,6 +78,34 @@ fn only_the_owner_commands_a_node() {
         let run = environment.run(&[&["peers"], args, &["--data", "first"]].concat());
         assert!(run.stderr.contains("cannot read the cookie"), "{args:?}: {}", run.stderr);
     }
+}
+
+/// Another peer answers where the node's file says that the node is.
+#[test]
+fn the_cookie_goes_to_the_node_of_the_file_alone() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let other = ScriptedNode::start(&network, 83, &[], Script::default());
+    environment.write("cookie", "ab".repeat(32));
+    let (address, own) = other.address.split_once("/p2p/").unwrap();
+    let genesis = network.genesis_hash();
+    environment.write(
+        "node.json",
+        format!(
+            r#"{{"peer_id":"{NOBODY}","addresses":["{address}"],"network":"local","genesis":"{genesis}","pid":1}}"#
+        ),
+    );
+    let data = ["--data", ".", "--network", &file];
+    for args in [&["list"][..], &["unban", NOBODY]] {
+        let run = environment.run(&[&["peers"], args, &data].concat());
+        assert_eq!(run.code, 1, "{args:?}: {}", run.stdout);
+        let expected = format!("expected {NOBODY}: the cookie is not sent");
+        assert!(run.stderr.contains(own) && run.stderr.contains(&expected), "{args:?}: {}", run.stderr);
+    }
+    // The same peer under its own name is told.
+    environment.write("node.json", other.node_file(&network));
+    let list = environment.run(&[&["peers", "list", "--json"], &data[..]].concat()).ok().json();
+    assert_eq!(list["known_addresses"], 1);
 }
 
 fn identity(environment: &Environment, folder: &str) -> (String, String) {
