@@ -10,6 +10,7 @@ mod migration;
 mod opening;
 mod power;
 mod prune;
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
