@@ -6,6 +6,7 @@
 
 mod admission;
 mod ahead;
+mod dropped;
 mod faucet;
 mod mining;
 mod relaying;
@@ -23,6 +24,7 @@ use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission
 use ocelli_protocol::sync::{Direction, Failure};
 
 pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
+pub use dropped::Reasons as Dropped;
 pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
 
@@ -64,10 +66,10 @@ pub enum Input {
         light: bool,
         /// The group of its address.
         group: Group,
-    },
-    /// It is gone.
         /// Who dialled whom.
         direction: Direction,
+    },
+    /// It is gone.
     Disconnected(Peer),
     /// What somebody asks of what is pending.
     Ask(Box<Request>, ReplyTo),
@@ -160,6 +162,7 @@ pub struct Pool {
     mempool: Mempool,
     relaying: Relaying,
     waiting: Waiting,
+    dropped: dropped::Dropped,
     ahead: Ahead,
     mine: Option<Mine>,
     faucet: Option<Faucet>,
@@ -194,6 +197,7 @@ impl Pool {
             chain,
             relaying: Relaying::new(seed, asking),
             waiting: Waiting::default(),
+            dropped: dropped::Dropped::default(),
             ahead: Ahead::default(),
             mine,
             faucet: faucet.map(Faucet::new),
@@ -318,6 +322,7 @@ impl Pool {
         self.shown.bytes = self.mempool.bytes() as u64;
         self.shown.pending = pending;
         self.shown.asked = self.relaying.machine.asked();
+        self.shown.dropped = self.dropped.reasons();
         let view = View { chain: Arc::clone(&self.chain), pool: self.shown.clone() };
         self.others.views.show(view);
         for (to, response) in self.replies.drain(..) {

@@ -1,7 +1,7 @@
 //! A node that has a network of real sockets and a chain of a few blocks: it answers what the test wants it to, and lies if
 //! it is to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Script {
     pub answers: Answers,
     /// How many submissions it takes and then forgets.
     pub forgets: usize,
+    /// Whether it takes each submission once, drops it, and refuses it then.
+    pub drops: bool,
     /// How many of [`transfers`] are in the block from the beginning.
     pub transfers: usize,
     /// Whether the chain is too long to be checked from genesis on: all heights but the first are higher by [`GAP`].
@@ -143,6 +145,7 @@ impl Default for Script {
             balance: Amount(100_000_000),
             answers: Answers::Right,
             forgets: 0,
+            drops: false,
             transfers: 0,
             is_long: false,
             lie: None,
@@ -173,6 +176,7 @@ impl ScriptedNode {
             handle: handle.clone(),
             script,
             taken: HashMap::new(),
+            dropped: HashSet::new(),
             state: State::default(),
             chain: None,
         };
@@ -221,6 +225,7 @@ struct Answering {
     script: Script,
     /// What is in the block, with its output.
     taken: HashMap<TxId, (Submission, Output)>,
+    dropped: HashSet<TxId>,
     /// All accounts that were asked for: after the tip.
     state: State,
     /// Until something changes.
@@ -274,6 +279,7 @@ impl Answering {
                 Response::Account(Box::new(AccountStatus { nonce, balance, next_nonce: nonce, header: tip, path }))
             }
             Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
+                None if self.dropped.contains(txid) => TransactionStatus::Dropped { reason: "replaced".into() },
                 None => TransactionStatus::Unknown,
                 Some(confirmation) => TransactionStatus::Confirmed(Box::new(confirmation)),
             }),
@@ -476,6 +482,13 @@ impl Answering {
         transaction.verify_signatures(genesis).unwrap();
         if self.script.answers == Answers::Refused {
             return SubmitReply::refused(4, "the mempool is full");
+        }
+        if self.script.drops {
+            return if self.dropped.insert(transaction.txid()) {
+                SubmitReply::Accepted { answer: None }
+            } else {
+                SubmitReply::refused(4, "the account has used this nonce")
+            };
         }
         let output = self.logits(&submission);
         let answer = transaction.task().zip(output.clone()).map(|((model, image), mut logits)| {

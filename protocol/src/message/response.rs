@@ -161,6 +161,11 @@ pub enum TransactionStatus {
     Pending,
     /// Tag 3: it is in a block of the best chain.
     Confirmed(Box<Confirmation>),
+    /// Tag 4: it was in the mempool, and left it without being in a block. It may be handed in again.
+    Dropped {
+        /// Why, for people, at most [`MAX_TEXT_BYTES`].
+        reason: String,
+    },
 }
 
 /// Where a transaction is confirmed, with what binds it to the block's header.
@@ -342,6 +347,7 @@ impl Encode for TransactionStatus {
             Self::Unknown => 1u32.encode(encoder),
             Self::Pending => 2u32.encode(encoder),
             Self::Confirmed(confirmation) => (3u32, confirmation).encode(encoder),
+            Self::Dropped { reason } => (4u32, reason).encode(encoder),
         }
     }
 }
@@ -352,6 +358,7 @@ impl<C> Decode<C> for TransactionStatus {
             1 => Ok(Self::Unknown),
             2 => Ok(Self::Pending),
             3 => Ok(Self::Confirmed(Box::new(Confirmation::decode(decoder)?))),
+            4 => Ok(Self::Dropped { reason: decode_reason(decoder)? }),
             tag => wire::unknown_tag("transaction status", tag),
         }
     }
