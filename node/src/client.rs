@@ -168,6 +168,17 @@ impl Client {
         Ok(())
     }
 
+    /// Waits until a node is connected, at most for [`CONNECT_TIMEOUT`], and not after its addresses have failed.
+    ///
+    /// # Errors
+    /// When the network ends, which it does not by itself.
+    pub fn await_peer(&mut self, peer: Peer) -> Result<(), ClientError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let is_there = |client: &Self| client.connections.iter().any(|connection| connection.peer == peer);
+        while !is_there(self) && self.connections.is_empty() && self.advance(deadline)? {}
+        Ok(())
+    }
+
     /// Leaves all but the first nodes.
     pub fn keep_nodes(&mut self, count: usize) {
         for connection in self.connections.drain(count.min(self.connections.len())..) {

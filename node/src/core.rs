@@ -235,8 +235,11 @@ impl Core {
     fn on_connected(&mut self, peer: Peer, group: Group, direction: Direction) -> Result<(), NodeError> {
         tracing::debug!(%peer, %group, ?direction, "peer connected");
         self.peers.insert(peer);
-        self.assembling.inputs.push_back(assembly::Input::PeerConnected(peer));
-        self.drive_sync(sync::Input::PeerConnected { peer, group: sync::Group(group.id()), direction })
+        let group = sync::Group(group.id());
+        self.assembling
+            .inputs
+            .push_back(assembly::Input::PeerConnected { peer, origin: sync::Origin { direction, group } });
+        self.drive_sync(sync::Input::PeerConnected { peer, group, direction })
     }
 
     fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {

@@ -15,6 +15,7 @@
 //! cost time; and with ids from content, equal messages are one message, whoever sends them and how often.
 
 mod address;
+mod asked;
 mod backoff;
 mod bans;
 mod behaviour;
@@ -25,6 +26,7 @@ mod discovery;
 mod driver;
 mod error;
 mod event;
+mod failures;
 mod gate;
 mod gossip_bytes;
 mod group;
@@ -35,6 +37,7 @@ mod reachability;
 mod retest;
 mod slots;
 mod status;
+mod unsent;
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,7 +46,10 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 pub use bans::{Ban, BanSubject, MAX_BANS};
-pub use config::{Config, DEFAULT_INBOUND, Limits, Role, Traversal, kademlia_protocol};
+pub use config::{
+    BanLimits, Config, ConnectionLimits, DEFAULT_INBOUND, Limits, MessageLimits, QueueLimits, Role, Times, Traversal,
+    kademlia_protocol,
+};
 pub use error::{DialFailure, NetworkError, RequestFailure};
 pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
 pub use group::Group;
@@ -53,7 +59,7 @@ pub use handle::Handle;
 pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};
 pub use reachability::Reachability;
-pub use status::{Counters, PeerStatus, Status};
+pub use status::{Counters, GossipCounters, PeerStatus, RequestCounters, Status, is_on_the_internet};
 
 use driver::Driver;
 
@@ -115,7 +121,7 @@ pub fn spawn(config: Config) -> Result<(Handle, Events), NetworkError> {
         let _inside = runtime.enter();
         Driver::new(config)
     };
-    let (driver, handle, events) = match built {
+    let (driver, commands, handle, events) = match built {
         Ok(parts) => parts,
         Err(error) => {
             // A plain drop would panic when called from async code.
@@ -126,7 +132,7 @@ pub fn spawn(config: Config) -> Result<(Handle, Events), NetworkError> {
     std::thread::Builder::new()
         .name("network".into())
         .spawn(move || {
-            let queue = runtime.block_on(driver.run());
+            let queue = runtime.block_on(driver.run(commands));
             runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
             drop(queue);
         })

@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response};
+use ocelli_protocol::message::{MAX_ANNOUNCEMENT_BYTES, Request, Response};
 use ocelli_protocol::topic;
 
 pub use crate::error::NodeError;
@@ -87,10 +87,8 @@ impl Node {
         let genesis = chain.genesis();
         let views = Views::new(Arc::new(chain.parameters().clone()), genesis, Arc::new(chain.at_tip()?));
         let views = Arc::new(views);
-        let (left_over, problem) = keeper::mempool(&config.data, genesis, pool::MEMPOOL_BYTES);
-        if let Some(reason) = problem {
-            tracing::warn!(reason, taken = left_over.len(), "the saved mempool is damaged");
-        }
+        let store = Arc::clone(views.newest().rows.store());
+        let left_over = keeper::mempool(&store, pool::MEMPOOL_BYTES);
         let cookie = cookie::make(&config.data)?;
 
         let (core_inbox, to_core) = inbox();
@@ -130,14 +128,14 @@ impl Node {
             keeper: keeper_inbox.clone(),
             found: Box::new(move |block| found.leave(core::Input::Mined(block))),
         };
-        let pool = Pool::new(others, mine, config.faucet, left_over)?;
+        let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, &left_over);
+        let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;
         let (spent, to_charge) = channel();
         let till = Till { network: network.clone(), counted: Arc::clone(&counted), spent };
         let figures = Figures { network: network.clone(), inference, counted, mining, started, clock: clock.clone() };
         let rooms = Rooms { pool: pool_link.inbox.clone(), core: core_inbox.clone() };
-        let owner = Owner::new(cookie, data.clone(), network.clone(), Arc::clone(&views), clock.clone());
+        let owner = Owner::new(cookie, data, network.clone(), Arc::clone(&views), clock.clone());
         let requests = Requests::new(Arc::clone(&views), figures, rooms, owner, (till, to_charge), clock);
-        let keeper = Keeper::new(data, device_faults, network.clone());
         let router = Router {
             core: core_inbox.clone(),
             pool: pool_link.inbox.clone(),
@@ -194,6 +192,11 @@ impl Node {
         let (reply, answer) = sync_channel(1);
         self.requests.send(requests::Input::Ask(Box::new(request), ReplyTo::Local(reply))).then_some(())?;
         answer.recv().ok()
+    }
+
+    /// Multiaddrs to reach the node at, on this machine and elsewhere, ending in `/p2p/…`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.network.status().addresses
     }
 
     /// Whether the node ends by itself within that time, which it does when its store fails.
@@ -261,13 +264,13 @@ fn network_config(chain: &Chain, identity: [u8; 32], node: &Config) -> Result<ne
     config.external = node.external.clone();
     config.bootstrap = node.bootstrap.clone();
     config.known = chain.store().known_peers()?;
-    config.bans = keeper::bans(&node.data);
+    config.bans = keeper::bans(chain.store());
     config.clock = node.clock.clone();
     config.mdns = node.discovery == Discovery::LocalNetwork;
-    config.limits.max_inbound = node.capacity.inbound;
-    config.limits.max_memory_bytes = node.capacity.memory_bytes;
-    config.limits.max_request_bytes = MAX_REQUEST_BYTES;
-    config.limits.max_response_bytes = MAX_RESPONSE_BYTES;
-    config.limits.max_gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
+    config.limits.connections.inbound = node.capacity.inbound;
+    config.limits.connections.memory_bytes = node.capacity.memory_bytes;
+    config.limits.messages.request_bytes = Request::max_bytes;
+    config.limits.messages.response_bytes = Response::max_bytes;
+    config.limits.messages.gossip_bytes = MAX_ANNOUNCEMENT_BYTES;
     Ok(config)
 }

@@ -6,6 +6,7 @@
 
 mod admission;
 mod ahead;
+mod dropped;
 mod faucet;
 mod mining;
 mod relaying;
@@ -20,9 +21,10 @@ use std::time::Duration;
 use ocelli_consensus::{Header, Parameters, TxId};
 use ocelli_protocol::mempool::{Mempool, Tip, bytes_with};
 use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission};
-use ocelli_protocol::sync::Failure;
+use ocelli_protocol::sync::{Direction, Failure};
 
 pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
+pub use dropped::Reasons as Dropped;
 pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
 
@@ -64,6 +66,8 @@ pub enum Input {
         light: bool,
         /// The group of its address.
         group: Group,
+        /// Who dialled whom.
+        direction: Direction,
     },
     /// It is gone.
     Disconnected(Peer),
@@ -158,6 +162,7 @@ pub struct Pool {
     mempool: Mempool,
     relaying: Relaying,
     waiting: Waiting,
+    dropped: dropped::Dropped,
     ahead: Ahead,
     mine: Option<Mine>,
     faucet: Option<Faucet>,
@@ -192,6 +197,7 @@ impl Pool {
             chain,
             relaying: Relaying::new(seed, asking),
             waiting: Waiting::default(),
+            dropped: dropped::Dropped::default(),
             ahead: Ahead::default(),
             mine,
             faucet: faucet.map(Faucet::new),
@@ -246,7 +252,7 @@ impl Pool {
 
     fn handle(&mut self, input: Input) -> Result<(), NodeError> {
         match input {
-            Input::Connected { peer, light, group } => self.on_connected(peer, light, group),
+            Input::Connected { peer, light, group, direction } => self.on_connected(peer, light, group, direction),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Ask(request, to) => self.on_request(*request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
@@ -316,6 +322,7 @@ impl Pool {
         self.shown.bytes = self.mempool.bytes() as u64;
         self.shown.pending = pending;
         self.shown.asked = self.relaying.machine.asked();
+        self.shown.dropped = self.dropped.reasons();
         let view = View { chain: Arc::clone(&self.chain), pool: self.shown.clone() };
         self.others.views.show(view);
         for (to, response) in self.replies.drain(..) {

@@ -19,6 +19,7 @@ mod options;
 mod overlay;
 mod prune;
 mod rows;
+mod session;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, St
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;
 pub use rows::{Tip, TransactionLocation, Verdict};
+pub use session::KeptBan;
 pub use snapshot::{Frozen, Snapshot};
 pub use write::{Checked, Durability, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 

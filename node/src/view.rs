@@ -20,6 +20,7 @@ use ocelli_protocol::relay::Asked;
 
 use crate::chain::AtTip;
 use crate::network::Peer;
+use crate::pool::Dropped;
 
 pub use answers::chain_status;
 pub use status::Figures;
@@ -35,6 +36,8 @@ pub struct PoolView {
     pub fees: Arc<FeeRates>,
     /// What peers are being asked for.
     pub asked: Asked,
+    /// What has left the mempool without being in a block.
+    pub dropped: Dropped,
 }
 
 /// The node at one moment. A clone shares everything.
@@ -117,7 +120,13 @@ impl Views {
 
 impl Default for PoolView {
     fn default() -> Self {
-        Self { pending: Pending::default(), bytes: 0, fees: Arc::new(FeeRates::default()), asked: Asked::default() }
+        Self {
+            pending: Pending::default(),
+            bytes: 0,
+            fees: Arc::new(FeeRates::default()),
+            asked: Asked::default(),
+            dropped: Dropped::default(),
+        }
     }
 }
 

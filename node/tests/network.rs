@@ -296,7 +296,7 @@ async fn requests_small_and_large() {
     assert!(first.response(id).await.expect("a response") == large);
     let counted = |status: &Status| {
         let counters = status.counters;
-        (counters.requests_sent, counters.requests_received) == (1, 3) && counters.bytes_received > 11 << 20
+        (counters.requests.sent, counters.requests.received) == (1, 3) && counters.bytes_received > 11 << 20
     };
     first.until_status("counted", counted).await;
 }
@@ -304,8 +304,8 @@ async fn requests_small_and_large() {
 #[tokio::test]
 async fn what_cannot_be_answered_fails_with_a_reason() {
     let mut small = full(2);
-    small.limits.max_response_bytes = 1000;
-    small.limits.max_requests = 2;
+    small.limits.messages.response_bytes = |_| 1000;
+    small.limits.messages.requests = 2;
     let (mut first, mut second) = pair(full(1), small).await;
     let (first_peer, second_peer) = (first.peer(), second.peer());
 
@@ -353,7 +353,7 @@ async fn what_cannot_be_answered_fails_with_a_reason() {
 #[tokio::test]
 async fn a_request_that_nobody_answers_times_out() {
     let mut hasty = full(2);
-    hasty.limits.request_timeout = Duration::from_millis(300);
+    hasty.limits.times.request = Duration::from_millis(300);
     let (mut first, mut second) = pair(full(1), hasty).await;
     let id = second.handle.request(first.peer(), Vec::new());
     let kept = first.asked().await;
@@ -364,7 +364,7 @@ async fn a_request_that_nobody_answers_times_out() {
 #[tokio::test]
 async fn a_busy_consumer_loses_gossip_and_requests_but_no_connection() {
     let mut busy = full(1);
-    busy.limits.event_queue = 2;
+    busy.limits.queue.events = 2;
     let mut busy = Node::start(busy);
     let address = busy.listening().await;
     let mut others = Vec::new();
@@ -385,7 +385,7 @@ async fn a_busy_consumer_loses_gossip_and_requests_but_no_connection() {
     for _ in ids {
         others[2].answer_reversed().await;
     }
-    busy.until_status("dropping gossip", |status| status.counters.gossip_dropped > 0).await;
+    busy.until_status("dropping gossip", |status| status.counters.gossip.dropped > 0).await;
     // A plain thread that sends many more commands than the queue holds is not stuck while nobody reads events.
     let handle = busy.handle.clone();
     let gone = Peer::of(&ed25519_dalek::SigningKey::from_bytes(&[99; 32]).verifying_key().to_bytes()).expect("a key");
@@ -479,7 +479,7 @@ async fn bans_of_an_earlier_run_hold() {
 #[tokio::test]
 async fn a_newcomer_takes_no_slot_of_the_few_that_are_spared() {
     let mut config = full(1);
-    config.limits.max_inbound = 1;
+    config.limits.connections.inbound = 1;
     let (first, second) = pair(config, full(2)).await;
     let mut third = full(3);
     third.bootstrap = first.handle.status().addresses;
@@ -493,7 +493,7 @@ async fn a_newcomer_takes_no_slot_of_the_few_that_are_spared() {
 async fn a_process_that_takes_too_much_memory_does_not_dial() {
     let mut open = Node::start(full(1));
     let mut config = full(2);
-    config.limits.max_memory_bytes = Some(1 << 20);
+    config.limits.connections.memory_bytes = Some(1 << 20);
     config.bootstrap = vec![open.listening().await];
     let mut tight = Node::start(config);
     let address = tight.listening().await;
@@ -515,14 +515,15 @@ async fn feelers_prove_an_address_and_take_no_slot() {
     let mut addresses = there.handle.status().addresses;
     addresses.sort();
     let mut config = full(2);
-    config.limits.target_outbound = 0;
-    config.limits.feeler_interval = Duration::from_millis(200);
+    config.limits.connections.target_outbound = 0;
+    config.limits.times.feeler_interval = Duration::from_millis(200);
     config.known = vec![addresses[0].clone()];
     let mut feeling = Node::start(config);
     // What the peer says of itself is heard, its other address among it.
     let start = Instant::now();
     while feeling.handle.known_peers().len() < 2 {
-        assert!(start.elapsed() < PATIENCE, "no feeler: {:?}", feeling.handle.known_peers());
+        let (known, status) = (feeling.handle.known_peers(), feeling.handle.status());
+        assert!(start.elapsed() < PATIENCE, "no feeler: {known:?} {status:#?}");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     let mut known = feeling.handle.known_peers();
@@ -578,7 +579,7 @@ async fn a_peer_of_another_network_is_sent_away_with_a_reason() {
 #[tokio::test]
 async fn a_light_peer_asks_any_of_its_networks_and_stays_while_it_asks() {
     let mut config = full(1);
-    config.limits.idle_timeout = Duration::from_secs(1);
+    config.limits.times.idle = Duration::from_secs(1);
     let mut server = Node::start(config);
     let address = server.listening().await;
     let mut client = Node::start(light(2, &address, &["/ocelli/ff/request/1", "/ocelli/00/request/1"]));
@@ -616,7 +617,7 @@ async fn full_nodes_stay_connected_while_idle() {
     let idle = |seed| {
         let mut config = full(seed);
         config.topics.clear();
-        config.limits.idle_timeout = Duration::from_millis(100);
+        config.limits.times.idle = Duration::from_millis(100);
         config
     };
     let (mut first, second) = pair(idle(1), idle(2)).await;

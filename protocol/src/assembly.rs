@@ -12,6 +12,9 @@
 //! back; of the wall clock the machine only hears how long a header is still too early
 //! ([`HeaderVerdict::Early`]).
 //!
+//! To announce costs nothing, so who is asked first has answered before, or been dialled; a newcomer begins with the failures of its
+//! address group, and has less time than who has answered.
+//!
 //! A peer has one block at a time that is not validated: its next one waits (*in turn*). So who finds invalid blocks keeps
 //! us busy with one of them, however fast they come.
 
@@ -26,6 +29,7 @@ use ocelli_consensus::BlockHash;
 use ocelli_consensus::fork_choice::Status;
 
 use crate::message::{Announcement, ChainStatus, ShortId, Submission};
+use crate::origin::{Groups, Origin};
 use crate::sync::Parent;
 use fetch::Question;
 use partial::Partial;
@@ -55,6 +59,11 @@ pub const PATIENCE: u64 = 500;
 pub const PATIENCE_PER_TRANSACTION: u64 = 2;
 /// The most that this becomes; a peer whose last answer was late has twice or four times as long, and no more than this.
 pub const MAX_PATIENCE: u64 = 2_500;
+/// The most for a peer that has not answered any question yet.
+pub const TRIAL_PATIENCE: u64 = 1_000;
+/// So many blocks behind a block a peer may be, by what it told last, to be asked for it: peers tell their heights every 30 s, and
+/// gossip has reached such a one as it has us. One that lacks it says so at once.
+pub const NEAR_BLOCKS: u64 = CLOSE_BLOCKS;
 /// Milliseconds after which an answer is not expected any more.
 pub const QUESTION_TIME: u64 = 30_000;
 /// Questions to one peer under way, late ones among them; it is not asked for more.
@@ -76,6 +85,8 @@ pub const ORPHAN_WORK_PART: u64 = 8;
 pub struct Assembly<P, G> {
     genesis: BlockHash,
     peers: BTreeMap<P, Peer>,
+    /// How often peers of each address group have let us wait.
+    groups: Groups,
     /// Announcements that wait their turn.
     in_turn: VecDeque<Announced<P, G>>,
     /// The one whose header is being imported.
@@ -95,8 +106,11 @@ pub struct Assembly<P, G> {
 }
 
 /// What is known of a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
+    origin: Origin,
+    /// It has sent all that it was asked for at least once: it answers for itself, not for its address group.
+    has_answered: bool,
     /// Of its tip, by its own word.
     height: Option<u64>,
     /// The last block that it announced and that was new.
@@ -105,6 +119,17 @@ struct Peer {
     is_silent: bool,
     /// How often in a row its answers were late, less those in time; a power of two on its patience.
     lateness: u32,
+}
+
+impl Peer {
+    fn new(origin: Origin) -> Self {
+        Self { origin, has_answered: false, height: None, turn: None, is_silent: false, lateness: 0 }
+    }
+
+    /// Whether it has let us wait, or, as long as it has not answered anything, others of its group have.
+    fn is_failing(&self, groups: &Groups, now: u64) -> bool {
+        self.is_silent || !self.has_answered && groups.of(self.origin).count(now) > 0
+    }
 }
 
 /// A block as it was announced.
@@ -137,6 +162,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         Self {
             genesis,
             peers: BTreeMap::new(),
+            groups: Groups::default(),
             in_turn: VecDeque::new(),
             judging: None,
             held: BTreeMap::new(),
@@ -177,7 +203,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         self.handed.clear();
         let mut out = Vec::new();
         match input {
-            Input::PeerConnected(peer) => self.on_connected(peer),
+            Input::PeerConnected { peer, origin } => self.on_connected(peer, origin),
             Input::PeerDisconnected(peer) => self.on_disconnected(peer, now, view, &mut out),
             Input::Announced { gossip, from, announcement } => {
                 self.on_announced(gossip, from, announcement, now, view, &mut out);
@@ -201,14 +227,17 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         out
     }
 
-    fn on_connected(&mut self, peer: P) {
+    fn on_connected(&mut self, peer: P, origin: Origin) {
         if self.peers.len() < MAX_ASSEMBLY_PEERS {
-            self.peers.entry(peer).or_default();
+            self.peers.entry(peer).or_insert_with(|| Peer::new(origin));
         }
     }
 
     fn on_disconnected(&mut self, peer: P, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
-        self.peers.remove(&peer);
+        let gone = self.peers.remove(&peer).filter(|gone| !gone.has_answered);
+        if let Some(gone) = gone.filter(|_| self.questions.values().any(|question| question.peer == peer)) {
+            self.groups.entry(gone.origin, now).add(now);
+        }
         let mut blocks = BTreeSet::new();
         self.questions.retain(|_, question| {
             let stays = question.peer != peer;

@@ -5,6 +5,7 @@ pub mod assembly;
 pub mod limits;
 pub mod mempool;
 pub mod message;
+mod origin;
 pub mod relay;
 pub mod sync;
 pub mod topic;

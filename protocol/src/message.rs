@@ -20,7 +20,7 @@ pub use relay::{ShortId, take_pending, take_pixels};
 pub use request::{BlockId, Request};
 pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
 pub use status::{
-    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerInfo, Reachability, StorageStatus, Traffic,
+    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerCounts, Reachability, StorageStatus, Traffic,
     TrafficStatus,
 };
 
@@ -101,6 +101,20 @@ message!(Announcement, |_: &[u8]| MAX_ANNOUNCEMENT_BYTES);
 message!(Submission, |_: &[u8]| MAX_SUBMISSION_BYTES);
 message!(Request, |bytes| request::max_bytes(tag(bytes)));
 message!(Response, |bytes| response::max_bytes(tag(bytes)));
+
+impl Request {
+    /// The most bytes of a request that begins with these four, which say what kind it is.
+    pub fn max_bytes(head: &[u8; 4]) -> usize {
+        request::max_bytes(tag(head))
+    }
+}
+
+impl Response {
+    /// The most bytes of a response to an encoded request: of its kind, or of one that says why there is none.
+    pub fn max_bytes(request: &[u8]) -> usize {
+        response::max_bytes_to(tag(request))
+    }
+}
 
 /// The kind that an encoded message says it is.
 fn tag(bytes: &[u8]) -> u32 {

@@ -10,6 +10,9 @@
 //! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in monotonic milliseconds and
 //! a view of the mempool, and returns what is to be done. Peers are any ordered id.
 //!
+//! Who has brought what it was asked for is asked before who has not, and a newcomer begins with the failures of its address group
+//! (`service`): to announce costs nothing, and a silent announcer holds up what nobody else is asked for meanwhile.
+//!
 //! Nothing is dropped in silence. A peer answers an announcement with the number of ids that it has noted, and is told the
 //! rest again; one that fails to answer is told again after a pause; one that connects is told of everything that waits.
 //! Each peer has one announcement and one fetch under way at a time, so a slow one gets few and long messages.
@@ -17,6 +20,7 @@
 mod announce;
 mod event;
 mod fetch;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,7 +30,9 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::mempool::Holds;
 use crate::message::{Request, Response, ShortId};
+use crate::origin::{Groups, Origin};
 use crate::sync::Failure;
+use service::Service;
 
 pub use event::{Decision, Input, Offence, Output, Pool, Verdict};
 
@@ -62,6 +68,12 @@ pub const MAX_FETCHES: usize = 24;
 pub const MAX_QUEUE: usize = 4_096;
 /// Peers that take part; further ones are neither told nor asked.
 pub const MAX_RELAY_PEERS: usize = 128;
+/// Of these, only such as we dialled.
+pub const KEPT_RELAY_PEERS: usize = 16;
+/// Transactions asked for at once of a peer that has brought none yet: so many it can keep from us for a while.
+pub const TRIAL_FETCH: usize = 8;
+/// Milliseconds that such a peer has for them.
+pub const TRIAL_TIMEOUT: u64 = 1_000;
 /// Refused transactions that are remembered, of each duration, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
@@ -77,6 +89,10 @@ pub fn is_coming(asked: &Asked, id: ShortId, now: u64) -> bool {
 #[derive(Debug)]
 pub struct Relay<P> {
     peers: BTreeMap<P, Peer>,
+    /// How many peers have connected.
+    connected: u64,
+    /// What peers of each address group have failed in.
+    groups: Groups,
     /// Announced and not here.
     wanted: BTreeMap<ShortId, Wanted<P>>,
     refused: Refused,
@@ -92,8 +108,9 @@ pub struct Relay<P> {
 }
 
 /// What is known of a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
+    service: Service,
     /// To be announced to it.
     queue: BTreeSet<ShortId>,
     /// It is being told of all that is in the mempool, in the order of ids, from this one on. So from its connection on,
@@ -111,14 +128,23 @@ struct Peer {
     fetch: Option<UnderWay>,
     /// Nothing that it has announced can be asked of it, until something of that changes: not to be looked through at each input.
     is_barren: bool,
-    /// Failed fetches in a row.
-    failures: u32,
-    /// Not asked for anything before.
-    rests_until: u64,
-    /// Milliseconds that a fetch takes, smoothed.
-    pace: u64,
-    /// Factor on its time for a fetch, as a power of two: grows with time-outs.
-    patience: u32,
+}
+
+impl Peer {
+    fn new(origin: Origin, number: u64) -> Self {
+        Self {
+            service: Service::new(origin, number),
+            queue: BTreeSet::new(),
+            sweep: None,
+            announce_at: None,
+            announcement: None,
+            unheard: 0,
+            noted: VecDeque::new(),
+            tidy_at: 0,
+            fetch: None,
+            is_barren: false,
+        }
+    }
 }
 
 /// A request under way.
@@ -162,6 +188,8 @@ impl<P: Copy + Ord> Relay<P> {
     pub fn new(seed: [u8; 32]) -> Self {
         Self {
             peers: BTreeMap::new(),
+            connected: 0,
+            groups: Groups::default(),
             wanted: BTreeMap::new(),
             refused: Refused::default(),
             confirmed: Remembered::default(),
@@ -194,8 +222,8 @@ impl<P: Copy + Ord> Relay<P> {
     pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<Output<P>> {
         let mut out = Vec::new();
         match input {
-            Input::PeerConnected(peer) => self.on_connected(peer),
-            Input::PeerDisconnected(peer) => self.on_disconnected(peer),
+            Input::PeerConnected { peer, origin } => self.on_connected(peer, origin),
+            Input::PeerDisconnected(peer) => self.on_disconnected(peer, now),
             Input::Announced { peer, ids } => self.on_announced(peer, &ids, now, pool, &mut out),
             Input::Response { peer, id, result } => self.on_response(peer, id, result, now, pool, &mut out),
             Input::Decided { id, decision } => self.on_decided(id, decision),
@@ -217,15 +245,22 @@ impl<P: Copy + Ord> Relay<P> {
         out
     }
 
-    fn on_connected(&mut self, id: P) {
-        if self.peers.len() < MAX_RELAY_PEERS {
-            self.peers.entry(id).or_default().sweep = Some(ShortId::LOWEST);
+    fn on_connected(&mut self, id: P, origin: Origin) {
+        let room = MAX_RELAY_PEERS - if origin.is_dialled() { 0 } else { KEPT_RELAY_PEERS };
+        if self.peers.len() < room || self.peers.contains_key(&id) {
+            self.connected += 1;
+            let number = self.connected;
+            self.peers.entry(id).or_insert_with(|| Peer::new(origin, number)).sweep = Some(ShortId::LOWEST);
         }
     }
 
-    fn on_disconnected(&mut self, id: P) {
+    fn on_disconnected(&mut self, id: P, now: u64) {
         let Some(peer) = self.peers.remove(&id) else { return };
         if let Some(fetch) = peer.fetch {
+            // It leaves without having answered anything.
+            if !peer.service.is_proven() {
+                self.groups.entry(peer.service.origin, now).add_with_rest(now);
+            }
             self.end(&fetch.ids);
         }
         for noted in &peer.noted {
@@ -288,7 +323,7 @@ impl<P: Copy + Ord> Relay<P> {
                 late.push((*id, sent));
             }
             if let Some(sent) = peer.fetch.take_if(is_due) {
-                peer.patience = (peer.patience + 1).min(8);
+                peer.service.on_timeout();
                 late.push((*id, sent));
             }
         }
@@ -308,7 +343,8 @@ impl<P: Copy + Ord> Relay<P> {
             let requests = [peer.announcement.as_ref(), peer.fetch.as_ref()];
             let deadlines = requests.into_iter().flatten().map(|sent| sent.deadline);
             let announcing = peer.announce_at.filter(|_| peer.announcement.is_none());
-            let resting = (peer.rests_until > now && !peer.noted.is_empty()).then_some(peer.rests_until);
+            let rests_until = peer.service.rests_until(&self.groups);
+            let resting = (rests_until > now && !peer.noted.is_empty()).then_some(rests_until);
             deadlines.chain(announcing).chain(resting)
         });
         // What is overdue waits for another request's end, and is looked at then.
@@ -325,10 +361,8 @@ impl<P: Copy + Ord> Relay<P> {
         self.next_id += 1;
         let (request, place, time) = match kind {
             Kind::Announcement => (Request::Announce { ids: list }, &mut state.announcement, ANNOUNCE_TIMEOUT),
-            Kind::Transactions => {
-                (Request::Pending { ids: list }, &mut state.fetch, fetch_time(state.pace, state.patience))
-            }
-            Kind::Pixels => (Request::Pixels { ids: list }, &mut state.fetch, fetch_time(state.pace, state.patience)),
+            Kind::Transactions => (Request::Pending { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
+            Kind::Pixels => (Request::Pixels { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
         };
         if kind != Kind::Announcement {
             ids.iter().for_each(|id| self.asked.insert_mut(*id, now));
@@ -376,11 +410,6 @@ impl<P: Copy + Ord> Relay<P> {
             assert!(remembered.ids.len() == remembered.order.len() && remembered.ids.len() <= MAX_REMEMBERED);
         }
     }
-}
-
-/// Milliseconds that a peer has for what is fetched.
-fn fetch_time(pace: u64, patience: u32) -> u64 {
-    (4 * pace).max(FETCH_TIMEOUT).saturating_mul(1 << patience).min(MAX_FETCH_TIMEOUT)
 }
 
 /// Milliseconds of rest after so many failures in a row.

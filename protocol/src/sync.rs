@@ -9,7 +9,7 @@
 //! stored when it has more (`presync`). Meanwhile missing blocks are asked for (`blocks`).
 //!
 //! A claim costs nothing, so it counts for nothing: peers are ranked by what they have brought (`peer`). A peer that stalls
-//! or fails rests for a while, and its address group is remembered for it (`group`), so that a new identity from the same place
+//! or fails rests for a while, and its address group is remembered for it (`crate::origin`), so that a new identity from the same place
 //! is no better than the last. For peers that we dialled, places are kept in all that is asked for. (Bitcoin Core disconnects
 //! who stalls and protects some outbound peers, `net_processing.cpp`; Lighthouse asks pools of peers by the chain that they
 //! claim, `sync/manager.rs`; here nobody is disconnected for being slow.)
@@ -20,8 +20,8 @@
 
 mod blocks;
 mod event;
-mod group;
 mod headers;
+mod line;
 mod peer;
 mod presync;
 
@@ -30,9 +30,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocelli_consensus::{BlockHash, Network, Parameters};
 
 use crate::message::{ChainStatus, Request, Response};
+use crate::origin::Groups;
+pub use crate::origin::{Direction, FADE, Group, MAX_FAILURES, MAX_GROUPS, Origin};
 use blocks::{Askers, Unavailable};
-use group::{Groups, Origin};
 use headers::HeaderSync;
+use line::Line;
 use peer::Peer;
 
 pub use blocks::{
@@ -40,7 +42,6 @@ pub use blocks::{
     MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT, TRIAL_WINDOW, WINDOW,
 };
 pub use event::{ChainView, Failure, HeaderImport, Input, Offence, Output, Parent, State, Timer};
-pub use group::{Direction, FADE, Group, MAX_FAILURES, MAX_GROUPS};
 pub use headers::{HEADER_STALL, MAX_BARREN_BATCHES, MAX_HEADER_SYNCS, MAX_KNOWN_BATCHES};
 pub use presync::{CONFIRMING, MAX_COUNTED, Place};
 
@@ -79,13 +80,7 @@ pub struct Sync<P> {
     header_syncs: Vec<HeaderSync<P>>,
     /// Blocks under way.
     in_flight: BTreeMap<BlockHash, Askers<P>>,
-    /// Requests for blocks that our line takes at a time, at most [`MAX_BLOCK_REQUESTS`]: as many as get through in time.
-    block_requests: usize,
-    /// Milliseconds after which blocks are overdue that were asked of a peer which has brought some: more whenever they come after
-    /// another was asked for them too, so that a slow line of our own does not double all traffic, and less as blocks come.
-    stall_timeout: u64,
-    /// When blocks last came.
-    blocks_came_at: u64,
+    line: Line,
     /// Blocks wanted that all peers lack; only such as [`WINDOW`] covers.
     unavailable: BTreeMap<BlockHash, Unavailable>,
     /// Blocks handed over during the current input: the view does not show them yet.
@@ -142,9 +137,7 @@ impl<P: Copy + Ord> Sync<P> {
             groups: Groups::default(),
             header_syncs: Vec::new(),
             in_flight: BTreeMap::new(),
-            block_requests: MAX_BLOCK_REQUESTS,
-            stall_timeout: FIRST_STALL_TIMEOUT,
-            blocks_came_at: 0,
+            line: Line::new(),
             unavailable: BTreeMap::new(),
             handed: BTreeSet::new(),
             wake_at: None,
@@ -262,7 +255,7 @@ impl<P: Copy + Ord> Sync<P> {
             (Question::Headers, Ok(Response::Headers(headers))) => self.on_headers(peer, headers, now, view, out),
             (Question::Blocks(asked), Ok(Response::Blocks(blocks))) => {
                 if is_overtaken && blocks.iter().any(Option::is_some) {
-                    self.stall_timeout = (2 * self.stall_timeout).min(MAX_STALL_TIMEOUT);
+                    self.line.on_overtaken();
                 }
                 self.on_blocks(peer, &asked, since, blocks, now, view, out);
             }
@@ -294,9 +287,8 @@ impl<P: Copy + Ord> Sync<P> {
                 self.settle(id, &question, now, out);
                 let Some(peer) = self.peers.get_mut(&id) else { return };
                 peer.on_timeout();
-                // No block has come from anybody meanwhile: it may be our line.
-                if matches!(question, Question::Blocks(_)) && self.blocks_came_at <= since {
-                    self.block_requests = (self.block_requests / 2).max(1);
+                if matches!(question, Question::Blocks(_)) {
+                    self.line.on_timeout(since);
                 }
                 self.fail(id, question.purpose(), Some(Offence::Stalled), now, out);
             }
@@ -411,7 +403,7 @@ impl<P: Copy + Ord> Sync<P> {
         assert!(self.peers.len() <= MAX_SYNC_PEERS && inbound <= MAX_SYNC_PEERS - KEPT_SYNC_PEERS);
         assert!(self.groups.len() <= MAX_GROUPS);
         assert!(self.unavailable.len() <= WINDOW);
-        assert!((1..=MAX_BLOCK_REQUESTS).contains(&self.block_requests));
+        assert!((1..=MAX_BLOCK_REQUESTS).contains(&self.line.requests()));
 
         let asked = |id: P, is_kind: fn(&Question) -> bool| {
             self.requests.values().filter(|sent| sent.peer == id && is_kind(&sent.question)).count()

@@ -1,6 +1,6 @@
 //! Where transactions are confirmed, checked against headers with their work; waiting until they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::chains::{Evidence, unexpected};
 use super::lie::Lie;
 use super::{ANSWER_TIMEOUT, Client, ClientError, Connection, Reply, printable};
-use crate::network::RequestId;
+use crate::network::{Peer, RequestId};
 
 /// Between two rounds of asking.
 const POLL: Duration = Duration::from_millis(500);
@@ -29,6 +29,8 @@ const RESEND: Duration = Duration::from_secs(5);
 pub enum Found {
     /// None of them knows it.
     Unknown,
+    /// None of them knows it now, and one has had it in its mempool: why it has left that, by its own word.
+    Dropped(String),
     /// It is in no block of the chain with the most work, and at least one has it in its mempool, or in another chain.
     Pending,
     /// It is in a block.
@@ -57,6 +59,8 @@ pub struct Tracked {
     /// What is known of it.
     pub state: State,
     resent: Instant,
+    /// Who has refused it when it was handed in again, since a node last had it.
+    refused: BTreeSet<Peer>,
     /// Whether a node has shown it in a block that its headers did not hold.
     is_doubtful: bool,
 }
@@ -68,6 +72,13 @@ pub enum State {
     Unanswered,
     /// The node does not know it; it was handed in again. What was said to that, if it was refused.
     Lost(Option<String>),
+    /// The node has had it, and dropped it; it was handed in again.
+    Dropped {
+        /// Why, by the node's word.
+        reason: String,
+        /// What was said when it was handed in again, if it was refused.
+        refused: Option<String>,
+    },
     /// It is in the mempool.
     Pending,
     /// It is in a block.
@@ -95,6 +106,10 @@ impl fmt::Display for State {
             Self::Unanswered => f.write_str("no node has answered"),
             Self::Lost(None) => f.write_str("lost, and handed in again"),
             Self::Lost(Some(reason)) => write!(f, "lost, and refused when handed in again: {reason}"),
+            Self::Dropped { reason, refused: None } => write!(f, "dropped ({reason}), and handed in again"),
+            Self::Dropped { reason, refused: Some(refused) } => {
+                write!(f, "dropped ({reason}), and refused when handed in again: {refused}")
+            }
             Self::Pending => f.write_str("in no block yet"),
             Self::Confirmed(confirmed) => {
                 let (height, depth) = (confirmed.header.height, confirmed.evidence.confirmations);
@@ -169,13 +184,15 @@ impl Client {
     /// [`ClientError`] when no node answers that can be believed.
     pub fn find(&mut self, txid: TxId) -> Result<Found, ClientError> {
         self.follow(Instant::now() + ANSWER_TIMEOUT)?;
-        let (mut confirmed, mut is_pending, mut is_unknown, mut failure) = (None, false, false, None);
+        let (mut confirmed, mut is_pending, mut is_unknown, mut dropped, mut failure) =
+            (None, false, false, None, None);
         let nodes = self.asked();
         let answers = self.ask_each(&nodes, &Request::Transaction { txid }, Instant::now() + ANSWER_TIMEOUT)?;
         for (node, answer) in answers {
             match answer.and_then(|response| self.check_status(&node, txid, response)) {
                 Ok(TransactionStatus::Unknown) => is_unknown = true,
                 Ok(TransactionStatus::Pending) => is_pending = true,
+                Ok(TransactionStatus::Dropped { reason }) => dropped = Some(printable(&reason)),
                 Ok(TransactionStatus::Confirmed(confirmation)) => match self.evidence(&confirmation.header)? {
                     Some(_) => confirmed = Some(confirmation),
                     None => is_pending = true,
@@ -189,11 +206,12 @@ impl Client {
         {
             return Ok(Found::Confirmed(confirmation, evidence));
         }
-        match failure {
+        match (failure, dropped) {
             _ if is_pending => Ok(Found::Pending),
+            (_, Some(reason)) => Ok(Found::Dropped(reason)),
             _ if is_unknown => Ok(Found::Unknown),
-            Some(error) => Err(error),
-            None => Err(self.nobody()),
+            (Some(error), None) => Err(error),
+            (None, None) => Err(self.nobody()),
         }
     }
 
@@ -266,7 +284,8 @@ impl Client {
         }
     }
 
-    /// Asks until every transaction has `depth` confirmations, at most for `time`; hands in again what nodes have lost.
+    /// Asks until every transaction has `depth` confirmations, or was dropped and is refused by every node, at most for `time`;
+    /// hands in again what nodes have lost or dropped.
     /// Confirmations are checked as by [`Client::find`]. `told` hears of the state after each round.
     ///
     /// # Errors
@@ -286,6 +305,7 @@ impl Client {
                 txid: submission.transaction.txid(),
                 state: State::Unanswered,
                 resent: start,
+                refused: BTreeSet::new(),
                 is_doubtful: false,
             })
             .collect();
@@ -293,7 +313,7 @@ impl Client {
         for turn in 0.. {
             waiting.round(turn, (Instant::now() + ROUND).min(deadline))?;
             told(&waiting.tracked);
-            if waiting.tracked.iter().all(|tracked| tracked.state.is_deep(depth)) || Instant::now() >= deadline {
+            if (0..submissions.len()).all(|index| waiting.is_over(index)) || Instant::now() >= deadline {
                 break;
             }
             waiting.pause((Instant::now() + POLL).min(deadline))?;
@@ -312,6 +332,13 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// Whether nothing more is to be waited for: it is deep enough, or nobody takes it any more.
+    fn is_over(&self, index: usize) -> bool {
+        let Tracked { state, refused, .. } = &self.tracked[index];
+        let is_refused = || self.client.connections().iter().all(|connection| refused.contains(&connection.peer));
+        state.is_deep(self.depth) || matches!(state, State::Dropped { refused: Some(_), .. }) && is_refused()
+    }
+
     /// Looks at the chains, and asks one node for everything that is in no block yet: another one each time, as one may know
     /// less than the others, or say so.
     fn round(&mut self, turn: usize, deadline: Instant) -> Result<(), ClientError> {
@@ -380,7 +407,10 @@ impl Waiting<'_> {
     fn on_status(&mut self, node: &Connection, index: usize, status: TransactionStatus) -> Result<(), ClientError> {
         let tracked = &mut self.tracked[index];
         match status {
-            TransactionStatus::Pending => tracked.state = State::Pending,
+            TransactionStatus::Pending => {
+                tracked.state = State::Pending;
+                tracked.refused.clear();
+            }
             TransactionStatus::Confirmed(confirmation) => {
                 check(self.client.network(), tracked.txid, &confirmation).map_err(|lie| lie.told_by(node))?;
                 let Confirmation { header, output, .. } = *confirmation;
@@ -397,28 +427,45 @@ impl Waiting<'_> {
                 }
             }
             TransactionStatus::Unknown => {
-                if !matches!(tracked.state, State::Lost(_)) {
+                // One that has lost it may never have had it.
+                if !matches!(tracked.state, State::Lost(_) | State::Dropped { .. }) {
                     tracked.state = State::Lost(None);
                 }
-                if tracked.resent.elapsed() >= RESEND {
-                    tracked.resent = Instant::now();
-                    let request = Request::Submit(self.submissions[index].clone());
-                    for connection in self.client.connections().to_vec() {
-                        self.resent.insert(self.client.send(connection.peer, &request), index);
-                    }
+                self.hand_in_again(index, RESEND);
+            }
+            TransactionStatus::Dropped { reason } => {
+                let is_new = !matches!(tracked.state, State::Dropped { .. });
+                if is_new {
+                    tracked.state = State::Dropped { reason: printable(&reason), refused: None };
                 }
+                self.hand_in_again(index, if is_new { Duration::ZERO } else { RESEND });
             }
         }
         Ok(())
     }
 
+    /// Hands a transaction in again, if that was not done for so long.
+    fn hand_in_again(&mut self, index: usize, pause: Duration) {
+        let tracked = &mut self.tracked[index];
+        if tracked.resent.elapsed() < pause {
+            return;
+        }
+        tracked.resent = Instant::now();
+        let request = Request::Submit(self.submissions[index].clone());
+        for connection in self.client.connections().to_vec() {
+            self.resent.insert(self.client.send(connection.peer, &request), index);
+        }
+    }
+
     /// Takes note of what is said to a transaction that was handed in again.
     fn on_other(&mut self, reply: Reply) {
         let Some(index) = self.resent.remove(&reply.id) else { return };
-        if let (Ok(Response::Submitted(SubmitReply::Refused { reason, .. })), State::Lost(_)) =
-            (reply.result, &self.tracked[index].state)
-        {
-            self.tracked[index].state = State::Lost(Some(printable(&reason)));
+        let Ok(Response::Submitted(SubmitReply::Refused { reason, .. })) = reply.result else { return };
+        let tracked = &mut self.tracked[index];
+        tracked.refused.insert(reply.peer);
+        match &mut tracked.state {
+            State::Lost(refused) | State::Dropped { refused, .. } => *refused = Some(printable(&reason)),
+            State::Unanswered | State::Pending | State::Confirmed(_) => {}
         }
     }
 

@@ -214,6 +214,12 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
                 "check the id and the network; a transaction that was lost before a block took it has to be sent again",
             ));
         }
+        Found::Dropped(reason) => {
+            let message = format!("transaction {txid} was dropped: {reason} ({})", output::by_word_of(nodes));
+            return Err(
+                CommandError::failed(message).with_hint("send it again, with a higher --fee if others pay more")
+            );
+        }
         Found::Pending if output.is_json() => {
             return output.json(&json!({
                 "txid": txid,

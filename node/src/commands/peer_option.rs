@@ -8,7 +8,8 @@ use ocelli_protocol::message::{Control, Cookie, Request, Response};
 use super::error::{CommandError, Explain as _};
 use super::node_file::{self, NodeFile};
 use super::{folders, network_option};
-use crate::client::Client;
+use crate::client::{Client, ClientError, Connection};
+use crate::network::Peer;
 use crate::node::cookie;
 
 /// Which node to ask.
@@ -66,23 +67,53 @@ impl OwnNode {
     /// # Errors
     /// As [`OwnNode::connect`], and when it does not obey.
     pub fn command(&self, control: Control) -> Result<String, CommandError> {
-        let (mut client, cookie) = self.connect()?;
-        match client.ask(&Request::Control { cookie, control })? {
+        match self.connect()?.ask(control)? {
             Response::Controlled { done } => Ok(done),
             _ => Err(CommandError::failed("the node answers something else; update the older of the two programs")),
         }
     }
 
-    /// Joins the node as a light peer, and reads the cookie that makes it obey.
+    /// Joins the node as a light peer, makes sure that it is the one of the data folder, and reads the cookie that makes it obey.
     ///
     /// # Errors
-    /// When there is no node, it does not answer, or its cookie cannot be read: then it is somebody else's.
-    pub fn connect(&self) -> Result<(Client, Cookie), CommandError> {
-        let (client, folder) = connect_to(networks(self.network.as_deref())?, self.data.as_deref())?;
+    /// When there is no node, it does not answer, another peer answers in its place, or its cookie cannot be read: then it is
+    /// somebody else's.
+    pub fn connect(&self) -> Result<Owned, CommandError> {
+        let (mut client, folder, file) = connect_to(networks(self.network.as_deref())?, self.data.as_deref())?;
+        let expected: Peer = file.peer_id.parse().context(|| format!("{} names no peer", node_path(&folder)))?;
+        // Whoever else answers at its addresses, or has come in the meantime, is not to have the cookie.
+        client.await_peer(expected)?;
+        let node = client.connections().iter().find(|connection| connection.peer == expected).cloned();
+        let Some(node) = node else {
+            let found: Vec<_> = client.connections().iter().map(|other| other.peer.to_string()).collect();
+            let found = if found.is_empty() { "nobody".into() } else { found.join(" and ") };
+            return Err(CommandError::failed(format!(
+                "{found} answers where {} says the node is, expected {expected}: the cookie is not sent",
+                node_path(&folder)
+            ))
+            .with_hint("another program has taken the node's address: see that the node runs, or start it again"));
+        };
         let cookie = cookie::read(&folder)
             .context(|| format!("cannot read the cookie in {}, with which its owner commands a node", folder.display()))
             .hint(|| "run the command as the user whose node it is; a node of an older version has none")?;
-        Ok((client, cookie))
+        Ok(Owned { client, node, cookie })
+    }
+}
+
+/// The caller's own node, whose identity is proven.
+pub struct Owned {
+    client: Client,
+    node: Connection,
+    cookie: Cookie,
+}
+
+impl Owned {
+    /// Has the node do something. Nobody else is sent the cookie.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not obey.
+    pub fn ask(&mut self, control: Control) -> Result<Response, ClientError> {
+        self.client.ask_at(self.node.clone(), &Request::Control { cookie: self.cookie, control })
     }
 }
 
@@ -93,13 +124,13 @@ fn networks(name: Option<&str>) -> Result<Vec<Network>, CommandError> {
     }
 }
 
-/// Joins the node that runs on this machine, and names its data folder.
-fn connect_to(networks: Vec<Network>, data: Option<&Path>) -> Result<(Client, PathBuf), CommandError> {
+/// Joins the node that runs on this machine, and says in which data folder, and what is written there of it.
+fn connect_to(networks: Vec<Network>, data: Option<&Path>) -> Result<(Client, PathBuf, NodeFile), CommandError> {
     let (folder, node) = node_of_this_machine(&networks, data)?;
     let networks = on_network(networks, &node)?;
     let client = Client::connect(&networks, &node.addresses)
         .hint(|| format!("`ocelli node` with process id {} may have ended without a word: start it again", node.pid))?;
-    Ok((client, folder))
+    Ok((client, folder, node))
 }
 
 /// The node of the data folder that was named, or else of the only default data folder that has one.
@@ -149,13 +180,13 @@ fn on_network(networks: Vec<Network>, node: &NodeFile) -> Result<Vec<Network>, C
 }
 
 fn no_node(folders: &[PathBuf]) -> CommandError {
-    let files: Vec<_> = folders.iter().map(|folder| path_text(&folder.join(node_file::NAME))).collect();
+    let files: Vec<_> = folders.iter().map(|folder| node_path(folder)).collect();
     CommandError::failed(format!("found no node that runs on this machine: there is no {}", files.join(" and no ")))
         .with_hint(
             "start one with `ocelli node`, name its data folder with --data, or another node with --peer MULTIADDR",
         )
 }
 
-fn path_text(path: &Path) -> String {
-    path.display().to_string()
+fn node_path(folder: &Path) -> String {
+    folder.join(node_file::NAME).display().to_string()
 }

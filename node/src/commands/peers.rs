@@ -1,6 +1,6 @@
 //! `ocelli peers`.
 
-use ocelli_protocol::message::{Ban, BanSubject, ConnectedPeer, Control, MAX_TEXT_BYTES, PeerList, Request, Response};
+use ocelli_protocol::message::{Ban, BanSubject, ConnectedPeer, Control, MAX_TEXT_BYTES, PeerList, Response};
 use serde_json::{Value, json};
 
 use super::error::{CommandError, Explain as _};
@@ -124,8 +124,7 @@ fn reason(text: &str) -> Result<String, String> {
 }
 
 fn list(node: &OwnNode, output: &mut Output) -> Result<(), CommandError> {
-    let (mut client, cookie) = node.connect()?;
-    let list = match client.ask(&Request::Control { cookie, control: Control::Peers })? {
+    let list = match node.connect()?.ask(Control::Peers)? {
         Response::Peers(list) => *list,
         _ => return Err(CommandError::failed("the node answers something else; update the older of the two programs")),
     };

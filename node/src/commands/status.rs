@@ -11,9 +11,6 @@ use super::peer_option::PeerOption;
 use crate::chain::Bytes;
 use crate::client::printable;
 
-/// Peers that fit one screen.
-const SHOWN_PEERS: usize = 10;
-
 /// Show how a node is: tip, sync, peers, device, and what it waits for
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,11 +30,6 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
 }
 
 fn to_json(status: &NodeStatus, network: &Network) -> Value {
-    let peers: Vec<_> = status
-        .peers
-        .iter()
-        .map(|peer| json!({ "id": peer.id, "address": peer.address, "inbound": peer.inbound, "height": peer.height }))
-        .collect();
     let invalid: Vec<_> = status
         .invalid
         .iter()
@@ -51,7 +43,8 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "addresses": status.addresses,
         "reachability": reachability_json(&status.reachability),
         "time": status.time,
-        "peers": status.peers.len(),
+        "peers": status.peers.total(),
+        "inbound_peers": status.peers.inbound,
         "height": status.height,
         "tip": status.tip,
         "tip_time": status.tip_time,
@@ -71,14 +64,12 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
         "storage": storage_json(&status.storage),
-        "peer_list": peers,
         "invalid": invalid,
         "checked": false,
     })
 }
 
 fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<(), CommandError> {
-    let inbound = status.peers.iter().filter(|peer| peer.inbound).count();
     let mut rows = vec![
         ("node", format!("{}, {}", printable(&status.peer_id), printable(&status.agent))),
         ("network", format!("{}, genesis {}", printable(&status.network), status.genesis)),
@@ -86,7 +77,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         ("state", status.state_root.to_string()),
         ("sync", format!("{}; headers up to {}", printable(&status.sync), status.header_height)),
         ("work", work(status.work)),
-        ("peers", format!("{}, {inbound} of them dialled this node", status.peers.len())),
+        ("peers", format!("{}, {} of them dialled this node", status.peers.total(), status.peers.inbound)),
         ("mempool", format!("{} transactions, {} bytes", status.mempool_transactions, status.mempool_bytes)),
         ("device", device(status)),
         ("inference", inference(&status.inference)),
@@ -114,14 +105,6 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
     }
     for block in &status.invalid {
         rows.push(("refused", format!("block {} {}: {}", block.height, block.hash, printable(&block.reason))));
-    }
-    for peer in status.peers.iter().take(SHOWN_PEERS) {
-        let height = peer.height.map_or("height unknown".into(), |height| format!("block {height}"));
-        let direction = if peer.inbound { "from" } else { "to" };
-        rows.push(("peer", format!("{height}, {direction} {}", printable(&peer.address))));
-    }
-    if status.peers.len() > SHOWN_PEERS {
-        rows.push(("peer", format!("and {} more", status.peers.len() - SHOWN_PEERS)));
     }
     output.rows(&rows)
 }
@@ -312,12 +295,7 @@ mod tests {
     fn scripts_find_the_count_of_peers_and_the_height_first() {
         let status = NodeStatus {
             height: 7,
-            peers: vec![ocelli_protocol::message::PeerInfo {
-                id: "12D3KooW".into(),
-                address: "/ip4/127.0.0.1/tcp/1".into(),
-                inbound: true,
-                height: Some(5),
-            }],
+            peers: ocelli_protocol::message::PeerCounts { dialled: 0, inbound: 1 },
             ..NodeStatus::default()
         };
         let network = Network::builtin("local").unwrap();

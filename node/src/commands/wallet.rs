@@ -13,7 +13,7 @@ use super::error::{CommandError, Explain as _};
 use super::output::{self, Output, Whole};
 use super::peer_option::PeerOption;
 use super::wallet_option::{WalletOption, address_of};
-use crate::client::confirmation::Tracked;
+use crate::client::confirmation::{State, Tracked};
 use crate::client::fee::{default_fee, expiry};
 use crate::wallet::Wallet;
 
@@ -256,6 +256,13 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
 pub(super) fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), CommandError> {
     let missing: Vec<_> = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
+    if let Some(dropped) =
+        missing.iter().find(|tracked| matches!(tracked.state, State::Dropped { refused: Some(_), .. }))
+    {
+        let message = format!("transaction {} will not be in a block: it was {}", dropped.txid, dropped.state);
+        return Err(CommandError::failed(message)
+            .with_hint("send it again, with a higher --fee if others pay more, or with the wallet's next nonce"));
+    }
     Err(CommandError::failed(format!(
         "waited {timeout} s in vain for {depth} confirmations of {} of {} transactions; {} is {}",
         missing.len(),

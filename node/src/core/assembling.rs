@@ -213,5 +213,6 @@ fn misbehaviour(offence: Offence) -> Misbehaviour {
         Offence::NoWork | Offence::BrokenHeader | Offence::BodyRoot => Misbehaviour::BrokenRule,
         Offence::WrongTransaction => Misbehaviour::NotTheBlock,
         Offence::Malformed => Misbehaviour::Malformed,
+        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

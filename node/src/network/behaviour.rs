@@ -87,7 +87,7 @@ impl Behaviour {
         let traversal = config.traversal.filter(|_| config.role == Role::Full);
         Ok(Self {
             gate: Gate::new(
-                config.limits.max_per_ip,
+                config.limits.connections.per_ip,
                 memory_limit(&config.limits),
                 Bans::of(&config.bans, Instant::now(), config.clock.unix_seconds()),
             ),
@@ -133,14 +133,14 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING))
         .with_max_pending_outgoing(Some(MAX_PENDING))
-        .with_max_established_incoming(Some(limits.max_inbound.saturating_add(SPARE_INBOUND)))
-        .with_max_established_outgoing(Some(limits.max_outbound))
-        .with_max_established_per_peer(Some(limits.max_per_peer))
+        .with_max_established_incoming(Some(limits.connections.inbound.saturating_add(SPARE_INBOUND)))
+        .with_max_established_outgoing(Some(limits.connections.outbound))
+        .with_max_established_per_peer(Some(limits.connections.per_peer))
 }
 
 /// Connections are what others make a process grow with most.
 fn memory_limit(limits: &Limits) -> memory_connection_limits::Behaviour {
-    limits.max_memory_bytes.map_or_else(
+    limits.connections.memory_bytes.map_or_else(
         || memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
         memory_connection_limits::Behaviour::with_max_bytes,
     )
@@ -198,16 +198,15 @@ fn multicast(me: PeerId) -> Option<mdns::tokio::Behaviour> {
 
 fn requests(config: &Config, protocols: &[StreamProtocol]) -> request_response::Behaviour<ByteCodec> {
     let limits = &config.limits;
-    let codec = ByteCodec { max_request: limits.max_request_bytes, max_response: limits.max_response_bytes };
     let support = match config.role {
         Role::Full => ProtocolSupport::Full,
         Role::Light => ProtocolSupport::Outbound,
     };
     request_response::Behaviour::with_codec(
-        codec,
+        ByteCodec::new(limits),
         protocols.iter().map(|name| (name.clone(), support.clone())),
         request_response::Config::default()
-            .with_request_timeout(limits.request_timeout)
+            .with_request_timeout(limits.times.request)
             .with_max_concurrent_streams(REQUEST_STREAMS),
     )
 }
@@ -220,7 +219,7 @@ fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<Cou
         .validation_mode(ValidationMode::Anonymous)
         .message_id_fn(|message| MessageId::new(&message_id(message.topic.as_str(), &message.data)))
         .duplicate_cache_time(SEEN_FOR)
-        .max_transmit_size(config.limits.max_gossip_bytes.saturating_add(GOSSIP_OVERHEAD))
+        .max_transmit_size(config.limits.messages.gossip_bytes.saturating_add(GOSSIP_OVERHEAD))
         .connection_handler_queue_len(GOSSIP_QUEUE)
         // Large messages on slow lines take longer than the defaults of 5 s and 1 s.
         .publish_queue_duration(Duration::from_secs(10))
@@ -250,7 +249,7 @@ fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<Cou
         app_specific_weight: 1.0,
         // A household or a small office shares an address; a test network shares loopback.
         ip_colocation_factor_weight: -5.0,
-        ip_colocation_factor_threshold: config.limits.max_per_ip.max(1) as f64,
+        ip_colocation_factor_threshold: config.limits.connections.per_ip.max(1) as f64,
         ip_colocation_factor_whitelist: [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()].into(),
         // Some broken promises and early grafts are honest: peers restart, and lines stall.
         behaviour_penalty_weight: -1.0,

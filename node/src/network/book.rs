@@ -1,17 +1,29 @@
-//! The address book: peers that are known, and when to dial them next.
+//! The address book: where peers are said to be and where they were, and whom to dial next.
+//!
+//! Bitcoin Core's scheme (`src/addrman.h`), with peer ids. There are two tables: *new* addresses are claims, and *tried* ones are
+//! those where we have dialled a peer and found it. Both have buckets, chosen under a secret (see [`slots`]): claims from one
+//! address group share a few buckets of the new table, and addresses of one group a few of the tried. So whoever sends a million
+//! addresses, or dials us under ever new names, fills its own buckets and displaces nothing elsewhere. Whoever is in a place first
+//! stays: a claim gives way to another once a dial there has failed, and an address that worked gives way only when a probe
+//! finds it gone (test before evict).
+//!
+//! Heilman, Kendler, Zohar and Goldberg, *Eclipse Attacks on Bitcoin's Peer-to-Peer Network*, USENIX Security 2015, sections 3
+//! and 7.
 
-use std::collections::HashMap;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
+use super::Group;
 use super::backoff::Backoff;
 use super::slots::Groups;
+pub(super) use slots::Contact;
+use slots::{Slot, Slots, Table};
 
-/// Peers in the book.
-const MAX_PEERS: usize = 1024;
-
-/// Addresses of one peer.
+/// Addresses of one peer that are dialled at once.
 const MAX_ADDRESSES: usize = 8;
 
 /// The wait after the first failed dial; it doubles with each further one.
@@ -20,116 +32,154 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// The longest wait between two dials.
 const LAST_RETRY: Duration = Duration::from_secs(600);
 
-/// A peer that never worked leaves the book after this many failed dials, one that did after the larger number.
+/// An address that never worked leaves the book after this many failed dials, one that did after the larger number.
 const MAX_FAILURES: u32 = 4;
-const MAX_FAILURES_PROVEN: u32 = 20;
+const MAX_FAILURES_TRIED: u32 = 20;
 
-/// Peers with their addresses. Bounded: a newcomer takes the place of the worst.
+/// An address that worked so lately keeps its place without a test, as in Bitcoin Core (`ADDRMAN_REPLACEMENT`).
+const TRUSTED_FOR: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// Places for which another address waits until who has it is tested.
+const MAX_CONTESTED: usize = 16;
+
+/// Addresses of peers, in places of which there are so many.
 pub(super) struct Book {
-    peers: HashMap<PeerId, Entry>,
+    slots: Slots,
+    entries: BTreeMap<Contact, Entry>,
+    taken: BTreeMap<Slot, Contact>,
+    /// Who waits for a place among the tried.
+    contested: BTreeMap<Slot, Contact>,
+    remembered: usize,
     backoff: Backoff,
 }
 
 struct Entry {
-    /// Most recently confirmed first, without `/p2p/…`.
-    addresses: Vec<Multiaddr>,
-    /// Whether it ever was a good peer, in this run or an earlier one.
-    proven: bool,
+    slot: Slot,
+    /// In a row.
     failures: u32,
     next_dial: Instant,
-    /// Its place among those remembered from an earlier run, where the first were the best.
-    place: usize,
-    /// When it was last dialled or found good, if it was in this run.
-    tried: Option<Instant>,
+    /// Its number among those remembered from an earlier run, where the first were the best.
+    order: usize,
+    luck: u64,
+    /// When it was last dialled, if it was in this run.
+    dialled: Option<Instant>,
+    /// When the peer was last found there, if it was in this run.
+    worked: Option<Instant>,
 }
 
 impl Entry {
-    /// Smaller is better.
-    fn rank(&self) -> (bool, u32, usize) {
-        (!self.proven, self.failures, self.place)
+    fn is_tried(&self) -> bool {
+        self.slot.table == Table::Tried
     }
 }
 
+/// Who is dialled before whom: smaller is better. Claims take turns by bucket, so that a full bucket counts no more than one
+/// with a single address.
+type Rank = (Table, u32, usize, u64);
+
 impl Book {
-    /// An empty book. The seed is for the spread of waits.
-    pub(super) fn new(seed: u64) -> Self {
-        Self { peers: HashMap::new(), backoff: Backoff::new(seed) }
-    }
-
-    /// Takes up what an earlier run exported; to be called with its peers in the same order.
-    pub(super) fn remember(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        let place = self.peers.len();
-        let is_new = !self.peers.contains_key(&peer);
-        self.add(peer, address, now);
-        if let Some(entry) = self.peers.get_mut(&peer)
-            && is_new
-        {
-            (entry.proven, entry.place) = (true, place);
+    /// An empty book. The secret says what stands where, and should be the same in each run; the seed is for the spread of
+    /// waits.
+    pub(super) fn new(secret: [u8; 32], seed: u64) -> Self {
+        Self {
+            slots: Slots::new(secret),
+            entries: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            contested: BTreeMap::new(),
+            remembered: 0,
+            backoff: Backoff::new(seed),
         }
     }
 
-    /// Adds a claimed address.
-    pub(super) fn add(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_PEERS {
-            let worst = self.peers.iter().max_by_key(|(_, entry)| entry.rank());
-            if let Some(worst) = worst.map(|(peer, _)| *peer) {
-                self.peers.remove(&worst);
+    /// Takes up what an earlier run exported; to be called in the same order.
+    pub(super) fn remember(&mut self, contact: Contact, now: Instant) {
+        let slot = self.slots.tried_slot(&contact);
+        if self.taken.contains_key(&slot) || self.entries.contains_key(&contact) {
+            return;
+        }
+        self.insert(contact.clone(), slot, now);
+        if let Some(entry) = self.entries.get_mut(&contact) {
+            entry.order = self.remembered;
+            self.remembered += 1;
+        }
+    }
+
+    /// Adds a claim of somebody in the group `source`, if there is a place for it.
+    pub(super) fn add(&mut self, contact: Contact, source: Group, now: Instant) {
+        if self.entries.contains_key(&contact) {
+            return;
+        }
+        let slot = self.slots.new_slot(&contact, source);
+        if let Some(there) = self.taken.get(&slot).cloned() {
+            if self.entries.get(&there).is_some_and(|entry| entry.failures == 0) {
+                return;
+            }
+            self.remove(&there);
+        }
+        self.insert(contact, slot, now);
+    }
+
+    /// We have dialled a peer and found it there.
+    pub(super) fn prove(&mut self, contact: Contact, now: Instant) {
+        let slot = self.slots.tried_slot(&contact);
+        match self.taken.get(&slot) {
+            Some(there) if *there == contact => {}
+            None => self.place(contact.clone(), slot, now),
+            Some(there) => {
+                let is_trusted =
+                    |entry: &Entry| entry.worked.is_some_and(|when| now.saturating_duration_since(when) < TRUSTED_FOR);
+                if !self.entries.get(there).is_some_and(is_trusted)
+                    && (self.contested.len() < MAX_CONTESTED || self.contested.contains_key(&slot))
+                {
+                    self.contested.entry(slot).or_insert_with(|| contact.clone());
+                }
+                self.add(contact.clone(), Group::dialled(&contact.1), now);
             }
         }
-        let entry = self.peers.entry(peer).or_insert_with(|| Entry {
-            addresses: Vec::new(),
-            proven: false,
-            failures: 0,
-            next_dial: now,
-            place: usize::MAX,
-            tried: None,
-        });
-        if entry.addresses.len() < MAX_ADDRESSES && !entry.addresses.contains(&address) {
-            entry.addresses.push(address);
+        // Whoever waits for this one's place waits in vain.
+        let taken = &self.taken;
+        self.contested.retain(|contested, _| taken.get(contested) != Some(&contact));
+        if let Some(entry) = self.entries.get_mut(&contact) {
+            (entry.failures, entry.next_dial) = (0, now);
+            (entry.dialled, entry.worked) = (Some(now), Some(now));
         }
     }
 
-    /// Marks a peer as good: it is connected and of our network. `address` is where it was dialled.
-    pub(super) fn prove(&mut self, peer: PeerId, address: Option<Multiaddr>, now: Instant) {
-        if let Some(address) = address {
-            self.add(peer, address.clone(), now);
-            if let Some(entry) = self.peers.get_mut(&peer) {
-                entry.addresses.retain(|other| *other != address);
-                entry.addresses.insert(0, address);
-                entry.addresses.truncate(MAX_ADDRESSES);
+    /// A dial of a peer at these addresses failed: they wait longer, or are forgotten, and give way to who waits for a place.
+    pub(super) fn fail(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
+        let contacts: Vec<Contact> = addresses.iter().map(|address| (peer, address.clone())).collect();
+        let failures = contacts.iter().filter_map(|contact| self.entries.get(contact)).map(|entry| entry.failures);
+        let Some(most) = failures.max() else { return };
+        let next_dial = now + self.backoff.wait(most + 1, FIRST_RETRY, LAST_RETRY);
+        for contact in contacts {
+            let Some(entry) = self.entries.get_mut(&contact) else { continue };
+            (entry.failures, entry.next_dial) = (entry.failures + 1, next_dial);
+            let (slot, is_tried, failures) = (entry.slot, entry.is_tried(), entry.failures);
+            let next = self.contested.remove(&slot);
+            if let Some(next) = next.filter(|next| self.entries.get(next).is_some_and(|entry| entry.failures == 0)) {
+                self.demote(&contact, now);
+                self.place(next, slot, now);
+            } else if failures >= if is_tried { MAX_FAILURES_TRIED } else { MAX_FAILURES } {
+                self.remove(&contact);
             }
-        }
-        if let Some(entry) = self.peers.get_mut(&peer) {
-            entry.proven = true;
-            entry.failures = 0;
-            entry.next_dial = now;
-            entry.tried = Some(now);
-        }
-    }
-
-    /// A dial to the peer failed: waits longer, or forgets it.
-    pub(super) fn fail(&mut self, peer: &PeerId, now: Instant) {
-        let Some(entry) = self.peers.get_mut(peer) else { return };
-        entry.failures += 1;
-        entry.next_dial = now + self.backoff.wait(entry.failures, FIRST_RETRY, LAST_RETRY);
-        if entry.failures >= if entry.proven { MAX_FAILURES_PROVEN } else { MAX_FAILURES } {
-            self.peers.remove(peer);
         }
     }
 
     /// Does not dial the peer before `until`: it is banned.
     pub(super) fn pause(&mut self, peer: &PeerId, until: Instant) {
-        if let Some(entry) = self.peers.get_mut(peer) {
-            entry.next_dial = until;
+        for contact in self.contacts_of(peer) {
+            if let Some(entry) = self.entries.get_mut(&contact) {
+                entry.next_dial = until;
+            }
         }
     }
 
     /// Does not dial the peer before `until`, nor remember it over a restart: it is of another network.
-    pub(super) fn avoid(&mut self, peer: &PeerId, until: Instant) {
-        if let Some(entry) = self.peers.get_mut(peer) {
-            entry.proven = false;
-            entry.next_dial = until;
+    pub(super) fn avoid(&mut self, peer: &PeerId, now: Instant, until: Instant) {
+        for contact in self.contacts_of(peer) {
+            self.demote(&contact, now);
         }
+        self.pause(peer, until);
     }
 
     /// Up to `count` peers that are due to be dialled, the best first, each in an address group that has room, which is
@@ -141,172 +191,156 @@ impl Book {
         groups: &mut Groups,
         wanted: impl Fn(&PeerId) -> bool,
     ) -> Vec<(PeerId, Vec<Multiaddr>)> {
-        let mut due: Vec<_> =
-            self.peers.iter_mut().filter(|(peer, entry)| entry.next_dial <= now && wanted(peer)).collect();
-        due.sort_by_key(|(_, entry)| entry.rank());
-        let mut taken = Vec::new();
-        for (peer, entry) in due {
-            let with_room = entry.addresses.iter().filter(|address| groups.has_room(address));
-            let addresses: Vec<_> = with_room.cloned().collect();
-            let Some(first) = addresses.first().filter(|_| taken.len() < count) else { continue };
-            groups.add(first);
-            entry.next_dial = now + FIRST_RETRY;
-            entry.tried = Some(now);
-            taken.push((*peer, addresses));
+        if count == 0 {
+            return Vec::new();
         }
+        let due = self.ranked(|(peer, _), entry| entry.next_dial <= now && wanted(peer));
+        let (mut taken, mut seen) = (Vec::new(), BTreeSet::new());
+        for (peer, _) in &due {
+            if taken.len() >= count {
+                break;
+            }
+            if !seen.insert(*peer) {
+                continue;
+            }
+            let addresses = due.iter().filter(|(other, _)| other == peer).map(|(_, address)| address);
+            let with_room: Vec<_> = addresses.filter(|at| groups.has_room(at)).take(MAX_ADDRESSES).cloned().collect();
+            if let Some(first) = with_room.first() {
+                groups.add(first);
+                taken.push((*peer, with_room));
+            }
+        }
+        taken.iter().for_each(|dial| self.note_dial(dial, now));
         taken
     }
 
-    /// A peer to look whether it is still there: rather one that nobody ever met, else the one longest not tried.
+    /// A peer to look whether it is still there: rather one whose place another waits for, then one that nobody ever met, else
+    /// the one longest not tried.
     pub(super) fn take_feeler(
         &mut self,
         now: Instant,
         wanted: impl Fn(&PeerId) -> bool,
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
-        let due = self
-            .peers
-            .iter_mut()
-            .filter(|(peer, entry)| entry.next_dial <= now && !entry.addresses.is_empty() && wanted(peer));
-        let (peer, entry) = due.min_by_key(|(_, entry)| (entry.proven, entry.tried))?;
-        entry.next_dial = now + FIRST_RETRY;
-        entry.tried = Some(now);
-        Some((*peer, entry.addresses.clone()))
+        // Who is connected is there.
+        let taken = &self.taken;
+        self.contested.retain(|slot, _| taken.get(slot).is_some_and(|(peer, _)| wanted(peer)));
+        let is_due = |entry: &Entry| entry.next_dial <= now;
+        let mut contested = self.contested.keys().filter_map(|slot| self.taken.get(slot));
+        let tested = contested.find(|there| self.entries.get(*there).is_some_and(is_due)).cloned();
+        let (peer, address) = tested.or_else(|| {
+            let due = self.ranked(|(peer, _), entry| is_due(entry) && wanted(peer));
+            // The order of ranks stays among equals.
+            due.into_iter().min_by_key(|contact| {
+                self.entries.get(contact).map(|entry| (std::cmp::Reverse(entry.slot.table), entry.dialled))
+            })
+        })?;
+        let dial = (peer, vec![address]);
+        self.note_dial(&dial, now);
+        Some(dial)
     }
 
     /// How many addresses it holds.
     pub(super) fn len(&self) -> usize {
-        self.peers.values().map(|entry| entry.addresses.len()).sum()
+        self.entries.len()
     }
 
-    /// The addresses of proven peers, each ending in `/p2p/…`: those of `first` in their order, then the others, the best
+    /// The addresses that worked, each ending in `/p2p/…`: those of the peers `first` in their order, then the others, the best
     /// first.
     pub(super) fn export(&self, first: &[PeerId]) -> Vec<String> {
-        let mut proven: Vec<_> = self.peers.iter().filter(|(_, entry)| entry.proven).collect();
+        let mut tried = self.ranked(|_, entry| entry.is_tried());
         let place = |peer: &PeerId| first.iter().position(|other| other == peer).unwrap_or(first.len());
-        proven.sort_by_key(|(peer, entry)| (place(peer), entry.rank(), **peer));
-        let lines = proven
-            .into_iter()
-            .flat_map(|(peer, entry)| entry.addresses.iter().map(move |address| format!("{address}/p2p/{peer}")));
-        lines.collect()
+        tried.sort_by_key(|(peer, _)| place(peer));
+        tried.into_iter().map(|(peer, address)| format!("{address}/p2p/{peer}")).collect()
+    }
+
+    /// Some of the entries, the best first.
+    fn ranked(&self, wanted: impl Fn(&Contact, &Entry) -> bool) -> Vec<Contact> {
+        let mut all: Vec<(Rank, u64, &Contact)> = self
+            .entries
+            .iter()
+            .filter(|(contact, entry)| wanted(contact, entry))
+            .map(|(contact, entry)| {
+                let rank = (entry.slot.table, entry.failures, entry.order, entry.luck);
+                (rank, entry.slot.bucket, contact)
+            })
+            .collect();
+        all.sort_unstable();
+        let mut turns: BTreeMap<u64, usize> = BTreeMap::new();
+        for ((table, _, turn, _), bucket, _) in &mut all {
+            if *table == Table::New {
+                let next = turns.entry(*bucket).or_default();
+                *turn = *next;
+                *next += 1;
+            }
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(.., contact)| contact.clone()).collect()
+    }
+
+    fn contacts_of(&self, peer: &PeerId) -> Vec<Contact> {
+        let from = (*peer, Multiaddr::empty());
+        self.entries.range(from..).map(|(contact, _)| contact).take_while(|(other, _)| other == peer).cloned().collect()
+    }
+
+    fn note_dial(&mut self, (peer, addresses): &(PeerId, Vec<Multiaddr>), now: Instant) {
+        for address in addresses {
+            if let Some(entry) = self.entries.get_mut(&(*peer, address.clone())) {
+                (entry.next_dial, entry.dialled) = (now + FIRST_RETRY, Some(now));
+            }
+        }
+    }
+
+    /// Puts an address into a place that is free, out of the one that it had.
+    fn place(&mut self, contact: Contact, slot: Slot, now: Instant) {
+        let before = self.entries.get(&contact).map(|entry| entry.slot);
+        match before {
+            Some(before) => {
+                self.taken.remove(&before);
+                self.taken.insert(slot, contact.clone());
+                if let Some(entry) = self.entries.get_mut(&contact) {
+                    entry.slot = slot;
+                }
+            }
+            None => self.insert(contact, slot, now),
+        }
+    }
+
+    /// Takes an address from among the tried: it is a claim again, if there is a place for one.
+    fn demote(&mut self, contact: &Contact, now: Instant) {
+        if !self.entries.get(contact).is_some_and(Entry::is_tried) {
+            return;
+        }
+        let slot = self.slots.new_slot(contact, Group::dialled(&contact.1));
+        if self.taken.contains_key(&slot) { self.remove(contact) } else { self.place(contact.clone(), slot, now) }
+    }
+
+    fn insert(&mut self, contact: Contact, slot: Slot, now: Instant) {
+        let luck = self.slots.luck(&contact);
+        let entry = Entry { slot, failures: 0, next_dial: now, order: usize::MAX, luck, dialled: None, worked: None };
+        self.taken.insert(slot, contact.clone());
+        self.entries.insert(contact, entry);
+    }
+
+    fn remove(&mut self, contact: &Contact) {
+        if let Some(entry) = self.entries.remove(contact) {
+            self.taken.remove(&entry.slot);
+            self.contested.remove(&entry.slot);
+        }
+    }
+
+    /// What must hold between calls.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        assert_eq!(self.entries.len(), self.taken.len());
+        for (slot, contact) in &self.taken {
+            assert_eq!(self.entries[contact].slot, *slot);
+        }
+        for slot in self.contested.keys() {
+            assert!(slot.table == Table::Tried && self.taken.contains_key(slot));
+        }
+        assert!(self.contested.len() <= MAX_CONTESTED);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(port: u16) -> Multiaddr {
-        format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("a multiaddr")
-    }
-
-    fn due(
-        book: &mut Book,
-        count: usize,
-        now: Instant,
-        wanted: impl Fn(&PeerId) -> bool,
-    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
-        book.take_due(count, now, &mut Groups::default(), wanted)
-    }
-
-    #[test]
-    fn what_is_remembered_comes_in_its_order_and_anchors_go_first() {
-        let peers = [(); 5].map(|()| PeerId::random());
-        let start = Instant::now();
-        let mut book = Book::new(1);
-        for (port, peer) in (1..).zip(peers) {
-            book.remember(peer, address(port), start);
-            book.remember(peer, address(port + 100), start);
-        }
-        let order: Vec<_> = due(&mut book, 9, start, |_| true).into_iter().map(|(peer, _)| peer).collect();
-        assert_eq!(order, peers);
-        let lines = book.export(&[peers[3], peers[1]]);
-        let expected = [3, 1, 0, 2, 4].map(|at| {
-            [1, 101].map(|port| format!("{}/p2p/{}", address(port + u16::try_from(at).expect("small")), peers[at]))
-        });
-        assert_eq!(lines, expected.concat());
-    }
-
-    #[test]
-    fn dials_are_spread_over_groups() {
-        let start = Instant::now();
-        let mut book = Book::new(1);
-        // Five peers of one group, each with an address elsewhere only the last has.
-        let peers = [(); 5].map(|()| PeerId::random());
-        for (at, peer) in peers.into_iter().enumerate() {
-            book.remember(peer, format!("/ip4/1.2.3.{at}/tcp/1").parse().expect("a multiaddr"), start);
-        }
-        let elsewhere: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().expect("a multiaddr");
-        book.add(peers[4], elsewhere.clone(), start);
-        let taken = due(&mut book, 9, start, |_| true);
-        assert_eq!(taken.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(), [peers[0], peers[1], peers[4]]);
-        assert_eq!(taken[2].1, [elsewhere], "only where there is room");
-    }
-
-    #[test]
-    fn feelers_go_to_the_unproven_first_and_then_to_the_longest_untried() {
-        let [proven, new] = [(); 2].map(|()| PeerId::random());
-        let start = Instant::now();
-        let mut book = Book::new(1);
-        book.remember(proven, address(1), start);
-        book.add(new, address(2), start);
-        let mut now = start;
-        let mut feeler = |book: &mut Book| {
-            now += FIRST_RETRY;
-            book.take_feeler(now, |_| true).map(|(peer, _)| peer)
-        };
-        assert_eq!(feeler(&mut book), Some(new));
-        book.prove(new, None, start + FIRST_RETRY);
-        assert_eq!(feeler(&mut book), Some(proven));
-        assert_eq!(feeler(&mut book), Some(new));
-        assert_eq!(book.take_feeler(start, |_| true), None, "none is due");
-    }
-
-    #[test]
-    fn dials_wait_longer_after_each_failure() {
-        let (peer, start) = (PeerId::random(), Instant::now());
-        let mut book = Book::new(1);
-        book.add(peer, address(1), start);
-        book.add(peer, address(1), start);
-        assert_eq!(due(&mut book, 9, start, |_| false), []);
-        assert_eq!(due(&mut book, 9, start, |_| true), [(peer, vec![address(1)])]);
-        assert_eq!(due(&mut book, 9, start, |_| true), [], "it is being dialled");
-        book.fail(&peer, start);
-        book.fail(&peer, start);
-        assert_eq!(due(&mut book, 9, start + FIRST_RETRY * 5 / 4, |_| true), []);
-        assert_eq!(due(&mut book, 9, start + FIRST_RETRY * 5 / 2, |_| true).len(), 1);
-        book.fail(&peer, start);
-        book.fail(&peer, start);
-        assert!(book.peers.is_empty(), "forgotten");
-    }
-
-    #[test]
-    fn proven_peers_come_first_are_exported_and_stay() {
-        let (good, new, start) = (PeerId::random(), PeerId::random(), Instant::now());
-        let mut book = Book::new(1);
-        book.add(new, address(1), start);
-        book.add(good, address(2), start);
-        book.prove(good, Some(address(3)), start);
-        assert_eq!(due(&mut book, 1, start, |_| true), [(good, vec![address(3), address(2)])]);
-        assert_eq!(book.export(&[]), [format!("{}/p2p/{good}", address(3)), format!("{}/p2p/{good}", address(2))]);
-        for port in 0..2 * MAX_PEERS {
-            book.add(PeerId::random(), address(u16::try_from(port).expect("small")), start);
-        }
-        assert_eq!(book.peers.len(), MAX_PEERS);
-        assert_eq!(book.export(&[]).len(), 2);
-        book.avoid(&good, start + LAST_RETRY);
-        assert_eq!(book.export(&[]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_peer_has_few_addresses() {
-        let (peer, now) = (PeerId::random(), Instant::now());
-        let mut book = Book::new(1);
-        for port in 1..100 {
-            book.add(peer, address(port), now);
-        }
-        book.prove(peer, Some(address(200)), now);
-        let due = due(&mut book, 1, now, |_| true);
-        assert_eq!(due[0].1.len(), MAX_ADDRESSES);
-        assert_eq!(due[0].1[0], address(200));
-    }
-}
+mod tests;

@@ -104,70 +104,129 @@ impl Config {
 pub const DEFAULT_INBOUND: u32 = 64;
 
 /// Bounds on all that peers can make grow, and timeouts. The defaults are first guesses for a node on a home line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// The largest request, sent or received, in bytes.
-    pub max_request_bytes: usize,
-    /// The largest response, sent or received, in bytes.
-    pub max_response_bytes: usize,
-    /// The largest gossip message in bytes.
-    pub max_gossip_bytes: usize,
-    /// Own requests under way at one time.
-    pub max_requests: usize,
-    /// Connections that this node has dialled.
-    pub max_outbound: u32,
-    /// Connections that others have dialled. When there are more, the least valuable one is closed.
-    pub max_inbound: u32,
-    /// Memory that the process may take, in bytes: above it connections are neither taken nor opened, and those there are go
-    /// on. `None` is three quarters of the machine's.
-    pub max_memory_bytes: Option<usize>,
-    /// Connections with one peer. Two arise when both dial at the same time, a third while one is dying, and more for a
-    /// moment while reachability is found out.
-    pub max_per_peer: u32,
-    /// Connections from one address (loopback is exempt).
-    pub max_per_ip: usize,
-    /// As many peers as this are dialled of those that are found.
-    pub target_outbound: usize,
-    /// The time between two probes of remembered addresses (feelers); a light peer sends none.
-    pub feeler_interval: Duration,
-    /// Events that wait for the consumer before gossip and requests are dropped.
-    pub event_queue: usize,
-    /// Bytes in these events before gossip and requests are dropped.
-    pub event_queue_bytes: usize,
-    /// From sending a request to the whole response; also how long a peer's request may wait for its answer.
-    pub request_timeout: Duration,
-    /// How long a new connection may take to say who it is.
-    pub identify_timeout: Duration,
-    /// After this long without any request a connection with a light peer is closed (one that exceeds
-    /// `target_outbound` too). Full nodes keep theirs, and a light peer itself closes none.
-    pub idle_timeout: Duration,
-    /// Penalty points (see [`Handle::penalize`](super::Handle::penalize)) that ban a peer.
-    pub ban_points: u32,
-    /// How long such a ban lasts.
-    pub ban_time: Duration,
+    /// On requests, responses and gossip.
+    pub messages: MessageLimits,
+    /// On connections.
+    pub connections: ConnectionLimits,
+    /// On events that wait for the consumer.
+    pub queue: QueueLimits,
+    /// How long things may take.
+    pub times: Times,
+    /// When misbehaviour bans.
+    pub bans: BanLimits,
 }
 
-impl Default for Limits {
+/// Bounds on messages.
+#[derive(Clone, Debug)]
+pub struct MessageLimits {
+    /// The most bytes of a request, sent or received, that begins with these four.
+    pub request_bytes: fn(&[u8; 4]) -> usize,
+    /// The most bytes of a response, sent or received, to this request.
+    pub response_bytes: fn(&[u8]) -> usize,
+    /// The largest gossip message in bytes.
+    pub gossip_bytes: usize,
+    /// Own requests under way at one time.
+    pub requests: usize,
+    /// Bytes of requests that one connection may have sent in part.
+    pub half_read_bytes: usize,
+    /// Bytes of responses that wait for one connection to take them. One response is sent whatever its size.
+    pub half_written_bytes: usize,
+}
+
+/// Bounds on connections.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// Connections that this node has dialled.
+    pub outbound: u32,
+    /// Connections that others have dialled. When there are more, the least valuable one is closed.
+    pub inbound: u32,
+    /// Memory that the process may take, in bytes: above it connections are neither taken nor opened, and those there are go
+    /// on. `None` is three quarters of the machine's.
+    pub memory_bytes: Option<usize>,
+    /// Connections with one peer. Two arise when both dial at the same time, a third while one is dying, and more for a
+    /// moment while reachability is found out.
+    pub per_peer: u32,
+    /// Connections from one address (loopback is exempt).
+    pub per_ip: usize,
+    /// As many peers as this are dialled of those that are found.
+    pub target_outbound: usize,
+}
+
+/// Bounds on events that wait for the consumer, before gossip and requests are dropped.
+#[derive(Clone, Debug)]
+pub struct QueueLimits {
+    /// How many.
+    pub events: usize,
+    /// Bytes in them.
+    pub bytes: usize,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// From sending a request to the whole response; also how long a peer's request may wait for its answer.
+    pub request: Duration,
+    /// How long a peer may take to send a request once it has opened a stream for it, and to take a piece of a response.
+    pub piece: Duration,
+    /// How long a new connection may take to say who it is.
+    pub identify: Duration,
+    /// After this long without any request a connection with a light peer is closed (one that exceeds
+    /// [`ConnectionLimits::target_outbound`] too). Full nodes keep theirs, and a light peer itself closes none.
+    pub idle: Duration,
+    /// Between two probes of remembered addresses (feelers); a light peer sends none.
+    pub feeler_interval: Duration,
+}
+
+/// When misbehaviour bans.
+#[derive(Clone, Debug)]
+pub struct BanLimits {
+    /// Penalty points (see [`Handle::penalize`](super::Handle::penalize)) that ban a peer.
+    pub points: u32,
+    /// How long such a ban lasts.
+    pub time: Duration,
+}
+
+impl Default for MessageLimits {
     fn default() -> Self {
         Self {
-            max_request_bytes: 4 << 20,
-            max_response_bytes: 16 << 20,
-            max_gossip_bytes: 2 << 20,
-            max_requests: 128,
-            max_outbound: 24,
-            max_inbound: DEFAULT_INBOUND,
-            max_memory_bytes: None,
-            max_per_peer: 5,
-            max_per_ip: 16,
-            target_outbound: 8,
-            feeler_interval: Duration::from_secs(120),
-            event_queue: 1024,
-            event_queue_bytes: 64 << 20,
-            request_timeout: Duration::from_secs(30),
-            identify_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(180),
-            ban_points: 100,
-            ban_time: Duration::from_secs(60 * 60),
+            request_bytes: |_| 4 << 20,
+            response_bytes: |_| 16 << 20,
+            gossip_bytes: 2 << 20,
+            requests: 128,
+            half_read_bytes: 4 << 20,
+            half_written_bytes: 16 << 20,
         }
+    }
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { outbound: 24, inbound: DEFAULT_INBOUND, memory_bytes: None, per_peer: 5, per_ip: 16, target_outbound: 8 }
+    }
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { events: 1024, bytes: 64 << 20 }
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(30),
+            piece: Duration::from_secs(15),
+            identify: Duration::from_secs(10),
+            idle: Duration::from_secs(180),
+            feeler_interval: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for BanLimits {
+    fn default() -> Self {
+        Self { points: 100, time: Duration::from_secs(60 * 60) }
     }
 }

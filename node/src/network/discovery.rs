@@ -89,9 +89,10 @@ impl Bootstrap {
 }
 
 impl Discovery {
-    /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those that are found, and
-    /// `feelers` the time between two probes of them.
+    /// `bootstrap` addresses may end in `/p2p/…`; `target` is the number of peers to dial of those in the book, and `feelers` the
+    /// time between two probes of them. The seed is for the spread of waits.
     pub(super) fn new(
+        book: Book,
         bootstrap: Vec<Multiaddr>,
         target: usize,
         feelers: Option<Duration>,
@@ -103,7 +104,7 @@ impl Discovery {
         let configured = bootstrap.len();
         let mut backoff = Backoff::new(seed);
         Self {
-            book: Book::new(seed),
+            book,
             bootstrap,
             configured,
             target,
@@ -206,8 +207,8 @@ impl Discovery {
                 Some(wait)
             }
             Purpose::Found | Purpose::Feeler => {
-                if let Some(peer) = &dial.peer {
-                    self.book.fail(peer, now);
+                if let Some(peer) = dial.peer {
+                    self.book.fail(peer, &dial.addresses, now);
                 }
                 None
             }
@@ -245,6 +246,22 @@ impl Discovery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Group;
+
+    fn discovery(
+        bootstrap: Vec<Multiaddr>,
+        target: usize,
+        feelers: Option<Duration>,
+        me: PeerId,
+        seed: u64,
+        now: Instant,
+    ) -> Discovery {
+        Discovery::new(Book::new([7; 32], seed), bootstrap, target, feelers, me, seed, now)
+    }
+
+    fn source() -> Group {
+        Group::V4([200, 1])
+    }
 
     /// What is due with nobody dialled but `outbound` peers, in no group of note.
     fn due(discovery: &mut Discovery, now: Instant, outbound: usize, is_open: impl Fn(&PeerId) -> bool) -> Vec<Dial> {
@@ -259,7 +276,7 @@ mod tests {
     fn bootstrap_is_dialled_for_ever_with_growing_waits() {
         let mut now = Instant::now();
         let me = PeerId::random();
-        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, None, me, 1, now);
+        let mut discovery = discovery(vec![bootstrap_address()], 8, None, me, 1, now);
         for expected in [1, 2, 4, 8, 16, 30, 30, 30] {
             let dials = due(&mut discovery, now, 0, |_| false);
             assert_eq!(dials.len(), 1);
@@ -283,7 +300,7 @@ mod tests {
     fn itself_is_not_dialled_again() {
         let (now, me) = (Instant::now(), PeerId::random());
         let named = bootstrap_address().with_p2p(me).expect("no identity yet");
-        let mut discovery = Discovery::new(vec![bootstrap_address(), named], 8, None, me, 1, now);
+        let mut discovery = discovery(vec![bootstrap_address(), named], 8, None, me, 1, now);
         let dials = due(&mut discovery, now, 0, |_| false);
         assert_eq!(dials.len(), 1);
         assert_eq!(discovery.on_failed(&dials[0], &DialFailure::Myself, now), None);
@@ -293,9 +310,10 @@ mod tests {
     #[test]
     fn found_peers_are_dialled_up_to_the_target() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(Vec::new(), 3, None, PeerId::random(), 1, now);
-        for _ in 0..10 {
-            discovery.book.add(PeerId::random(), "/ip4/127.0.0.1/tcp/1".parse().expect("a multiaddr"), now);
+        let mut discovery = discovery(Vec::new(), 3, None, PeerId::random(), 1, now);
+        for port in 1..10 {
+            let address = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("a multiaddr");
+            discovery.book.add((PeerId::random(), address), source(), now);
         }
         assert_eq!(due(&mut discovery, now, 2, |_| false).len(), 1);
         assert!(due(&mut discovery, now, 3, |_| false).is_empty());
@@ -306,9 +324,9 @@ mod tests {
     fn feelers_go_out_though_the_target_is_reached() {
         let start = Instant::now();
         let interval = Duration::from_secs(120);
-        let mut discovery = Discovery::new(Vec::new(), 3, Some(interval), PeerId::random(), 1, start);
+        let mut discovery = discovery(Vec::new(), 3, Some(interval), PeerId::random(), 1, start);
         let peer = PeerId::random();
-        discovery.book.add(peer, bootstrap_address(), start);
+        discovery.book.add((peer, bootstrap_address()), source(), start);
         assert!(due(&mut discovery, start, 3, |_| false).is_empty(), "not yet");
         let now = start + interval * 5 / 4;
         let dials = due(&mut discovery, now, 3, |_| false);
@@ -320,7 +338,7 @@ mod tests {
     #[test]
     fn added_addresses_are_dialled_and_few() {
         let (now, me) = (Instant::now(), PeerId::random());
-        let mut discovery = Discovery::new(vec![bootstrap_address()], 8, None, me, 1, now);
+        let mut discovery = discovery(vec![bootstrap_address()], 8, None, me, 1, now);
         for port in 1..200u16 {
             discovery.add(format!("/ip4/5.6.7.8/tcp/{port}").parse().expect("a multiaddr"), me, now);
         }
@@ -337,7 +355,7 @@ mod tests {
     #[test]
     fn lookups_grow_rare_until_there_is_somebody_new() {
         let start = Instant::now();
-        let mut discovery = Discovery::new(Vec::new(), 8, None, PeerId::random(), 1, start);
+        let mut discovery = discovery(Vec::new(), 8, None, PeerId::random(), 1, start);
         let mut times = Vec::new();
         for second in 0..130 {
             if discovery.lookup_due(start + Duration::from_secs(second)) {

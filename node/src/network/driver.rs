@@ -7,7 +7,7 @@ mod connections;
 mod messages;
 mod traversal;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::RandomState;
 use std::io;
 use std::net::TcpListener;
@@ -22,17 +22,22 @@ use libp2p::identity::{Keypair, ed25519};
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
+use ocelli_consensus::hash::tagged;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::asked::Asked;
 use super::behaviour::{self, Behaviour, BehaviourEvent, GRAYLIST_SCORE};
+use super::book::Book;
 use super::discovery::{Dial, Discovery};
 use super::error::{chain, io_kind};
+use super::failures::DialFailures;
 use super::gossip_bytes::CountBytes;
 use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
 use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
-use super::reachability::{Findings, Reachability};
+use super::reachability::Reachability;
+use super::unsent::Unsent;
 use super::{
     BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
     address,
@@ -40,7 +45,7 @@ use super::{
 use crate::clock::Clock;
 use crate::log_limit::LogLimit;
 use connections::PeerState;
-use messages::{Outstanding, Unsent};
+use traversal::Ways;
 
 /// How long what can be seen of the network may be behind: it is put together anew with whatever changes, but not for each of a
 /// thousand changes a second, as a flood brings about.
@@ -51,57 +56,75 @@ const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two looks at what changes slowly: scores, bans, the snapshot.
 const SLOW_TICKS: u32 = 4;
 
+/// Streams of one connection, both ways: each may hold 256 KiB that nobody has read yet. Requests take 32 at most, and all else
+/// few.
+const MAX_STREAMS: usize = 128;
+
 /// How long a dial may take. Below the ten seconds after which AutoNAT's server gives up a test without a word, so that a firewall that
 /// drops everything is a finding.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Dialled addresses whose last failure is remembered.
-const MAX_FAILURES: usize = 32;
-
 /// All state of the swarm task.
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
-    agent: String,
-    role: Role,
-    /// Request protocols that we speak, best first.
-    protocols: Vec<StreamProtocol>,
-    kademlia: Option<StreamProtocol>,
+    own: Own,
     limits: Limits,
-    clock: Clock,
-    commands: mpsc::Receiver<Command>,
     queue: EventQueue,
     discovery: Discovery,
+    dials: Dials,
     penalties: Penalties,
     /// Everybody with a connection. Bounded by the limits on connections.
     peers: HashMap<PeerId, PeerState>,
-    /// Dials under way. Bounded by the limit on pending connections.
-    dials: HashMap<ConnectionId, Dial>,
-    /// Own requests under way, at most [`Limits::max_requests`].
-    requests: HashMap<OutboundRequestId, Outstanding>,
-    /// Own gossip that found nobody yet.
-    unsent: VecDeque<Unsent>,
-    failures: VecDeque<(String, DialFailure)>,
-    counters: Counters,
-    gossip_bytes: CountBytes,
-    snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Whether reachability is looked into at all.
-    traversal: bool,
-    findings: Findings,
-    reachability: Reachability,
     /// Makes evictions unpredictable for those who would like to profit.
-    secret: RandomState,
-    /// Whether the snapshot is out of date.
-    changed: bool,
-    warned_of_slow_peers: Option<Instant>,
-    /// Of peers that have connected, and of bans.
-    comings: LogLimit,
+    eviction_secret: RandomState,
+    asked: Asked<OutboundRequestId>,
+    unsent: Unsent,
+    ways: Ways,
+    counters: Counters,
+    shown: Shown,
+    logs: Logs,
+}
+
+/// What this node says of itself.
+struct Own {
+    agent: String,
+    role: Role,
+    /// Request protocols that it speaks, best first.
+    protocols: Vec<StreamProtocol>,
+    kademlia: Option<StreamProtocol>,
+}
+
+/// Own dials.
+#[derive(Default)]
+struct Dials {
+    /// Bounded by the limit on pending connections.
+    under_way: HashMap<ConnectionId, Dial>,
+    failures: DialFailures,
+}
+
+/// What others see of the swarm task.
+struct Shown {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Whether it is out of date.
+    is_old: bool,
+    /// Bans are shown with their ends by the clock on the wall.
+    clock: Clock,
+    /// Counted where gossip comes in.
+    gossip_bytes: CountBytes,
+}
+
+/// What is only said so often.
+struct Logs {
+    connected: LogLimit,
     banned: LogLimit,
-    refusals: LogLimit,
+    refused: LogLimit,
+    /// When a slow peer was last told of.
+    slow_peer: Option<Instant>,
 }
 
 impl Driver {
     /// Sets everything up and listens. Must be called inside of a tokio runtime.
-    pub(super) fn new(config: Config) -> Result<(Self, Handle, Events), NetworkError> {
+    pub(super) fn new(config: Config) -> Result<(Self, mpsc::Receiver<Command>, Handle, Events), NetworkError> {
         let mut identity = config.identity;
         let secret = ed25519::SecretKey::try_from_bytes(&mut identity).expect("32 bytes are an Ed25519 secret key");
         let key = ed25519::Keypair::from(secret);
@@ -130,68 +153,65 @@ impl Driver {
         }
 
         let (me, now) = (*swarm.local_peer_id(), Instant::now());
-        let feelers = (config.role == Role::Full).then_some(config.limits.feeler_interval);
+        let feelers = (config.role == Role::Full).then_some(config.limits.times.feeler_interval);
         let seed = rand::random();
-        let mut discovery = Discovery::new(bootstrap, config.limits.target_outbound, feelers, me, seed, now);
+        // The same in each run: what worked has its place again.
+        let book = Book::new(tagged("ocelli/secret of the address book", &[&config.identity]), seed);
+        let target = config.limits.connections.target_outbound;
+        let mut discovery = Discovery::new(book, bootstrap, target, feelers, me, seed, now);
         for text in &config.known {
             match address::parse(text).ok().and_then(|address| Some((address::peer(&address)?, address))) {
                 Some((peer, address)) if peer != me => {
-                    discovery.book.remember(peer, address::without_peer(address), now);
+                    discovery.book.remember((peer, address::without_peer(address)), now);
                 }
                 Some(_) => {}
                 None => tracing::warn!(address = %text, "skipped a known peer's address that cannot be read"),
             }
         }
 
-        let (queue, events) = queue(config.limits.event_queue, config.limits.event_queue_bytes);
+        let (queue, events) = queue(config.limits.queue.events, config.limits.queue.bytes);
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let snapshot = Snapshot { status: empty_status(me, &agent), known: Vec::new(), bans_version: 0 };
         let mut driver = Self {
-            snapshot: watch::Sender::new(Arc::new(Snapshot {
-                status: empty_status(me, &agent),
-                known: Vec::new(),
-                bans_version: 0,
-            })),
+            ways: Ways::new(config.traversal.is_some() && config.role == Role::Full),
+            asked: Asked::new(config.limits.messages.requests),
+            shown: Shown {
+                snapshot: watch::Sender::new(Arc::new(snapshot)),
+                is_old: false,
+                clock: config.clock,
+                gossip_bytes,
+            },
             swarm,
-            agent,
-            role: config.role,
-            protocols,
-            kademlia,
+            own: Own { agent, role: config.role, protocols, kademlia },
             limits: config.limits,
-            clock: config.clock,
-            commands,
             queue,
             discovery,
+            dials: Dials::default(),
             penalties: Penalties::default(),
             peers: HashMap::new(),
-            dials: HashMap::new(),
-            requests: HashMap::new(),
-            unsent: VecDeque::new(),
-            failures: VecDeque::new(),
+            eviction_secret: RandomState::new(),
+            unsent: Unsent::default(),
             counters: Counters::default(),
-            traversal: config.traversal.is_some() && config.role == Role::Full,
-            findings: Findings::default(),
-            reachability: Reachability::Unknown,
-            secret: RandomState::new(),
-            gossip_bytes,
-            changed: false,
-            warned_of_slow_peers: None,
-            comings: LogLimit::new("inbound peers"),
-            banned: LogLimit::new("bans"),
-            refusals: LogLimit::new("connections refused for lack of memory"),
+            logs: Logs {
+                connected: LogLimit::new("inbound peers"),
+                banned: LogLimit::new("bans"),
+                refused: LogLimit::new("connections refused for lack of memory"),
+                slow_peer: None,
+            },
         };
         driver.update_reachability();
         driver.publish_snapshot();
         let handle = Handle {
             commands: command_sender,
-            snapshot: driver.snapshot.subscribe(),
+            snapshot: driver.shown.snapshot.subscribe(),
             shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
             asker: 0,
         };
-        Ok((driver, handle, events))
+        Ok((driver, commands, handle, events))
     }
 
     /// Runs until the end. Hands back the queue, whose drop tells the consumer that everything is closed.
-    pub(super) async fn run(mut self) -> EventQueue {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> EventQueue {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick: u32 = 0;
@@ -200,12 +220,12 @@ impl Driver {
             let due = published + SNAPSHOT_PAUSE;
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
-                command = self.commands.recv() => match command {
+                command = commands.recv() => match command {
                     Some(Command::Shutdown) | None => break,
                     Some(command) => self.on_command(command),
                 },
                 () = self.queue.deliver(), if self.queue.keeps() => {}
-                () = tokio::time::sleep_until(due), if self.changed => {}
+                () = tokio::time::sleep_until(due), if self.shown.is_old => {}
                 _ = ticks.tick() => {
                     if self.queue.is_closed() {
                         break;
@@ -215,7 +235,7 @@ impl Driver {
                 }
             }
             let now = tokio::time::Instant::now();
-            if self.changed && now >= due {
+            if self.shown.is_old && now >= due {
                 self.publish_snapshot();
                 published = now;
             }
@@ -265,7 +285,7 @@ impl Driver {
                 tracing::debug!(address = %send_back_addr, error = %chain(&error), "an inbound connection failed");
                 if let ListenError::Denied { cause } = &error
                     && let Some(failure) = DialFailure::of_memory(cause)
-                    && self.refusals.has_room()
+                    && self.logs.refused.has_room()
                 {
                     tracing::warn!(reason = %failure, "a connection is refused; {}", failure.advice());
                 }
@@ -279,12 +299,12 @@ impl Driver {
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 tracing::info!(%address, "no longer listening");
-                self.changed = true;
+                self.shown.is_old = true;
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } if self.on_relay_lost(&listener_id, &reason) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 tracing::error!(?addresses, %error, "a listener failed; restart the node to listen there again");
-                self.changed = true;
+                self.shown.is_old = true;
             }
             SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
                 self.update_reachability();
@@ -298,7 +318,7 @@ impl Driver {
         match event {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => self.on_ping(peer, connection, result),
-            BehaviourEvent::Kademlia(event) => self.on_kademlia(event),
+            BehaviourEvent::Kademlia(event) => tracing::trace!(?event, "Kademlia"),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::Requests(event) => self.on_request_response(event),
@@ -325,7 +345,7 @@ impl Driver {
             self.look_for_relay(now);
             self.test_again(now);
             self.close_relayed(now);
-            self.changed = true;
+            self.shown.is_old = true;
         }
     }
 
@@ -340,12 +360,13 @@ impl Driver {
             }
         }
         for peer in unbearable {
-            self.ban(peer, self.limits.ban_time, "much invalid gossip");
+            self.ban(peer, self.limits.bans.time, "much invalid gossip");
         }
     }
 
     fn publish_snapshot(&mut self) {
-        self.changed = false;
+        self.shown.is_old = false;
+        self.counters.gossip.bytes_received = self.shown.gossip_bytes.0.load(Ordering::Relaxed);
         let me = *self.swarm.local_peer_id();
         let now = Instant::now();
         let behaviour = self.swarm.behaviour();
@@ -381,15 +402,15 @@ impl Driver {
         let status = Status {
             addresses: addresses.map(|address| with_peer(address, me)).collect(),
             peers,
-            reachability: self.reachability.clone(),
-            banned: behaviour.gate.bans.all(now, self.clock.unix_seconds()),
+            reachability: self.ways.reachability.clone(),
+            banned: behaviour.gate.bans.all(now, self.shown.clock.unix_seconds()),
             known_addresses: self.discovery.book.len(),
-            failures: self.failures.iter().cloned().collect(),
-            counters: Counters { gossip_bytes_received: self.gossip_bytes.0.load(Ordering::Relaxed), ..self.counters },
-            ..empty_status(me, &self.agent)
+            failures: self.dials.failures.all(),
+            counters: self.counters,
+            ..empty_status(me, &self.own.agent)
         };
         let bans_version = behaviour.gate.bans.version();
-        self.snapshot.send_replace(Arc::new(Snapshot {
+        self.shown.snapshot.send_replace(Arc::new(Snapshot {
             status,
             known: self.discovery.book.export(&self.anchors()),
             bans_version,
@@ -416,6 +437,13 @@ fn empty_status(me: PeerId, agent: &str) -> Status {
     }
 }
 
+/// How connections are shared among streams.
+fn streams() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(MAX_STREAMS);
+    config
+}
+
 fn swarm(
     config: &Config,
     key: Keypair,
@@ -426,21 +454,21 @@ fn swarm(
     let mut behaviour = Behaviour::new(config, &key, protocols, agent, gossip_bytes)?;
     let Ok(builder) = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, streams)
         .map_err(|source: noise::Error| NetworkError::Transport { source: Box::new(source) })?
         .with_quic()
         .with_dns()
         .map_err(|source| NetworkError::Transport { source: Box::new(source) })?
-        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .with_relay_client(noise::Config::new, streams)
         .map_err(|source| NetworkError::Transport { source: Box::new(source) })?
         .with_behaviour(|_, relay| {
             behaviour.relay_client = Some(relay).into();
             behaviour
         });
     let idle = match config.role {
-        Role::Full => config.limits.idle_timeout,
+        Role::Full => config.limits.times.idle,
         // The one who asks decides how long it stays.
-        Role::Light => config.limits.idle_timeout.max(Duration::from_secs(24 * 60 * 60)),
+        Role::Light => config.limits.times.idle.max(Duration::from_secs(24 * 60 * 60)),
     };
     Ok(builder
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(idle))

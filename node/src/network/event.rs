@@ -133,6 +133,8 @@ pub enum Acceptance {
 #[must_use = "dropping it leaves the peer without a response"]
 pub struct ResponseToken {
     pub(super) channel: ResponseChannel<Vec<u8>>,
+    /// The most bytes that the response may have.
+    pub(super) limit: usize,
 }
 
 impl ResponseToken {

@@ -86,8 +86,8 @@ impl Handle {
     }
 
     /// Gives a peer the [points](Misbehaviour::points) of a misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
-    /// it for [`Limits::ban_time`](super::Limits::ban_time) when they reach
-    /// [`Limits::ban_points`](super::Limits::ban_points).
+    /// it for [`BanLimits::time`](super::BanLimits::time) when they reach
+    /// [`BanLimits::points`](super::BanLimits::points).
     pub fn penalize(&self, peer: Peer, misbehaviour: Misbehaviour) {
         self.send(Command::Penalize { peer, misbehaviour });
     }

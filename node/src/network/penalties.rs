@@ -13,8 +13,10 @@ pub enum Misbehaviour {
     Malformed,
     /// A message larger than its kind may be.
     Oversize,
-    /// A request that ends in its middle.
+    /// A request that ends in its middle, or does not come in time once its stream is open.
     Torn,
+    /// It does not take the response that it has asked for.
+    Untaken,
     /// It says that it is of another network, on this network's protocol.
     OtherNetwork,
     /// A header or announcement that breaks a rule which every forwarder checks, or a response that does not fit its
@@ -35,7 +37,7 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// The table: what it costs. At [`Limits::ban_points`](super::Limits::ban_points), 100 unless set otherwise, a peer is
+    /// The table: what it costs. At [`BanLimits::points`](super::BanLimits::points)(super::Limits::ban_points), 100 unless set otherwise, a peer is
     /// banned; a point is forgiven every six seconds.
     pub const fn points(self) -> u32 {
         match self {
@@ -44,7 +46,7 @@ impl Misbehaviour {
             // Limits and rules for the mempool may differ between versions: the second time is one too many.
             Self::Oversize | Self::BadTransaction | Self::UselessHeaders => 50,
             // Honest peers come near to it on a bad day.
-            Self::Flood | Self::Torn => 10,
+            Self::Flood | Self::Torn | Self::Untaken => 10,
             Self::Stalled => 5,
             Self::Unserved => 2,
         }
@@ -55,7 +57,8 @@ impl Misbehaviour {
         match self {
             Self::Malformed => "bytes that are no message",
             Self::Oversize => "a message that is too large",
-            Self::Torn => "a request that ends in its middle",
+            Self::Torn => "requests that do not come whole",
+            Self::Untaken => "responses that it does not take",
             Self::OtherNetwork => "another genesis than this network's",
             Self::BrokenRule => "a block or response that breaks a rule",
             Self::NotTheBlock => "data of something else",
@@ -134,6 +137,7 @@ mod tests {
             Misbehaviour::UselessHeaders,
             Misbehaviour::Flood,
             Misbehaviour::Torn,
+            Misbehaviour::Untaken,
             Misbehaviour::Stalled,
             Misbehaviour::Unserved,
         ];

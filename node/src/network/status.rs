@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ban, DialFailure, Peer, Reachability};
+use super::{Ban, DialFailure, Peer, Reachability, address};
 
 /// The network at one moment, at most about a second old.
 #[derive(Clone, Debug)]
@@ -25,6 +25,18 @@ pub struct Status {
     pub failures: Vec<(String, DialFailure)>,
     /// What was counted since the start.
     pub counters: Counters,
+}
+
+impl Status {
+    /// Those addresses of this node that anybody on the internet could dial: not a home network's or this machine's own.
+    pub fn public_addresses(&self) -> impl Iterator<Item = &String> {
+        self.addresses.iter().filter(|address| is_on_the_internet(address))
+    }
+}
+
+/// Whether anybody on the internet could dial an address: not a home network's or a machine's own.
+pub fn is_on_the_internet(address: &str) -> bool {
+    address::parse(address).is_ok_and(|address| address::is_global(&address))
 }
 
 /// One connected peer.
@@ -55,26 +67,10 @@ pub struct PeerStatus {
 /// Counts since the start. Bytes are payload, without framing and encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Gossip messages received.
-    pub gossip_received: u64,
-    /// Bytes of gossip messages received, every copy of each, with topic and framing.
-    pub gossip_bytes_received: u64,
-    /// Bytes of gossip messages published by this node, each once, however many peers it went to.
-    pub gossip_bytes_published: u64,
-    /// Gossip messages dropped because the consumer was busy.
-    pub gossip_dropped: u64,
-    /// Gossip messages published by this node.
-    pub gossip_published: u64,
-    /// Gossip messages of this node that found nobody in time, or no room.
-    pub gossip_failed: u64,
-    /// Requests received.
-    pub requests_received: u64,
-    /// Requests dropped because the consumer was busy.
-    pub requests_dropped: u64,
-    /// Requests sent.
-    pub requests_sent: u64,
-    /// Requests sent that failed.
-    pub requests_failed: u64,
+    /// Of gossip.
+    pub gossip: GossipCounters,
+    /// Of requests.
+    pub requests: RequestCounters,
     /// Bytes received in gossip, requests and responses.
     pub bytes_received: u64,
     /// Bytes sent in own gossip, requests and responses.
@@ -85,6 +81,56 @@ pub struct Counters {
     pub evicted: u64,
     /// Peers banned.
     pub bans: u64,
-    /// Gossip messages not sent because a peer was too slow to take them.
-    pub slow_peer_messages: u64,
+}
+
+/// Counts of gossip messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GossipCounters {
+    /// Received, each once.
+    pub received: u64,
+    /// Bytes received, every copy of each, with topic and framing.
+    pub bytes_received: u64,
+    /// Published by this node.
+    pub published: u64,
+    /// Bytes published by this node, each message once, however many peers it went to.
+    pub bytes_published: u64,
+    /// Dropped because the consumer was busy.
+    pub dropped: u64,
+    /// Of this node, and found nobody in time, or no room.
+    pub failed: u64,
+    /// Not sent because a peer was too slow to take them.
+    pub missed: u64,
+}
+
+/// Counts of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounters {
+    /// Received.
+    pub received: u64,
+    /// Received, and dropped because the consumer was busy.
+    pub dropped: u64,
+    /// Sent.
+    pub sent: u64,
+    /// Sent, and failed.
+    pub failed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_of_addresses_on_the_internet() {
+        let peer = "/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
+        for (address, expected) in [
+            ("/ip4/203.0.113.7/tcp/3297", true),
+            ("/dns4/example.org/udp/3297/quic-v1", true),
+            ("/ip4/127.0.0.1/tcp/3297", false),
+            ("/ip4/192.168.0.7/tcp/3297", false),
+            ("/ip6/fe80::1/tcp/3297", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(is_on_the_internet(&format!("{address}{peer}")), expected, "{address}");
+        }
+    }
 }

@@ -36,9 +36,9 @@ impl Router {
                 self.keeper.send(keeper::Input::Listening(address));
             }
             Event::Connected { peer, group, inbound, light, .. } => {
-                self.pool.send(pool::Input::Connected { peer, light, group });
+                let direction = if inbound { Direction::Inbound } else { Direction::Dialled };
+                self.pool.send(pool::Input::Connected { peer, light, group, direction });
                 if !light {
-                    let direction = if inbound { Direction::Inbound } else { Direction::Dialled };
                     self.core.send(core::Input::Connected { peer, group, direction });
                 }
             }

@@ -9,6 +9,7 @@ use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, Mempo
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
+use super::dropped::Reason;
 use super::{Awaited, Pool, failed, tip};
 use crate::chain::{Moved, full_message};
 use crate::network::{Misbehaviour, Peer};
@@ -138,7 +139,7 @@ impl Pool {
             .map_err(MempoolError::Check)?;
         let inserted = self.mempool.insert(checked, &tip)?;
         for txid in &inserted.evicted {
-            self.refuse_waiting(txid, "replaced, or evicted by others that pay more");
+            self.drop_waiting(txid, Reason::Outbid);
         }
         self.mempool_changed();
         self.run_ahead();
@@ -196,9 +197,11 @@ impl Pool {
         SignedAnswer { logits, public_key, signature }
     }
 
-    fn refuse_waiting(&mut self, txid: &TxId, reason: &str) {
+    /// A transaction has left the mempool: who waits for it is told now, and who asks for it later then.
+    fn drop_waiting(&mut self, txid: &TxId, reason: Reason) {
+        self.dropped.note(*txid, reason);
         for to in self.waiting.end(txid) {
-            self.reply(to, Response::Submitted(SubmitReply::refused(code::MEMPOOL, reason)));
+            self.reply(to, Response::Submitted(SubmitReply::refused(code::MEMPOOL, reason.text())));
         }
     }
 
@@ -242,7 +245,7 @@ impl Pool {
         let tip = tip(&self.others.views.parameters, &self.chain);
         let changes = self.mempool.on_tip_moved(returned, included, &tip)?;
         for txid in &changes.removed {
-            self.refuse_waiting(txid, "no longer possible after the latest block, or expired before it was in one");
+            self.drop_waiting(txid, Reason::Impossible);
         }
         self.forward(&changes.promoted);
         self.mempool_changed();

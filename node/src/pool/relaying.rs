@@ -9,7 +9,7 @@ use ocelli_protocol::limits::InVain;
 use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission, take_pending, take_pixels};
 use ocelli_protocol::relay::{self, Decision, Offence, Relay, Verdict};
-use ocelli_protocol::sync::Failure;
+use ocelli_protocol::sync::{self, Direction, Failure, Origin};
 
 use super::admission::Refusal;
 use super::{Pool, say_unreadable, tip};
@@ -78,12 +78,13 @@ impl relay::Pool for Glimpse<'_> {
 }
 
 impl Pool {
-    pub(super) fn on_connected(&mut self, peer: Peer, light: bool, group: Group) {
+    pub(super) fn on_connected(&mut self, peer: Peer, light: bool, group: Group, direction: Direction) {
         if let Some(faucet) = &mut self.faucet {
             faucet.connected(peer, group);
         }
         if !light {
-            self.drive_relay(relay::Input::PeerConnected(peer));
+            let origin = Origin { direction, group: sync::Group(group.id()) };
+            self.drive_relay(relay::Input::PeerConnected { peer, origin });
         }
     }
 

@@ -151,13 +151,46 @@ fn what_is_mined_is_handed_over() {
     assert!(room.found.lock().unwrap().is_empty());
 }
 
+/// What leaves the mempool without being in a block is told to whoever asks for it.
+#[test]
+fn what_is_dropped_is_told() {
+    let mut room = Room::new();
+    let block = |room: &Room, fee: u64, to: u8| {
+        make(&room.chain, |maker| maker.paying(fee).transfer(0, Address([to; 20]), 1_000_000))
+    };
+    let [first, second, third] = [(FEE, 1), (10 * FEE, 2), (100 * FEE, 3)].map(|(fee, to)| block(&room, fee, to));
+    let status = |room: &Room, block: &(Header, BlockData)| {
+        let txid = block.1.body.transactions[0].0.txid();
+        match room.views.view().transaction(&txid).unwrap() {
+            Response::Transaction(TransactionStatus::Dropped { reason }) => reason,
+            other => format!("{other:?}").chars().take(20).collect(),
+        }
+    };
+    assert_eq!(room.submit(&submissions(&first.1)[0]), TAKEN);
+    assert_eq!(status(&room, &first), "Transaction(Pending)");
+    assert_eq!(room.submit(&submissions(&second.1)[0]), TAKEN);
+    assert_eq!(status(&room, &first), dropped::Reason::Outbid.text());
+    // A block takes another of the same sender and nonce.
+    room.connect(&third);
+    assert_eq!(status(&room, &second), dropped::Reason::Impossible.text());
+    assert!(status(&room, &third).starts_with("Transaction(Confirm"));
+    let refused = room.submit(&submissions(&first.1)[0]);
+    assert!(matches!(refused, Some(Response::Submitted(SubmitReply::Refused { .. }))), "{refused:?}");
+    assert_eq!(status(&room, &first), dropped::Reason::Outbid.text());
+}
+
 /// Relay and templates go on by monotonic time, wherever the wall clock is set meanwhile.
 #[test]
 fn steps_of_the_wall_clock_hold_nothing_up() {
     let mut room = Room::new();
     for hours in [-1, 2, -3, 2_i64] {
         let (one, number) = (peer(1), room.chain.tip().height);
-        room.tell(Input::Connected { peer: one, light: false, group: Group::V4([9, 0]) });
+        room.tell(Input::Connected {
+            peer: one,
+            light: false,
+            group: Group::V4([9, 0]),
+            direction: Direction::Dialled,
+        });
         let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([number as u8; 20]), 1_000_000));
         assert_eq!(room.submit(&submissions(&block.1)[0]), TAKEN);
         room.around.clock.step_wall(hours * 3600);

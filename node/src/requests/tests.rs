@@ -11,7 +11,7 @@ use super::*;
 use crate::chain::Chain;
 use crate::fixture::{Around, connect, make, peer, submissions, views, waiting};
 use crate::inbox::{OFFERED, inbox};
-use crate::store::tests::address;
+use crate::store::tests::{PIXELS, address, bytes_read};
 use crate::traffic::Counted;
 
 struct Room {
@@ -113,6 +113,21 @@ fn who_only_reads_waits_for_nobody() {
         room.ask(Request::Submit(transfer)),
         Some(Response::Submitted(SubmitReply::Refused { code: 5, .. }))
     ));
+}
+
+/// A confirmed task comes with its own picture, and those of the other tasks of its block are not read for it.
+#[test]
+fn one_picture_is_read_for_one_transaction() {
+    let mut room = Room::new(0);
+    let block = make(&room.chain, |maker| (0..20).fold(maker, |maker, picture| maker.classify(1, picture)));
+    connect(&mut room.chain, &block);
+    room.requests.views = views(&room.chain);
+    let txid = block.1.body.transactions[7].0.txid();
+    let (response, read) = bytes_read(|| room.ask(Request::Transaction { txid }));
+    let Some(Response::Transaction(TransactionStatus::Confirmed(found))) = response else { panic!("not found") };
+    assert_eq!(found.submission.pixels.as_deref(), Some(&[7; PIXELS][..]));
+    let body = ocelli_consensus::codec::encode(&block.1.body).len();
+    assert!((body + PIXELS..body + 2 * PIXELS).contains(&read), "{read} bytes, of which {body} are the body");
 }
 
 /// A picture of the past is read as long as it is held, whatever the chain does meanwhile.

@@ -31,9 +31,17 @@ pub(super) const VERDICTS: &str = "verdicts";
 /// Names -> what there is one of.
 pub(super) const METADATA: &str = "metadata";
 
-/// Every column.
+/// Every column of the chain.
 pub(super) const ALL: [&str; 12] =
     [HEADERS, ARRIVALS, BODIES, PIXELS, UNDO, HEIGHTS, ACCOUNTS, STATE, HISTORY, TRANSACTIONS, VERDICTS, METADATA];
+
+/// Place -> ban.
+pub(super) const BANS: &str = "bans";
+/// Transaction id -> pending transaction with its pixels.
+pub(super) const MEMPOOL: &str = "mempool";
+
+/// Columns beside the chain, which are made where they are missing.
+pub(super) const SESSION: [&str; 2] = [BANS, MEMPOOL];
 
 // What follows are guesses for a node on a small machine.
 

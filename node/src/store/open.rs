@@ -56,7 +56,7 @@ fn create(path: &Path, network: &Network, options: &StoreOptions) -> Result<(), 
     let mut creating = columns::database_options(options);
     creating.create_if_missing(true);
     creating.create_missing_column_families(true);
-    let descriptors = columns::descriptors(columns::ALL, options);
+    let descriptors = columns::descriptors(columns::ALL.into_iter().chain(columns::SESSION), options);
     let database = DB::open_cf_descriptors(&creating, &staging, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(&staging)?;
     let store = Store::of(database, folder, *options, network.genesis.clone(), 1);
@@ -116,13 +116,15 @@ fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<
     if !path.join(CURRENT).is_file() {
         return Err(StoreError::Foreign { path: path.into() });
     }
-    let opening = columns::database_options(&options);
+    let mut opening = columns::database_options(&options);
+    opening.create_missing_column_families(true);
     let found = DB::list_cf(&opening, path).map_err(open_error(path))?;
     if !found.iter().any(|name| name == columns::METADATA) {
         return Err(StoreError::Foreign { path: path.into() });
     }
     // Whatever is there is opened, because a newer version may have more columns and should be told by its number.
-    let descriptors = columns::descriptors(found.iter().map(String::as_str), &options);
+    let missing = columns::SESSION.into_iter().filter(|column| !found.iter().any(|name| name == column));
+    let descriptors = columns::descriptors(found.iter().map(String::as_str).chain(missing), &options);
     let database = DB::open_cf_descriptors(&opening, path, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(path)?;
     let store = Store::of(database, folder, options, network.genesis.clone(), 0);

@@ -10,6 +10,7 @@ mod migration;
 mod opening;
 mod power;
 mod prune;
+mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -243,4 +244,16 @@ impl Store {
             None => self.database().delete_cf(column, key).unwrap(),
         }
     }
+}
+
+/// Bytes of rows that were read by key on this thread.
+pub(crate) fn bytes_read<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
+    set_perf_stats(PerfStatsLevel::EnableCount);
+    let mut context = PerfContext::default();
+    context.reset();
+    let done = run();
+    let read = [PerfMetric::GetReadBytes, PerfMetric::MultigetReadBytes, PerfMetric::IterReadBytes];
+    (done, read.into_iter().map(|metric| context.metric(metric) as usize).sum())
 }

@@ -139,7 +139,9 @@ impl View {
         }
         let rows = &self.chain.rows;
         let Some(location) = rows.transaction_location(txid)? else {
-            return Ok(Response::Transaction(TransactionStatus::Unknown));
+            let dropped = self.pool.dropped.get(txid);
+            let dropped = dropped.map(|reason| TransactionStatus::Dropped { reason: reason.text().into() });
+            return Ok(Response::Transaction(dropped.unwrap_or(TransactionStatus::Unknown)));
         };
         // Its body is one row, and its pixels another; no other picture is read. What is pruned is gone at once, whatever a
         // snapshot still shows of it.

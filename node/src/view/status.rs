@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::Address;
 use ocelli_protocol::message::{
-    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, MAX_PEERS, NodeStatus, PeerInfo, Reachability,
-    StorageStatus, Traffic,
+    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, NodeStatus, PeerCounts, Reachability, StorageStatus,
+    Traffic,
 };
 
 use super::{CoreFigures, Views};
@@ -52,12 +52,8 @@ impl Figures {
         let kept = store.kept()?;
         // Those that only ask come and go, this request's own sender among them.
         let nodes = network.peers.iter().filter(|peer| !peer.light);
-        let peers = nodes.take(MAX_PEERS).map(|peer| PeerInfo {
-            id: peer.peer.to_string(),
-            address: peer.address.clone(),
-            inbound: peer.inbound,
-            height: core.peers.get(&peer.peer).copied().flatten(),
-        });
+        let (inbound, dialled): (Vec<_>, Vec<_>) = nodes.partition(|peer| peer.inbound);
+        let count = |peers: &[&network::PeerStatus]| u32::try_from(peers.len()).unwrap_or(u32::MAX);
         let invalid = store.verdicts(MAX_INVALID)?.into_iter();
         let height = chain.tip.height;
         let behind = core.best_height.saturating_sub(height);
@@ -66,13 +62,13 @@ impl Figures {
             network: views.parameters.name.clone(),
             genesis: views.genesis,
             peer_id: network.peer.to_string(),
-            addresses: network.addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
+            addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
             height,
             tip: chain.tip.hash,
             tip_time: chain.header.time,
             header_height: core.best_height.max(height),
             work: chain.work.0,
-            peers: peers.collect(),
+            peers: PeerCounts { dialled: count(&dialled), inbound: count(&inbound) },
             mempool_transactions: view.pool.pending.len() as u64,
             mempool_bytes: view.pool.bytes,
             device: inference.device.clone(),
@@ -104,12 +100,15 @@ impl Figures {
             },
             time: self.clock.unix_millis(),
             traffic: self.counted.status(Traffic {
-                received: network.counters.gossip_bytes_received,
-                sent: network.counters.gossip_bytes_published,
+                received: network.counters.gossip.bytes_received,
+                sent: network.counters.gossip.bytes_published,
             }),
             reachability: match network.reachability {
                 network::Reachability::Unknown => Reachability::Unknown,
-                network::Reachability::Public(addresses) => Reachability::Public(addresses),
+                network::Reachability::Public(mut addresses) => {
+                    addresses.retain(|address| network::is_on_the_internet(address));
+                    Reachability::Public(addresses)
+                }
                 network::Reachability::Relayed(addresses) => Reachability::Relayed(addresses),
                 network::Reachability::Unreachable { advice } => Reachability::Unreachable { advice },
             },
@@ -135,7 +134,8 @@ impl Figures {
 /// What a node without peers waits for, and what its owner can do.
 fn why_alone(network: &network::Status) -> String {
     match network.failures.last() {
-        Some((address, failure)) => format!("peers: {address}: {failure}; {}", failure.advice()),
+        // Which address is for the owner alone, in the node's log.
+        Some((_, failure)) => format!("peers: {failure}; {}", failure.advice()),
         None if network.known_addresses == 0 => {
             "peers: none is known; give others this node's address, or one of theirs to `ocelli peers add MULTIADDR`"
                 .into()

@@ -1,11 +1,13 @@
 //! `ocelli peers` against nodes that are processes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::real_node::Node;
+use crate::scripted_node::{Script, ScriptedNode};
 
 const NOBODY: &str = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
 
@@ -34,8 +36,7 @@ fn peers_are_listed_added_banned_and_let_in_again() {
     environment.run(&["peers", "ban", "192.0.2.1", "--data", "first"]).ok();
 
     // A ban outlives even a node that is killed, once it is written down.
-    let file = environment.path("first/bans.json");
-    wait(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&id) && text.contains("192.0.2.1")));
+    wait(|| is_logged(&environment.path("first/chain"), &[&id, "192.0.2.1"]));
     drop(first);
     let _first = Node::start_in(&environment, "first");
     let list = until(&environment, "first", |list| list["bans"].as_array().unwrap().len() == 2);
@@ -79,10 +80,48 @@ fn only_the_owner_commands_a_node() {
     }
 }
 
+/// Another peer answers where the node's file says that the node is.
+#[test]
+fn the_cookie_goes_to_the_node_of_the_file_alone() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let other = ScriptedNode::start(&network, 83, &[], Script::default());
+    environment.write("cookie", "ab".repeat(32));
+    let (address, own) = other.address.split_once("/p2p/").unwrap();
+    let genesis = network.genesis_hash();
+    environment.write(
+        "node.json",
+        format!(
+            r#"{{"peer_id":"{NOBODY}","addresses":["{address}"],"network":"local","genesis":"{genesis}","pid":1}}"#
+        ),
+    );
+    let data = ["--data", ".", "--network", &file];
+    for args in [&["list"][..], &["unban", NOBODY]] {
+        let run = environment.run(&[&["peers"], args, &data].concat());
+        assert_eq!(run.code, 1, "{args:?}: {}", run.stdout);
+        let expected = format!("expected {NOBODY}: the cookie is not sent");
+        assert!(run.stderr.contains(own) && run.stderr.contains(&expected), "{args:?}: {}", run.stderr);
+    }
+    // The same peer under its own name is told.
+    environment.write("node.json", other.node_file(&network));
+    let list = environment.run(&[&["peers", "list", "--json"], &data[..]].concat()).ok().json();
+    assert_eq!(list["known_addresses"], 1);
+}
+
 fn identity(environment: &Environment, folder: &str) -> (String, String) {
     let text = std::fs::read_to_string(environment.path(&format!("{folder}/node.json"))).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
     (file["peer_id"].as_str().unwrap().into(), file["addresses"][0].as_str().unwrap().into())
+}
+
+/// Whether the store's log holds these words.
+fn is_logged(store: &Path, words: &[&str]) -> bool {
+    let files = std::fs::read_dir(store).unwrap().map(|file| file.unwrap().path());
+    let logs: Vec<u8> = files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "log"))
+        .flat_map(|file| std::fs::read(file).unwrap_or_default())
+        .collect();
+    words.iter().all(|word| logs.windows(word.len()).any(|part| part == word.as_bytes()))
 }
 
 fn connected(list: &Value) -> Vec<String> {

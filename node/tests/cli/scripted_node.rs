@@ -1,7 +1,7 @@
 //! A node that has a network of real sockets and a chain of a few blocks: it answers what the test wants it to, and lies if
 //! it is to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerInfo, PeerList, Request, Response, SignedAnswer,
+    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerCounts, PeerList, Request, Response, SignedAnswer,
     Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
@@ -46,6 +46,8 @@ pub struct Script {
     pub answers: Answers,
     /// How many submissions it takes and then forgets.
     pub forgets: usize,
+    /// Whether it takes each submission once, drops it, and refuses it then.
+    pub drops: bool,
     /// How many of [`transfers`] are in the block from the beginning.
     pub transfers: usize,
     /// Whether the chain is too long to be checked from genesis on: all heights but the first are higher by [`GAP`].
@@ -143,6 +145,7 @@ impl Default for Script {
             balance: Amount(100_000_000),
             answers: Answers::Right,
             forgets: 0,
+            drops: false,
             transfers: 0,
             is_long: false,
             lie: None,
@@ -173,6 +176,7 @@ impl ScriptedNode {
             handle: handle.clone(),
             script,
             taken: HashMap::new(),
+            dropped: HashSet::new(),
             state: State::default(),
             chain: None,
         };
@@ -221,6 +225,7 @@ struct Answering {
     script: Script,
     /// What is in the block, with its output.
     taken: HashMap<TxId, (Submission, Output)>,
+    dropped: HashSet<TxId>,
     /// All accounts that were asked for: after the tip.
     state: State,
     /// Until something changes.
@@ -253,35 +258,28 @@ impl Answering {
                 Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work: chain.work() })
             }
             Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
-            Request::NodeStatus => {
-                let peer = PeerInfo {
-                    id: "12D3KooW".into(),
-                    address: "/ip4/127.0.0.1/tcp/9".into(),
-                    inbound: true,
-                    height: Some(7),
-                };
-                Response::NodeStatus(Box::new(NodeStatus {
-                    agent: "scripted/1".into(),
-                    network: self.network.parameters.name.clone(),
-                    genesis,
-                    peer_id: self.handle.local_peer().to_string(),
-                    height: tip.height,
-                    tip: tip.hash(),
-                    tip_time: tip.time,
-                    work: chain.work(),
-                    state_root: tip.state,
-                    header_height: tip.height + 1,
-                    peers: vec![peer; 2],
-                    waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
-                    ..NodeStatus::default()
-                }))
-            }
+            Request::NodeStatus => Response::NodeStatus(Box::new(NodeStatus {
+                agent: "scripted/1".into(),
+                network: self.network.parameters.name.clone(),
+                genesis,
+                peer_id: self.handle.local_peer().to_string(),
+                height: tip.height,
+                tip: tip.hash(),
+                tip_time: tip.time,
+                work: chain.work(),
+                state_root: tip.state,
+                header_height: tip.height + 1,
+                peers: PeerCounts { dialled: 0, inbound: 2 },
+                waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                ..NodeStatus::default()
+            })),
             Request::Account { address } => {
                 let Account { nonce, balance } = self.state.accounts.get(address).copied().unwrap_or_default();
                 let path = self.state.path(address);
                 Response::Account(Box::new(AccountStatus { nonce, balance, next_nonce: nonce, header: tip, path }))
             }
             Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
+                None if self.dropped.contains(txid) => TransactionStatus::Dropped { reason: "replaced".into() },
                 None => TransactionStatus::Unknown,
                 Some(confirmation) => TransactionStatus::Confirmed(Box::new(confirmation)),
             }),
@@ -484,6 +482,13 @@ impl Answering {
         transaction.verify_signatures(genesis).unwrap();
         if self.script.answers == Answers::Refused {
             return SubmitReply::refused(4, "the mempool is full");
+        }
+        if self.script.drops {
+            return if self.dropped.insert(transaction.txid()) {
+                SubmitReply::Accepted { answer: None }
+            } else {
+                SubmitReply::refused(4, "the account has used this nonce")
+            };
         }
         let output = self.logits(&submission);
         let answer = transaction.task().zip(output.clone()).map(|((model, image), mut logits)| {

@@ -171,6 +171,21 @@ fn an_empty_wallet_says_what_is_needed_and_where_credits_come_from() {
     }
 }
 
+/// It does not wait for what will not come.
+#[test]
+fn who_waits_for_what_was_dropped_is_told() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 84, &[], Script { drops: true, ..Script::default() });
+    environment.write("node.json", node.node_file(&network));
+    let data = ["--data", ".", "--network", &file];
+    let send = ["wallet", "send", &dev_address(), "0.5", "--wallet", "dev", "--wait", "1", "--timeout", "100000"];
+    let run = environment.run(&[&send[..], &data].concat());
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    let expected = "it was dropped (replaced), and refused when handed in again: the account has used this nonce";
+    assert!(run.stderr.contains(expected) && run.stderr.contains("hint: send it again"), "{}", run.stderr);
+}
+
 #[test]
 fn a_node_is_found_by_its_data_folder() {
     let environment = Environment::new();
@@ -182,7 +197,7 @@ fn a_node_is_found_by_its_data_folder() {
 
     let status = json(&["status"]);
     assert_eq!((&status["peers"], &status["height"]), (&2.into(), &TIP.into()));
-    assert_eq!(status["peer_list"].as_array().unwrap().len(), 2);
+    assert_eq!(status["inbound_peers"], 2);
     let text = environment.run(&[&["status"][..], &data].concat()).ok().stdout;
     assert!(text.contains("scripted/1") && text.contains("a [31mred[0m thing"), "{text}");
 

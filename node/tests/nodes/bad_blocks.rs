@@ -93,7 +93,7 @@ fn a_bad_block_is_refused_by_every_node_with_its_own_error_and_never_built_on() 
     let second = TestNode::start(&network, &[first.address()], None);
     // Nobody else can give the second node what the first has refused.
     let (peer, _) = RawPeer::connect_to_all(&network, &[&first, &second]);
-    wait("the nodes to meet", || (second.status().peers.len() == 2).then_some(()));
+    wait("the nodes to meet", || (second.status().peers.total() == 2).then_some(()));
 
     let mut maker = Maker::new(&network);
     let submissions = [maker.classify(0, 1), maker.transfer(1, Address([5; 20]), Amount(1_000_000))];
@@ -129,7 +129,7 @@ fn what_a_forwarder_would_notice_is_not_forwarded_and_costs_the_sender() {
     let network = easy_network();
     let first = TestNode::start(&network, &[], None);
     let second = TestNode::start(&network, &[first.address()], None);
-    wait("the nodes to meet", || (second.status().peers.len() == 1).then_some(()));
+    wait("the nodes to meet", || (second.status().peers.total() == 1).then_some(()));
     let maker = Maker::new(&network);
     let data = maker.data(&[maker.transfer(0, Address([5; 20]), Amount(1_000_000))]);
     for (what, spoil) in NOT_FORWARDED {

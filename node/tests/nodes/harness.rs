@@ -133,7 +133,10 @@ impl TestNode {
 
     /// A multiaddr to reach it at.
     pub fn address(&self) -> String {
-        wait("the node to listen", || self.status().addresses.into_iter().find(|address| address.contains("/tcp/")))
+        wait("the node to listen", || {
+            let node = self.node.as_ref().expect("it runs");
+            node.addresses().into_iter().find(|address| address.contains("/tcp/"))
+        })
     }
 
     /// Has the node dial an address, as its owner.

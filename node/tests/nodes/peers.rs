@@ -102,7 +102,7 @@ fn a_task_reaches_nodes_that_its_sender_does_not_know() {
     let second = TestNode::start(&network, &[first.address()], None);
     let third = TestNode::start(&network, &[first.address()], None);
     wait("the two to find each other through the first", || {
-        ([&second, &third].iter().all(|node| node.status().peers.len() == 2)).then_some(())
+        ([&second, &third].iter().all(|node| node.status().peers.total() == 2)).then_some(())
     });
     let maker = Maker::new(&network);
     let task = maker.classify(0, 1);

@@ -21,7 +21,7 @@ fn four_nodes_fetch_each_task_once() {
         let before = nodes.last().unwrap().address();
         nodes.push(TestNode::start(&network, &[before], None));
     }
-    wait("a line at least", || nodes.iter().all(|node| !node.status().peers.is_empty()).then_some(()));
+    wait("a line at least", || nodes.iter().all(|node| node.status().peers.total() > 0).then_some(()));
     let maker = Maker::new(&network);
     let tasks: Vec<Submission> = (0..8).map(|number| maker.classify(number, number as u8)).collect();
     for task in &tasks {

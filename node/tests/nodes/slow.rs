@@ -76,7 +76,7 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
     let lines = [Line::to(&node.address()), Line::to(&node.address())];
     let witness = RawPeer::dial(&network, &lines[0].address);
     let other = TestNode::start(&network, std::slice::from_ref(&lines[1].address), None);
-    wait("both to take part in gossip", || (node.status().peers.len() == 2).then_some(()));
+    wait("both to take part in gossip", || (node.status().peers.total() == 2).then_some(()));
     let (miner, _) = RawPeer::connect(&network, &node);
     let mut maker = Maker::new(&network);
 

@@ -7,6 +7,7 @@ use ocelli_consensus::fork_choice::{HeaderTree, Node};
 use ocelli_consensus::{BlockHash, Header, WtxId};
 
 use crate::message::{Announcement, BlockData, ChainStatus, Request, Response, ShortId, Submission};
+use crate::origin::Origin;
 use crate::sync::{Failure, Parent};
 
 /// The glimpse of the node that assembly needs. At every input it must show all that earlier outputs have led to.
@@ -33,7 +34,7 @@ pub trait View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<P, G> {
     /// A full node connected.
-    PeerConnected(P),
+    PeerConnected { peer: P, origin: Origin },
     /// It is gone, and so are the questions to it.
     PeerDisconnected(P),
     /// A block was gossiped. Nothing of it has been checked. [`Output::Report`] follows, now or later, exactly once.
@@ -139,4 +140,6 @@ pub enum Offence {
     WrongTransaction,
     /// A response that is no encoding of one.
     Malformed,
+    /// No answer to the question for what a block lacks.
+    Stalled,
 }

@@ -7,7 +7,8 @@ use ocelli_consensus::BlockHash;
 use super::partial::Partial;
 use super::{
     ASSEMBLY_TIME, Assembly, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE, MAX_QUESTIONS_PER_PEER,
-    MAX_SOURCES, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer, QUESTION_TIME, View,
+    MAX_SOURCES, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer, QUESTION_TIME, TRIAL_PATIENCE,
+    View,
 };
 use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId};
 use crate::sync::Failure;
@@ -71,7 +72,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         lacking.retain(|(_, id)| !view.is_coming(*id) && !self.is_coming_with_another(*id, &hash, now, view));
         if lacking.is_empty() {
             self.look_at.get_or_insert(now + LOOK_INTERVAL);
-        } else if let Some(peer) = self.next_source(&partial) {
+        } else if let Some(peer) = self.next_source(&partial, now) {
             partial.asked.push(peer);
             self.ask(peer, hash, &lacking, now, out);
         } else {
@@ -88,8 +89,11 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     fn ask(&mut self, peer: P, block: BlockHash, lacking: &[(u32, ShortId)], now: u64, out: &mut Vec<Output<P, G>>) {
         let indexes: Vec<u32> = lacking.iter().map(|(index, _)| *index).collect();
-        let lateness = self.peers.get(&peer).map_or(0, |peer| peer.lateness);
-        let due = now + patience(indexes.len(), lateness);
+        let (lateness, most) = match self.peers.get(&peer) {
+            Some(peer) if peer.has_answered => (peer.lateness, MAX_PATIENCE),
+            _ => (0, TRIAL_PATIENCE),
+        };
+        let due = now + patience(indexes.len(), lateness, most);
         let id = self.next_id;
         self.next_id += 1;
         out.push(Output::Send { peer, id, request: Request::Transactions { block, indexes: indexes.clone() } });
@@ -100,21 +104,24 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
     }
 
-    /// Whom to ask for what a block lacks: first who announced it, then those that are known to be as far, then those one
-    /// block behind, whom gossip has reached as it has us. Who is silent comes last.
-    fn next_source(&self, partial: &Partial<P>) -> Option<P> {
+    /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
+    /// and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
+    fn next_source(&self, partial: &Partial<P>, now: u64) -> Option<P> {
         if partial.asked.len() >= MAX_SOURCES {
             return None;
         }
-        let near = partial.height.saturating_sub(1);
+        let near = partial.height.saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
         let is_free = |id: P| {
             let open = self.questions.values().filter(|question| question.peer == id).count();
             !partial.asked.contains(&id) && open < MAX_QUESTIONS_PER_PEER
         };
         let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
-        let order =
-            |id: P, peer: &Peer| (peer.is_silent, id != partial.from, Reverse(peer.height.min(Some(partial.height))));
+        let order = |id: P, peer: &Peer| {
+            let height = Reverse(peer.height.min(Some(partial.height)));
+            let is_failing = peer.is_failing(&self.groups, now);
+            (is_failing, id != partial.from, !peer.has_answered, !peer.origin.is_dialled(), height)
+        };
         candidates.min_by_key(|(id, peer)| order(**id, peer)).map(|(id, _)| *id)
     }
 
@@ -147,17 +154,26 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         match result {
             Ok(Response::Transactions(found)) if found.len() == indexes.len() => {
                 self.note_answer(peer, is_late);
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.has_answered = true;
+                }
                 if let Some(partial) = self.partial.get_mut(&hash) {
                     match partial.take(&indexes, found) {
                         // Whoever has sent all that it was asked for may be asked for the rest, if that does not come by itself.
                         Ok(()) => partial.asked.retain(|asked| *asked != peer),
                         // The block is not to blame for what was sent in its name.
-                        Err(_) => out.push(Output::Penalize { peer, hash, offence: Offence::WrongTransaction }),
+                        Err(_) => {
+                            if let Some(peer) = self.peers.get_mut(&peer) {
+                                peer.has_answered = false;
+                            }
+                            out.push(Output::Penalize { peer, hash, offence: Offence::WrongTransaction });
+                        }
                     }
                 }
             }
             // It does not have them: an honest forwarder may not. Another may.
             Ok(_) => self.note_answer(peer, false),
+            Err(Failure::Network) if is_late => out.push(Output::Penalize { peer, hash, offence: Offence::Stalled }),
             Err(Failure::Network) => {}
             Err(Failure::Malformed) => out.push(Output::Penalize { peer, hash, offence: Offence::Malformed }),
         }
@@ -177,6 +193,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             let may_come = now < question.since + QUESTION_TIME;
             if !may_come {
                 late.push(question.block);
+                let (peer, hash) = (question.peer, question.block);
+                out.push(Output::Penalize { peer, hash, offence: Offence::Stalled });
             }
             may_come
         });
@@ -185,6 +203,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             late.push(question.block);
             if let Some(peer) = self.peers.get_mut(&question.peer) {
                 peer.is_silent = true;
+                if !peer.has_answered {
+                    self.groups.entry(peer.origin, now).add(now);
+                }
             }
         }
         self.partial.retain(|_, partial| {
@@ -219,7 +240,7 @@ fn leave_to_sync<P, G>(out: &mut Vec<Output<P, G>>) {
 }
 
 /// Milliseconds that a block waits for an answer before another peer is asked as well.
-pub(super) fn patience(transactions: usize, lateness: u32) -> u64 {
+pub(super) fn patience(transactions: usize, lateness: u32, most: u64) -> u64 {
     let fair = PATIENCE + PATIENCE_PER_TRANSACTION * transactions as u64;
-    (fair << lateness).min(MAX_PATIENCE)
+    (fair << lateness).min(most)
 }

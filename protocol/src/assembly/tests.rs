@@ -4,18 +4,23 @@ mod simulator;
 mod world;
 
 use simulator::{LATENCY, Mode, Simulator};
-use world::{Block, NETWORK, Out, Tested, mine, network, short, task, unmine, wtxid};
+use world::{Block, NETWORK, Out, Tested, connected, connected_from, mine, network, short, task, unmine, wtxid};
 
 use ocelli_consensus::rules::expected_target;
 use ocelli_consensus::{CompactTarget, Header, Network, Target, U256};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::fetch::patience;
 use super::*;
 use crate::message::{MAX_INDEXES, Request, Response};
+use crate::origin::{Direction, FADE, Group};
 use crate::relay::BLOCK_PATIENCE;
 use crate::sync::Failure;
+
+/// How long a peer is waited for that has answered before.
+fn patience(transactions: usize, lateness: u32) -> u64 {
+    fetch::patience(transactions, lateness, MAX_PATIENCE)
+}
 
 fn report(gossip: u32, verdict: GossipVerdict) -> Out {
     Output::Report { gossip, verdict }
@@ -513,7 +518,7 @@ fn another_is_asked_when_one_fails() {
     }
 }
 
-/// One block behind is near enough: gossip has reached such a peer as it has us. Further behind is not.
+/// Some blocks behind is near enough, for heights are told seldom. Further behind is not.
 #[test]
 fn who_may_have_a_block_is_asked() {
     let mut tested = Tested::new([1, 2, 3, 4]);
@@ -527,9 +532,11 @@ fn who_may_have_a_block_is_asked() {
     let block = Block::on(&parent, [1], 0);
     tested.handle(height(2, 3));
     tested.handle(height(3, 4));
+    tested.handle(height(4, 5 - NEAR_BLOCKS - 1));
     assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0]));
     assert_eq!(tested.respond(1, 0, lacks()), [question(3, 1, &block, &[0]), in_blocks([1])]);
-    assert_eq!(tested.respond(3, 1, lacks()), [Output::LeftToSync, in_blocks([])]);
+    assert_eq!(tested.respond(3, 1, lacks()), [question(2, 2, &block, &[0]), in_blocks([1])]);
+    assert_eq!(tested.respond(2, 2, lacks()), [Output::LeftToSync, in_blocks([])]);
     assert!(tested.machine.partial.is_empty());
 }
 
@@ -658,7 +665,8 @@ fn what_peers_announce_is_bounded() {
     assert_eq!(tested.machine.gossiped.len(), MAX_GOSSIPED);
     let mut crowd = Assembly::<u32, u32>::new(NETWORK.genesis_hash());
     for peer in 0..MAX_ASSEMBLY_PEERS as u32 + 10 {
-        crowd.handle(Input::PeerConnected(peer), 0, &tested.world);
+        let origin = Origin { direction: Direction::Dialled, group: Group(0) };
+        crowd.handle(Input::PeerConnected { peer, origin }, 0, &tested.world);
     }
     assert_eq!(crowd.peers.len(), MAX_ASSEMBLY_PEERS);
     // One with more than can be asked for at once is left to sync, and so is a stranger's.
@@ -702,6 +710,53 @@ fn no_announcer_holds_a_block() {
     }
 }
 
+/// Silent peers of one group, a new one for each block, announce every block before anybody else, and say that they are as far. The
+/// honest peers are known to be far enough. The first block is late; the others are not, though nobody knows the newcomers; and
+/// when the failures have faded, one is late again: one in two minutes.
+#[test]
+fn silent_announcers_that_change_their_names_delay_few_blocks() {
+    let modes: Vec<Mode> = std::iter::repeat_n(Mode::Honest, 2).chain(std::iter::repeat_n(Mode::Silent, 40)).collect();
+    let mut simulator = Simulator::new(&modes[..2]);
+    simulator.modes = modes;
+    let (mut parent, mut delays) = (simulator.tested.genesis(), Vec::new());
+    for number in 0..40u64 {
+        let at = 10_000 * (number + 1) + if number < 30 { 0 } else { 2 * FADE };
+        let liar = 2 + number as u8;
+        simulator.run(at - 1);
+        simulator.tested.now = at - 1;
+        simulator.tested.handle(connected_from(liar, Direction::Inbound, 99));
+        let block = Block::on(&parent, 8 * number..8 * number + 4, number);
+        // Both honest peers have it.
+        simulator.give(0, &block);
+        simulator.give(1, &block);
+        simulator.announce(liar, &block, at);
+        simulator.run(at + 5_000);
+        delays.push((at, simulator.completed[&block.hash()] - at));
+        simulator.tested.handle(Input::PeerDisconnected(liar));
+        parent = block.header;
+    }
+    let late: Vec<u64> = delays.iter().filter(|(_, delay)| *delay > 4 * LATENCY).map(|(at, _)| *at).collect();
+    // Each is remembered for two failures: it did not answer, and it left.
+    assert!(late[0] == 10_000 && late.windows(2).all(|pair| pair[1] - pair[0] > 2 * FADE), "{delays:?}");
+    assert!(delays.iter().all(|(_, delay)| *delay <= TRIAL_PATIENCE + 4 * LATENCY), "{delays:?}");
+    assert!(simulator.offences.is_empty(), "who is gone is not blamed: {:?}", simulator.offences);
+}
+
+/// A peer that stays and never answers is waited for once, and blamed for each question.
+#[test]
+fn who_never_answers_is_blamed() {
+    let mut tested = Tested::new([1]);
+    let block = Block::on(&tested.genesis(), 0..2, 0);
+    tested.announce(1, &block);
+    tested.run(ASSEMBLY_TIME);
+    let penalty = Output::Penalize { peer: 1, hash: block.hash(), offence: Offence::Stalled };
+    tested.now = QUESTION_TIME;
+    assert_eq!(tested.handle(Input::BlocksChanged)[..1], [penalty.clone()]);
+    let next = Block::on(&block.header, [9], 0);
+    assert!(tested.announce(1, &next).contains(&question(1, 1, &next, &[0])), "there is nobody else");
+    assert_eq!(tested.respond(1, 1, Err(Failure::Network)), [Output::LeftToSync, in_blocks([])], "it may be gone");
+}
+
 /// Peers of all kinds, many of them liars that come and go, announce good blocks, forks and what they do not have. Whatever
 /// they do, the machine holds what it promises, nobody honest is blamed, and a block that some honest peer has is completed
 /// soon, or left to sync, which asks further peers.
@@ -734,7 +789,7 @@ fn whatever_comes_the_invariants_hold() {
             let status = ChainStatus { genesis: NETWORK.genesis_hash(), height: number, tip: hash, work: U256::ONE };
             let input = match random.random_range(0..16) {
                 0..4 => Input::Announced { gossip, from: peer, announcement: block.announcement() },
-                4 => Input::PeerConnected(peer),
+                4 => connected(peer),
                 5 => Input::PeerDisconnected(peer),
                 6 => Input::Height { peer, height: number },
                 7 => Input::NewTip { peer, status },

@@ -89,7 +89,7 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             6 => 4 + MAX_SUBMISSION_BYTES + LOGITS + (16 << 10),
             8 => 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH,
             // Its texts in all lists, and its numbers.
-            9 => TEXT * (2 * MAX_PEERS + 3 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (32 << 10),
+            9 => TEXT * (2 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (4 << 10),
             10 | 13 => TEXT,
             11 => 8 + 8,
             12 => MAX_PEERS * (3 * TEXT + 64) + MAX_BANS * (2 * TEXT + 16) + 2 * LIST + 8,
@@ -100,6 +100,19 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             // Refused for its tag.
             _ => 0,
         }
+}
+
+/// The most bytes of a response to a request of this tag: of the response of the same tag, but for two.
+pub(super) fn max_bytes_to(request: u32) -> usize {
+    const FAILED: u32 = 10;
+    let answer = match request {
+        // To the one that asks for peers; to all others it is a text.
+        13 => 12,
+        // Asked for by [`super::Control`] alone.
+        12 => 0,
+        tag => tag,
+    };
+    max_bytes(answer).max(max_bytes(FAILED))
 }
 
 /// A fee by the weight of a transaction.
@@ -148,6 +161,11 @@ pub enum TransactionStatus {
     Pending,
     /// Tag 3: it is in a block of the best chain.
     Confirmed(Box<Confirmation>),
+    /// Tag 4: it was in the mempool, and left it without being in a block. It may be handed in again.
+    Dropped {
+        /// Why, for people, at most [`MAX_TEXT_BYTES`].
+        reason: String,
+    },
 }
 
 /// Where a transaction is confirmed, with what binds it to the block's header.
@@ -329,6 +347,7 @@ impl Encode for TransactionStatus {
             Self::Unknown => 1u32.encode(encoder),
             Self::Pending => 2u32.encode(encoder),
             Self::Confirmed(confirmation) => (3u32, confirmation).encode(encoder),
+            Self::Dropped { reason } => (4u32, reason).encode(encoder),
         }
     }
 }
@@ -339,6 +358,7 @@ impl<C> Decode<C> for TransactionStatus {
             1 => Ok(Self::Unknown),
             2 => Ok(Self::Pending),
             3 => Ok(Self::Confirmed(Box::new(Confirmation::decode(decoder)?))),
+            4 => Ok(Self::Dropped { reason: decode_reason(decoder)? }),
             tag => wire::unknown_tag("transaction status", tag),
         }
     }

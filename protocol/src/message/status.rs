@@ -6,7 +6,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::{Address, BlockHash, Root, U256};
 
-use super::{MAX_ADDRESSES, MAX_INVALID, MAX_PEERS, MAX_TEXT_BYTES, MAX_WAITING};
+use super::{MAX_ADDRESSES, MAX_INVALID, MAX_TEXT_BYTES, MAX_WAITING};
 use crate::wire;
 
 /// Where a peer's chain stands.
@@ -33,7 +33,7 @@ pub struct NodeStatus {
     pub genesis: BlockHash,
     /// The node's libp2p peer id.
     pub peer_id: String,
-    /// Multiaddresses under which it listens, at most [`MAX_ADDRESSES`].
+    /// Its own multiaddresses on the internet, at most [`MAX_ADDRESSES`].
     pub addresses: Vec<String>,
     /// Of the tip.
     pub height: u64,
@@ -45,8 +45,8 @@ pub struct NodeStatus {
     pub header_height: u64,
     /// Work accumulated up to the tip.
     pub work: U256,
-    /// The peers connected, at most [`MAX_PEERS`].
-    pub peers: Vec<PeerInfo>,
+    /// The nodes connected. Who and where they are is told to the owner alone ([`super::Control::Peers`]).
+    pub peers: PeerCounts,
     /// Transactions in the mempool.
     pub mempool_transactions: u64,
     /// Bytes in the mempool, pixels included.
@@ -163,17 +163,20 @@ pub struct Traffic {
     pub sent: u64,
 }
 
-/// A peer as a node tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode)]
-pub struct PeerInfo {
-    /// Its libp2p peer id.
-    pub id: String,
-    /// Its multiaddress.
-    pub address: String,
-    /// Whether it dialled the node rather than the node it.
-    pub inbound: bool,
-    /// The height of its tip, by its own word.
-    pub height: Option<u64>,
+/// How many nodes a node is connected with. Those that only ask are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PeerCounts {
+    /// Dialled by it.
+    pub dialled: u32,
+    /// That have dialled it.
+    pub inbound: u32,
+}
+
+impl PeerCounts {
+    /// All of them.
+    pub fn total(&self) -> u32 {
+        self.dialled.saturating_add(self.inbound)
+    }
 }
 
 /// A block refused as invalid.
@@ -196,11 +199,9 @@ impl NodeStatus {
             shorten(text);
         }
         self.addresses.truncate(MAX_ADDRESSES);
-        self.peers.truncate(MAX_PEERS);
         self.waiting_for.truncate(MAX_WAITING);
         self.invalid.truncate(MAX_INVALID);
         self.addresses.iter_mut().chain(&mut self.waiting_for).for_each(shorten);
-        self.peers.iter_mut().flat_map(|peer| [&mut peer.id, &mut peer.address]).for_each(shorten);
         self.invalid.iter_mut().map(|invalid| &mut invalid.reason).for_each(shorten);
         match &mut self.reachability {
             Reachability::Unknown => {}
@@ -237,7 +238,7 @@ impl Encode for NodeStatus {
         (&self.agent, &self.network, &self.genesis, &self.peer_id, &self.addresses).encode(encoder)?;
         (self.height, self.tip, self.tip_time, self.header_height).encode(encoder)?;
         wire::encode_u256(&self.work, encoder)?;
-        (&self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
+        (self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
         (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
@@ -258,7 +259,7 @@ impl<C> Decode<C> for NodeStatus {
             tip_time: Decode::decode(decoder)?,
             header_height: Decode::decode(decoder)?,
             work: wire::decode_u256(decoder)?,
-            peers: wire::list(decoder, "peers", MAX_PEERS, PeerInfo::decode)?,
+            peers: Decode::decode(decoder)?,
             mempool_transactions: Decode::decode(decoder)?,
             mempool_bytes: Decode::decode(decoder)?,
             device: text(decoder)?,
@@ -300,17 +301,6 @@ impl<C> Decode<C> for Reachability {
             4 => Ok(Self::Unreachable { advice: text(decoder)? }),
             tag => wire::unknown_tag("reachability", tag),
         }
-    }
-}
-
-impl<C> Decode<C> for PeerInfo {
-    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self {
-            id: text(decoder)?,
-            address: text(decoder)?,
-            inbound: Decode::decode(decoder)?,
-            height: Decode::decode(decoder)?,
-        })
     }
 }
 

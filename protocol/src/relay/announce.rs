@@ -1,5 +1,7 @@
 //! Telling peers what is here.
 
+use std::collections::BTreeSet;
+
 use rand::RngExt as _;
 
 use super::{
@@ -35,7 +37,9 @@ impl Peer {
             if found.len() == room {
                 self.sweep = found.last().and_then(|last| last.next());
             }
-            ids.extend(found);
+            // What is new is there as well: once is enough.
+            let new: BTreeSet<ShortId> = ids.iter().copied().collect();
+            ids.extend(found.into_iter().filter(|id| !new.contains(id)));
         }
         ids
     }

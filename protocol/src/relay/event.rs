@@ -6,6 +6,7 @@ use ocelli_consensus::Transaction;
 
 use crate::mempool::{Blame, Holds, Mempool};
 use crate::message::{Request, Response, ShortId, Submission};
+use crate::origin::Origin;
 use crate::sync::Failure;
 
 /// The glimpse of the mempool that relay needs. At every input it must show all that earlier outputs have led to.
@@ -44,7 +45,12 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<P> {
     /// A full node connected. It is told of all that waits here.
-    PeerConnected(P),
+    PeerConnected {
+        /// Who.
+        peer: P,
+        /// Where it is, and who dialled whom.
+        origin: Origin,
+    },
     /// It is gone, and so are the requests to it.
     PeerDisconnected(P),
     /// A peer has announced transactions.

@@ -3,8 +3,8 @@
 use ocelli_consensus::{ImageHash, Transaction};
 
 use super::{
-    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, UnderWay, Verdict,
-    Wanted, rest,
+    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, TRIAL_FETCH, UnderWay,
+    Verdict, Wanted,
 };
 use crate::mempool::Blame;
 use crate::message::{Response, ShortId, Submission};
@@ -82,8 +82,11 @@ impl<P: Copy + Ord> Relay<P> {
         }
         out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.pace = if peer.pace == 0 { took } else { (3 * peer.pace + took) / 4 };
-        (peer.failures, peer.patience) = (0, 0);
+        match offence {
+            None => peer.service.succeed(took),
+            // It answers, though with less than it has announced.
+            Some(_) => peer.service.disappoint(),
+        }
     }
 
     /// Takes what a response holds for the ids asked for. The worst of what the peer did, if it did anything.
@@ -194,20 +197,22 @@ impl<P: Copy + Ord> Relay<P> {
     /// Lets a peer rest after a failure.
     pub(super) fn fail(&mut self, id: P, offence: Option<Offence>, now: u64, out: &mut Vec<Output<P>>) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.failures = peer.failures.saturating_add(1);
-            peer.rests_until = now + rest(peer.failures);
+            peer.service.fail(&mut self.groups, now);
         }
         out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
     }
 
-    /// Asks those that have nothing to do for what they have announced, who has failed least first.
+    /// Asks those that have nothing to do for what they have announced, the best first.
     pub(super) fn poll_fetches(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<Output<P>>) {
         let mut under_way = self.peers.values().filter(|peer| peer.fetch.is_some()).count();
         let is_free = |peer: &super::Peer| {
-            peer.fetch.is_none() && peer.rests_until <= now && !peer.noted.is_empty() && !peer.is_barren
+            peer.fetch.is_none()
+                && peer.service.rests_until(&self.groups) <= now
+                && !peer.noted.is_empty()
+                && !peer.is_barren
         };
-        let mut free: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| is_free(peer)).map(|(id, peer)| (peer.failures, *id)).collect();
+        let free = self.peers.iter().filter(|(_, peer)| is_free(peer));
+        let mut free: Vec<_> = free.map(|(id, peer)| (peer.service.rank(&self.groups, now), *id)).collect();
         free.sort_unstable();
         for (_, id) in free {
             if under_way >= MAX_FETCHES {
@@ -222,10 +227,12 @@ impl<P: Copy + Ord> Relay<P> {
 
     /// What to ask a peer for: the first that it has announced and that nobody is asked for, and more of the same kind.
     fn choose(&mut self, id: P, pool: &impl Pool) -> Option<(Kind, Vec<ShortId>)> {
-        let mut noted = std::mem::take(&mut self.peers.get_mut(&id)?.noted);
+        let peer = self.peers.get_mut(&id)?;
+        let is_proven = peer.service.is_proven();
+        let mut noted = std::mem::take(&mut peer.noted);
         let (mut kind, mut ids) = (None, Vec::new());
         noted.retain(|&noted| {
-            if ids.len() == MAX_FETCH {
+            if ids.len() == kind.map_or(MAX_FETCH, |kind| most_at_once(kind, is_proven)) {
                 return true;
             }
             let is_known = self.is_known(noted, pool);
@@ -259,6 +266,15 @@ impl<P: Copy + Ord> Relay<P> {
         let peer = self.peers.get_mut(&id)?;
         (peer.noted, peer.is_barren) = (noted, kind.is_none());
         Some((kind?, ids))
+    }
+}
+
+/// What is asked for at once.
+fn most_at_once(kind: Kind, is_proven: bool) -> usize {
+    match (is_proven, kind) {
+        (true, _) => MAX_FETCH,
+        (false, Kind::Pixels) => 1,
+        (false, _) => TRIAL_FETCH,
     }
 }
 

@@ -8,8 +8,14 @@ use super::*;
 use crate::mempool::MAX_PENDING;
 use crate::mempool::{Blame, Mempool};
 use crate::message::{MAX_IDS, Submission};
+use crate::origin::{Direction, Group};
 
 const HONEST: [Mode; 8] = [Mode::Honest; 8];
+
+/// Whom we have dialled, each in a group of its own.
+fn connected(peer: u8) -> Input<u8> {
+    Input::PeerConnected { peer, origin: Origin { direction: Direction::Dialled, group: Group(peer.into()) } }
+}
 
 /// Steady load in a full mesh: everybody gets every picture once, and hardly anything else.
 #[test]
@@ -55,7 +61,7 @@ fn a_task_travels_along_a_line() {
 #[test]
 fn another_announcer_is_asked_when_one_fails() {
     let rows = [
-        (Mode::Stalls, Some(Offence::Stalled), FETCH_TIMEOUT),
+        (Mode::Stalls, Some(Offence::Stalled), TRIAL_TIMEOUT),
         (Mode::Vanishes, None, 0),
         (Mode::Lies, Some(Offence::Unserved), 0),
         (Mode::WrongPixels, Some(Offence::WrongPixels), 0),
@@ -74,6 +80,51 @@ fn another_announcer_is_asked_when_one_fails() {
         let offences = &simulator.nodes[0].offences;
         assert_eq!(*offences, offence.map(|offence| (1, offence)).into_iter().collect::<Vec<_>>(), "{mode:?}");
     }
+}
+
+/// Silent announcers of one group, each here for two seconds, tell of every task before the honest peer does. Each can keep little
+/// from us, and the next of them no more than that together.
+#[test]
+fn silent_announcers_that_change_their_names_hold_little() {
+    const LIARS: usize = 60;
+    let mut modes = vec![Mode::Stalls; LIARS + 2];
+    (modes[0], modes[1]) = (Mode::Honest, Mode::Honest);
+    let mut simulator = Simulator::new(&modes);
+    simulator.connect(0, 1, 0);
+    for liar in 2..LIARS + 2 {
+        (simulator.nodes[liar].group, simulator.nodes[liar].direction) = (7, Direction::Inbound);
+        let at = 2_000 * (liar as u64 - 1);
+        simulator.connect(0, liar, at);
+        simulator.leave(0, liar, at + 2_000);
+    }
+    let tasks: Vec<_> = (0..240).map(|number| (1_000 + 500 * number, task(number, SMALL))).collect();
+    for (at, task) in &tasks {
+        (2..LIARS + 2).for_each(|liar| simulator.submit(liar, task.clone(), *at));
+        simulator.submit(1, task.clone(), at + ANNOUNCE_DELAY);
+    }
+    let mut late = Vec::new();
+    for (number, (at, task)) in tasks.iter().enumerate() {
+        simulator.run(at + 2 * ANNOUNCE_DELAY + 5 * LATENCY);
+        if !simulator.has(0, id_of(task)) {
+            late.push(number);
+        }
+    }
+    simulator.run(200_000);
+    assert!(tasks.iter().all(|(_, task)| simulator.has(0, id_of(task))));
+    let stalled = simulator.nodes[0].offences.len();
+    assert!(late.len() <= 2 * TRIAL_FETCH, "{} of 240 are late, {stalled} fetches stalled: {late:?}", late.len());
+    assert!(simulator.nodes[0].offences.iter().all(|(peer, _)| *peer != 1));
+}
+
+/// What is new while a newcomer is told of everything is in both lists, and told once.
+#[test]
+fn an_announcement_names_each_once() {
+    let mut simulator = Simulator::new(&HONEST[..2]);
+    (0..3).for_each(|seed| simulator.submit(0, task(seed, 16), 0));
+    simulator.connect(0, 1, 1_000);
+    (3..5).for_each(|seed| simulator.submit(0, task(seed, 16), 1_000));
+    simulator.run(1_000 + ANNOUNCE_DELAY + LATENCY);
+    assert_eq!(simulator.nodes[1].announced, 5);
 }
 
 /// Somebody who announces without end and serves nothing is asked ever more seldom, and blamed each time.
@@ -178,8 +229,8 @@ fn sent(out: &[Output<u8>], to: u8) -> Option<(u64, Request)> {
 fn what_peers_announce_is_bounded_and_they_are_told() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
-    relay.handle(Input::PeerConnected(1), 0, &pool);
-    relay.handle(Input::PeerConnected(2), 0, &pool);
+    relay.handle(connected(1), 0, &pool);
+    relay.handle(connected(2), 0, &pool);
     let mut noted = 0;
     for batch in 0..10 {
         let ids = numbered(batch * 256..(batch + 1) * 256);
@@ -211,7 +262,7 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     relay.handle(Input::PeerDisconnected(2), 0, &pool);
     assert_eq!(relay.wanted(), 0);
     for peer in 0..=u8::MAX {
-        relay.handle(Input::PeerConnected(peer), 0, &pool);
+        relay.handle(connected(peer), 0, &pool);
     }
     assert_eq!(relay.peers.len(), MAX_RELAY_PEERS);
 }
@@ -240,7 +291,7 @@ fn responses_are_judged() {
     for (result, offence, wanted) in rows {
         let pool = Nothing::new(Verdict::Take);
         let mut relay = Relay::new([0; 32]);
-        relay.handle(Input::PeerConnected(1), 0, &pool);
+        relay.handle(connected(1), 0, &pool);
         let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
         let (number, request) = sent(&out, 1).expect("it is asked for");
         assert_eq!(request, Request::Pending { ids: vec![id] });
@@ -276,7 +327,7 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
     for (verdict, offence, fetched) in rows {
         let pool = Nothing::new(verdict);
         let mut relay = Relay::new([0; 32]);
-        relay.handle(Input::PeerConnected(1), 0, &pool);
+        relay.handle(connected(1), 0, &pool);
         let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
         let (number, _) = sent(&out, 1).expect("it is asked for");
         let response = Response::Pending(vec![Some(bare.clone())]);
@@ -318,7 +369,7 @@ fn what_is_refused_is_not_fetched_again_while_that_holds() {
         for (moves, expected) in [vec![], vec![0], vec![0, 1]].into_iter().zip(expected) {
             let pool = Nothing::new(refuse(holds, Blame::Nobody));
             let mut relay = Relay::new([0; 32]);
-            (0..100).for_each(|peer| drop(relay.handle(Input::PeerConnected(peer), 0, &pool)));
+            (0..100).for_each(|peer| drop(relay.handle(connected(peer), 0, &pool)));
             let task = task(1, SMALL);
             let ids = vec![id_of(&task)];
             let announce = |peer| Input::Announced { peer, ids: ids.clone() };
@@ -340,7 +391,7 @@ fn what_is_refused_is_not_fetched_again_while_that_holds() {
 fn what_the_chain_holds_is_not_fetched() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
-    relay.handle(Input::PeerConnected(1), 0, &pool);
+    relay.handle(connected(1), 0, &pool);
     let ids = numbered(0..2);
     relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![], disconnected: 0 }, 0, &pool);
     relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]], disconnected: 1 }, 0, &pool);
@@ -354,7 +405,7 @@ fn what_the_chain_holds_is_not_fetched() {
 fn what_comes_with_a_block_is_not_fetched_meanwhile() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
-    relay.handle(Input::PeerConnected(1), 0, &pool);
+    relay.handle(connected(1), 0, &pool);
     let ids = numbered(0..3);
     relay.handle(Input::InBlocks([ids[0], ids[1]].into()), 0, &pool);
     let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
@@ -374,7 +425,7 @@ fn what_is_asked_for_is_coming_and_not_for_long() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
     let ids = numbered(0..2);
-    relay.handle(Input::PeerConnected(1), 0, &pool);
+    relay.handle(connected(1), 0, &pool);
     assert!(!relay.is_coming(ids[0], 0));
     relay.handle(Input::Announced { peer: 1, ids: vec![ids[0]] }, 100, &pool);
     // The second waits its turn at the same peer: nobody has been asked for it.
@@ -424,7 +475,9 @@ fn busy_announcements_are_not_looked_through_at_each_input() {
     let ids: Vec<ShortId> = (0..1_000u64).map(|number| ShortId(number.to_le_bytes())).collect();
     let mut asked = Vec::new();
     for peer in 0..30 {
-        relay.handle(Input::PeerConnected(peer), 0, &pool);
+        relay.handle(connected(peer), 0, &pool);
+        // Each has served before.
+        relay.peers.get_mut(&peer).expect("it is connected").service.succeed(1);
         for ids in ids.chunks(MAX_IDS) {
             let outputs = relay.handle(Input::Announced { peer, ids: ids.to_vec() }, 0, &pool);
             asked.extend(outputs.into_iter().filter_map(|output| match output {

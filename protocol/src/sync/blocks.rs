@@ -20,10 +20,10 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::BlockHash;
 
-use super::group::{Direction, backoff};
 use super::peer::Peer;
 use super::{ChainView, FIRST_BACKOFF, Offence, Output, Purpose, Question, Sent, Sync};
 use crate::message::{BlockData, Request};
+use crate::origin::{Direction, backoff};
 
 /// Blocks from the first that is not validated on among which missing ones are asked for, and so remembered as lacking or
 /// unavailable.
@@ -97,9 +97,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
         if came {
             peer.on_blocks(answered, asked.len(), now.saturating_sub(since));
-            self.block_requests = (self.block_requests + 1).min(MAX_BLOCK_REQUESTS);
-            self.stall_timeout = (self.stall_timeout * 17 / 20).max(MIN_STALL_TIMEOUT);
-            self.blocks_came_at = now;
+            self.line.on_blocks(now);
         } else if peer.claims(&asked[0], view) {
             // It told of them, and does not have them.
             peer.blocks.disappoint(now);
@@ -150,7 +148,7 @@ impl<P: Copy + Ord> Sync<P> {
         let places = Places::count(self.peers.values());
         let free = (self.peers.iter())
             .filter(|(_, peer)| peer.claim.is_some() && self.is_rested(peer, Purpose::Blocks, now))
-            .filter(|(_, peer)| places.has_one_for(peer, self.block_requests))
+            .filter(|(_, peer)| places.has_one_for(peer, self.line.requests()))
             .map(|(id, peer)| (peer.standing(&self.groups, patience, now), *id, peer));
         let mut free: Vec<_> = free.collect();
         // Of those that have brought nothing, rather one that has brought headers.
@@ -185,8 +183,8 @@ impl<P: Copy + Ord> Sync<P> {
         let asked = self.peers.get(&asked).and_then(|asked| asked.blocks.stall_timeout());
         let patience = match (asked, other.blocks.stall_timeout()) {
             // Who has brought nothing does not take over from who has, as long as that one only takes its time.
-            (Some(asked), None) => asked.max(self.stall_timeout),
-            (Some(_), Some(own)) => own.max(self.stall_timeout),
+            (Some(asked), None) => asked.max(self.line.stall_timeout()),
+            (Some(_), Some(own)) => own.max(self.line.stall_timeout()),
             (None, Some(own)) => own,
             (None, None) => FIRST_STALL_TIMEOUT,
         };

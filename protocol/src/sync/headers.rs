@@ -7,11 +7,11 @@
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
-use super::group::Direction;
 use super::peer::Peer;
 use super::presync::{Place, Presync, Progress};
 use super::{ChainView, HeaderImport, Offence, Output, Purpose, Question, Sync};
 use crate::message::{MAX_HEADERS, MAX_LOCATOR, Request};
+use crate::origin::Direction;
 
 /// Full batches of new headers from one peer that add nothing to our best work: a fork of 64,000 blocks.
 pub const MAX_BARREN_BATCHES: u32 = 32;

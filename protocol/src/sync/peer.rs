@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use ocelli_consensus::{BlockHash, U256};
 
 use super::blocks::{MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT};
-use super::group::{Direction, Failures, Groups, Origin};
 use super::{ChainView, MAX_REQUEST_TIMEOUT, Question, REQUEST_TIMEOUT};
 use crate::message::{ChainStatus, MAX_BLOCKS};
+use crate::origin::{Failures, Groups, Origin};
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -164,7 +164,7 @@ impl Peer {
     }
 
     pub(super) fn is_dialled(&self) -> bool {
-        self.origin.direction == Direction::Dialled
+        self.origin.is_dialled()
     }
 
     /// What it claims, unless that is doubted.

@@ -573,7 +573,7 @@ fn fewer_requests_are_under_way_when_they_time_out() {
         simulator.connect(peer, &chain, Mode::Honest);
     }
     simulator.run_until_synced(10_000);
-    assert_eq!(simulator.sync.block_requests, MAX_BLOCK_REQUESTS);
+    assert_eq!(simulator.sync.line.requests(), MAX_BLOCK_REQUESTS);
     // Nobody's blocks come in time any more, as on a line that is too slow for all of them at once.
     let longer = [chain.clone(), extend(chain.last().unwrap(), 300, 0)].concat();
     for peer in 0..4 {
@@ -581,10 +581,10 @@ fn fewer_requests_are_under_way_when_they_time_out() {
         simulator.connect(10 + peer, &longer, Mode::StallsBlocks);
     }
     simulator.run_for(60_000);
-    assert_eq!(simulator.sync.block_requests, 1);
+    assert_eq!(simulator.sync.line.requests(), 1);
     simulator.connect(30, &longer, Mode::Honest);
     simulator.run_until_synced(120_000);
-    assert_eq!(simulator.sync.block_requests, MAX_BLOCK_REQUESTS, "as blocks come, more are asked for again");
+    assert_eq!(simulator.sync.line.requests(), MAX_BLOCK_REQUESTS, "as blocks come, more are asked for again");
 }
 
 #[test]

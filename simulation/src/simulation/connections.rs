@@ -1,7 +1,7 @@
 //! Connections: dialled, exchanged, cut, and nodes that come and go.
 
 use ocelli_protocol::relay;
-use ocelli_protocol::sync::{Direction, Group, Input};
+use ocelli_protocol::sync::{Direction, Group, Input, Origin};
 use rand::RngExt as _;
 
 use super::{Event, Simulation};
@@ -83,7 +83,7 @@ impl Simulation {
             // Each has an address of its own.
             let group = Group(other as u64);
             self.drive(one, Input::PeerConnected { peer: other, group, direction });
-            self.drive_relay(one, relay::Input::PeerConnected(other));
+            self.drive_relay(one, relay::Input::PeerConnected { peer: other, origin: Origin { direction, group } });
         }
         true
     }

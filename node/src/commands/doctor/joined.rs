@@ -67,8 +67,7 @@ fn reachability(reachability: &Reachability) -> Finding {
 }
 
 fn peers(status: &NodeStatus) -> Finding {
-    let count = status.peers.len();
-    let outbound = status.peers.iter().filter(|peer| !peer.inbound).count();
+    let (count, outbound) = (status.peers.total(), status.peers.dialled);
     match count {
         0 => Finding::failed(
             "peers",

@@ -7,10 +7,10 @@ use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, kad, mdns, ping, relay};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, mdns, ping, relay};
 
+use super::Driver;
 use super::messages::HeldRequest;
-use super::{Driver, MAX_FAILURES};
 use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
 use crate::network::slots::{self, Groups, Inbound};
@@ -22,7 +22,7 @@ const MAX_AGENT: usize = 64;
 /// Addresses that are taken from one message of a peer about itself or another.
 const MAX_ADDRESSES: usize = 16;
 
-/// Peers that are taken from one lookup.
+/// Peers that are taken from one answer on the local network.
 const MAX_FOUND: usize = 64;
 
 /// Pings without an answer after which a connection is given up.
@@ -93,12 +93,12 @@ impl Driver {
     pub(super) fn dial_due(&mut self, now: Instant) {
         let outbound = self.peers.values().filter_map(|state| state.connections.iter().find(|one| !one.inbound));
         let mut groups = Groups::default();
-        let mut count = self.dials.len();
+        let mut count = self.dials.under_way.len();
         for connection in outbound {
             count += 1;
             groups.add(&connection.address);
         }
-        for address in self.dials.values().filter_map(|dial| dial.addresses.first()) {
+        for address in self.dials.under_way.values().filter_map(|dial| dial.addresses.first()) {
             groups.add(address);
         }
         let (peers, gate) = (&self.peers, &self.swarm.behaviour().gate);
@@ -131,7 +131,7 @@ impl Driver {
         let id = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
-                self.dials.insert(id, dial);
+                self.dials.under_way.insert(id, dial);
             }
             Err(DialError::DialPeerConditionFalse(_)) => self.discovery.on_needless(&dial, Instant::now()),
             Err(error) => self.on_dial_failed(&dial, DialFailure::from(&error)),
@@ -139,7 +139,7 @@ impl Driver {
     }
 
     pub(super) fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        match self.dials.remove(&id) {
+        match self.dials.under_way.remove(&id) {
             Some(dial) => self.on_dial_failed(&dial, DialFailure::from(error)),
             None => tracing::debug!(?peer, %error, "a dial of a lookup failed"),
         }
@@ -156,8 +156,7 @@ impl Driver {
             return;
         };
         let address = address.to_string();
-        let is_same = |last: &DialFailure| std::mem::discriminant(last) == std::mem::discriminant(&failure);
-        let said = self.failures.iter().any(|(other, last)| *other == address && is_same(last));
+        let said = self.dials.failures.is_said(&address, &failure);
         let advice = failure.advice();
         match (said, wait) {
             (true, _) => tracing::debug!(%address, reason = %failure, ?wait, "a dial failed again"),
@@ -170,22 +169,11 @@ impl Driver {
             ),
             (false, None) => tracing::warn!(%address, reason = %failure, "no connection: {advice}"),
         }
-        self.forget_failure(&address);
-        if self.failures.len() >= MAX_FAILURES {
-            self.failures.pop_front();
-        }
-        self.failures.push_back((address.clone(), failure.clone()));
-        self.changed = true;
+        self.dials.failures.note(address.clone(), failure.clone());
+        self.shown.is_old = true;
         if named && self.queue.offer(Event::DialFailed { address, reason: failure }).is_err() {
             tracing::debug!("the consumer is busy: a failed dial is only in the status");
         }
-    }
-
-    /// Returns whether there was one.
-    fn forget_failure(&mut self, address: &str) -> bool {
-        let before = self.failures.len();
-        self.failures.retain(|(other, _)| other != address);
-        self.failures.len() < before
     }
 
     pub(super) fn on_connection_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -198,7 +186,7 @@ impl Driver {
             }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
         };
-        let dial = self.dials.remove(&id);
+        let dial = self.dials.under_way.remove(&id);
         if let Some(dial) = &dial {
             self.discovery.on_connected(dial, peer, now);
         }
@@ -215,7 +203,7 @@ impl Driver {
         // connection through a relay, which may have punched a hole.
         let proof = match endpoint {
             ConnectedPoint::Listener { local_addr, .. }
-                if self.traversal
+                if self.ways.is_on()
                     && [local_addr, &address].iter().all(|one| address::is_global(one))
                     && !state.connections.iter().any(|one| one.relayed) =>
             {
@@ -263,12 +251,12 @@ impl Driver {
                 })
             })
             .collect();
-        if candidates.len() <= self.limits.max_inbound as usize {
+        if candidates.len() <= self.limits.connections.inbound as usize {
             return;
         }
         // Of so few that all are spared, the newcomer goes.
         let newest = candidates.iter().min_by_key(|one| one.connected).map(|one| one.peer);
-        if let Some(peer) = slots::evict(candidates, &self.secret, rand::random()).or(newest) {
+        if let Some(peer) = slots::evict(candidates, &self.eviction_secret, rand::random()).or(newest) {
             tracing::debug!(%peer, "closing an inbound connection: there are too many");
             self.counters.evicted += 1;
             if let Some(state) = self.peers.get_mut(&peer) {
@@ -296,7 +284,7 @@ impl Driver {
         let is_dialled =
             |state: &PeerState| state.identity.is_some() && state.connections.iter().any(|one| !one.inbound);
         self.peers.get(&peer).is_some_and(|state| state.connections.iter().all(is_feeler))
-            && self.peers.values().filter(|state| is_dialled(state)).count() >= self.limits.target_outbound
+            && self.peers.values().filter(|state| is_dialled(state)).count() >= self.limits.connections.target_outbound
     }
 
     /// The peer is there: that is all we wanted to know.
@@ -306,7 +294,7 @@ impl Driver {
         state.refused = Some(now);
         if let Some(connection) = state.connections.first() {
             let address = address::without_peer(connection.address.clone());
-            self.discovery.book.prove(peer, Some(address), now);
+            self.discovery.book.prove((peer, address), now);
         }
         self.learn_addresses(peer, info);
         self.swarm.behaviour_mut().gate.close(peer);
@@ -332,7 +320,7 @@ impl Driver {
                 tracing::debug!(%peer, "disconnected");
                 self.queue.insist(Event::Disconnected { peer: Peer(peer) });
             }
-            self.changed = true;
+            self.shown.is_old = true;
         }
     }
 
@@ -356,10 +344,10 @@ impl Driver {
     fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
         let Some(state) = self.peers.get_mut(&peer).filter(|state| state.refused.is_none()) else { return };
         let agent = shorten(&info.agent_version, MAX_AGENT);
-        let protocol = self.protocols.iter().find(|name| info.protocols.contains(name)).map(ToString::to_string);
+        let protocol = self.own.protocols.iter().find(|name| info.protocols.contains(name)).map(ToString::to_string);
         let light = protocol.is_none() && is_light(&info.agent_version);
-        if protocol.is_none() && !(light && self.role == Role::Full) {
-            let expected = self.protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(" nor ");
+        if protocol.is_none() && !(light && self.own.role == Role::Full) {
+            let expected = self.own.protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(" nor ");
             if state.identity.is_none() {
                 tracing::info!(%peer, %agent, "disconnecting: the peer is on another network, it does not speak {expected}");
                 self.refuse(peer, DialFailure::OtherNetwork { agent, expected });
@@ -389,7 +377,7 @@ impl Driver {
             if light {
                 // Every command of somebody is one, and comes and goes at once.
                 tracing::debug!(%peer, %address, inbound, light, "connected");
-            } else if !inbound || self.comings.has_room() {
+            } else if !inbound || self.logs.connected.has_room() {
                 tracing::info!(%peer, %address, inbound, light, "connected");
             }
             self.queue.insist(Event::Connected { peer: Peer(peer), address, group, inbound, light, protocol });
@@ -403,23 +391,29 @@ impl Driver {
         for request in held {
             self.offer_request(peer, request);
         }
-        self.changed = true;
+        self.shown.is_old = true;
     }
 
     /// Marks the dials of a good peer as successes, and keeps its connections open.
     fn settle(&mut self, peer: PeerId) {
         let dialled = self.peers.values().filter(|state| state.connections.iter().any(|one| !one.inbound)).count();
+        let mut groups = Groups::default();
+        for state in self.peers.iter().filter(|(other, _)| **other != peer).map(|(_, state)| state) {
+            state.connections.iter().find(|one| !one.inbound).into_iter().for_each(|one| groups.add(&one.address));
+        }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(identity) = &state.identity else { return };
         let now = Instant::now();
-        let keep = match self.role {
+        let keep = match self.own.role {
             Role::Light => true,
             Role::Full => !identity.light,
         };
         let mut worked = Vec::new();
         let mut direct = state.connections.iter().any(|one| one.kept && !one.relayed);
         for connection in &mut state.connections {
-            let wanted = connection.inbound || dialled <= self.limits.target_outbound || connection.dial.is_some();
+            // Whom a lookup has dialled was chosen by those that were asked.
+            let has_place = dialled <= self.limits.connections.target_outbound && groups.has_room(&connection.address);
+            let wanted = connection.inbound || connection.dial.is_some() || has_place;
             // A dial of ours that nobody here began, to somebody who is connected: the test of an address.
             let is_test = !connection.inbound && connection.dial.is_none() && direct;
             let needless = is_test || connection.relayed && direct;
@@ -430,33 +424,33 @@ impl Driver {
             }
             if !connection.inbound {
                 let address = address::without_peer(connection.address.clone());
-                self.discovery.book.prove(peer, Some(address), now);
+                self.discovery.book.prove((peer, address), now);
                 worked.extend(connection.dial.take().and_then(|dial| Some(dial.addresses.first()?.to_string())));
             }
         }
         for address in worked {
-            if self.forget_failure(&address) {
+            if self.dials.failures.forget(&address) {
                 tracing::info!(%address, "connected at last");
             }
         }
     }
 
-    /// Puts a good peer's own addresses into the book and into Kademlia.
+    /// Puts what a good peer says of its own addresses into the book, as claims, and into Kademlia.
     fn learn_addresses(&mut self, peer: PeerId, info: &identify::Info) {
         let Some(state) = self.peers.get(&peer) else { return };
+        let Some(source) = state.connections.first().map(|one| Group::inbound(&one.address)) else { return };
         let now = Instant::now();
         let here = state.connections.iter().any(|connection| address::is_loopback(&connection.address));
         let claimed = info.listen_addrs.iter().take(MAX_ADDRESSES).cloned().map(address::without_peer);
         let dialled = state.connections.iter().filter(|connection| !connection.inbound);
         let dialled = dialled.map(|connection| address::without_peer(connection.address.clone()));
-        let served = self.kademlia.as_ref().is_some_and(|name| info.protocols.contains(name));
+        let served = self.own.kademlia.as_ref().is_some_and(|name| info.protocols.contains(name));
         for address in dialled.chain(claimed).filter(|address| address::is_worth_keeping(address, here)) {
-            self.discovery.book.add(peer, address.clone(), now);
+            self.discovery.book.add((peer, address.clone()), source, now);
             if served && let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
                 kademlia.add_address(&peer, address);
             }
         }
-        self.discovery.book.prove(peer, None, now);
     }
 
     /// Closes the connections with a peer of no use and says why.
@@ -471,7 +465,7 @@ impl Driver {
         for dial in dials {
             self.on_dial_failed(&dial, failure.clone());
         }
-        self.discovery.book.avoid(&peer, now + FOREIGN_PAUSE);
+        self.discovery.book.avoid(&peer, now, now + FOREIGN_PAUSE);
         let behaviour = self.swarm.behaviour_mut();
         if let Some(kademlia) = behaviour.kademlia.as_mut() {
             kademlia.remove_peer(&peer);
@@ -488,7 +482,7 @@ impl Driver {
             match state.refused {
                 Some(when) if when <= now => self.swarm.behaviour_mut().gate.close(*peer),
                 Some(_) => {}
-                None if state.identity.is_none() && state.since + self.limits.identify_timeout <= now => {
+                None if state.identity.is_none() && state.since + self.limits.times.identify <= now => {
                     silent.push(*peer);
                 }
                 None => {}
@@ -511,15 +505,15 @@ impl Driver {
         if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
             gossip.set_application_score(&peer, -f64::from(sum));
         }
-        if sum >= self.limits.ban_points {
-            self.ban(peer, self.limits.ban_time, what);
+        if sum >= self.limits.bans.points {
+            self.ban(peer, self.limits.bans.time, what);
         }
-        self.changed = true;
+        self.shown.is_old = true;
     }
 
     /// Closes a peer's connections and keeps it away, and whoever else comes from its addresses.
     pub(super) fn ban(&mut self, peer: PeerId, time: Duration, reason: &str) {
-        if self.banned.has_room() {
+        if self.logs.banned.has_room() {
             tracing::info!(%peer, reason, seconds = time.as_secs(), "banned");
         }
         let ips: Vec<_> = self.peers.get(&peer).map_or_else(Vec::new, |state| {
@@ -539,12 +533,12 @@ impl Driver {
         self.discovery.book.pause(&peer, now + time.min(LONGEST_PAUSE));
         self.swarm.behaviour_mut().gate.close(peer);
         self.counters.bans += 1;
-        self.changed = true;
+        self.shown.is_old = true;
     }
 
     /// Closes all connections with an address and keeps it away.
     pub(super) fn ban_ip(&mut self, ip: IpAddr, time: Duration, reason: String) {
-        if self.banned.has_room() {
+        if self.logs.banned.has_room() {
             tracing::info!(%ip, reason, seconds = time.as_secs(), "banned");
         }
         self.swarm.behaviour_mut().gate.bans.add(BanSubject::Ip(ip), time, &reason, None, Instant::now());
@@ -554,7 +548,7 @@ impl Driver {
             self.swarm.behaviour_mut().gate.close(peer);
         }
         self.counters.bans += 1;
-        self.changed = true;
+        self.shown.is_old = true;
     }
 
     /// Lifts a ban and forgives all points.
@@ -564,7 +558,7 @@ impl Driver {
             self.penalties.clear(&peer.0);
             self.discovery.book.pause(&peer.0, Instant::now());
         }
-        self.changed = true;
+        self.shown.is_old = true;
     }
 
     pub(super) fn on_ping(&mut self, peer: PeerId, id: ConnectionId, result: Result<Duration, ping::Failure>) {
@@ -586,7 +580,8 @@ impl Driver {
         }
     }
 
-    /// Asks Kademlia for peers near to us, and every other time near to nowhere in particular.
+    /// Asks Kademlia for peers near to us, and for some near to nowhere in particular. It dials whom it finds, and these say who
+    /// and where they are; what others say of them is not kept.
     pub(super) fn look_up(&mut self, now: Instant) {
         if self.peers.values().all(|state| state.identity.is_none()) || !self.discovery.lookup_due(now) {
             return;
@@ -595,20 +590,6 @@ impl Driver {
         if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() {
             kademlia.get_closest_peers(me);
             kademlia.get_closest_peers(PeerId::random());
-        }
-    }
-
-    pub(super) fn on_kademlia(&mut self, event: kad::Event) {
-        let kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(result), .. } = event
-        else {
-            return;
-        };
-        let found = match result {
-            Ok(kad::GetClosestPeersOk { peers, .. }) => peers,
-            Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        for kad::PeerInfo { peer_id, addrs } in found.into_iter().take(MAX_FOUND) {
-            self.on_found(peer_id, addrs);
         }
     }
 
@@ -630,7 +611,8 @@ impl Driver {
         let now = Instant::now();
         for address in addresses.into_iter().take(MAX_ADDRESSES).map(address::without_peer) {
             if address::is_worth_keeping(&address, here) {
-                self.discovery.book.add(peer, address, now);
+                let source = Group::inbound(&address);
+                self.discovery.book.add((peer, address), source, now);
             }
         }
     }

@@ -1,22 +1,17 @@
 //! Gossip, requests and responses.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError, TopicHash};
-use libp2p::request_response::{self, OutboundFailure, ResponseChannel};
+use libp2p::request_response::{self, InboundFailure, OutboundFailure, ResponseChannel};
 
 use super::Driver;
-use crate::network::codec::{Incoming, TooLarge};
+use crate::network::asked::Outstanding;
+use crate::network::codec::{Incoming, NotTaken, TooLarge, head};
 use crate::network::error::chain;
 use crate::network::event::{Acceptance, GossipId, RequestId, ResponseToken};
 use crate::network::{Event, Misbehaviour, Peer, RequestFailure};
-
-/// Own gossip that waits for somebody to send it to, how much of it, and how long.
-const MAX_UNSENT: usize = 64;
-const MAX_UNSENT_BYTES: usize = 16 << 20;
-const UNSENT_FOR: Duration = Duration::from_secs(60);
 
 /// Requests that wait for their sender to say who it is.
 const MAX_HELD: usize = 4;
@@ -26,20 +21,6 @@ const REQUEST_SLACK: Duration = Duration::from_secs(5);
 
 /// The time between two warnings about slow peers.
 const SLOW_WARNING: Duration = Duration::from_secs(60);
-
-/// An own request under way.
-pub(super) struct Outstanding {
-    id: RequestId,
-    peer: PeerId,
-    deadline: Instant,
-}
-
-/// Own gossip that found nobody.
-pub(super) struct Unsent {
-    topic: String,
-    data: Vec<u8>,
-    since: Instant,
-}
 
 /// A request whose sender has not yet said who it is.
 pub(super) struct HeldRequest {
@@ -52,51 +33,46 @@ impl Driver {
     pub(super) fn publish(&mut self, topic: String, data: Vec<u8>) {
         let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else {
             tracing::error!(topic, "a light peer cannot gossip");
-            self.counters.gossip_failed += 1;
+            self.counters.gossip.failed += 1;
             return;
         };
-        if data.len() > self.limits.max_gossip_bytes {
-            tracing::error!(topic, bytes = data.len(), limit = self.limits.max_gossip_bytes, "own gossip is too large");
-            self.counters.gossip_failed += 1;
+        if data.len() > self.limits.messages.gossip_bytes {
+            tracing::error!(
+                topic,
+                bytes = data.len(),
+                limit = self.limits.messages.gossip_bytes,
+                "own gossip is too large"
+            );
+            self.counters.gossip.failed += 1;
             return;
         }
         let bytes = data.len() as u64;
         match gossip.publish(TopicHash::from_raw(topic.as_str()), data.clone()) {
             Ok(_) => {
-                self.counters.gossip_published += 1;
-                self.counters.gossip_bytes_published += bytes;
+                self.counters.gossip.published += 1;
+                self.counters.gossip.bytes_published += bytes;
                 self.counters.bytes_sent += bytes;
             }
             Err(PublishError::Duplicate) => tracing::debug!(topic, "the network has seen this message already"),
             Err(PublishError::NoPeersSubscribedToTopic) => {
-                let waiting: usize = self.unsent.iter().map(|unsent| unsent.data.len()).sum();
-                if self.unsent.len() < MAX_UNSENT && waiting + data.len() <= MAX_UNSENT_BYTES {
-                    self.unsent.push_back(Unsent { topic, data, since: Instant::now() });
-                } else {
-                    self.counters.gossip_failed += 1;
-                }
+                self.counters.gossip.failed += u64::from(!self.unsent.keep(topic, data, Instant::now()));
             }
             Err(error) => {
                 tracing::warn!(topic, %error, "own gossip could not be sent");
-                self.counters.gossip_failed += 1;
+                self.counters.gossip.failed += 1;
             }
         }
     }
 
     /// Tries again what found nobody on this topic.
     fn publish_unsent(&mut self, topic: &str) {
-        let (due, rest): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.unsent).into_iter().partition(|unsent| unsent.topic == topic);
-        self.unsent = rest;
-        for unsent in due {
-            self.publish(unsent.topic, unsent.data);
+        for data in self.unsent.take(topic) {
+            self.publish(topic.into(), data);
         }
     }
 
     pub(super) fn expire_unsent(&mut self, now: Instant) {
-        let before = self.unsent.len();
-        self.unsent.retain(|unsent| now.saturating_duration_since(unsent.since) < UNSENT_FOR);
-        self.counters.gossip_failed += (before - self.unsent.len()) as u64;
+        self.counters.gossip.failed += self.unsent.expire(now) as u64;
     }
 
     /// Passes a judgement on to gossipsub.
@@ -114,7 +90,7 @@ impl Driver {
         if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
             // False if it was judged before, or so late that it is forgotten; neither needs anything done.
             gossip.report_message_validation_result(&MessageId::new(&id.message), &id.source, acceptance);
-            self.changed = true;
+            self.shown.is_old = true;
         }
     }
 
@@ -125,17 +101,17 @@ impl Driver {
             }
             gossipsub::Event::Subscribed { topic, .. } => {
                 self.publish_unsent(topic.as_str());
-                self.changed = true;
+                self.shown.is_old = true;
             }
             gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
                 let lost = failed_messages.priority.saturating_add(failed_messages.non_priority);
-                self.counters.slow_peer_messages += lost as u64;
+                self.counters.gossip.missed += lost as u64;
                 // If the consumer is busy the peer learns by and by: it asks for statuses itself.
                 drop(self.queue.offer(Event::MissedGossip { peer: Peer(peer_id) }));
                 let now = Instant::now();
-                if self.warned_of_slow_peers.is_none_or(|last| now.duration_since(last) >= SLOW_WARNING) {
-                    self.warned_of_slow_peers = Some(now);
-                    let all = self.counters.slow_peer_messages;
+                if self.logs.slow_peer.is_none_or(|last| now.duration_since(last) >= SLOW_WARNING) {
+                    self.logs.slow_peer = Some(now);
+                    let all = self.counters.gossip.missed;
                     tracing::warn!(peer = %peer_id, lost, all, "a peer takes gossip too slowly and misses messages");
                 }
             }
@@ -144,7 +120,7 @@ impl Driver {
     }
 
     fn on_gossip_message(&mut self, source: PeerId, message_id: &MessageId, message: gossipsub::Message) {
-        self.counters.gossip_received += 1;
+        self.counters.gossip.received += 1;
         self.counters.bytes_received += message.data.len() as u64;
         let message_hash = <[u8; 32]>::try_from(message_id.0.as_slice()).expect("our message ids have 32 bytes");
         let id = GossipId { message: message_hash, source };
@@ -154,47 +130,43 @@ impl Driver {
             return;
         }
         // Gossipsub allows for framing on top; what we promise the consumer is exact.
-        if message.data.len() > self.limits.max_gossip_bytes {
+        if message.data.len() > self.limits.messages.gossip_bytes {
             self.report(&id, Acceptance::Reject);
             return;
         }
         let topic = message.topic.into_string();
         let event = Event::Gossip { id: id.clone(), topic, source: Peer(source), data: message.data };
         if self.queue.offer(event).is_err() {
-            self.counters.gossip_dropped += 1;
+            self.counters.gossip.dropped += 1;
             self.report(&id, Acceptance::Ignore);
         }
     }
 
     /// Sends a request, or tells at once why not.
     pub(super) fn request(&mut self, id: RequestId, peer: Peer, data: Vec<u8>) {
+        let largest = (self.limits.messages.request_bytes)(&head(&data));
         let failure = match self.peers.get(&peer.0).and_then(|state| state.identity.as_ref()) {
             None => Some(RequestFailure::NotConnected),
             Some(identity) if identity.protocol.is_none() => Some(RequestFailure::NotSupported),
-            Some(_) if data.len() > self.limits.max_request_bytes => {
-                Some(RequestFailure::RequestTooLarge { bytes: data.len(), limit: self.limits.max_request_bytes })
+            Some(_) if data.len() > largest => {
+                Some(RequestFailure::RequestTooLarge { bytes: data.len(), limit: largest })
             }
-            Some(_) if self.requests.len() >= self.limits.max_requests => {
-                Some(RequestFailure::TooManyRequests { limit: self.limits.max_requests })
-            }
-            Some(_) => None,
+            Some(_) => self.asked.full().map(|limit| RequestFailure::TooManyRequests { limit }),
         };
         if let Some(failure) = failure {
             self.on_request_done(id, peer.0, Err(failure));
             return;
         }
-        self.counters.requests_sent += 1;
+        self.counters.requests.sent += 1;
         self.counters.bytes_sent += data.len() as u64;
         let sent = self.swarm.behaviour_mut().requests.send_request(&peer.0, Incoming::Whole(data));
-        let deadline = Instant::now() + self.limits.request_timeout + REQUEST_SLACK;
-        self.requests.insert(sent, Outstanding { id, peer: peer.0, deadline });
+        let deadline = Instant::now() + self.limits.times.request + REQUEST_SLACK;
+        self.asked.begin(sent, Outstanding { id, peer: peer.0, deadline });
     }
 
     /// Gives up requests that the streams' own timeout missed, so that each has an end.
     pub(super) fn expire_requests(&mut self, now: Instant) {
-        let expired = self.requests.extract_if(|_, request| request.deadline <= now);
-        let expired: Vec<_> = expired.map(|(_, request)| request).collect();
-        for request in expired {
+        for request in self.asked.expire(now) {
             self.on_request_done(request.id, request.peer, Err(RequestFailure::TimedOut));
         }
     }
@@ -202,14 +174,14 @@ impl Driver {
     fn on_request_done(&mut self, id: RequestId, peer: PeerId, result: Result<Vec<u8>, RequestFailure>) {
         match &result {
             Ok(data) => self.counters.bytes_received += data.len() as u64,
-            Err(_) => self.counters.requests_failed += 1,
+            Err(_) => self.counters.requests.failed += 1,
         }
         self.queue.insist(Event::Response { id, peer: Peer(peer), result });
     }
 
     /// Sends a response.
     pub(super) fn respond(&mut self, token: ResponseToken, data: Vec<u8>) {
-        let (bytes, limit) = (data.len(), self.limits.max_response_bytes);
+        let (bytes, limit) = (data.len(), token.limit);
         if bytes > limit {
             // The dropped token tells the peer that there is no response.
             tracing::error!(bytes, limit, "an own response is too large");
@@ -232,13 +204,13 @@ impl Driver {
                     self.penalize(peer, misbehaviour);
                 }
                 request_response::Message::Response { request_id, response } => {
-                    if let Some(request) = self.requests.remove(&request_id) {
+                    if let Some(request) = self.asked.end(&request_id) {
                         self.on_request_done(request.id, peer, Ok(response));
                     }
                 }
             },
             request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
-                if let Some(request) = self.requests.remove(&request_id) {
+                if let Some(request) = self.asked.end(&request_id) {
                     let failure = failure(&error);
                     if matches!(failure, RequestFailure::ResponseTooLarge { .. }) {
                         self.penalize(peer, Misbehaviour::Oversize);
@@ -248,13 +220,18 @@ impl Driver {
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, error = %chain(&error), "a peer's request failed");
+                if let InboundFailure::Io(error) = &error
+                    && let Some(NotTaken::Late { .. }) = error.get_ref().and_then(|inner| inner.downcast_ref())
+                {
+                    self.penalize(peer, Misbehaviour::Untaken);
+                }
             }
             request_response::Event::ResponseSent { .. } => {}
         }
     }
 
     fn on_request(&mut self, peer: PeerId, request: HeldRequest) {
-        self.counters.requests_received += 1;
+        self.counters.requests.received += 1;
         self.counters.bytes_received += request.data.len() as u64;
         if self.swarm.behaviour().gate.is_banned(&peer) {
             return;
@@ -264,7 +241,7 @@ impl Driver {
                 if state.held.len() < MAX_HELD {
                     state.held.push(request);
                 } else {
-                    self.counters.requests_dropped += 1;
+                    self.counters.requests.dropped += 1;
                 }
             }
             Some(_) => self.offer_request(peer, request),
@@ -274,9 +251,9 @@ impl Driver {
 
     /// Hands a request to the consumer, or, if it is busy, drops it, which tells the peer.
     pub(super) fn offer_request(&mut self, peer: PeerId, HeldRequest { channel, data }: HeldRequest) {
-        let token = ResponseToken { channel };
+        let token = ResponseToken { channel, limit: (self.limits.messages.response_bytes)(&data) };
         if self.queue.offer(Event::Request { peer: Peer(peer), token, data }).is_err() {
-            self.counters.requests_dropped += 1;
+            self.counters.requests.dropped += 1;
         }
     }
 }

@@ -9,17 +9,37 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, autonat, dcutr, relay, upnp};
 
 use super::Driver;
+use crate::network::reachability::Findings;
 use crate::network::{Reachability, address};
 
 /// A connection through a relay is closed this long after there is a direct one, which by then both ends use.
 const RELAYED_GRACE: Duration = Duration::from_secs(3);
+
+/// What is known of the ways to this node.
+pub(super) struct Ways {
+    /// Whether that is looked into at all.
+    is_on: bool,
+    findings: Findings,
+    pub(super) reachability: Reachability,
+}
+
+impl Ways {
+    pub(super) fn new(is_on: bool) -> Self {
+        Self { is_on, findings: Findings::default(), reachability: Reachability::Unknown }
+    }
+
+    /// Whether somebody who dials a global address has proved that it leads here.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+}
 
 impl Driver {
     /// A peer has tried an address that others see us at.
     pub(super) fn on_tested(&mut self, event: autonat::v2::client::Event) {
         let autonat::v2::client::Event { tested_addr, server, result, .. } = event;
         tracing::debug!(address = %tested_addr, %server, reached = result.is_ok(), "a peer tested an address of ours");
-        if self.findings.tested(tested_addr.clone(), server, result.is_ok(), Instant::now()) {
+        if self.ways.findings.tested(tested_addr.clone(), server, result.is_ok(), Instant::now()) {
             tracing::warn!(address = %tested_addr, "others no longer reach this node at an address where they did");
             self.swarm.remove_external_address(&tested_addr);
         }
@@ -62,7 +82,7 @@ impl Driver {
 
     /// Whether the listener that closed was one at a relay.
     pub(super) fn on_relay_lost(&mut self, listener: &ListenerId, reason: &Result<(), io::Error>) -> bool {
-        let Some(relay) = self.findings.lost(listener, Instant::now()) else { return false };
+        let Some(relay) = self.ways.findings.lost(listener, Instant::now()) else { return false };
         tracing::debug!(%relay, ?reason, "a relay takes no connections for this node any more");
         self.update_reachability();
         true
@@ -72,9 +92,9 @@ impl Driver {
     pub(super) fn update_reachability(&mut self) {
         let external: Vec<_> = self.swarm.external_addresses().cloned().collect();
         let listening: Vec<_> = self.swarm.listeners().cloned().collect();
-        let found = self.findings.reachability(&external, &listening);
-        self.changed = true;
-        if found == self.reachability {
+        let found = self.ways.findings.reachability(&external, &listening);
+        self.shown.is_old = true;
+        if found == self.ways.reachability {
             return;
         }
         if let Some(server) = self.swarm.behaviour_mut().relay_server.as_mut() {
@@ -90,27 +110,27 @@ impl Driver {
             }
             Reachability::Unreachable { advice } => tracing::warn!("not reachable from outside: {advice}"),
         }
-        self.reachability = found;
+        self.ways.reachability = found;
     }
 
     /// Asks for a reservation at a connected relay if others cannot dial this node, and gives reservations back if they can.
     pub(super) fn look_for_relay(&mut self, now: Instant) {
-        if !self.traversal {
+        if !self.ways.is_on {
             return;
         }
-        if matches!(self.reachability, Reachability::Public(_)) {
-            for listener in self.findings.give_up_relays() {
+        if matches!(self.ways.reachability, Reachability::Public(_)) {
+            for listener in self.ways.findings.give_up_relays() {
                 self.swarm.remove_listener(listener);
             }
             return;
         }
-        if !self.findings.is_behind_nat() || !self.findings.wants_relay(now) {
+        if !self.ways.findings.is_behind_nat() || !self.ways.findings.wants_relay(now) {
             return;
         }
         let Some((relay, address)) = self.find_relay() else { return };
         let circuit = address::without_peer(address).with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
         match self.swarm.listen_on(circuit) {
-            Ok(listener) => self.findings.asked(listener, relay, now),
+            Ok(listener) => self.ways.findings.asked(listener, relay, now),
             Err(error) => tracing::debug!(%relay, %error, "a relay cannot be asked"),
         }
     }
@@ -118,12 +138,12 @@ impl Driver {
     /// Has addresses tested again that could not be reached a while ago, or that answered long ago, on a new connection with a peer
     /// that we have dialled: see [`Retesting`](crate::network::retest::Retesting).
     pub(super) fn test_again(&mut self, now: Instant) {
-        if !self.traversal {
+        if !self.ways.is_on {
             return;
         }
-        let mut addresses = self.findings.due_for_confirmation(now);
-        if !matches!(self.reachability, Reachability::Public(_)) {
-            addresses.extend(self.findings.due_for_test(now));
+        let mut addresses = self.ways.findings.due_for_confirmation(now);
+        if !matches!(self.ways.reachability, Reachability::Public(_)) {
+            addresses.extend(self.ways.findings.due_for_test(now));
         }
         if addresses.is_empty() {
             return;
@@ -136,7 +156,7 @@ impl Driver {
         });
         // Rather one that has not said no before, and otherwise in no particular order, so that it is not always the same peer's
         // word.
-        let Some((peer, address)) = tester.min_by_key(|(peer, _)| self.findings.doubts(peer, &addresses)) else {
+        let Some((peer, address)) = tester.min_by_key(|(peer, _)| self.ways.findings.doubts(peer, &addresses)) else {
             return;
         };
         let Some(client) = self.swarm.behaviour_mut().autonat_client.as_mut() else { return };
@@ -150,7 +170,7 @@ impl Driver {
     /// A peer that relays, with the address at which we have dialled it; the longest connected first.
     fn find_relay(&self) -> Option<(PeerId, Multiaddr)> {
         let relays = self.peers.iter().filter(|(peer, state)| {
-            state.identity.as_ref().is_some_and(|identity| identity.relays) && !self.findings.has_relay(peer)
+            state.identity.as_ref().is_some_and(|identity| identity.relays) && !self.ways.findings.has_relay(peer)
         });
         let dialled = relays.filter_map(|(peer, state)| {
             let direct = state.connections.iter().find(|one| !one.inbound && !one.relayed)?;

@@ -12,11 +12,21 @@ use ocelli_consensus::{
 
 use super::*;
 use crate::message::{Announcement, BlockData, ShortId, Submission};
+use crate::origin::{Direction, Group, Origin};
 
 pub type In = Input<u8, u32>;
 pub type Out = Output<u8, u32>;
 
 pub static NETWORK: LazyLock<Network> = LazyLock::new(|| network(0x2100_ffff));
+
+/// Whom we have dialled, each in a group of its own.
+pub fn connected(peer: u8) -> In {
+    connected_from(peer, Direction::Dialled, peer.into())
+}
+
+pub fn connected_from(peer: u8, direction: Direction, group: u64) -> In {
+    Input::PeerConnected { peer, origin: Origin { direction, group: Group(group) } }
+}
 
 /// A network whose first blocks have this target.
 pub fn network(easiest: u32) -> Network {
@@ -211,7 +221,7 @@ impl Tested {
         let (machine, world) = (Assembly::new(network.genesis_hash()), World::new(network));
         let mut tested = Self { machine, world, now: 0, wake_at: None, unreported: BTreeSet::new(), next_gossip: 0 };
         for peer in peers {
-            assert_eq!(tested.handle(Input::PeerConnected(peer)), []);
+            assert_eq!(tested.handle(connected(peer)), []);
         }
         tested
     }

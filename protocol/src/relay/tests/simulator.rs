@@ -14,6 +14,7 @@ use ocelli_consensus::{
 use super::*;
 use crate::mempool::{Blame, InsertError, Mempool, Readiness, Tip};
 use crate::message::{Submission, take_pending, take_pixels};
+use crate::origin::{Direction, Group};
 
 /// Milliseconds that a message takes.
 pub const LATENCY: u64 = 20;
@@ -91,6 +92,9 @@ pub struct Node {
     pub mode: Mode,
     pub peers: BTreeSet<usize>,
     wake_at: Option<u64>,
+    /// Where others see it, and whether they say that they have dialled it.
+    pub group: u64,
+    pub direction: Direction,
     /// How often each transaction came, with its pixels.
     pub received: BTreeMap<ShortId, usize>,
     /// Bytes of messages that came, by request and response alike.
@@ -105,6 +109,7 @@ enum Event {
     Response { from: usize, to: usize, id: u64, response: Response },
     Submit { at: usize, submission: Submission },
     Connect { a: usize, b: usize },
+    Leave { a: usize, b: usize },
 }
 
 pub struct Simulator {
@@ -146,6 +151,8 @@ impl Simulator {
             mode,
             peers: BTreeSet::new(),
             wake_at: None,
+            group: at as u64,
+            direction: Direction::Dialled,
             received: BTreeMap::new(),
             bytes: 0,
             announced: 0,
@@ -167,6 +174,10 @@ impl Simulator {
 
     pub fn connect(&mut self, a: usize, b: usize, at: u64) {
         self.push(at, Event::Connect { a, b });
+    }
+
+    pub fn leave(&mut self, a: usize, b: usize, at: u64) {
+        self.push(at, Event::Leave { a, b });
     }
 
     pub fn submit(&mut self, at: usize, submission: Submission, time: u64) {
@@ -213,9 +224,12 @@ impl Simulator {
             Event::Connect { a, b } => {
                 for (one, other) in [(a, b), (b, a)] {
                     self.nodes[one].peers.insert(other);
-                    self.drive(one, Input::PeerConnected(other));
+                    let origin =
+                        Origin { direction: self.nodes[other].direction, group: Group(self.nodes[other].group) };
+                    self.drive(one, Input::PeerConnected { peer: other, origin });
                 }
             }
+            Event::Leave { a, b } => self.disconnect(a, b),
             Event::Submit { at, submission } => self.take(at, submission),
             Event::Request { from, to, id, request } => self.on_request(from, to, id, request),
             Event::Response { from, to, id, response } => {

@@ -1,9 +1,10 @@
 //! Where peers are, and what that is remembered for: failures count for all peers of an address group, so that a new identity
-//! from where others have failed begins with their failures. Failures fade, and so does what is remembered.
+//! from where others have failed begins with their failures. Failures fade, and so does what is remembered. Sync, relay and block
+//! assembly each keep their own count.
 
 use std::collections::BTreeMap;
 
-use super::{FIRST_BACKOFF, MAX_BACKOFF};
+use crate::sync::{FIRST_BACKOFF, MAX_BACKOFF};
 
 /// Milliseconds in which one failure is forgiven.
 pub const FADE: u64 = 60_000;
@@ -28,14 +29,23 @@ pub enum Direction {
 
 /// Where a peer is. Who dialled us from a group does not spoil it for those whom we dial there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Origin {
-    pub(super) direction: Direction,
-    pub(super) group: Group,
+pub struct Origin {
+    /// Who dialled whom.
+    pub direction: Direction,
+    /// Of its address.
+    pub group: Group,
+}
+
+impl Origin {
+    /// Whether we dialled the peer.
+    pub fn is_dialled(&self) -> bool {
+        self.direction == Direction::Dialled
+    }
 }
 
 /// Failures, which fade with time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     count: u32,
     /// When the last one was.
     at: u64,
@@ -43,22 +53,22 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn count(&self, now: u64) -> u32 {
+    pub(crate) fn count(&self, now: u64) -> u32 {
         let faded = now.saturating_sub(self.at) / FADE;
         self.count.saturating_sub(u32::try_from(faded).unwrap_or(u32::MAX))
     }
 
     /// Nothing is asked before.
-    pub(super) fn rests_until(&self) -> u64 {
+    pub(crate) fn rests_until(&self) -> u64 {
         self.rests_until
     }
 
-    pub(super) fn add(&mut self, now: u64) {
+    pub(crate) fn add(&mut self, now: u64) {
         *self = Self { count: (self.count(now) + 1).min(MAX_FAILURES), at: now, rests_until: self.rests_until };
     }
 
     /// A failure after which there is a rest, the longer the more there are.
-    pub(super) fn add_with_rest(&mut self, now: u64) {
+    pub(crate) fn add_with_rest(&mut self, now: u64) {
         let rest = backoff(self.count(now));
         self.add(now);
         self.rests_until = self.rests_until.max(now + rest);
@@ -67,15 +77,15 @@ impl Failures {
 
 /// The failures of groups.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<Origin, Failures>);
+pub(crate) struct Groups(BTreeMap<Origin, Failures>);
 
 impl Groups {
-    pub(super) fn of(&self, origin: Origin) -> Failures {
+    pub(crate) fn of(&self, origin: Origin) -> Failures {
         self.0.get(&origin).copied().unwrap_or_default()
     }
 
     /// The failures of a group, to be added to.
-    pub(super) fn entry(&mut self, origin: Origin, now: u64) -> &mut Failures {
+    pub(crate) fn entry(&mut self, origin: Origin, now: u64) -> &mut Failures {
         if self.0.len() >= MAX_GROUPS && !self.0.contains_key(&origin) {
             self.0.retain(|_, failures| failures.count(now) > 0);
             // The one that would be forgiven first makes room.
@@ -90,13 +100,13 @@ impl Groups {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
 /// Milliseconds to wait after `before` failures and one more.
-pub(super) fn backoff(before: u32) -> u64 {
+pub(crate) fn backoff(before: u32) -> u64 {
     FIRST_BACKOFF.checked_shl(before.min(16)).unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
 }
 
