@@ -7,21 +7,15 @@
 
 pub mod backend;
 mod cost;
-pub mod dataset;
-pub mod evaluate;
 pub mod file;
 pub mod golden;
 pub mod graph;
 mod id;
 pub mod json;
 pub mod model;
-pub mod onnx;
 pub mod picture;
-pub mod plots;
 pub mod proof;
-pub mod quantize;
 pub mod reference;
-pub mod train;
 pub mod zoo;
 
 pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, ReferenceBackend};
@@ -31,6 +25,5 @@ pub use graph::{Graph, GraphError, Layer, Operation, Shape};
 pub use id::{ModelId, ParseModelIdError};
 pub use json::JsonError;
 pub use model::{Model, ModelError};
-pub use onnx::OnnxError;
 pub use picture::PictureError;
 pub use proof::ProofError;

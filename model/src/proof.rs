@@ -102,11 +102,27 @@ fn prove_layer(graph: &Graph, index: usize, parameters: &Parameters) -> Result<(
         if multiplier < 0 {
             return Err(ProofError::Multiplier { layer: name(), channel, multiplier });
         }
-        let weights: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
-        let bound = MAX_ACTIVATION * (weights + i64::from(multiplier)) + i64::from(bias.unsigned_abs());
+        let bound = bound(weights, multiplier, *bias);
         if bound >= BOUND {
             return Err(ProofError::Sum { layer: name(), channel, bound });
         }
     }
     Ok(())
+}
+
+/// The share of 2^24 that no partial sum of any channel of a layer can reach; none for a layer without weights.
+pub fn slack(parameters: &Parameters) -> Option<f64> {
+    let inputs = parameters.weight.len().checked_div(parameters.bias.len())?;
+    let channels = parameters.weight.chunks_exact(inputs).zip(&parameters.bias).zip(0..);
+    let bounds = channels.map(|((weights, bias), channel)| {
+        let multiplier = parameters.multiplier.get::<usize>(channel).copied().unwrap_or(0);
+        bound(weights, multiplier, *bias)
+    });
+    bounds.max().map(|bound| 1.0 - bound as f64 / BOUND as f64)
+}
+
+/// What no partial sum of a channel exceeds.
+pub fn bound(weights: &[i8], multiplier: i16, bias: i32) -> i64 {
+    let weights: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
+    MAX_ACTIVATION * (weights + i64::from(multiplier)) + i64::from(bias.unsigned_abs())
 }

@@ -4,7 +4,7 @@ use std::thread;
 
 use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
-use super::error::{CommandError, Explain as _};
+use crate::error::{CommandError, Explain as _};
 
 /// What to try where a device cannot be opened.
 pub const OTHER_DEVICE: &str = "try --device cpu, and unset OCELLI_KERNEL if it is set";

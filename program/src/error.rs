@@ -5,10 +5,6 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::process::ExitCode;
 
-use crate::client::ClientError;
-use crate::network::NetworkError;
-use crate::node::NodeError;
-
 /// Nothing went wrong.
 pub const EXIT_OK: u8 = 0;
 /// What was asked for could not be done.
@@ -26,12 +22,23 @@ const MAX_CHARACTERS: usize = 2000;
 ///
 /// Every error converts into one with `?`: its message first, its sources as causes. It is no [`Error`] itself, as
 /// nothing comes after it but the terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CommandError {
     kind: Kind,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// What it was made of, if not of words.
+    error: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What a program knows of one of its own errors, and this crate does not.
+#[derive(Debug, Default)]
+pub struct Advice {
+    /// Only another command line helps.
+    pub is_usage: bool,
+    /// What to try next, as an imperative.
+    pub hint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +52,7 @@ enum Kind {
 impl CommandError {
     /// Exit code 1: what was asked for could not be done.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, message: message.into(), causes: Vec::new(), hint: None }
+        Self { kind: Kind::Failed, message: message.into(), causes: Vec::new(), hint: None, error: None }
     }
 
     /// Exit code 2: the arguments make no sense together, which the parser of the command line cannot see.
@@ -85,6 +92,20 @@ impl CommandError {
         self
     }
 
+    /// Adds what the program knows of the error that it was made of, or of the outermost of that one's sources that it knows
+    /// something of. A hint that is there stays.
+    #[must_use]
+    pub fn advised(mut self, advise: impl Fn(&(dyn Error + 'static)) -> Advice) -> Self {
+        for error in self.error.as_deref().into_iter().flat_map(|error| chain(error)) {
+            let advice = advise(error);
+            if advice.is_usage && self.kind == Kind::Failed {
+                self.kind = Kind::Usage;
+            }
+            self.hint = self.hint.or(advice.hint);
+        }
+        self
+    }
+
     /// The message and its causes in one line, to be a cause itself.
     pub fn one_line(&self) -> String {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
@@ -111,7 +132,8 @@ impl fmt::Display for CommandError {
         if self.causes.len() > MAX_CAUSES {
             writeln!(text, "  and {} more", self.causes.len() - MAX_CAUSES)?;
         }
-        if let Some(hint) = &self.hint {
+        let hint = self.hint.as_deref().or_else(|| self.error.as_deref().and_then(|error| chain(error).find_map(room)));
+        if let Some(hint) = hint {
             writeln!(text, "hint: {hint}")?;
         }
         f.write_str(&text)
@@ -121,36 +143,28 @@ impl fmt::Display for CommandError {
 impl<E: Error + Send + Sync + 'static> From<E> for CommandError {
     fn from(error: E) -> Self {
         let mut causes: Vec<String> = Vec::new();
-        let mut hint = None;
-        let mut next: Option<&(dyn Error + 'static)> = Some(&error);
-        let mut kind = Kind::Failed;
         let mut said = String::new();
-        while let Some(cause) = next {
-            if is_about_arguments(cause) {
-                kind = Kind::Usage;
-            }
-            if let Some(error) = cause.downcast_ref::<ClientError>() {
-                hint = error.hint().map(str::to_owned);
-            }
-            if let Some(error) = cause.downcast_ref::<io::Error>() {
-                hint = hint.or(what_a_full_disk_needs(error.kind()).map(str::to_owned));
-            }
+        for cause in chain(&error) {
             // Some errors repeat their source in their own text.
             let text = cause.to_string();
             if causes.is_empty() || !said.contains(&text) {
                 said.push_str(&text);
                 causes.push(text);
             }
-            next = cause.source();
         }
         let message = causes.remove(0);
-        Self { kind, message, causes, hint }
+        Self { kind: Kind::Failed, message, causes, hint: None, error: Some(Box::new(error)) }
     }
 }
 
+/// An error and its sources, the outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
 /// What to try where a file finds no room.
-fn what_a_full_disk_needs(kind: io::ErrorKind) -> Option<&'static str> {
-    match kind {
+fn room(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("make room on the disk, or name a file on another")
         }
@@ -167,16 +181,6 @@ fn shortened(text: &str) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// Whether only another command line helps.
-fn is_about_arguments(error: &(dyn Error + 'static)) -> bool {
-    // The first two pass on the text of the network's error, and do not name it as their source.
-    let network = match (error.downcast_ref::<ClientError>(), error.downcast_ref::<NodeError>()) {
-        (Some(ClientError::Network(error)), _) | (_, Some(NodeError::Network(error))) => Some(error),
-        _ => error.downcast_ref::<NetworkError>(),
-    };
-    matches!(network, Some(NetworkError::BadAddress { .. } | NetworkError::UnsupportedTransport { .. }))
 }
 
 /// Adds to the errors of any result what the command knows.
@@ -229,6 +233,23 @@ mod tests {
         struct Repeats(#[source] io::Error);
         let error = CommandError::from(Repeats(io::Error::other("inner")));
         assert_eq!(error.to_string(), "error: outer: inner\n");
+    }
+
+    #[test]
+    fn a_program_advises_on_its_own_errors() {
+        let advise = |error: &(dyn Error + 'static)| Advice {
+            is_usage: error.is::<Outer>(),
+            hint: error.downcast_ref::<io::Error>().map(|error| format!("mind {error}")),
+        };
+        let outer = |kind: io::ErrorKind| CommandError::from(Outer(kind.into()));
+        let advised = outer(io::ErrorKind::StorageFull).with_context("it failed").advised(advise);
+        assert_eq!(advised.kind, Kind::Usage);
+        assert!(advised.to_string().ends_with("hint: mind no storage space\n"), "{advised}");
+        let told = outer(io::ErrorKind::StorageFull).with_hint("leave").advised(advise);
+        assert!(told.to_string().ends_with("hint: leave\n"), "{told}");
+        let by_itself = outer(io::ErrorKind::StorageFull).advised(|_| Advice::default());
+        assert!(by_itself.to_string().contains("hint: make room on the disk"), "{by_itself}");
+        assert_eq!(CommandError::failed("words").advised(advise).kind, Kind::Failed);
     }
 
     #[test]

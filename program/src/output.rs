@@ -6,11 +6,8 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
-use serde_json::{Value, json};
 
-use super::error::{CommandError, Explain as _};
-use crate::client::Client;
-use crate::client::chains::Evidence;
+use crate::error::{CommandError, Explain as _};
 use crate::output_file;
 
 /// How results are written.
@@ -87,31 +84,6 @@ impl Output {
     }
 }
 
-/// Says on stderr which nodes were left, and why. There is nobody to tell that stderr is closed.
-pub fn warn_of_left(client: &Client) {
-    for why in client.left() {
-        drop(writeln!(io::stderr(), "warning: {why}; it was left"));
-    }
-}
-
-/// What speaks for a block, for scripts: work in hexadecimal.
-pub fn evidence(evidence: &Evidence) -> Value {
-    json!({
-        "work": format!("{:#x}", evidence.work.0),
-        "checked_from": evidence.checked_from,
-        "nodes": evidence.nodes,
-    })
-}
-
-/// By whose word something is said that was not checked.
-pub fn by_word_of(nodes: usize) -> String {
-    if nodes == 1 {
-        "according to 1 node, not checked".into()
-    } else {
-        format!("according to {nodes} nodes, not checked")
-    }
-}
-
 /// A whole number that may exceed 2^53 - 1, such as an amount or a nonce: in JSON its decimal digits in a string, however
 /// small it is. JavaScript and jq read numbers as doubles, and would round it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,11 +116,6 @@ impl Formatter for ExactNumbers {
     fn write_i64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
         if value.unsigned_abs() > MAX_EXACT { write!(writer, "\"{value}\"") } else { write!(writer, "{value}") }
     }
-}
-
-/// A number of confirmations, as people say it.
-pub fn confirmations(count: u64) -> String {
-    if count == 1 { "1 confirmation".into() } else { format!("{count} confirmations") }
 }
 
 #[cfg(test)]

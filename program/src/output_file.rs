@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::error::{CommandError, Explain as _};
+
 /// Bounds the links that are followed, as Linux does (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
@@ -104,6 +106,14 @@ pub fn write(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     let mut file = OutputFile::create(path, readers)?;
     file.write_all(bytes)?;
     file.finish()
+}
+
+/// Writes what a command was asked for.
+///
+/// # Errors
+/// Those of [`write()`], with the file's name.
+pub fn write_result(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+    write(path, bytes, Readers::Umask).context(|| format!("cannot write {}", path.display()))
 }
 
 /// Whether a path leads to the process's standard output, so that nothing else may be written there.

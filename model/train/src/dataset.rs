@@ -19,6 +19,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use ocelli_model::graph::Shape;
+use ocelli_model::picture::{self, PictureError};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -29,8 +31,6 @@ pub(crate) use self::parts::composed;
 pub use self::parts::{Part, TEST, TRAIN, VALIDATION};
 use self::parts::{PartsError, Place};
 use self::sparse::Sparse;
-use crate::graph::Shape;
-use crate::picture::{self, PictureError};
 
 /// The largest picture file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;

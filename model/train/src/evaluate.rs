@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use ocelli_model::backend::{Backend, BackendError};
+use ocelli_model::graph::Shape;
+use ocelli_model::model::Model;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::backend::{Backend, BackendError};
 use crate::dataset::{Dataset, DatasetError};
-use crate::graph::Shape;
-use crate::model::Model;
 
 /// How many pictures are run at once.
 const BATCH: usize = 128;
@@ -203,10 +203,11 @@ fn score(model: &Model, labels: &[u32], logits: &[Vec<i32>]) -> Evaluation {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::backend::ReferenceBackend;
+    use ocelli_model::file::{Display, ModelFile, Parameters};
+    use ocelli_model::graph::{Graph, Layer};
+
     use super::*;
-    use crate::backend::ReferenceBackend;
-    use crate::file::{Display, ModelFile, Parameters};
-    use crate::graph::{Graph, Layer};
 
     /// Six classes; the logits are the six halved pixels.
     fn model() -> Model {

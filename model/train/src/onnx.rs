@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
+use ocelli_model::graph::{Graph, GraphError, MAX_DIMENSION, Shape};
 use prost::Message as _;
 
 use self::lower::{Lowering, OPERATORS, name_of};
 use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use self::value::{Activation, Affine, Layout};
 use crate::dataset::Dataset;
-use crate::graph::{Graph, GraphError, MAX_DIMENSION, Shape};
 use crate::train::{FloatNetwork, LayerWeights, TrainError};
 
 /// The largest ONNX file, and the largest file of tensors beside it, in bytes.

@@ -114,8 +114,9 @@ fn shortened(name: &str, characters: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::graph::{Graph, Layer, Shape};
+
     use super::*;
-    use crate::graph::{Graph, Layer, Shape};
     use crate::train::Normalization;
 
     const SHAPE: Shape = Shape { channels: 1, height: 4, width: 4 };

@@ -11,17 +11,16 @@
 
 mod fine_tune;
 
+use ocelli_model::backend::Backend;
+use ocelli_model::file::{Display, ModelFile, Parameters};
+use ocelli_model::graph::{Graph, MAX_SHIFT};
+use ocelli_model::model::{Model, ModelError};
+use ocelli_model::proof::{BOUND, MAX_ACTIVATION, bound, half, slack};
 use serde::Serialize;
 
 pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
-
-use crate::backend::Backend;
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{EvaluateError, logits};
-use crate::file::{Display, ModelFile, Parameters};
-use crate::graph::{Graph, MAX_SHIFT};
-use crate::model::{Model, ModelError};
-use crate::proof::{BOUND, MAX_ACTIVATION, half};
 use crate::train::{self, FloatNetwork, LayerWeights, Rounded, TrainError};
 
 /// The shares of the positive activations that the tried steps leave below the clip.
@@ -149,11 +148,6 @@ pub struct Naming {
     pub name: String,
     /// Its card.
     pub card: String,
-}
-
-/// The share of 2^24 that no partial sum of any channel of a layer can reach; none for a layer without weights.
-pub fn proof_slack(model: &Model, layer: usize) -> Option<f64> {
-    slack(model.parameters(layer))
 }
 
 /// Quantises a float network. Steps are measured on `calibration` (training pictures), chosen on `validation` (pictures
@@ -507,22 +501,6 @@ fn largest(weights: &[f32]) -> f64 {
     weights.iter().map(|weight| f64::from(weight.abs())).fold(0.0, f64::max)
 }
 
-fn slack(parameters: &Parameters) -> Option<f64> {
-    let inputs = parameters.weight.len().checked_div(parameters.bias.len())?;
-    let channels = parameters.weight.chunks_exact(inputs).zip(&parameters.bias).zip(0..);
-    let bounds = channels.map(|((weights, bias), channel)| {
-        let multiplier = parameters.multiplier.get::<usize>(channel).copied().unwrap_or(0);
-        bound(weights, multiplier, *bias)
-    });
-    bounds.max().map(|bound| 1.0 - bound as f64 / BOUND as f64)
-}
-
-/// What no partial sum of a channel exceeds.
-fn bound(weights: &[i8], multiplier: i16, bias: i32) -> i64 {
-    let weights: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
-    MAX_ACTIVATION * (weights + i64::from(multiplier)) + i64::from(bias.unsigned_abs())
-}
-
 /// The scale of the logits for which the right classes are the most probable (C. Guo et al., "On Calibration of Modern
 /// Neural Networks", 2017, section 4.2, temperature scaling), and the loss then; sought from a 30th of `guess` to 30
 /// times that. The loss is convex in the scale, so that a golden section finds it.
@@ -548,12 +526,12 @@ fn fit_scale(logits: &[Vec<i32>], labels: &[u32], guess: f64) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::backend::ReferenceBackend;
+    use ocelli_model::graph::{Layer, Shape};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::backend::ReferenceBackend;
-    use crate::graph::{Layer, Shape};
     use crate::train::Normalization;
 
     const SHAPE: Shape = Shape { channels: 2, height: 9, width: 8 };

@@ -22,6 +22,9 @@ mod window;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use ocelli_model::file::FileError;
+use ocelli_model::graph::{Graph, GraphError, Shape};
+use ocelli_model::model::Model;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -37,9 +40,6 @@ pub(crate) use self::shards::of_plain;
 pub(crate) use self::shards::{Lesson, Shards};
 use self::shards::{Score, cross_entropy};
 use crate::dataset::{Dataset, shuffled};
-use crate::file::FileError;
-use crate::graph::{Graph, GraphError, Shape};
-use crate::model::Model;
 
 /// How many pictures the mean and deviation of the channels are taken from.
 const NORMALIZATION_SAMPLE: usize = 10_000;
@@ -666,10 +666,10 @@ fn normalization(data: &Dataset) -> Normalization {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use ocelli_model::graph::Layer;
     use rand::RngExt;
 
     use super::*;
-    use crate::graph::Layer;
 
     pub(crate) const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
 

@@ -1,12 +1,14 @@
-//! The way of a model through the command line: train, quantise, evaluate, inspect, run and export.
+//! The way of a model through the command line: train, quantise, evaluate and import.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ocelli_model::picture::to_pixels;
+use ocelli_model::{Model, reference};
 use serde_json::Value;
 
-#[path = "cli/numbers.rs"]
+#[path = "../../../node/tests/cli/numbers.rs"]
 mod numbers;
 
 /// A small network for two classes of CIFAR-10.
@@ -19,12 +21,12 @@ const GRAPH: &str = r#"{"version":1,"input":{"channels":3,"height":32,"width":32
 const COPIES: usize = 10;
 
 fn assets() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/cifar10")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/cifar10")
 }
 
-fn ocelli(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
-    command.env_clear().env("HOME", folder).current_dir(folder).arg("model").args(arguments);
+fn ocelli_train(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli-train"));
+    command.env_clear().env("HOME", folder).current_dir(folder).args(arguments);
     command.output().expect("the binary was built for this test")
 }
 
@@ -34,7 +36,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Runs a command that must succeed, and reads its one line of JSON.
 fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = ocelli(folder, &[arguments, &["--json"]].concat());
+    let output = ocelli_train(folder, &[arguments, &["--json"]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     let value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)));
@@ -44,11 +46,15 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
 
 /// Runs a command that must fail, and gives what it says.
 fn failure(folder: &Path, arguments: &[&str]) -> String {
-    let output = ocelli(folder, arguments);
+    let output = ocelli_train(folder, arguments);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
     assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
     said
+}
+
+fn model(path: &Path) -> Model {
+    Model::from_bytes(&fs::read(path).expect("it was written")).expect("it is a model")
 }
 
 /// Class folders of copies of two pictures, and a file that is no picture.
@@ -110,16 +116,12 @@ fn from_pictures_to_answers() {
     let grown = json(folder, &[&grow[..], &slow[..]].concat());
     assert_eq!((&grown["recipe"]["start"], &grown["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
     // A training that goes on has its graph and its beginning.
-    assert_eq!(ocelli(folder, &[&start[..], &["--resume"]].concat()).status.code(), Some(2));
+    assert_eq!(ocelli_train(folder, &[&start[..], &["--resume"]].concat()).status.code(), Some(2));
 
-    let inspected = json(folder, &["inspect", "tiny.safetensors"]);
-    assert_eq!(inspected["id"], quantized["id"]);
+    let model = model(&folder.join("tiny.safetensors"));
+    assert_eq!(quantized["id"], model.id().to_string());
     // 4 * 3 * 5 * 5 + 4 and 4 * 5 * 5 * 2 + 2.
-    assert_eq!(inspected["parameters"], 304 + 202);
-    // Pixels, cost, base, and the bytes of a signed task: 3 * 8 + 4 + 2 * 32 + 32 + 64.
-    let cost = inspected["cost"].as_u64().expect("a number");
-    assert_eq!(inspected["weight"], 3072 + cost / 4096 + 256 + 188);
-    assert_eq!(inspected["layers"][0]["weights"], serde_json::json!([4, 3, 5, 5]));
+    assert_eq!(model.parameter_count(), 304 + 202);
 
     // What the training kept back: a fifth of every class. Two drawings.
     let kept_back = ["--validation", "0.2", "--plots", "plots"];
@@ -131,27 +133,11 @@ fn from_pictures_to_answers() {
         assert!(svg.starts_with("<svg"), "{plot}");
     }
 
-    let answers =
-        json(folder, &["run", "data/train/horse/0.jpg", "data/train/ship/0.jpg", "--model", "tiny.safetensors"]);
-    assert_eq!((&answers[0]["label"], &answers[1]["label"]), (&"horse".into(), &"ship".into()));
-    assert_eq!(answers[0]["logits"].as_array().map(Vec::len), Some(2));
-    assert_eq!(answers[1]["file"], "data/train/ship/0.jpg");
-}
-
-#[test]
-fn the_built_in_model_is_listed_exported_and_run() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let folder = folder.path();
-    let listed = json(folder, &["list"]);
-    assert_eq!(listed[0]["name"], "cifar10-cnn");
-    let exported = json(folder, &["export", "cifar10-cnn", "-o", "exported.safetensors"]);
-    assert_eq!(exported["id"], listed[0]["id"]);
-    let picture = assets().join("horse-0000.jpg");
-    let picture = picture.to_str().expect("the path is UTF-8");
-    let built_in = json(folder, &["run", picture]);
-    assert_eq!(built_in, json(folder, &["run", picture, "--model", "exported.safetensors"]));
-    assert_eq!(built_in[0]["logits"].as_array().map(Vec::len), Some(10));
-    assert!(text(&ocelli(folder, &["run", picture]).stdout).contains('%'));
+    for class in ["horse", "ship"] {
+        let picture = fs::read(folder.join("data/train").join(class).join("0.jpg")).expect("it was copied");
+        let pixels = to_pixels(&picture, model.input()).expect("it is a picture");
+        assert_eq!(model.classes()[model.label(&reference::logits(&model, &pixels))], class);
+    }
 }
 
 #[test]
@@ -167,14 +153,14 @@ fn a_network_of_pytorch_becomes_a_model() {
                 .expect("there is a picture of every class");
         }
     }
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/onnx");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
     fs::copy(fixtures.join("torch_plain.onnx"), folder.join("net.onnx")).expect("it is in the repository");
     let import = ["import", "net.onnx", "--calibration", "data", "-o", "imported.safetensors"];
     let imported = json(folder, &import);
     assert_eq!(imported["report"]["layers"].as_array().map(Vec::len), Some(4));
-    let inspected = json(folder, &["inspect", "imported.safetensors"]);
-    assert_eq!((&inspected["id"], &inspected["name"]), (&imported["id"], &"imported".into()));
-    assert_eq!(inspected["classes"], serde_json::json!(["cat", "dog", "horse", "ship"]));
+    let model = model(&folder.join("imported.safetensors"));
+    assert_eq!((imported["id"].as_str(), model.name()), (Some(&*model.id().to_string()), "imported"));
+    assert_eq!(model.classes(), ["cat", "dog", "horse", "ship"]);
 
     let other = json(folder, &[&import[..], &["--mean", "0.5,0.5,0.4", "--std", "0.25", "--scale", "0.004"]].concat());
     assert_ne!(other["id"], imported["id"]);
@@ -190,15 +176,12 @@ fn mistakes_are_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     fs::write(folder.join("notes.txt"), "no picture").expect("writable");
-    let table: [(&[&str], &[&str]); 8] = [
-        (&["run", "missing.png", "notes.txt"], &["2 of 2", "missing.png", "notes.txt: not a picture", "hint"]),
-        (&["run", "notes.txt", "--model", "vgg"], &["`vgg`", "cifar10-cnn", "model list"]),
-        (&["inspect", "./none.safetensors"], &["cannot read the model file ./none.safetensors"]),
-        (&["inspect", "notes.txt"], &["notes.txt is not a model", "hint"]),
+    let table: [(&[&str], &[&str]); 5] = [
+        (&["evaluate", "--data", "x", "--model", "vgg"], &["`vgg`", "cifar10-cnn", "model list"]),
+        (&["train", "--data", "x", "-o", "run", "--start", "notes.txt"], &["notes.txt is not a model", "hint"]),
         (&["evaluate", "--data", "nowhere"], &["nowhere", "hint"]),
         (&["train", "--data", "notes.txt", "-o", "run"], &["notes.txt", "expected", "hint"]),
         (&["quantize", "nothing", "--data", "notes.txt", "-o", "x"], &["nothing/weights.safetensors", "model train"]),
-        (&["export", "cifar10-cnn", "-o", "no/such/folder"], &["cannot write no/such/folder"]),
     ];
     for (arguments, expected) in table {
         let said = failure(folder, arguments);
@@ -206,14 +189,14 @@ fn mistakes_are_named() {
             assert!(said.contains(part), "{arguments:?} says {said:?}, not {part:?}");
         }
     }
-    assert_eq!(ocelli(folder, &["run"]).status.code(), Some(2));
+    assert_eq!(ocelli_train(folder, &["evaluate"]).status.code(), Some(2));
 }
 
 /// Starts a training that would take long, and waits until an epoch is over.
 #[cfg(unix)]
 fn long_training(folder: &Path, arguments: &[&str]) -> std::process::Child {
     data(folder);
-    let ocelli = env!("CARGO_BIN_EXE_ocelli");
+    let ocelli = env!("CARGO_BIN_EXE_ocelli-train");
     let mut command = if cfg!(target_os = "linux") {
         // Whoever runs the tests may ignore signals, which the training would then ignore, too.
         let mut command = Command::new("/usr/bin/env");
@@ -223,7 +206,7 @@ fn long_training(folder: &Path, arguments: &[&str]) -> std::process::Child {
         Command::new(ocelli)
     };
     command.env_clear().env("HOME", folder).current_dir(folder);
-    command.args(["model", "train", "--data", "data", "--graph", "graph.json", "-o", "run", "--json"]);
+    command.args(["train", "--data", "data", "--graph", "graph.json", "-o", "run", "--json"]);
     command.args(["--epochs", "1000000", "--batch", "4", "--validation", "0.2", "--shift", "0"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary was built");
     while !folder.join("run/checkpoint.safetensors").exists() {
@@ -259,9 +242,9 @@ fn signals_end_a_training_in_order() {
     }
 }
 
-/// The folders of `model/tests/fixtures/data/folders.tar.gz`.
+/// The folders of `tests/fixtures/data/folders.tar.gz`.
 fn folders(folder: &Path) {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/data/folders.tar.gz");
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/folders.tar.gz");
     let unpacked = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(folder).status().expect("there is a tar");
     assert!(unpacked.success());
     let graph = |classes: usize| GRAPH.replace(r#""channels":2}]"#, &format!(r#""channels":{classes}}}]"#));
@@ -278,7 +261,7 @@ fn folders_are_understood_or_refused_before_training() {
         let graph = if more.is_empty() { "graph.json" } else { "four.json" };
         let arguments =
             ["train", "--data", data, "--graph", graph, "-o", run, "--epochs", "1", "--shift", "0", "--json"];
-        ocelli(folder, &[&arguments[..], more].concat())
+        ocelli_train(folder, &[&arguments[..], more].concat())
     };
     // Parts are not mixed: 2 classes of 20 pictures are trained on, and of 5 evaluated.
     let output = train("d1-train-val", "parts", &[]);
@@ -291,8 +274,7 @@ fn folders_are_understood_or_refused_before_training() {
     // Names that are taken apart, and the same composed.
     assert!(train("d2-NFD", "apart", &[]).status.success());
     json(folder, &["quantize", "apart", "--data", "d2-NFD", "-o", "apart.safetensors"]);
-    let inspected = json(folder, &["inspect", "apart.safetensors"]);
-    assert_eq!(inspected["classes"], serde_json::json!(["caf\u{e9}", "th\u{e9}"]));
+    assert_eq!(model(&folder.join("apart.safetensors")).classes(), ["caf\u{e9}", "th\u{e9}"]);
     for (apart, composed) in [("cafe\u{301}", "caf\u{e9}"), ("the\u{301}", "th\u{e9}")] {
         fs::rename(folder.join("d2-NFD").join(apart), folder.join("d2-NFD").join(composed)).expect("it is there");
     }
@@ -316,6 +298,5 @@ fn folders_are_understood_or_refused_before_training() {
     let output = train("d7-empty", "empty", &["--allow-empty-classes"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     json(folder, &["quantize", "empty", "--data", "d7-empty", "-o", "empty.safetensors"]);
-    let inspected = json(folder, &["inspect", "empty.safetensors"]);
-    assert_eq!(inspected["classes"], serde_json::json!(["bird", "cat", "dog", "fish"]));
+    assert_eq!(model(&folder.join("empty.safetensors")).classes(), ["bird", "cat", "dog", "fish"]);
 }

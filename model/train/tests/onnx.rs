@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use ocelli_model::dataset::Dataset;
-use ocelli_model::evaluate::evaluate;
 use ocelli_model::graph::Operation;
-use ocelli_model::onnx::{Imported, OnnxError, Preprocessing, import};
-use ocelli_model::quantize::{Naming, quantize};
 use ocelli_model::{CandleBackend, DeviceChoice, Shape};
+use ocelli_train::dataset::Dataset;
+use ocelli_train::evaluate::evaluate;
+use ocelli_train::onnx::{Imported, OnnxError, Preprocessing, import};
+use ocelli_train::quantize::{Naming, quantize};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;

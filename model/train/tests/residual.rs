@@ -1,11 +1,11 @@
 //! A small residual network, from training to exact integers.
 
-use ocelli_model::dataset::Dataset;
-use ocelli_model::evaluate;
 use ocelli_model::graph::{Graph, Shape};
-use ocelli_model::quantize::{Naming, fine_tune, fine_tuning, quantize};
-use ocelli_model::train::{self, Recipe, split, train};
 use ocelli_model::{CandleBackend, DeviceChoice, Model};
+use ocelli_train::dataset::Dataset;
+use ocelli_train::evaluate;
+use ocelli_train::quantize::{Naming, fine_tune, fine_tuning, quantize};
+use ocelli_train::train::{self, Recipe, split, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -34,7 +34,7 @@ fn bars(count: usize, seed: u64) -> Dataset {
 
 /// The graph that the page shows: two residual blocks, one of them over a pool's input, and a sum-pool instead of a large
 /// linear layer.
-const GRAPH: &str = include_str!("../../docs/examples/residual.toml");
+const GRAPH: &str = include_str!("../../../docs/examples/residual.toml");
 
 #[test]
 fn a_residual_network_is_trained_and_made_exact() {

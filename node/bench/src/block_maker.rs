@@ -8,17 +8,16 @@ use ocelli_consensus::{
     Action, Address, Amount, Header, ImageHash, ModelId, Network, Parameters, Transaction, Unsigned, rules,
 };
 use ocelli_model::{Backend, Model};
+use ocelli_node::chain::Chain;
+use ocelli_node::inference::BATCH_IMAGES;
+use ocelli_node::miner::Miner;
+use ocelli_node::store::Store;
+use ocelli_node::wallet::Wallet;
+use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_protocol::message::BlockData;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
-
-use super::super::error::{CommandError, Explain as _};
-use crate::chain::Chain;
-use crate::inference::BATCH_IMAGES;
-use crate::miner::Miner;
-use crate::store::Store;
-use crate::wallet::Wallet;
 
 /// The height at which weights are looked up: the first after genesis.
 const HEIGHT: u64 = 1;
@@ -139,9 +138,9 @@ fn mine(header: Header) -> Result<Header, CommandError> {
 #[cfg(test)]
 mod tests {
     use ocelli_model::ReferenceBackend;
+    use ocelli_node::node::models;
 
     use super::*;
-    use crate::node::models;
 
     #[test]
     fn a_full_block_has_no_room_for_one_more_task() {

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use ocelli_model::{Backend, BackendError, Model, ReferenceBackend, zoo};
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
-use super::{DeviceOption, percentile, rounded};
+use super::{percentile, rounded};
 
 /// Images run together.
 const BATCHES: [usize; 4] = [1, 8, 64, 256];

@@ -2,11 +2,11 @@
 
 use ocelli_model::backend::{Kernel, KernelBackend, Method, limit};
 use ocelli_model::zoo;
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::output::Output;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
 use super::rounded;
 
 /// Measure on one thread what each layer of a model takes, beside what the processor's instructions could do at most

@@ -1,4 +1,4 @@
-//! `ocelli bench`.
+//! `ocelli bench`: the program `ocelli-bench`, which `ocelli` starts.
 //!
 //! A time says little by itself: each figure comes with that of a peer or a limit, measured in the same run on the same
 //! machine, and with the ratio of the two.
@@ -15,13 +15,26 @@ mod sync;
 mod template;
 mod validate;
 
-use super::device_option::DeviceOption;
-use super::error::CommandError;
-use super::output::Output;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
+use ocelli_program::{ERRORS_ONLY, Options, not_parsed};
 
 /// Measure this machine: mining, validation and inference, each beside a peer or limit measured in the same run
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
+#[derive(Debug, Parser)]
+#[command(name = "ocelli-bench", bin_name = "ocelli bench", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
     Mining(mining::Args),
     Validate(validate::Args),
     Inference(inference::Args),
@@ -33,12 +46,19 @@ pub enum Command {
     Requests(requests::Args),
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// For a device or a temporary folder that cannot be used, and for results that are not right: a wrong answer is no
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => {
+            let mut output = cli.options.start(ERRORS_ONLY);
+            ocelli_node::commands::report(run(&cli.command, &mut output))
+        }
+        Err(error) => not_parsed(&error),
+    }
+}
+
+/// Fails for a device or a temporary folder that cannot be used, and for results that are not right: a wrong answer is no
 /// figure, however fast.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     match command {
         Command::Mining(args) => mining::run(args, output),
         Command::Validate(args) => validate::run(args, output),
@@ -66,14 +86,13 @@ fn rounded(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::CommandFactory as _;
 
     use super::*;
 
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(subcommand)]
-        command: Command,
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
     }
 
     #[test]
@@ -143,7 +162,7 @@ mod tests {
             ("", false),
         ];
         for (line, is_good) in rows {
-            let parsed = Line::try_parse_from(["bench"].into_iter().chain(line.split_whitespace()));
+            let parsed = Cli::try_parse_from(["bench"].into_iter().chain(line.split_whitespace()));
             assert_eq!(parsed.is_ok(), is_good, "{line}: {parsed:?}");
         }
     }

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use ocelli_consensus::{Header, Network};
+use ocelli_node::miner::{hash_rate_per_thread, kernel, rate};
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
 use super::rounded;
-use crate::miner::{hash_rate_per_thread, kernel, rate};
 
 /// SHA-256 compressions that a nonce costs: the header's last block from the midstate, and the second SHA-256.
 const COMPRESSIONS: u64 = 2;

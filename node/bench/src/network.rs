@@ -7,20 +7,21 @@ mod load;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use follow::Follower;
+use load::{Funding, Load};
 use ocelli_consensus::network::Network;
+use ocelli_node::client::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Client, ClientError, Reply};
+use ocelli_node::commands::wallet_option::WalletOption;
+use ocelli_node::network::Peer;
+use ocelli_node::node::models;
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use ocelli_protocol::message::{Request, Response};
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
-use super::super::wallet_option::WalletOption;
 use super::process::Usage;
-use super::{DeviceOption, percentile, rounded};
-use crate::client::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Client, ClientError, Reply};
-use crate::network::Peer;
-use crate::node::models;
-use follow::Follower;
-use load::{Funding, Load};
+use super::{percentile, rounded};
 
 /// How long credits may take to reach the senders.
 const START_TIME: Duration = Duration::from_secs(120);

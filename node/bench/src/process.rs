@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use super::super::error::{CommandError, Explain as _};
+use ocelli_program::error::{CommandError, Explain as _};
 
 /// Clock ticks a second in `/proc/PID/stat` (proc(5)): 100 on Linux, whatever the kernel counts in.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -8,24 +8,25 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::network::StartingAccount;
 use ocelli_consensus::{Action, Address, Amount, Network, Transaction, TxId, Unsigned, rules};
 use ocelli_model::{Backend, Model};
+use ocelli_node::chain::Chain;
+use ocelli_node::client::fee::default_fee;
+use ocelli_node::client::{Client, ClientError};
+use ocelli_node::clock::Clock;
+use ocelli_node::commands::wallet_option::address_of;
+use ocelli_node::inference::Limits;
+use ocelli_node::network::Traversal;
+use ocelli_node::node::{Capacity, Config, Discovery, Node, Storage, models};
+use ocelli_node::store::Store;
+use ocelli_node::wallet::Wallet;
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::{Request, Response, Submission, SubmitReply, TransactionStatus};
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
-use super::super::wallet_option::address_of;
 use super::block_maker::{BlockMaker, new_folder};
-use super::{DeviceOption, percentile, rounded};
-use crate::chain::Chain;
-use crate::client::fee::default_fee;
-use crate::client::{Client, ClientError};
-use crate::clock::Clock;
-use crate::inference::Limits;
-use crate::network::Traversal;
-use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
-use crate::store::Store;
-use crate::wallet::Wallet;
+use super::{percentile, rounded};
 
 /// Light peers that hand in transactions by turns: one alone may hand in 50 a second.
 const SUBMITTERS: usize = 24;

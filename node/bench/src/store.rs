@@ -10,21 +10,22 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::fork_choice::Status;
 use ocelli_consensus::transition::{ConnectError, Place};
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
+use ocelli_node::chain::Chain;
+use ocelli_node::clock::Clock;
+use ocelli_node::inference::Limits;
+use ocelli_node::network::Traversal;
+use ocelli_node::node::{Capacity, Config, Discovery, Node, Storage, models};
+use ocelli_node::store::{Checked, Durability, Overlay, Store, StoreError};
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::output::Output;
 use ocelli_protocol::message::Request;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
 use super::inference::resident_bytes;
-use super::{DeviceOption, percentile, rounded};
-use crate::chain::Chain;
-use crate::clock::Clock;
-use crate::inference::Limits;
-use crate::network::Traversal;
-use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
-use crate::store::{Checked, Durability, Overlay, Store, StoreError};
+use super::{percentile, rounded};
 
 /// Blocks of the long chain that are written at once.
 const BLOCKS_A_WRITE: u64 = 256;
@@ -362,7 +363,7 @@ fn synced_moves(
 /// the chain's making.
 fn bytes_a_header(path: &Path) -> Result<Option<u64>, CommandError> {
     let program = std::env::current_exe()?;
-    let child = Command::new(program).args(["bench", "store", "--memory-of"]).arg(path).output()?;
+    let child = Command::new(program).args(["store", "--memory-of"]).arg(path).output()?;
     let (bytes, headers): (Option<u64>, u64) = serde_json::from_slice(&child.stdout)
         .context(|| format!("cannot measure the memory: {}", String::from_utf8_lossy(&child.stderr)))?;
     Ok(bytes.map(|bytes| bytes / headers.max(1)))

@@ -7,19 +7,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::Network;
+use ocelli_node::chain::{Bytes, Chain};
+use ocelli_node::client::Client;
+use ocelli_node::commands::node_file::NodeFile;
+use ocelli_node::node::models;
+use ocelli_node::replay;
+use ocelli_node::store::{Store, Tip};
+use ocelli_program::beside;
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::output::Output;
 use serde::Serialize;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::node_file::NodeFile;
-use super::super::output::Output;
 use super::block_maker::{BlockMaker, new_folder};
 use super::process::{Usage, cpu_seconds_of_ended_children};
-use super::{DeviceOption, percentile, rounded};
-use crate::chain::{Bytes, Chain};
-use crate::client::Client;
-use crate::node::models;
-use crate::replay;
-use crate::store::{Store, Tip};
+use super::{percentile, rounded};
 
 /// How often a process is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -239,7 +241,7 @@ impl Bench<'_> {
         let data = self.folder.join("imported");
         let cpu_before = cpu_seconds_of_ended_children()?;
         let begin = Instant::now();
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(beside::find("ocelli")?);
         command.args(["chain", "import"]).arg(&self.file).arg("--data").arg(&data);
         let mut import = self.spawn("imported", command)?;
         let status = import.child.wait()?;
@@ -258,7 +260,7 @@ impl Bench<'_> {
 
     /// Starts a node on loopback whose data folder has this name.
     fn start_node(&self, name: &str, arguments: &[&str]) -> Result<Process, CommandError> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(beside::find("ocelli")?);
         command.args(["node", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-upnp", "--data"]);
         command.arg(self.folder.join(name)).args(arguments);
         self.spawn(name, command)
@@ -268,12 +270,12 @@ impl Bench<'_> {
         let log = self.folder.join(format!("{name}.log"));
         command.args(["--network", "local", "--device", self.device]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        let child = command.spawn().context(|| "cannot start a process of this program")?;
+        let child = command.spawn().context(|| "cannot start `ocelli`")?;
         Ok(Process { child, name: name.into(), log })
     }
 }
 
-/// A process of this program, which ends with this.
+/// A process of `ocelli`, which ends with this.
 struct Process {
     child: Child,
     name: String,

@@ -11,16 +11,16 @@ use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::transition::{Account, StateReader};
 use ocelli_consensus::{Action, Address, Amount, CheckedTransaction, ImageHash, ModelId, Network, Transaction, rules};
 use ocelli_model::Model;
+use ocelli_node::node::{BLOCKS_AHEAD, RUN_AHEAD, models};
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use ocelli_protocol::mempool::{DEFAULT_LIMIT_BYTES, MAX_PENDING, Mempool, Tip};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
 use super::block_maker::new_chain;
 use super::{percentile, rounded};
-use crate::node::{BLOCKS_AHEAD, RUN_AHEAD, models};
 
 /// Draws the fees.
 const SEED: u64 = 1;

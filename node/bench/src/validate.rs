@@ -6,18 +6,19 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Header, Network, RuleError, rules};
 use ocelli_model::{Backend, BackendError, Model};
+use ocelli_node::chain::tasks;
+use ocelli_node::inference::{BATCH_IMAGES, InferenceService, Limits, Task, Verdict};
+use ocelli_node::node::models;
+use ocelli_node::replay::Intake;
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::CommandError;
+use ocelli_program::output::Output;
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::super::error::CommandError;
-use super::super::output::Output;
 use super::block_maker::{Block, BlockMaker, new_chain};
-use super::{DeviceOption, percentile, rounded};
-use crate::chain::tasks;
-use crate::inference::{BATCH_IMAGES, InferenceService, Limits, Task, Verdict};
-use crate::node::models;
-use crate::replay::Intake;
+use super::{percentile, rounded};
 
 /// Measure how fast full blocks of the network `local` are validated and connected, nothing of them known before
 ///

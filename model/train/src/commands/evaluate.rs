@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::slice;
 
-use ocelli_model::dataset::Part;
-use ocelli_model::evaluate::{Evaluation, evaluate};
-use ocelli_model::plots;
-use ocelli_model::train::{Recipe, split};
+use ocelli_program::device_option::DeviceOption;
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::model_option::{ModelOption, load};
+use ocelli_program::output::Output;
 use serde::Serialize;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
-use super::{DeviceOption, ModelOption, bar, load, read_data, write_plots};
+use super::{bar, read_data, write_plots};
+use crate::dataset::Part;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::plots;
+use crate::train::{Recipe, split};
 
 /// More classes than this make a confusion matrix too wide for a terminal; `--json` has it in any case.
 const MAX_COLUMNS: usize = 24;

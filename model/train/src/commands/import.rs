@@ -3,15 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ocelli_model::dataset::{Dataset, Part};
-use ocelli_model::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
-use ocelli_model::quantize::{Naming, Quantized, quantize};
 use ocelli_model::{DeviceChoice, backend};
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::output::Output;
+use ocelli_program::output_file::write_result;
 use serde_json::json;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
-use super::{note, read_bounded, read_data, write_whole};
+use super::{note, read_data};
+use crate::dataset::{Dataset, Part};
+use crate::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
+use crate::quantize::{Naming, Quantized, quantize};
 
 /// How many pictures activations are measured on, and as many again choose between ways to clip.
 const PICTURES: usize = 2_000;
@@ -86,7 +88,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let quantized =
         quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;
     output.leave_stdout_to(&args.output);
-    write_whole(&args.output, quantized.model.bytes())?;
+    write_result(&args.output, quantized.model.bytes())?;
     print(args, &imported, &quantized, output)
 }
 

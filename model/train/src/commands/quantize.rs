@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 
-use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::{MAX_CARD, MAX_FILE_BYTES};
-use ocelli_model::quantize::{Naming, Progress, Quantized, Report, fine_tune, fine_tuning, quantize};
-use ocelli_model::train::{FloatNetwork, Recipe, split};
 use ocelli_model::{Backend, DeviceChoice, backend};
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::output::Output;
+use ocelli_program::output_file::write_result;
 use serde_json::json;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
 use super::train::{RECIPE_FILE, WEIGHTS_FILE};
-use super::{bar, note, note_above, read_bounded, read_data, write_whole};
+use super::{bar, note, note_above, read_data};
+use crate::dataset::{Dataset, Part};
+use crate::quantize::{Naming, Progress, Quantized, Report, fine_tune, fine_tuning, quantize};
+use crate::train::{FloatNetwork, Recipe, split};
 
 /// Bounds the float weights of a model: four bytes for each of one, and names.
 const MAX_WEIGHTS_BYTES: usize = 5 * MAX_FILE_BYTES;
@@ -115,7 +117,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         ))?;
     }
     output.leave_stdout_to(&args.output);
-    write_whole(&args.output, quantized.model.bytes())?;
+    write_result(&args.output, quantized.model.bytes())?;
     let (file, id) = (args.output.display().to_string(), quantized.model.id().to_string());
     if output.is_json() {
         let bytes = quantized.model.bytes().len();

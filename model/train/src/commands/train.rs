@@ -8,17 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
-use ocelli_model::dataset::{Dataset, Part};
 use ocelli_model::file::FileError;
 use ocelli_model::graph::Graph;
-use ocelli_model::train::{EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
-use ocelli_model::{Shape, plots, zoo};
+use ocelli_model::{Shape, zoo};
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::model_option::{DEFAULT_MODEL, load};
+use ocelli_program::output::Output;
+use ocelli_program::output_file::write_result;
+use ocelli_program::signals::{Stop, StopSignals};
 use serde_json::json;
 
-use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
-use super::{DEFAULT_MODEL, bar, load, note_above, read_bounded, read_data, write_plots, write_whole};
-use crate::signals::{Stop, StopSignals};
+use super::{bar, note_above, read_data, write_plots};
+use crate::dataset::{Dataset, Part};
+use crate::plots;
+use crate::train::{EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
 
 /// The best float weights so far, in the folder of a training.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -205,7 +209,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     }
     let weights = args.output.join(WEIGHTS_FILE);
     let text = serde_json::to_string_pretty(&recipe)? + "\n";
-    write_whole(&args.output.join(RECIPE_FILE), text.as_bytes())?;
+    write_result(&args.output.join(RECIPE_FILE), text.as_bytes())?;
 
     let stop = stop_on_signal().context(|| "cannot listen for signals")?;
     let progress = bar(None, "{bar:30} {msg}, {eta} left");
@@ -222,10 +226,10 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             if metrics.best
                 && let Some(bytes) = trainer.best()?
             {
-                write_whole(&weights, &bytes)?;
+                write_result(&weights, &bytes)?;
             }
         }
-        write_whole(&checkpoint, &trainer.checkpoint()?)?;
+        write_result(&checkpoint, &trainer.checkpoint()?)?;
         // Last, as a terminal that is gone takes nothing.
         if let Outcome::Epoch(metrics) = outcome {
             note_above(

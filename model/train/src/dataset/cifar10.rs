@@ -5,10 +5,10 @@
 //! `batches.meta.txt` names a class on each line. CIFAR-100's records have two labels and are something else.
 
 use image::{Rgb, RgbImage};
+use ocelli_model::graph::Shape;
+use ocelli_model::zoo::CIFAR10_CLASSES;
 
 use super::{TEST, TRAIN, composed};
-use crate::graph::Shape;
-use crate::zoo::CIFAR10_CLASSES;
 
 /// The shape of every picture.
 const SHAPE: Shape = Shape { channels: 3, height: 32, width: 32 };
@@ -69,7 +69,7 @@ pub fn default_class_names() -> Vec<String> {
 }
 
 /// The pixels of a record in another shape, resampled where it is another.
-pub fn pixels(record: &[u8], shape: Shape) -> Result<Vec<u8>, crate::PictureError> {
+pub fn pixels(record: &[u8], shape: Shape) -> Result<Vec<u8>, ocelli_model::PictureError> {
     if shape == SHAPE {
         return Ok(record.to_vec());
     }
@@ -78,5 +78,5 @@ pub fn pixels(record: &[u8], shape: Shape) -> Result<Vec<u8>, crate::PictureErro
         let place = y as usize * SHAPE.width + x as usize;
         Rgb([0, 1, 2].map(|channel| record[channel * plane + place]))
     });
-    crate::picture::from_rgb(picture, shape)
+    ocelli_model::picture::from_rgb(picture, shape)
 }

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use ocelli_model::graph::{INPUT, Layer, MAX_ACTIVATIONS, MAX_LAYERS, Operation, Shape};
+
 use super::Fault;
 use super::value::{Activation, Affine, Layout, Sum, SumKind};
-use crate::graph::{INPUT, Layer, MAX_ACTIVATIONS, MAX_LAYERS, Operation, Shape};
 use crate::train::LayerWeights;
 
 /// The most numbers that are made on the way, so that a small file cannot ask for much memory.

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use ocelli_model::graph::Shape;
+
 use super::builder::Builder;
 use super::node::Node;
 use super::proto::{GraphProto, NodeProto};
 use super::tensor::{Constant, Elements};
 use super::value::{Activation, Layout, Sum, SumKind, Value};
 use super::{External, Fault, OnnxError};
-use crate::graph::Shape;
 
 /// The operators that are read.
 pub const OPERATORS: [&str; 33] = [

@@ -4,9 +4,10 @@
 //! changes (M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.1).
 //! Activations that are pooled or added to each other have one factor together; the input's is 1.
 
+use ocelli_model::graph::{Graph, Operation};
+
 use super::{Imported, OnnxError};
 use crate::dataset::Dataset;
-use crate::graph::{Graph, Operation};
 use crate::train::{FloatNetwork, LayerWeights};
 
 /// How many pictures are run at once.

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use ocelli_model::graph::Shape;
+
 use super::Fault;
 use super::tensor::Constant;
-use crate::graph::Shape;
 
 /// A value of the graph.
 #[derive(Debug, Clone)]

@@ -7,12 +7,12 @@
 
 use std::time::Instant;
 
+use ocelli_model::backend::Backend;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{Naming, QuantizeError, Quantized, integers};
-use crate::backend::Backend;
 use crate::dataset::{Dataset, shuffled};
 use crate::train::batch::Augmentation;
 use crate::train::{
@@ -136,11 +136,12 @@ pub fn fine_tune(
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::backend::ReferenceBackend;
+    use ocelli_model::graph::{Graph, Layer};
+
     use super::super::quantize;
     use super::*;
-    use crate::backend::ReferenceBackend;
     use crate::evaluate;
-    use crate::graph::{Graph, Layer};
     use crate::train::tests::{SHAPE, bars};
     use crate::train::{Normalization, of_plain};
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use ocelli_model::graph::Shape;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Recipe;
 use crate::dataset::Dataset;
-use crate::graph::Shape;
 
 /// How pictures are changed each time they are shown.
 #[derive(Debug, Clone, PartialEq)]

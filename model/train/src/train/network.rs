@@ -7,6 +7,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use ocelli_model::file::ModelFile;
+use ocelli_model::graph::{Graph, Operation, Shape};
+use ocelli_model::proof::MAX_ACTIVATION;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
@@ -19,9 +22,6 @@ use super::pass::{Bounds, NormPlaces, Numbers, Pass, Places};
 use super::shards::of_plain;
 use super::whitening::directions;
 use crate::dataset::{Dataset, composed};
-use crate::file::ModelFile;
-use crate::graph::{Graph, Operation, Shape};
-use crate::proof::MAX_ACTIVATION;
 
 /// The key of the description in the metadata of a file of float weights.
 const DESCRIPTION: &str = "ocelli-float";

@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use ocelli_model::graph::{Graph, Operation, Shape};
+
 use super::activation::{Activation, Affine, Clamp, Skip, Statistics};
 use super::product::Product;
 use super::sum_pool::SumPool;
 use super::window::{POINT, Window};
-use crate::graph::{Graph, Operation, Shape};
 
 /// Where the trained numbers of a layer lie in the list of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -321,11 +322,12 @@ fn unpadded(kernel: usize, stride: usize) -> Window {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::graph::Layer;
+
     use super::super::batch::Target;
     use super::super::shards::cross_entropy;
     use super::super::{FloatNetwork, Normalization};
     use super::*;
-    use crate::graph::Layer;
 
     const INPUT: Shape = Shape { channels: 2, height: 7, width: 7 };
 

@@ -165,10 +165,11 @@ pub fn cross_entropy(logits: &[f32], targets: &[Target], smoothing: f64, share: 
 
 #[cfg(test)]
 mod tests {
+    use ocelli_model::graph::{Graph, Layer};
+
     use super::super::tests::{SHAPE, bars};
     use super::super::{FloatNetwork, Normalization};
     use super::*;
-    use crate::graph::{Graph, Layer};
 
     #[test]
     fn the_number_of_threads_changes_nothing() {

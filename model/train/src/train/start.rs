@@ -1,9 +1,10 @@
 //! The float network that an integer model stands for, to train on from.
 
+use ocelli_model::graph::{Graph, Operation};
+use ocelli_model::model::Model;
+use ocelli_model::proof::{MAX_ACTIVATION, half};
+
 use super::{FloatNetwork, LayerWeights, TrainError};
-use crate::graph::{Graph, Operation};
-use crate::model::Model;
-use crate::proof::{MAX_ACTIVATION, half};
 
 impl FloatNetwork {
     /// A float network that answers as a model does, but for what integers round and clip. Each channel of an activation has
@@ -74,13 +75,14 @@ pub fn graph_for(model: &Model, logits: usize) -> Result<Graph, TrainError> {
 mod tests {
     use std::ops::ControlFlow;
 
+    use ocelli_model::backend::ReferenceBackend;
+    use ocelli_model::graph::Layer;
+
     use super::super::tests::{SHAPE, bars};
     use super::super::{Outcome, Recipe, Trainer, evaluate, train};
     use super::*;
-    use crate::backend::ReferenceBackend;
     use crate::dataset::Dataset;
     use crate::evaluate::evaluate as evaluate_model;
-    use crate::graph::Layer;
     use crate::quantize::{Naming, quantize};
 
     /// A trained model with all that integers know: skips from a pool and from a layer, and both pools.
@@ -129,7 +131,7 @@ mod tests {
         let indexes: Vec<usize> = (0..data.len()).collect();
         let (scale, mut apart, mut size) = (model.display().scale, 0f64, 0f64);
         for (floats, index) in network.logits(&data, &indexes).chunks(3).zip(0..) {
-            let logits = crate::reference::logits(&model, data.pixels(index));
+            let logits = ocelli_model::reference::logits(&model, data.pixels(index));
             for (float, integer) in floats.iter().zip(logits) {
                 let integer = f64::from(integer) * scale;
                 apart += (f64::from(*float) - integer).abs();

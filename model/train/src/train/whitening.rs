@@ -6,9 +6,10 @@
 
 use std::cmp::Ordering;
 
+use ocelli_model::graph::Shape;
+
 use super::Normalization;
 use crate::dataset::Dataset;
-use crate::graph::Shape;
 
 /// The most numbers of a window for which it is done: it takes time of their third power.
 const MAX_DEPTH: usize = 256;

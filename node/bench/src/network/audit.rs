@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::network::Parameters;
 use ocelli_consensus::{Address, Amount, BlockHash};
+use ocelli_node::client::ClientError;
+use ocelli_node::network::Peer;
 use ocelli_protocol::message::{Request, Response};
 
 use super::{Session, say};
-use crate::client::ClientError;
-use crate::network::Peer;
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(300);

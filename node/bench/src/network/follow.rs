@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::Output;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Action, Address, BlockHash, TxId};
+use ocelli_node::client::{Client, Reply};
+use ocelli_node::network::RequestId;
 use ocelli_protocol::message::{BlockId, FoundBlock, Request, Response};
-
-use crate::client::{Client, Reply};
-use crate::network::RequestId;
 
 /// Between two looks at the tip: what a confirmation's time is known to.
 const POLL: Duration = Duration::from_millis(100);

@@ -7,20 +7,20 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::rules::weight;
 use ocelli_consensus::{Action, Amount, ImageHash, ModelId, Transaction, TxId, Unsigned};
 use ocelli_model::{Backend, BackendError, Model};
+use ocelli_node::client::fee::{default_fee, expiry};
+use ocelli_node::client::submission::{Verdict, verdict};
+use ocelli_node::client::{Client, Reply};
+use ocelli_node::commands::wallet_option::address_of;
+use ocelli_node::commands::{check_depth, too_little};
+use ocelli_node::network::RequestId;
+use ocelli_node::wallet::Wallet;
+use ocelli_program::error::CommandError;
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::{Request, Submission};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::super::error::CommandError;
-use super::super::super::wallet::{check_depth, too_little};
-use super::super::super::wallet_option::address_of;
 use super::follow::Change;
-use crate::client::fee::{default_fee, expiry};
-use crate::client::submission::{Verdict, verdict};
-use crate::client::{Client, Reply};
-use crate::network::RequestId;
-use crate::wallet::Wallet;
 
 /// Tasks of one sender that are not confirmed: below what nodes keep of one, so that those that are funded too fit.
 const PENDING: usize = MAX_PENDING / 2;
