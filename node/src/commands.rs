@@ -26,7 +26,6 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use ocelli_program::{ERRORS_ONLY, Options, device_option, error, not_parsed, output};
 
@@ -89,8 +88,8 @@ pub fn main() -> ExitCode {
             report(run(cli.command, &mut output))
         }
         Err(error) => match Program::of_help(&arguments[1..]) {
-            Some(program) if error.kind() == ErrorKind::DisplayHelp => report(program.start()),
-            _ => not_parsed(&error),
+            Some(program) => report(program.start()),
+            None => not_parsed(&error),
         },
     }
 }
