@@ -699,7 +699,7 @@ fn which_standard_networks_fit() {
         cost::products(&graph.layers()[layer].operation, graph.source_shape(layer), graph.output_shape(layer))
     };
     let mobilenet = networks::mobilenet_v2().expect("fits");
-    assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 301_000_000);
+    assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 300_836_992);
     for (name, graph) in [
         ("ResNet-101", networks::resnet([3, 4, 23, 3])),
         ("DenseNet-121", networks::densenet121()),
@@ -709,14 +709,10 @@ fn which_standard_networks_fit() {
         let classes: Vec<String> = (0..1000).map(|class| class.to_string()).collect();
         assert_eq!(ModelFile::check_fits(&graph, &classes), Ok(()), "{name}");
     }
-    for (name, graph) in
-        [("ResNet-152", networks::resnet([3, 8, 36, 3])), ("EfficientNet-B3", networks::efficientnet(1.2, 1.4))]
-    {
-        let error = graph.expect_err(name).to_string();
-        println!("{name}: {error}");
-    }
-    let vgg = networks::vgg16();
-    println!("{vgg:?}");
+    let refused = |graph: Result<Graph, GraphError>| graph.expect_err("too large");
+    assert!(matches!(refused(networks::resnet([3, 8, 36, 3])), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::efficientnet(1.2, 1.4)), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::vgg16()), GraphError::Cost { .. }));
 }
 
 #[test]

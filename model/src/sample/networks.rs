@@ -176,7 +176,7 @@ pub fn efficientnet(width: f64, depth: f64) -> Result<Graph, GraphError> {
 /// VGG-16 (K. Simonyan, A. Zisserman, 2014).
 ///
 /// # Errors
-/// Its graph is allowed; its file is too large.
+/// It costs too much.
 pub fn vgg16() -> Result<Graph, GraphError> {
     let mut net = Builder::new(3, 224);
     for (channels, convolutions) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
