@@ -7,8 +7,6 @@
 
 pub mod backend;
 pub mod cost;
-// temporarily: pub mod dataset;
-// temporarily: pub mod evaluate;
 mod display;
 pub mod file;
 pub mod golden;
@@ -16,14 +14,10 @@ pub mod graph;
 mod id;
 pub mod json;
 pub mod model;
-// temporarily: pub mod onnx;
 pub mod picture;
-// temporarily: pub mod plots;
 pub mod proof;
-// temporarily: pub mod quantize;
 pub mod reference;
 pub mod sample;
-// temporarily: pub mod train;
 pub mod zoo;
 
 pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, ReferenceBackend};
@@ -34,6 +28,5 @@ pub use graph::{Activation, Finish, Graph, GraphError, Input, Layer, Operation, 
 pub use id::{ModelId, ParseModelIdError};
 pub use json::JsonError;
 pub use model::{Model, ModelError};
-// temporarily: pub use onnx::OnnxError;
 pub use picture::PictureError;
 pub use proof::{Bounds, Proof, ProofError};

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use ocelli_program::output_file::{self, Readers};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Ban, MAX_BANS};
-use crate::output_file::{self, Readers};
 
 /// The file's name in the data folder.
 const NAME: &str = "bans.json";

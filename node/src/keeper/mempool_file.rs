@@ -9,9 +9,8 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
 
 use ocelli_consensus::BlockHash;
+use ocelli_program::output_file::{OutputFile, Readers};
 use ocelli_protocol::message::{MAX_SUBMISSION_BYTES, Submission};
-
-use crate::output_file::{OutputFile, Readers};
 
 const NAME: &str = "mempool";
 const MAGIC: &[u8] = b"ocelli mempool 1\n";
@@ -85,9 +84,10 @@ fn read_all(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Transaction, Unsigned};
     use tempfile::TempDir;
+
+    use super::*;
 
     const GENESIS: BlockHash = BlockHash([5; 32]);
 
