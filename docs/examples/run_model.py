@@ -58,7 +58,7 @@ def logits(graph, tensors, pixels):
             x = np.concatenate([outputs[name] for name in read])
         elif kind == "lookup":
             x = table.astype(np.int64)[x]
-        outputs[layer["name"]], zeros[layer["name"]] = x, layer.get("zero_point", zeros[read[0]])
+        outputs[layer["name"]], zeros[layer["name"]] = x, layer.get("zero_point", np.min(zeros[read[0]]))
     return x.reshape(-1).tolist()
 
 def pixels(path, channels, height, width, crop, zero_points):

@@ -90,6 +90,9 @@ pub enum BackendError {
         /// What was asked for.
         kernel: Kernel,
     },
+    /// The kernels cannot run a model.
+    #[error("no plan for the model")]
+    Plan(#[source] ocelli_kernels::PlanError),
     /// The system starts no more threads.
     #[error("no threads for inference")]
     Threads(#[source] rayon::ThreadPoolBuildError),

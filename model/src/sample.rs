@@ -70,8 +70,7 @@ fn byte(chance: &mut impl Chance) -> u8 {
 
 /// A small graph of any operators.
 pub fn graph(chance: &mut impl Chance) -> Graph {
-    let mut input =
-        Input::new(within(chance, 1, MAX_CHANNELS), side(chance), side(chance));
+    let mut input = Input::new(within(chance, 1, MAX_CHANNELS), side(chance), side(chance));
     input.crop = within(chance, 1, 256) as u16;
     match within(chance, 0, 3) {
         0 => input.zero_points.fill_with(|| byte(chance)),
@@ -287,7 +286,7 @@ fn fill(
                 1 => -largest,
                 2 => sign,
                 3 => {
-                    if chance() % 8 == 0 {
+                    if chance().is_multiple_of(8) {
                         sign
                     } else {
                         0

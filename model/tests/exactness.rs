@@ -65,7 +65,7 @@ fn every_backend_equals_the_reference_on_random_models() {
         }
     }
     // The generator must keep making what this test is for.
-    assert!(kinds.len() == 8 && kinds.values().all(|count| *count > 30), "{kinds:?}");
+    assert!(kinds.len() == 8 && kinds.values().all(|count| *count > 20), "{kinds:?}");
     assert!(beyond_f32 > 50 && varied > models() / 2, "{beyond_f32} {varied}");
 }
 

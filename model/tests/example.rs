@@ -9,8 +9,8 @@ use ocelli_model::{reference, sample, zoo};
 const PAGE: &str = include_str!("../../docs/inference.md");
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/run_model.py");
 
-/// Each starts Python, which takes a fifth of a second.
-const RANDOM_MODELS: u64 = 12;
+/// Each starts Python, which takes a tenth of a second.
+const RANDOM_MODELS: u64 = 24;
 
 /// The pixels that the page describes.
 fn pixels(count: usize) -> Vec<u8> {

@@ -234,7 +234,7 @@ fn container_refusals() {
         (swap("[0,8]", "[18446744073709551615,7]"), "tensor \"m.scale\" lies at (8, 12) of the data, expected (0, 4)"),
         ([&good[..], &[0]].concat(), "the tensors end after 322 bytes of data, the file after 323"),
         (good[..good.len() - 1].to_vec(), "the tensors end after 322 bytes of data, the file after 321"),
-        (std::mem::take(&mut long), "the header has 1049457 bytes, more than 1048576"),
+        (std::mem::take(&mut long), "the header has 1050196 bytes, more than 1048576"),
     ];
     for (bytes, expected) in rows {
         assert_eq!(refusal(&bytes), expected);
@@ -691,15 +691,15 @@ fn cost_is_bounded() {
 #[test]
 fn which_standard_networks_fit() {
     let cost = |graph: Result<Graph, GraphError>| graph.expect("fits").cost().operations;
-    assert_eq!(cost(networks::mobilenet_v2()), 337_650_048);
-    assert_eq!(cost(networks::efficientnet_lite0()), 415_000_000);
-    assert_eq!(cost(networks::resnet([3, 4, 6, 3])), 4_230_000_000);
+    assert_eq!(cost(networks::mobilenet_v2()), 338_190_336);
+    assert_eq!(cost(networks::efficientnet_lite0()), 415_052_928);
+    assert_eq!(cost(networks::resnet([3, 4, 6, 3])), 4_230_983_680);
     assert_eq!(cost(Ok(ocelli_model::zoo::cifar10_cnn())), 5_090_944);
     let products = |graph: &Graph, layer: usize| {
         cost::products(&graph.layers()[layer].operation, graph.source_shape(layer), graph.output_shape(layer))
     };
     let mobilenet = networks::mobilenet_v2().expect("fits");
-    assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 301_000_000);
+    assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 300_836_992);
     for (name, graph) in [
         ("ResNet-101", networks::resnet([3, 4, 23, 3])),
         ("DenseNet-121", networks::densenet121()),
@@ -709,14 +709,10 @@ fn which_standard_networks_fit() {
         let classes: Vec<String> = (0..1000).map(|class| class.to_string()).collect();
         assert_eq!(ModelFile::check_fits(&graph, &classes), Ok(()), "{name}");
     }
-    for (name, graph) in
-        [("ResNet-152", networks::resnet([3, 8, 36, 3])), ("EfficientNet-B3", networks::efficientnet(1.2, 1.4))]
-    {
-        let error = graph.expect_err(name).to_string();
-        println!("{name}: {error}");
-    }
-    let vgg = networks::vgg16();
-    println!("{vgg:?}");
+    let refused = |graph: Result<Graph, GraphError>| graph.expect_err("too large");
+    assert!(matches!(refused(networks::resnet([3, 8, 36, 3])), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::efficientnet(1.2, 1.4)), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::vgg16()), GraphError::Cost { .. }));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn read(value: Json) -> Result<Graph, GraphError> {
 
 fn read_input(value: Json) -> Result<Input, GraphError> {
     let mut fields = value.object("graph.input")?;
-    let mut size = |key| Ok::<usize, GraphError>(within(INPUT, key, fields.integer(key)?, 1, MAX_DIMENSION)?);
+    let mut size = |key| within(INPUT, key, fields.integer(key)?, 1, MAX_DIMENSION);
     let shape = Shape { channels: size("channels")?, height: size("height")?, width: size("width")? };
     let zero_points = fields.integers("zero_points")?;
     let zero_points =

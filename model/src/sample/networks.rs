@@ -7,7 +7,7 @@ const CLASSES: usize = 1000;
 /// Without a ReLU: as much below zero as above.
 const SIGNED: Finish = Finish { zero_point: 64, low: 0, high: 127 };
 
-/// MobileNetV2 of width 1.0 (M. Sandler et al., 2018), as TensorFlow pads it.
+/// MobileNetV2 of width 1.0 (M. Sandler et al., 2018), padded alike on all sides, as PyTorch has it.
 ///
 /// # Errors
 /// None: it fits.
@@ -176,7 +176,7 @@ pub fn efficientnet(width: f64, depth: f64) -> Result<Graph, GraphError> {
 /// VGG-16 (K. Simonyan, A. Zisserman, 2014).
 ///
 /// # Errors
-/// Its graph is allowed; its file is too large.
+/// It costs too much.
 pub fn vgg16() -> Result<Graph, GraphError> {
     let mut net = Builder::new(3, 224);
     for (channels, convolutions) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
@@ -213,9 +213,9 @@ impl Builder {
         self.top = name;
     }
 
-    /// A convolution that keeps rows and columns, or halves them and pads at the end, as TensorFlow's "same" does.
+    /// A convolution that keeps rows and columns, or halves them.
     fn conv(&mut self, channels: usize, kernel: usize, stride: usize, finish: Finish) {
-        self.window(channels, self.same(kernel, stride), finish);
+        self.window(channels, Window::square(kernel, stride, kernel / 2), finish);
     }
 
     fn window(&mut self, channels: usize, window: Window, finish: Finish) {
@@ -225,16 +225,9 @@ impl Builder {
     }
 
     fn depthwise(&mut self, kernel: usize, stride: usize, finish: Finish) {
-        let (channels, window) = (self.channels, self.same(kernel, stride));
+        let (channels, window) = (self.channels, Window::square(kernel, stride, kernel / 2));
         self.push(&[], Operation::Conv { channels, groups: channels, window, finish });
         self.slide(window);
-    }
-
-    fn same(&self, kernel: usize, stride: usize) -> Window {
-        let outputs = self.size.div_ceil(stride);
-        let padding = ((outputs - 1) * stride + kernel).saturating_sub(self.size);
-        let (before, after) = (padding / 2, padding - padding / 2);
-        Window { kernel: [kernel; 2], stride: [stride; 2], padding: [before, before, after, after] }
     }
 
     fn slide(&mut self, window: Window) {
