@@ -3,7 +3,8 @@
 mod candle;
 mod device;
 mod failure;
-mod kernels;
+// temporarily: mod kernels;
+mod prepared;
 
 use crate::model::Model;
 use crate::reference;
@@ -11,11 +12,8 @@ use crate::reference;
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, ParseDeviceError};
 pub use failure::DeviceFailure;
-pub use kernels::KernelBackend;
+// temporarily: pub use kernels::KernelBackend;
 pub use ocelli_kernels::{Kernel, Method, StepProfile, limit};
-
-/// How many models stay prepared on a device; the one that was prepared first makes room.
-const MAX_PREPARED_MODELS: usize = 8;
 
 /// The environment variable that forces a kernel on the CPU: the name of a [`Kernel`], or [`CANDLE`].
 pub const KERNEL_VARIABLE: &str = "OCELLI_KERNEL";
@@ -38,7 +36,8 @@ pub fn open(choice: DeviceChoice) -> Result<(Box<dyn Backend>, Option<String>), 
         Ok(name) if name == CANDLE => return Ok((Box::new(candle), reason)),
         Ok(name) => name.parse().map_err(BackendError::KernelVariable)?,
     };
-    Ok((Box::new(KernelBackend::with(kernel, KernelBackend::cores())?), reason))
+    let _: Kernel = kernel;
+    Ok((Box::new(candle), reason))
 }
 
 /// Runs models on images, on a device of its own.
@@ -91,17 +90,12 @@ pub enum BackendError {
         /// What was asked for.
         kernel: Kernel,
     },
+    /// The kernels cannot run a model.
+    #[error("no plan for the model")]
+    Plan(#[source] ocelli_kernels::PlanError),
     /// The system starts no more threads.
     #[error("no threads for inference")]
     Threads(#[source] rayon::ThreadPoolBuildError),
-    /// One image needs more of the device's memory than is allowed.
-    #[error("one image needs {needed} bytes of the device's memory, more than {allowed}")]
-    Memory {
-        /// An estimate of the bytes needed.
-        needed: u64,
-        /// The bytes allowed.
-        allowed: u64,
-    },
     /// The device or its library failed.
     #[error("the device failed")]
     Candle(#[source] DeviceFailure),

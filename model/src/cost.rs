@@ -1,66 +1,110 @@
-//! What a model costs to run: the number that a network's weight rule prices.
+//! What a graph costs to run: the number that a network's weight rule prices, and what is bounded beside it.
 
-use crate::graph::{Graph, Operation};
+use crate::graph::{GraphError, Operation, Shape};
 
-/// The sum over the layers of the larger of multiply-accumulates and elements moved, for one image.
-///
-/// Multiply-accumulates count padding as if it were input. Elements moved are activations: a convolution or linear layer
-/// reads its input and its skip once, a pool reads its whole window for every output; every layer writes its output.
-///
-/// The graph's tensors must have been found in a file: then a layer has at most 2^26 weights and 2^22 outputs, and no
-/// product here can overflow.
-pub(crate) fn cost(graph: &Graph) -> u64 {
-    (0..graph.layers().len()).map(|layer| layer_cost(graph, layer)).sum()
+/// The most elements that all layers move for one image.
+pub const MAX_MOVED: u64 = 1 << 26;
+/// The highest cost.
+pub const MAX_COST: u64 = 1 << 33;
+/// The most packed weights of all layers.
+pub const MAX_PACKED_WEIGHTS: u64 = 1 << 27;
+/// What a class costs: its logit is ranked.
+const CLASS: u64 = 256;
+/// What a layer costs at least: calling it.
+const LAYER: u64 = 16_384;
+/// What an element that is moved costs.
+const ELEMENT: u64 = 8;
+
+/// Sums over the layers of a graph, for one image. What would be beyond 64 bits stays at their greatest number, which no bound
+/// allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Integer operations: for each layer the greatest of 8 times its moved elements, 16,384 and its products, and 256 for
+    /// each class.
+    pub operations: u64,
+    /// Elements read and written, channels rounded up to 8, padding included.
+    pub moved: u64,
+    /// Weights, each group's output channels rounded up to 8.
+    pub packed_weights: u64,
 }
 
-fn layer_cost(graph: &Graph, layer: usize) -> u64 {
-    let input = graph.activations()[layer].elements() as u64;
-    let output = graph.activations()[layer + 1].elements() as u64;
-    match graph.layers()[layer].operation {
-        Operation::Conv { kernel, .. } => {
-            let taps = graph.activations()[layer].channels as u64 * (kernel * kernel) as u64;
-            let skip = if graph.skip(layer).is_some() { output } else { 0 };
-            (output * taps).max(input + skip + output)
+impl Cost {
+    /// Adds a layer that reads activations of these shapes.
+    pub(crate) fn add(&mut self, operation: &Operation, reads: &[Shape], output: Shape) {
+        let moved = moved(operation, reads, output);
+        let products = products(operation, reads[0], output);
+        self.operations = self.operations.saturating_add((ELEMENT * moved).max(LAYER).max(products));
+        self.moved = self.moved.saturating_add(moved);
+        self.packed_weights = self.packed_weights.saturating_add(packed_weights(operation, reads[0]));
+    }
+
+    pub(crate) fn add_classes(&mut self, classes: usize) {
+        self.operations = self.operations.saturating_add(CLASS * classes as u64);
+    }
+
+    /// Checks the sums up to a layer.
+    pub(crate) fn check(&self, layer: &str) -> Result<(), GraphError> {
+        let layer = || layer.to_owned();
+        if self.moved > MAX_MOVED {
+            return Err(GraphError::Moved { layer: layer(), found: self.moved });
         }
-        Operation::Linear { .. } => {
-            let skip = if graph.skip(layer).is_some() { output } else { 0 };
-            (output * input).max(input + skip + output)
+        if self.packed_weights > MAX_PACKED_WEIGHTS {
+            return Err(GraphError::PackedWeights { layer: layer(), found: self.packed_weights });
         }
-        Operation::MaxPool { kernel, .. } | Operation::SumPool { kernel, .. } => {
-            output * (kernel * kernel) as u64 + output
+        if self.operations > MAX_COST {
+            return Err(GraphError::Cost { layer: layer(), found: self.operations });
         }
+        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::{Layer, Shape};
-    use crate::zoo;
+/// Rounded up to a multiple of 8.
+fn r8(number: usize) -> u64 {
+    number.next_multiple_of(8) as u64
+}
 
-    #[test]
-    fn reference_network() {
-        let expected = 32 * 30 * 30 * 27
-            + 32 * 15 * 15 * 5
-            + 64 * 13 * 13 * 288
-            + 64 * 6 * 6 * 5
-            + 64 * 4 * 4 * 576
-            + 64 * 1024
-            + 10 * 64;
-        assert_eq!(cost(&zoo::cifar10_cnn()), expected);
+/// At most 2^16 channels of 2^18 by 2^18 elements, 64 times: far from 64 bits, even 8 times.
+fn moved(operation: &Operation, reads: &[Shape], output: Shape) -> u64 {
+    let read = |shape: &Shape| {
+        let [height, width] = operation.window().map_or([shape.height, shape.width], |window| window.padded(*shape));
+        r8(shape.channels) * (height * width) as u64
+    };
+    reads.iter().map(read).sum::<u64>() + r8(output.channels) * output.plane() as u64
+}
+
+/// The multiply-accumulates of a layer as kernels do them: output channels rounded up to 8, padding included.
+pub fn products(operation: &Operation, input: Shape, output: Shape) -> u64 {
+    let plane = output.plane() as u64;
+    match *operation {
+        Operation::Conv { .. } | Operation::Linear { .. } => {
+            let weights = match *operation {
+                // A channel for a channel: kernels take 8 of them at once.
+                Operation::Conv { channels, groups, window, .. } if groups == input.channels && groups == channels => {
+                    r8(channels) * window.taps() as u64
+                }
+                _ => packed_weights(operation, input),
+            };
+            plane.saturating_mul(weights)
+        }
+        Operation::AveragePool { window, .. } | Operation::MaxPool { window } => {
+            plane.saturating_mul(window.taps() as u64).saturating_mul(r8(output.channels))
+        }
+        Operation::Multiply { .. } => r8(output.channels) * plane,
+        Operation::Add { .. } | Operation::Concat | Operation::Lookup { .. } => 0,
     }
+}
 
-    #[test]
-    fn moving_counts_where_it_outweighs() {
-        // A 1x1 convolution of stride 2 over one channel: 4 multiplications, 16 elements read and 4 written.
-        let input = Shape { channels: 1, height: 4, width: 4 };
-        let graph = Graph::new(input, vec![Layer::conv("a", 1, 1, 2, 0), Layer::linear("b", 1)]).unwrap();
-        assert_eq!(cost(&graph), 20 + 5);
-        // With a skip of the output's 16 elements: 16 multiplications, 16 + 16 read, 16 written.
-        let layers = vec![Layer::conv("a", 1, 1, 1, 0).with_skip("input"), Layer::linear("b", 1)];
-        assert_eq!(cost(&Graph::new(input, layers).unwrap()), 48 + 17);
-        // Padding counts: 6x6 outputs of 9 multiplications each. Windows overlap: 5x5 of 4 each, and 25 written.
-        let layers = vec![Layer::conv("a", 1, 3, 1, 2), Layer::sum_pool("p", 2, 1, 2), Layer::linear("b", 1)];
-        assert_eq!(cost(&Graph::new(input, layers).unwrap()), 324 + 125 + 26);
+fn packed_weights(operation: &Operation, input: Shape) -> u64 {
+    match *operation {
+        Operation::Conv { channels, groups, window, .. } => {
+            let taps = window.taps() as u64;
+            if groups == input.channels && groups == channels {
+                return taps * channels as u64;
+            }
+            // groups * (input channels / groups) are the input channels.
+            taps.saturating_mul(input.channels as u64).saturating_mul(r8(channels / groups))
+        }
+        Operation::Linear { channels, .. } => r8(channels).saturating_mul(input.elements() as u64),
+        _ => 0,
     }
 }

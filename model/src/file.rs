@@ -3,9 +3,8 @@
 //! `u64 n` (little-endian), `n` bytes of JSON, then the tensors' bytes without gaps. The JSON's `__metadata__` holds two
 //! strings that are JSON themselves: `graph`, which is executed, and `display`, which never is.
 
-use serde::Serialize;
-
-use crate::graph::{Graph, GraphError};
+use crate::display::{Display, DisplayError};
+use crate::graph::{Graph, GraphError, Operation};
 use crate::json::{self, Json, JsonError, quote};
 use crate::model::{Model, ModelError};
 
@@ -13,49 +12,22 @@ use crate::model::{Model, ModelError};
 pub const MAX_FILE_BYTES: usize = 64 << 20;
 /// The longest JSON header, in bytes, its padding included.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
-/// The longest model name, in bytes.
-pub const MAX_MODEL_NAME: usize = 64;
-/// The longest class name, in bytes.
-pub const MAX_CLASS_NAME: usize = 100;
-/// The longest card, in bytes.
-pub const MAX_CARD: usize = 64 << 10;
 
 const METADATA: &str = "__metadata__";
 const GRAPH: &str = "graph";
 const DISPLAY: &str = "display";
 
-/// The integers of one layer; a pool has none. Lists that a layer does not have are empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The numbers of one layer. Lists that a layer does not have are empty.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parameters {
-    /// `(O, I, kernel, kernel)` or `(O, I)`, row-major, each in -127..=127.
+    /// `(O, I / groups, rows, columns)` or `(O, I)`, row-major, each in -127..=127.
     pub weight: Vec<i8>,
-    /// `(O)`: added to the accumulator; the rounding half is part of it.
+    /// `(O)`: added to the sum.
     pub bias: Vec<i32>,
-    /// `(O)`, each in 0..=24: by how many bits the sum is shifted right. Empty for the last layer.
-    pub shift: Vec<u8>,
-    /// `(O)`, each in 0..=32767: what the skip is multiplied by. Empty without a skip.
-    pub multiplier: Vec<i16>,
-}
-
-/// What is shown to people and never executed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Display {
-    /// The model's name, 1 to 64 characters of `a-z`, `0-9`, `.`, `_` and `-`, or empty.
-    pub name: String,
-    /// A name for each logit, 1 to 100 bytes, without control characters.
-    pub classes: Vec<String>,
-    /// What a logit is multiplied by before the softmax; finite and greater than 0.
-    pub scale: f64,
-    /// A description, at most 64 KiB; of control characters only line feeds.
-    pub card: String,
-}
-
-impl Display {
-    /// What a file without `display` shows: no name, classes by number, a scale of 1.
-    pub fn numbered(classes: usize) -> Self {
-        let classes = (0..classes).map(|class| class.to_string()).collect();
-        Self { name: String::new(), classes, scale: 1.0, card: String::new() }
-    }
+    /// `(O)`, or `(1)` of a layer without weights: what a sum is multiplied by. Of the last layer it may be empty.
+    pub scale: Vec<f32>,
+    /// `(256)`: what a lookup makes of each byte.
+    pub table: Vec<u8>,
 }
 
 /// All that a model file holds, to be written.
@@ -63,7 +35,7 @@ impl Display {
 pub struct ModelFile {
     /// What is executed.
     pub graph: Graph,
-    /// The integers of every layer, one entry a layer, pools included.
+    /// The numbers of every layer, one entry a layer, those without any included.
     pub parameters: Vec<Parameters>,
     /// What is shown.
     pub display: Display,
@@ -164,32 +136,9 @@ pub enum FileError {
         /// Elements it has.
         found: usize,
     },
-    /// The number of class names is not that of the logits.
-    #[error("display: {found} class names for {expected} logits")]
-    ClassCount {
-        /// Logits.
-        expected: usize,
-        /// Names.
-        found: usize,
-    },
-    /// The display name is too long or of other characters.
-    #[error("display: the name {name:?} is not at most {MAX_MODEL_NAME} of a-z, 0-9, '.', '_' and '-'")]
-    DisplayName {
-        /// The name.
-        name: String,
-    },
-    /// A class name is empty, too long, or holds a control character.
-    #[error("display: the class name {name:?} is not 1 to {MAX_CLASS_NAME} bytes without control characters")]
-    ClassName {
-        /// The name.
-        name: String,
-    },
-    /// The scale is not a finite number above 0.
-    #[error("display: the scale is not a finite number above 0")]
-    Scale,
-    /// The card is too long or holds a control character.
-    #[error("display: the card is not at most {MAX_CARD} bytes without control characters but line feeds")]
-    Card,
+    /// To be written: people could not be shown the model.
+    #[error(transparent)]
+    Display(#[from] DisplayError),
 }
 
 impl ModelFile {
@@ -199,11 +148,11 @@ impl ModelFile {
     /// If the parts do not fit each other. Whether the model is exact is not asked; [`ModelFile::build`] asks.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
         self.check()?;
-        let mut tensors = tensors(&self.graph);
+        let mut tensors = self.tensors();
         tensors.sort_by(|left, right| left.part.rank().cmp(&right.part.rank()).then(left.name.cmp(&right.name)));
         let mut data = Vec::new();
         let mut header = String::from("{");
-        let display = serde_json::to_string(&self.display).expect("the scale is finite and all else is text");
+        let display = self.display.to_json();
         header.push_str(&json_text(METADATA));
         header.push_str(&format!(
             ":{{{}:{},{}:{}}}",
@@ -252,7 +201,7 @@ impl ModelFile {
     /// # Errors
     /// What does not fit: the names or number of the classes, or the size.
     pub fn check_fits(graph: &Graph, classes: &[String]) -> Result<(), FileError> {
-        let tensors = tensors(graph);
+        let tensors = tensors(graph, true);
         let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes()));
         if bytes > MAX_FILE_BYTES as u64 {
             return Err(FileError::TooLarge { found: usize::try_from(bytes).unwrap_or(usize::MAX) });
@@ -265,11 +214,12 @@ impl ModelFile {
         Self { graph: graph.clone(), parameters, display }.to_bytes().map(drop)
     }
 
-    /// Reads a model file. Whether the model is exact is not asked.
+    /// Reads a model file. Whether the model is exact is not asked. What is shown to people decides nothing: of a display that
+    /// cannot be read the reason is the second value, and the model is shown as if it had none.
     ///
     /// # Errors
     /// The first rule of the format that is broken.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Option<DisplayError>), FileError> {
         if bytes.len() > MAX_FILE_BYTES {
             return Err(FileError::TooLarge { found: bytes.len() });
         }
@@ -286,17 +236,19 @@ impl ModelFile {
         let mut metadata = header.take(METADATA)?.object("header.__metadata__")?;
         let graph = Graph::from_json(&metadata.text(GRAPH)?)?;
         let display = match metadata.take_optional(DISPLAY) {
-            Some(text) => read_display(&text.text("header.__metadata__.display")?)?,
-            None => Display::numbered(graph.logits()),
+            Some(text) => Display::from_json(&text.text("header.__metadata__.display")?, graph.logits()),
+            None => Ok(Display::numbered(graph.logits())),
         };
         metadata.finish()?;
 
         let mut parameters = vec![Parameters::default(); graph.layers().len()];
         let mut spans = Vec::new();
-        for tensor in tensors(&graph) {
-            let entry = header
-                .take_optional(&tensor.name)
-                .ok_or_else(|| FileError::MissingTensor { tensor: tensor.name.clone() })?;
+        for tensor in tensors(&graph, true) {
+            let entry = match header.take_optional(&tensor.name) {
+                Some(entry) => entry,
+                None if tensor.may_be_missing(&graph) => continue,
+                None => return Err(FileError::MissingTensor { tensor: tensor.name }),
+            };
             let span = read_entry(&tensor, entry)?;
             spans.push((span, tensor));
         }
@@ -318,9 +270,17 @@ impl ModelFile {
         for ((start, end), tensor) in &spans {
             parameters[tensor.layer].read(tensor.part, &data[*start as usize..*end as usize]);
         }
-        let file = Self { graph, parameters, display };
-        file.check()?;
-        Ok(file)
+        let (display, error) = match display {
+            Ok(display) => (display, None),
+            Err(error) => (Display::numbered(graph.logits()), Some(error)),
+        };
+        Ok((Self { graph, parameters, display }, error))
+    }
+
+    /// The tensors that the file has.
+    fn tensors(&self) -> Vec<Tensor> {
+        let has_last_scale = self.parameters.last().is_some_and(|last| !last.scale.is_empty());
+        tensors(&self.graph, has_last_scale)
     }
 
     /// Whether the parts fit each other.
@@ -329,7 +289,7 @@ impl ModelFile {
             return Err(FileError::LayerCount { expected: self.graph.layers().len(), found: self.parameters.len() });
         }
         let mut expected = vec![[0; Part::ALL.len()]; self.parameters.len()];
-        for tensor in tensors(&self.graph) {
+        for tensor in self.tensors() {
             expected[tensor.layer][tensor.part as usize] = tensor.shape.iter().product();
         }
         for (layer, parameters) in self.parameters.iter().enumerate() {
@@ -341,60 +301,35 @@ impl ModelFile {
                 }
             }
         }
-        self.check_display()
-    }
-
-    fn check_display(&self) -> Result<(), FileError> {
-        let Display { name, classes, scale, card } = &self.display;
-        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-        if name.len() > MAX_MODEL_NAME || !name.bytes().all(allowed) {
-            return Err(FileError::DisplayName { name: quote(name) });
-        }
-        if classes.len() != self.graph.logits() {
-            return Err(FileError::ClassCount { expected: self.graph.logits(), found: classes.len() });
-        }
-        for class in classes {
-            if class.is_empty() || class.len() > MAX_CLASS_NAME || class.chars().any(char::is_control) {
-                return Err(FileError::ClassName { name: quote(class) });
-            }
-        }
-        if !scale.is_finite() || *scale <= 0.0 {
-            return Err(FileError::Scale);
-        }
-        if card.len() > MAX_CARD || card.chars().any(|c| c.is_control() && c != '\n') {
-            return Err(FileError::Card);
-        }
-        Ok(())
+        Ok(self.display.check(self.graph.logits())?)
     }
 }
 
 impl Parameters {
     fn length(&self, part: Part) -> usize {
         match part {
+            Part::Scale => self.scale.len(),
             Part::Bias => self.bias.len(),
-            Part::Multiplier => self.multiplier.len(),
             Part::Weight => self.weight.len(),
-            Part::Shift => self.shift.len(),
+            Part::Table => self.table.len(),
         }
     }
 
     fn write(&self, part: Part, data: &mut Vec<u8>) {
         match part {
+            Part::Scale => data.extend(self.scale.iter().flat_map(|value| value.to_le_bytes())),
             Part::Bias => data.extend(self.bias.iter().flat_map(|value| value.to_le_bytes())),
-            Part::Multiplier => data.extend(self.multiplier.iter().flat_map(|value| value.to_le_bytes())),
             Part::Weight => data.extend(self.weight.iter().map(|value| value.cast_unsigned())),
-            Part::Shift => data.extend(&self.shift),
+            Part::Table => data.extend(&self.table),
         }
     }
 
     fn read(&mut self, part: Part, data: &[u8]) {
         match part {
+            Part::Scale => self.scale = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
             Part::Bias => self.bias = data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect(),
-            Part::Multiplier => {
-                self.multiplier = data.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect();
-            }
             Part::Weight => self.weight = data.iter().map(|byte| byte.cast_signed()).collect(),
-            Part::Shift => self.shift = data.to_vec(),
+            Part::Table => self.table = data.to_vec(),
         }
     }
 }
@@ -403,14 +338,14 @@ impl Parameters {
 /// writes them, so that each is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    Scale,
     Bias,
-    Multiplier,
     Weight,
-    Shift,
+    Table,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Bias, Self::Multiplier, Self::Weight, Self::Shift];
+    const ALL: [Self; 4] = [Self::Scale, Self::Bias, Self::Weight, Self::Table];
 
     fn rank(self) -> usize {
         self as usize
@@ -418,27 +353,26 @@ impl Part {
 
     fn dtype(self) -> &'static str {
         match self {
+            Self::Scale => "F32",
             Self::Bias => "I32",
-            Self::Multiplier => "I16",
             Self::Weight => "I8",
-            Self::Shift => "U8",
+            Self::Table => "U8",
         }
     }
 
     fn width(self) -> u64 {
         match self {
-            Self::Bias => 4,
-            Self::Multiplier => 2,
-            Self::Weight | Self::Shift => 1,
+            Self::Scale | Self::Bias => 4,
+            Self::Weight | Self::Table => 1,
         }
     }
 
     fn tensor(self, layer: &str) -> String {
         let part = match self {
+            Self::Scale => "scale",
             Self::Bias => "bias",
-            Self::Multiplier => "multiplier",
             Self::Weight => "weight",
-            Self::Shift => "shift",
+            Self::Table => "table",
         };
         format!("{layer}.{part}")
     }
@@ -453,27 +387,33 @@ struct Tensor {
 }
 
 impl Tensor {
+    /// Each tensor has less than 2^27 elements, as the packed weights are bounded.
     fn bytes(&self) -> u64 {
-        // A graph may ask for 65535^4 weights: such sums saturate, and no file is that long.
-        self.shape.iter().fold(self.part.width(), |product, size| product.saturating_mul(*size as u64))
+        self.shape.iter().product::<usize>() as u64 * self.part.width()
+    }
+
+    fn may_be_missing(&self, graph: &Graph) -> bool {
+        self.part == Part::Scale && graph.is_last(self.layer)
     }
 }
 
-/// All tensors of a graph, layer by layer.
-fn tensors(graph: &Graph) -> Vec<Tensor> {
+/// All tensors of a graph, layer by layer, with or without the one that may be missing.
+fn tensors(graph: &Graph, with_last_scale: bool) -> Vec<Tensor> {
     let mut tensors = Vec::new();
     for (index, layer) in graph.layers().iter().enumerate() {
-        let Some(weight) = graph.weight_shape(index) else { continue };
-        let channels = vec![weight[0]];
         let mut add =
             |part: Part, shape| tensors.push(Tensor { layer: index, part, name: part.tensor(&layer.name), shape });
-        add(Part::Weight, weight);
-        add(Part::Bias, channels.clone());
-        if !graph.is_last(index) {
-            add(Part::Shift, channels.clone());
-        }
-        if graph.skip(index).is_some() {
-            add(Part::Multiplier, channels);
+        match layer.operation {
+            Operation::Conv { channels, .. } | Operation::Linear { channels, .. } => {
+                add(Part::Weight, graph.weight_shape(index).expect("these kinds have weights"));
+                add(Part::Bias, vec![channels]);
+                if with_last_scale || !graph.is_last(index) {
+                    add(Part::Scale, vec![channels]);
+                }
+            }
+            Operation::Multiply { .. } | Operation::AveragePool { .. } => add(Part::Scale, vec![1]),
+            Operation::Lookup { .. } => add(Part::Table, vec![256]),
+            Operation::Add { .. } | Operation::MaxPool { .. } | Operation::Concat => {}
         }
     }
     tensors
@@ -491,7 +431,7 @@ fn read_entry(tensor: &Tensor, entry: Json) -> Result<(u64, u64), FileError> {
             found: quote(&dtype),
         });
     }
-    let shape = integers(fields.take("shape")?, &fields.place("shape"))?;
+    let shape = fields.integers("shape")?;
     if !shape.iter().copied().eq(tensor.shape.iter().map(|size| *size as u64)) {
         return Err(FileError::TensorShape {
             tensor: tensor.name.clone(),
@@ -500,27 +440,12 @@ fn read_entry(tensor: &Tensor, entry: Json) -> Result<(u64, u64), FileError> {
         });
     }
     let at = fields.place("data_offsets");
-    let offsets = integers(fields.take("data_offsets")?, &at)?;
+    let offsets = fields.integers("data_offsets")?;
     fields.finish()?;
     match offsets[..] {
         [start, end] => Ok((start, end)),
         _ => Err(JsonError::Type { at, expected: "two whole numbers", found: "a list of another length" }.into()),
     }
-}
-
-fn integers(value: Json, at: &str) -> Result<Vec<u64>, JsonError> {
-    value.list(at)?.into_iter().map(|value| value.integer(at)).collect()
-}
-
-fn read_display(text: &str) -> Result<Display, JsonError> {
-    let mut fields = json::parse("display", text.as_bytes())?.object("display")?;
-    let name = fields.text("name")?;
-    let classes = fields.take("classes")?.list("display.classes")?;
-    let classes = classes.into_iter().map(|class| class.text("display.classes")).collect::<Result<_, _>>()?;
-    let scale = fields.take("scale")?.number("display.scale")?;
-    let card = fields.text("card")?;
-    fields.finish()?;
-    Ok(Display { name, classes, scale, card })
 }
 
 fn json_text(text: &str) -> String {

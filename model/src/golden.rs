@@ -88,7 +88,7 @@ fn expected(model: &Model, inputs: &[Vec<u8>]) -> Logits {
     expected
 }
 
-/// The golden inputs for images of this many bytes: nothing, all, halves at the edge of `pixel >> 1`, a ramp, stripes,
+/// The golden inputs for images of this many bytes: nothing, all, bytes beside both ends, a ramp, stripes,
 /// one bright pixel, and noise.
 pub fn inputs(pixels: usize) -> Vec<Vec<u8>> {
     let pattern = |value: fn(usize) -> u8| (0..pixels).map(value).collect::<Vec<u8>>();

@@ -1,29 +1,39 @@
-//! The graph of a model: which layers there are, in which order, and of which shapes. Integers and names only.
+//! The graph of a model: which layers there are, what each reads, and of which shapes. Integers and names only.
 //!
-//! Layers run one after the other; each reads the activation before it, and a convolution or linear layer may add one
-//! further, earlier activation of its output's shape (a skip). Activation 0 is the input, activation `i + 1` the output of
-//! layer `i`; a layer's name names its output too, and `input` names activation 0.
+//! Layers run one after the other; each names the activations that it reads. Activation 0 is the input, activation `i + 1`
+//! the output of layer `i`; a layer's name names its output too, and `input` names activation 0.
 
+mod error;
+mod text;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 
-use crate::json::{self, Fields, Json, JsonError, quote};
+pub use self::error::GraphError;
+use crate::cost::Cost;
+use crate::json::quote;
 
 /// The version of the graph format.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// The most layers a model has.
-pub const MAX_LAYERS: usize = 256;
-/// The most elements that input and layer outputs of one image have together; each is one byte wide in an integer kernel.
-pub const MAX_ACTIVATIONS: u64 = 4 << 20;
-/// The largest number of channels, rows, columns, kernel or stride.
-pub const MAX_DIMENSION: u64 = 65_535;
-/// The largest shift.
-pub const MAX_SHIFT: u8 = 24;
+pub const MAX_LAYERS: usize = 512;
+/// The most classes a model has.
+pub const MAX_CLASSES: usize = 32_768;
+/// The most activations that a `concat` reads.
+pub const MAX_CONCAT: usize = 64;
+/// The largest number of channels, rows, columns, kernel, stride or groups.
+pub const MAX_DIMENSION: usize = 65_535;
+/// The largest crop.
+pub const MAX_CROP: u16 = 256;
+/// The largest multiplier of an addition.
+pub const MAX_MULTIPLIER: u32 = 1 << 21;
+/// The largest shift of an addition.
+pub const MAX_SHIFT: u8 = 30;
 /// The longest name of a layer, in bytes.
 pub const MAX_NAME: usize = 32;
-/// The name of the input where a layer names what it adds.
+/// The name of the input where a layer names what it reads.
 pub const INPUT: &str = "input";
 
 /// Channels, rows and columns of an activation, laid out in this order (CHW). A linear layer's output is `(n, 1, 1)`.
@@ -42,11 +52,41 @@ impl Shape {
     pub fn elements(&self) -> usize {
         self.channels * self.height * self.width
     }
+
+    /// The number of elements of one channel.
+    pub fn plane(&self) -> usize {
+        self.height * self.width
+    }
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
+}
+
+/// What a model sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The shape of the pixels.
+    pub shape: Shape,
+    /// For each channel the byte that stands for zero, with which padding is filled.
+    pub zero_points: Vec<u8>,
+    /// How much of a picture's sides the model was made to see, in 256ths, 1..=256. For whoever makes pixels of a picture.
+    pub crop: u16,
+}
+
+impl Input {
+    /// An input whose zero points are 0 and that sees the whole picture.
+    pub fn new(channels: usize, height: usize, width: usize) -> Self {
+        Self { shape: Shape { channels, height, width }, zero_points: vec![0; channels], crop: MAX_CROP }
+    }
+
+    /// The same input with one zero point for all channels.
+    #[must_use]
+    pub fn with_zero_point(mut self, zero_point: u8) -> Self {
+        self.zero_points.fill(zero_point);
+        self
     }
 }
 
@@ -56,186 +96,168 @@ pub struct Layer {
     /// The name, 1 to 32 characters of `a-z`, `0-9` and `_`: of the layer, its output, and its tensors
     /// (`NAME.weight`, …).
     pub name: String,
+    /// The names of what it reads: earlier layers, or `input`.
+    pub from: Vec<String>,
     /// What the layer does.
     pub operation: Operation,
 }
 
-/// What a layer does. Kernels are square, and strides and paddings the same in both directions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a layer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Cross-correlation with weights `(channels, input channels, kernel, kernel)`.
+    /// Cross-correlation with weights `(channels, input channels / groups, kernel rows, kernel columns)`.
     Conv {
         /// Output channels.
         channels: usize,
-        /// Rows and columns of the kernel.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
-        /// Zeros around the input on every side, fewer than `kernel`.
-        padding: usize,
-        /// The earlier activation that is added before the clamp.
-        skip: Option<String>,
+        /// Into how many groups input and output channels are divided, each of which reads its own.
+        groups: usize,
+        /// How the kernel runs.
+        window: Window,
+        /// The output's values.
+        finish: Finish,
     },
-    /// A matrix product with weights `(channels, input elements)`; the input is flattened in CHW order.
+    /// A matrix product with weights `(channels, input elements)`; what it reads is flattened in CHW order.
     Linear {
         /// Output channels.
         channels: usize,
-        /// The earlier activation that is added before the clamp.
-        skip: Option<String>,
+        /// The output's values; none for the last layer, whose outputs are the logits.
+        finish: Option<Finish>,
+    },
+    /// The sum of two activations of one shape, each times its multiplier, over `2^shift`.
+    Add {
+        /// What each is multiplied by, 1..=2^21.
+        multipliers: [u32; 2],
+        /// By how many bits the sum is shifted right, 1..=30.
+        shift: u8,
+        /// The output's values.
+        finish: Finish,
+    },
+    /// The product of two activations of one shape; the second may have a single row and column for each channel.
+    Multiply {
+        /// The output's values.
+        finish: Finish,
+    },
+    /// The sum of each window, scaled.
+    AveragePool {
+        /// How the window runs.
+        window: Window,
+        /// The output's values.
+        finish: Finish,
     },
     /// The maximum of each window.
     MaxPool {
-        /// Rows and columns of the window.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
+        /// How the window runs.
+        window: Window,
     },
-    /// The sum of each window, scaled by a power of two: with `shift = log2(kernel * kernel)`, the rounded mean.
-    SumPool {
-        /// Rows and columns of the window.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
-        /// By how many bits the sum is shifted right, 0..=24.
-        shift: u8,
+    /// The channels of several activations, one after the other.
+    Concat,
+    /// Each byte by a table of 256.
+    Lookup {
+        /// The output's zero point.
+        zero_point: u8,
     },
 }
 
-/// A graph that is not allowed. `layer` is a layer's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GraphError {
-    /// The text is not the expected JSON.
-    #[error(transparent)]
-    Json(#[from] JsonError),
-    /// The text is no TOML.
-    #[error("graph: no valid TOML at line {line}: {message}")]
-    Toml {
-        /// The line of the fault, from 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// The graph is of a version this program does not know.
-    #[error("graph version {found} is not known, only {VERSION} is")]
-    Version {
-        /// The version found.
-        found: u64,
-    },
-    /// The graph has no layers.
-    #[error("the graph has no layers")]
-    NoLayers,
-    /// The graph has too many layers.
-    #[error("the graph has {found} layers, more than {MAX_LAYERS}")]
-    TooManyLayers {
-        /// The number found.
-        found: usize,
-    },
-    /// A layer's name is empty, too long, of other characters than `a-z`, `0-9` and `_`, or `input`.
-    #[error("layer {index}: the name {name:?} is not 1 to {MAX_NAME} of a-z, 0-9 and _, or is {INPUT:?}")]
-    Name {
-        /// The place of the layer, from 0.
-        index: usize,
-        /// The name.
-        name: String,
-    },
-    /// Two layers have one name.
-    #[error("two layers are named {name:?}")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A layer is of an unknown kind.
-    #[error("layer {layer:?}: unknown kind {kind:?}")]
-    Kind {
-        /// The layer.
-        layer: String,
-        /// The kind found.
-        kind: String,
-    },
-    /// A number of channels, rows, columns, or a kernel or stride, is 0 or too large.
-    #[error("{at}: {key} is {found}, not within 1..={MAX_DIMENSION}")]
-    Dimension {
-        /// `input`, or `layer` and the layer's name.
-        at: String,
-        /// Which number.
-        key: &'static str,
-        /// Its value.
-        found: u64,
-    },
-    /// A padding is not smaller than the kernel.
-    #[error("layer {layer:?}: padding {padding} is not below the kernel {kernel}")]
-    Padding {
-        /// The layer.
-        layer: String,
-        /// The padding.
-        padding: u64,
-        /// The kernel.
-        kernel: usize,
-    },
-    /// A kernel is larger than the (padded) input of its layer.
-    #[error("layer {layer:?}: kernel {kernel} is larger than the {height}x{width} it runs over")]
-    Kernel {
-        /// The layer.
-        layer: String,
-        /// The kernel.
-        kernel: usize,
-        /// Rows, padding included.
-        height: usize,
-        /// Columns, padding included.
-        width: usize,
-    },
-    /// A sum-pool's shift is too large.
-    #[error("layer {layer:?}: shift {shift} is above {MAX_SHIFT}")]
-    Shift {
-        /// The layer.
-        layer: String,
-        /// The shift.
-        shift: u64,
-    },
-    /// A skip names no activation before its layer.
-    #[error("layer {layer:?}: the skip {skip:?} is neither the input nor an earlier layer")]
-    UnknownSkip {
-        /// The layer.
-        layer: String,
-        /// The name given.
-        skip: String,
-    },
-    /// A skip is of another shape than the output it is added to.
-    #[error("layer {layer:?}: the skip {skip:?} is {found}, the output {expected}")]
-    SkipShape {
-        /// The layer.
-        layer: String,
-        /// The skip.
-        skip: String,
-        /// The shape of the layer's output.
-        expected: Shape,
-        /// The shape of the skip.
-        found: Shape,
-    },
-    /// The last layer, which gives the logits, is not a linear layer without a skip.
-    #[error("the last layer {layer:?} is not linear without a skip")]
-    LastLayer {
-        /// The layer.
-        layer: String,
-    },
-    /// Input and outputs of the layers have too many elements together.
-    #[error("input and outputs have {found} elements an image by layer {layer:?}, more than {MAX_ACTIVATIONS}")]
-    TooManyActivations {
-        /// The layer, or `input`, whose elements are too many.
-        layer: String,
-        /// The elements up to there.
-        found: u64,
-    },
+/// How a kernel or window runs over rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps between outputs, along the rows' and the columns' direction: (rows, columns).
+    pub stride: [usize; 2],
+    /// Elements around the input: top, left, bottom, right, each fewer than the kernel has in that direction.
+    pub padding: [usize; 4],
 }
 
-/// A checked graph: every shape fits, every skip is resolved, the last layer gives logits.
+impl Window {
+    /// A square kernel, the same stride in both directions, and the same padding on all sides.
+    pub const fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4] }
+    }
+
+    /// The number of elements of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Rows and columns of what the kernel runs over: the input with its padding.
+    pub fn padded(&self, over: Shape) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
+        [over.height + top + bottom, over.width + left + right]
+    }
+}
+
+/// The values of an activation: the byte that stands for zero, and the bounds, `low <= zero_point <= high`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finish {
+    /// The byte that stands for zero.
+    pub zero_point: u8,
+    /// The least value.
+    pub low: u8,
+    /// The greatest value.
+    pub high: u8,
+}
+
+impl Finish {
+    /// What follows a ReLU in 7 bits, so that two products of an activation and a weight fit 16 bits.
+    pub const RELU: Self = Self { zero_point: 0, low: 0, high: 127 };
+
+    /// Every byte, around this zero point.
+    pub const fn bytes(zero_point: u8) -> Self {
+        Self { zero_point, low: 0, high: 255 }
+    }
+}
+
+/// What is known of an activation from the graph alone. The bounds of its values are [`crate::proof::Bounds`], since those of
+/// a lookup are in its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// Channels, rows and columns.
+    pub shape: Shape,
+    /// The zero point of all channels, or, of an input whose channels differ, of each.
+    pub(crate) zero_points: Vec<u8>,
+}
+
+impl Activation {
+    pub(crate) fn of_input(input: &Input) -> Self {
+        let mut zero_points = input.zero_points.clone();
+        zero_points.dedup();
+        if zero_points.len() > 1 {
+            zero_points.clone_from(&input.zero_points);
+        }
+        Self { shape: input.shape, zero_points }
+    }
+
+    /// The zero point of a channel.
+    ///
+    /// # Panics
+    /// If the input's zero points differ and there is no such channel.
+    pub fn zero_point(&self, channel: usize) -> u8 {
+        match self.zero_points[..] {
+            [all] => all,
+            _ => self.zero_points[channel],
+        }
+    }
+
+    /// The zero point of all channels, if it is one.
+    pub fn one_zero_point(&self) -> Option<u8> {
+        match self.zero_points[..] {
+            [all] => Some(all),
+            _ => None,
+        }
+    }
+}
+
+/// A checked graph: every shape fits, every name is resolved, the last layer gives logits, and it costs no more than it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graph {
+    input: Input,
     layers: Vec<Layer>,
-    /// The input's shape, then the shape of every layer's output.
-    activations: Vec<Shape>,
-    /// For every layer the activation that it adds.
-    skips: Vec<Option<usize>>,
+    /// The input, then every layer's output.
+    activations: Vec<Activation>,
+    /// For every layer the activations that it reads.
+    sources: Vec<Vec<usize>>,
+    cost: Cost,
 }
 
 impl Graph {
@@ -243,81 +265,35 @@ impl Graph {
     ///
     /// # Errors
     /// The first rule that is broken, in the order of the layers.
-    pub fn new(input: Shape, layers: Vec<Layer>) -> Result<Self, GraphError> {
-        for (key, value) in [("channels", input.channels), ("height", input.height), ("width", input.width)] {
-            dimension(INPUT, key, value as u64)?;
-        }
+    pub fn new(input: Input, layers: Vec<Layer>) -> Result<Self, GraphError> {
+        check_input(&input)?;
         if layers.is_empty() {
             return Err(GraphError::NoLayers);
         }
         if layers.len() > MAX_LAYERS {
             return Err(GraphError::TooManyLayers { found: layers.len() });
         }
-        let mut graph = Self { layers: Vec::new(), activations: vec![input], skips: Vec::new() };
-        let mut elements = 0;
-        count(&mut elements, INPUT, input)?;
-        for layer in layers {
-            let output = graph.push(layer)?;
-            count(&mut elements, &graph.layers[graph.layers.len() - 1].name, output)?;
+        let mut graph = Self {
+            activations: vec![Activation::of_input(&input)],
+            input,
+            layers: Vec::new(),
+            sources: Vec::new(),
+            cost: Cost::default(),
+        };
+        let mut places = BTreeMap::from([(INPUT.to_owned(), 0)]);
+        let last = layers.len() - 1;
+        for (index, layer) in layers.into_iter().enumerate() {
+            graph.push(layer, index == last, &mut places)?;
         }
-        match graph.layers.last() {
-            Some(Layer { operation: Operation::Linear { skip: None, .. }, .. }) => Ok(graph),
-            last => {
-                Err(GraphError::LastLayer { layer: last.map(|layer| layer.name.clone()).expect("layers were counted") })
-            }
-        }
+        graph.check_read()?;
+        graph.cost.add_classes(graph.logits());
+        graph.cost.check(&graph.layers[last].name)?;
+        Ok(graph)
     }
 
-    /// Reads a graph from its JSON. Keys come in any order, each once; none may be missing (only `skip` may) or unknown;
-    /// every number is a whole number.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    pub fn from_json(text: &str) -> Result<Self, GraphError> {
-        Self::read(json::parse("graph", text.as_bytes())?)
-    }
-
-    /// Reads a graph as people write it: the JSON of [`Graph::from_json`], or the same keys as TOML, where every layer is a
-    /// `[[layers]]`. Model files have JSON only.
-    ///
-    /// # Errors
-    /// The first rule that is broken.
-    pub fn from_text(text: &str) -> Result<Self, GraphError> {
-        if text.trim_start().starts_with('{') {
-            return Self::from_json(text);
-        }
-        let value = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-            GraphError::Toml { line: before.matches('\n').count() + 1, message: quote(error.message()) }
-        })?;
-        Self::read(value)
-    }
-
-    fn read(value: Json) -> Result<Self, GraphError> {
-        let mut fields = value.object("graph")?;
-        let version = fields.integer("version")?;
-        if version != VERSION {
-            return Err(GraphError::Version { found: version });
-        }
-        let input = read_shape(fields.take("input")?)?;
-        let list = fields.take("layers")?.list("graph.layers")?;
-        fields.finish()?;
-        if list.len() > MAX_LAYERS {
-            return Err(GraphError::TooManyLayers { found: list.len() });
-        }
-        let layers =
-            list.into_iter().enumerate().map(|(index, value)| read_layer(index, value)).collect::<Result<_, _>>()?;
-        Self::new(input, layers)
-    }
-
-    /// The graph as JSON without white space, keys in the order of the format's description: one graph, one text.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a graph holds only numbers and names, which JSON can hold")
-    }
-
-    /// The shape of the pixels.
-    pub fn input(&self) -> Shape {
-        self.activations[0]
+    /// What the model sees.
+    pub fn input(&self) -> &Input {
+        &self.input
     }
 
     /// The layers, in order.
@@ -325,146 +301,263 @@ impl Graph {
         &self.layers
     }
 
-    /// The shapes of all activations: the input, then every layer's output, one more than there are layers. Layer `i`
-    /// reads activation `i` and writes activation `i + 1`.
-    pub fn activations(&self) -> &[Shape] {
+    /// All activations: the input, then every layer's output, one more than there are layers. Layer `i` writes activation
+    /// `i + 1`.
+    pub fn activations(&self) -> &[Activation] {
         &self.activations
     }
 
-    /// The activation that a layer adds before its clamp, as an index into [`Graph::activations`], at most `layer`.
-    pub fn skip(&self, layer: usize) -> Option<usize> {
-        self.skips[layer]
+    /// The activations that a layer reads, each at most `layer`, in the order of its `from`.
+    pub fn sources(&self, layer: usize) -> &[usize] {
+        &self.sources[layer]
+    }
+
+    /// The shape of what a layer reads first.
+    pub fn source_shape(&self, layer: usize) -> Shape {
+        self.activations[self.sources[layer][0]].shape
+    }
+
+    /// The shape of a layer's output.
+    pub fn output_shape(&self, layer: usize) -> Shape {
+        self.activations[layer + 1].shape
+    }
+
+    /// For every activation the last layer that reads it; for the logits the number of layers.
+    pub fn last_reads(&self) -> Vec<usize> {
+        let mut last = vec![self.layers.len(); self.activations.len()];
+        for (layer, sources) in self.sources.iter().enumerate() {
+            for source in sources {
+                last[*source] = layer;
+            }
+        }
+        last
     }
 
     /// The number of logits.
     pub fn logits(&self) -> usize {
-        self.activations[self.layers.len()].channels
+        self.output_shape(self.layers.len() - 1).channels
     }
 
-    /// The shape of a layer's weights: `(O, I, kernel, kernel)` for a convolution, `(O, I)` for a linear layer, none for
-    /// a pool.
+    /// The shape of a layer's weights: `(O, I / groups, rows, columns)` for a convolution, `(O, I)` for a linear layer, none
+    /// for the others.
     pub fn weight_shape(&self, layer: usize) -> Option<Vec<usize>> {
-        let input = self.activations[layer];
+        let input = self.source_shape(layer);
         match self.layers[layer].operation {
-            Operation::Conv { channels, kernel, .. } => Some(vec![channels, input.channels, kernel, kernel]),
+            Operation::Conv { channels, groups, window, .. } => {
+                Some(vec![channels, input.channels / groups, window.kernel[0], window.kernel[1]])
+            }
             Operation::Linear { channels, .. } => Some(vec![channels, input.elements()]),
-            Operation::MaxPool { .. } | Operation::SumPool { .. } => None,
+            _ => None,
         }
     }
 
-    /// Whether a layer is the last, whose sums are the logits.
+    /// Whether a layer is the last, whose outputs are the logits.
     pub fn is_last(&self, layer: usize) -> bool {
         layer + 1 == self.layers.len()
     }
 
-    fn push(&mut self, layer: Layer) -> Result<Shape, GraphError> {
+    /// What running the graph on one image costs.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    fn push(&mut self, layer: Layer, is_last: bool, places: &mut BTreeMap<String, usize>) -> Result<(), GraphError> {
         let index = self.layers.len();
         let name = &layer.name;
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
         if name.is_empty() || name.len() > MAX_NAME || name == INPUT || !name.bytes().all(allowed) {
             return Err(GraphError::Name { index, name: quote(name) });
         }
-        if self.layers.iter().any(|earlier| earlier.name == *name) {
+        if places.contains_key(name) {
             return Err(GraphError::DuplicateName { name: name.clone() });
         }
-        let input = self.activations[index];
-        let output = layer.output(input)?;
-        let skip = match layer.operation.skip() {
-            None => None,
-            Some(skip) => {
-                let found = if skip == INPUT {
-                    Some(0)
-                } else {
-                    self.layers.iter().position(|earlier| earlier.name == skip).map(|place| place + 1)
-                };
-                let found = found.ok_or_else(|| GraphError::UnknownSkip { layer: name.clone(), skip: quote(skip) })?;
-                if self.activations[found] != output {
-                    return Err(GraphError::SkipShape {
-                        layer: name.clone(),
-                        skip: quote(skip),
-                        expected: output,
-                        found: self.activations[found],
-                    });
-                }
-                Some(found)
-            }
+        layer.check_source_count()?;
+        let place = |from: &String| {
+            let unknown = || GraphError::UnknownSource { layer: name.clone(), from: quote(from) };
+            places.get(from).copied().ok_or_else(unknown)
         };
+        let sources = layer.from.iter().map(place).collect::<Result<Vec<usize>, _>>()?;
+        let reads: Vec<&Activation> = sources.iter().map(|source| &self.activations[*source]).collect();
+        layer.check_last(is_last)?;
+        layer.check_finish()?;
+        let output = layer.output(&reads)?;
+        let shapes: Vec<Shape> = reads.iter().map(|read| read.shape).collect();
+        self.cost.add(&layer.operation, &shapes, output.shape);
+        self.cost.check(name)?;
+        places.insert(name.clone(), index + 1);
         self.layers.push(layer);
         self.activations.push(output);
-        self.skips.push(skip);
-        Ok(output)
+        self.sources.push(sources);
+        Ok(())
+    }
+
+    /// The last layer is read by no other, since it would have to be by an earlier one.
+    fn check_read(&self) -> Result<(), GraphError> {
+        let last = self.last_reads();
+        match (1..self.layers.len()).find(|activation| last[*activation] == self.layers.len()) {
+            Some(unread) => Err(GraphError::Unread { layer: self.layers[unread - 1].name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
 impl Layer {
-    /// A convolution without a skip.
-    pub fn conv(name: &str, channels: usize, kernel: usize, stride: usize, padding: usize) -> Self {
-        Self { name: name.into(), operation: Operation::Conv { channels, kernel, stride, padding, skip: None } }
+    /// A layer that reads these.
+    pub fn new(name: &str, from: &[&str], operation: Operation) -> Self {
+        Self { name: name.into(), from: from.iter().map(|name| (*name).into()).collect(), operation }
     }
 
-    /// A linear layer without a skip.
-    pub fn linear(name: &str, channels: usize) -> Self {
-        Self { name: name.into(), operation: Operation::Linear { channels, skip: None } }
+    /// A convolution of one group.
+    pub fn conv(name: &str, from: &str, channels: usize, window: Window, finish: Finish) -> Self {
+        Self::new(name, &[from], Operation::Conv { channels, groups: 1, window, finish })
+    }
+
+    /// A linear layer that is not the last.
+    pub fn linear(name: &str, from: &str, channels: usize, finish: Finish) -> Self {
+        Self::new(name, &[from], Operation::Linear { channels, finish: Some(finish) })
+    }
+
+    /// The last layer.
+    pub fn logits(name: &str, from: &str, classes: usize) -> Self {
+        Self::new(name, &[from], Operation::Linear { channels: classes, finish: None })
     }
 
     /// A max-pool.
-    pub fn max_pool(name: &str, kernel: usize, stride: usize) -> Self {
-        Self { name: name.into(), operation: Operation::MaxPool { kernel, stride } }
+    pub fn max_pool(name: &str, from: &str, window: Window) -> Self {
+        Self::new(name, &[from], Operation::MaxPool { window })
     }
 
-    /// A sum-pool.
-    pub fn sum_pool(name: &str, kernel: usize, stride: usize, shift: u8) -> Self {
-        Self { name: name.into(), operation: Operation::SumPool { kernel, stride, shift } }
-    }
-
-    /// The same layer with the named earlier activation added. A pool stays as it is.
-    #[must_use]
-    pub fn with_skip(mut self, earlier: &str) -> Self {
-        match &mut self.operation {
-            Operation::Conv { skip, .. } | Operation::Linear { skip, .. } => *skip = Some(earlier.into()),
-            Operation::MaxPool { .. } | Operation::SumPool { .. } => {}
+    /// How many activations a layer of this kind reads.
+    fn check_source_count(&self) -> Result<(), GraphError> {
+        let (allowed, expected) = match self.operation {
+            Operation::Add { .. } | Operation::Multiply { .. } => (2..=2, "2"),
+            Operation::Concat => (2..=MAX_CONCAT, "2 to 64"),
+            _ => (1..=1, "1"),
+        };
+        if allowed.contains(&self.from.len()) {
+            return Ok(());
         }
-        self
+        let (layer, kind, found) = (self.name.clone(), self.operation.kind(), self.from.len());
+        Err(GraphError::SourceCount { layer, kind, expected, found })
     }
 
-    /// The shape of the output over an input.
-    fn output(&self, input: Shape) -> Result<Shape, GraphError> {
+    fn check_last(&self, is_last: bool) -> Result<(), GraphError> {
+        let layer = || self.name.clone();
         match self.operation {
-            Operation::Conv { channels, kernel, stride, padding, .. } => {
-                self.dimension("channels", channels as u64)?;
-                self.dimension("kernel", kernel as u64)?;
-                if padding >= kernel {
-                    return Err(GraphError::Padding { layer: self.name.clone(), padding: padding as u64, kernel });
-                }
-                self.slide(Shape { channels, ..input }, kernel, stride, padding)
+            Operation::Linear { finish: Some(_), .. } if is_last => Err(GraphError::LastFinish { layer: layer() }),
+            Operation::Linear { finish: None, .. } if !is_last => Err(GraphError::MissingFinish { layer: layer() }),
+            Operation::Linear { channels, finish: None } if channels > MAX_CLASSES => {
+                Err(GraphError::Classes { found: channels })
             }
-            Operation::Linear { channels, .. } => {
-                self.dimension("channels", channels as u64)?;
-                Ok(Shape { channels, height: 1, width: 1 })
-            }
-            Operation::MaxPool { kernel, stride } => self.slide(input, kernel, stride, 0),
-            Operation::SumPool { kernel, stride, shift } => {
-                if shift > MAX_SHIFT {
-                    return Err(GraphError::Shift { layer: self.name.clone(), shift: shift.into() });
-                }
-                self.slide(input, kernel, stride, 0)
-            }
+            Operation::Linear { .. } => Ok(()),
+            _ if is_last => Err(GraphError::LastKind { layer: layer(), kind: self.operation.kind() }),
+            _ => Ok(()),
         }
     }
 
-    fn dimension(&self, key: &'static str, found: u64) -> Result<usize, GraphError> {
-        dimension(&format!("layer {:?}", self.name), key, found)
+    fn check_finish(&self) -> Result<(), GraphError> {
+        match self.operation.finish() {
+            Some(Finish { zero_point, low, high }) if low > zero_point || zero_point > high => {
+                Err(GraphError::Finish { layer: self.name.clone(), zero_point, low, high })
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// How often a window fits: `floor((size + 2 * padding - kernel) / stride) + 1` in each direction.
-    fn slide(&self, over: Shape, kernel: usize, stride: usize, padding: usize) -> Result<Shape, GraphError> {
-        self.dimension("kernel", kernel as u64)?;
-        self.dimension("stride", stride as u64)?;
-        let (height, width) = (over.height + 2 * padding, over.width + 2 * padding);
-        if kernel > height || kernel > width {
+    /// The output, of what is read.
+    pub(crate) fn output(&self, reads: &[&Activation]) -> Result<Activation, GraphError> {
+        let of = |shape: Shape, zero_point: u8| Activation { shape, zero_points: vec![zero_point] };
+        let first = reads[0].shape;
+        let zero_points = self.one_zero_point_each(reads)?;
+        let output = match self.operation {
+            Operation::Conv { channels, groups, window, finish } => {
+                self.within("channels", channels, 1, MAX_DIMENSION)?;
+                self.within("groups", groups, 1, MAX_DIMENSION)?;
+                if !first.channels.is_multiple_of(groups) || !channels.is_multiple_of(groups) {
+                    let (layer, inputs) = (self.name.clone(), first.channels);
+                    return Err(GraphError::Groups { layer, groups, inputs, outputs: channels });
+                }
+                of(self.slide(Shape { channels, ..first }, window)?, finish.zero_point)
+            }
+            Operation::Linear { channels, finish } => {
+                self.within("channels", channels, 1, MAX_DIMENSION)?;
+                // Logits are no bytes and have no zero point.
+                of(Shape { channels, height: 1, width: 1 }, finish.map_or(0, |finish| finish.zero_point))
+            }
+            Operation::Add { multipliers, shift, finish } => {
+                for multiplier in multipliers {
+                    self.within("multipliers", multiplier as usize, 1, MAX_MULTIPLIER as usize)?;
+                }
+                self.within("shift", shift.into(), 1, MAX_SHIFT.into())?;
+                if reads[1].shape != first {
+                    return Err(GraphError::AddShape { layer: self.name.clone(), first, second: reads[1].shape });
+                }
+                of(first, finish.zero_point)
+            }
+            Operation::Multiply { finish } => {
+                let second = reads[1].shape;
+                if second != first && second != (Shape { height: 1, width: 1, ..first }) {
+                    return Err(GraphError::MultiplyShape { layer: self.name.clone(), first, second });
+                }
+                of(first, finish.zero_point)
+            }
+            Operation::AveragePool { window, finish } => of(self.slide(first, window)?, finish.zero_point),
+            Operation::MaxPool { window } => of(self.slide(first, window)?, zero_points[0]),
+            Operation::Concat => {
+                for ((read, from), zero_point) in reads.iter().zip(&self.from).zip(&zero_points) {
+                    let (layer, from) = (self.name.clone(), from.clone());
+                    if (read.shape.height, read.shape.width) != (first.height, first.width) {
+                        return Err(GraphError::ConcatShape { layer, from, expected: first, found: read.shape });
+                    }
+                    if *zero_point != zero_points[0] {
+                        let (expected, found) = (zero_points[0], *zero_point);
+                        return Err(GraphError::ConcatZeroPoint { layer, from, expected, found });
+                    }
+                }
+                of(Shape { channels: reads.iter().map(|read| read.shape.channels).sum(), ..first }, zero_points[0])
+            }
+            Operation::Lookup { zero_point } => of(first, zero_point),
+        };
+        let Shape { channels, height, width } = output.shape;
+        if channels.max(height).max(width) > MAX_DIMENSION {
+            return Err(GraphError::OutputShape { layer: self.name.clone(), found: output.shape });
+        }
+        Ok(output)
+    }
+
+    /// The zero point of each activation that is read; empty for the kinds that also take an input whose zero points differ.
+    fn one_zero_point_each(&self, reads: &[&Activation]) -> Result<Vec<u8>, GraphError> {
+        if let Operation::Conv { .. } | Operation::Linear { .. } | Operation::Lookup { .. } = self.operation {
+            return Ok(Vec::new());
+        }
+        let differ = || GraphError::InputZeroPoints { layer: self.name.clone(), kind: self.operation.kind() };
+        reads.iter().map(|read| read.one_zero_point().ok_or_else(differ)).collect()
+    }
+
+    fn within(&self, key: &'static str, found: usize, low: usize, high: usize) -> Result<(), GraphError> {
+        within(&format!("layer {:?}", self.name), key, found as u64, low, high).map(drop)
+    }
+
+    /// How often a window fits: `floor((size + padding - kernel) / stride) + 1` in each direction.
+    fn slide(&self, over: Shape, window: Window) -> Result<Shape, GraphError> {
+        let Window { kernel, stride, padding } = window;
+        for direction in 0..2 {
+            self.within("kernel", kernel[direction], 1, MAX_DIMENSION)?;
+            self.within("stride", stride[direction], 1, MAX_DIMENSION)?;
+        }
+        for (side, padding) in ["top", "left", "bottom", "right"].into_iter().enumerate().map(|(i, s)| (s, padding[i]))
+        {
+            let kernel = kernel[usize::from(matches!(side, "left" | "right"))];
+            if padding >= kernel {
+                let (layer, padding) = (self.name.clone(), padding as u64);
+                return Err(GraphError::Padding { layer, side, padding, kernel });
+            }
+        }
+        let [height, width] = window.padded(over);
+        if kernel[0] > height || kernel[1] > width {
             return Err(GraphError::Kernel { layer: self.name.clone(), kernel, height, width });
         }
-        Ok(Shape { height: (height - kernel) / stride + 1, width: (width - kernel) / stride + 1, ..over })
+        Ok(Shape { height: (height - kernel[0]) / stride[0] + 1, width: (width - kernel[1]) / stride[1] + 1, ..over })
     }
 }
 
@@ -474,120 +567,51 @@ impl Operation {
         match self {
             Self::Conv { .. } => "conv",
             Self::Linear { .. } => "linear",
+            Self::Add { .. } => "add",
+            Self::Multiply { .. } => "multiply",
+            Self::AveragePool { .. } => "average_pool",
             Self::MaxPool { .. } => "max_pool",
-            Self::SumPool { .. } => "sum_pool",
+            Self::Concat => "concat",
+            Self::Lookup { .. } => "lookup",
         }
     }
 
-    /// The name of the activation that is added.
-    pub fn skip(&self) -> Option<&str> {
-        match self {
-            Self::Conv { skip, .. } | Self::Linear { skip, .. } => skip.as_deref(),
-            Self::MaxPool { .. } | Self::SumPool { .. } => None,
+    /// The values of the output, of the kinds that say so.
+    pub fn finish(&self) -> Option<Finish> {
+        match *self {
+            Self::Conv { finish, .. }
+            | Self::Add { finish, .. }
+            | Self::Multiply { finish }
+            | Self::AveragePool { finish, .. } => Some(finish),
+            Self::Linear { finish, .. } => finish,
+            Self::MaxPool { .. } | Self::Concat | Self::Lookup { .. } => None,
+        }
+    }
+
+    /// How the kernel or window runs, of the kinds that have one.
+    pub fn window(&self) -> Option<Window> {
+        match *self {
+            Self::Conv { window, .. } | Self::AveragePool { window, .. } | Self::MaxPool { window } => Some(window),
+            _ => None,
         }
     }
 }
 
-impl Serialize for Graph {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("version", &VERSION)?;
-        map.serialize_entry("input", &self.input())?;
-        map.serialize_entry("layers", &self.layers)?;
-        map.end()
+fn check_input(input: &Input) -> Result<(), GraphError> {
+    let Shape { channels, height, width } = input.shape;
+    for (key, size) in [("channels", channels), ("height", height), ("width", width)] {
+        within(INPUT, key, size as u64, 1, MAX_DIMENSION)?;
     }
-}
-
-impl Serialize for Layer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("kind", self.operation.kind())?;
-        match &self.operation {
-            Operation::Conv { channels, kernel, stride, padding, .. } => {
-                map.serialize_entry("channels", channels)?;
-                map.serialize_entry("kernel", kernel)?;
-                map.serialize_entry("stride", stride)?;
-                map.serialize_entry("padding", padding)?;
-            }
-            Operation::Linear { channels, .. } => map.serialize_entry("channels", channels)?,
-            Operation::MaxPool { kernel, stride } => {
-                map.serialize_entry("kernel", kernel)?;
-                map.serialize_entry("stride", stride)?;
-            }
-            Operation::SumPool { kernel, stride, shift } => {
-                map.serialize_entry("kernel", kernel)?;
-                map.serialize_entry("stride", stride)?;
-                map.serialize_entry("shift", shift)?;
-            }
-        }
-        if let Some(skip) = self.operation.skip() {
-            map.serialize_entry("skip", skip)?;
-        }
-        map.end()
+    if input.zero_points.len() != channels {
+        return Err(GraphError::ZeroPointCount { expected: channels, found: input.zero_points.len() });
     }
+    within(INPUT, "crop", input.crop.into(), 1, MAX_CROP.into()).map(drop)
 }
 
-fn read_shape(value: Json) -> Result<Shape, GraphError> {
-    let mut fields = value.object("graph.input")?;
-    let shape = Shape {
-        channels: dimension(INPUT, "channels", fields.integer("channels")?)?,
-        height: dimension(INPUT, "height", fields.integer("height")?)?,
-        width: dimension(INPUT, "width", fields.integer("width")?)?,
-    };
-    fields.finish()?;
-    Ok(shape)
-}
-
-fn read_layer(index: usize, value: Json) -> Result<Layer, GraphError> {
-    let mut fields = value.object(&format!("graph.layers[{index}]"))?;
-    let name = fields.text("name")?;
-    let kind = fields.text("kind")?;
-    let at = format!("layer {:?}", quote(&name));
-    let size = |fields: &mut Fields, key| dimension(&at, key, fields.integer(key)?);
-    let operation = match kind.as_str() {
-        "conv" => {
-            let channels = size(&mut fields, "channels")?;
-            let kernel = size(&mut fields, "kernel")?;
-            let stride = size(&mut fields, "stride")?;
-            let padding = fields.integer("padding")?;
-            if padding >= kernel as u64 {
-                return Err(GraphError::Padding { layer: quote(&name), padding, kernel });
-            }
-            Operation::Conv { channels, kernel, stride, padding: padding as usize, skip: read_skip(&mut fields)? }
-        }
-        "linear" => Operation::Linear { channels: size(&mut fields, "channels")?, skip: read_skip(&mut fields)? },
-        "max_pool" => Operation::MaxPool { kernel: size(&mut fields, "kernel")?, stride: size(&mut fields, "stride")? },
-        "sum_pool" => {
-            let kernel = size(&mut fields, "kernel")?;
-            let stride = size(&mut fields, "stride")?;
-            let shift = fields.integer("shift")?;
-            let shift = u8::try_from(shift).map_err(|_| GraphError::Shift { layer: quote(&name), shift })?;
-            Operation::SumPool { kernel, stride, shift }
-        }
-        _ => return Err(GraphError::Kind { layer: quote(&name), kind: quote(&kind) }),
-    };
-    fields.finish()?;
-    Ok(Layer { name, operation })
-}
-
-fn read_skip(fields: &mut Fields) -> Result<Option<String>, JsonError> {
-    let at = fields.place("skip");
-    fields.take_optional("skip").map(|value| value.text(&at)).transpose()
-}
-
-fn dimension(at: &str, key: &'static str, found: u64) -> Result<usize, GraphError> {
-    if found == 0 || found > MAX_DIMENSION {
-        return Err(GraphError::Dimension { at: at.into(), key, found });
+/// Checks a number; `at` is `input`, or `layer` and the layer's name.
+fn within(at: &str, key: &'static str, found: u64, low: usize, high: usize) -> Result<usize, GraphError> {
+    match usize::try_from(found) {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(GraphError::Range { at: at.into(), key, low, high, found }),
     }
-    Ok(found as usize)
-}
-
-fn count(elements: &mut u64, layer: &str, shape: Shape) -> Result<(), GraphError> {
-    // Every dimension is at most 2 * 65535 + 65535 (padded), so the product stays far below 2^64.
-    *elements += shape.channels as u64 * shape.height as u64 * shape.width as u64;
-    if *elements > MAX_ACTIVATIONS {
-        return Err(GraphError::TooManyActivations { layer: layer.into(), found: *elements });
-    }
-    Ok(())
 }

@@ -178,6 +178,17 @@ impl Fields {
         self.take(key)?.text(&at)
     }
 
+    /// Takes out a list of whole numbers that must be there.
+    pub(crate) fn integers(&mut self, key: &'static str) -> Result<Vec<u64>, JsonError> {
+        let at = self.place(key);
+        self.take(key)?.list(&at)?.into_iter().map(|value| value.integer(&at)).collect()
+    }
+
+    /// Whether there is an entry.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(found, _)| found == key)
+    }
+
     /// The name of an entry's place, for errors.
     pub(crate) fn place(&self, key: &str) -> String {
         format!("{}.{key}", self.at)

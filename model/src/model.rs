@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cost::cost;
-use crate::file::{Display, FileError, ModelFile, Parameters};
+use crate::display::{Display, DisplayError};
+use crate::file::{FileError, ModelFile, Parameters};
 use crate::graph::{Graph, Shape};
 use crate::id::ModelId;
-use crate::proof::{self, ProofError};
+use crate::proof::{self, Proof, ProofError};
 
 /// A model that was proven exact, with the bytes of its file. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,11 +17,12 @@ struct Loaded {
     bytes: Vec<u8>,
     id: ModelId,
     file: ModelFile,
-    cost: u64,
+    display_error: Option<DisplayError>,
+    proof: Proof,
 }
 
 /// Why bytes are not a model that can be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ModelError {
     /// The bytes are not a model file.
     #[error(transparent)]
@@ -37,10 +38,9 @@ impl Model {
     /// # Errors
     /// The first rule that is broken, with layer and channel where there are such.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
-        let file = ModelFile::from_bytes(bytes)?;
-        proof::prove(&file)?;
-        let cost = cost(&file.graph);
-        Ok(Self(Arc::new(Loaded { bytes: bytes.to_vec(), id: ModelId::of(bytes), file, cost })))
+        let (file, display_error) = ModelFile::from_bytes(bytes)?;
+        let proof = proof::prove(&file)?;
+        Ok(Self(Arc::new(Loaded { bytes: bytes.to_vec(), id: ModelId::of(bytes), file, display_error, proof })))
     }
 
     /// The bytes of the model's file.
@@ -63,7 +63,12 @@ impl Model {
         &self.0.file.graph
     }
 
-    /// The integers of a layer.
+    /// The bounds of activations and sums.
+    pub fn proof(&self) -> &Proof {
+        &self.0.proof
+    }
+
+    /// The numbers of a layer.
     pub fn parameters(&self, layer: usize) -> &Parameters {
         &self.0.file.parameters[layer]
     }
@@ -75,7 +80,7 @@ impl Model {
 
     /// The shape of the pixels, u8 in CHW order.
     pub fn input(&self) -> Shape {
-        self.graph().input()
+        self.graph().input().shape
     }
 
     /// The number of bytes that an image has.
@@ -90,12 +95,17 @@ impl Model {
 
     /// What running the model on one image costs, in integer operations.
     pub fn cost(&self) -> u64 {
-        self.0.cost
+        self.graph().cost().operations
     }
 
-    /// What is shown to people.
+    /// What is shown to people, as if the file had none where it cannot be read.
     pub fn display(&self) -> &Display {
         &self.0.file.display
+    }
+
+    /// Why the file's display cannot be read.
+    pub fn display_error(&self) -> Option<&DisplayError> {
+        self.0.display_error.as_ref()
     }
 
     /// The model's name, for display; may be empty.

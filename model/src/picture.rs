@@ -108,7 +108,7 @@ pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
 ///
 /// # Errors
 /// If the model takes neither one channel nor three.
-pub(crate) fn from_rgb(picture: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
+pub fn from_rgb(picture: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
     from_cropped(crop(DynamicImage::ImageRgb8(picture), shape).into_rgb8(), shape)
 }
 

@@ -6,11 +6,11 @@ use ocelli_model::{Backend, CandleBackend, DeviceChoice, Kernel, KernelBackend, 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// A network with every kind of layer, six by six pixels.
+/// A network with every kind of layer, of a few pixels.
 const SEED_FILE: &[u8] = include_bytes!("../../fuzz/seeds/model_file/every_layer.safetensors");
 const MUTANTS: u64 = 2_000;
 /// A mutant that costs more is loaded but not run: a changed digit can make a large network.
-const MAX_COST: u64 = 100_000;
+const MAX_COST: u64 = 2_000_000;
 
 fn backends() -> Vec<Box<dyn Backend>> {
     let (candle, _) = CandleBackend::open(DeviceChoice::Cpu).expect("a CPU is always there");

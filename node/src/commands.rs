@@ -3,36 +3,48 @@
 //! Results go to stdout through one locked handle, progress, logs and errors to stderr. Exit codes: 0 ok, 1 failed,
 //! 2 usage.
 
-mod bench;
 mod chain;
-mod device_option;
 mod doctor;
-mod error;
+mod evidence;
 mod faucet;
 mod folders;
 mod model;
 mod network;
 mod network_option;
 pub mod node;
-mod node_file;
-mod output;
+pub mod node_file;
 mod peer_option;
 mod peers;
+mod program;
 mod status;
 mod submit;
 mod wallet;
-mod wallet_option;
+pub mod wallet_option;
 
-use std::io::{self, IsTerminal as _};
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use ocelli_program::{ERRORS_ONLY, Options, device_option, error, not_parsed, output};
 
-use error::{CommandError, EXIT_OK, EXIT_USAGE};
-use output::{Format, Output};
+use error::{Advice, CommandError, EXIT_OK};
+use output::Output;
+use program::{Arguments, Program};
 
-use crate::signals;
+pub use wallet::{check_depth, too_little};
+
+use crate::client::ClientError;
+use crate::network::NetworkError;
+use crate::node::NodeError;
+
+/// What a node logs: what it does.
+///
+/// libp2p warns of every stream that a peer opens beyond its limit, thousands a second in a flood; Kademlia whenever it knows
+/// no peer, which a node says itself, and with what to do.
+const WHAT_A_NODE_DOES: &str =
+    "warn,libp2p_kad=error,libp2p_request_response=error,ocelli_node=info,ocelli_protocol=info,ocelli_model=info";
 
 /// See what is in pictures, together: a peer-to-peer network whose nodes agree, bit for bit, on every answer
 #[derive(Debug, Parser)]
@@ -41,13 +53,8 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Print results as JSON, for scripts
-    #[arg(long, global = true)]
-    json: bool,
-
-    /// Log more to stderr; RUST_LOG, if set, decides instead
-    #[arg(long, short, global = true)]
-    verbose: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,27 +74,31 @@ enum Command {
     Peers(peers::Command),
     #[command(subcommand)]
     Network(network::Command),
-    #[command(subcommand)]
-    Bench(bench::Command),
+    /// Measure this machine: mining, validation and inference, each beside a peer or limit measured in the same run
+    Bench(Arguments),
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to stdout, mistakes to stderr; there is nobody to tell that either is closed.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_OK });
+    let arguments: Vec<OsString> = env::args_os().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => {
+            let quiet = if matches!(cli.command, Command::Node(_)) { WHAT_A_NODE_DOES } else { ERRORS_ONLY };
+            let mut output = cli.options.start(quiet);
+            report(run(cli.command, &mut output))
         }
-    };
-    start_log(&cli);
-    // If the system refuses, a limit on the size of files ends the program, as it does by default.
-    drop(signals::survive_file_size_limit());
-    let mut output = Output::lock(if cli.json { Format::Json } else { Format::Text });
-    match run(cli.command, &mut output) {
-        Ok(()) => ExitCode::from(EXIT_OK),
-        Err(error) => error.report(),
+        Err(error) => match Program::of_help(&arguments[1..]) {
+            Some(program) => report(program.start()),
+            None => not_parsed(&error),
+        },
+    }
+}
+
+/// Tells what went wrong, if anything, with what is known of a node's errors, and gives the exit code.
+pub fn report<T>(result: Result<T, CommandError>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::from(EXIT_OK),
+        Err(error) => error.advised(advice).report(),
     }
 }
 
@@ -103,31 +114,21 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Chain(command) => chain::run(&command, output),
         Command::Peers(command) => peers::run(&command, output),
         Command::Network(command) => network::run(&command, output),
-        Command::Bench(command) => bench::run(&command, output),
+        Command::Bench(_) => match Program::Bench.start()? {},
     }
 }
 
-/// Logs to stderr. A node says what it does; the other commands only what goes wrong.
-///
-/// Kademlia warns whenever it knows no peer, which a node says itself, and with what to do.
-fn start_log(cli: &Cli) {
-    let default = match (&cli.command, cli.verbose) {
-        (_, true) => "info,libp2p_kad=error,ocelli_node=debug,ocelli_protocol=debug,ocelli_model=debug",
-        // libp2p warns of every stream that a peer opens beyond its limit, thousands a second in a flood.
-        (Command::Node(_), false) => {
-            "warn,libp2p_kad=error,libp2p_request_response=error,ocelli_node=info,ocelli_protocol=info,ocelli_model=info"
-        }
-        (_, false) => "error",
+fn advice(error: &(dyn Error + 'static)) -> Advice {
+    let client = error.downcast_ref::<ClientError>();
+    // The first two pass on the text of the network's error, and do not name it as their source.
+    let network = match (client, error.downcast_ref::<NodeError>()) {
+        (Some(ClientError::Network(error)), _) | (_, Some(NodeError::Network(error))) => Some(error),
+        _ => error.downcast_ref::<NetworkError>(),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // What it would say on stderr about a stderr that is gone (a closed terminal or pipe) would end the node.
-        .log_internal_errors(false)
-        .init();
+    Advice {
+        is_usage: matches!(network, Some(NetworkError::BadAddress { .. } | NetworkError::UnsupportedTransport { .. })),
+        hint: client.and_then(ClientError::hint).map(str::to_owned),
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKey
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::password::{Confirm, PASSWORD_VARIABLE, read_password};
-use crate::output_file::{folder, sync_folder};
+use ocelli_program::output_file::{folder, sync_folder};
 
 /// RFC 8410, section 3.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -442,8 +442,9 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use super::*;
     use ed25519_dalek::{Signature, VerifyingKey};
+
+    use super::*;
 
     /// `openssl genpkey -algorithm ed25519`.
     const NOT_ENCRYPTED: &str = "\

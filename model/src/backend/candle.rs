@@ -1,31 +1,41 @@
-//! Models on candle: plain f32 operations, exact because of the proof (see [`crate::proof`]).
+//! Models on candle: plain f32 operations that are exact because of the proof (see [`crate::proof`]).
 //!
-//! Products have operands of at most 7 and 15 bits, sums stay below 2^24; multiplying by `2^-s` only changes the exponent,
-//! and floor after it is the arithmetic shift, for negative sums too. No operation here may be replaced by one that
-//! transforms its operands (Winograd, FFT) or that accumulates in less than f32.
+//! An activation is a tensor of bytes as f32, (C, N * H * W): channels first, so that a convolution is one matrix product of
+//! each group's weights with patches, which an index gathers. What is summed are integers. Where a layer's bound is below 2^24,
+//! no partial sum rounds; elsewhere the terms are cut into pieces of which none can reach 2^24, and the pieces are added up as
+//! i64. The sum becomes an f32 by rounding to nearest, as the rule says, and is multiplied once. candle has no rounding to even:
+//! adding 1.5 * 2^23 and taking it off again does it, since between 2^23 and 2^24 an f32 holds just the integers; the two are
+//! operations of their own, which nothing can merge. What makes a byte of one or two bytes is a table, filled by the reference.
+//!
+//! No operation here may be replaced by one that transforms its operands (Winograd, FFT) or that accumulates in less than
+//! f32. TF32's shorter operands (11 significant bits) hold weights and activations, zero points taken off.
+
+use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{Backend, BackendError, DeviceChoice, MAX_PREPARED_MODELS, check_images};
-use crate::file::Parameters;
-use crate::graph::{Graph, Operation};
-use crate::id::ModelId;
+use super::prepared::PreparedModels;
+use super::{Backend, BackendError, DeviceChoice, check_images};
+use crate::graph::{Activation, Finish, Graph, Operation, Shape, Window};
 use crate::model::Model;
-use crate::proof::half;
+use crate::proof::EXACT_IN_F32;
+use crate::reference;
 
 /// The most images in one batch.
 const MAX_BATCH: usize = 256;
 /// The memory that the activations of one batch may take, in bytes; an estimate. 256 MiB is a guess that keeps a CPU node
 /// small and still fills a GPU with pictures of 32 x 32.
-const BATCH_BYTES: u64 = 256 << 20;
-/// The memory that one image may take by itself, in bytes.
-const IMAGE_BYTES: u64 = 4 << 30;
+const BATCH_BYTES: usize = 256 << 20;
+/// The memory that the patches of a convolution may take, in bytes, unless those of one element of its kernel take more.
+const PATCH_BYTES: usize = 64 << 20;
+/// Adding it to an f32 of less than 2^22 rounds to an integer, ties to even.
+const ROUND: f64 = 1.5 * (1u32 << 23) as f64;
 
 /// Runs models with candle on the CPU, a CUDA GPU or a Metal GPU.
 #[derive(Debug)]
 pub struct CandleBackend {
     device: Device,
-    prepared: Vec<(ModelId, Prepared)>,
+    prepared: PreparedModels<Prepared>,
 }
 
 impl CandleBackend {
@@ -35,25 +45,12 @@ impl CandleBackend {
     /// If a device was asked for by name and cannot be used.
     pub fn open(choice: DeviceChoice) -> std::result::Result<(Self, Option<String>), BackendError> {
         let (device, reason) = choice.open()?;
-        Ok((Self { device, prepared: Vec::new() }, reason))
+        Ok((Self { device, prepared: PreparedModels::default() }, reason))
     }
 
     /// Whether the device is the CPU.
     pub fn is_cpu(&self) -> bool {
         self.device.is_cpu()
-    }
-
-    /// The place of a model among the prepared ones, preparing it if needed.
-    fn prepare(&mut self, model: &Model) -> std::result::Result<usize, BackendError> {
-        if let Some(place) = self.prepared.iter().position(|(id, _)| *id == model.id()) {
-            return Ok(place);
-        }
-        let prepared = Prepared::new(model, &self.device)?;
-        if self.prepared.len() == MAX_PREPARED_MODELS {
-            self.prepared.remove(0);
-        }
-        self.prepared.push((model.id(), prepared));
-        Ok(self.prepared.len() - 1)
     }
 }
 
@@ -79,11 +76,11 @@ impl Backend for CandleBackend {
 
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> std::result::Result<Vec<Vec<i32>>, BackendError> {
         check_images(model, images)?;
-        let place = self.prepare(model)?;
-        let prepared = &self.prepared[place].1;
+        let device = &self.device;
+        let prepared = self.prepared.get(model, || Prepared::new(model, device))?;
         let mut logits = Vec::with_capacity(images.len());
         for batch in images.chunks(prepared.batch) {
-            logits.extend(prepared.run(model.graph(), batch, &self.device)?);
+            logits.extend(prepared.run(model, batch, device)?);
         }
         Ok(logits)
     }
@@ -92,195 +89,398 @@ impl Backend for CandleBackend {
 /// A model's tensors on a device.
 #[derive(Debug)]
 struct Prepared {
-    layers: Vec<Step>,
+    steps: Vec<Step>,
     /// For every activation, the last layer that reads it.
-    last_use: Vec<usize>,
+    last_reads: Vec<usize>,
     /// Images that run at once.
     batch: usize,
 }
 
-/// One layer, ready to run. Tensors per channel are `(1, O, 1, 1)`.
+/// One layer, ready to run.
 #[derive(Debug)]
 enum Step {
-    /// Weights `(O, I, K, K)`.
-    Conv {
-        weight: Tensor,
-        bias: Tensor,
-        finish: Finish,
-        stride: usize,
-        padding: usize,
+    Sum {
+        sum: Sum,
+        patches: Option<Patches>,
+        finish: Option<Rounding>,
     },
-    /// Weights `(I, O)`, transposed.
-    Linear {
-        weight: Tensor,
-        bias: Tensor,
-        finish: Finish,
-    },
-    /// Weights `(I, O)`, transposed; bias `(1, O)`.
-    Logits {
-        weight: Tensor,
-        bias: Tensor,
-    },
-    MaxPool {
-        kernel: usize,
-        stride: usize,
-    },
-    /// Ones `(1, 1, K, K)`: a sum over windows is a convolution of each channel with ones.
-    SumPool {
-        ones: Tensor,
-        half: f64,
-        scale: f64,
-        stride: usize,
-    },
-}
-
-/// What follows a sum: `clamp(floor((sum + multiplier * skip) * scale), 0, 127)`.
-#[derive(Debug)]
-struct Finish {
-    skip: Option<(usize, Tensor)>,
-    scale: Tensor,
+    MaxPool(Patches),
+    Concat,
+    /// A byte of one byte, or of two: a table of 256 or 65,536 as f32.
+    Table(Tensor),
 }
 
 impl Prepared {
-    fn new(model: &Model, device: &Device) -> std::result::Result<Self, BackendError> {
+    /// The second value is an estimate of the bytes that it takes.
+    fn new(model: &Model, device: &Device) -> Result<(Self, u64)> {
         let graph = model.graph();
-        let image_bytes = image_bytes(graph);
-        if image_bytes > IMAGE_BYTES {
-            return Err(BackendError::Memory { needed: image_bytes, allowed: IMAGE_BYTES });
-        }
-        let batch = (BATCH_BYTES / image_bytes).clamp(1, MAX_BATCH as u64) as usize;
-        let mut last_use: Vec<usize> = (0..graph.layers().len()).collect();
-        for layer in 0..graph.layers().len() {
-            if let Some(skip) = graph.skip(layer) {
-                last_use[skip] = last_use[skip].max(layer);
-            }
-        }
-        let layers =
-            (0..graph.layers().len()).map(|layer| Step::new(model, layer, device)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { layers, last_use, batch })
+        let batch = (BATCH_BYTES / image_bytes(graph)).clamp(1, MAX_BATCH);
+        let steps = (0..graph.layers().len())
+            .map(|layer| Step::new(model, layer, batch, device))
+            .collect::<Result<Vec<_>>>()?;
+        let bytes = steps.iter().map(Step::bytes).sum::<usize>() as u64;
+        Ok((Self { steps, last_reads: graph.last_reads(), batch }, bytes))
     }
 
     /// The logits of a batch.
-    fn run(&self, graph: &Graph, images: &[&[u8]], device: &Device) -> Result<Vec<Vec<i32>>> {
-        let n = images.len();
-        let input = graph.input();
-        let pixels: Vec<u8> = images.iter().flat_map(|image| image.iter().map(|pixel| pixel >> 1)).collect();
-        let input = Tensor::from_vec(pixels, (n, input.channels, input.height, input.width), device)?;
-        let mut activations = vec![Some(input.to_dtype(DType::F32)?)];
-        for (layer, step) in self.layers.iter().enumerate() {
-            let output = step.run(&activations, layer)?;
+    fn run(&self, model: &Model, images: &[&[u8]], device: &Device) -> Result<Vec<Vec<i32>>> {
+        let (graph, n) = (model.graph(), images.len());
+        let shape = graph.input().shape;
+        let pixels = Tensor::from_vec(images.concat(), (n, shape.channels, shape.plane()), device)?;
+        let pixels = pixels.transpose(0, 1)?.contiguous()?.reshape((shape.channels, n * shape.plane()))?;
+        let mut activations = vec![Some(pixels.to_dtype(DType::F32)?)];
+        for (layer, step) in self.steps.iter().enumerate() {
+            let read = |n: usize| {
+                activations[graph.sources(layer)[n]].as_ref().expect("an activation lives till it is last read")
+            };
+            let (from, to) = (graph.source_shape(layer), graph.output_shape(layer));
+            let output = match step {
+                Step::Sum { sum, patches, finish } => {
+                    let sums = match graph.layers()[layer].operation {
+                        Operation::Linear { .. } => sum.linear(read(0), from, n)?,
+                        _ => sum.convolve(read(0), from, patches.as_ref(), n)?,
+                    };
+                    match finish {
+                        Some(finish) => finish.run(&sums)?,
+                        None => return logits(&sums, &model.parameters(layer).scale),
+                    }
+                }
+                Step::MaxPool(patches) => patches.maximum(read(0), from, n)?,
+                Step::Concat => {
+                    let count = graph.sources(layer).len();
+                    Tensor::cat(&(0..count).map(read).collect::<Vec<_>>(), 0)?
+                }
+                Step::Table(table) => match graph.sources(layer).len() {
+                    1 => look_up(table, read(0), None)?,
+                    _ => look_up(table, read(0), Some(&spread(read(1), to, n)?))?,
+                },
+            };
             // What no later layer reads is freed at once.
-            for (activation, last) in activations.iter_mut().zip(&self.last_use) {
+            for (activation, last) in activations.iter_mut().zip(&self.last_reads) {
                 if *last == layer {
                     *activation = None;
                 }
             }
             activations.push(Some(output));
         }
-        let logits = activations.pop().flatten().expect("the last layer has an output that nobody freed");
-        let rows = logits.reshape((n, graph.logits()))?.to_vec2::<f32>()?;
-        // Every logit is an integer below 2^24 in magnitude.
-        Ok(rows.into_iter().map(|row| row.into_iter().map(|logit| logit as i32).collect()).collect())
+        unreachable!("the last layer has returned the logits")
     }
 }
 
 impl Step {
-    fn new(model: &Model, layer: usize, device: &Device) -> Result<Self> {
-        let graph = model.graph();
-        let parameters = model.parameters(layer);
-        let channels = parameters.bias.len();
-        let per_channel = |values: Vec<f32>| Tensor::from_vec(values, (1, channels, 1, 1), device);
-        let bias = || parameters.bias.iter().map(|bias| *bias as f32).collect::<Vec<f32>>();
-        let weight = |shape: &[usize]| {
-            let values = parameters.weight.iter().map(|weight| f32::from(*weight)).collect::<Vec<f32>>();
-            Tensor::from_vec(values, shape, device)
+    fn new(model: &Model, layer: usize, batch: usize, device: &Device) -> Result<Self> {
+        let (graph, parameters) = (model.graph(), model.parameters(layer));
+        let (from, to) = (graph.source_shape(layer), graph.output_shape(layer));
+        let reads: Vec<&Activation> = graph.sources(layer).iter().map(|source| &graph.activations()[*source]).collect();
+        let rounding = |finish| Rounding::new(&parameters.scale, finish, device);
+        // Of every two bytes.
+        let pairs = |byte: &dyn Fn(i32, i32) -> u8| {
+            let [first, second] = [0, 1].map(|n| i32::from(reads[n].zero_point(0)));
+            let table = (0..256 * 256).map(|i| f32::from(byte(i / 256 - first, i % 256 - second))).collect();
+            Ok::<_, candle_core::Error>(Self::Table(Tensor::from_vec(table, 256 * 256, device)?))
         };
-        match graph.layers()[layer].operation {
-            Operation::Conv { stride, padding, .. } => Ok(Self::Conv {
-                weight: weight(&graph.weight_shape(layer).expect("a convolution has weights"))?,
-                bias: per_channel(bias())?,
-                finish: Finish::new(graph, layer, parameters, device)?,
-                stride,
-                padding,
-            }),
-            Operation::Linear { .. } => {
-                let shape = graph.weight_shape(layer).expect("a linear layer has weights");
-                let weight = weight(&shape)?.t()?.contiguous()?;
-                if graph.is_last(layer) {
-                    return Ok(Self::Logits { weight, bias: Tensor::from_vec(bias(), (1, channels), device)? });
-                }
-                let finish = Finish::new(graph, layer, parameters, device)?;
-                Ok(Self::Linear { weight, bias: per_channel(bias())?, finish })
+        Ok(match graph.layers()[layer].operation {
+            Operation::Conv { groups, window, finish, .. } => {
+                let patches = Patches::of(window, from, to, batch, device)?;
+                let sum = Sum::new(model, layer, groups, window.taps(), patches.as_ref(), device)?;
+                Self::Sum { sum, patches, finish: Some(rounding(finish)?) }
             }
-            Operation::MaxPool { kernel, stride } => Ok(Self::MaxPool { kernel, stride }),
-            Operation::SumPool { kernel, stride, shift } => Ok(Self::SumPool {
-                ones: Tensor::ones((1, 1, kernel, kernel), DType::F32, device)?,
-                half: f64::from(half(shift)),
-                scale: f64::from(-i32::from(shift)).exp2(),
-                stride,
-            }),
-        }
+            Operation::Linear { finish, .. } => Self::Sum {
+                sum: Sum::new(model, layer, 1, 1, None, device)?,
+                patches: None,
+                finish: finish.map(rounding).transpose()?,
+            },
+            Operation::AveragePool { window, finish } => {
+                let patches = Patches::of(window, from, to, batch, device)?;
+                let sum = Sum::new(model, layer, from.channels, window.taps(), patches.as_ref(), device)?;
+                Self::Sum { sum, patches, finish: Some(rounding(finish)?) }
+            }
+            Operation::MaxPool { window } => Self::MaxPool(Patches::new(window, from, to, batch, device)?),
+            Operation::Concat => Self::Concat,
+            Operation::Lookup { .. } => {
+                let table = parameters.table.iter().map(|entry| f32::from(*entry)).collect();
+                Self::Table(Tensor::from_vec(table, 256, device)?)
+            }
+            Operation::Add { multipliers, shift, finish } => {
+                pairs(&|a, b| reference::add(multipliers, shift, finish, a, b))?
+            }
+            Operation::Multiply { finish } => pairs(&|a, b| reference::activation(a * b, parameters.scale[0], finish))?,
+        })
     }
 
-    /// The output of the layer, `(N, C, H, W)`; it reads the activation of its own number and its skip.
-    fn run(&self, activations: &[Option<Tensor>], layer: usize) -> Result<Tensor> {
-        let read = |activation: usize| activations[activation].as_ref().expect("an activation lives till its last use");
-        let x = read(layer);
+    fn bytes(&self) -> usize {
+        let patches = |patches: &Patches| 4 * (patches.places.elem_count() + patches.offsets.elem_count());
         match self {
-            Self::Conv { weight, bias, finish, stride, padding } => {
-                let sums = x.conv2d(weight, *padding, *stride, 1, 1)?.broadcast_add(bias)?;
-                finish.run(sums, read)
+            Self::Sum { sum, patches: gathered, .. } => {
+                let weights = sum.chunks.iter().flat_map(|chunk| &chunk.pieces).map(|(_, weight)| weight.elem_count());
+                4 * weights.sum::<usize>() + gathered.as_ref().map_or(0, patches)
             }
-            Self::Linear { weight, bias, finish } => {
-                let sums = x.flatten_from(1)?.matmul(weight)?.unsqueeze(2)?.unsqueeze(3)?.broadcast_add(bias)?;
-                finish.run(sums, read)
-            }
-            Self::Logits { weight, bias } => x.flatten_from(1)?.matmul(weight)?.broadcast_add(bias),
-            Self::MaxPool { kernel, stride } => x.max_pool2d_with_stride(*kernel, *stride),
-            Self::SumPool { ones, half, scale, stride } => {
-                let (n, c, h, w) = x.dims4()?;
-                let sums = x.reshape((n * c, 1, h, w))?.conv2d(ones, 0, *stride, 1, 1)?;
-                let (_, _, h, w) = sums.dims4()?;
-                (sums + *half)?.affine(*scale, 0.0)?.floor()?.clamp(0f32, 127f32)?.reshape((n, c, h, w))
-            }
+            Self::MaxPool(gathered) => patches(gathered),
+            Self::Concat => 0,
+            Self::Table(table) => 4 * table.elem_count(),
         }
     }
 }
 
-impl Finish {
-    fn new(graph: &Graph, layer: usize, parameters: &Parameters, device: &Device) -> Result<Self> {
-        let shape = (1, parameters.bias.len(), 1, 1);
-        let scale: Vec<f32> = parameters.shift.iter().map(|shift| (-f32::from(*shift)).exp2()).collect();
-        let skip = match graph.skip(layer) {
-            Some(skip) => {
-                let multiplier: Vec<f32> = parameters.multiplier.iter().map(|value| f32::from(*value)).collect();
-                Some((skip, Tensor::from_vec(multiplier, shape, device)?))
+/// The sums of a layer with weights (or of an average pool, whose weights are ones).
+#[derive(Debug)]
+struct Sum {
+    /// What is taken off each input channel, (C, 1); none if all of it is 0.
+    zero_points: Option<Tensor>,
+    groups: usize,
+    chunks: Vec<Chunk>,
+    /// (O, 1), as f32 or i64.
+    bias: Option<Tensor>,
+    /// What partial sums are kept in: f32 where none can reach 2^24.
+    dtype: DType,
+}
+
+/// Some elements of a kernel, for all channels.
+#[derive(Debug)]
+struct Chunk {
+    elements: Range<usize>,
+    /// Some of the terms of a sum, none of whose sums can reach 2^24, and their weights (groups, O / groups, terms).
+    pieces: Vec<(Range<usize>, Tensor)>,
+}
+
+impl Sum {
+    /// `elements` are those of the kernel.
+    fn new(
+        model: &Model,
+        layer: usize,
+        groups: usize,
+        elements: usize,
+        patches: Option<&Patches>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (graph, parameters) = (model.graph(), model.parameters(layer));
+        let is_pool = parameters.weight.is_empty();
+        let ones = || vec![1f32; groups * elements];
+        let weights: Vec<f32> =
+            if is_pool { ones() } else { parameters.weight.iter().map(|weight| f32::from(*weight)).collect() };
+        let outputs = if is_pool { groups } else { parameters.bias.len() };
+        let per_group = weights.len() / outputs / elements;
+        let greatest = weights.iter().fold(1f32, |greatest, weight| greatest.max(weight.abs())) as i64;
+        // An activation is at most 255 from its zero point.
+        let exact_terms = ((EXACT_IN_F32 - 1) / (greatest * 255)) as usize;
+        let is_exact = model.proof().sums[layer] < EXACT_IN_F32;
+        let weights = Tensor::from_vec(weights, (groups, outputs / groups, per_group, elements), device)?;
+        let at_once = patches.map_or(elements, |patches| patches.at_once);
+        let mut chunks = Vec::new();
+        for first in (0..elements).step_by(at_once) {
+            let count = at_once.min(elements - first);
+            let terms = per_group * count;
+            let weights = weights.narrow(3, first, count)?.contiguous()?.reshape((groups, outputs / groups, terms))?;
+            let step = if is_exact { terms } else { exact_terms };
+            let mut pieces = Vec::new();
+            for term in (0..terms).step_by(step) {
+                let range = term..terms.min(term + step);
+                pieces.push((range.clone(), weights.narrow(2, term, range.len())?.contiguous()?));
             }
-            None => None,
+            chunks.push(Chunk { elements: first..first + count, pieces });
+        }
+        let dtype = if is_exact { DType::F32 } else { DType::I64 };
+        let bias = if is_pool {
+            None
+        } else {
+            let bias = parameters.bias.iter().map(|bias| i64::from(*bias)).collect();
+            Some(Tensor::from_vec(bias, (outputs, 1), device)?.to_dtype(dtype)?)
         };
-        Ok(Self { skip, scale: Tensor::from_vec(scale, shape, device)? })
+        let read = &graph.activations()[graph.sources(layer)[0]];
+        let zero_points: Vec<f32> =
+            (0..read.shape.channels).map(|channel| f32::from(read.zero_point(channel))).collect();
+        let zero_points = match zero_points.iter().all(|zero_point| *zero_point == 0.0) {
+            true => None,
+            false => Some(Tensor::from_vec(zero_points, (read.shape.channels, 1), device)?),
+        };
+        Ok(Self { zero_points, groups, chunks, bias, dtype })
     }
 
-    fn run<'a>(&self, mut sums: Tensor, read: impl Fn(usize) -> &'a Tensor) -> Result<Tensor> {
-        if let Some((skip, multiplier)) = &self.skip {
-            sums = (sums + read(*skip).broadcast_mul(multiplier)?)?;
+    fn convolve(&self, x: &Tensor, from: Shape, patches: Option<&Patches>, n: usize) -> Result<Tensor> {
+        let x = self.centre(x)?;
+        let x = match patches {
+            Some(patches) => patches.pad(&x, from, n)?,
+            None => x,
+        };
+        let mut sums = None;
+        for chunk in &self.chunks {
+            let gathered = match patches {
+                Some(patches) => patches.gather(&x, chunk.elements.clone(), n)?,
+                None => x.clone(),
+            };
+            let (channels, rest) = gathered.dims2()?;
+            let columns = rest / chunk.elements.len();
+            let terms = channels / self.groups * chunk.elements.len();
+            self.add(&mut sums, chunk, &gathered.reshape((self.groups, terms, columns))?)?;
         }
-        sums.broadcast_mul(&self.scale)?.floor()?.clamp(0f32, 127f32)
+        self.with_bias(sums)
+    }
+
+    fn linear(&self, x: &Tensor, from: Shape, n: usize) -> Result<Tensor> {
+        let x = self.centre(x)?.reshape((from.channels, n, from.plane()))?;
+        let x = x.transpose(1, 2)?.contiguous()?.reshape((1, from.elements(), n))?;
+        let mut sums = None;
+        for chunk in &self.chunks {
+            self.add(&mut sums, chunk, &x)?;
+        }
+        self.with_bias(sums)
+    }
+
+    fn centre(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.zero_points {
+            Some(zero_points) => x.broadcast_sub(zero_points),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// Adds the products of a chunk with (groups, terms, columns).
+    fn add(&self, sums: &mut Option<Tensor>, chunk: &Chunk, x: &Tensor) -> Result<()> {
+        for (terms, weights) in &chunk.pieces {
+            let product =
+                weights.matmul(&x.narrow(1, terms.start, terms.len())?.contiguous()?)?.to_dtype(self.dtype)?;
+            *sums = Some(match sums.take() {
+                Some(sums) => (sums + product)?,
+                None => product,
+            });
+        }
+        Ok(())
+    }
+
+    /// The sums as (O, columns).
+    fn with_bias(&self, sums: Option<Tensor>) -> Result<Tensor> {
+        let sums = sums.expect("a kernel has an element").flatten(0, 1)?;
+        match &self.bias {
+            Some(bias) => sums.broadcast_add(bias),
+            None => Ok(sums),
+        }
     }
 }
 
-/// An estimate of the memory that one image takes, in bytes: all activations twice (a layer's sums beside its output),
-/// and the largest matrix of patches.
-fn image_bytes(graph: &Graph) -> u64 {
-    let activations: u64 = graph.activations().iter().map(|shape| shape.elements() as u64).sum();
-    let patches = (0..graph.layers().len()).map(|layer| {
-        let (from, to) = (graph.activations()[layer], graph.activations()[layer + 1]);
-        let plane = (to.height * to.width) as u64;
-        match graph.layers()[layer].operation {
-            Operation::Conv { kernel, .. } => plane * from.channels as u64 * (kernel * kernel) as u64,
-            Operation::SumPool { kernel, .. } => plane * from.channels as u64 * (kernel * kernel) as u64,
-            Operation::Linear { .. } | Operation::MaxPool { .. } => 0,
+/// What makes bytes of sums: one multiplication, clamp, rounding to even.
+#[derive(Debug)]
+struct Rounding {
+    /// (O, 1), or (1, 1).
+    scale: Tensor,
+    finish: Finish,
+}
+
+impl Rounding {
+    fn new(scale: &[f32], finish: Finish, device: &Device) -> Result<Self> {
+        Ok(Self { scale: Tensor::from_vec(scale.to_vec(), (scale.len(), 1), device)?, finish })
+    }
+
+    fn run(&self, sums: &Tensor) -> Result<Tensor> {
+        let [zero_point, low, high] = [self.finish.zero_point, self.finish.low, self.finish.high].map(f32::from);
+        let values = sums.to_dtype(DType::F32)?.broadcast_mul(&self.scale)?;
+        let rounded = ((values.clamp(low - zero_point, high - zero_point)? + ROUND)? - ROUND)?;
+        if self.finish.zero_point == 0 { Ok(rounded) } else { rounded + f64::from(zero_point) }
+    }
+}
+
+/// How a kernel's patches are gathered: (C, N * H * W) becomes (C, elements * N * H' * W').
+#[derive(Debug)]
+struct Patches {
+    window: Window,
+    /// For each output of a whole batch the place of its patch in the padded input, (N * H' * W').
+    places: Tensor,
+    /// For each element of the kernel how far it is from that place.
+    offsets: Tensor,
+    /// Outputs of one image.
+    outputs: usize,
+    /// How many elements of the kernel are gathered at once.
+    at_once: usize,
+}
+
+impl Patches {
+    /// None if the patches are the input itself.
+    fn of(window: Window, from: Shape, to: Shape, batch: usize, device: &Device) -> Result<Option<Self>> {
+        if window == Window::square(1, 1, 0) {
+            return Ok(None);
         }
-    });
-    4 * (2 * activations + patches.max().unwrap_or(0))
+        Self::new(window, from, to, batch, device).map(Some)
+    }
+
+    fn new(window: Window, from: Shape, to: Shape, batch: usize, device: &Device) -> Result<Self> {
+        let [height, width] = window.padded(from);
+        // The elements moved are bounded: no padded activation of a batch has 2^32 elements.
+        let places: Vec<u32> = (0..batch * to.plane())
+            .map(|i| {
+                let (image, row, column) = (i / to.plane(), i % to.plane() / to.width, i % to.width);
+                ((image * height + row * window.stride[0]) * width + column * window.stride[1]) as u32
+            })
+            .collect();
+        let offsets: Vec<u32> =
+            (0..window.taps()).map(|tap| (tap / window.kernel[1] * width + tap % window.kernel[1]) as u32).collect();
+        let bytes = 4 * from.channels * places.len();
+        Ok(Self {
+            window,
+            at_once: (PATCH_BYTES / bytes).clamp(1, offsets.len()),
+            outputs: to.plane(),
+            places: Tensor::new(places, device)?,
+            offsets: Tensor::new(offsets, device)?,
+        })
+    }
+
+    /// Surrounds each channel and image with zeros.
+    fn pad(&self, x: &Tensor, from: Shape, n: usize) -> Result<Tensor> {
+        let [top, left, bottom, right] = self.window.padding;
+        let [height, width] = self.window.padded(from);
+        let x = x.reshape((from.channels, n, from.height, from.width))?;
+        let x = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
+        x.reshape((from.channels, n * height * width))
+    }
+
+    /// Some elements of all patches, of padded channels.
+    fn gather(&self, x: &Tensor, elements: Range<usize>, n: usize) -> Result<Tensor> {
+        let offsets = self.offsets.narrow(0, elements.start, elements.len())?.unsqueeze(1)?;
+        let places = self.places.narrow(0, 0, n * self.outputs)?.unsqueeze(0)?;
+        x.index_select(&offsets.broadcast_add(&places)?.flatten_all()?, 1)
+    }
+
+    /// The maximum of each window. Bytes are at least 0, so that padding is never greater than what is real.
+    fn maximum(&self, x: &Tensor, from: Shape, n: usize) -> Result<Tensor> {
+        let x = self.pad(x, from, n)?;
+        let elements = self.window.taps();
+        let mut greatest: Option<Tensor> = None;
+        for first in (0..elements).step_by(self.at_once) {
+            let count = self.at_once.min(elements - first);
+            let patches = self.gather(&x, first..first + count, n)?;
+            let found = patches.reshape((from.channels, count, n * self.outputs))?.max(1)?;
+            greatest = Some(match greatest {
+                Some(greatest) => greatest.maximum(&found)?,
+                None => found,
+            });
+        }
+        Ok(greatest.expect("a kernel has an element"))
+    }
+}
+
+/// A byte for each byte, or for each pair.
+fn look_up(table: &Tensor, a: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let index = match b {
+        Some(b) => ((a * 256.0)? + b)?,
+        None => a.clone(),
+    };
+    table.index_select(&index.to_dtype(DType::U32)?.flatten_all()?, 0)?.reshape(a.shape())
+}
+
+/// An activation as large as an output: what has one element a channel is repeated.
+fn spread(x: &Tensor, to: Shape, n: usize) -> Result<Tensor> {
+    if x.elem_count() == n * to.elements() {
+        return Ok(x.clone());
+    }
+    let x = x.reshape((to.channels, n, 1))?.broadcast_as((to.channels, n, to.plane()))?.contiguous()?;
+    x.reshape((to.channels, n * to.plane()))
+}
+
+/// The logits of (O, N) sums.
+fn logits(sums: &Tensor, scale: &[f32]) -> Result<Vec<Vec<i32>>> {
+    let images = sums.to_dtype(DType::I64)?.t()?.to_vec2::<i64>()?;
+    let logit = |(o, sum): (usize, i64)| scale.get(o).map_or(sum as i32, |scale| reference::logit(sum as i32, *scale));
+    Ok(images.into_iter().map(|sums| sums.into_iter().enumerate().map(logit).collect()).collect())
+}
+
+/// An estimate of the memory that one image takes, in bytes: all activations twice (a layer's sums beside its output).
+fn image_bytes(graph: &Graph) -> usize {
+    8 * graph.activations().iter().map(|activation| activation.shape.elements()).sum::<usize>()
 }

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
-use ocelli_kernels::{Join, Kernel, Layer, Plan, PlanError, Scratch, Shape, StepProfile, Sums};
+use ocelli_kernels::{Finish, Join, Kernel, Layer, Operation, Plan, PlanError, Scratch, Shape, StepProfile, Window};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Backend, BackendError, MAX_PREPARED_MODELS, check_images};
-use crate::graph::Operation;
-use crate::id::ModelId;
+use super::prepared::PreparedModels;
+use super::{Backend, BackendError, check_images};
+use crate::file::Parameters;
+use crate::graph;
 use crate::model::Model;
-use crate::reference;
 
 /// Runs models on the CPU with integer kernels, on several threads. One of them is the thread that calls, which stays one of the
 /// backend's for good: what it leaves to rayon later is done by these threads, so it had better do nothing else.
@@ -23,7 +23,7 @@ pub struct KernelBackend {
     pool: Option<ThreadPool>,
     /// The thread that is one of the pool's.
     owner: Option<ThreadId>,
-    prepared: Vec<(ModelId, Option<Prepared>)>,
+    prepared: PreparedModels<Prepared>,
 }
 
 /// A model, packed, with memory for every thread.
@@ -55,26 +55,24 @@ impl KernelBackend {
         if !kernel.is_available() {
             return Err(BackendError::Kernel { kernel });
         }
-        Ok(Self { kernel, threads: threads.get(), pool: None, owner: None, prepared: Vec::new() })
+        Ok(Self { kernel, threads: threads.get(), pool: None, owner: None, prepared: PreparedModels::default() })
     }
 
     /// What each step of a model took at best, on one thread, for as many images as it is fastest with, and how many these
-    /// are. None for a model that the kernels do not run (see [`Backend::logits`] of this type).
+    /// are.
     ///
     /// # Errors
-    /// If an image has another number of bytes than the model takes.
+    /// If an image has another number of bytes than the model takes, or the model takes too much memory.
     pub fn profile(
         &mut self,
         model: &Model,
         images: &[&[u8]],
         rounds: usize,
-    ) -> Result<Option<(usize, Vec<StepProfile>)>, BackendError> {
+    ) -> Result<(usize, Vec<StepProfile>), BackendError> {
         check_images(model, images)?;
-        let place = self.prepare(model);
-        Ok(self.prepared[place].1.as_mut().map(|Prepared { plan, scratch }| {
-            let images = &images[..images.len().min(plan.group())];
-            (images.len(), plan.profile(&mut scratch[0], images, rounds))
-        }))
+        let Prepared { plan, scratch } = self.prepared.get(model, || Prepared::new(model, self.kernel, self.threads))?;
+        let images = &images[..images.len().min(plan.group())];
+        Ok((images.len(), plan.profile(&mut scratch[0], images, rounds)))
     }
 
     /// Starts the threads, at the first call and not before, and again for another caller: the thread that calls is to be one
@@ -91,19 +89,6 @@ impl KernelBackend {
         let pool = pool.or_else(|_| builder().num_threads(self.threads - 1).build()).map_err(BackendError::Threads)?;
         (self.pool, self.owner) = (Some(pool), caller);
         Ok(())
-    }
-
-    /// The place of a model among the prepared ones, preparing it if needed.
-    fn prepare(&mut self, model: &Model) -> usize {
-        if let Some(place) = self.prepared.iter().position(|(id, _)| *id == model.id()) {
-            return place;
-        }
-        let prepared = Prepared::new(model, self.kernel, self.threads);
-        if self.prepared.len() == MAX_PREPARED_MODELS {
-            self.prepared.remove(0);
-        }
-        self.prepared.push((model.id(), prepared));
-        self.prepared.len() - 1
     }
 }
 
@@ -124,11 +109,7 @@ impl Backend for KernelBackend {
     fn logits(&mut self, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, BackendError> {
         check_images(model, images)?;
         self.start_threads()?;
-        let place = self.prepare(model);
-        let Some(prepared) = &mut self.prepared[place].1 else {
-            // A shape that no picture has: slow, and right by definition.
-            return Ok(images.iter().map(|pixels| reference::logits(model, pixels)).collect());
-        };
+        let prepared = self.prepared.get(model, || Prepared::new(model, self.kernel, self.threads))?;
         let mut logits = vec![0; images.len() * model.logits()];
         match &self.pool {
             Some(pool) if images.len() == 1 && pool.current_thread_index().is_some() => {
@@ -151,16 +132,15 @@ impl Join for PoolJoin {
 }
 
 impl Prepared {
-    /// None if the model's shapes are such that the kernels' form of it would take too much memory.
-    fn new(model: &Model, kernel: Kernel, threads: usize) -> Option<Self> {
+    /// The second value is the memory that it takes, in bytes.
+    fn new(model: &Model, kernel: Kernel, threads: usize) -> Result<(Self, u64), BackendError> {
         let layers: Vec<Layer<'_>> = (0..model.graph().layers().len()).map(|index| layer(model, index)).collect();
-        let input = model.input();
-        let input = Shape { channels: input.channels, height: input.height, width: input.width };
-        match Plan::new(input, &layers, kernel) {
-            Ok(plan) => Some(Self { scratch: (0..threads).map(|_| plan.scratch()).collect(), plan }),
-            Err(PlanError::Memory) => None,
-            Err(error) => unreachable!("a loaded model fits together, and the kernel was found available: {error}"),
-        }
+        let graph::Input { shape, zero_points, .. } = model.graph().input();
+        let input = Shape { channels: shape.channels, height: shape.height, width: shape.width };
+        let plan = Plan::new(input, zero_points, &layers, kernel).map_err(BackendError::Plan)?;
+        let memory = plan.memory();
+        let bytes = memory.plan + threads * memory.scratch;
+        Ok((Self { scratch: (0..threads).map(|_| plan.scratch()).collect(), plan }, bytes as u64))
     }
 
     /// One image, shared by two threads.
@@ -207,17 +187,37 @@ impl Prepared {
 
 fn layer(model: &Model, index: usize) -> Layer<'_> {
     let (graph, parameters) = (model.graph(), model.parameters(index));
-    let sums = Sums {
-        weight: &parameters.weight,
-        bias: &parameters.bias,
-        shift: &parameters.shift,
-        skip: graph.skip(index),
-        multiplier: &parameters.multiplier,
+    let Parameters { weight, bias, scale, table } = parameters;
+    let operation = match graph.layers()[index].operation {
+        graph::Operation::Conv { groups, window, finish, .. } => {
+            Operation::Conv { groups, window: of_window(window), weight, bias, scale, finish: of_finish(finish) }
+        }
+        graph::Operation::Linear { finish, .. } => {
+            Operation::Linear { weight, bias, scale, finish: finish.map(of_finish) }
+        }
+        graph::Operation::Add { multipliers, shift, finish } => {
+            // At most 2^21.
+            let multipliers = multipliers.map(|multiplier| multiplier as i32);
+            Operation::Add { multipliers, shift, finish: of_finish(finish) }
+        }
+        graph::Operation::Multiply { finish } => Operation::Multiply { scale: scale[0], finish: of_finish(finish) },
+        graph::Operation::AveragePool { window, finish } => {
+            Operation::AveragePool { window: of_window(window), scale: scale[0], finish: of_finish(finish) }
+        }
+        graph::Operation::MaxPool { window } => Operation::MaxPool { window: of_window(window) },
+        graph::Operation::Concat => Operation::Concat,
+        graph::Operation::Lookup { zero_point } => {
+            let table = table.as_slice().try_into().expect("a table has an entry for each byte");
+            Operation::Lookup { table, zero_point }
+        }
     };
-    match graph.layers()[index].operation {
-        Operation::Conv { kernel, stride, padding, .. } => Layer::Conv { kernel, stride, padding, sums },
-        Operation::Linear { .. } => Layer::Linear { sums },
-        Operation::MaxPool { kernel, stride } => Layer::MaxPool { kernel, stride },
-        Operation::SumPool { kernel, stride, shift } => Layer::SumPool { kernel, stride, shift },
-    }
+    Layer { from: graph.sources(index), operation }
+}
+
+fn of_window(graph::Window { kernel, stride, padding }: graph::Window) -> Window {
+    Window { kernel, stride, padding }
+}
+
+fn of_finish(graph::Finish { zero_point, low, high }: graph::Finish) -> Finish {
+    Finish { zero_point, low, high }
 }

@@ -15,8 +15,9 @@ use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock}
 use serde_json::{Value, json};
 
 use super::error::CommandError;
+use super::evidence;
 use super::network::HeaderFields;
-use super::output::{self, Output, Whole};
+use super::output::{Output, Whole};
 use super::peer_option::PeerOption;
 use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
@@ -135,7 +136,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
 fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let (status, is_checked) = client.checked_status()?;
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
             "network": client.network().parameters.name,
@@ -175,7 +176,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
 fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let found = client.find_block(args.block.0)?;
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     let Some((found, evidence)) = found else {
         let status = client.node_status()?;
         let bodies_from = status.storage.bodies_from;
@@ -205,11 +206,11 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let txid = args.txid;
     let found = client.find(txid)?;
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     let nodes = client.connections().len();
     let (confirmation, evidence) = match found {
         Found::Unknown => {
-            let message = format!("the node knows no transaction {txid} ({})", output::by_word_of(nodes));
+            let message = format!("the node knows no transaction {txid} ({})", evidence::by_word_of(nodes));
             return Err(CommandError::failed(message).with_hint(
                 "check the id and the network; a transaction that was lost before a block took it has to be sent again",
             ));
@@ -232,7 +233,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
             }));
         }
         Found::Pending => {
-            let state = format!("pending: waiting, in no block yet, {}", output::by_word_of(nodes));
+            let state = format!("pending: waiting, in no block yet, {}", evidence::by_word_of(nodes));
             return output.rows(&[("transaction", txid.to_string()), ("state", state)]);
         }
         Found::Confirmed(confirmation, evidence) => (confirmation, evidence),
@@ -248,7 +249,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
 fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let suggested = client.fee(args.blocks)?;
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     let suggestion = suggested.fee;
     let parameters = &client.network().parameters;
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
@@ -273,10 +274,10 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     ];
     let (lowest, highest) = suggested.rates;
     let source = match lowest == highest {
-        true => output::by_word_of(suggested.nodes),
+        true => evidence::by_word_of(suggested.nodes),
         false => format!(
             "{}, who say {} to {}; the middle is shown",
-            output::by_word_of(suggested.nodes),
+            evidence::by_word_of(suggested.nodes),
             rate(lowest),
             rate(highest)
         ),
@@ -317,7 +318,7 @@ fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network
         "height": found.header.height,
         "main_chain": evidence.is_some(),
         "confirmations": evidence.map_or(0, |evidence| evidence.confirmations),
-        "evidence": evidence.map(output::evidence),
+        "evidence": evidence.map(evidence::json),
         "header": HeaderFields::of(&found.header),
         "transactions": transactions.iter().map(|(tx, _)| transaction_json(tx, network)).collect::<Vec<_>>(),
         "outputs": outputs,
@@ -341,7 +342,7 @@ fn confirmation_json(confirmation: &Confirmation, evidence: &Evidence, network: 
         "height": confirmation.header.height,
         "index": confirmation.index,
         "confirmations": evidence.confirmations,
-        "evidence": output::evidence(evidence),
+        "evidence": evidence::json(evidence),
         "raw": {
             "header": hex::encode(confirmation.header.to_bytes()),
             "transaction": hex::encode(encode(transaction)),

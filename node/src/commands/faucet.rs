@@ -9,7 +9,8 @@ use ocelli_protocol::message::Submission;
 use serde_json::json;
 
 use super::error::CommandError;
-use super::output::{self, Output};
+use super::evidence;
+use super::output::Output;
 use super::submit::{DISCOVERY_TIME, find_bootstrap};
 use super::wallet::timeout_parser;
 use super::wallet_option::{WalletOption, address_of};
@@ -103,7 +104,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                 let found = states.first().and_then(|tracked| tracked.state.confirmed());
                 let confirmations = found.map_or(0, |found| found.evidence.confirmations);
                 let height = found.map(|found| found.header.height);
-                output::warn_of_left(&client);
+                evidence::warn_of_left(&client);
                 let text = address.to_text(prefix);
                 if output.is_json() {
                     output.json(&json!({
@@ -112,7 +113,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                         "txid": txid,
                         "height": height,
                         "confirmations": confirmations,
-                        "evidence": found.map(|found| output::evidence(&found.evidence)),
+                        "evidence": found.map(|found| evidence::json(&found.evidence)),
                         "faucet": faucet.address,
                         "network": parameters.name,
                     }))?;
@@ -134,7 +135,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                 return Err(CommandError::failed(format!(
                     "waited {} s in vain for {} of the payment",
                     args.timeout,
-                    output::confirmations(args.wait)
+                    evidence::confirmations(args.wait)
                 ))
                 .with_hint(format!(
                     "look later with `ocelli chain tx {txid}`, and see with `ocelli status` whether blocks come at all"

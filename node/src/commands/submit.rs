@@ -18,11 +18,11 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
 use super::error::{CommandError, Explain as _};
-use super::folders;
-use super::output::{self, Output};
+use super::output::Output;
 use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
+use super::{evidence, folders};
 use crate::client::Client;
 use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry};
@@ -133,7 +133,7 @@ impl Answer {
     fn standing(&self) -> String {
         let (Some(height), Some(checked_from)) = (self.height, self.checked_from) else { return "unconfirmed".into() };
         let node = if self.nodes == 1 { "node" } else { "nodes" };
-        let confirmations = output::confirmations(self.confirmations);
+        let confirmations = evidence::confirmations(self.confirmations);
         let unchecked = if checked_from == 0 { "" } else { ", the chain before it not checked" };
         format!("block {height}, {confirmations} shown by {} {node}{unchecked}", self.nodes)
     }
@@ -172,7 +172,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let mut answers = Vec::new();
     let done = follow(args, &mut client, &model, &pictures, &submissions, &progress, &mut answers);
     progress.finish();
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     // Whatever failed: these are on their way, and paid for.
     if done.is_ok() || !answers.is_empty() {
         print(&answers, output)?;
@@ -645,7 +645,7 @@ mod tests {
     #[test]
     fn a_difference_is_loud() {
         let mut answer = answered();
-        assert_eq!(check_identical(std::slice::from_ref(&answer)), Ok(()));
+        assert!(check_identical(std::slice::from_ref(&answer)).is_ok());
         answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), logits: Some(vec![1, 3]) });
         let text = check_identical(&[answer]).unwrap_err().to_string();
         assert!(text.contains("cat.png: /ip4/127.0.0.1/tcp/1 says [1, 3], this machine [1, 2]"), "{text}");

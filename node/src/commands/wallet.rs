@@ -10,7 +10,8 @@ use ocelli_protocol::message::Submission;
 use serde_json::json;
 
 use super::error::{CommandError, Explain as _};
-use super::output::{self, Output, Whole};
+use super::evidence;
+use super::output::{Output, Whole};
 use super::peer_option::PeerOption;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::confirmation::{State, Tracked};
@@ -145,7 +146,7 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
         (None, None) => unreachable!("without an address the wallet was looked at"),
     };
     let account = client.account(address)?;
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     let text = address.to_text(prefix);
     if output.is_json() {
         return output.json(&json!({
@@ -169,7 +170,7 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
             "checked",
             match account.is_checked {
                 true => "by the state root in the block's header, and all headers from genesis on".into(),
-                false => output::by_word_of(account.nodes),
+                false => evidence::by_word_of(account.nodes),
             },
         ),
     ])
@@ -228,7 +229,7 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
         check_depth(&states, args.wait, args.timeout)?;
         confirmed = states[0].state.confirmed().cloned();
     }
-    output::warn_of_left(&client);
+    evidence::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
             "txid": txid,
@@ -238,7 +239,7 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
             "fee": fee.to_string(),
             "height": confirmed.as_ref().map(|confirmed| confirmed.header.height),
             "confirmations": confirmed.as_ref().map_or(0, |confirmed| confirmed.evidence.confirmations),
-            "evidence": confirmed.map(|confirmed| output::evidence(&confirmed.evidence)),
+            "evidence": confirmed.map(|confirmed| evidence::json(&confirmed.evidence)),
         }));
     }
     let state = match confirmed {
@@ -253,7 +254,7 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
 }
 
 /// Fails unless every transaction has so many confirmations; says what was waited for in vain.
-pub(super) fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), CommandError> {
+pub fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), CommandError> {
     let missing: Vec<_> = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     if let Some(dropped) =
@@ -278,7 +279,7 @@ pub(super) fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Resul
 }
 
 /// Says that a wallet holds too little, and where credits come from.
-pub(super) fn too_little(network: &Network, address: Address, balance: Amount, needed: Amount) -> CommandError {
+pub fn too_little(network: &Network, address: Address, balance: Amount, needed: Amount) -> CommandError {
     let parameters = &network.parameters;
     let name = &parameters.name;
     let source = if name == "local" && address != address_of(&Wallet::from_seed(DEV_WALLET_SEED)) {

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use ocelli_program::output_file::{self, Readers};
 use ocelli_protocol::message::Cookie;
 
 use crate::error::NodeError;
-use crate::output_file::{self, Readers};
 
 /// The file's name in the data folder.
 const NAME: &str = "cookie";

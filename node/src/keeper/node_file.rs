@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use ocelli_consensus::Network;
+use ocelli_program::output_file::{self, Readers};
 
 use crate::error::NodeError;
-use crate::output_file::{self, Readers};
 
 const IDENTITY: &str = "identity";
 const NODE: &str = "node.json";

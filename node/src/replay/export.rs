@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use ocelli_consensus::codec::{decode, encode};
 use ocelli_consensus::header::HEADER_BYTES;
 use ocelli_consensus::{BlockHash, Header, Network};
+use ocelli_program::output_file::{OutputFile, Readers};
 use ocelli_protocol::message::BlockData;
 
 use super::Progress;
-use crate::output_file::{OutputFile, Readers};
 use crate::store::{Store, StoreError};
 
 /// What a file of blocks begins with: its format and version. The genesis hash comes next.

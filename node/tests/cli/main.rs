@@ -4,8 +4,11 @@ mod environment;
 mod files;
 mod lies;
 mod mistakes;
+mod model;
 mod numbers;
 mod peers;
+#[cfg(unix)]
+mod programs;
 mod real_node;
 mod scripted_chain;
 mod scripted_node;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use ocelli_program::model_option::load;
+use ocelli_program::output_file::write_result;
 use serde_json::json;
 
 use super::super::error::CommandError;
 use super::super::output::Output;
-use super::{load, write_whole};
 
 /// Write the file of a built-in model
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub struct Args {
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let model = load(&args.model)?;
     output.leave_stdout_to(&args.output);
-    write_whole(&args.output, model.bytes())?;
+    write_result(&args.output, model.bytes())?;
     let (file, id) = (args.output.display().to_string(), model.id().to_string());
     if output.is_json() {
         return output.json(&json!({ "file": file, "id": id, "bytes": model.bytes().len() }));

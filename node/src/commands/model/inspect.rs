@@ -4,14 +4,14 @@ use ocelli_consensus::network::{ModelParameters, Network};
 use ocelli_consensus::rules;
 use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
 use ocelli_consensus::{Amount, ImageHash, ModelId};
-use ocelli_model::quantize::proof_slack;
+use ocelli_model::proof::slack;
 use ocelli_model::{Model, Operation, Shape};
+use ocelli_program::model_option::{DEFAULT_MODEL, load};
 use serde::Serialize;
 use serde_json::json;
 
 use super::super::error::CommandError;
 use super::super::output::Output;
-use super::{DEFAULT_MODEL, load};
 
 /// The network whose blocks are filled.
 const NETWORK: &str = "testnet";
@@ -140,7 +140,7 @@ fn rows(model: &Model) -> Vec<LayerRow> {
             parameters: parameters.weight.len() + parameters.bias.len(),
             multiply_accumulates: parameters.weight.len() as u64 * places as u64,
             shifts: shifts.clone().min().zip(shifts.max()),
-            proof_slack: proof_slack(model, index),
+            proof_slack: slack(parameters),
         }
     };
     graph.layers().iter().enumerate().map(row).collect()

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::slice;
 
 use ocelli_model::picture::{MAX_PICTURE_BYTES, to_pixels};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::model_option::{ModelOption, load};
 use serde::Serialize;
 
 use super::super::error::CommandError;
 use super::super::output::Output;
-use super::{DeviceOption, ModelOption, load, read_bounded};
+use super::DeviceOption;
 
 /// How many classes of a picture are shown to people.
 const SHOWN: usize = 3;

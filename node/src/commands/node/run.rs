@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use ocelli_model::backend;
+use ocelli_program::signals::StopSignals;
 
 use super::NodeArgs;
 use crate::clock::Clock;
 use crate::inference::Limits;
 use crate::network::Traversal;
 use crate::node::{Config, Discovery, Mining, Node, NodeError, models, open_files};
-use crate::signals::StopSignals;
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);

@@ -1,0 +1,182 @@
+//! `ocelli model import`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ocelli_model::{DeviceChoice, backend};
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::output::Output;
+use ocelli_program::output_file::write_result;
+use serde_json::json;
+
+use super::{note, read_data};
+use crate::dataset::{Dataset, Part};
+use crate::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
+use crate::quantize::{Naming, Quantized, quantize};
+
+/// How many pictures activations are measured on, and as many again choose between ways to clip.
+const PICTURES: usize = 2_000;
+/// What chooses these pictures.
+const SEED: u64 = 1;
+/// Bounds a file of class names.
+const MAX_CLASSES_BYTES: usize = 1 << 20;
+
+/// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
+///
+/// Read are chains of convolutions and linear layers, each but the last followed by Relu (or Relu6), with batch
+/// normalisation, max and average pools, additions of earlier activations before a Relu, dropout and a softmax at the end;
+/// also scaling, means and deviations at the beginning. What else is in the file is refused by name.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The ONNX file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Labelled pictures to calibrate with, such as those it was trained on: a folder, .tar or .tar.gz of class folders or
+    /// of CIFAR-10's binary batches
+    #[arg(long, value_name = "PATH")]
+    calibration: PathBuf,
+
+    /// The model file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+
+    /// A text file with the name of a class on each line, in the order of the network's outputs [default: the names in the
+    /// data, sorted]
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+
+    /// What a pixel, 0 to 255, is multiplied by before the network reads it [default: 1 if the network scales pixels itself,
+    /// else 1/255]
+    #[arg(long, value_name = "NUMBER")]
+    scale: Option<f64>,
+
+    /// What is then subtracted, one number for each channel or for all, as torchvision's Normalize does [default: 0]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
+    mean: Vec<f64>,
+
+    /// What it is divided by after that [default: 1]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    std: Vec<f64>,
+
+    /// The model's name [default: the file's to write, without its ending]
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For a file that is no ONNX classifier of the supported layers, pictures that do not fit it, and a network that cannot be
+/// made exact.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+    let imported = read(args)?;
+    let input = imported.graph.input().shape;
+    let data = read_data(&args.calibration, Part::Train, input)?;
+    let classes = classes(args, &imported, &data)?;
+    data.labels_among(&classes)
+        .hint(|| "name the classes in the order of the network's outputs, with --classes FILE")?;
+    let (calibration, validation) = halves(&data);
+    let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let file = args.file.file_name().unwrap_or_default().to_string_lossy();
+    let card = format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer));
+    let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
+    let failed = || format!("cannot import {}", args.file.display());
+    let network = imported.network(classes).context(failed)?;
+    let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
+    let quantized =
+        quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;
+    output.leave_stdout_to(&args.output);
+    write_result(&args.output, quantized.model.bytes())?;
+    print(args, &imported, &quantized, output)
+}
+
+fn print(args: &Args, imported: &Imported, quantized: &Quantized, output: &mut Output) -> Result<(), CommandError> {
+    let Quantized { model, report, .. } = quantized;
+    let (file, id, bytes) = (args.output.display().to_string(), model.id().to_string(), model.bytes().len());
+    if output.is_json() {
+        return output.json(&json!({
+            "file": file, "id": id, "bytes": bytes, "scale": imported.scale, "report": report,
+        }));
+    }
+    output.line(format_args!("{file}: {bytes} bytes, model {id}"))?;
+    output.rows(&[
+        ("layers", imported.graph.layers().len().to_string()),
+        ("cost", format!("{} integer operations an image", model.cost())),
+        ("float accuracy, half of the pictures", format!("{:.2} %", report.float_accuracy * 100.0)),
+        ("integer accuracy, half of the pictures", format!("{:.2} %", report.integer_accuracy * 100.0)),
+    ])
+}
+
+/// Reads the file, and says on stderr how pixels reach the network.
+fn read(args: &Args) -> Result<Imported, CommandError> {
+    let read = || format!("cannot import {}", args.file.display());
+    let folder = args.file.parent().unwrap_or(Path::new(""));
+    let mut open = |name: &str| {
+        let bytes = read_bounded(&folder.join(name), MAX_ONNX_BYTES)?;
+        if bytes.len() > MAX_ONNX_BYTES {
+            return Err(io::Error::other(format!("it has more than {MAX_ONNX_BYTES} bytes")));
+        }
+        Ok(bytes)
+    };
+    let preprocessing = Preprocessing { scale: args.scale, mean: args.mean.clone(), deviation: args.std.clone() };
+    let bytes = read_bounded(&args.file, MAX_ONNX_BYTES).context(read)?;
+    let imported = import(&bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
+    if args.scale.is_none() {
+        note(&if imported.scale == 1.0 {
+            "the network scales pixels itself: it gets them as 0 to 255; --scale says otherwise".to_owned()
+        } else {
+            "the network gets pixels as 0 to 1; give --scale 1 if it was trained on 0 to 255".to_owned()
+        })?;
+    }
+    Ok(imported)
+}
+
+fn explain(error: OnnxError) -> CommandError {
+    let hint = match &error {
+        OnnxError::Unsupported { .. } | OnnxError::Node { .. } => {
+            "`docs/models.md` says which networks can be imported"
+        }
+        OnnxError::Input { .. } => "export the network for pictures of one size",
+        OnnxError::Decode(_) | OnnxError::NoGraph => "export it with torch.onnx.export or tf2onnx",
+        _ => return error.into(),
+    };
+    CommandError::from(error).with_hint(hint)
+}
+
+fn classes(args: &Args, imported: &Imported, data: &Dataset) -> Result<Vec<String>, CommandError> {
+    let logits = imported.graph.logits();
+    let (classes, source) = match &args.classes {
+        None => (data.classes().to_vec(), &args.calibration),
+        Some(path) => {
+            let read = || format!("cannot read {}", path.display());
+            let text = String::from_utf8(read_bounded(path, MAX_CLASSES_BYTES).context(read)?).context(read)?;
+            (text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect(), path)
+        }
+    };
+    if classes.len() == logits {
+        return Ok(classes);
+    }
+    let found = format!(
+        "found {} classes in {}, expected {logits} as the network has outputs",
+        classes.len(),
+        source.display()
+    );
+    Err(CommandError::failed(found)
+        .with_hint("name the classes in the order of the network's outputs, with --classes FILE"))
+}
+
+/// Two sets of pictures of their own, or twice the same where there are too few.
+fn halves(data: &Dataset) -> (Dataset, Dataset) {
+    let (calibration, validation) = data.split(0.5, SEED);
+    if validation.is_empty() {
+        return (calibration.clone(), calibration);
+    }
+    (calibration.sample(PICTURES, SEED), validation.sample(PICTURES, SEED))
+}
+
+/// A name from outside, without what a card may not hold.
+fn printable(name: &str) -> String {
+    name.chars().filter(|character| !character.is_control()).take(100).collect()
+}

@@ -1,0 +1,347 @@
+//! Import of an image classifier from an ONNX file, as PyTorch and Keras export it.
+//!
+//! Read are convolutions and linear layers, each clamped by a Relu but the last, with pools between them, and additions before a
+//! clamp. Batch normalisation and all other
+//! scaling and moving by constants is folded into weights and biases. In floats nothing is lost; what becomes of it as
+//! integers is up to [`crate::quantize`].
+//!
+//! One difference between their semantics and ours costs an additional layer: around an activation that is moved (pixels
+//! whose mean is subtracted, a batch normalisation after a Relu) zeros are not ours, so that its positive and negative part
+//! are built first.
+
+mod builder;
+mod lower;
+mod node;
+mod proto;
+mod tensor;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::rc::Rc;
+
+use ocelli_model::graph::{Graph, GraphError, MAX_DIMENSION, Shape};
+use prost::Message as _;
+
+use self::builder::PIXELS;
+use self::lower::{Lowering, OPERATORS, name_of};
+use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use self::value::{Activation, Affine, Layout};
+use crate::train::{FloatNetwork, LayerWeights, TrainError};
+
+/// The largest ONNX file, and the largest file of tensors beside it, in bytes.
+pub const MAX_ONNX_BYTES: usize = 512 << 20;
+/// The most nodes of a graph.
+const MAX_NODES: usize = 4096;
+/// The most files of tensors.
+const MAX_EXTERNAL_FILES: usize = 64;
+/// A network whose first constant divides by this or more, or subtracts this share of it, reads bytes.
+const BYTES_FROM: f64 = 100.0;
+
+/// An ONNX file that cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// The file is too large.
+    #[error("the file has {found} bytes, more than {MAX_ONNX_BYTES}")]
+    TooLarge {
+        /// Its bytes.
+        found: usize,
+    },
+    /// The file is no ONNX model.
+    #[error("found no ONNX model")]
+    Decode(#[from] prost::DecodeError),
+    /// The file has no graph.
+    #[error("found no graph in the file, expected an ONNX model")]
+    NoGraph,
+    /// There are too many nodes.
+    #[error("the graph has {found} nodes, more than {MAX_NODES}")]
+    TooManyNodes {
+        /// The number found.
+        found: usize,
+    },
+    /// An operator that is not read: the first in the order of the graph.
+    #[error("operator {operator:?} (node {node:?}) is not supported; supported are {supported}", supported = OPERATORS.join(", "))]
+    Unsupported {
+        /// The operator, with its domain where that is not ONNX's own.
+        operator: String,
+        /// The node.
+        node: String,
+    },
+    /// An operator that is read, but not as the node has it.
+    #[error("operator {operator:?} (node {node:?}): {reason}")]
+    Node {
+        /// The operator.
+        operator: String,
+        /// The node.
+        node: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A constant that cannot be read.
+    #[error("{reason}")]
+    Tensor {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A file of tensors that cannot be read.
+    #[error("cannot read {file:?}, in which the model keeps tensors")]
+    External {
+        /// The file, as the model names it.
+        file: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The graph does not read pictures.
+    #[error(
+        "{reason}; expected one input of (pictures, channels, rows, columns) or (pictures, rows, columns, channels), with 1 or 3 channels and fixed numbers of rows and columns"
+    )]
+    Input {
+        /// What was found.
+        reason: String,
+    },
+    /// The graph does not give logits.
+    #[error("{reason}; expected one output, the logits of a linear layer or their Softmax")]
+    Output {
+        /// What was found.
+        reason: String,
+    },
+    /// A number that pixels are to be changed by.
+    #[error("{name} has {found} numbers, expected 1 or {channels}, none of them 0 where it divides or scales")]
+    Preprocessing {
+        /// Which.
+        name: &'static str,
+        /// How many numbers there are.
+        found: usize,
+        /// The channels of the input.
+        channels: usize,
+    },
+    /// The layers make no graph of ours.
+    #[error("the layers are not allowed")]
+    Graph(#[from] GraphError),
+    /// The float network cannot be run.
+    #[error("the float network cannot be run")]
+    Float(#[from] TrainError),
+}
+
+/// How a pixel, 0..=255, becomes what the network reads: `(pixel * scale - mean) / deviation`, as torchvision's `ToTensor`
+/// and `Normalize` do.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Preprocessing {
+    /// What a pixel is multiplied by; where none is given, 1 for a network that scales bytes itself, else 1 / 255.
+    pub scale: Option<f64>,
+    /// The mean of every channel, one for all, or none for 0.
+    pub mean: Vec<f64>,
+    /// The deviation of every channel, one for all, or none for 1.
+    pub deviation: Vec<f64>,
+}
+
+/// What was read from an ONNX file: a graph of ours with float weights.
+#[derive(Debug)]
+pub struct Imported {
+    /// The graph.
+    pub graph: Graph,
+    /// The program that wrote the file, as it says.
+    pub producer: String,
+    /// What a pixel is multiplied by, as given or found.
+    pub scale: f64,
+    /// The numbers of every layer that has any, for an input of `pixel / 255`.
+    weights: Vec<Option<LayerWeights>>,
+    /// What a layer is clipped at, where the network says so.
+    caps: Vec<Option<f64>>,
+}
+
+/// Reads an ONNX file. `open` is asked for the files of tensors that lie beside it, by their plain names.
+///
+/// # Errors
+/// The first operator that is not supported, or the first thing that is not as expected.
+pub fn import(
+    bytes: &[u8],
+    preprocessing: &Preprocessing,
+    open: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+) -> Result<Imported, OnnxError> {
+    if bytes.len() > MAX_ONNX_BYTES {
+        return Err(OnnxError::TooLarge { found: bytes.len() });
+    }
+    let model = ModelProto::decode(bytes)?;
+    let graph = model.graph.ok_or(OnnxError::NoGraph)?;
+    if graph.node.len() > MAX_NODES {
+        return Err(OnnxError::TooManyNodes { found: graph.node.len() });
+    }
+    if let Some(node) = graph.node.iter().find(|node| !is_supported(node)) {
+        let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
+        return Err(OnnxError::Unsupported { operator: format!("{domain}{}", node.op_type), node: name_of(node) });
+    }
+    let external = External::open(&graph, open)?;
+    let (input, shape, layout) = input(&graph)?;
+    let scale = preprocessing.scale.unwrap_or(if reads_bytes(&graph, input, &external) { 1.0 } else { 1.0 / 255.0 });
+    let affine = preprocessing.affine(scale, shape.channels)?;
+    let activation = Activation { index: PIXELS, shape, layout, affine: Some(Rc::new(affine)) };
+    let built = Lowering::new(&graph, (input, activation), &external)?.finish(&graph)?;
+    let graph = Graph::new(built.input, built.layers)?;
+    let (weights, caps) = (built.weights, built.caps);
+    Ok(Imported { graph, producer: model.producer_name, scale, weights, caps })
+}
+
+impl Imported {
+    /// The network as training would have given it.
+    ///
+    /// # Errors
+    /// If there are not as many classes as outputs.
+    pub fn network(&self, classes: Vec<String>) -> Result<FloatNetwork, OnnxError> {
+        let ceilings = self.caps.iter().map(|cap| cap.map_or(f32::INFINITY, |cap| cap as f32)).collect();
+        Ok(FloatNetwork::from_layers(self.graph.clone(), classes, ceilings, self.weights.clone())?)
+    }
+}
+
+impl Preprocessing {
+    /// As a function of `pixel / 255`.
+    fn affine(&self, scale: f64, channels: usize) -> Result<Affine, OnnxError> {
+        let each = |name, values: &[f64], default: f64, zero: bool| {
+            let fine = |values: &&[f64]| {
+                [0, 1, channels].contains(&values.len())
+                    && values.iter().all(|value| value.is_finite() && (zero || *value != 0.0))
+            };
+            let values =
+                Some(values).filter(fine).ok_or(OnnxError::Preprocessing { name, found: values.len(), channels })?;
+            Ok::<_, OnnxError>(
+                (0..channels)
+                    .map(|channel| values.get(channel).or(values.first()).copied().unwrap_or(default))
+                    .collect::<Vec<f64>>(),
+            )
+        };
+        let scale = each("scale", &[scale], 1.0, false)?;
+        let (mean, deviation) = (each("mean", &self.mean, 0.0, true)?, each("std", &self.deviation, 1.0, false)?);
+        let numbers = scale.iter().zip(&mean).zip(&deviation);
+        let (scale, offset) =
+            numbers.map(|((scale, mean), deviation)| (255.0 * scale / deviation, -mean / deviation)).unzip();
+        Ok(Affine { scale, offset })
+    }
+}
+
+/// Why a node or tensor is not as expected; whoever knows which one adds that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    reason: String,
+}
+
+impl Fault {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// The files of tensors beside the model.
+#[derive(Debug, Default)]
+struct External {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl External {
+    fn open(graph: &GraphProto, open: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>) -> Result<Self, OnnxError> {
+        let names: BTreeSet<&str> = graph
+            .initializer
+            .iter()
+            .filter(|tensor| tensor.data_location == 1)
+            .map(|tensor| entry(tensor, "location"))
+            .collect();
+        let mut external = Self::default();
+        for name in names {
+            let failed = |source| OnnxError::External { file: name.into(), source };
+            let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
+            if !is_plain || external.files.len() == MAX_EXTERNAL_FILES {
+                let wrong = format!("expected at most {MAX_EXTERNAL_FILES} files in the model's own folder");
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, wrong)));
+            }
+            external.files.insert(name.into(), open(name).map_err(failed)?);
+        }
+        Ok(external)
+    }
+
+    fn read(&self, tensor: &TensorProto) -> Result<&[u8], Fault> {
+        let number = |key| match entry(tensor, key) {
+            "" => Some(None),
+            text => text.parse::<usize>().ok().map(Some),
+        };
+        let found = self.files.get(entry(tensor, "location")).zip(number("offset")).zip(number("length"));
+        let bytes = found.and_then(|((file, offset), length)| {
+            let rest = file.get(offset.unwrap_or(0)..)?;
+            length.map_or(Some(rest), |length| rest.get(..length))
+        });
+        bytes.ok_or_else(|| {
+            Fault::new(format!("tensor {:?} lies outside of the file that is said to hold it", tensor.name))
+        })
+    }
+}
+
+fn entry<'a>(tensor: &'a TensorProto, key: &str) -> &'a str {
+    tensor.external_data.iter().find(|entry| entry.key == key).map_or("", |entry| entry.value.as_str())
+}
+
+fn is_supported(node: &NodeProto) -> bool {
+    ["", "ai.onnx"].contains(&node.domain.as_str()) && OPERATORS.contains(&node.op_type.as_str())
+}
+
+/// The name, shape and layout of the pictures.
+fn input(graph: &GraphProto) -> Result<(&str, Shape, Layout), OnnxError> {
+    let constants: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs: Vec<&ValueInfoProto> =
+        graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).collect();
+    let [input] = inputs[..] else {
+        return Err(OnnxError::Input { reason: format!("found {} inputs", inputs.len()) });
+    };
+    let shape =
+        input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()).and_then(|tensor| tensor.shape.as_ref());
+    let dims: Vec<i64> = shape.map(|shape| shape.dim.iter().map(|dim| dim.dim_value).collect()).unwrap_or_default();
+    let is_picture = |channels: i64, height: i64, width: i64| {
+        let size = 1..=MAX_DIMENSION as i64;
+        (channels == 1 || channels == 3) && size.contains(&height) && size.contains(&width)
+    };
+    let shape = |channels: i64, height: i64, width: i64| Shape {
+        channels: channels as usize,
+        height: height as usize,
+        width: width as usize,
+    };
+    match dims[..] {
+        [_, channels, height, width] if is_picture(channels, height, width) => {
+            Ok((&input.name, shape(channels, height, width), Layout::Nchw))
+        }
+        [_, height, width, channels] if is_picture(channels, height, width) => {
+            Ok((&input.name, shape(channels, height, width), Layout::Nhwc))
+        }
+        _ => Err(OnnxError::Input { reason: format!("input {:?} is {dims:?} (0: not fixed)", input.name) }),
+    }
+}
+
+/// Whether the first thing that is done to the pictures makes sense only for numbers up to 255.
+fn reads_bytes(graph: &GraphProto, input: &str, external: &External) -> bool {
+    let mut name = input;
+    for node in &graph.node {
+        if !node.input.iter().any(|input| input == name) {
+            continue;
+        }
+        let constant = || {
+            let other = node.input.iter().find(|input| *input != name)?;
+            let of_node =
+                graph.node.iter().find(|node| node.output.first() == Some(other) && node.op_type == "Constant");
+            let attribute = of_node.and_then(|node| node.attribute.iter().find_map(|attribute| attribute.t.as_ref()));
+            let tensor = graph.initializer.iter().find(|tensor| tensor.name == *other).or(attribute)?;
+            let values = tensor::Constant::read(tensor, external).ok()?.floats();
+            Some(values.into_iter().map(f64::abs).fold(0.0, f64::max))
+        };
+        match node.op_type.as_str() {
+            "Cast" | "Identity" | "Transpose" => match node.output.first() {
+                Some(output) => name = output,
+                None => return false,
+            },
+            "Div" => return constant().is_some_and(|largest| largest >= BYTES_FROM),
+            "Mul" => return constant().is_some_and(|largest| largest <= 1.0 / BYTES_FROM),
+            "Sub" | "Add" => return constant().is_some_and(|largest| largest >= 2.0),
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

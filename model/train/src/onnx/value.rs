@@ -1,0 +1,241 @@
+//! What the values of an ONNX graph stand for.
+
+use std::rc::Rc;
+
+use ocelli_model::graph::Shape;
+
+use super::Fault;
+use super::tensor::Constant;
+
+/// A value of the graph.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Known without a picture. In a list of dimensions, -1 stands for the number of pictures.
+    Constant(Rc<Constant>),
+    /// The output of a layer that is built, or the input.
+    Activation(Activation),
+    /// What a convolution or linear layer gives before it is clamped; no layer yet, as more may be folded into it.
+    Sum(Sum),
+    /// Logits after a softmax, which is not part of a model.
+    Probabilities(Sum),
+}
+
+/// How the dimensions of an ONNX tensor name the elements of an activation, whose own order is always CHW.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Pictures, channels, rows, columns: PyTorch's.
+    Nchw,
+    /// Pictures, rows, columns, channels: TensorFlow's.
+    Nhwc,
+    /// Pictures and all elements, in CHW order.
+    FlatChw,
+    /// Pictures and all elements, in HWC order.
+    FlatHwc,
+}
+
+/// An activation of the network that is built, as a value sees it: scaled and moved.
+#[derive(Debug, Clone)]
+pub struct Activation {
+    /// `i + 1` is the output of layer `i`.
+    pub index: usize,
+    pub shape: Shape,
+    pub layout: Layout,
+    pub affine: Option<Rc<Affine>>,
+}
+
+/// `scale * x + offset`, for every channel, or for every element in CHW order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affine {
+    pub scale: Vec<f64>,
+    pub offset: Vec<f64>,
+}
+
+/// A weighted sum of an activation, with what follows it before the clamp.
+#[derive(Debug, Clone)]
+pub struct Sum {
+    pub input: Activation,
+    pub kind: SumKind,
+    /// `(O, I, kernel, kernel)`, or `(O, elements)` in CHW order.
+    pub weight: Rc<Vec<f32>>,
+    /// What the weights of an output channel are multiplied by.
+    pub scale: Vec<f64>,
+    pub bias: Vec<f64>,
+    /// The activation that is added.
+    pub skip: Option<Activation>,
+    /// Kernel and stride of a max-pool that came before the clamp; the two can be swapped.
+    pub max_pool: Option<(usize, usize)>,
+    /// Of what comes out, the pool included.
+    pub shape: Shape,
+    pub layout: Layout,
+}
+
+/// How a sum is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SumKind {
+    /// Zeros are put above, left, below and right.
+    Conv {
+        kernel: usize,
+        stride: usize,
+        padding: [usize; 4],
+    },
+    Linear,
+}
+
+impl Layout {
+    /// The dimensions of an ONNX tensor, -1 for the number of pictures.
+    pub fn dims(self, shape: Shape) -> Vec<i64> {
+        let [channels, height, width] = [shape.channels, shape.height, shape.width].map(|size| size as i64);
+        match self {
+            Self::Nchw => vec![-1, channels, height, width],
+            Self::Nhwc => vec![-1, height, width, channels],
+            Self::FlatChw | Self::FlatHwc => vec![-1, channels * height * width],
+        }
+    }
+
+    /// The layout after a transposition.
+    pub fn transposed(self, perm: &[i64]) -> Result<Self, Fault> {
+        match (self, perm) {
+            (Self::Nchw | Self::Nhwc, [0, 1, 2, 3]) | (Self::FlatChw | Self::FlatHwc, [0, 1]) => Ok(self),
+            (Self::Nchw, [0, 2, 3, 1]) => Ok(Self::Nhwc),
+            (Self::Nhwc, [0, 3, 1, 2]) => Ok(Self::Nchw),
+            _ => Err(Fault::new(format!(
+                "it permutes an activation by {perm:?}, expected a change between NCHW and NHWC"
+            ))),
+        }
+    }
+
+    /// The layout after the dimensions were changed to others that are as many elements.
+    pub fn reshaped(self, shape: Shape, target: &[i64]) -> Result<Self, Fault> {
+        let now = self.dims(shape);
+        let wrong = || Fault::new(format!("it reshapes {now:?} to {target:?}, expected to flatten (-1: pictures)"));
+        let mut target: Vec<i64> = target.to_vec();
+        for (index, dim) in target.iter_mut().enumerate().filter(|(_, dim)| **dim == 0) {
+            *dim = *now.get(index).ok_or_else(wrong)?;
+        }
+        let rest = target.get_mut(1..).filter(|rest| !rest.is_empty()).ok_or_else(wrong)?;
+        let elements = shape.elements() as i64;
+        let known = rest.iter().filter(|dim| **dim != -1).try_fold(1i64, |all, dim| all.checked_mul(*dim));
+        let known = known.filter(|known| *known > 0 && elements % known == 0).ok_or_else(wrong)?;
+        let mut unknown = rest.iter_mut().filter(|dim| **dim == -1);
+        if let Some(dim) = unknown.next() {
+            *dim = elements / known;
+        } else if known != elements {
+            return Err(wrong());
+        }
+        if unknown.next().is_some() {
+            return Err(wrong());
+        }
+        if rest.len() == 1 {
+            return Ok(match self {
+                Self::Nchw | Self::FlatChw => Self::FlatChw,
+                Self::Nhwc | Self::FlatHwc => Self::FlatHwc,
+            });
+        }
+        let order_is_free = shape.height * shape.width == 1;
+        let fits = |layout: Self| layout.dims(shape)[1..] == *rest;
+        match self {
+            Self::Nchw | Self::FlatChw if fits(Self::Nchw) => Ok(Self::Nchw),
+            Self::Nhwc | Self::FlatHwc if fits(Self::Nhwc) => Ok(Self::Nhwc),
+            _ if order_is_free && fits(Self::Nchw) => Ok(Self::Nchw),
+            _ if order_is_free && fits(Self::Nhwc) => Ok(Self::Nhwc),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Numbers for every element in this layout's flat order, in CHW order.
+    pub fn to_chw<T: Copy>(self, shape: Shape, values: &[T]) -> Vec<T> {
+        if matches!(self, Self::Nchw | Self::FlatChw) {
+            return values.to_vec();
+        }
+        let Shape { channels, height, width } = shape;
+        let places = height * width;
+        (0..channels).flat_map(|channel| (0..places).map(move |place| values[place * channels + channel])).collect()
+    }
+
+    /// What a constant is for every channel, or for every element in CHW order, of an activation that it meets.
+    pub fn broadcast(self, shape: Shape, constant: &Constant) -> Result<Vec<f64>, Fault> {
+        let values = constant.floats();
+        if let [value] = values[..] {
+            return Ok(vec![value; shape.channels]);
+        }
+        let dims = self.dims(shape);
+        let wrong = || {
+            let found = &constant.dims;
+            Fault::new(format!("a constant of {found:?} meets {dims:?}, expected one number, or one for each channel"))
+        };
+        // Dimensions are aligned at the end, and those that are missing are 1.
+        let missing = dims.len().checked_sub(constant.dims.len()).ok_or_else(wrong)?;
+        let axis = if self == Self::Nhwc { 3 } else { 1 };
+        let fits = constant
+            .dims
+            .iter()
+            .zip(missing..)
+            .all(|(dim, place)| *dim == 1 || (place == axis && i64::try_from(*dim) == Ok(dims[place])));
+        if !fits {
+            return Err(wrong());
+        }
+        Ok(if dims.len() == 2 { self.to_chw(shape, &values) } else { values })
+    }
+}
+
+impl Activation {
+    /// The numbers that it is scaled and moved by, for every channel or element.
+    pub fn affine(&self) -> Affine {
+        self.affine.as_deref().cloned().unwrap_or_else(|| Affine::identity(self.shape.channels))
+    }
+
+    /// The same, scaled and moved further.
+    pub fn then(&self, scale: &[f64], offset: &[f64]) -> Self {
+        let Affine { scale: before, offset: moved } = self.affine();
+        let count = [before.len(), scale.len(), offset.len()].into_iter().max().unwrap_or(0);
+        let of = |values: &[f64], index: usize| values[index * values.len() / count];
+        let affine = Affine {
+            scale: (0..count).map(|index| of(&before, index) * of(scale, index)).collect(),
+            offset: (0..count).map(|index| of(&moved, index) * of(scale, index) + of(offset, index)).collect(),
+        };
+        Self { affine: Some(Rc::new(affine)), ..self.clone() }
+    }
+
+    /// Whether its values are those of the activation itself.
+    pub fn is_plain(&self) -> bool {
+        self.affine.as_deref().is_none_or(Affine::is_identity)
+    }
+}
+
+impl Affine {
+    /// Changes nothing.
+    pub fn identity(channels: usize) -> Self {
+        Self { scale: vec![1.0; channels], offset: vec![0.0; channels] }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.scale.iter().all(|scale| *scale == 1.0) && !self.moves()
+    }
+
+    /// Whether zero becomes something else.
+    pub fn moves(&self) -> bool {
+        self.offset.iter().any(|offset| *offset != 0.0)
+    }
+}
+
+impl Sum {
+    /// The sum, scaled and moved further for every output channel.
+    pub fn then(mut self, scale: &[f64], offset: &[f64]) -> Result<Self, Fault> {
+        let channels = self.bias.len();
+        if scale.len() != channels || offset.len() != channels {
+            return Err(Fault::new("it changes single elements of a convolution's output, expected whole channels"));
+        }
+        if self.skip.is_some() && scale.iter().any(|scale| *scale != 1.0) {
+            return Err(Fault::new("it scales a sum to which an earlier activation was added"));
+        }
+        if self.max_pool.is_some() && scale.iter().any(|scale| *scale < 0.0) {
+            return Err(Fault::new("it turns the sign of what a max-pool gives"));
+        }
+        for ((value, bias), (scale, offset)) in self.scale.iter_mut().zip(&mut self.bias).zip(scale.iter().zip(offset))
+        {
+            (*value, *bias) = (*value * scale, *bias * scale + offset);
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,171 @@
+//! Blocks full of tasks, for what is measured on a chain of them.
+
+use std::sync::mpsc;
+use std::thread;
+
+use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::{
+    Action, Address, Amount, Header, ImageHash, ModelId, Network, Parameters, Transaction, Unsigned, rules,
+};
+use ocelli_model::{Backend, Model};
+use ocelli_node::chain::Chain;
+use ocelli_node::inference::BATCH_IMAGES;
+use ocelli_node::miner::Miner;
+use ocelli_node::store::Store;
+use ocelli_node::wallet::Wallet;
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_protocol::message::BlockData;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+/// The height at which weights are looked up: the first after genesis.
+const HEIGHT: u64 = 1;
+
+/// Makes the images: each is another one.
+const SEED: u64 = 1;
+
+/// A good block.
+pub struct Block {
+    pub header: Header,
+    pub data: BlockData,
+}
+
+/// Makes blocks of Classify tasks of the development wallet, a random picture in each, one block after the other.
+pub struct BlockMaker<'a> {
+    network: &'a Network,
+    model: &'a Model,
+    wallet: Wallet,
+    random: ChaCha8Rng,
+    nonce: u64,
+}
+
+impl<'a> BlockMaker<'a> {
+    /// Begins at the genesis of a network whose development wallet has credits.
+    pub fn new(network: &'a Network, model: &'a Model) -> Self {
+        let wallet = Wallet::from_seed(DEV_WALLET_SEED);
+        Self { network, model, wallet, random: ChaCha8Rng::seed_from_u64(SEED), nonce: 0 }
+    }
+
+    /// How many tasks a block is to have: as many as the weight limit lets, unless `wanted` says.
+    ///
+    /// # Errors
+    /// If the block would weigh too much.
+    pub fn tasks_a_block(&self, wanted: Option<u32>) -> Result<usize, CommandError> {
+        let limit = tasks_of_a_block(&self.network.parameters, &self.sign(0, &[]));
+        match wanted.map(|count| count as usize) {
+            Some(count) if count > limit => Err(CommandError::usage(format!(
+                "found {count} tasks, expected at most {limit}: a block of the network `{}` weighs no more",
+                self.network.parameters.name
+            ))),
+            wanted => Ok(wanted.unwrap_or(limit)),
+        }
+    }
+
+    /// Makes the next block, of so many tasks, and puts it on the chain, one spacing after its parent.
+    ///
+    /// # Errors
+    /// For a device that fails, and a folder that cannot be written.
+    pub fn make(&mut self, chain: &mut Chain, tasks: usize, backend: &mut dyn Backend) -> Result<Block, CommandError> {
+        let data = self.fill(tasks, backend)?;
+        let miner = Address::of(&self.wallet.public_key());
+        let time = chain.tip().time + self.network.parameters.spacing;
+        let header = mine(chain.template(miner, &data.body, time)?)?;
+        let hash = header.hash();
+        chain.insert_headers(std::slice::from_ref(&header), header.time)?.1.map_or(Ok(()), Err)?;
+        chain.accept_block(hash, &data, &|_| false)?;
+        chain.set_answers(hash, Ok(()))?;
+        chain.advance()?;
+        Ok(Block { header, data })
+    }
+
+    /// A block's data: tasks with the next nonces, each on a picture of its own, with its answer.
+    fn fill(&mut self, tasks: usize, backend: &mut dyn Backend) -> Result<BlockData, CommandError> {
+        let mut data = BlockData::default();
+        for _ in 0..tasks {
+            let mut pixels = vec![0; self.model.pixels()];
+            self.random.fill_bytes(&mut pixels);
+            data.body.transactions.push((self.sign(self.nonce, &pixels), None));
+            data.pixels.push(Some(pixels));
+            self.nonce += 1;
+        }
+        let images: Vec<&[u8]> = data.pixels.iter().flatten().map(Vec::as_slice).collect();
+        for (images, transactions) in images.chunks(BATCH_IMAGES).zip(data.body.transactions.chunks_mut(BATCH_IMAGES)) {
+            for ((_, output), logits) in transactions.iter_mut().zip(backend.logits(self.model, images)?) {
+                *output = Some(logits);
+            }
+        }
+        Ok(data)
+    }
+
+    fn sign(&self, nonce: u64, pixels: &[u8]) -> Transaction {
+        let action = Action::Classify { model: ModelId(self.model.id().0), image: ImageHash::of(pixels) };
+        let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
+        let public_key = self.wallet.public_key();
+        Transaction::sign(unsigned, public_key, self.network.genesis_hash(), |hash| self.wallet.sign(hash))
+    }
+}
+
+/// A chain in a temporary folder, which goes with the first of the two.
+pub fn new_chain(network: &Network) -> Result<(TempDir, Chain), CommandError> {
+    let folder = new_folder()?;
+    let store = Store::open(&folder.path().join("chain"), network)?;
+    Ok((folder, Chain::open(network.clone(), store)?))
+}
+
+/// A temporary folder, which goes with what is returned.
+pub fn new_folder() -> Result<TempDir, CommandError> {
+    (tempfile::Builder::new().prefix("ocelli-bench-").tempdir())
+        .context(|| "cannot make a temporary folder")
+        .hint(|| "set TMPDIR to a folder that you may write to")
+}
+
+/// How many transactions like this one fill a block.
+fn tasks_of_a_block(parameters: &Parameters, transaction: &Transaction) -> usize {
+    let weight = rules::weight(transaction, parameters, HEIGHT).unwrap_or(u64::MAX).max(1);
+    (parameters.weight_limit / weight) as usize
+}
+
+/// Finds a nonce.
+fn mine(header: Header) -> Result<Header, CommandError> {
+    let (sender, found) = mpsc::channel();
+    // An error only says that nobody waits any more.
+    let miner = Miner::start(thread::available_parallelism()?.get(), move |header| drop(sender.send(header)));
+    miner.set_template(Some(header));
+    Ok(found.recv()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ocelli_model::ReferenceBackend;
+    use ocelli_node::node::models;
+
+    use super::*;
+
+    #[test]
+    fn a_full_block_has_no_room_for_one_more_task() {
+        let network = Network::builtin("local").expect("built in");
+        let model = &models(&network).expect("built in")[0];
+        let maker = BlockMaker::new(&network, model);
+        let weight =
+            rules::weight(&maker.sign(0, &[]), &network.parameters, HEIGHT).expect("the model is the network's");
+        let count = maker.tasks_a_block(None).expect("a full block") as u64;
+        assert!(count * weight <= network.parameters.weight_limit);
+        assert!((count + 1) * weight > network.parameters.weight_limit);
+        let error = maker.tasks_a_block(Some(u32::MAX)).expect_err("too many").to_string();
+        assert!(error.contains("found 4294967295 tasks, expected at most"), "{error}");
+    }
+
+    #[test]
+    fn blocks_follow_each_other() {
+        let network = Network::builtin("local").expect("built in");
+        let models = models(&network).expect("built in");
+        let (_folder, mut chain) = new_chain(&network).expect("a folder");
+        let mut maker = BlockMaker::new(&network, &models[0]);
+        for tasks in [2, 1] {
+            let block = maker.make(&mut chain, tasks, &mut ReferenceBackend).expect("made");
+            assert_eq!(block.data.body.transactions.len(), tasks);
+            assert_eq!(chain.tip().hash, block.header.hash());
+        }
+    }
+}

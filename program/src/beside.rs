@@ -1,0 +1,29 @@
+//! The programs of one release start each other, and stand in one folder.
+
+use std::env::{self, consts::EXE_SUFFIX};
+use std::path::PathBuf;
+
+use crate::error::{CommandError, Explain as _};
+
+/// The program of this name in the folder of the running one.
+///
+/// # Errors
+/// If it is not there.
+pub fn find(name: &str) -> Result<PathBuf, CommandError> {
+    let own = env::current_exe().context(|| "cannot tell where this program is")?;
+    let path = own.with_file_name(format!("{name}{EXE_SUFFIX}"));
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(CommandError::failed(format!("found no {}, expected it beside {}", path.display(), own.display())).with_hint(
+        format!(
+            "put the `{name}` of the same release there, or build it: `cargo build --release -p {}`",
+            package(name)
+        ),
+    ))
+}
+
+/// The package that a program is built from.
+fn package(name: &str) -> &str {
+    if name == "ocelli" { "ocelli-node" } else { name }
+}
