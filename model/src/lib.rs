@@ -7,7 +7,7 @@
 
 pub mod backend;
 pub mod cost;
-mod display;
+pub mod display;
 pub mod file;
 pub mod golden;
 pub mod graph;
