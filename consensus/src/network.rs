@@ -24,7 +24,7 @@ pub struct ModelParameters {
     pub pixels: u32,
     /// Logits of an answer.
     pub logits: u32,
-    /// Sum over layers of max(multiply-accumulates, elements read and written).
+    /// What an image costs, as `docs/inference.md` counts it.
     pub cost: u64,
 }
 

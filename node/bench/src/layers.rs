@@ -1,5 +1,7 @@
 //! `ocelli bench layers`.
 
+use std::collections::BTreeMap;
+
 use ocelli_model::backend::{Kernel, KernelBackend, Method, limit};
 use ocelli_model::zoo;
 use ocelli_program::error::{CommandError, Explain as _};
@@ -27,9 +29,8 @@ struct Report {
     kernel: &'static str,
     /// Images that run together.
     images: usize,
-    /// The most products a second of one thread: vectors of bytes, and vectors of 16-bit numbers.
-    direct_products_per_second: u64,
-    winograd_products_per_second: u64,
+    /// The most vector products a second of one thread, by method.
+    products_per_second: BTreeMap<&'static str, u64>,
     steps: Vec<Step>,
 }
 
@@ -68,11 +69,12 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         })
         .collect();
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-    let profiled = backend.profile(&model, &images, args.rounds as usize).hint(|| "please report it")?;
-    let (count, profile) = profiled
-        .ok_or_else(|| CommandError::failed(format!("the kernels do not run {name}: its shapes are too large")))?;
+    let (count, profile) = backend.profile(&model, &images, args.rounds as usize).hint(|| "please report it")?;
     let total: u128 = profile.iter().map(|step| step.time.as_nanos()).sum();
-    let limits = [Method::Direct, Method::Winograd].map(|method| limit(kernel, method).unwrap_or_default());
+    let mut limits = BTreeMap::new();
+    for step in &profile {
+        limits.entry(step.method.name()).or_insert_with(|| limit(kernel, step.method));
+    }
     let steps = profile
         .iter()
         .map(|step| {
@@ -81,18 +83,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                 _ => model.graph().layers()[step.layer].name.clone(),
             };
             let seconds = step.time.as_secs_f64();
-            let limit = match step.method {
-                Method::Direct => Some(limits[0]),
-                Method::Winograd => Some(limits[1]),
-                Method::Pack | Method::Pool => None,
-            };
             Step {
                 layer,
                 method: step.method.name(),
                 nanoseconds: (step.time.as_nanos() / count as u128) as u64,
                 share: rounded(step.time.as_nanos() as f64 / total.max(1) as f64),
                 products: step.products / count as u64,
-                of_limit: limit.map(|limit| rounded(step.products as f64 / seconds / limit)),
+                of_limit: limits[step.method.name()].map(|limit| rounded(step.products as f64 / seconds / limit)),
             }
         })
         .collect();
@@ -100,8 +97,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         model: name.clone(),
         kernel: kernel.name(),
         images: count,
-        direct_products_per_second: limits[0] as u64,
-        winograd_products_per_second: limits[1] as u64,
+        products_per_second: limits.iter().filter_map(|(name, limit)| Some((*name, (*limit)? as u64))).collect(),
         steps,
     };
     if output.is_json() {
@@ -110,12 +106,12 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let Report { model, kernel, images, .. } = &report;
     output.line(format_args!("{model} on kernel {kernel}, {images} images together, one thread"))?;
     output.line(format_args!(
-        "{:<12} {:<10} {:>12} {:>7} {:>13}",
+        "{:<12} {:<17} {:>12} {:>7} {:>13}",
         "layer", "method", "ns an image", "share", "of the limit"
     ))?;
     for Step { layer, method, nanoseconds, share, of_limit, .. } in &report.steps {
         let of_limit = of_limit.map_or_else(String::new, |of_limit| format!("{of_limit:.2}"));
-        output.line(format_args!("{layer:<12} {method:<10} {nanoseconds:>12} {share:>7.2} {of_limit:>13}"))?;
+        output.line(format_args!("{layer:<12} {method:<17} {nanoseconds:>12} {share:>7.2} {of_limit:>13}"))?;
     }
     Ok(())
 }

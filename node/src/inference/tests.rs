@@ -2,7 +2,7 @@
 
 use super::device::Opener;
 use super::*;
-use ocelli_model::{BackendError, Display, Graph, Layer, ModelFile, Parameters, Shape, reference};
+use ocelli_model::{BackendError, Display, Graph, Input, Kernel, Layer, ModelFile, Parameters, reference};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -15,7 +15,7 @@ const OFF_BY_ONE: Act = |mut answers| {
     answers[0][1] += 1;
     Ok(answers)
 };
-const FAILING: Act = |_| Err(BackendError::Memory { needed: 2, allowed: 1 });
+const FAILING: Act = |_| Err(BackendError::Kernel { kernel: Kernel::Portable });
 const PANICKING: Act = |_| panic!("lost the device");
 const ONE_SHORT: Act = |mut answers| {
     answers.pop();
@@ -180,8 +180,7 @@ impl Stage {
 
 /// Two pixels, three logits; models with other biases have other ids.
 fn tiny_model(bias: i32) -> Model {
-    let input = Shape { channels: 2, height: 1, width: 1 };
-    let graph = Graph::new(input, vec![Layer::linear("linear", 3)]).unwrap();
+    let graph = Graph::new(Input::new(2, 1, 1), vec![Layer::logits("linear", "input", 3)]).unwrap();
     let weights = Parameters { weight: vec![1, 2, -3, 4, 5, -6], bias: vec![bias, 7, -7], ..Parameters::default() };
     ModelFile { graph, parameters: vec![weights], display: Display::numbered(3) }.build().unwrap()
 }
@@ -407,7 +406,7 @@ impl Backend for Broken {
 #[test]
 fn behind_every_device_stands_the_reference() {
     const BROKEN: &[Opener] = &[
-        || Err(BackendError::Memory { needed: 2, allowed: 1 }),
+        || Err(BackendError::Kernel { kernel: Kernel::Portable }),
         || panic!("no such driver"),
         || Ok(Box::new(Broken(OFF_BY_ONE))),
         || Ok(Box::new(Broken(PANICKING))),

@@ -4,8 +4,8 @@ use ocelli_consensus::network::{ModelParameters, Network};
 use ocelli_consensus::rules;
 use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
 use ocelli_consensus::{Amount, ImageHash, ModelId};
-use ocelli_model::proof::slack;
-use ocelli_model::{Model, Operation, Shape};
+use ocelli_model::cost::products;
+use ocelli_model::{Bounds, Model, Operation, Shape};
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::super::output::Output;
 /// The network whose blocks are filled.
 const NETWORK: &str = "testnet";
 
-/// Show what a model is made of, what it costs, and how far it is from inexact
+/// Show what a model is made of, what it costs, and how large its sums can be
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The model: a name that is built in, or a model file
@@ -28,18 +28,25 @@ pub struct Args {
 struct LayerRow {
     name: String,
     kind: &'static str,
-    /// Kernel, stride and padding, or shift, and what is added.
+    from: Vec<String>,
+    /// Kernel, stride and padding, multipliers and shift.
     details: String,
-    input: Shape,
     output: Shape,
+    /// Zero point and bounds of the output; none of the logits.
+    values: Option<Values>,
     /// The shape of the weights.
     weights: Option<Vec<usize>>,
     parameters: usize,
-    multiply_accumulates: u64,
-    /// The smallest and the largest shift.
-    shifts: Option<(u8, u8)>,
-    /// The share of 2^24 that no partial sum can reach.
-    proof_slack: Option<f64>,
+    products: u64,
+    /// What the magnitude of a sum can be; 0 where nothing is summed.
+    bound: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Values {
+    zero_point: u8,
+    low: u8,
+    high: u8,
 }
 
 /// Runs the command.
@@ -51,16 +58,17 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let layers = rows(&model);
     let id = model.id().to_string();
     let Weight { weight, tasks_a_block } = weight(&model);
-    let multiply_accumulates: u64 = layers.iter().map(|layer| layer.multiply_accumulates).sum();
+    let products: u64 = layers.iter().map(|layer| layer.products).sum();
+    let input = model.graph().input();
     if output.is_json() {
         return output.json(&json!({
             "name": model.name(),
             "id": id,
-            "input": model.input(),
+            "input": input,
             "classes": model.classes(),
             "scale": model.display().scale,
             "parameters": model.parameter_count(),
-            "multiply_accumulates": multiply_accumulates,
+            "products": products,
             "cost": model.cost(),
             "weight": weight,
             "tasks_a_block": tasks_a_block,
@@ -72,32 +80,30 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     output.rows(&[
         ("model", model.name().to_owned()),
         ("id", id),
-        ("input", model.input().to_string()),
+        ("input", format!("{}, zero points {:?}, crop {} of 256", input.shape, input.zero_points, input.crop)),
         ("classes", model.classes().join(", ")),
         ("parameters", model.parameter_count().to_string()),
-        ("multiply-accumulates", multiply_accumulates.to_string()),
+        ("products", products.to_string()),
         ("cost", format!("{} integer operations an image", model.cost())),
         ("weight in a block", format!("{weight} a task, {tasks_a_block} tasks fill a block of {NETWORK}")),
         ("file", format!("{} bytes", model.bytes().len())),
     ])?;
     output.line("")?;
+    if let Some(error) = model.display_error() {
+        output.line(format_args!("name, classes and card cannot be shown: {error}"))?;
+    }
     output.line(format_args!(
-        "{:<16} {:<9} {:>12} {:>11} {:>12} {:>7} {:>11}  details",
-        "layer", "kind", "output", "parameters", "mult.-acc.", "shifts", "proof slack"
+        "{:<16} {:<12} {:>12} {:>13} {:>11} {:>12} {:>11}  details",
+        "layer", "kind", "output", "values", "parameters", "products", "bound"
     ))?;
-    for layer in layers {
-        let shifts = layer.shifts.map_or(String::new(), |(least, most)| format!("{least}..{most}"));
-        let slack = layer.proof_slack.map_or(String::new(), |slack| format!("{:.1} %", slack * 100.0));
+    for LayerRow { name, kind, from, details, output: shape, values, parameters, products, bound, .. } in layers {
+        let values =
+            values.map_or_else(String::new, |Values { zero_point, low, high }| format!("{low} {zero_point} {high}"));
+        let (shape, from) = (shape.to_string(), from.join(", "));
         let line = format!(
-            "{:<16} {:<9} {:>12} {:>11} {:>12} {shifts:>7} {slack:>11}  {}",
-            layer.name,
-            layer.kind,
-            layer.output.to_string(),
-            layer.parameters,
-            layer.multiply_accumulates,
-            layer.details
+            "{name:<16} {kind:<12} {shape:>12} {values:>13} {parameters:>11} {products:>12} {bound:>11}  of {from}{details}"
         );
-        output.line(line.trim_end())?;
+        output.line(line)?;
     }
     Ok(())
 }
@@ -124,40 +130,44 @@ fn weight(model: &Model) -> Weight {
 fn rows(model: &Model) -> Vec<LayerRow> {
     let graph = model.graph();
     let row = |(index, layer): (usize, &ocelli_model::Layer)| {
-        let (parameters, shape) = (model.parameters(index), graph.activations()[index + 1]);
-        let places = match layer.operation {
-            Operation::Conv { .. } => shape.height * shape.width,
-            _ => 1,
+        let (parameters, output) = (model.parameters(index), graph.output_shape(index));
+        let values = |Bounds { low, high }: &Bounds| Values {
+            zero_point: graph.activations()[index + 1].zero_point(0),
+            low: *low,
+            high: *high,
         };
-        let shifts = parameters.shift.iter().copied();
         LayerRow {
             name: layer.name.clone(),
             kind: layer.operation.kind(),
+            from: layer.from.clone(),
             details: details(&layer.operation),
-            input: graph.activations()[index],
-            output: shape,
+            output,
+            values: model.proof().activations.get(index + 1).map(values),
             weights: graph.weight_shape(index),
             parameters: parameters.weight.len() + parameters.bias.len(),
-            multiply_accumulates: parameters.weight.len() as u64 * places as u64,
-            shifts: shifts.clone().min().zip(shifts.max()),
-            proof_slack: slack(parameters),
+            products: products(&layer.operation, graph.source_shape(index), output),
+            bound: model.proof().sums[index],
         }
     };
     graph.layers().iter().enumerate().map(row).collect()
 }
 
 fn details(operation: &Operation) -> String {
-    let details = match operation {
-        Operation::Conv { kernel, stride, padding, .. } => {
-            format!("kernel {kernel}, stride {stride}, padding {padding}")
-        }
-        Operation::Linear { .. } => String::new(),
-        Operation::MaxPool { kernel, stride } => format!("kernel {kernel}, stride {stride}"),
-        Operation::SumPool { kernel, stride, shift } => format!("kernel {kernel}, stride {stride}, shift {shift}"),
-    };
-    match operation.skip() {
-        None => details,
-        Some(skip) if details.is_empty() => format!("adds {skip}"),
-        Some(skip) => format!("{details}, adds {skip}"),
+    let pair = |[one, other]: [usize; 2]| if one == other { one.to_string() } else { format!("{one}x{other}") };
+    let mut details = String::new();
+    if let Operation::Conv { groups, .. } = operation
+        && *groups > 1
+    {
+        details += &format!(", {groups} groups");
     }
+    if let Some(window) = operation.window() {
+        details += &format!(", kernel {}, stride {}", pair(window.kernel), pair(window.stride));
+        if window.padding != [0; 4] {
+            details += &format!(", padding {:?}", window.padding);
+        }
+    }
+    if let Operation::Add { multipliers: [a, b], shift, .. } = operation {
+        details += &format!(", times {a} and {b} over 2^{shift}");
+    }
+    details
 }
