@@ -216,7 +216,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
             ));
         }
         Found::Dropped(reason) => {
-            let message = format!("transaction {txid} was dropped: {reason} ({})", output::by_word_of(nodes));
+            let message = format!("transaction {txid} was dropped: {reason} ({})", evidence::by_word_of(nodes));
             return Err(
                 CommandError::failed(message).with_hint("send it again, with a higher --fee if others pay more")
             );

@@ -23,8 +23,8 @@ use crate::commands::{folders, network_option};
 use crate::inference::{Handle, InferenceService, Limits};
 use crate::node::{SNAPSHOT, models};
 use crate::replay::{self, ExportError, Progress, Stopped, Why};
-use crate::signals;
 use crate::store::{Store, StoreError, StoreOptions};
+use ocelli_program::signals;
 
 /// How often the progress bar is drawn.
 const DRAW: Duration = Duration::from_millis(100);
