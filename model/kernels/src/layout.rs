@@ -2,82 +2,119 @@
 
 /// What may be read beyond the last element that means something: the widest load begins at the last pixel.
 const SLACK: usize = 64;
+/// The bytes that a pixel of an activation takes are a multiple of this.
+pub(crate) const PART: usize = 16;
 
-/// An activation of several images in one buffer of bytes: HWC order, every pixel `pitch` bytes wide, a border of zeros
-/// around each image where a convolution pads.
+/// An activation of several images in one buffer of bytes: HWC order, every pixel `pitch` bytes wide, a border of the zero
+/// point around each image where a convolution pads.
 ///
-/// Bytes of a pixel beyond its channels hold anything in 0..=127; weights that meet them are zero.
+/// Bytes of a pixel beyond its channels hold anything; weights that meet them are zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Channels that mean something.
     pub(crate) channels: usize,
-    /// Rows that some layer reads, the border excluded.
     pub(crate) height: usize,
-    /// Columns that some layer reads, the border excluded.
     pub(crate) width: usize,
     /// Bytes between pixels.
     pub(crate) pitch: usize,
-    /// Zeros around the image, in pixels.
-    pub(crate) border: usize,
-    /// Whether tails lie behind the images: see [`Layout::tail`].
-    pub(crate) has_tails: bool,
+    /// Pixels above, on the left, below and on the right of the image.
+    pub(crate) border: [usize; 4],
+    /// What the border holds: a byte for every channel.
+    pub(crate) zero_points: Vec<u8>,
+}
+
+/// Where the pixels of a buffer lie, or the windows that begin at some of them: the first byte, and the bytes between images,
+/// rows and pixels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub(crate) first: usize,
+    pub(crate) image: usize,
+    pub(crate) row: usize,
+    pub(crate) pixel: usize,
 }
 
 impl Layout {
     /// Bytes between rows.
-    #[inline(always)]
     pub(crate) fn row(&self) -> usize {
-        (self.width + 2 * self.border) * self.pitch
+        (self.border[1] + self.width + self.border[3]) * self.pitch
+    }
+
+    /// Rows of an image with its border.
+    pub(crate) fn rows(&self) -> usize {
+        self.border[0] + self.height + self.border[2]
     }
 
     /// Bytes between images.
-    #[inline(always)]
     pub(crate) fn image(&self) -> usize {
-        (self.height + 2 * self.border) * self.row()
+        self.rows() * self.row()
     }
 
     /// Bytes of a buffer for `images` images. After the last one, tiles of 4x4 outputs of a 3x3 kernel may reach 3 rows
     /// and 3 pixels further than the image, and loads may be wider than what they are needed for.
     pub(crate) fn buffer(&self, images: usize) -> usize {
-        self.tails(images) + if self.has_tails { images * self.tail_image() } else { 0 }
+        images * self.image() + 3 * (self.row() + self.pitch) + SLACK
     }
 
-    fn tails(&self, images: usize) -> usize {
-        images * self.image() + 4 * (self.row() + self.pitch) + SLACK
+    /// The same, or `None` if that is beyond counting.
+    pub(crate) fn checked_buffer(&self, images: usize) -> Option<usize> {
+        let row = self.border[1].checked_add(self.width)?.checked_add(self.border[3])?.checked_mul(self.pitch)?;
+        let rows = self.border[0].checked_add(self.height)?.checked_add(self.border[2])?;
+        let image = rows.checked_mul(row)?.checked_mul(images)?;
+        image.checked_add(row.checked_add(self.pitch)?.checked_mul(3)?)?.checked_add(SLACK)
     }
 
-    fn tail_row(&self) -> usize {
-        4 * (self.width + 2 * self.border)
+    /// Its pixels.
+    pub(crate) fn view(&self) -> View {
+        let (row, pixel) = (self.row(), self.pitch);
+        View { first: self.border[0] * row + self.border[1] * pixel, image: self.image(), row, pixel }
     }
 
-    fn tail_image(&self) -> usize {
-        (self.height + 2 * self.border) * self.tail_row()
+    /// Windows with `padding` above and on the left of the image, `stride` pixels apart.
+    pub(crate) fn windows(&self, padding: [usize; 4], stride: [usize; 2]) -> View {
+        let (row, pixel) = (self.row(), self.pitch);
+        let first = (self.border[0] - padding[0]) * row + (self.border[1] - padding[1]) * pixel;
+        View { first, image: self.image(), row: stride[0] * row, pixel: stride[1] * pixel }
     }
 
-    /// The first byte of the tail of the 3x3 window that begins at row `y` and column `x` of an image, both counted with
-    /// the border.
-    ///
-    /// A row of such a window over 3 channels (or 7, 11, …) is some words of four bytes and one byte more. A tail is that
-    /// last byte of each of the three rows, side by side, and a zero: one word, where the rows would need one each.
-    pub(crate) fn tail(&self, images: usize, image: usize, y: usize, x: usize) -> usize {
-        self.tails(images) + image * self.tail_image() + y * self.tail_row() + 4 * x
+    /// Whether the border has room for a padding.
+    pub(crate) fn covers(&self, padding: [usize; 4]) -> bool {
+        self.border.iter().zip(padding).all(|(border, padding)| *border >= padding)
     }
 
-    /// The first byte of the pixel at row `y` and column `x` of an image, both counted with the border.
-    pub(crate) fn bordered(&self, image: usize, y: usize, x: usize) -> usize {
-        image * self.image() + y * self.row() + x * self.pitch
+    /// Fills the borders of some images.
+    pub(crate) fn fill_borders(&self, images: usize, to: &mut [u8]) {
+        let (row, pitch) = (self.row(), self.pitch);
+        let mut pixel = vec![0; pitch];
+        pixel[..self.channels].copy_from_slice(&self.zero_points);
+        let mut fill = |first: usize, pixels: usize| {
+            for to in to[first..][..pixels * pitch].chunks_exact_mut(pitch) {
+                to.copy_from_slice(&pixel);
+            }
+        };
+        let [above, left, below, right] = self.border;
+        let all = left + self.width + right;
+        for image in 0..images {
+            let first = image * self.image();
+            fill(first, above * all);
+            fill(first + (above + self.height) * row, below * all);
+            for y in above..above + self.height {
+                fill(first + y * row, left);
+                fill(first + y * row + (left + self.width) * pitch, right);
+            }
+        }
     }
+}
 
-    /// The first byte of the pixel at row `y` and column `x` of an image.
+impl View {
+    /// The first byte of a pixel.
+    #[inline(always)]
     pub(crate) fn at(&self, image: usize, y: usize, x: usize) -> usize {
-        self.bordered(image, y + self.border, x + self.border)
+        self.first + image * self.image + y * self.row + x * self.pixel
     }
 
-    /// The bytes that one image takes in memory, or `None` if that is beyond counting.
-    pub(crate) fn checked_image(&self) -> Option<usize> {
-        let wide = self.border.checked_mul(2)?;
-        let row = self.width.checked_add(wide)?.checked_mul(self.pitch)?;
-        let row = if self.has_tails { row.checked_mul(3)? } else { row };
-        self.height.checked_add(wide)?.checked_add(4)?.checked_mul(row)
+    /// The first byte of a row, rows counted through all images.
+    #[inline(always)]
+    pub(crate) fn row(&self, height: usize, row: usize) -> usize {
+        self.at(row / height, row % height, 0)
     }
 }

@@ -1,4 +1,5 @@
-//! What a plan is made from.
+//! What a plan is made from. The meaning of every operator, and the bounds that are taken for granted, are those of
+//! `docs/inference.md`.
 
 /// Channels, rows and columns of an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,54 +19,105 @@ impl Shape {
     }
 }
 
-/// A layer with its integers. Layer `i` reads activation `i` and writes activation `i + 1`; activation 0 is the input.
+/// A layer with its integers. Layer `i` writes activation `i + 1`; activation 0 is the input.
 #[derive(Debug, Clone, Copy)]
-pub enum Layer<'a> {
-    /// Cross-correlation with weights `(O, I, kernel, kernel)`.
-    Conv {
-        /// Rows and columns of the kernel.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
-        /// Zeros around the input on every side, fewer than `kernel`.
-        padding: usize,
-        /// The integers.
-        sums: Sums<'a>,
-    },
-    /// A matrix product with weights `(O, I * H * W)`, over the input in CHW order.
-    Linear {
-        /// The integers.
-        sums: Sums<'a>,
-    },
-    /// The maximum of each window.
-    MaxPool {
-        /// Rows and columns of the window.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
-    },
-    /// `clamp((sum of each window + half) >> shift, 0, 127)`, where half is `2^(shift - 1)`, or 0 for shift 0.
-    SumPool {
-        /// Rows and columns of the window.
-        kernel: usize,
-        /// Step between outputs.
-        stride: usize,
-        /// By how many bits the sum is shifted right.
-        shift: u8,
-    },
+pub struct Layer<'a> {
+    /// The activations that it reads, all of earlier layers: two for an addition and a multiplication, two or more for a
+    /// concatenation, else one.
+    pub from: &'a [usize],
+    /// What it computes.
+    pub operation: Operation<'a>,
 }
 
-/// The integers of a convolution or linear layer: `clamp((acc + bias + multiplier * skip) >> shift, 0, 127)`.
+/// The zero point of an activation, and what it is clamped to: `low <= zero_point <= high`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finish {
+    /// The byte that stands for zero.
+    pub zero_point: u8,
+    /// The smallest byte.
+    pub low: u8,
+    /// The largest byte.
+    pub high: u8,
+}
+
+/// Rows and columns of a window, the steps between windows, and what is added around the input: above, left, below, right; on
+/// each side less than the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns.
+    pub kernel: [usize; 2],
+    /// Rows and columns between windows.
+    pub stride: [usize; 2],
+    /// Rows above, columns on the left, rows below, columns on the right.
+    pub padding: [usize; 4],
+}
+
+/// What a layer computes.
 #[derive(Debug, Clone, Copy)]
-pub struct Sums<'a> {
-    /// Weights, the output channel first.
-    pub weight: &'a [i8],
-    /// One for each output channel.
-    pub bias: &'a [i32],
-    /// One for each output channel, in 0..=24; empty in the last layer, whose sums are the logits.
-    pub shift: &'a [u8],
-    /// The activation that is added; it has the shape of the output.
-    pub skip: Option<usize>,
-    /// One for each output channel where there is a skip, else empty.
-    pub multiplier: &'a [i16],
+pub enum Operation<'a> {
+    /// A cross-correlation; padding counts as the zero point.
+    Conv {
+        /// Groups of channels, which divide those of the input and of the output.
+        groups: usize,
+        /// The window.
+        window: Window,
+        /// `(O, I / groups, rows, columns)`.
+        weight: &'a [i8],
+        /// One for each output channel.
+        bias: &'a [i32],
+        /// One for each output channel.
+        scale: &'a [f32],
+        /// Zero point and clamp.
+        finish: Finish,
+    },
+    /// A matrix product over the input in CHW order.
+    Linear {
+        /// `(O, I * H * W)`.
+        weight: &'a [i8],
+        /// One for each output channel.
+        bias: &'a [i32],
+        /// One for each output channel; in the last layer also empty.
+        scale: &'a [f32],
+        /// Zero point and clamp; none in the last layer and only there, whose outputs are the logits.
+        finish: Option<Finish>,
+    },
+    /// `(multipliers[0] * (a - z_a) + multipliers[1] * (b - z_b) + 2^(shift - 1)) >> shift`.
+    Add {
+        /// In 1..=2^21.
+        multipliers: [i32; 2],
+        /// In 1..=30.
+        shift: u8,
+        /// Zero point and clamp.
+        finish: Finish,
+    },
+    /// `(a - z_a) * (b - z_b)`; the second input has the first's shape, or one row and one column.
+    Multiply {
+        /// The scale.
+        scale: f32,
+        /// Zero point and clamp.
+        finish: Finish,
+    },
+    /// The sum of each window; padding counts as the zero point.
+    AveragePool {
+        /// The window.
+        window: Window,
+        /// The scale.
+        scale: f32,
+        /// Zero point and clamp.
+        finish: Finish,
+    },
+    /// The maximum of each window, padding left out.
+    MaxPool {
+        /// The window.
+        window: Window,
+    },
+    /// All channels of the inputs, which have one zero point.
+    Concat,
+    /// A byte for each byte.
+    Lookup {
+        /// What stands for each byte.
+        table: &'a [u8; 256],
+        /// The zero point of the result.
+        zero_point: u8,
+    },
 }

@@ -3,28 +3,34 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::direct::{Direct, RunDirect, Sites, To, Window};
-use crate::finish::Skip;
+use crate::add::{Add, RunAdd};
+use crate::aligned::Aligned;
+use crate::average_pool::{AveragePool, Places, RunAveragePool};
+use crate::conv::{Conv, RunConv, Sums};
+use crate::copy::{Copy, RunCopy};
+use crate::depthwise::{Depthwise, RunDepthwise};
+use crate::elementwise::Elements;
 use crate::input;
 use crate::kernel::Kernel;
-use crate::layout::Layout;
-use crate::network::{Layer, Shape, Sums};
-use crate::pool::{Fold, Pool, RunPool};
+use crate::layout::{Layout, PART};
+use crate::lookup::{Lookup, RunLookup};
+use crate::max_pool::{MaxPool, RunMaxPool};
+use crate::multiply::{Multiply, RunMultiply};
+use crate::network::{Finish, Layer, Operation, Shape, Window};
+use crate::operator::{Room, Run, To, Work};
 use crate::profile::{Method, StepProfile};
 use crate::simd::{Job, Portable, Simd};
-use crate::winograd::{Part, RunWinograd, Tiles, Winograd};
+use crate::winograd::{self, RunWinograd, Winograd};
 
-/// The most memory of one thread's buffers, in bytes; offsets in them are 32 bits wide.
+/// The most memory of one thread's buffers, in bytes. Networks within the limits of `docs/inference.md` need less.
 const MAX_SCRATCH: usize = 1 << 30;
 /// The bytes of activations that a group of images should take together: more than a second-level cache, since reading weights
 /// once for several images is worth more than finding all activations there (measured on the residual network).
 const GROUP_BYTES: usize = 640 << 10;
 /// The most images in a group: beyond it, weights are read seldom enough.
 const MAX_GROUP: usize = 8;
-/// A step of more vector products, some microseconds' worth, is shared by two threads. Tests share every step.
+/// A step of more work, in vector products, is shared by two threads: it takes some microseconds. Tests share every step.
 const TOO_SMALL_TO_SHARE: usize = if cfg!(test) { 0 } else { 4000 };
-/// The most pixels of one window.
-const MAX_TAPS: usize = 1 << 20;
 
 /// A network that is packed for a kernel. Running it changes nothing in it: threads share it.
 #[derive(Debug)]
@@ -35,7 +41,8 @@ pub struct Plan {
     /// Images that are run together.
     group: usize,
     steps: Vec<Step>,
-    buffers: Buffers,
+    layouts: Vec<Layout>,
+    room: Room,
 }
 
 /// Why there is no plan.
@@ -54,8 +61,8 @@ pub enum PlanError {
         /// What the shapes ask for.
         expected: usize,
     },
-    /// A layer does not fit its input, or names no activation before it of the shape of its output, or gives logits without
-    /// being the last.
+    /// A layer does not fit its inputs, or names another number of them than it reads or one that is not before it; or gives
+    /// logits without being the last, or is the last and gives none; or there is no layer.
     Shape {
         /// The layer, from 0.
         layer: usize,
@@ -64,23 +71,31 @@ pub enum PlanError {
     Memory,
 }
 
+/// The memory that a plan takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Of the plan: weights, for the most part.
+    pub plan: usize,
+    /// Of each [`Scratch`] of it.
+    pub scratch: usize,
+}
+
 /// One thread's memory for running a plan.
 #[derive(Debug)]
 pub struct Scratch {
-    buffers: Vec<Vec<u8>>,
-    tiles: Tiles,
+    buffers: Vec<Aligned>,
+    work: Work,
 }
 
-/// A step: what is done, from which buffer to which.
+/// A step: what is done, from which buffers to which.
 #[derive(Debug)]
 struct Step {
     /// The layer, the first if it is two.
     layer: usize,
-    operation: Operation,
-    from: usize,
+    operator: Operator,
+    from: [usize; 2],
     /// None for the last, whose results are the logits.
     to: Option<usize>,
-    skip: Option<usize>,
     split: Split,
 }
 
@@ -89,10 +104,10 @@ struct Step {
 enum Split {
     /// Not at all: it takes less time than asking another thread.
     Not,
-    /// By rows of the output: the first has so many pixels (before pooling), and its bytes end at `cut`.
-    Rows { pixels: usize, cut: usize },
-    /// By channels of the output, the first so many; the second thread's are copied from its own buffer.
-    Channels(usize),
+    /// By rows of the output: the first has so many, and its bytes end at `cut`.
+    Rows { rows: usize, cut: usize },
+    /// By tiles of output channels of one pixel: the first has so many, and its bytes or logits end at `cut`.
+    Tiles { tiles: usize, cut: usize },
 }
 
 /// Runs two things, at the same time if it can.
@@ -102,42 +117,44 @@ pub trait Join {
 }
 
 #[derive(Debug)]
-enum Operation {
-    /// A convolution or linear layer, by pixels an image.
-    Direct(Direct, usize),
+enum Operator {
+    Conv(Conv),
+    Depthwise(Depthwise),
     Winograd(Winograd),
-    /// A pool, by pixels of the output an image.
-    Pool(Pool, usize),
-    /// The last layer.
-    Logits(Direct),
-}
-
-/// The buffers that activations lie in. Activations that are never needed at the same time share one if they have the same
-/// geometry, so that borders, which nothing writes to, stay zero.
-#[derive(Debug)]
-struct Buffers {
-    layouts: Vec<Layout>,
-    /// For every activation that is ever stored, its buffer.
-    of: Vec<Option<usize>>,
+    AveragePool(AveragePool),
+    MaxPool(MaxPool),
+    Add(Add),
+    Multiply(Multiply),
+    Lookup(Box<Lookup>),
+    Copy(Copy),
 }
 
 impl Plan {
-    /// Packs a network.
+    /// Packs a network; `zero_points` are those of the input, one for each channel.
     ///
     /// # Errors
     /// If this processor lacks the instructions, the layers do not fit together, or the buffers of one image would be
     /// larger than 1 GiB.
-    pub fn new(input: Shape, layers: &[Layer<'_>], kernel: Kernel) -> Result<Self, PlanError> {
-        let shapes = shapes(input, layers)?;
-        let (group, buffers, steps) =
-            with(kernel, Make { shapes: &shapes, layers }).ok_or(PlanError::Kernel(kernel))??;
-        let logits = shapes.last().map_or(0, |shape| shape.channels);
-        Ok(Self { kernel, input, logits, group, steps, buffers })
+    pub fn new(input: Shape, zero_points: &[u8], layers: &[Layer<'_>], kernel: Kernel) -> Result<Self, PlanError> {
+        if zero_points.len() != input.channels {
+            let (found, expected) = (zero_points.len(), input.channels);
+            return Err(PlanError::Length { layer: 0, list: "zero_points", found, expected });
+        }
+        let network = Network::new(input, zero_points, layers)?;
+        let logits = network.activations.last().map_or(0, |last| last.shape.channels);
+        let made = with(kernel, Make { network: &network }).ok_or(PlanError::Kernel(kernel))??;
+        let Made { group, layouts, steps, room } = made;
+        Ok(Self { kernel, input, logits, group, steps, layouts, room })
     }
 
     /// The kernel that it was made for.
     pub fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// How many logits an image has.
+    pub fn logits(&self) -> usize {
+        self.logits
     }
 
     /// The most images that [`Plan::run`] takes, and the number that it is fastest with.
@@ -147,14 +164,26 @@ impl Plan {
 
     /// Memory for running it on one thread.
     pub fn scratch(&self) -> Scratch {
-        let buffers = self.buffers.layouts.iter().map(|layout| vec![0; layout.buffer(self.group)]).collect();
-        let mut tiles = Tiles::default();
-        for step in &self.steps {
-            if let Operation::Winograd(layer) = &step.operation {
-                with(self.kernel, Reserve { layer, tiles: &mut tiles }).expect("the plan was made for this processor");
-            }
-        }
-        Scratch { buffers, tiles }
+        let buffers = self.layouts.iter().map(|layout| {
+            let mut buffer = Aligned::zeros(layout.buffer(self.group));
+            layout.fill_borders(self.group, buffer.bytes_mut());
+            buffer
+        });
+        Scratch { buffers: buffers.collect(), work: Work::new(self.room) }
+    }
+
+    /// The memory that it takes.
+    pub fn bytes(&self) -> Memory {
+        let of = |operator: &Operator| match operator {
+            Operator::Conv(layer) => layer.bytes(),
+            Operator::Depthwise(layer) => layer.bytes(),
+            Operator::Winograd(layer) => layer.bytes(),
+            Operator::Lookup(_) => size_of::<Lookup>(),
+            _ => 0,
+        };
+        let plan = self.steps.iter().map(|step| size_of::<Step>() + of(&step.operator)).sum();
+        let buffers: usize = self.layouts.iter().map(|layout| layout.buffer(self.group)).sum();
+        Memory { plan, scratch: buffers + self.room.bytes() }
     }
 
     /// The logits of some images: `logits` gets as many for each as the network has, one image after the other.
@@ -165,9 +194,7 @@ impl Plan {
     pub fn run(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &mut [i32]) {
         self.pack(scratch, images, logits);
         for step in &self.steps {
-            let to = scratch.take(step.to);
-            let to = self.step(step, scratch, to, images.len(), logits);
-            scratch.put_back(step.to, to);
+            self.step(step, scratch, images.len(), logits);
         }
     }
 
@@ -193,15 +220,8 @@ impl Plan {
             self.pack(scratch, images, &logits);
             note(0, 0, Method::Pack, 0);
             for (place, step) in self.steps.iter().enumerate() {
-                let to = scratch.take(step.to);
-                let to = self.step(step, scratch, to, images.len(), &mut logits);
-                scratch.put_back(step.to, to);
-                let (method, work) = match &step.operation {
-                    Operation::Direct(layer, per_image) => (Method::Direct, layer.work(*per_image)),
-                    Operation::Logits(layer) => (Method::Direct, layer.work(1)),
-                    Operation::Winograd(layer) => (Method::Winograd, layer.work()),
-                    Operation::Pool(..) => (Method::Pool, 0),
-                };
+                self.step(step, scratch, images.len(), &mut logits);
+                let (method, work) = step.operator.method();
                 note(place + 1, step.layer, method, work);
             }
         }
@@ -223,35 +243,37 @@ impl Plan {
         self.pack(scratch, &[image], logits);
         for step in &self.steps {
             let mut to = scratch.take(step.to);
-            let from = scratch.buffers[step.from].as_slice();
-            let skip = step.skip.map(|skip| Skip { from: &scratch.buffers[skip] });
-            match (&step.operation, step.split) {
-                (Operation::Direct(layer, per_image), Split::Rows { pixels, cut }) => {
-                    let (above, below) = to.split_at_mut(cut);
-                    let half = |pixels, to, base| {
-                        let to = To::Activation(to);
-                        with(self.kernel, RunDirect { layer, pixels, from, skip, to, base });
-                    };
-                    threads.join(|| half(0..pixels, above, 0), || half(pixels..*per_image, below, cut));
+            let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
+            let (work, others) = (&mut scratch.work, &mut other.work);
+            let (operator, all) = (&step.operator, step.operator.height());
+            let run = |part, rows, to, work| {
+                with(self.kernel, RunStep { operator, part, run: Run { rows, from, to, work } });
+            };
+            match step.split {
+                Split::Not => self.step_into(step, from, to.bytes_mut(), work, 1, logits),
+                Split::Rows { rows, cut } => {
+                    let (above, below) = to.bytes_mut().split_at_mut(cut);
+                    let above = To::Activation { bytes: above, base: 0 };
+                    let below = To::Activation { bytes: below, base: cut };
+                    threads.join(|| run(Part::All, 0..rows, above, work), || run(Part::All, rows..all, below, others));
                 }
-                (Operation::Winograd(layer), Split::Channels(first)) => {
-                    let mut others = other.take(step.to);
-                    let half = |part, to, tiles| {
-                        with(self.kernel, RunWinograd { layer, images: 1, from, skip, to, tiles, part });
-                    };
-                    let (tiles, others_tiles) = (&mut scratch.tiles, &mut other.tiles);
-                    threads
-                        .join(|| half(Part::First, &mut to, tiles), || half(Part::Second, &mut others, others_tiles));
-                    let layout = &self.buffers.layouts[step.to.expect("a convolution is not the last layer")];
-                    for y in 0..layout.height {
-                        for x in 0..layout.width {
-                            let pixel = layout.at(0, y, x) + first..layout.at(0, y, x) + layout.pitch;
-                            to[pixel.clone()].copy_from_slice(&others[pixel]);
+                Split::Tiles { tiles, cut } => {
+                    let (first, second) = match step.to {
+                        None => {
+                            let (first, second) = logits.split_at_mut(cut);
+                            (To::Logits { logits: first, base: 0 }, To::Logits { logits: second, base: cut })
                         }
-                    }
-                    other.put_back(step.to, others);
+                        Some(_) => {
+                            let (first, second) = to.bytes_mut().split_at_mut(cut);
+                            let first = To::Activation { bytes: first, base: 0 };
+                            (first, To::Activation { bytes: second, base: cut })
+                        }
+                    };
+                    threads.join(
+                        || run(Part::Before(tiles), 0..1, first, work),
+                        || run(Part::From(tiles), 0..1, second, others),
+                    );
                 }
-                _ => to = self.step(step, scratch, to, 1, logits),
             }
             scratch.put_back(step.to, to);
         }
@@ -261,46 +283,46 @@ impl Plan {
     fn pack(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &[i32]) {
         assert!(images.len() <= self.group, "{} images in a group of {}", images.len(), self.group);
         assert_eq!(logits.len(), images.len() * self.logits, "room for the logits");
-        assert_eq!(scratch.buffers.len(), self.buffers.layouts.len(), "the plan's own scratch");
+        assert_eq!(scratch.buffers.len(), self.layouts.len(), "the plan's own scratch");
         for (image, pixels) in images.iter().enumerate() {
             assert_eq!(pixels.len(), self.input.elements(), "pixels of image {image}");
         }
-        let (layout, group) = (&self.buffers.layouts[0], self.group);
-        with(self.kernel, Pack { layout, group, input: self.input, images, to: &mut scratch.buffers[0] });
+        with(self.kernel, Pack { layout: &self.layouts[0], images, to: scratch.buffers[0].bytes_mut() });
     }
 
     /// Runs a step of some images. A buffer is moved out of the scratch while it is written to, since no step reads what it
     /// writes.
-    fn step(&self, step: &Step, scratch: &mut Scratch, mut to: Vec<u8>, images: usize, logits: &mut [i32]) -> Vec<u8> {
-        let from = scratch.buffers[step.from].as_slice();
-        let skip = step.skip.map(|skip| Skip { from: &scratch.buffers[skip] });
-        match &step.operation {
-            Operation::Direct(layer, per_image) => {
-                let (pixels, to) = (0..images * per_image, To::Activation(&mut to));
-                with(self.kernel, RunDirect { layer, pixels, from, skip, to, base: 0 });
-            }
-            Operation::Logits(layer) => {
-                let to = To::Logits(logits);
-                with(self.kernel, RunDirect { layer, pixels: 0..images, from, skip, to, base: 0 });
-            }
-            Operation::Winograd(layer) => {
-                let (tiles, part) = (&mut scratch.tiles, Part::All);
-                with(self.kernel, RunWinograd { layer, images, from, skip, to: &mut to, tiles, part });
-            }
-            Operation::Pool(layer, per_image) => {
-                with(self.kernel, RunPool { layer, pixels: images * per_image, from, to: &mut to });
-            }
-        }
-        to
+    fn step(&self, step: &Step, scratch: &mut Scratch, images: usize, logits: &mut [i32]) {
+        let mut to = scratch.take(step.to);
+        let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
+        self.step_into(step, from, to.bytes_mut(), &mut scratch.work, images, logits);
+        scratch.put_back(step.to, to);
+    }
+
+    fn step_into(
+        &self,
+        step: &Step,
+        from: [&[u8]; 2],
+        bytes: &mut [u8],
+        work: &mut Work,
+        images: usize,
+        logits: &mut [i32],
+    ) {
+        let to = match step.to {
+            Some(_) => To::Activation { bytes, base: 0 },
+            None => To::Logits { logits, base: 0 },
+        };
+        let run = Run { rows: 0..images * step.operator.height(), from, to, work };
+        with(self.kernel, RunStep { operator: &step.operator, part: Part::All, run });
     }
 }
 
 impl Scratch {
-    fn take(&mut self, buffer: Option<usize>) -> Vec<u8> {
+    fn take(&mut self, buffer: Option<usize>) -> Aligned {
         buffer.map(|buffer| std::mem::take(&mut self.buffers[buffer])).unwrap_or_default()
     }
 
-    fn put_back(&mut self, buffer: Option<usize>, bytes: Vec<u8>) {
+    fn put_back(&mut self, buffer: Option<usize>, bytes: Aligned) {
         if let Some(buffer) = buffer {
             self.buffers[buffer] = bytes;
         }
@@ -330,10 +352,49 @@ pub(crate) fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
     }
 }
 
+/// Which tiles of a convolution.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    All,
+    Before(usize),
+    From(usize),
+}
+
+struct RunStep<'a> {
+    operator: &'a Operator,
+    part: Part,
+    run: Run<'a>,
+}
+
+impl Job for RunStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let run = self.run;
+        match self.operator {
+            Operator::Conv(layer) => {
+                let tiles = match self.part {
+                    Part::All => 0..layer.tiles(),
+                    Part::Before(tiles) => 0..tiles,
+                    Part::From(tiles) => tiles..layer.tiles(),
+                };
+                simd.vectorize(RunConv { layer, tiles, run });
+            }
+            Operator::Depthwise(layer) => simd.vectorize(RunDepthwise { layer, run }),
+            Operator::Winograd(layer) => simd.vectorize(RunWinograd { layer, run }),
+            Operator::AveragePool(layer) => simd.vectorize(RunAveragePool { layer, run }),
+            Operator::MaxPool(layer) => simd.vectorize(RunMaxPool { layer, run }),
+            Operator::Add(layer) => simd.vectorize(RunAdd { layer, run }),
+            Operator::Multiply(layer) => simd.vectorize(RunMultiply { layer, run }),
+            Operator::Lookup(layer) => simd.vectorize(RunLookup { layer, run }),
+            Operator::Copy(layer) => simd.vectorize(RunCopy { layer, run }),
+        }
+    }
+}
+
 struct Pack<'a> {
     layout: &'a Layout,
-    group: usize,
-    input: Shape,
     images: &'a [&'a [u8]],
     to: &'a mut [u8],
 }
@@ -344,335 +405,455 @@ impl Job for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (image, pixels) in self.images.iter().enumerate() {
-            let size = (self.input.height, self.input.width);
-            input::pack(self.layout, size, image, pixels, self.to);
-            if self.layout.has_tails {
-                input::pack_tails(self.layout, self.group, size, image, pixels, self.to);
-            }
+            input::pack(self.layout, image, pixels, self.to);
         }
     }
 }
 
-struct Reserve<'a> {
-    layer: &'a Winograd,
-    tiles: &'a mut Tiles,
-}
+impl Operator {
+    /// Rows of the output of one image.
+    fn height(&self) -> usize {
+        match self {
+            Self::Conv(layer) => layer.height(),
+            Self::Depthwise(layer) => layer.height(),
+            Self::Winograd(layer) => layer.height(),
+            Self::AveragePool(layer) => layer.places.rows,
+            Self::MaxPool(layer) => layer.places.rows,
+            Self::Add(layer) => layer.elements.height(),
+            Self::Multiply(layer) => layer.elements.height(),
+            Self::Lookup(layer) => layer.elements.height(),
+            Self::Copy(layer) => layer.height(),
+        }
+    }
 
-impl Job for Reserve<'_> {
-    type Output = ();
+    /// The memory that it needs beside its buffers.
+    fn room<S: Simd>(&self) -> Room {
+        match self {
+            Self::Depthwise(layer) => layer.room::<S>(),
+            Self::Winograd(layer) => layer.room::<S>(),
+            Self::AveragePool(layer) => layer.room::<S>(),
+            Self::MaxPool(layer) => layer.room::<S>(),
+            _ => Room::default(),
+        }
+    }
 
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.layer.reserve::<S>(self.tiles);
+    /// The rows that are made together: two threads share between them.
+    fn unit(&self) -> usize {
+        match self {
+            Self::Depthwise(layer) => layer.unit(),
+            Self::Winograd(layer) => layer.unit(),
+            _ => 1,
+        }
+    }
+
+    /// How it is done, and its vector products for one image.
+    fn method(&self) -> (Method, usize) {
+        match self {
+            Self::Conv(layer) if layer.is_wide() => (Method::DirectWide, layer.products()),
+            Self::Conv(layer) => (Method::Direct, layer.products()),
+            Self::Depthwise(layer) if layer.is_wide() => (Method::DepthwiseWide, layer.products()),
+            Self::Depthwise(layer) => (Method::Depthwise, layer.products()),
+            Self::Winograd(layer) => (Method::Winograd, layer.products()),
+            Self::AveragePool(_) | Self::MaxPool(_) => (Method::Pool, 0),
+            Self::Add(_) | Self::Multiply(_) | Self::Lookup(_) | Self::Copy(_) => (Method::Elementwise, 0),
+        }
     }
 }
 
-/// The shapes of all activations.
-fn shapes(input: Shape, layers: &[Layer<'_>]) -> Result<Vec<Shape>, PlanError> {
-    let mut shapes = vec![input];
-    for (layer, description) in layers.iter().enumerate() {
-        let from = shapes[layer];
-        let wrong = PlanError::Shape { layer };
-        let out = |size: usize, padding: usize, kernel: usize, stride: usize| {
-            (size + 2 * padding).checked_sub(kernel)?.checked_div(stride).map(|steps| steps + 1)
-        };
-        let over = |channels: usize, padding: usize, kernel: usize, stride: usize| {
-            let (height, width) =
-                (out(from.height, padding, kernel, stride)?, out(from.width, padding, kernel, stride)?);
-            (kernel > 0 && padding < kernel.max(1)).then_some(Shape { channels, height, width })
-        };
-        let to = match *description {
-            Layer::Conv { kernel, stride, padding, sums } => over(sums.bias.len(), padding, kernel, stride),
-            Layer::Linear { sums } => Some(Shape { channels: sums.bias.len(), height: 1, width: 1 }),
-            Layer::MaxPool { kernel, stride } | Layer::SumPool { kernel, stride, .. } => {
-                over(from.channels, 0, kernel, stride)
-            }
-        };
-        let to = to.filter(|to| to.elements() > 0).ok_or_else(|| wrong.clone())?;
-        let last = layer + 1 == layers.len();
-        if last && !matches!(description, Layer::Linear { sums } if sums.skip.is_none()) {
-            return Err(wrong);
-        }
-        if let Some((sums, taps)) = sums(description, from) {
-            let inputs = sums.weight.len() / to.channels;
-            let length = |list, found, expected| match found == expected {
-                true => Ok(()),
-                false => Err(PlanError::Length { layer, list, found, expected }),
-            };
-            length("weight", sums.weight.len(), to.channels * from.channels * taps)?;
-            length("shift", sums.shift.len(), if last { 0 } else { to.channels })?;
-            length("multiplier", sums.multiplier.len(), if sums.skip.is_some() { to.channels } else { 0 })?;
-            if sums.skip.is_some_and(|skip| skip > layer || shapes[skip] != to) || inputs == 0 {
-                return Err(wrong);
-            }
-        }
-        shapes.push(to);
-    }
-    if layers.is_empty() { Err(PlanError::Shape { layer: 0 }) } else { Ok(shapes) }
+/// An activation.
+#[derive(Debug)]
+struct Activation {
+    shape: Shape,
+    zero_points: Vec<u8>,
+    /// No byte is larger.
+    high: u8,
+    /// The layers that read it.
+    readers: Vec<usize>,
 }
 
-/// The integers of a layer that has any, and the pixels of its window.
-fn sums<'a>(layer: &Layer<'a>, from: Shape) -> Option<(Sums<'a>, usize)> {
-    match *layer {
-        Layer::Conv { kernel, sums, .. } => Some((sums, kernel * kernel)),
-        Layer::Linear { sums } => Some((sums, from.height * from.width)),
-        Layer::MaxPool { .. } | Layer::SumPool { .. } => None,
+impl Activation {
+    fn zero_point(&self) -> u8 {
+        self.zero_points.first().copied().unwrap_or_default()
+    }
+}
+
+/// A network whose layers fit together.
+struct Network<'a> {
+    layers: &'a [Layer<'a>],
+    activations: Vec<Activation>,
+}
+
+impl<'a> Network<'a> {
+    fn new(input: Shape, zero_points: &[u8], layers: &'a [Layer<'a>]) -> Result<Self, PlanError> {
+        let zero_points = zero_points.to_vec();
+        let mut activations = vec![Activation { shape: input, zero_points, high: 255, readers: Vec::new() }];
+        if layers.is_empty() || input.elements() == 0 {
+            return Err(PlanError::Shape { layer: 0 });
+        }
+        for (layer, description) in layers.iter().enumerate() {
+            let last = layer + 1 == layers.len();
+            let next = output(layer, description, &activations, last)?;
+            for from in description.from {
+                activations[*from].readers.push(layer);
+            }
+            activations.push(next);
+        }
+        Ok(Self { layers, activations })
+    }
+
+    /// Whether a layer is a convolution of which nothing is read but by the 2x2 max-pool that follows.
+    fn pools_next(&self, layer: usize) -> bool {
+        let Some(next) = self.layers.get(layer + 1) else { return false };
+        let window = Window { kernel: [2, 2], stride: [2, 2], padding: [0; 4] };
+        let pooled = matches!(next.operation, Operation::MaxPool { window: found } if found == window);
+        let is_conv = matches!(self.layers[layer].operation, Operation::Conv { groups, .. }
+            if !self.is_depthwise(layer, groups));
+        is_conv && pooled && self.activations[layer + 1].readers == [layer + 1]
+    }
+
+    fn is_depthwise(&self, layer: usize, groups: usize) -> bool {
+        let inputs = self.activations[self.layers[layer].from[0]].shape.channels;
+        groups == inputs && groups == self.activations[layer + 1].shape.channels
+    }
+
+    /// Pixels around an activation, so that convolutions find their padding there. Where they ask for so different ones that
+    /// the image would grow much, there are none, and each makes a copy with its own.
+    fn border(&self, activation: usize) -> [usize; 4] {
+        let Shape { height, width, .. } = self.activations[activation].shape;
+        let size = |[above, left, below, right]: [usize; 4]| (above + height + below) * (left + width + right);
+        let paddings =
+            self.activations[activation].readers.iter().filter_map(|layer| match self.layers[*layer].operation {
+                Operation::Conv { window, .. } => Some(window.padding),
+                _ => None,
+            });
+        let (mut border, mut apart) = ([0; 4], 0);
+        for padding in paddings {
+            apart += size(padding);
+            border = std::array::from_fn(|side| padding[side].max(border[side]));
+        }
+        if size(border) <= apart { border } else { [0; 4] }
+    }
+}
+
+/// Checks a layer, and describes what it writes.
+fn output(
+    layer: usize,
+    description: &Layer<'_>,
+    activations: &[Activation],
+    last: bool,
+) -> Result<Activation, PlanError> {
+    let wrong = || PlanError::Shape { layer };
+    let inputs: Option<Vec<&Activation>> = description.from.iter().map(|from| activations.get(*from)).collect();
+    let inputs = inputs.ok_or_else(wrong)?;
+    let first = *inputs.first().ok_or_else(wrong)?;
+    let length = |list, found, expected| match found == expected {
+        true => Ok(()),
+        false => Err(PlanError::Length { layer, list, found, expected }),
+    };
+    let uniform = |activation: &Activation| activation.zero_points.iter().all(|z| *z == activation.zero_point());
+    let fits = |condition: bool| if condition { Ok(()) } else { Err(wrong()) };
+    let over = |channels: usize, window: Window| {
+        let Window { kernel, stride, padding } = window;
+        let out = |size: usize, way: usize| {
+            let (before, after) = (padding[way], padding[way + 2]);
+            let fits = kernel[way] > 0 && stride[way] > 0 && before < kernel[way] && after < kernel[way];
+            let size = size.checked_add(before)?.checked_add(after)?.checked_sub(kernel[way])?;
+            fits.then(|| size / stride[way] + 1)
+        };
+        let (height, width) = (out(first.shape.height, 0)?, out(first.shape.width, 1)?);
+        Some(Shape { channels, height, width })
+    };
+    let next = |shape: Shape, finish: Finish| {
+        let zero_points = vec![finish.zero_point; shape.channels];
+        Activation { shape, zero_points, high: finish.high, readers: Vec::new() }
+    };
+    let count = match description.operation {
+        Operation::Add { .. } | Operation::Multiply { .. } => 2..=2,
+        Operation::Concat => 2..=usize::MAX,
+        _ => 1..=1,
+    };
+    fits(count.contains(&inputs.len()))?;
+    let is_logits = matches!(description.operation, Operation::Linear { finish: None, .. });
+    fits(last == is_logits)?;
+    match description.operation {
+        Operation::Conv { groups, window, weight, bias, scale, finish } => {
+            let channels = bias.len();
+            let divides = groups > 0 && first.shape.channels.is_multiple_of(groups) && channels.is_multiple_of(groups);
+            fits(divides && channels > 0)?;
+            let shape = over(channels, window).ok_or_else(wrong)?;
+            let taps = window.kernel[0].checked_mul(window.kernel[1]).ok_or_else(wrong)?;
+            let expected =
+                (first.shape.channels / groups).checked_mul(taps).and_then(|size| size.checked_mul(channels));
+            length("weight", weight.len(), expected.ok_or_else(wrong)?)?;
+            length("scale", scale.len(), channels)?;
+            Ok(next(shape, finish))
+        }
+        Operation::Linear { weight, bias, scale, finish } => {
+            let channels = bias.len();
+            fits(channels > 0)?;
+            length("weight", weight.len(), first.shape.elements().checked_mul(channels).ok_or_else(wrong)?)?;
+            if finish.is_some() || !scale.is_empty() {
+                length("scale", scale.len(), channels)?;
+            }
+            let finish = finish.unwrap_or(Finish { zero_point: 0, low: 0, high: 0 });
+            Ok(next(Shape { channels, height: 1, width: 1 }, finish))
+        }
+        Operation::Add { finish, .. } => {
+            fits(inputs[0].shape == inputs[1].shape && uniform(inputs[0]) && uniform(inputs[1]))?;
+            Ok(next(first.shape, finish))
+        }
+        Operation::Multiply { finish, .. } => {
+            let narrow = Shape { height: 1, width: 1, ..first.shape };
+            fits([first.shape, narrow].contains(&inputs[1].shape) && uniform(inputs[0]) && uniform(inputs[1]))?;
+            Ok(next(first.shape, finish))
+        }
+        Operation::AveragePool { window, finish, .. } => {
+            fits(uniform(first))?;
+            Ok(next(over(first.shape.channels, window).ok_or_else(wrong)?, finish))
+        }
+        Operation::MaxPool { window } => {
+            let shape = over(first.shape.channels, window).ok_or_else(wrong)?;
+            let zero_points = first.zero_points.clone();
+            Ok(Activation { shape, zero_points, high: first.high, readers: Vec::new() })
+        }
+        Operation::Concat => {
+            let channels = inputs.iter().map(|input| input.shape.channels).sum();
+            let alike = inputs
+                .iter()
+                .all(|input| (input.shape.height, input.shape.width) == (first.shape.height, first.shape.width));
+            fits(alike)?;
+            let zero_points = inputs.iter().flat_map(|input| input.zero_points.iter().copied()).collect();
+            let high = inputs.iter().map(|input| input.high).max().unwrap_or(255);
+            Ok(Activation { shape: Shape { channels, ..first.shape }, zero_points, high, readers: Vec::new() })
+        }
+        Operation::Lookup { table, zero_point } => {
+            let high = table.iter().copied().max().unwrap_or(255).max(zero_point);
+            Ok(next(first.shape, Finish { zero_point, low: 0, high }))
+        }
     }
 }
 
 /// Lays out buffers and packs every layer.
 struct Make<'a> {
-    shapes: &'a [Shape],
-    layers: &'a [Layer<'a>],
+    network: &'a Network<'a>,
 }
 
 impl Job for Make<'_> {
-    type Output = Result<(usize, Buffers, Vec<Step>), PlanError>;
+    type Output = Result<Made, PlanError>;
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Self::Output {
-        self.make::<S>()
+        make::<S>(self.network)
     }
 }
 
-impl Make<'_> {
-    #[inline(never)]
-    fn make<S: Simd>(self) -> Result<(usize, Buffers, Vec<Step>), PlanError> {
-        let buffers = self.buffers(S::LANES)?;
-        let bytes: usize = buffers.layouts.iter().map(Layout::image).sum();
-        let group = (GROUP_BYTES / bytes.max(1)).clamp(1, MAX_GROUP);
-        let mut steps = Vec::new();
-        let mut layer = 0;
-        while layer < self.layers.len() {
-            let pooled = self.pools_next(layer);
-            let after = layer + if pooled { 2 } else { 1 };
-            let from = buffers.of[layer].expect("every layer's input is stored");
-            let to = buffers.of[after];
-            let skip = sums(&self.layers[layer], self.shapes[layer])
-                .and_then(|(sums, _)| sums.skip)
-                .map(|skip| buffers.of[skip].expect("what is added is stored"));
-            let operation = self.operation::<S>(layer, &buffers, group, pooled)?;
-            let split = to.map_or(Split::Not, |to| Split::of::<S>(&operation, &buffers.layouts[to]));
-            steps.push(Step { layer, operation, from, to, skip, split });
-            layer = after;
+/// What a plan is made of.
+struct Made {
+    group: usize,
+    layouts: Vec<Layout>,
+    steps: Vec<Step>,
+    room: Room,
+}
+
+/// The buffers that activations lie in. Activations that are never needed at the same time share one if they have the same
+/// geometry, so that borders, which nothing writes to, stay as they are.
+#[derive(Debug, Default)]
+struct Buffers {
+    layouts: Vec<Layout>,
+    /// For every activation that is ever stored, its buffer.
+    of: Vec<Option<usize>>,
+    /// For every buffer the last layer that reads what it holds.
+    busy: Vec<usize>,
+    /// Of one image.
+    bytes: usize,
+}
+
+impl Buffers {
+    /// A buffer of a layout that no layer from `writer` on needs, and that is needed until `reader`.
+    fn take(&mut self, layout: Layout, writer: usize, reader: usize) -> Result<usize, PlanError> {
+        let free =
+            (1..self.layouts.len()).find(|buffer| self.layouts[*buffer] == layout && self.busy[*buffer] < writer);
+        let buffer = free.unwrap_or(self.layouts.len());
+        if buffer == self.layouts.len() {
+            let bytes = layout.checked_buffer(1).and_then(|bytes| bytes.checked_add(self.bytes));
+            self.bytes = bytes.filter(|bytes| *bytes <= MAX_SCRATCH).ok_or(PlanError::Memory)?;
+            self.layouts.push(layout);
+            self.busy.push(0);
         }
-        Ok((group, buffers, steps))
+        self.busy[buffer] = reader;
+        Ok(buffer)
     }
 
-    /// Whether a layer is a convolution of which nothing is read but by the 2x2 max-pool that follows.
-    fn pools_next(&self, layer: usize) -> bool {
-        let pooled = matches!(
-            (self.layers[layer], self.layers.get(layer + 1)),
-            (Layer::Conv { .. }, Some(Layer::MaxPool { kernel: 2, stride: 2 }))
-        );
-        pooled && !self.skips().any(|skip| skip == layer + 1)
+    fn layout(&self, activation: usize) -> &Layout {
+        &self.layouts[self.buffer(activation)]
     }
 
-    /// The activations that some layer adds.
-    fn skips(&self) -> impl Iterator<Item = usize> {
-        self.layers.iter().filter_map(|layer| sums(layer, self.shapes[0])?.0.skip)
+    fn buffer(&self, activation: usize) -> usize {
+        self.of[activation].expect("it is stored")
     }
+}
 
-    /// For every activation the rows and columns, from the first, that some layer reads.
-    fn needed(&self) -> Vec<(usize, usize)> {
-        let mut needed = vec![(0, 0); self.shapes.len()];
-        if let (Some(last), Some(shape)) = (needed.last_mut(), self.shapes.last()) {
-            *last = (shape.height, shape.width);
-        }
-        for (layer, description) in self.layers.iter().enumerate().rev() {
-            let ((height, width), from) = (needed[layer + 1], self.shapes[layer]);
-            let read = |size: usize, all: usize, kernel: usize, stride: usize, padding: usize| {
-                ((size - 1) * stride + kernel).saturating_sub(padding).clamp(1, all)
+#[inline(never)]
+fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
+    let layers = network.layers;
+    let mut buffers = Buffers { of: vec![None; layers.len() + 1], ..Buffers::default() };
+    // For every layer that needs one, the buffer of a copy of its input with its padding around.
+    let mut padded = vec![None; layers.len()];
+    for activation in 0..layers.len() {
+        // One that is pooled at once is never stored.
+        if activation == 0 || !network.pools_next(activation - 1) {
+            let Activation { shape, zero_points, readers, .. } = &network.activations[activation];
+            let Shape { channels, height, width } = *shape;
+            let layout = Layout {
+                channels,
+                height,
+                width,
+                pitch: if activation == 0 { channels } else { channels.next_multiple_of(PART) },
+                border: network.border(activation),
+                zero_points: zero_points.clone(),
             };
-            let over = |kernel, stride, padding| {
-                let rows = read(height, from.height, kernel, stride, padding);
-                (rows, read(width, from.width, kernel, stride, padding))
-            };
-            let (rows, columns) = match *description {
-                Layer::Conv { kernel, stride, padding, .. } => over(kernel, stride, padding),
-                Layer::Linear { .. } => (from.height, from.width),
-                Layer::MaxPool { kernel, stride } | Layer::SumPool { kernel, stride, .. } => over(kernel, stride, 0),
-            };
-            let mut widen = |activation: usize, rows: usize, columns: usize| {
-                let needed: &mut (usize, usize) = &mut needed[activation];
-                *needed = (needed.0.max(rows), needed.1.max(columns));
-            };
-            widen(layer, rows, columns);
-            if let Some((Sums { skip: Some(skip), .. }, _)) = sums(description, from) {
-                widen(skip, height, width);
-            }
-        }
-        needed
-    }
-
-    /// Lays out every activation that is stored, and gives it a buffer that is free while it is needed.
-    fn buffers(&self, lanes: usize) -> Result<Buffers, PlanError> {
-        let needed = self.needed();
-        let mut last_use: Vec<usize> = (0..self.shapes.len()).collect();
-        for (layer, description) in self.layers.iter().enumerate() {
-            if let Some((Sums { skip: Some(skip), .. }, _)) = sums(description, self.shapes[layer]) {
-                last_use[skip] = last_use[skip].max(layer);
-            }
-        }
-        let mut layouts: Vec<Layout> = Vec::new();
-        let mut of = vec![None; self.shapes.len()];
-        // For every buffer the last layer that reads what it holds.
-        let mut busy: Vec<usize> = Vec::new();
-        let mut total: usize = 0;
-        for activation in 0..self.layers.len() {
-            if activation > 0 && self.pools_next(activation - 1) {
-                continue;
-            }
-            let Shape { channels, .. } = self.shapes[activation];
-            let (height, width) = needed[activation];
-            let border = match self.layers[activation] {
-                Layer::Conv { padding, .. } => padding,
-                Layer::Linear { .. } | Layer::MaxPool { .. } | Layer::SumPool { .. } => 0,
-            };
-            let pitch = if activation == 0 { channels } else { channels.next_multiple_of(lanes) };
-            // Later activations have a pitch of whole vectors, which a run of a row does not cross.
-            let has_tails = activation == 0
-                && channels % 4 == 3
-                && matches!(self.layers[0], Layer::Conv { kernel: 3, .. })
-                && width + 2 * border > 3;
-            let layout = Layout { channels, height, width, pitch, border, has_tails };
-            // The step that writes it still reads its own input and skip. A pooled convolution is one step of two layers.
-            let is_pooled = activation > 1 && self.pools_next(activation - 2);
+            // The step that writes it still reads its own inputs. A pooled convolution is one step of two layers.
+            let is_pooled = activation > 1 && network.pools_next(activation - 2);
             let writer = activation.saturating_sub(if is_pooled { 2 } else { 1 });
-            let free = (1..layouts.len()).find(|buffer| layouts[*buffer] == layout && busy[*buffer] < writer);
-            let buffer = free.unwrap_or(layouts.len());
-            if buffer == layouts.len() {
-                total = layout.checked_image().and_then(|bytes| total.checked_add(bytes)).ok_or(PlanError::Memory)?;
-                layouts.push(layout);
-                busy.push(0);
-            }
-            if total > MAX_SCRATCH {
-                return Err(PlanError::Memory);
-            }
-            busy[buffer] = last_use[activation];
-            of[activation] = Some(buffer);
+            let reader = readers.iter().copied().max().unwrap_or(writer);
+            buffers.of[activation] = Some(buffers.take(layout, writer, reader)?);
         }
-        Ok(Buffers { layouts, of })
+        if let Operation::Conv { window, .. } = layers[activation].operation {
+            let from = buffers.layout(layers[activation].from[0]).clone();
+            if !from.covers(window.padding) {
+                let layout = Layout { border: window.padding, ..from };
+                padded[activation] = Some(buffers.take(layout, activation, activation)?);
+            }
+        }
     }
+    let group = (GROUP_BYTES / buffers.bytes.max(1)).clamp(1, MAX_GROUP);
+    let mut steps = Vec::new();
+    let mut layer = 0;
+    while layer < layers.len() {
+        let pooled = network.pools_next(layer);
+        let output = layer + if pooled { 2 } else { 1 };
+        let to = buffers.of[output];
+        let mut from = [0, 1].map(|input| {
+            let from = layers[layer].from;
+            buffers.buffer(from[input.min(from.len() - 1)])
+        });
+        let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
+            let split = Split::of(&operator, to.map(|to| &buffers.layouts[to]));
+            Step { layer, operator, from, to, split }
+        };
+        if let Operation::Concat = layers[layer].operation {
+            let mut first = 0;
+            for input in layers[layer].from {
+                let (from, layout) = (buffers.buffer(*input), buffers.layout(output));
+                let operator = Operator::Copy(Copy::new(&buffers.layouts[from], (layout, layout.view()), first));
+                steps.push(step(operator, [from; 2], to));
+                first += network.activations[*input].shape.channels;
+            }
+        } else {
+            if let Some(copy) = padded[layer] {
+                let layout = &buffers.layouts[copy];
+                let operator = Operator::Copy(Copy::new(&buffers.layouts[from[0]], (layout, layout.view()), 0));
+                steps.push(step(operator, from, Some(copy)));
+                from = [copy; 2];
+            }
+            steps.push(step(operator::<S>(network, layer, from, to, &buffers, group, pooled), from, to));
+        }
+        layer = output;
+    }
+    let rooms = steps.iter().map(|step| step.operator.room::<S>());
+    let room = rooms.fold(Room::default(), Room::max);
+    Ok(Made { group, layouts: buffers.layouts, steps, room })
+}
 
-    fn operation<S: Simd>(
-        &self,
-        layer: usize,
-        buffers: &Buffers,
-        group: usize,
-        pooled: bool,
-    ) -> Result<Operation, PlanError> {
-        let layout = |activation: usize| &buffers.layouts[buffers.of[activation].expect("it is stored")];
-        let from = layout(layer);
-        let last = layer + 1 == self.layers.len();
-        let is_small = |taps: usize| if taps > MAX_TAPS { Err(PlanError::Memory) } else { Ok(()) };
-        Ok(match self.layers[layer] {
-            Layer::Linear { sums } => {
-                let window = Window { height: from.height, width: from.width };
-                is_small(window.height * window.width)?;
-                let to = |image: usize| if last { image } else { layout(layer + 1).at(image, 0, 0) };
-                let sites = Sites {
-                    from: (0..group).map(|image| from.at(image, 0, 0) as u32).collect(),
-                    tail: Vec::new(),
-                    to: (0..group).map(|image| to(image) as u32).collect(),
-                    skip: sums.skip.map_or_else(Vec::new, |skip| {
-                        (0..group).map(|image| layout(skip).at(image, 0, 0) as u32).collect()
-                    }),
-                    pooled: false,
-                };
-                let direct = Direct::new::<S>(&sums, from, window, sites);
-                if last { Operation::Logits(direct) } else { Operation::Direct(direct, 1) }
+/// Packs a layer that is no concatenation.
+fn operator<S: Simd>(
+    network: &Network<'_>,
+    layer: usize,
+    from: [usize; 2],
+    to: Option<usize>,
+    buffers: &Buffers,
+    group: usize,
+    pooled: bool,
+) -> Operator {
+    let inputs = network.layers[layer].from;
+    let first = &network.activations[inputs[0]];
+    let layouts = from.map(|buffer| &buffers.layouts[buffer]);
+    let from = layouts[0];
+    let output = to.map(|to| (&buffers.layouts[to], buffers.layouts[to].view()));
+    let stored = || output.expect("all but logits are stored");
+    let zero_points = || [inputs[0], inputs[inputs.len() - 1]].map(|input| network.activations[input].zero_point());
+    let wide = first.high > 127;
+    match network.layers[layer].operation {
+        Operation::Conv { groups, window, weight, bias, scale, finish } => {
+            let sums = Sums { weight, bias, scale, groups, finish: Some(finish), wide };
+            if network.is_depthwise(layer, groups) {
+                return Operator::Depthwise(Depthwise::new::<S>(&sums, finish, window, from, stored(), group));
             }
-            Layer::Conv { kernel, stride, sums, .. } => {
-                let to = layout(if pooled { layer + 2 } else { layer + 1 });
-                let (height, width) = if pooled { (2 * to.height, 2 * to.width) } else { (to.height, to.width) };
-                is_small(kernel * kernel)?;
-                let (inputs, channels) = (from.channels, sums.bias.len());
-                let direct = Direct::cost::<S>(from, channels, kernel * kernel) * (height * width) as u64;
-                let winograd = Winograd::cost::<S>(inputs, channels) * Winograd::tiles(height, width) as u64;
-                let skip = sums.skip.map(layout);
-                if (kernel, stride) == (3, 1) && winograd < direct {
-                    let layer = Winograd::new::<S>(&sums, from, to, skip, (height, width), group, pooled);
-                    return Ok(Operation::Winograd(layer));
-                }
-                let mut sites = Sites { pooled, ..Sites::default() };
-                for image in 0..group {
-                    for (y, x) in pixels(height, width, pooled) {
-                        sites.from.push(from.bordered(image, y * stride, x * stride) as u32);
-                        if from.has_tails {
-                            sites.tail.push(from.tail(group, image, y * stride, x * stride) as u32);
-                        }
-                        sites.skip.extend(skip.map(|skip| skip.at(image, y, x) as u32));
-                        if !pooled {
-                            sites.to.push(to.at(image, y, x) as u32);
-                        } else if (y % 2, x % 2) == (0, 0) {
-                            sites.to.push(to.at(image, y / 2, x / 2) as u32);
-                        }
-                    }
-                }
-                let window = Window { height: kernel, width: kernel };
-                Operation::Direct(Direct::new::<S>(&sums, from, window, sites), height * width)
+            let Shape { mut height, mut width, .. } = network.activations[layer + 1].shape;
+            if pooled {
+                (height, width) = (height / 2 * 2, width / 2 * 2);
             }
-            Layer::MaxPool { kernel, stride } => {
-                Operation::pool(Fold::Max, kernel, stride, from, layout(layer + 1), group, is_small)?
+            let taps = window.kernel[0] * window.kernel[1];
+            let direct = Conv::cost::<S>(from, bias.len(), taps, wide) * (height * width) as u64;
+            let fits = || winograd::fits(weight, from.channels, first.high);
+            if (groups, window.kernel, window.stride) == (1, [3, 3], [1, 1])
+                && Winograd::cost::<S>(from.channels, bias.len(), (height, width), group) < direct
+                && fits()
+            {
+                let windows = (from, from.windows(window.padding, window.stride));
+                let size = (height, width);
+                return Operator::Winograd(Winograd::new::<S>(&sums, finish, windows, stored().1, size, group, pooled));
             }
-            Layer::SumPool { kernel, stride, shift } => {
-                let half = if shift == 0 { 0 } else { 1 << (shift - 1) };
-                let fold = Fold::Sum { half, shift: shift.into() };
-                Operation::pool(fold, kernel, stride, from, layout(layer + 1), group, is_small)?
-            }
-        })
+            Operator::Conv(Conv::new::<S>(&sums, window, from, output, group, pooled))
+        }
+        Operation::Linear { weight, bias, scale, finish } => {
+            let Shape { height, width, .. } = first.shape;
+            let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4] };
+            let sums = Sums { weight, bias, scale, groups: 1, finish, wide };
+            Operator::Conv(Conv::new::<S>(&sums, window, from, output, group, false))
+        }
+        Operation::Add { multipliers, shift, finish } => {
+            let elements = Elements::new(layouts, stored());
+            Operator::Add(Add::new(elements, multipliers, shift, zero_points(), finish))
+        }
+        Operation::Multiply { scale, finish } => {
+            let elements = Elements::new(layouts, stored());
+            Operator::Multiply(Multiply { elements, zero_points: zero_points(), scale, finish })
+        }
+        Operation::AveragePool { window, scale, finish } => {
+            let places = Places::new(window, from, stored());
+            Operator::AveragePool(AveragePool::new(places, scale, first.zero_point(), finish))
+        }
+        Operation::MaxPool { window } => Operator::MaxPool(MaxPool { places: Places::new(window, from, stored()) }),
+        Operation::Lookup { table, .. } => {
+            let elements = Elements::new(layouts, stored());
+            Operator::Lookup(Box::new(Lookup { elements, table: *table }))
+        }
+        Operation::Concat => unreachable!("copies are made of it"),
     }
 }
 
 impl Split {
     /// How a step whose output lies in `to` is shared.
-    fn of<S: Simd>(operation: &Operation, to: &Layout) -> Self {
-        match operation {
-            Operation::Direct(layer, per_image) if to.height >= 2 && layer.work(*per_image) > TOO_SMALL_TO_SHARE => {
-                let rows = to.height / 2;
-                Self::Rows { pixels: per_image / to.height * rows, cut: to.at(0, rows, 0) }
-            }
-            Operation::Winograd(layer) if layer.work() > TOO_SMALL_TO_SHARE => {
-                let channels = layer.half::<S>() * S::LANES;
-                if channels < to.pitch { Self::Channels(channels) } else { Self::Not }
-            }
+    fn of(operator: &Operator, to: Option<&Layout>) -> Self {
+        let height = operator.height();
+        let work = match (operator.method().1, to) {
+            (0, Some(to)) => to.image() / 16,
+            (products, _) => products,
+        };
+        if work <= TOO_SMALL_TO_SHARE {
+            return Self::Not;
+        }
+        let rows = (height / 2).next_multiple_of(operator.unit());
+        match (operator, to) {
+            (_, Some(to)) if rows > 0 && rows < height => Self::Rows { rows, cut: to.view().at(0, rows, 0) },
+            (Operator::Conv(layer), _) => match layer.half() {
+                Some((tiles, channel)) => Self::Tiles { tiles, cut: to.map_or(0, |to| to.view().first) + channel },
+                None => Self::Not,
+            },
             _ => Self::Not,
         }
     }
-}
-
-impl Operation {
-    fn pool(
-        fold: Fold,
-        kernel: usize,
-        stride: usize,
-        from: &Layout,
-        to: &Layout,
-        group: usize,
-        is_small: impl Fn(usize) -> Result<(), PlanError>,
-    ) -> Result<Self, PlanError> {
-        is_small(kernel * kernel)?;
-        let taps = (0..kernel * kernel).map(|tap| (tap / kernel * from.row() + tap % kernel * from.pitch) as u32);
-        let mut sites = Vec::new();
-        for image in 0..group {
-            for (y, x) in pixels(to.height, to.width, false) {
-                sites.push((from.at(image, y * stride, x * stride) as u32, to.at(image, y, x) as u32));
-            }
-        }
-        let pool = Pool { fold, taps: taps.collect(), sites, channels: to.channels };
-        Ok(Self::Pool(pool, to.height * to.width))
-    }
-}
-
-/// Rows and columns of the outputs: row by row, or window by window of a 2x2 pool.
-fn pixels(height: usize, width: usize, pooled: bool) -> impl Iterator<Item = (usize, usize)> {
-    let size = if pooled { 2 } else { 1 };
-    (0..height).step_by(size).flat_map(move |y| {
-        (0..width)
-            .step_by(size)
-            .flat_map(move |x| (0..size).flat_map(move |dy| (0..size).map(move |dx| (y + dy, x + dx))))
-    })
 }
 
 impl fmt::Display for PlanError {

@@ -29,22 +29,28 @@ pub(crate) trait Job {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// A set of vector instructions: words are i32, halves are i16, and a vector of either has the same number of bits.
+/// A set of vector instructions: words are i32, halves are i16, and a vector of either, or of bytes, has the same number of
+/// bits.
 ///
 /// Arithmetic wraps. "Word `i`" of a vector of bytes or halves is the four bytes or two halves that lie where word `i` of a
-/// vector of words lies.
+/// vector of words lies. A *part* is 128 bits: four words, 16 bytes.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
-    /// Words in a vector; there are twice as many halves.
+    /// Words in a vector; there are twice as many halves and four times as many bytes.
     const LANES: usize;
-    /// How many vectors of output channels a block of the direct convolution holds in registers.
+    /// How many pixels a block of convolution by 1, 2 and 4 vectors of output channels has at most.
+    const PIXELS: [usize; 3];
+    /// How many vectors of output channels such a block has, if there are as many: 2 or 4.
     const VECTORS: usize;
-    /// The same where there are few pixels. Sums of one pixel depend on each other: where adding a product takes several
-    /// cycles, more vectors keep the processor busy.
-    const FEW_PIXELS_VECTORS: usize;
-    /// How many pixels a block of [`Simd::VECTORS`] has at most; one of more vectors has fewer.
-    const PIXELS: usize;
-    /// What [`Simd::dot4`] costs, in instructions of the port that is short.
-    const DOT4: u64;
+    /// How many pixels a depthwise block has.
+    const DEPTHWISE_PIXELS: usize;
+    /// Whether the usual shapes are worth code of their own.
+    const IS_COMPILED: bool = true;
+    /// Vectors of weights that a product of four bytes takes, if those may exceed 127: 1 or 2.
+    const WIDE_PARTS: usize;
+    /// Whether [`Simd::dot4`] takes such bytes as `x - 128`.
+    const IS_SIGNED: bool;
+    /// What [`Simd::dot4`] costs for bytes of at most 127, in instructions of the port that is short; for others.
+    const DOT4: [u64; 2];
     /// What [`Simd::dot2`] costs, likewise.
     const DOT2: u64;
 
@@ -52,6 +58,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type Words: Copy;
     /// A vector of i16.
     type Halves: Copy;
+    /// A vector of u8.
+    type Bytes: Copy;
 
     /// Runs a job in a function that the instructions are enabled in.
     fn vectorize<J: Job>(self, job: J) -> J::Output;
@@ -92,17 +100,34 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Twice [`Simd::LANES`] halves must be writable at `to`; alignment is free.
     unsafe fn store_halves(self, to: *mut i16, halves: Self::Halves);
 
-    /// Clamps every word to 0..=127 and writes it as a byte.
+    /// Reads a vector of bytes, in `N` pieces of whole parts.
     ///
     /// # Safety
-    /// [`Simd::LANES`] bytes must be writable at `to`.
-    unsafe fn store_clamped(self, to: *mut u8, words: Self::Words);
+    /// An `N`th of a vector must be readable at each of them.
+    unsafe fn load_pieces<const N: usize>(self, from: [*const u8; N]) -> Self::Bytes;
+
+    /// Writes a vector of bytes in `N` pieces: 1, 2 or 4.
+    ///
+    /// # Safety
+    /// An `N`th of a vector must be writable at each of them.
+    unsafe fn store_pieces<const N: usize>(self, to: [*mut u8; N], bytes: Self::Bytes);
 
     /// The same word everywhere.
     fn splat(self, word: i32) -> Self::Words;
-    /// `sums` plus, in every word, the four products of bytes: `bytes` are unsigned and at most 127, `weights` signed and at
-    /// least -127.
-    fn dot4(self, sums: Self::Words, bytes: Self::Words, weights: Self::Words) -> Self::Words;
+    /// The same half everywhere.
+    fn splat_halves(self, half: i16) -> Self::Halves;
+    /// The same byte everywhere.
+    fn splat_bytes(self, byte: u8) -> Self::Bytes;
+    /// Four bytes a word, as [`Simd::dot4`] wants them.
+    fn prepare<const WIDE: bool>(self, bytes: Self::Words) -> [Self::Words; 2];
+    /// `sums` plus, in every word, the four products of bytes, which are unsigned, with `weights`, signed and at least -127.
+    /// Bytes are at most 127 unless `WIDE`.
+    fn dot4<const WIDE: bool>(
+        self,
+        sums: Self::Words,
+        bytes: [Self::Words; 2],
+        weights: [Self::Words; 2],
+    ) -> Self::Words;
     /// `sums` plus, in every word, the two products of halves; both signed, not all four -2^15.
     fn dot2(self, sums: Self::Words, halves: Self::Words, weights: Self::Words) -> Self::Words;
     /// The sum of words.
@@ -117,6 +142,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn shl<const BITS: u32>(self, words: Self::Words) -> Self::Words;
     /// Words shifted right, keeping the sign, each by its own count in 0..=31.
     fn sar(self, words: Self::Words, counts: Self::Words) -> Self::Words;
+    /// Words as f32, times `scale` (whose words are the bits of f32), rounded to integers, ties to even. The products must be
+    /// within +-2^30.
+    fn requantise(self, words: Self::Words, scale: Self::Words) -> Self::Words;
+    /// Words plus `zero_point`, clamped to bytes in `low..=high`. Part `i` has, of each of the four vectors in turn, the four
+    /// words of part `i`: the order that [`Simd::interleave`] undoes.
+    fn narrow(
+        self,
+        words: [Self::Words; 4],
+        zero_point: Self::Halves,
+        low: Self::Bytes,
+        high: Self::Bytes,
+    ) -> Self::Bytes;
+    /// Puts what [`Simd::narrow`] gives into the order of its vectors: all of the first, all of the second, …
+    fn unshuffle(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// Words of a byte of each vector. Part `i` of vector `v` has the four words of bytes `4 * v..` of part `i`.
+    fn interleave(self, rows: [Self::Bytes; 4]) -> [Self::Words; 4];
+    /// The larger byte.
+    fn max_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The sum of halves.
     fn add_halves(self, a: Self::Halves, b: Self::Halves) -> Self::Halves;
     /// The difference of halves.

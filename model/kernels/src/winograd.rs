@@ -15,16 +15,17 @@
 //!      0  0  6         0  4  0 -5  0  1
 //! ```
 //!
-//! Why that is exact. Inputs are in 0..=127, so `Bᵀ d` is within +-1016 and `Bᵀ d B` within +-10,160; weights are within
+//! Why that is exact. Inputs are in 0..=255, so `Bᵀ d` is within +-2,040 and `Bᵀ d B` within +-20,400; weights are within
 //! +-127, so `G g Gᵀ` is within +-49 * 127 = 6,223: both fit 16 bits. From there on everything is modulo 2^32, where sums
 //! and products lose nothing that matters: the factor 9 is divided out by multiplying with its inverse, and what is left, the
-//! sum that is wanted times `2^e` with `e <= 6`, is below `2^24 * 2^6 = 2^30` in magnitude by the proof of exactness, so it
-//! is that number and not only congruent to it, and an arithmetic shift by `e` gives the sum.
+//! sum of products that is wanted times `2^e` with `e <= 6`, is below `2^25 * 2^6 = 2^31` in magnitude ([`fits`] asks for
+//! that), so it is that number and not only congruent to it, and an arithmetic shift by `e` gives the sum.
 
 use crate::aligned::Aligned;
-use crate::finish::{Finish, Skip, groups, store};
-use crate::layout::Layout;
-use crate::network::Sums;
+use crate::conv::{Sums, folded_bias};
+use crate::layout::{Layout, View};
+use crate::network::Finish;
+use crate::operator::{Clamp, Room, Run, load};
 use crate::simd::{Job, Simd};
 
 /// A list of an expression for each of six or four constants. Written out, so that nothing goes through memory that need not;
@@ -55,70 +56,68 @@ const EXPONENT: [i32; 4] = [3, 2, 1, 1];
 const CHUNK_BYTES: usize = 160 << 10;
 /// Most tiles in a chunk.
 const MAX_CHUNK: usize = 96;
+/// Vectors of output channels in a group.
+const VECTORS: usize = 2;
 
 /// A 3x3 convolution of stride 1, packed.
 #[derive(Debug)]
 pub(crate) struct Winograd {
-    finish: Finish,
+    /// The first vector of output channels of every tile of them, and how many it has.
+    groups: Vec<(usize, usize)>,
     /// `[group][position][pair of input channels][vector][lane]`, two 16-bit weights a word.
     weights: Aligned,
-    /// Bytes between rows, and between pixels, of the input.
-    row: usize,
-    pitch: usize,
+    /// A bias for every output channel, and then the bits of its scale.
+    bias: Aligned,
+    scale: Aligned,
+    /// Windows, and bytes between rows and pixels of the input.
+    from: View,
     /// Input channels, in pairs.
     pairs: usize,
     /// Input channels, rounded up to whole vectors of halves.
     halves: usize,
-    tiles: Vec<Tile>,
-    /// Bytes between rows and pixels of the output, and of what is added.
-    to: Steps,
-    skip: Option<Steps>,
+    to: View,
+    /// Of the output, before pooling.
+    height: usize,
+    width: usize,
     pooled: bool,
-}
-
-/// Bytes between rows, and between pixels.
-#[derive(Debug, Clone, Copy)]
-struct Steps {
-    row: usize,
-    pixel: usize,
+    finish: Finish,
+    images: usize,
+    /// Bytes that the buffer of the input must have.
+    reach: usize,
 }
 
 /// A tile of up to 4x4 outputs.
 #[derive(Debug, Clone, Copy)]
 struct Tile {
-    image: u32,
-    /// The first bytes of its inputs, of its outputs after pooling, and of what is added.
-    from: u32,
-    to: u32,
-    skip: u32,
-    /// Rows and columns of outputs that are wanted, before pooling.
-    rows: u8,
-    columns: u8,
+    image: usize,
+    /// Of its first output, before pooling.
+    row: usize,
+    column: usize,
+    /// Rows and columns of outputs that are wanted.
+    rows: usize,
+    columns: usize,
 }
 
-/// Memory for transformed tiles.
-#[derive(Debug, Default)]
-pub(crate) struct Tiles {
-    /// `[position][tile][channel]`.
-    inputs: Vec<i16>,
-    /// `[position][tile][vector][lane]` of one group of output channels.
-    products: Vec<i32>,
+/// Whether sums of products are small enough: positive and negative parts of each channel's weights, times the largest byte.
+pub(crate) fn fits(weight: &[i8], inputs: usize, high: u8) -> bool {
+    weight.chunks_exact(inputs * 9).all(|weight| {
+        let part = |sign: i64| weight.iter().map(|weight| (sign * i64::from(*weight)).max(0)).sum::<i64>();
+        part(1).max(part(-1)) * i64::from(high) < 1 << 25
+    })
 }
 
 impl Winograd {
-    /// Packs a layer. `to` is where its outputs go, after pooling if they are pooled; `height` and `width` are those of the
-    /// outputs before.
+    /// Packs a layer. `from` are its windows, and `height` and `width` those of the outputs before pooling.
     pub(crate) fn new<S: Simd>(
         sums: &Sums<'_>,
-        from: &Layout,
-        to: &Layout,
-        skip: Option<&Layout>,
+        finish: Finish,
+        (layout, from): (&Layout, View),
+        to: View,
         (height, width): (usize, usize),
         images: usize,
         pooled: bool,
     ) -> Self {
-        let finish = Finish::new(sums, S::LANES);
-        let (channels, inputs) = (sums.bias.len(), from.channels);
+        let (channels, inputs) = (sums.bias.len(), layout.channels);
         let pairs = inputs.div_ceil(2);
         let weight = |channel: usize, input: usize, position: usize| {
             if channel >= channels || input >= inputs {
@@ -129,8 +128,14 @@ impl Winograd {
             let row = |y: usize| (0..3).map(|x| right[x] * i32::from(kernel[y * 3 + x])).sum::<i32>();
             (0..3).map(|y| left[y] * row(y)).sum::<i32>() as i16
         };
-        let total = finish.vectors();
-        let packed = groups(total, S::VECTORS).flat_map(|(first, count)| {
+        let total = channels.div_ceil(S::LANES);
+        let full = total / VECTORS * VECTORS;
+        let groups: Vec<(usize, usize)> = (0..full)
+            .step_by(VECTORS)
+            .map(|first| (first, VECTORS))
+            .chain((full..total).map(|first| (first, 1)))
+            .collect();
+        let packed = groups.iter().flat_map(|(first, count)| {
             (0..POSITIONS).flat_map(move |position| {
                 (0..pairs).flat_map(move |pair| {
                     (first * S::LANES..(first + count) * S::LANES).map(move |channel| (channel, pair, position))
@@ -142,106 +147,87 @@ impl Winograd {
             i32::from_ne_bytes([a[0], a[1], b[0], b[1]])
         });
         let weights = Aligned::collect(total * POSITIONS * pairs * S::LANES, packed);
-        let mut tiles = Vec::new();
-        for image in 0..images {
-            for row in (0..height).step_by(4) {
-                for column in (0..width).step_by(4) {
-                    let half = if pooled { 2 } else { 1 };
-                    tiles.push(Tile {
-                        image: image as u32,
-                        from: from.bordered(image, row, column) as u32,
-                        to: to.at(image, row / half, column / half) as u32,
-                        skip: skip.map_or(0, |skip| skip.at(image, row, column) as u32),
-                        rows: (height - row).min(4) as u8,
-                        columns: (width - column).min(4) as u8,
-                    });
-                }
-            }
-        }
+        let per_channel = |of: &dyn Fn(usize) -> i32| {
+            let words = (0..total * S::LANES).map(|channel| if channel < channels { of(channel) } else { 0 });
+            Aligned::collect(total * S::LANES, words)
+        };
+        let bias = |channel: usize| {
+            let weight = &sums.weight[channel * inputs * 9..][..inputs * 9];
+            folded_bias(sums.bias[channel], weight, 9, &layout.zero_points, 0)
+        };
+        let halves = inputs.next_multiple_of(2 * S::LANES);
+        // The last tile, and 6 rows and columns of inputs.
+        let last = from.at(images - 1, (height - 1) / 4 * 4, (width - 1) / 4 * 4);
         Self {
-            finish,
+            groups,
             weights,
-            row: from.row(),
-            pitch: from.pitch,
+            bias: per_channel(&bias),
+            scale: per_channel(&|channel| sums.scale[channel].to_bits() as i32),
+            from,
             pairs,
-            halves: inputs.next_multiple_of(2 * S::LANES),
-            tiles,
-            to: Steps { row: to.row(), pixel: to.pitch },
-            skip: skip.map(|skip| Steps { row: skip.row(), pixel: skip.pitch }),
+            halves,
+            to,
+            height,
+            width,
             pooled,
+            finish,
+            images,
+            reach: last + 5 * (from.row + from.pixel) + halves,
         }
     }
 
-    /// What running it costs for one tile, in instructions of the port that is short: the products, what begins and ends
-    /// their sums, and the transforms. The last two are estimates, from counted instructions.
-    pub(crate) fn cost<S: Simd>(inputs: usize, channels: usize) -> u64 {
+    /// What running it costs for one image, in instructions of the port that is short: the products, what begins and ends
+    /// their sums, the transforms, and reading the weights if they do not stay in a second-level cache. All but the products
+    /// are estimates, from counted instructions.
+    pub(crate) fn cost<S: Simd>(inputs: usize, channels: usize, (height, width): (usize, usize), images: usize) -> u64 {
         let (halves, vectors) = (inputs.div_ceil(2 * S::LANES) as u64, channels.div_ceil(S::LANES) as u64);
         let products = POSITIONS as u64 * (inputs.div_ceil(2) as u64 * S::DOT2 + 3);
-        vectors * (products + 180) + halves * 180
+        let tiles = (height.div_ceil(4) * width.div_ceil(4)) as u64;
+        let loads = POSITIONS as u64 * inputs.div_ceil(2) as u64 * vectors;
+        let streamed = if loads * S::LANES as u64 * 4 > 1 << 20 { 4 * loads / images as u64 } else { 0 };
+        tiles * (vectors * (products + 180) + halves * 180) + streamed
+    }
+
+    /// Rows of the output of one image, after pooling.
+    pub(crate) fn height(&self) -> usize {
+        if self.pooled { self.height / 2 } else { self.height }
+    }
+
+    /// Rows of the output, after pooling, in a row of tiles.
+    pub(crate) fn unit(&self) -> usize {
+        if self.pooled { 2 } else { 4 }
     }
 
     /// Vector products of one image.
-    pub(crate) fn work(&self) -> usize {
-        let tiles = self.tiles.partition_point(|tile| tile.image == 0);
-        tiles * POSITIONS * self.pairs * self.finish.vectors()
+    pub(crate) fn products(&self) -> usize {
+        let vectors: usize = self.groups.iter().map(|(_, count)| count).sum();
+        self.height.div_ceil(4) * self.width.div_ceil(4) * POSITIONS * self.pairs * vectors
     }
 
-    /// Tiles of one image.
-    pub(crate) fn tiles(height: usize, width: usize) -> usize {
-        height.div_ceil(4) * width.div_ceil(4)
-    }
-
-    /// The vectors of output channels that are about half of them and end with a group.
-    pub(crate) fn half<S: Simd>(&self) -> usize {
-        (self.finish.vectors() / 2).next_multiple_of(S::VECTORS).min(self.finish.vectors())
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weights.len() + self.bias.len() + self.scale.len()
     }
 
     /// Tiles that are transformed together.
     fn chunk(&self) -> usize {
-        (CHUNK_BYTES / (POSITIONS * self.halves * size_of::<i16>())).clamp(1, MAX_CHUNK)
+        let all = self.images * self.height.div_ceil(4) * self.width.div_ceil(4);
+        (CHUNK_BYTES / (POSITIONS * self.halves * size_of::<i16>())).clamp(1, MAX_CHUNK.min(all))
     }
 
-    /// The most memory that running it takes, in words of 32 bits.
-    pub(crate) fn reserve<S: Simd>(&self, tiles: &mut Tiles) {
-        let chunk = self.chunk().min(self.tiles.len());
-        let inputs = POSITIONS * chunk * self.halves;
-        let products = POSITIONS * chunk * S::VECTORS * S::LANES;
-        if tiles.inputs.len() < inputs {
-            tiles.inputs.resize(inputs, 0);
-        }
-        if tiles.products.len() < products {
-            tiles.products.resize(products, 0);
-        }
+    /// Room for transformed inputs, `[position][tile][channel]`, and for products of one group of output channels,
+    /// `[position][tile][vector][lane]`.
+    pub(crate) fn room<S: Simd>(&self) -> Room {
+        let places = POSITIONS * self.chunk();
+        let second = places * VECTORS * S::LANES * size_of::<i32>();
+        Room { first: places * self.halves * size_of::<i16>(), second }
     }
 }
 
-/// Winograd's convolution of some images.
+/// Winograd's convolution of some rows, which begin and end with a row of tiles.
 pub(crate) struct RunWinograd<'a> {
-    /// The layer.
     pub(crate) layer: &'a Winograd,
-    /// Images, from the first.
-    pub(crate) images: usize,
-    /// The buffer of the layer's input.
-    pub(crate) from: &'a [u8],
-    /// The buffer of what is added, if anything is.
-    pub(crate) skip: Option<Skip<'a>>,
-    /// The buffer of its output.
-    pub(crate) to: &'a mut [u8],
-    /// Memory for transformed tiles.
-    pub(crate) tiles: &'a mut Tiles,
-    /// Which output channels, in vectors: as many as [`Winograd::half`] says, or all others, or all.
-    pub(crate) part: Part,
-}
-
-/// A part of a layer's output channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All.
-    All,
-    /// The first half.
-    First,
-    /// The rest.
-    Second,
+    pub(crate) run: Run<'a>,
 }
 
 impl Job for RunWinograd<'_> {
@@ -249,47 +235,80 @@ impl Job for RunWinograd<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let layer = self.layer;
-        let all = &layer.tiles[..layer.tiles.partition_point(|tile| (tile.image as usize) < self.images)];
-        for tiles in all.chunks(layer.chunk()) {
-            self.transform_inputs(simd, tiles);
-            let depth = POSITIONS * layer.pairs * S::LANES;
-            let half = layer.half::<S>();
-            for (first, count) in groups(layer.finish.vectors(), S::VECTORS) {
-                match self.part {
-                    Part::First if first >= half => continue,
-                    Part::Second if first < half => continue,
-                    _ => {}
-                }
-                let weights = &layer.weights.words()[first * depth..][..count * depth];
-                match count {
-                    4 => self.group::<S, 4>(simd, tiles, first, weights),
-                    2 => self.group::<S, 2>(simd, tiles, first, weights),
-                    _ => self.group::<S, 1>(simd, tiles, first, weights),
+        let (layer, rows) = (self.layer, self.run.rows.clone());
+        let (height, width) = (layer.height, layer.width);
+        if rows.is_empty() {
+            return;
+        }
+        let from = self.run.from[0];
+        assert!(layer.reach <= from.len(), "tiles end at {}, the buffer at {}", layer.reach, from.len());
+        let (pool, after) = (if layer.pooled { 2 } else { 1 }, layer.height());
+        let last = layer.to.row(after, rows.end - 1) + width / pool * layer.to.pixel;
+        let to = self.run.to.bytes(layer.to.row(after, rows.start), last);
+        let clamp = Clamp::new(simd, layer.finish);
+        let mut tiles = [Tile { image: 0, row: 0, column: 0, rows: 0, columns: 0 }; MAX_CHUNK];
+        let (most, mut count) = (layer.chunk(), 0);
+        let mut row = rows.start;
+        while row < rows.end {
+            let (image, y) = (row / after, row % after * pool);
+            let size = (height - y).min(4);
+            for column in (0..width).step_by(4) {
+                tiles[count] = Tile { image, row: y, column, rows: size, columns: (width - column).min(4) };
+                count += 1;
+                if count == most {
+                    // SAFETY: tiles end at `reach` or before, and results within what was just found writable.
+                    unsafe { self.chunk(simd, &tiles[..count], to, &clamp) };
+                    count = 0;
                 }
             }
+            row += size / pool;
+        }
+        if count > 0 {
+            // SAFETY: as before.
+            unsafe { self.chunk(simd, &tiles[..count], to, &clamp) };
         }
     }
 }
 
 impl RunWinograd<'_> {
+    /// # Safety
+    /// Tiles must be readable, and outputs writable after `to`.
+    #[inline(always)]
+    unsafe fn chunk<S: Simd>(&mut self, simd: S, tiles: &[Tile], to: *mut u8, clamp: &Clamp<S>) {
+        let layer = self.layer;
+        self.transform_inputs(simd, tiles);
+        let depth = POSITIONS * layer.pairs * S::LANES;
+        for (first, count) in layer.groups.iter().copied() {
+            let weights = &layer.weights.words()[first * depth..][..count * depth];
+            // SAFETY: as the caller promises.
+            unsafe {
+                match count {
+                    VECTORS => self.group::<S, VECTORS>(simd, tiles, first, weights, to, clamp),
+                    _ => self.group::<S, 1>(simd, tiles, first, weights, to, clamp),
+                }
+            }
+        }
+    }
+
     /// `Bᵀ d B` of every tile.
     #[inline(always)]
     fn transform_inputs<S: Simd>(&mut self, simd: S, tiles: &[Tile]) {
         let layer = self.layer;
         let width = 2 * S::LANES;
+        let from = self.run.from[0];
+        let View { row, pixel, .. } = layer.from;
         for (index, tile) in tiles.iter().enumerate() {
             for channel in (0..layer.halves).step_by(width) {
-                let first = tile.from as usize + channel;
-                let last = first + 5 * (layer.row + layer.pitch);
-                assert!(last + width <= self.from.len(), "a tile ends at {}", last + width);
-                let from = self.from.as_ptr();
+                let first = layer.from.at(tile.image, tile.row, tile.column) + channel;
+                let last = first + 5 * (row + pixel);
+                assert!(last + width <= from.len(), "a tile ends at {}", last + width);
+                let from = from.as_ptr();
                 let columns = each!(6, X => inputs(simd, each!(6, Y => {
                     // SAFETY: at most `last`, which was just found to be a vector before the buffer's end.
-                    unsafe { simd.load_bytes_as_halves(from.add(first + Y * layer.row + X * layer.pitch)) }
+                    unsafe { simd.load_bytes_as_halves(from.add(first + Y * row + X * pixel)) }
                 })));
                 let stride = tiles.len() * layer.halves;
-                let to = &mut self.tiles.inputs[index * layer.halves + channel..];
+                let to = &mut self.run.work.first.halves_mut()[index * layer.halves + channel..];
                 assert!((POSITIONS - 1) * stride + width <= to.len(), "36 vectors of inputs");
                 let to = to.as_mut_ptr();
                 each!(6, Y => {
@@ -304,73 +323,82 @@ impl RunWinograd<'_> {
     }
 
     /// The products of all tiles for `V` vectors of output channels, and what they make of them.
+    ///
+    /// # Safety
+    /// As for [`RunWinograd::chunk`].
     #[inline(always)]
-    fn group<S: Simd, const V: usize>(&mut self, simd: S, tiles: &[Tile], first: usize, weights: &[i32]) {
+    unsafe fn group<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        tiles: &[Tile],
+        first: usize,
+        weights: &[i32],
+        to: *mut u8,
+        clamp: &Clamp<S>,
+    ) {
         let layer = self.layer;
+        let work = &mut *self.run.work;
         for (position, weights) in weights.chunks_exact(layer.pairs * V * S::LANES).enumerate() {
-            let from = &self.tiles.inputs[position * tiles.len() * layer.halves..][..tiles.len() * layer.halves];
+            let from = &work.first.halves()[position * tiles.len() * layer.halves..][..tiles.len() * layer.halves];
             let to = position * tiles.len() * V * S::LANES;
-            let to = &mut self.tiles.products[to..][..tiles.len() * V * S::LANES];
+            let to = &mut work.second.words_mut()[to..][..tiles.len() * V * S::LANES];
             multiply::<S, V>(simd, tiles.len(), layer.halves, layer.pairs, from, weights, to);
         }
         for (index, tile) in tiles.iter().enumerate() {
             for vector in 0..V {
                 let at = (index * V + vector) * S::LANES;
-                let sums = outputs(simd, &self.tiles.products, at, tiles.len() * V * S::LANES);
-                self.finish(simd, tile, first + vector, sums);
+                let sums = outputs(simd, work.second.words(), at, tiles.len() * V * S::LANES);
+                // SAFETY: as the caller promises.
+                unsafe { finish(simd, layer, tile, first + vector, sums, to, clamp) };
             }
         }
     }
+}
 
-    /// Bias, skip, pool, shift and clamp of a tile.
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, tile: &Tile, vector: usize, sums: [[S::Words; 4]; 4]) {
-        if (tile.rows, tile.columns) == (4, 4) {
-            // Known sizes keep the sums in registers.
-            self.finish_part(simd, tile, vector, sums, 4, 4);
-        } else {
-            self.finish_part(simd, tile, vector, sums, tile.rows.into(), tile.columns.into());
+/// Bias, pool, scale and clamp of a tile.
+///
+/// # Safety
+/// As for [`RunWinograd::chunk`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    simd: S,
+    layer: &Winograd,
+    tile: &Tile,
+    vector: usize,
+    mut sums: [[S::Words; 4]; 4],
+    to: *mut u8,
+    clamp: &Clamp<S>,
+) {
+    let bias = load(simd, layer.bias.words(), vector * S::LANES);
+    let scale = load(simd, layer.scale.words(), vector * S::LANES);
+    let pool = if layer.pooled { 2 } else { 1 };
+    let to = to.wrapping_add(layer.to.at(tile.image, tile.row / pool, tile.column / pool) + vector * S::LANES);
+    let (rows, columns) = (tile.rows / pool, tile.columns / pool);
+    let place = |y: usize, x: usize| to.wrapping_add(y * layer.to.row + x * layer.to.pixel);
+    // What is outside of the image goes nowhere.
+    let mut nowhere = [0u8; 16];
+    let nowhere = nowhere.as_mut_ptr();
+    let place = |y: usize, x: usize| if y < rows && x < columns { place(y, x) } else { nowhere };
+    if layer.pooled {
+        let mut most = [simd.splat(0); 4];
+        for (i, most) in most.iter_mut().enumerate() {
+            let (y, x) = (i / 2 * 2, i % 2 * 2);
+            let above = simd.max(sums[y][x], sums[y][x + 1]);
+            let below = simd.max(sums[y + 1][x], sums[y + 1][x + 1]);
+            *most = simd.requantise(simd.add(simd.max(above, below), bias), scale);
         }
+        let to = std::array::from_fn(|i| place(i / 2, i % 2));
+        // SAFETY: as the caller promises; a vector of words is at most 16 bytes.
+        unsafe { simd.store_pieces::<4>(to, clamp.bytes(simd, most)) };
+        return;
     }
-
-    #[inline(always)]
-    fn finish_part<S: Simd>(
-        &mut self,
-        simd: S,
-        tile: &Tile,
-        vector: usize,
-        mut sums: [[S::Words; 4]; 4],
-        rows: usize,
-        columns: usize,
-    ) {
-        let layer = self.layer;
-        let bias = layer.finish.bias(simd, vector);
-        if let (Some(skip), Some(steps)) = (self.skip, layer.skip) {
-            for (y, sums) in sums.iter_mut().enumerate().take(rows) {
-                for (x, sum) in sums.iter_mut().enumerate().take(columns) {
-                    let at = tile.skip as usize + y * steps.row + x * steps.pixel;
-                    *sum = layer.finish.add_skip(simd, vector, *sum, skip, at);
-                }
-            }
+    for (y, sums) in sums.iter_mut().enumerate().take(rows) {
+        for sum in sums.iter_mut() {
+            *sum = simd.requantise(simd.add(*sum, bias), scale);
         }
-        let shift = layer.finish.shift(simd, vector);
-        let (first, step) = (tile.to as usize + vector * S::LANES, layer.to);
-        if layer.pooled {
-            for (y, two) in sums.as_chunks::<2>().0.iter().enumerate().take(rows / 2) {
-                for x in 0..columns / 2 {
-                    let above = simd.max(two[0][2 * x], two[0][2 * x + 1]);
-                    let below = simd.max(two[1][2 * x], two[1][2 * x + 1]);
-                    let sum = simd.add(simd.max(above, below), bias);
-                    store(simd, sum, shift, self.to, first + y * step.row + x * step.pixel);
-                }
-            }
-        } else {
-            for (y, sums) in sums.iter().enumerate().take(rows) {
-                for (x, sum) in sums.iter().enumerate().take(columns) {
-                    store(simd, simd.add(*sum, bias), shift, self.to, first + y * step.row + x * step.pixel);
-                }
-            }
-        }
+        let to = std::array::from_fn(|x| place(y, x));
+        // SAFETY: as before.
+        unsafe { simd.store_pieces::<4>(to, clamp.bytes(simd, *sums)) };
     }
 }
 
@@ -432,7 +460,7 @@ fn multiply<S: Simd, const V: usize>(
     weights: &[i32],
     to: &mut [i32],
 ) {
-    let most = S::PIXELS * S::VECTORS / V;
+    let most = S::PIXELS[usize::from(V > 1)];
     let mut tile = 0;
     while tile < tiles {
         let left = tiles - tile;
@@ -440,6 +468,9 @@ fn multiply<S: Simd, const V: usize>(
         if most >= 12 && left >= 12 {
             block::<S, V, 12>(simd, halves, pairs, from, weights, to);
             tile += 12;
+        } else if most >= 6 && left >= 6 {
+            block::<S, V, 6>(simd, halves, pairs, from, weights, to);
+            tile += 6;
         } else if most >= 4 && left >= 4 {
             block::<S, V, 4>(simd, halves, pairs, from, weights, to);
             tile += 4;

@@ -46,6 +46,7 @@ macro_rules! operations_of_256_bits {
     () => {
         type Words = __m256i;
         type Halves = __m256i;
+        type Bytes = __m256i;
 
         #[inline(always)]
         unsafe fn load(self, from: *const i32) -> __m256i {
@@ -84,14 +85,34 @@ macro_rules! operations_of_256_bits {
         }
 
         #[inline(always)]
-        unsafe fn store_clamped(self, to: *mut u8, words: __m256i) {
-            // SAFETY: `self` proves AVX2; the caller has 8 bytes there. Both packs saturate, which is the upper clamp; each
-            // works within 128 bits, so that bytes 0 to 3 of either half of the register are what belongs there.
+        unsafe fn load_pieces<const N: usize>(self, from: [*const u8; N]) -> __m256i {
+            // SAFETY: `self` proves AVX2; the caller has 32 bytes there, or 16 at each.
             unsafe {
-                let halves = _mm256_packs_epi32(words, words);
-                let bytes = _mm256_packs_epi16(halves, halves);
-                let bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
-                _mm_storel_epi64(to.cast(), _mm_max_epi8(bytes, _mm_setzero_si128()));
+                match N {
+                    1 => _mm256_loadu_si256(from[0].cast()),
+                    _ => _mm256_loadu2_m128i(from[1 % N].cast(), from[0].cast()),
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_pieces<const N: usize>(self, to: [*mut u8; N], bytes: __m256i) {
+            // SAFETY: `self` proves AVX2; the caller has 32 bytes there, or 16 or 8 at each.
+            unsafe {
+                let (a, b) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+                match N {
+                    1 => _mm256_storeu_si256(to[0].cast(), bytes),
+                    2 => {
+                        _mm_storeu_si128(to[0].cast(), a);
+                        _mm_storeu_si128(to[1 % N].cast(), b);
+                    }
+                    _ => {
+                        _mm_storel_epi64(to[0].cast(), a);
+                        _mm_storeh_pd(to[1 % N].cast(), _mm_castsi128_pd(a));
+                        _mm_storel_epi64(to[2 % N].cast(), b);
+                        _mm_storeh_pd(to[3 % N].cast(), _mm_castsi128_pd(b));
+                    }
+                }
             }
         }
 
@@ -99,6 +120,62 @@ macro_rules! operations_of_256_bits {
         fn splat(self, word: i32) -> __m256i {
             // SAFETY: `self` proves AVX2, for this and all that follows.
             unsafe { _mm256_set1_epi32(word) }
+        }
+
+        #[inline(always)]
+        fn splat_halves(self, half: i16) -> __m256i {
+            // SAFETY: as for `splat`.
+            unsafe { _mm256_set1_epi16(half) }
+        }
+
+        #[inline(always)]
+        fn splat_bytes(self, byte: u8) -> __m256i {
+            // SAFETY: as for `splat`.
+            unsafe { _mm256_set1_epi8(byte as i8) }
+        }
+
+        #[inline(always)]
+        fn requantise(self, words: __m256i, scale: __m256i) -> __m256i {
+            // SAFETY: as for `splat`.
+            unsafe { _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(words), _mm256_castsi256_ps(scale))) }
+        }
+
+        #[inline(always)]
+        fn narrow(self, words: [__m256i; 4], zero_point: __m256i, low: __m256i, high: __m256i) -> __m256i {
+            // SAFETY: as for `splat`. Saturation only shortens what the clamp cuts off.
+            unsafe {
+                let a = _mm256_adds_epi16(_mm256_packs_epi32(words[0], words[1]), zero_point);
+                let b = _mm256_adds_epi16(_mm256_packs_epi32(words[2], words[3]), zero_point);
+                _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(a, b), low), high)
+            }
+        }
+
+        #[inline(always)]
+        fn unshuffle(self, bytes: __m256i) -> __m256i {
+            // SAFETY: as for `splat`.
+            unsafe { _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)) }
+        }
+
+        #[inline(always)]
+        fn interleave(self, rows: [__m256i; 4]) -> [__m256i; 4] {
+            // SAFETY: as for `splat`.
+            unsafe {
+                let [a, b, c, d] = rows;
+                let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+                [
+                    _mm256_unpacklo_epi16(ab, cd),
+                    _mm256_unpackhi_epi16(ab, cd),
+                    _mm256_unpacklo_epi16(ab_high, cd_high),
+                    _mm256_unpackhi_epi16(ab_high, cd_high),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn max_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: as for `splat`.
+            unsafe { _mm256_max_epu8(a, b) }
         }
 
         #[inline(always)]
@@ -157,18 +234,20 @@ macro_rules! operations_of_256_bits {
     };
 }
 
-/// Registers of a block: 4 x 2 sums, 2 weights, a broadcast, the ones and two products: 14 of 16.
 impl Simd for Avx2 {
     const LANES: usize = 8;
-    const VECTORS: usize = 2;
-    const FEW_PIXELS_VECTORS: usize = 2;
-    const PIXELS: usize = 4;
-    const DOT4: u64 = 2;
+    const PIXELS: [usize; 3] = [4, 4, 2];
+    const VECTORS: usize = 4;
+    const DEPTHWISE_PIXELS: usize = 1;
+    const WIDE_PARTS: usize = 2;
+    const IS_SIGNED: bool = false;
+    const DOT4: [u64; 2] = [2, 2];
     const DOT2: u64 = 1;
 
     #[inline(always)]
     fn vectorize<J: Job>(self, job: J) -> J::Output {
         #[target_feature(enable = "avx2")]
+        #[inline(never)]
         fn run<J: Job>(simd: Avx2, job: J) -> J::Output {
             job.run(simd)
         }
@@ -177,11 +256,28 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot4(self, sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
+    fn prepare<const WIDE: bool>(self, bytes: __m256i) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe {
-            let pairs = _mm256_maddubs_epi16(bytes, weights);
-            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            if WIDE {
+                [_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes)]
+            } else {
+                [bytes, bytes]
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn dot4<const WIDE: bool>(self, sums: __m256i, bytes: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            if WIDE {
+                let even = _mm256_add_epi32(sums, _mm256_madd_epi16(bytes[0], weights[0]));
+                _mm256_add_epi32(even, _mm256_madd_epi16(bytes[1], weights[1]))
+            } else {
+                let pairs = _mm256_maddubs_epi16(bytes[0], weights[0]);
+                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            }
         }
     }
 
@@ -194,18 +290,21 @@ impl Simd for Avx2 {
     operations_of_256_bits!();
 }
 
-/// Registers of a block: 4 x 2 sums, 2 weights and a broadcast: 11 of 16.
+/// Registers of a block: 6 x 2 sums, 2 weights and a broadcast: 15 of 16.
 impl Simd for AvxVnni {
     const LANES: usize = 8;
+    const PIXELS: [usize; 3] = [8, 6, 2];
     const VECTORS: usize = 2;
-    const FEW_PIXELS_VECTORS: usize = 4;
-    const PIXELS: usize = 4;
-    const DOT4: u64 = 1;
+    const DEPTHWISE_PIXELS: usize = 1;
+    const WIDE_PARTS: usize = 1;
+    const IS_SIGNED: bool = false;
+    const DOT4: [u64; 2] = [1, 1];
     const DOT2: u64 = 1;
 
     #[inline(always)]
     fn vectorize<J: Job>(self, job: J) -> J::Output {
         #[target_feature(enable = "avx2,avxvnni")]
+        #[inline(never)]
         fn run<J: Job>(simd: AvxVnni, job: J) -> J::Output {
             job.run(simd)
         }
@@ -214,9 +313,14 @@ impl Simd for AvxVnni {
     }
 
     #[inline(always)]
-    fn dot4(self, sums: __m256i, bytes: __m256i, weights: __m256i) -> __m256i {
+    fn prepare<const WIDE: bool>(self, bytes: __m256i) -> [__m256i; 2] {
+        [bytes, bytes]
+    }
+
+    #[inline(always)]
+    fn dot4<const WIDE: bool>(self, sums: __m256i, bytes: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
         // SAFETY: `self` proves AVX-VNNI.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, bytes, weights) }
+        unsafe { _mm256_dpbusd_avx_epi32(sums, bytes[0], weights[0]) }
     }
 
     #[inline(always)]
@@ -228,21 +332,25 @@ impl Simd for AvxVnni {
     operations_of_256_bits!();
 }
 
-/// Registers of a block: 12 x 2 sums, 2 weights and a broadcast: 27 of 32.
+/// Registers of a block: 6 x 4 or 12 x 2 sums, 4 or 2 weights and a broadcast: 29 of 32.
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
-    const VECTORS: usize = 2;
-    const FEW_PIXELS_VECTORS: usize = 4;
-    const PIXELS: usize = 12;
-    const DOT4: u64 = 1;
+    const PIXELS: [usize; 3] = [12, 12, 6];
+    const VECTORS: usize = 4;
+    const DEPTHWISE_PIXELS: usize = 2;
+    const WIDE_PARTS: usize = 1;
+    const IS_SIGNED: bool = false;
+    const DOT4: [u64; 2] = [1, 1];
     const DOT2: u64 = 1;
 
     type Words = __m512i;
     type Halves = __m512i;
+    type Bytes = __m512i;
 
     #[inline(always)]
     fn vectorize<J: Job>(self, job: J) -> J::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+        #[inline(never)]
         fn run<J: Job>(simd: Avx512Vnni, job: J) -> J::Output {
             job.run(simd)
         }
@@ -287,11 +395,41 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store_clamped(self, to: *mut u8, words: __m512i) {
-        // SAFETY: the caller has 16 bytes there. The conversion saturates at 127, which is the upper clamp.
+    unsafe fn load_pieces<const N: usize>(self, from: [*const u8; N]) -> __m512i {
+        // SAFETY: the caller has 64 bytes there, or 32 or 16 at each.
         unsafe {
-            let bytes = _mm512_cvtsepi32_epi8(_mm512_max_epi32(words, _mm512_setzero_si512()));
-            _mm_storeu_si128(to.cast(), bytes);
+            let part = |at: usize| _mm_loadu_si128(from[at % N].cast());
+            match N {
+                1 => _mm512_loadu_si512(from[0].cast()),
+                2 => {
+                    let low = _mm512_castsi256_si512(_mm256_loadu_si256(from[0].cast()));
+                    _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(from[1 % N].cast()))
+                }
+                _ => {
+                    let bytes = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(part(0)), part(1));
+                    _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(bytes, part(2)), part(3))
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pieces<const N: usize>(self, to: [*mut u8; N], bytes: __m512i) {
+        // SAFETY: the caller has 64 bytes there, or 32 or 16 at each.
+        unsafe {
+            match N {
+                1 => _mm512_storeu_si512(to[0].cast(), bytes),
+                2 => {
+                    _mm256_storeu_si256(to[0].cast(), _mm512_castsi512_si256(bytes));
+                    _mm256_storeu_si256(to[1 % N].cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+                }
+                _ => {
+                    _mm_storeu_si128(to[0].cast(), _mm512_castsi512_si128(bytes));
+                    _mm_storeu_si128(to[1 % N].cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                    _mm_storeu_si128(to[2 % N].cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                    _mm_storeu_si128(to[3 % N].cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+                }
+            }
         }
     }
 
@@ -302,9 +440,73 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn dot4(self, sums: __m512i, bytes: __m512i, weights: __m512i) -> __m512i {
+    fn splat_halves(self, half: i16) -> __m512i {
         // SAFETY: as for `splat`.
-        unsafe { _mm512_dpbusd_epi32(sums, bytes, weights) }
+        unsafe { _mm512_set1_epi16(half) }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, byte: u8) -> __m512i {
+        // SAFETY: as for `splat`.
+        unsafe { _mm512_set1_epi8(byte as i8) }
+    }
+
+    #[inline(always)]
+    fn prepare<const WIDE: bool>(self, bytes: __m512i) -> [__m512i; 2] {
+        [bytes, bytes]
+    }
+
+    #[inline(always)]
+    fn dot4<const WIDE: bool>(self, sums: __m512i, bytes: [__m512i; 2], weights: [__m512i; 2]) -> __m512i {
+        // SAFETY: as for `splat`.
+        unsafe { _mm512_dpbusd_epi32(sums, bytes[0], weights[0]) }
+    }
+
+    #[inline(always)]
+    fn requantise(self, words: __m512i, scale: __m512i) -> __m512i {
+        // SAFETY: as for `splat`.
+        unsafe { _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(words), _mm512_castsi512_ps(scale))) }
+    }
+
+    #[inline(always)]
+    fn narrow(self, words: [__m512i; 4], zero_point: __m512i, low: __m512i, high: __m512i) -> __m512i {
+        // SAFETY: as for `splat`. Saturation only shortens what the clamp cuts off.
+        unsafe {
+            let a = _mm512_adds_epi16(_mm512_packs_epi32(words[0], words[1]), zero_point);
+            let b = _mm512_adds_epi16(_mm512_packs_epi32(words[2], words[3]), zero_point);
+            _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), low), high)
+        }
+    }
+
+    #[inline(always)]
+    fn unshuffle(self, bytes: __m512i) -> __m512i {
+        // SAFETY: as for `splat`.
+        unsafe {
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: as for `splat`.
+        unsafe {
+            let [a, b, c, d] = rows;
+            let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+            [
+                _mm512_unpacklo_epi16(ab, cd),
+                _mm512_unpackhi_epi16(ab, cd),
+                _mm512_unpacklo_epi16(ab_high, cd_high),
+                _mm512_unpackhi_epi16(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn max_bytes(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: as for `splat`.
+        unsafe { _mm512_max_epu8(a, b) }
     }
 
     #[inline(always)]

@@ -1,0 +1,603 @@
+//! Dense and grouped convolutions and linear layers: products of bytes, summed in registers.
+//!
+//! A block is some pixels by some vectors of output channels, all of whose sums stay in registers. Each step reads four
+//! neighbouring bytes of every pixel's window into all lanes and multiplies them by a vector of weights for each vector of
+//! channels:
+//!
+//! ```text
+//! for four bytes of the window:   weights w0 w1 w2 w3 (a vector of channels each)
+//!     pixel 0: a = broadcast      sums[0][0] += a . w0    sums[0][1] += a . w1    …
+//!     pixel 1: a = broadcast      sums[1][0] += a . w0    sums[1][1] += a . w1    …
+//!     …
+//! ```
+//!
+//! A run is as much of a window as lies side by side in memory: the channels of one pixel, or a row of the kernel where pixels
+//! follow each other without a gap. Pixels are taken in chunks, which may go through several rows and images; every tile of
+//! output channels is multiplied with a chunk while that is in the first-level cache. A 2x2 max-pool that follows takes the
+//! maximum of sums: requantising keeps their order, as scales are positive.
+
+use std::ops::Range;
+
+use crate::aligned::Aligned;
+use crate::layout::{Layout, View};
+use crate::network::{Finish, Window};
+use crate::operator::{Clamp, Run, To, load};
+use crate::simd::{Job, Simd};
+
+/// Pixels in a chunk: whole blocks of 12, 6, 4 and 2, and whole windows of a pool.
+const CHUNK: usize = 96;
+
+/// The integers of a convolution or linear layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums<'a> {
+    /// `(O, I / groups, rows, columns)`.
+    pub(crate) weight: &'a [i8],
+    pub(crate) bias: &'a [i32],
+    /// Empty if the sums are the logits.
+    pub(crate) scale: &'a [f32],
+    pub(crate) groups: usize,
+    /// Zero point and clamp; none if the results are logits.
+    pub(crate) finish: Option<Finish>,
+    /// Whether bytes of the input may exceed 127.
+    pub(crate) wide: bool,
+}
+
+/// A convolution or a linear layer, packed.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    tiles: Vec<Tile>,
+    /// Rows of the kernel, runs in each, and words of four bytes in a run.
+    rows: usize,
+    runs: usize,
+    words: usize,
+    /// Bytes between rows and between runs of a window.
+    row: usize,
+    run: usize,
+    /// Of every tile `[row][run][word][part][vector][lane]`, four weights a word (or two of them, if a word takes two parts).
+    weights: Aligned,
+    /// Of every tile a bias for every lane, then the bits of its scale.
+    constants: Aligned,
+    /// Windows, and pixels of the output after pooling.
+    from: View,
+    to: View,
+    /// Of the output, after pooling.
+    height: usize,
+    width: usize,
+    /// Whether each 2x2 outputs become their maximum.
+    pooled: bool,
+    wide: bool,
+    finish: Option<Finish>,
+    /// Output channels, and the scales of logits, if they have any.
+    channels: usize,
+    scales: Vec<f32>,
+    /// Bytes that the buffer of the input must have.
+    reach: usize,
+}
+
+/// Output channels whose sums fit into registers.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    /// The first channel.
+    first: usize,
+    /// Vectors: 1, 2 or 4.
+    vectors: usize,
+    /// Bytes that may be written: fewer than there are lanes where another group follows.
+    count: usize,
+    /// The byte of a pixel at which its input channels begin.
+    input: usize,
+    /// Where its weights begin, and its constants, in words.
+    weights: usize,
+    constants: usize,
+}
+
+/// What a sum needs beside its products, so that padding and offsets come out right: the bias of a channel less what its
+/// weights make of zero points, modulo 2^32, where the sum itself lies within i32.
+pub(crate) fn folded_bias(bias: i32, weight: &[i8], taps: usize, zero_points: &[u8], offset: i32) -> i32 {
+    weight.chunks_exact(taps).zip(zero_points).fold(bias, |bias, (weight, zero_point)| {
+        let sum: i32 = weight.iter().map(|weight| i32::from(*weight)).sum();
+        bias.wrapping_sub(sum.wrapping_mul(i32::from(*zero_point) - offset))
+    })
+}
+
+/// What [`Simd::dot4`] takes from bytes.
+pub(crate) fn offset<S: Simd>(wide: bool) -> i32 {
+    if wide && S::IS_SIGNED { 128 } else { 0 }
+}
+
+/// Vectors of weights for four bytes.
+pub(crate) fn parts<S: Simd>(wide: bool) -> usize {
+    if wide { S::WIDE_PARTS } else { 1 }
+}
+
+/// A word of part `part` of four weights.
+pub(crate) fn weights_word(weights: [i8; 4], parts: usize, part: usize) -> i32 {
+    if parts == 1 {
+        return i32::from_ne_bytes(weights.map(|weight| weight as u8));
+    }
+    let [a, b] = [weights[part], weights[2 + part]].map(|weight| i16::from(weight).to_ne_bytes());
+    i32::from_ne_bytes([a[0], a[1], b[0], b[1]])
+}
+
+impl Conv {
+    /// Packs a layer that reads windows of `from` and writes to `to`, or logits if that is none; `images` is how many the
+    /// buffers have, and `linear` whether the window is the whole input. Outputs are pooled by 2x2 if `pooled`.
+    pub(crate) fn new<S: Simd>(
+        sums: &Sums<'_>,
+        window: Window,
+        from: &Layout,
+        to: Option<(&Layout, View)>,
+        images: usize,
+        pooled: bool,
+    ) -> Self {
+        let Window { kernel: [rows, columns], stride, padding } = window;
+        let (channels, inputs) = (sums.bias.len(), from.channels / sums.groups);
+        let outputs = channels / sums.groups;
+        let taps = rows * columns;
+        let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
+        let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
+        // As long as possible, since a run is rounded up to whole words.
+        let merged = sums.groups == 1 && from.pitch == inputs;
+        let (runs, length) = if merged { (1, columns * inputs) } else { (columns, inputs) };
+        let words = length.div_ceil(4);
+        let parts = parts::<S>(sums.wide);
+        let windows = from.windows(padding, stride);
+        // Where there are few pixels, sums of one pixel depend on each other: more vectors keep the processor busy.
+        let most = if height * width * images <= 4 { 4 } else { S::VECTORS };
+        // A block of a pool has a whole window.
+        let most = if pooled && S::PIXELS[2] < 4 { 2 } else { most };
+        let mut tiles = Vec::new();
+        let (mut at, mut constant) = (0, 0);
+        for group in 0..sums.groups {
+            let mut done = 0;
+            while done < outputs {
+                let vectors = match (outputs - done).div_ceil(S::LANES) {
+                    4.. if most == 4 => 4,
+                    2.. => 2,
+                    _ => 1,
+                };
+                let (first, input) = (group * outputs + done, group * inputs);
+                // Lanes after the last channel of all fall into the rest of the pixel.
+                let count = vectors * S::LANES;
+                let count = if group + 1 < sums.groups { count.min(outputs - done) } else { count };
+                tiles.push(Tile { first, vectors, count, input, weights: at, constants: constant });
+                at += rows * runs * words * parts * vectors * S::LANES;
+                constant += 2 * vectors * S::LANES;
+                done += vectors * S::LANES;
+            }
+        }
+        // A group that is no whole number of vectors may begin anywhere: what is after its last channel is not always pitch.
+        if let (Some((layout, _)), true) = (to, sums.groups > 1) {
+            for tile in &mut tiles {
+                tile.count = tile.count.min(layout.pitch - tile.first);
+            }
+        }
+        let weight = |channel: usize, row: usize, run: usize, byte: usize| {
+            if channel >= channels || byte >= length {
+                return 0;
+            }
+            let (column, input) = if merged { (byte / inputs, byte % inputs) } else { (run, byte) };
+            sums.weight[(channel * inputs + input) * taps + row * columns + column]
+        };
+        let group_end = |tile: &Tile| (tile.first / outputs + 1) * outputs;
+        let mut weights = Aligned::zeros(at * size_of::<i32>());
+        let mut constants = Aligned::zeros(constant * size_of::<i32>());
+        for tile in &tiles {
+            let lanes = tile.vectors * S::LANES;
+            let mut packed = weights.words_mut()[tile.weights..].iter_mut();
+            for (row, run, word, part) in places(rows, runs, words, parts) {
+                for (channel, place) in (tile.first..tile.first + lanes).zip(&mut packed) {
+                    if channel < group_end(tile) {
+                        let four = std::array::from_fn(|j| weight(channel, row, run, 4 * word + j));
+                        *place = weights_word(four, parts, part);
+                    }
+                }
+            }
+            let zero_points = &from.zero_points[tile.input..][..inputs];
+            let (bias, scale) = constants.words_mut()[tile.constants..][..2 * lanes].split_at_mut(lanes);
+            for (lane, channel) in (tile.first..group_end(tile).min(tile.first + lanes)).enumerate() {
+                let weight = &sums.weight[channel * inputs * taps..][..inputs * taps];
+                bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.wide));
+                if sums.finish.is_some() {
+                    scale[lane] = sums.scale[channel].to_bits() as i32;
+                }
+            }
+        }
+        let pool = if pooled { 2 } else { 1 };
+        let (height, width) = (height / pool, width / pool);
+        let last = windows.at(images - 1, height * pool - 1, width * pool - 1);
+        let input = tiles.iter().map(|tile| tile.input).max().unwrap_or_default();
+        let reach = last + (rows - 1) * from.row() + (runs - 1) * from.pitch + input + 4 * words;
+        let logits = View { first: 0, image: channels, row: 0, pixel: 0 };
+        Self {
+            tiles,
+            rows,
+            runs,
+            words,
+            row: from.row(),
+            run: from.pitch,
+            weights,
+            constants,
+            from: windows,
+            to: to.map_or(logits, |(_, view)| view),
+            height,
+            width,
+            pooled,
+            wide: sums.wide,
+            finish: sums.finish,
+            channels,
+            scales: if sums.finish.is_none() { sums.scale.to_vec() } else { Vec::new() },
+            reach,
+        }
+    }
+
+    /// Rows of the output of one image.
+    pub(crate) fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Tiles of output channels.
+    pub(crate) fn tiles(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// The tiles that are about half of those of a single pixel, and where the others' channels begin.
+    pub(crate) fn half(&self) -> Option<(usize, usize)> {
+        let half = self.tiles.len().div_ceil(2);
+        let first = self.tiles.get(half)?.first;
+        (self.height * self.width == 1).then_some((half, first))
+    }
+
+    /// Vector products of one image, those of two parts counted once.
+    pub(crate) fn products(&self) -> usize {
+        let pixels = self.height * self.width * if self.pooled { 4 } else { 1 };
+        pixels * self.rows * self.runs * self.words * self.tiles.iter().map(|tile| tile.vectors).sum::<usize>()
+    }
+
+    /// Whether bytes above 127 are multiplied.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// What running a dense layer costs for one pixel, in instructions of the port that is short.
+    pub(crate) fn cost<S: Simd>(from: &Layout, channels: usize, taps: usize, wide: bool) -> u64 {
+        (from.channels.div_ceil(4) * taps * channels.div_ceil(S::LANES)) as u64 * S::DOT4[usize::from(wide)]
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weights.len() + self.constants.len() + self.tiles.len() * size_of::<Tile>() + 4 * self.scales.len()
+    }
+}
+
+/// The order of weights.
+fn places(rows: usize, runs: usize, words: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    (0..rows).flat_map(move |row| {
+        (0..runs)
+            .flat_map(move |run| (0..words).flat_map(move |word| (0..parts).map(move |part| (row, run, word, part))))
+    })
+}
+
+/// A convolution of some rows.
+pub(crate) struct RunConv<'a> {
+    pub(crate) layer: &'a Conv,
+    /// Some of its tiles.
+    pub(crate) tiles: Range<usize>,
+    pub(crate) run: Run<'a>,
+}
+
+impl Job for RunConv<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if self.layer.wide && (S::WIDE_PARTS > 1 || S::IS_SIGNED) {
+            self.chunks::<S, true>(simd);
+        } else {
+            self.chunks::<S, false>(simd);
+        }
+    }
+}
+
+/// Some pixels: where their windows begin, and where their results go.
+struct Chunk {
+    from: [usize; CHUNK],
+    to: [usize; CHUNK],
+    pixels: usize,
+}
+
+impl Conv {
+    /// Fills a chunk with the pixels from column `x` of row `row` on, and returns those that follow.
+    #[inline(always)]
+    fn fill(&self, chunk: &mut Chunk, mut row: usize, mut x: usize, end: usize) -> (usize, usize) {
+        chunk.pixels = 0;
+        let each = if self.pooled { 4 } else { 1 };
+        while row < end && chunk.pixels < CHUNK {
+            let (image, y) = (row / self.height, row % self.height);
+            let stop = self.width.min(x + (CHUNK - chunk.pixels) / each);
+            for x in x..stop {
+                for corner in 0..each {
+                    let (dy, dx) = (corner / 2, corner % 2);
+                    let (y, x) = if self.pooled { (2 * y + dy, 2 * x + dx) } else { (y, x) };
+                    chunk.from[chunk.pixels] = self.from.at(image, y, x);
+                    chunk.pixels += 1;
+                }
+                chunk.to[chunk.pixels / each - 1] = self.to.at(image, y, x);
+            }
+            (row, x) = if stop == self.width { (row + 1, 0) } else { (row, stop) };
+        }
+        (row, x)
+    }
+}
+
+impl RunConv<'_> {
+    #[inline(always)]
+    fn chunks<S: Simd, const WIDE: bool>(mut self, simd: S) {
+        let (layer, rows) = (self.layer, self.run.rows.clone());
+        let tiles = &layer.tiles[self.tiles.clone()];
+        let (Some(last), false) = (tiles.last(), rows.is_empty()) else { return };
+        let from = self.run.from[0];
+        assert!(layer.reach <= from.len(), "windows end at {}, the buffer at {}", layer.reach, from.len());
+        let first = layer.to.row(layer.height, rows.start) + tiles[0].first;
+        let end = layer.to.row(layer.height, rows.end - 1) + (layer.width - 1) * layer.to.pixel;
+        let end = end + last.first + last.count;
+        let to = match layer.finish {
+            Some(finish) => Destination::Activation(self.run.to.bytes(first, end), Clamp::new(simd, finish)),
+            None => Destination::Logits,
+        };
+        let mut chunk = Chunk { from: [0; CHUNK], to: [0; CHUNK], pixels: 0 };
+        let (mut row, mut x) = (rows.start, 0);
+        while row < rows.end {
+            (row, x) = layer.fill(&mut chunk, row, x, rows.end);
+            for tile in tiles {
+                // SAFETY: windows end at `reach` or before, and results within what was just found writable.
+                unsafe {
+                    match tile.vectors {
+                        4 => self.tile::<S, 4, WIDE>(simd, tile, &chunk, from.as_ptr(), &to),
+                        2 => self.tile::<S, 2, WIDE>(simd, tile, &chunk, from.as_ptr(), &to),
+                        _ => self.tile::<S, 1, WIDE>(simd, tile, &chunk, from.as_ptr(), &to),
+                    }
+                }
+            }
+        }
+    }
+
+    /// All pixels of a chunk for a tile, block by block.
+    ///
+    /// # Safety
+    /// Windows must be readable after `from`, and results writable.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const V: usize, const WIDE: bool>(
+        &mut self,
+        simd: S,
+        tile: &Tile,
+        chunk: &Chunk,
+        from: *const u8,
+        to: &Destination<S>,
+    ) {
+        let mut at = 0;
+        // The largest blocks that registers hold, then smaller ones. A window of a pool, of 4 pixels, is never cut.
+        macro_rules! blocks {
+            ($($pixels:literal)*) => {{
+                $(if const { $pixels <= S::PIXELS[V.trailing_zeros() as usize] } {
+                    while chunk.pixels - at >= $pixels && !(self.layer.pooled && $pixels % 4 != 0) {
+                        // SAFETY: as the caller promises.
+                        unsafe { self.block::<S, V, $pixels, WIDE>(simd, tile, chunk, at, from, to) };
+                        at += $pixels;
+                    }
+                })*
+            }};
+        }
+        match V {
+            4 => blocks!(6 4 2 1),
+            2 => blocks!(12 6 4 2 1),
+            _ => blocks!(12 4 1),
+        }
+    }
+
+    /// `P` pixels by `V` vectors of channels.
+    ///
+    /// # Safety
+    /// As for [`RunConv::tile`].
+    #[inline(always)]
+    unsafe fn block<S: Simd, const V: usize, const P: usize, const WIDE: bool>(
+        &mut self,
+        simd: S,
+        tile: &Tile,
+        chunk: &Chunk,
+        at: usize,
+        from: *const u8,
+        to: &Destination<S>,
+    ) {
+        let layer = self.layer;
+        let constants = &layer.constants.words()[tile.constants..][..2 * V * S::LANES];
+        let mut bias = [simd.splat(0); V];
+        for (vector, bias) in bias.iter_mut().enumerate() {
+            *bias = load(simd, constants, vector * S::LANES);
+        }
+        let mut sums = [bias; P];
+        let parts = parts::<S>(WIDE);
+        let size = layer.rows * layer.runs * layer.words * parts * V * S::LANES;
+        let mut weights = layer.weights.words()[tile.weights..][..size].as_ptr();
+        let windows: &[usize; P] = chunk.from[at..][..P].try_into().expect("as many as asked for");
+        let from = from.wrapping_add(tile.input);
+        for row in 0..layer.rows {
+            for run in 0..layer.runs {
+                let from = from.wrapping_add(row * layer.row + run * layer.run);
+                for word in 0..layer.words {
+                    let from = from.wrapping_add(4 * word);
+                    let mut vectors = [[simd.splat(0); 2]; V];
+                    for (vector, two) in vectors.iter_mut().enumerate() {
+                        for (part, place) in two.iter_mut().enumerate().take(parts) {
+                            // SAFETY: weights were just found to be as many as are read, each once.
+                            *place = unsafe { simd.load(weights.add((part * V + vector) * S::LANES)) };
+                        }
+                    }
+                    for (window, sums) in windows.iter().zip(&mut sums) {
+                        // SAFETY: as the caller promises.
+                        let bytes = simd.prepare::<WIDE>(unsafe { simd.broadcast(from.wrapping_add(*window)) });
+                        for (sum, weights) in sums.iter_mut().zip(&vectors) {
+                            *sum = simd.dot4::<WIDE>(*sum, bytes, *weights);
+                        }
+                    }
+                    weights = weights.wrapping_add(parts * V * S::LANES);
+                }
+            }
+        }
+        match to {
+            // SAFETY: as the caller promises.
+            Destination::Activation(to, clamp) => unsafe {
+                self.put::<S, V, P>(simd, tile, &constants[V * S::LANES..], &chunk.to, at, &sums, *to, clamp);
+            },
+            Destination::Logits => self.logits(simd, tile, &chunk.to[at..][..P], &sums),
+        }
+    }
+
+    /// Requantises and writes.
+    ///
+    /// # Safety
+    /// As for [`RunConv::tile`].
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn put<S: Simd, const V: usize, const P: usize>(
+        &self,
+        simd: S,
+        tile: &Tile,
+        scales: &[i32],
+        places: &[usize; CHUNK],
+        at: usize,
+        sums: &[[S::Words; V]; P],
+        to: *mut u8,
+        clamp: &Clamp<S>,
+    ) {
+        let mut scale = [simd.splat(0); V];
+        for (vector, scale) in scale.iter_mut().enumerate() {
+            *scale = load(simd, scales, vector * S::LANES);
+        }
+        let to = to.wrapping_add(tile.first);
+        if self.layer.pooled {
+            for (window, [a, b, c, d]) in sums.as_chunks::<4>().0.iter().enumerate() {
+                let mut words = [simd.splat(0); V];
+                for (vector, word) in words.iter_mut().enumerate() {
+                    let most = simd.max(simd.max(a[vector], b[vector]), simd.max(c[vector], d[vector]));
+                    *word = simd.requantise(most, scale[vector]);
+                }
+                // SAFETY: as the caller promises.
+                unsafe { store::<S, V, 1>(simd, tile, [words], [to.wrapping_add(places[at / 4 + window])], clamp) };
+            }
+            return;
+        }
+        let mut words = [[simd.splat(0); V]; P];
+        for (words, sums) in words.iter_mut().zip(sums) {
+            for ((word, sum), scale) in words.iter_mut().zip(sums).zip(scale) {
+                *word = simd.requantise(*sum, scale);
+            }
+        }
+        let mut pixel = 0;
+        // As many pixels together as four vectors hold.
+        macro_rules! store {
+            ($together:literal) => {
+                while pixel + $together <= P {
+                    let mut some = [[simd.splat(0); V]; $together];
+                    let mut places_of = [to; $together];
+                    for other in 0..$together {
+                        some[other] = words[pixel + other];
+                        places_of[other] = to.wrapping_add(places[at + pixel + other]);
+                    }
+                    // SAFETY: as the caller promises.
+                    unsafe { store::<S, V, $together>(simd, tile, some, places_of, clamp) };
+                    pixel += $together;
+                }
+            };
+        }
+        if V == 1 {
+            store!(4);
+        }
+        if V <= 2 {
+            store!(2);
+        }
+        store!(1);
+    }
+
+    /// Writes sums, or what their scales make of them, where logits go.
+    #[inline(always)]
+    fn logits<S: Simd, const V: usize, const P: usize>(
+        &mut self,
+        simd: S,
+        tile: &Tile,
+        places: &[usize],
+        sums: &[[S::Words; V]; P],
+    ) {
+        let layer = self.layer;
+        let To::Logits { logits, base } = &mut self.run.to else { panic!("logits are no activation") };
+        for (sums, place) in sums.iter().zip(places) {
+            let mut words = [0; 64];
+            for (vector, sum) in sums.iter().enumerate() {
+                let to = &mut words[vector * S::LANES..][..S::LANES];
+                // SAFETY: the slice has as many words as are written.
+                unsafe { simd.store(to.as_mut_ptr(), *sum) };
+            }
+            let count = (layer.channels - tile.first).min(V * S::LANES);
+            let to = &mut logits[place + tile.first - *base..][..count];
+            match layer.scales.get(tile.first..tile.first + count) {
+                None => to.copy_from_slice(&words[..count]),
+                Some(scales) => {
+                    for ((to, word), scale) in to.iter_mut().zip(words).zip(scales) {
+                        *to = (word as f32 * scale).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).round_ties_even() as i32;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a block's results go.
+enum Destination<S: Simd> {
+    /// The first byte of the whole buffer.
+    Activation(*mut u8, Clamp<S>),
+    Logits,
+}
+
+/// Logits with a scale are clamped to this.
+const LARGEST_LOGIT: f32 = 16_777_216.0;
+
+/// Narrows the vectors of some pixels, which are 4 together or fewer, and writes them.
+///
+/// # Safety
+/// As many bytes as the tile counts must be writable at each place.
+#[inline(always)]
+unsafe fn store<S: Simd, const V: usize, const N: usize>(
+    simd: S,
+    tile: &Tile,
+    words: [[S::Words; V]; N],
+    to: [*mut u8; N],
+    clamp: &Clamp<S>,
+) {
+    let all = words.as_flattened();
+    let bytes = clamp.bytes(simd, std::array::from_fn(|i| all[i % (V * N)]));
+    if tile.count < V * S::LANES || !matches!(V * N, 4) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            for (pixel, to) in to.into_iter().enumerate() {
+                store_part::<S>(simd, to, bytes, pixel * V * S::LANES, tile.count);
+            }
+        }
+    } else {
+        // SAFETY: as the caller promises.
+        unsafe { simd.store_pieces(to, bytes) };
+    }
+}
+
+/// Writes `count` bytes of a vector, from byte `first` on.
+///
+/// # Safety
+/// So many bytes must be writable there.
+#[inline(always)]
+unsafe fn store_part<S: Simd>(simd: S, to: *mut u8, bytes: S::Bytes, first: usize, count: usize) {
+    let mut all = [0u8; 64];
+    assert!(4 * S::LANES <= all.len() && first + count <= 4 * S::LANES, "no vector is wider");
+    // SAFETY: there is room for a whole vector; the caller has `count` bytes at `to`.
+    unsafe {
+        simd.store_pieces([all.as_mut_ptr()], bytes);
+        std::ptr::copy_nonoverlapping(all.as_ptr().add(first), to, count);
+    }
+}

@@ -1,0 +1,487 @@
+//! Depthwise convolutions: each channel by itself.
+//!
+//! A product of four bytes takes four rows of a column. So the rows that some rows of outputs read, at most eight, are
+//! interleaved first: for every column and channel one or two words of four rows, which lie in the first-level cache and serve
+//! all rows of outputs and all columns of kernels that meet them. A kernel of 3 rows makes two rows of outputs of four rows:
+//!
+//! ```text
+//! word of a column:   r0 r1 r2 r3          three columns of words, for each of the two rows
+//! weights of row 0:   w0 w1 w2 0           sums += word(x) . w(0) + word(x + 1) . w(1) + word(x + 2) . w(2)
+//! weights of row 1:   0  w0 w1 w2
+//! ```
+//!
+//! A block is a group of channels (four vectors of words, so as many bytes as a vector has) of some pixels of a row. Where
+//! fewer channels are left, a group has pieces of two or four neighbouring pixels instead. Registers with 32 of them: 8 sums,
+//! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
+//! channels, which packing undoes.
+//!
+//! Windows of more than eight rows or columns are interleaved anew for every pixel.
+
+use crate::aligned::Aligned;
+use crate::conv::{Sums, folded_bias, offset, parts, weights_word};
+use crate::layout::{Layout, View};
+use crate::network::{Finish, Window};
+use crate::operator::{Clamp, Room, Run, Work, load};
+use crate::simd::{Job, Simd};
+
+/// Rows and columns of the largest kernel whose words are kept.
+const MOST: usize = 8;
+/// Groups of pixels in a strip, whose words are kept together.
+const STRIP: usize = 28;
+
+/// A depthwise convolution, packed.
+#[derive(Debug)]
+pub(crate) struct Depthwise {
+    groups: Vec<Group>,
+    /// Rows and columns of the kernel.
+    kernel: [usize; 2],
+    /// Columns between windows.
+    stride: usize,
+    /// Rows of outputs that are made together, and the words of a column that they read.
+    together: usize,
+    words: usize,
+    /// Of every group `[row of outputs][word][column][part][vector][lane]`.
+    weights: Aligned,
+    /// Of every group the bias of four vectors, then their scales.
+    constants: Aligned,
+    from: View,
+    /// Bytes between rows and pixels of the input.
+    row: usize,
+    pixel: usize,
+    to: View,
+    height: usize,
+    width: usize,
+    finish: Finish,
+    wide: bool,
+    reach: usize,
+}
+
+/// Channels whose sums fit into registers.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    first: usize,
+    /// Pixels: 1, 2 or 4.
+    pieces: usize,
+}
+
+impl Depthwise {
+    /// Packs a layer with as many groups as channels.
+    pub(crate) fn new<S: Simd>(
+        sums: &Sums<'_>,
+        finish: Finish,
+        window: Window,
+        from: &Layout,
+        to: (&Layout, View),
+        images: usize,
+    ) -> Self {
+        let Window { kernel, stride, padding } = window;
+        let [rows, columns] = kernel;
+        let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
+        let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
+        let words = rows.div_ceil(4);
+        let is_small = rows <= MOST && columns <= MOST;
+        let together = if is_small { (4 * words - rows) / stride[0] + 1 } else { 1 };
+        let (channels, pitch) = (sums.bias.len(), to.0.pitch);
+        let mut groups = Vec::new();
+        let mut first = 0;
+        while first < pitch {
+            let left = (pitch - first) / 16;
+            let pieces = match (S::LANES / 4, left) {
+                (4, 4..) | (2, 2..) | (1, _) => 1,
+                (4, 2..) | (2, _) => 2,
+                _ => 4,
+            };
+            groups.push(Group { first, pieces });
+            first += 4 * S::LANES / pieces;
+        }
+        // The channel of a lane: see [`Simd::interleave`].
+        let channel = |group: &Group, vector: usize, lane: usize| {
+            group.first + (16 * (lane / 4) + 4 * vector + lane % 4) % (4 * S::LANES / group.pieces)
+        };
+        let parts = parts::<S>(sums.wide);
+        let lanes = 4 * S::LANES;
+        let size = together * words * columns * parts * lanes;
+        let mut weights = Aligned::zeros(groups.len() * size * size_of::<i32>());
+        let mut constants = Aligned::zeros(groups.len() * 2 * lanes * size_of::<i32>());
+        for (index, group) in groups.iter().enumerate() {
+            let mut place = weights.words_mut()[index * size..].iter_mut();
+            for row in 0..together {
+                for (word, column, part) in places(words, columns, parts) {
+                    for (vector, lane) in (0..4).flat_map(|v| (0..S::LANES).map(move |lane| (v, lane))) {
+                        let channel = channel(group, vector, lane);
+                        let four = std::array::from_fn(|i| {
+                            // Input row `4 * word + i` is row `y` of the window of output row `row`.
+                            match (4 * word + i).checked_sub(row * stride[0]) {
+                                Some(y) if y < rows && channel < channels => {
+                                    sums.weight[(channel * rows + y) * columns + column]
+                                }
+                                _ => 0,
+                            }
+                        });
+                        *place.next().expect("as many as counted") = weights_word(four, parts, part);
+                    }
+                }
+            }
+            let constants = &mut constants.words_mut()[index * 2 * lanes..][..2 * lanes];
+            for at in 0..lanes {
+                let channel = channel(group, at / S::LANES, at % S::LANES);
+                if channel < channels {
+                    let weight = &sums.weight[channel * rows * columns..][..rows * columns];
+                    let zero_point = &from.zero_points[channel..=channel];
+                    let offset = offset::<S>(sums.wide);
+                    constants[at] = folded_bias(sums.bias[channel], weight, weight.len(), zero_point, offset);
+                    constants[lanes + at] = sums.scale[channel].to_bits() as i32;
+                }
+            }
+        }
+        let windows = from.windows(padding, stride);
+        let last = windows.at(images - 1, height - 1, width - 1);
+        let reach = last + (rows - 1) * from.row() + (columns - 1) * from.pitch + pitch;
+        Self {
+            groups,
+            kernel,
+            stride: stride[1],
+            together,
+            words,
+            weights,
+            constants,
+            from: windows,
+            row: from.row(),
+            pixel: from.pitch,
+            to: to.1,
+            height,
+            width,
+            finish,
+            wide: sums.wide,
+            reach,
+        }
+    }
+
+    /// Rows of the output of one image.
+    pub(crate) fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Vector products of one image, those of two parts counted once.
+    pub(crate) fn products(&self) -> usize {
+        let vectors: usize = self.groups.iter().map(|group| 4 * self.width.div_ceil(group.pieces)).sum();
+        self.height * self.words * self.kernel[1] * vectors
+    }
+
+    /// Whether bytes above 127 are multiplied.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weights.len() + self.constants.len() + self.groups.len() * size_of::<Group>()
+    }
+
+    /// The rows that are made together.
+    pub(crate) fn unit(&self) -> usize {
+        self.together
+    }
+
+    /// Room for the words of a strip.
+    pub(crate) fn room<S: Simd>(&self) -> Room {
+        let slots = STRIP * MOST + MOST;
+        Room { first: slots * self.words.min(MOST / 4) * 16 * S::LANES, second: 0 }
+    }
+}
+
+fn places(words: usize, columns: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..words)
+        .flat_map(move |word| (0..columns).flat_map(move |column| (0..parts).map(move |part| (word, column, part))))
+}
+
+/// A depthwise convolution of some rows.
+pub(crate) struct RunDepthwise<'a> {
+    pub(crate) layer: &'a Depthwise,
+    pub(crate) run: Run<'a>,
+}
+
+impl Job for RunDepthwise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if self.layer.wide && (S::WIDE_PARTS > 1 || S::IS_SIGNED) {
+            self.rows::<S, true>(simd);
+        } else {
+            self.rows::<S, false>(simd);
+        }
+    }
+}
+
+/// Some rows of outputs of a group.
+struct Rows<'a> {
+    layer: &'a Depthwise,
+    weights: &'a [i32],
+    constants: &'a [i32],
+    /// The input's rows that are read, as many as there are in the words: where the group's channels of their windows' first
+    /// column begin. Those that no window has repeat others.
+    from: [*const u8; MOST],
+    /// The first output of the first row.
+    to: *mut u8,
+    /// How many rows of outputs are wanted.
+    count: usize,
+}
+
+impl RunDepthwise<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, const WIDE: bool>(mut self, simd: S) {
+        let (layer, rows) = (self.layer, self.run.rows.clone());
+        if rows.is_empty() {
+            return;
+        }
+        let from = self.run.from[0];
+        assert!(layer.reach <= from.len(), "windows end at {}, the buffer at {}", layer.reach, from.len());
+        let (first, last) = (layer.to.row(layer.height, rows.start), layer.to.row(layer.height, rows.end - 1));
+        let to = self.run.to.bytes(first, last + layer.width * layer.to.pixel);
+        let clamp = Clamp::new(simd, layer.finish);
+        let size = layer.together * layer.words * layer.kernel[1] * parts::<S>(WIDE) * 4 * S::LANES;
+        let mut row = rows.start;
+        while row < rows.end {
+            let (image, y) = (row / layer.height, row % layer.height);
+            let count = layer.together.min(rows.end - row).min(layer.height - y);
+            for (index, group) in layer.groups.iter().enumerate() {
+                let window = layer.from.at(image, y, 0) + group.first;
+                // The last row that any window of these rows has.
+                let last = (count - 1) * (layer.from.row / layer.row) + layer.kernel[0] - 1;
+                let some = Rows {
+                    layer,
+                    weights: &layer.weights.words()[index * size..][..size],
+                    constants: &layer.constants.words()[index * 8 * S::LANES..][..8 * S::LANES],
+                    from: std::array::from_fn(|i| from.as_ptr().wrapping_add(window + i.min(last) * layer.row)),
+                    to: to.wrapping_add(layer.to.at(image, y, 0) + group.first),
+                    count,
+                };
+                // SAFETY: windows end at `reach` or before, and results within what was just found writable.
+                unsafe {
+                    match group.pieces {
+                        1 => some.strips::<S, 1, WIDE>(simd, self.run.work, &clamp),
+                        2 if S::LANES >= 8 => some.strips::<S, 2, WIDE>(simd, self.run.work, &clamp),
+                        4 if S::LANES >= 16 => some.strips::<S, 4, WIDE>(simd, self.run.work, &clamp),
+                        pieces => unreachable!("{pieces} pieces of a vector"),
+                    }
+                }
+            }
+            row += count;
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// # Safety
+    /// All windows must be readable, and all outputs writable.
+    #[inline(always)]
+    unsafe fn strips<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, work: &mut Work, clamp: &Clamp<S>) {
+        let layer = self.layer;
+        let ([_, columns], stride) = (layer.kernel, layer.stride);
+        let pixels = layer.width.div_ceil(N);
+        if layer.kernel.iter().any(|size| *size > MOST) {
+            for pixel in 0..pixels {
+                // SAFETY: as the caller promises.
+                unsafe { self.large::<S, N, WIDE>(simd, pixel * N, clamp) };
+            }
+            return;
+        }
+        // Columns from one group of pixels to the next, and how many of them are kept.
+        let between = N * stride;
+        let step = between.min(columns);
+        let (skip, whole) = (between - step, layer.words);
+        let mut first = 0;
+        while first < pixels {
+            let count = STRIP.min(pixels - first);
+            let slots = (count - 1) * step + columns;
+            let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
+            for slot in 0..slots {
+                // Where columns are left out, every `columns` belong to a group of pixels.
+                let extra = if skip > 0 { slot / step * skip } else { 0 };
+                let column = first * between + slot + extra;
+                // Pixels after the last that this column has repeat it.
+                let most = ((layer.width - 1) * stride + columns - 1 - column) / stride;
+                for word in 0..whole {
+                    let rows = std::array::from_fn(|i| {
+                        let row = self.from[4 * word + i].wrapping_add(column * layer.pixel);
+                        let pieces =
+                            std::array::from_fn(|piece| row.wrapping_add(piece.min(most) * stride * layer.pixel));
+                        // SAFETY: as the caller promises.
+                        unsafe { simd.load_pieces::<N>(pieces) }
+                    });
+                    let at = (slot * whole + word) * 4 * S::LANES;
+                    for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
+                        let to = &mut kept[at + vector * S::LANES..][..S::LANES];
+                        // SAFETY: the slice has as many words as are written.
+                        unsafe { simd.store(to.as_mut_ptr(), words) };
+                    }
+                }
+            }
+            macro_rules! shapes {
+                ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
+                    match (columns, whole, step) {
+                        // SAFETY: as the caller promises.
+                        $($shape if const { S::IS_COMPILED && (false $(|| N == $pieces)*) } => unsafe {
+                            self.blocks::<S, N, WIDE>(simd, kept, first, count, $written, clamp);
+                        },)*
+                        // SAFETY: as before.
+                        shape => unsafe { self.blocks::<S, N, WIDE>(simd, kept, first, count, shape, clamp) },
+                    }
+                };
+            }
+            // Written out for the usual kernels, which makes these numbers constants.
+            shapes! {
+                (3, 1, 1), (3, 1, 1), [1];
+                (3, 1, 2), (3, 1, 2), [1 2];
+                (3, 1, 3), (3, 1, 3), [2 4];
+                (5, 2, 1), (5, 2, 1), [1];
+                (5, 2, 2), (5, 2, 2), [1 2];
+            }
+            first += count;
+        }
+    }
+
+    /// All outputs of a strip.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn blocks<S: Simd, const N: usize, const WIDE: bool>(
+        &self,
+        simd: S,
+        kept: &[i32],
+        first: usize,
+        count: usize,
+        shape: (usize, usize, usize),
+        clamp: &Clamp<S>,
+    ) {
+        for row in 0..self.count {
+            let mut pixel = 0;
+            // SAFETY: as the caller promises.
+            unsafe {
+                if const { S::DEPTHWISE_PIXELS >= 2 } {
+                    while pixel + 2 <= count {
+                        self.block::<S, N, 2, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                        pixel += 2;
+                    }
+                }
+                while pixel < count {
+                    self.block::<S, N, 1, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                    pixel += 1;
+                }
+            }
+        }
+    }
+
+    /// `P` groups of pixels of a row.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn block<S: Simd, const N: usize, const P: usize, const WIDE: bool>(
+        &self,
+        simd: S,
+        kept: &[i32],
+        row: usize,
+        (first, pixel): (usize, usize),
+        (columns, whole, step): (usize, usize, usize),
+        clamp: &Clamp<S>,
+    ) {
+        let parts = parts::<S>(WIDE);
+        let lanes = 4 * S::LANES;
+        let weights = &self.weights[row * whole * columns * parts * lanes..][..whole * columns * parts * lanes];
+        let words = &kept[pixel * step * whole * lanes..][..((P - 1) * step + columns) * whole * lanes];
+        let mut sums = [[simd.splat(0); 4]; P];
+        for vector in 0..4 {
+            let mut some = [load(simd, self.constants, vector * S::LANES); P];
+            for word in 0..whole {
+                for column in 0..columns {
+                    let mut both = [simd.splat(0); 2];
+                    for (part, place) in both.iter_mut().enumerate().take(parts) {
+                        let at = ((word * columns + column) * parts + part) * lanes + vector * S::LANES;
+                        // SAFETY: that is below the number of weights, which the slice has.
+                        *place = unsafe { simd.load(weights.as_ptr().add(at)) };
+                    }
+                    for (pixel, sum) in some.iter_mut().enumerate() {
+                        let at = ((pixel * step + column) * whole + word) * lanes + vector * S::LANES;
+                        // SAFETY: that is below the number of words, which the slice has.
+                        let bytes = simd.prepare::<WIDE>(unsafe { simd.load(words.as_ptr().add(at)) });
+                        *sum = simd.dot4::<WIDE>(*sum, bytes, both);
+                    }
+                }
+            }
+            let scale = load(simd, self.constants, lanes + vector * S::LANES);
+            for (sums, sum) in sums.iter_mut().zip(some) {
+                sums[vector] = simd.requantise(sum, scale);
+            }
+        }
+        for (index, words) in sums.into_iter().enumerate() {
+            // SAFETY: as the caller promises.
+            unsafe { self.put::<S, N>(simd, row, (first + pixel + index) * N, words, clamp) };
+        }
+    }
+
+    /// A group of pixels of one row, from the pixel `pixel` on, whose window is large.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn large<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, pixel: usize, clamp: &Clamp<S>) {
+        let layer = self.layer;
+        let [rows, columns] = layer.kernel;
+        let (parts, lanes) = (parts::<S>(WIDE), 4 * S::LANES);
+        let most = layer.width - 1 - pixel;
+        let window = self.from[0].wrapping_add(pixel * layer.stride * layer.pixel);
+        let pieces: [*const u8; N] =
+            std::array::from_fn(|piece| window.wrapping_add(piece.min(most) * layer.stride * layer.pixel));
+        let mut sums: [S::Words; 4] = std::array::from_fn(|vector| load(simd, self.constants, vector * S::LANES));
+        let mut weights = self.weights.chunks_exact(parts * lanes);
+        for word in 0..layer.words {
+            for column in 0..columns {
+                let four = std::array::from_fn(|i| {
+                    let row = (4 * word + i).min(rows - 1);
+                    let at = row * layer.row + column * layer.pixel;
+                    // SAFETY: as the caller promises.
+                    unsafe { simd.load_pieces::<N>(pieces.map(|piece| piece.wrapping_add(at))) }
+                });
+                let weights = weights.next().expect("as many as words and columns");
+                for ((vector, sum), words) in sums.iter_mut().enumerate().zip(simd.interleave(four)) {
+                    let both =
+                        std::array::from_fn(|part| load(simd, weights, (part % parts) * lanes + vector * S::LANES));
+                    *sum = simd.dot4::<WIDE>(*sum, simd.prepare::<WIDE>(words), both);
+                }
+            }
+        }
+        let words = std::array::from_fn(|vector| {
+            simd.requantise(sums[vector], load(simd, self.constants, lanes + vector * S::LANES))
+        });
+        // SAFETY: as the caller promises.
+        unsafe { self.put::<S, N>(simd, 0, pixel, words, clamp) };
+    }
+
+    /// Writes a group of pixels of row `row`, those of them that the row has.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn put<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        pixel: usize,
+        words: [S::Words; 4],
+        clamp: &Clamp<S>,
+    ) {
+        let layer = self.layer;
+        let to = self.to.wrapping_add(row * layer.to.row + pixel * layer.to.pixel);
+        // What is after the row's last pixel goes nowhere.
+        let mut nowhere = [0u8; 64];
+        let count = layer.width - pixel;
+        let pieces = std::array::from_fn(|piece| {
+            if piece < count { to.wrapping_add(piece * layer.to.pixel) } else { nowhere.as_mut_ptr() }
+        });
+        // SAFETY: as the caller promises; a piece is at most 64 bytes.
+        unsafe { simd.store_pieces::<N>(pieces, clamp.narrow(simd, words)) };
+    }
+}

@@ -1,0 +1,39 @@
+//! Lookups: a byte for each byte.
+
+use crate::elementwise::Elements;
+use crate::operator::Run;
+use crate::simd::{Job, Simd};
+
+/// A lookup.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) elements: Elements,
+    pub(crate) table: [u8; 256],
+}
+
+/// A lookup of some rows.
+pub(crate) struct RunLookup<'a> {
+    pub(crate) layer: &'a Lookup,
+    pub(crate) run: Run<'a>,
+}
+
+impl Job for RunLookup<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, _: S) {
+        let (layer, rows) = (self.layer, self.run.rows.clone());
+        if rows.is_empty() {
+            return;
+        }
+        let (first, end) = layer.elements.written(&rows);
+        let to = self.run.to.bytes(first, end);
+        for span in layer.elements.spans(rows) {
+            let from = &self.run.from[0][span.from[0]..][..span.count];
+            for (place, byte) in from.iter().enumerate() {
+                // SAFETY: the output has as many bytes as the span counts.
+                unsafe { to.wrapping_add(span.to + place).write(layer.table[usize::from(*byte)]) };
+            }
+        }
+    }
+}
