@@ -204,19 +204,19 @@ fn score(model: &Model, labels: &[u32], logits: &[Vec<i32>]) -> Evaluation {
 #[cfg(test)]
 mod tests {
     use ocelli_model::backend::ReferenceBackend;
-    use ocelli_model::file::{Display, ModelFile, Parameters};
-    use ocelli_model::graph::{Graph, Layer};
+    use ocelli_model::display::Display;
+    use ocelli_model::file::{ModelFile, Parameters};
+    use ocelli_model::graph::{Graph, Input, Layer};
 
     use super::*;
 
-    /// Six classes; the logits are the six halved pixels.
+    /// Six classes; the logits are the six pixels, of which two more double a probability.
     fn model() -> Model {
-        let input = Shape { channels: 6, height: 1, width: 1 };
-        let graph = Graph::new(input, vec![Layer::linear("out", 6)]).unwrap();
+        let graph = Graph::new(Input::new(6, 1, 1), vec![Layer::logits("out", "input", 6)]).unwrap();
         let weight = (0..36).map(|index| i8::from(index / 6 == index % 6)).collect();
         let parameters = vec![Parameters { weight, bias: vec![0; 6], ..Parameters::default() }];
         let classes = ["a", "b", "c", "d", "e", "f"].map(String::from).to_vec();
-        let display = Display { name: "six".into(), classes, scale: 2f64.ln(), card: String::new() };
+        let display = Display { name: "six".into(), classes, scale: 2f64.ln() / 2.0, card: String::new() };
         ModelFile { graph, parameters, display }.build().unwrap()
     }
 

@@ -1,19 +1,18 @@
 //! Import of an image classifier from an ONNX file, as PyTorch and Keras export it.
 //!
-//! Read is what can be said as a graph of ours: a chain of convolutions and linear layers, each clamped by a Relu but the
-//! last, with pools between them, and additions of earlier activations before a clamp. Batch normalisation and all other
+//! Read are convolutions and linear layers, each clamped by a Relu but the last, with pools between them, and additions before a
+//! clamp. Batch normalisation and all other
 //! scaling and moving by constants is folded into weights and biases. In floats nothing is lost; what becomes of it as
 //! integers is up to [`crate::quantize`].
 //!
-//! Two differences between their semantics and ours cost an additional layer. Around an activation that is moved (pixels
+//! One difference between their semantics and ours costs an additional layer: around an activation that is moved (pixels
 //! whose mean is subtracted, a batch normalisation after a Relu) zeros are not ours, so that its positive and negative part
-//! are built first. And ours are never negative.
+//! are built first.
 
 mod builder;
 mod lower;
 mod node;
 mod proto;
-mod rescale;
 mod tensor;
 mod value;
 
@@ -24,10 +23,10 @@ use std::rc::Rc;
 use ocelli_model::graph::{Graph, GraphError, MAX_DIMENSION, Shape};
 use prost::Message as _;
 
+use self::builder::PIXELS;
 use self::lower::{Lowering, OPERATORS, name_of};
 use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use self::value::{Activation, Affine, Layout};
-use crate::dataset::Dataset;
 use crate::train::{FloatNetwork, LayerWeights, TrainError};
 
 /// The largest ONNX file, and the largest file of tensors beside it, in bytes.
@@ -123,19 +122,6 @@ pub enum OnnxError {
     /// The float network cannot be run.
     #[error("the float network cannot be run")]
     Float(#[from] TrainError),
-    /// There is no picture to calibrate with.
-    #[error("found no picture to calibrate with, expected some")]
-    NoPictures,
-    /// An activation with a cap of its own reaches further because of what it is added to.
-    #[error("layer {layer:?} is clipped at {cap}, but what it is added to reaches {largest}; expected Relu there")]
-    Cap {
-        /// The layer.
-        layer: String,
-        /// Its cap.
-        cap: f64,
-        /// What activations of the same scale reach.
-        largest: f64,
-    },
 }
 
 /// How a pixel, 0..=255, becomes what the network reads: `(pixel * scale - mean) / deviation`, as torchvision's `ToTensor`
@@ -190,7 +176,7 @@ pub fn import(
     let (input, shape, layout) = input(&graph)?;
     let scale = preprocessing.scale.unwrap_or(if reads_bytes(&graph, input, &external) { 1.0 } else { 1.0 / 255.0 });
     let affine = preprocessing.affine(scale, shape.channels)?;
-    let activation = Activation { index: 0, shape, layout, affine: Some(Rc::new(affine)) };
+    let activation = Activation { index: PIXELS, shape, layout, affine: Some(Rc::new(affine)) };
     let built = Lowering::new(&graph, (input, activation), &external)?.finish(&graph)?;
     let graph = Graph::new(built.input, built.layers)?;
     let (weights, caps) = (built.weights, built.caps);
@@ -198,12 +184,13 @@ pub fn import(
 }
 
 impl Imported {
-    /// The network as training would have given it, with activations scaled to one ceiling by what they reach on pictures.
+    /// The network as training would have given it.
     ///
     /// # Errors
-    /// If there is no picture, pictures or classes are of another number or shape, or a cap cannot be kept.
-    pub fn network(&self, classes: Vec<String>, calibration: &Dataset) -> Result<FloatNetwork, OnnxError> {
-        rescale::network(self, classes, calibration)
+    /// If there are not as many classes as outputs.
+    pub fn network(&self, classes: Vec<String>) -> Result<FloatNetwork, OnnxError> {
+        let ceilings = self.caps.iter().map(|cap| cap.map_or(f32::INFINITY, |cap| cap as f32)).collect();
+        Ok(FloatNetwork::from_layers(self.graph.clone(), classes, ceilings, self.weights.clone())?)
     }
 }
 

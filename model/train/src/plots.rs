@@ -114,7 +114,7 @@ fn shortened(name: &str, characters: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_model::graph::{Graph, Layer, Shape};
+    use ocelli_model::graph::{Graph, Input, Layer, Shape};
 
     use super::*;
     use crate::train::Normalization;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn network(classes: usize) -> FloatNetwork {
-        let graph = Graph::new(SHAPE, vec![Layer::linear("out", classes)]).unwrap();
+        let graph = Graph::new(Input::new(1, 4, 4), vec![Layer::logits("out", "input", classes)]).unwrap();
         FloatNetwork::new(graph, data(classes).classes().to_vec(), 6.0, &Normalization::identity(1), 1).unwrap()
     }
 

@@ -1,38 +1,41 @@
 //! From float weights to an exact integer model.
 //!
-//! An activation `a` of a layer becomes the integer `q` with `a = q * step`; the input's step is 1 / 127. A channel's
-//! weights are scaled by `step before / step after * 2^shift`, with the largest shift for which they fit 8 bits and the
-//! exactness proof holds: so the shift takes the place of a multiplication, as in B. Jacob et al., "Quantization and
-//! Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, section 2.2, but the scale's
-//! remainder goes into the weights, where each channel has its own. A skip's multiplier is `skip's step / step after *
-//! 2^shift`, so that what is added is of the same scale as the sum. Where to clip activations is chosen on pictures kept
-//! back, and so is the scale that turns logits into probabilities. [`fine_tune`] then trains the float network to answer
-//! well as integers.
+//! An activation `a` of a layer becomes the integer `q` with `a = (q - zero point) * step`. The graph says between which integers
+//! each layer's output lies, 0 to 127 for what convolutions read; how much one of their steps is, and, where nothing clamps at
+//! zero, which of them stands for zero, is measured on pictures. A channel's weights are divided by a unit of its own, so that
+//! the largest becomes 127, and its sums are multiplied by `unit * step before / step after`, as in B. Jacob et al.,
+//! "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, section 2.2, but with
+//! a scale that is a float. An addition brings both of its inputs to its own step. Where to clip activations is chosen on
+//! pictures kept back, and so is the scale that turns logits into probabilities. [`fine_tune`] then trains the float network
+//! to answer well as integers.
 
 mod fine_tune;
 
 use ocelli_model::backend::Backend;
-use ocelli_model::file::{Display, ModelFile, Parameters};
-use ocelli_model::graph::{Graph, MAX_SHIFT};
+use ocelli_model::display::Display;
+use ocelli_model::file::{ModelFile, Parameters};
+use ocelli_model::graph::{Finish, Graph, GraphError, MAX_MULTIPLIER, MAX_SHIFT, Operation};
 use ocelli_model::model::{Model, ModelError};
-use ocelli_model::proof::{BOUND, MAX_ACTIVATION, bound, half, slack};
+use ocelli_model::proof::SCALES;
 use serde::Serialize;
 
 pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{EvaluateError, logits};
-use crate::train::{self, FloatNetwork, LayerWeights, Rounded, TrainError};
+use crate::train::{self, FloatNetwork, LayerWeights, Rounded, Rounding, TrainError, is_clamped};
 
-/// The shares of the positive activations that the tried steps leave below the clip.
+/// The shares of the activations that the tried steps leave unclipped; of clamped layers those of what is above zero.
 pub const KEPT: [f64; 6] = [1.0, 0.9999, 0.9995, 0.999, 0.998, 0.995];
-/// How finely activations are counted, from 0 to the ceiling.
-const BINS: usize = 4096;
+/// How finely activations are counted, from the one end of what a histogram covers to the other.
+const BINS: usize = 8192;
 /// How many pictures are calibrated with at once.
 const BATCH: usize = 250;
 /// The largest magnitude of a weight.
 const MAX_WEIGHT: f64 = 127.0;
-/// The largest multiplier of a skip.
-const MAX_MULTIPLIER: i16 = i16::MAX;
+/// Biases and sums of logits stay below this in magnitude, far from where the proof refuses them.
+const MAX_BIAS: f64 = (1u64 << 29) as f64;
+/// A channel without weights has a unit by which its bias is this fine a part of the output's step.
+const BIAS_PARTS: f64 = (1u64 << 16) as f64;
 /// How many times the interval of the probability scale is narrowed, by a golden section each.
 const SCALE_STEPS: usize = 60;
 
@@ -62,19 +65,30 @@ pub enum QuantizeError {
         /// The channel.
         channel: usize,
     },
-    /// No shift makes a channel exact.
+    /// A channel has no scale.
     #[error(
-        "layer {layer:?}, channel {channel}: cannot be made exact: its weights reach {largest} in units of the \
-         activations, expected at most {MAX_WEIGHT}, and a skip at most {MAX_MULTIPLIER}"
+        "layer {layer:?}, channel {channel}: its sums would be multiplied by {scale:e}, expected {:e} to below {}; its weights \
+         are too small or too large beside its activations", SCALES.start, SCALES.end
     )]
-    NotExact {
+    Scale {
         /// The layer.
         layer: String,
         /// The channel.
         channel: usize,
-        /// The largest weight, in steps of the output a step of the input.
-        largest: f64,
+        /// The scale it would have.
+        scale: f64,
     },
+    /// An addition's inputs are of too different sizes.
+    #[error("layer {layer:?}: its inputs would be multiplied by {ratios:?} to be added, expected at most {}", 1u32 << 20)]
+    Add {
+        /// The layer.
+        layer: String,
+        /// What each would be multiplied by.
+        ratios: [f64; 2],
+    },
+    /// The graph that came out is not allowed.
+    #[error("the integer graph is not allowed")]
+    Graph(#[from] GraphError),
     /// The model that came out is not allowed.
     #[error("the integer model is not allowed")]
     Model(#[from] ModelError),
@@ -88,18 +102,18 @@ pub struct Quantized {
     /// What to know about it.
     pub report: Report,
     /// Where activations are clipped.
-    steps: Vec<Option<f64>>,
+    grids: Vec<Grid>,
     histograms: Vec<Option<Histogram>>,
 }
 
 /// What came of a quantisation. Accuracies are on the pictures kept back.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The layers with weights.
+    /// The layers whose outputs are sums.
     pub layers: Vec<LayerReport>,
     /// All that was tried for clipping.
     pub trials: Vec<Trial>,
-    /// The share of the positive activations that the chosen steps leave below the clip.
+    /// The share of the activations that the chosen steps leave unclipped.
     pub kept: f64,
     /// How fine-tuning went, epoch by epoch; empty without it.
     pub fine_tuning: Vec<FineTuned>,
@@ -120,20 +134,20 @@ pub struct LayerReport {
     pub layer: String,
     /// What one step of its output stands for in the float network; of a logit for the last layer.
     pub step: f64,
-    /// The share of its positive activations that are clipped to 127; 0 for the last layer.
+    /// Which integer stands for zero; 0 for the last layer.
+    pub zero_point: u8,
+    /// The share of its activations that are clipped; 0 for the last layer.
     pub clipped: f64,
-    /// The smallest and the largest shift of its channels; 0 for the last layer.
-    pub shifts: (u8, u8),
-    /// The smallest and the largest multiplier of its skip, if it adds one.
-    pub multipliers: Option<(i16, i16)>,
-    /// The share of 2^24 that no partial sum of any of its channels can reach.
-    pub proof_slack: f64,
+    /// The smallest and the largest scale of its channels, of layers that have scales.
+    pub scales: Option<(f32, f32)>,
+    /// What no partial sum of any of its channels exceeds.
+    pub bound: i64,
 }
 
 /// One way to clip.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial {
-    /// The share of the positive activations left below the clip.
+    /// The share of the activations left unclipped.
     pub kept: f64,
     /// The accuracy of the integer model.
     pub accuracy: f64,
@@ -171,21 +185,22 @@ pub fn quantize(
     let labels = validation.labels_among(network.classes())?;
     let histograms = calibrate(network, calibration);
     let mut trials: Vec<Trial> = Vec::new();
-    let mut best: Option<(Trial, Integers, Model, f64)> = None;
+    let mut best: Option<(Trial, Vec<Grid>, Integers, Assessment)> = None;
     for kept in KEPT {
-        let integers = integers(network, &steps(network.graph(), &histograms, kept))?;
-        let Assessment { model, scale, accuracy, loss } =
-            integers.assess(network, naming, backend, validation, &labels)?;
-        let trial = Trial { kept, accuracy, loss };
+        let grids = grids(network.graph(), &histograms, kept);
+        let integers = integers(network, &grids)?;
+        let assessment = integers.assess(network, naming, backend, validation, &labels)?;
+        let trial = Trial { kept, accuracy: assessment.accuracy, loss: assessment.loss };
         progress(&trial);
-        if best.as_ref().is_none_or(|(best, ..)| loss < best.loss) {
-            best = Some((trial.clone(), integers, model, scale));
+        if best.as_ref().is_none_or(|(best, ..)| trial.loss < best.loss) {
+            best = Some((trial.clone(), grids, integers, assessment));
         }
         trials.push(trial);
     }
-    let (trial, integers, model, scale) = best.ok_or(QuantizeError::Empty { purpose: "validate" })?;
+    let (trial, grids, integers, Assessment { model, scale, .. }) =
+        best.ok_or(QuantizeError::Empty { purpose: "validate" })?;
     let report = Report {
-        layers: integers.report(network.graph(), &histograms),
+        layers: report(&model, &grids, &integers, &histograms),
         kept: trial.kept,
         fine_tuning: Vec::new(),
         float_accuracy: train::evaluate(network, validation)?.accuracy,
@@ -194,73 +209,138 @@ pub fn quantize(
         unfitted_scale: integers.scale,
         trials,
     };
-    let steps = steps(network.graph(), &histograms, trial.kept);
-    Ok(Quantized { model, report, steps, histograms })
+    Ok(Quantized { model, report, grids, histograms })
 }
 
 /// How often a layer's activations were how large.
 #[derive(Debug, Clone)]
 struct Histogram {
-    ceiling: f64,
-    /// Counts of the positive activations, by size.
+    /// Counts from `-reach` to `reach`.
     bins: Vec<u64>,
+    reach: f64,
+    least: f64,
     largest: f64,
 }
 
 impl Histogram {
+    fn new() -> Self {
+        Self { bins: vec![0; BINS], reach: 1.0 / 1024.0, least: 0.0, largest: 0.0 }
+    }
+
     fn add(&mut self, values: &[f32]) {
-        for value in values.iter().map(|value| f64::from(*value)).filter(|value| *value > 0.0) {
-            let bin = (value / self.ceiling * BINS as f64) as usize;
-            self.bins[bin.min(BINS - 1)] += 1;
-            self.largest = self.largest.max(value);
+        // What is exactly zero tells nothing about sizes.
+        let told = values.iter().map(|value| f64::from(*value)).filter(|value| *value != 0.0 && value.is_finite());
+        for value in told {
+            while value.abs() >= self.reach {
+                self.widen();
+            }
+            let bin = (value / self.reach + 1.0) / 2.0 * BINS as f64;
+            self.bins[(bin as usize).min(BINS - 1)] += 1;
+            (self.least, self.largest) = (self.least.min(value), self.largest.max(value));
         }
     }
 
-    /// The step for which a share of the activations is not clipped.
-    fn step(&self, kept: f64) -> f64 {
-        let all: u64 = self.bins.iter().sum();
-        let wanted = (all as f64 * kept).ceil() as u64;
-        let mut below = 0;
-        let bin = self.bins.iter().position(|count| {
-            below += count;
-            below >= wanted
-        });
-        let clip = bin.map_or(self.ceiling, |bin| (bin + 1) as f64 * self.ceiling / BINS as f64);
-        // A layer that is never active has no size of its own.
-        let clip = if self.largest > 0.0 { clip.min(self.largest) } else { self.ceiling };
-        clip / MAX_ACTIVATION as f64
+    /// Covers twice as much: of two bins one is made.
+    fn widen(&mut self) {
+        let mut wider = vec![0; BINS];
+        for (place, count) in self.bins.iter().enumerate() {
+            wider[BINS / 4 + place / 2] += count;
+        }
+        (self.bins, self.reach) = (wider, 2.0 * self.reach);
     }
 
-    /// The share of the activations above a clip.
-    fn above(&self, clip: f64) -> f64 {
+    /// What the lower edge of a bin stands for.
+    fn edge(&self, bin: usize) -> f64 {
+        (bin as f64 / BINS as f64 * 2.0 - 1.0) * self.reach
+    }
+
+    /// Between which numbers a share of the activations lies: of those above zero alone, or of all.
+    fn range(&self, kept: f64, is_clamped: bool) -> (f64, f64) {
+        let first = if is_clamped { BINS / 2 } else { 0 };
+        let bins = &self.bins[first..];
+        let all: u64 = bins.iter().sum();
+        let cut = if is_clamped { 1.0 - kept } else { (1.0 - kept) / 2.0 } * all as f64;
+        let high = first_beyond(cut, bins.iter().rev()).map_or(0.0, |from_above| self.edge(BINS - from_above));
+        let low = first_beyond(cut, bins.iter()).map_or(0.0, |from_below| self.edge(first + from_below));
+        let low = if is_clamped { 0.0 } else { low.max(self.least).min(0.0) };
+        (low, high.min(self.largest).max(0.0))
+    }
+
+    /// The share of the activations outside of two numbers, but for what lies on them as far as bins tell.
+    fn outside(&self, low: f64, high: f64) -> f64 {
         let all: u64 = self.bins.iter().sum();
-        let first = (clip / self.ceiling * BINS as f64).round() as usize;
-        self.bins[first.min(BINS)..].iter().sum::<u64>() as f64 / all.max(1) as f64
+        let width = 2.0 * self.reach / BINS as f64;
+        let bin =
+            |value: f64| ((value / self.reach + 1.0) / 2.0 * BINS as f64).round().clamp(0.0, BINS as f64) as usize;
+        let below = if low <= self.least + width { 0 } else { bin(low) };
+        let above = if high >= self.largest - width { BINS } else { bin(high).max(below) };
+        let out = self.bins[..below].iter().chain(&self.bins[above..]).sum::<u64>();
+        out as f64 / all.max(1) as f64
     }
 }
 
-/// The step of every layer's output. A pool has no step of its own, so a layer's step has to do for the sum-pools that
-/// follow it as well.
-fn steps(graph: &Graph, histograms: &[Option<Histogram>], kept: f64) -> Vec<Option<f64>> {
-    let mut steps: Vec<Option<f64>> =
-        histograms.iter().map(|layer| layer.as_ref().map(|layer| layer.step(kept))).collect();
-    for layer in (1..steps.len()).rev().filter(|layer| graph.weight_shape(*layer).is_none()) {
-        steps[layer - 1] = match (steps[layer - 1], steps[layer]) {
-            (Some(before), Some(after)) => Some(before.max(after)),
-            (before, after) => before.or(after),
-        };
+/// The place of the first count that more than `cut` are counted with.
+fn first_beyond<'a>(cut: f64, mut counts: impl Iterator<Item = &'a u64>) -> Option<usize> {
+    let mut counted = 0;
+    counts.position(|count| {
+        counted += count;
+        counted as f64 > cut
+    })
+}
+
+/// What the integers of an activation stand for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Grid {
+    step: f64,
+    finish: Finish,
+}
+
+impl Grid {
+    /// The integers that a graph allows, laid over what a histogram has seen.
+    fn over(finish: Finish, is_clamped: bool, histogram: &Histogram, kept: f64) -> Self {
+        let levels = f64::from(finish.high - finish.low).max(1.0);
+        let (low, high) = histogram.range(kept, is_clamped);
+        // A layer that is always zero has no size of its own.
+        let step = if high > low { (high - low) / levels } else { 1.0 / levels };
+        let zero = if is_clamped { finish.low } else { finish.low + (-low / step).round().clamp(0.0, levels) as u8 };
+        Self { step, finish: Finish { zero_point: zero, ..finish } }
     }
-    steps
+
+    /// The least and the largest number.
+    fn bounds(&self) -> (f64, f64) {
+        let Finish { zero_point, low, high } = self.finish;
+        let value = |integer: u8| (f64::from(integer) - f64::from(zero_point)) * self.step;
+        (value(low), value(high))
+    }
+}
+
+/// What the integers of the input and of every layer's output stand for.
+fn grids(graph: &Graph, histograms: &[Option<Histogram>], kept: f64) -> Vec<Grid> {
+    let bytes = |zero_point| Finish { zero_point, low: 0, high: 255 };
+    // Of an input whose zero points differ the finish is not used.
+    let mut grids = vec![Grid { step: 1.0 / 255.0, finish: bytes(graph.input().zero_points[0]) }];
+    for (index, layer) in graph.layers().iter().enumerate() {
+        grids.push(match (layer.operation, &histograms[index]) {
+            (Operation::Lookup { zero_point }, _) => {
+                Grid { step: 1.0 / 127.0, finish: Finish { zero_point, low: 0, high: 127 } }
+            }
+            (operation, Some(histogram)) => match operation.finish() {
+                Some(finish) => Grid::over(finish, is_clamped(layer), histogram, kept),
+                None => grids[graph.sources(index)[0]],
+            },
+            // What keeps what it reads; of the logits it is not used.
+            _ => grids[graph.sources(index)[0]],
+        });
+    }
+    grids
 }
 
 fn calibrate(network: &FloatNetwork, data: &Dataset) -> Vec<Option<Histogram>> {
-    let ceiling = f64::from(network.ceiling());
     let mut histograms: Vec<Option<Histogram>> = network.graph().layers().iter().map(|_| None).collect();
     let indexes: Vec<usize> = (0..data.len()).collect();
     for indexes in indexes.chunks(BATCH) {
         network.observe(data, indexes, &mut |layer, activation| {
-            let empty = || Histogram { ceiling, bins: vec![0; BINS], largest: 0.0 };
-            histograms[layer].get_or_insert_with(empty).add(activation);
+            histograms[layer].get_or_insert_with(Histogram::new).add(activation);
         });
     }
     histograms
@@ -269,9 +349,10 @@ fn calibrate(network: &FloatNetwork, data: &Dataset) -> Vec<Option<Histogram>> {
 /// The integers of a network.
 #[derive(Debug, Clone)]
 struct Integers {
+    graph: Graph,
     parameters: Vec<Parameters>,
-    /// What one step of every layer's output stands for.
-    steps: Vec<f64>,
+    /// What one unit of each channel's sums stands for, of layers with weights.
+    units: Vec<Vec<f64>>,
     /// What a logit stands for.
     scale: f64,
 }
@@ -302,43 +383,33 @@ impl Integers {
     }
 
     /// What the integers stand for in the float network.
-    fn rounded(&self, graph: &Graph) -> Vec<Rounded> {
-        let mut before = 1.0 / MAX_ACTIVATION as f64;
-        let mut layers = Vec::new();
-        for (index, parameters) in self.parameters.iter().enumerate() {
-            let step = self.steps[index];
-            let channels = parameters.bias.len();
-            if channels == 0 {
-                layers.push(Rounded { weights: None, skip: Vec::new(), step: step as f32 });
-                continue;
-            }
-            // What one unit of a channel's sum stands for; a logit's is the step itself.
-            let shift = |channel: usize| parameters.shift.get(channel).copied().unwrap_or(0);
-            let unit = |channel: usize| step / f64::from(1u32 << shift(channel));
-            let inputs = parameters.weight.len() / channels;
-            let weight = parameters.weight.iter().enumerate();
-            let weight = weight.map(|(place, weight)| (f64::from(*weight) * unit(place / inputs) / before) as f32);
-            let bias = parameters.bias.iter().enumerate().map(|(channel, bias)| {
-                let half = if graph.is_last(index) { 0 } else { half(shift(channel)) };
-                ((f64::from(*bias) - f64::from(half)) * unit(channel)) as f32
+    fn rounded(&self, grids: &[Grid]) -> Vec<Rounded> {
+        let of_layer = |index: usize| {
+            let (parameters, units) = (&self.parameters[index], &self.units[index]);
+            let sources = self.graph.sources(index);
+            let before = grids[sources[0]].step;
+            let weights = (!units.is_empty()).then(|| {
+                let inputs = parameters.weight.len() / units.len();
+                let weight = parameters.weight.iter().enumerate();
+                let weight = weight.map(|(place, weight)| (f64::from(*weight) * units[place / inputs] / before) as f32);
+                let bias = parameters.bias.iter().zip(units).map(|(bias, unit)| (f64::from(*bias) * unit) as f32);
+                LayerWeights { weight: weight.collect(), bias: bias.collect() }
             });
-            let skip_step = self.skip_step(graph, index).unwrap_or(1.0);
-            let skip = parameters.multiplier.iter().enumerate();
-            let skip = skip.map(|(channel, multiplier)| (f64::from(*multiplier) * unit(channel) / skip_step) as f32);
-            let weights = LayerWeights { weight: weight.collect(), bias: bias.collect() };
-            layers.push(Rounded { weights: Some(weights), skip: skip.collect(), step: step as f32 });
-            before = step;
-        }
-        layers
-    }
-
-    /// The step of the activation that a layer adds, if it adds one.
-    fn skip_step(&self, graph: &Graph, index: usize) -> Option<f64> {
-        // Activation 0 is the input, activation `i + 1` the output of layer `i`.
-        graph.skip(index).map(|skip| match skip {
-            0 => 1.0 / MAX_ACTIVATION as f64,
-            skip => self.steps[skip - 1],
-        })
+            let grid = grids[index + 1];
+            let factors = match self.graph.layers()[index].operation {
+                // In the steps of the output, over those of the inputs.
+                Operation::Add { multipliers, shift, .. } => [0, 1].map(|place| {
+                    let of_step = f64::from(multipliers[place]) * (-f64::from(shift)).exp2();
+                    (of_step * grid.step / grids[sources[place]].step) as f32
+                }),
+                Operation::AveragePool { .. } => [(f64::from(parameters.scale[0]) * grid.step / before) as f32, 0.0],
+                _ => [1.0, 1.0],
+            };
+            let (low, high) = grid.bounds();
+            let rounding = Rounding { low: low as f32, high: high as f32, step: Some(grid.step as f32), factors };
+            Rounded { weights, rounding }
+        };
+        (0..self.parameters.len()).map(of_layer).collect()
     }
 
     fn build(&self, network: &FloatNetwork, naming: &Naming, scale: f64) -> Result<Model, QuantizeError> {
@@ -348,153 +419,136 @@ impl Integers {
             scale,
             card: naming.card.clone(),
         };
-        let file = ModelFile { graph: network.graph().clone(), parameters: self.parameters.clone(), display };
+        let file = ModelFile { graph: self.graph.clone(), parameters: self.parameters.clone(), display };
         Ok(file.build()?)
     }
+}
 
-    fn report(&self, graph: &Graph, histograms: &[Option<Histogram>]) -> Vec<LayerReport> {
-        let with_weights = (0..self.parameters.len()).filter(|layer| !self.parameters[*layer].bias.is_empty());
-        let of_layer = |layer: usize| {
-            let parameters = &self.parameters[layer];
-            let shifts = (parameters.shift.iter().min(), parameters.shift.iter().max());
-            LayerReport {
-                layer: graph.layers()[layer].name.clone(),
-                step: self.steps[layer],
-                clipped: histograms[layer]
-                    .as_ref()
-                    .map_or(0.0, |histogram| histogram.above(self.steps[layer] * MAX_ACTIVATION as f64)),
-                shifts: (shifts.0.copied().unwrap_or(0), shifts.1.copied().unwrap_or(0)),
-                multipliers: parameters
-                    .multiplier
-                    .iter()
-                    .copied()
-                    .min()
-                    .zip(parameters.multiplier.iter().copied().max()),
-                proof_slack: slack(parameters).unwrap_or(1.0),
-            }
+fn report(model: &Model, grids: &[Grid], integers: &Integers, histograms: &[Option<Histogram>]) -> Vec<LayerReport> {
+    let graph = model.graph();
+    let with_sums = (0..graph.layers().len()).filter(|layer| histograms[*layer].is_some() || graph.is_last(*layer));
+    let of_layer = |layer: usize| {
+        let scales = &model.parameters(layer).scale;
+        let scales = scales.iter().copied().reduce(f32::min).zip(scales.iter().copied().reduce(f32::max));
+        let (grid, name) = (grids[layer + 1], graph.layers()[layer].name.clone());
+        let bound = model.proof().sums[layer];
+        let Some(histogram) = &histograms[layer] else {
+            return LayerReport { layer: name, step: integers.scale, zero_point: 0, clipped: 0.0, scales, bound };
         };
-        with_weights.map(of_layer).collect()
-    }
-}
-
-fn integers(network: &FloatNetwork, steps: &[Option<f64>]) -> Result<Integers, QuantizeError> {
-    let graph = network.graph();
-    let mut integers = Integers { parameters: Vec::new(), steps: Vec::new(), scale: 1.0 };
-    let mut before = 1.0 / MAX_ACTIVATION as f64;
-    for (index, layer) in graph.layers().iter().enumerate() {
-        let Some(LayerWeights { weight, bias }) = network.layer(index) else {
-            integers.parameters.push(Parameters::default());
-            integers.steps.push(before);
-            continue;
-        };
-        let name = &layer.name;
-        let inputs = weight.len() / bias.len();
-        let channels: Vec<(&[f32], f32)> = weight.chunks_exact(inputs).zip(bias.iter().copied()).collect();
-        let broken = channels.iter().position(|(weights, bias)| !weights.iter().chain([bias]).all(|x| x.is_finite()));
-        if let Some(channel) = broken {
-            return Err(QuantizeError::NotFinite { layer: name.clone(), channel });
-        }
-        let mut parameters = Parameters::default();
-        if graph.is_last(index) {
-            (parameters, integers.scale) = last_layer(name, &channels, before)?;
-            integers.steps.push(integers.scale);
-        } else {
-            let after = steps[index].unwrap_or(before);
-            let skip = integers.skip_step(graph, index);
-            for (channel, (weights, bias)) in channels.iter().enumerate() {
-                let found = with_shift(weights, *bias, Steps { before, skip, after })
-                    .map_err(|largest| QuantizeError::NotExact { layer: name.clone(), channel, largest })?;
-                parameters.weight.extend(found.weights);
-                parameters.bias.push(found.bias);
-                parameters.shift.push(found.shift);
-                parameters.multiplier.extend(skip.map(|_| found.multiplier));
-            }
-            integers.steps.push(after);
-            before = after;
-        }
-        integers.parameters.push(parameters);
-    }
-    Ok(integers)
-}
-
-/// The steps of a layer's input, of the activation it adds, if any, and of its output.
-#[derive(Debug, Clone, Copy)]
-struct Steps {
-    before: f64,
-    skip: Option<f64>,
-    after: f64,
-}
-
-/// The integers of a channel.
-#[derive(Debug, Clone, PartialEq)]
-struct Channel {
-    weights: Vec<i8>,
-    bias: i32,
-    /// 0 without a skip.
-    multiplier: i16,
-    shift: u8,
-}
-
-/// The integers of a channel with the largest shift that is allowed, or the size of its largest weight if none is.
-fn with_shift(weights: &[f32], bias: f32, steps: Steps) -> Result<Channel, f64> {
-    let Steps { before, skip, after } = steps;
-    let largest = largest(weights) * before / after;
-    for shift in (0..=MAX_SHIFT).rev() {
-        let power = f64::from(1u32 << shift);
-        let multiplier = (skip.unwrap_or(0.0) / after * power).round();
-        if multiplier > f64::from(MAX_MULTIPLIER) || largest * power > MAX_WEIGHT + 0.5 {
-            continue;
-        }
-        let multiplier = multiplier as i16;
-        let rounded = round(weights, before / after * power);
-        let bias = (f64::from(bias) / after * power).round() + f64::from(half(shift));
-        if let Some((weights, bias)) = rounded.zip(exact_bias(bias))
-            && bound(&weights, multiplier, bias) < BOUND
-        {
-            return Ok(Channel { weights, bias, multiplier, shift });
-        }
-    }
-    Err(largest)
-}
-
-/// The integers of the last layer, with the largest scale that is allowed to all channels, and what a logit stands for.
-fn last_layer(name: &str, channels: &[(&[f32], f32)], before: f64) -> Result<(Parameters, f64), QuantizeError> {
-    let largest_weight = channels.iter().map(|(weights, _)| largest(weights)).fold(0.0, f64::max);
-    // Without any weight the biases are the logits, and a small step keeps them apart.
-    let mut step = if largest_weight > 0.0 { largest_weight * before / MAX_WEIGHT } else { before / MAX_WEIGHT };
-    let mut refused = 0;
-    // Doubled 64 times, a step is larger than any sum by far.
-    for _ in 0..64 {
-        let mut parameters = Parameters::default();
-        let fits = channels.iter().position(|(weights, bias)| {
-            let rounded = round(weights, before / step).zip(exact_bias((f64::from(*bias) / step).round()));
-            let Some((weights, bias)) = rounded.filter(|(weights, bias)| bound(weights, 0, *bias) < BOUND) else {
-                return true;
-            };
-            parameters.weight.extend(weights);
-            parameters.bias.push(bias);
-            false
-        });
-        match fits {
-            None => return Ok((parameters, step)),
-            Some(channel) => (refused, step) = (channel, step * 2.0),
-        }
-    }
-    let largest = largest(channels[refused].0) * before / step;
-    Err(QuantizeError::NotExact { layer: name.into(), channel: refused, largest })
-}
-
-/// Weights times a factor, if they all are in -127..=127.
-fn round(weights: &[f32], factor: f64) -> Option<Vec<i8>> {
-    let round = |weight: &f32| {
-        let weight = (f64::from(*weight) * factor).round();
-        (weight.abs() <= MAX_WEIGHT).then_some(weight as i8)
+        let (low, high) = grid.bounds();
+        let clipped = histogram.outside(low, high);
+        LayerReport { layer: name, step: grid.step, zero_point: grid.finish.zero_point, clipped, scales, bound }
     };
-    weights.iter().map(round).collect()
+    with_sums.map(of_layer).collect()
 }
 
-fn exact_bias(bias: f64) -> Option<i32> {
-    (bias.abs() < BOUND as f64).then_some(bias as i32)
+fn integers(network: &FloatNetwork, grids: &[Grid]) -> Result<Integers, QuantizeError> {
+    let graph = network.graph();
+    let (mut layers, mut parameters, mut units) = (Vec::new(), Vec::new(), Vec::new());
+    let mut scale = 1.0;
+    for (index, layer) in graph.layers().iter().enumerate() {
+        let (mut layer, mut found, mut of_channels) = (layer.clone(), Parameters::default(), Vec::new());
+        let name = &layer.name;
+        let (sources, after) = (graph.sources(index), grids[index + 1]);
+        let before = grids[sources[0]].step;
+        match &mut layer.operation {
+            Operation::Conv { finish, .. } | Operation::Linear { finish: Some(finish), .. } => {
+                *finish = after.finish;
+                let weights = finite(network, index)?;
+                for (channel, (weights, bias)) in channels(&weights).enumerate() {
+                    let (unit, integers, bias) = with_unit(weights, bias, before, after.step);
+                    let scale = unit / after.step;
+                    if !(f64::from(SCALES.start)..f64::from(SCALES.end)).contains(&scale) {
+                        return Err(QuantizeError::Scale { layer: name.clone(), channel, scale });
+                    }
+                    found.weight.extend(integers);
+                    found.bias.push(bias);
+                    found.scale.push(scale as f32);
+                    of_channels.push(unit);
+                }
+            }
+            Operation::Linear { finish: None, .. } => {
+                let weights = finite(network, index)?;
+                scale = logit_unit(&weights, before);
+                for (weights, bias) in channels(&weights) {
+                    found.weight.extend(rounded(weights, before / scale));
+                    found.bias.push((f64::from(bias) / scale).round() as i32);
+                    of_channels.push(scale);
+                }
+            }
+            Operation::Add { multipliers, shift, finish } => {
+                *finish = after.finish;
+                let ratios = [0, 1].map(|place| grids[sources[place]].step / after.step);
+                (*multipliers, *shift) =
+                    to_one_step(ratios).ok_or_else(|| QuantizeError::Add { layer: name.clone(), ratios })?;
+            }
+            Operation::AveragePool { window, finish } => {
+                *finish = after.finish;
+                let scale = before / after.step / window.taps() as f64;
+                if !(f64::from(SCALES.start)..f64::from(SCALES.end)).contains(&scale) {
+                    return Err(QuantizeError::Scale { layer: name.clone(), channel: 0, scale });
+                }
+                found.scale.push(scale as f32);
+            }
+            Operation::Lookup { .. } => found.table.extend((0..=255u8).map(|byte| byte >> 1)),
+            // The others have no numbers, or no training knows them.
+            Operation::MaxPool { .. } | Operation::Multiply { .. } | Operation::Concat => {}
+        }
+        layers.push(layer);
+        parameters.push(found);
+        units.push(of_channels);
+    }
+    Ok(Integers { graph: Graph::new(graph.input().clone(), layers)?, parameters, units, scale })
+}
+
+/// The numbers of a layer, if they all are numbers.
+fn finite(network: &FloatNetwork, layer: usize) -> Result<LayerWeights, QuantizeError> {
+    let weights = network.layer(layer).expect("a convolution or linear layer has weights");
+    let broken = channels(&weights).position(|(weights, bias)| !weights.iter().chain([&bias]).all(|x| x.is_finite()));
+    match broken {
+        Some(channel) => {
+            let layer = network.graph().layers()[layer].name.clone();
+            Err(QuantizeError::NotFinite { layer, channel })
+        }
+        None => Ok(weights),
+    }
+}
+
+/// The weights and the bias of every channel.
+fn channels(LayerWeights { weight, bias }: &LayerWeights) -> impl Iterator<Item = (&[f32], f32)> {
+    weight.chunks_exact(weight.len() / bias.len()).zip(bias.iter().copied())
+}
+
+/// What one unit of a channel's sums stands for, and the channel's integers: the finest unit for which weights are at most 127, and
+/// the bias is not out of all bounds.
+fn with_unit(weights: &[f32], bias: f32, before: f64, after: f64) -> (f64, Vec<i8>, i32) {
+    let largest = largest(weights);
+    let unit = if largest > 0.0 { largest * before / MAX_WEIGHT } else { after / BIAS_PARTS };
+    let unit = unit.max(f64::from(bias).abs() / MAX_BIAS).max(after * f64::from(SCALES.start));
+    (unit, rounded(weights, before / unit).collect(), (f64::from(bias) / unit).round() as i32)
+}
+
+/// What a logit stands for: the finest unit that all channels can have.
+fn logit_unit(weights: &LayerWeights, before: f64) -> f64 {
+    let (weight, bias) = (largest(&weights.weight), largest(&weights.bias));
+    // Without any weight the biases are the logits, and a small step keeps them apart.
+    let unit = if weight > 0.0 { weight * before / MAX_WEIGHT } else { before / MAX_WEIGHT };
+    unit.max(bias / MAX_BIAS)
+}
+
+/// Multipliers and the shift by which two activations come to one step, given how many of its steps one of theirs is; none if
+/// that is too many.
+fn to_one_step(ratios: [f64; 2]) -> Option<([u32; 2], u8)> {
+    let most = ratios[0].max(ratios[1]);
+    let shift = (20.0 - most.log2().floor()).clamp(0.0, f64::from(MAX_SHIFT)) as u8;
+    let multipliers = ratios.map(|ratio| (ratio * f64::from(shift).exp2()).round().max(1.0));
+    let fits = shift >= 1 && multipliers.iter().all(|multiplier| *multiplier <= f64::from(MAX_MULTIPLIER));
+    fits.then_some((multipliers.map(|multiplier| multiplier as u32), shift))
+}
+
+/// Weights times a factor, by which none exceeds 127 but for what rounding of floats adds.
+fn rounded(weights: &[f32], factor: f64) -> impl Iterator<Item = i8> {
+    weights.iter().map(move |weight| (f64::from(*weight) * factor).round().clamp(-MAX_WEIGHT, MAX_WEIGHT) as i8)
 }
 
 fn largest(weights: &[f32]) -> f64 {
@@ -527,7 +581,7 @@ fn fit_scale(logits: &[Vec<i32>], labels: &[u32], guess: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use ocelli_model::backend::ReferenceBackend;
-    use ocelli_model::graph::{Layer, Shape};
+    use ocelli_model::graph::{Input, Layer, Shape, Window};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -537,16 +591,24 @@ mod tests {
     const SHAPE: Shape = Shape { channels: 2, height: 9, width: 8 };
 
     fn network() -> FloatNetwork {
+        let open = Finish { zero_point: 64, low: 0, high: 127 };
+        let add = Operation::Add { multipliers: [1, 1], shift: 1, finish: Finish::RELU };
+        let mean = Operation::AveragePool { window: Window::square(2, 1, 0), finish: Finish::RELU };
         let layers = vec![
-            Layer::conv("conv1", 6, 3, 1, 1),
-            Layer::max_pool("pool1", 2, 2),
-            Layer::conv("conv2", 8, 3, 2, 0),
-            Layer::linear("hidden", 12),
-            Layer::linear("out", 3),
+            Layer::new("half", &["input"], Operation::Lookup { zero_point: 3 }),
+            Layer::conv("conv1", "half", 6, Window::square(3, 1, 1), Finish::RELU),
+            Layer::max_pool("pool1", "conv1", Window::square(2, 2, 0)),
+            Layer::conv("branch", "pool1", 6, Window::square(3, 1, 1), Finish::bytes(128)),
+            Layer::new("sum", &["branch", "pool1"], add),
+            Layer::conv("conv2", "sum", 8, Window { kernel: [2, 3], stride: [1, 2], padding: [1, 0, 0, 1] }, open),
+            Layer::new("mean", &["conv2"], mean),
+            Layer::linear("hidden", "mean", 12, Finish::RELU),
+            Layer::logits("out", "hidden", 3),
         ];
         let normalization = Normalization { mean: vec![0.4, 0.6], deviation: vec![0.3, 0.2] };
         let classes = ["a", "b", "c"].map(String::from).to_vec();
-        FloatNetwork::new(Graph::new(SHAPE, layers).unwrap(), classes, 6.0, &normalization, 11).unwrap()
+        let graph = Graph::new(Input::new(2, 9, 8), layers).unwrap();
+        FloatNetwork::new(graph, classes, 6.0, &normalization, 11).unwrap()
     }
 
     fn noise(count: usize, seed: u64) -> Dataset {
@@ -584,7 +646,22 @@ mod tests {
         }
         assert!(same >= 95, "{same} of 100 labels are the same");
         for layer in &quantized.report.layers {
-            assert!(layer.proof_slack > 0.0 && layer.step > 0.0 && layer.clipped <= 0.006, "{layer:?}");
+            assert!(layer.bound < 1 << 24 && layer.step > 0.0 && layer.clipped <= 0.006, "{layer:?}");
+        }
+        // The graph's bounds are kept; which integer is zero is found, and a scale for every channel.
+        let (graph, layers) = (quantized.model.graph(), &quantized.report.layers);
+        assert_eq!(
+            layers.iter().map(|layer| layer.layer.as_str()).collect::<Vec<_>>(),
+            ["conv1", "branch", "sum", "conv2", "mean", "hidden", "out"]
+        );
+        for layer in layers {
+            let index = graph.layers().iter().position(|found| found.name == layer.layer).unwrap();
+            let Some(asked) = network.graph().layers()[index].operation.finish() else { continue };
+            let finish = graph.layers()[index].operation.finish().unwrap();
+            assert_eq!((finish.low, finish.high, finish.zero_point), (asked.low, asked.high, layer.zero_point));
+            assert_eq!(finish.zero_point == finish.low, asked.zero_point == asked.low, "{layer:?}");
+            let scales = &quantized.model.parameters(index).scale;
+            assert!(layer.layer == "sum" || layer.layer == "mean" || (1..scales.len()).all(|i| scales[i] != scales[0]));
         }
     }
 
@@ -596,42 +673,56 @@ mod tests {
         for (a, b) in logits(&network).iter().zip(logits(&read)) {
             assert!((a - b).abs() < 1e-4, "{a} and {b}");
         }
-        assert_eq!((read.classes(), read.graph(), read.ceiling()), (network.classes(), network.graph(), 6.0));
+        assert_eq!((read.classes(), read.graph()), (network.classes(), network.graph()));
         assert!(matches!(FloatNetwork::from_bytes(&[0; 20]), Err(TrainError::File(_))));
     }
 
     #[test]
-    fn the_largest_exact_shift_is_found() {
-        let table: [(&[f32], f32, f64, i8, u8); 4] = [
-            // 1 * 64 is the largest power that fits; 1 * 128 does not.
-            (&[1.0, -0.5], 0.0, 1.0, 64, 6),
-            // 127.4 rounds to 127 and fits, 127.6 does not.
-            (&[127.4], 0.0, 1.0, 127, 0),
-            // The bias takes most of the room, at shift 5 as well: 500,000 * 32 + 16 + 127 * 32 is below 2^24.
-            (&[1.0], 500_000.0, 1.0, 32, 5),
-            // Nothing but a bias: as precise as there is room.
-            (&[0.0], 0.25, 1.0, 0, 24),
-        ];
-        for (weights, bias, ratio, weight, shift) in table {
-            let found = with_shift(weights, bias, Steps { before: ratio, skip: None, after: 1.0 }).unwrap();
-            assert_eq!((found.weights[0], found.shift), (weight, shift), "{weights:?} and {bias}");
-        }
-        let steps = Steps { before: 1.0, skip: None, after: 1.0 };
-        assert_eq!(with_shift(&[127.6, 0.0], 0.0, steps), Err(f64::from(127.6f32)));
+    fn the_finest_unit_is_found() {
+        // The largest weight becomes 127, and one unit of the sums is as much of the input's step.
+        assert_eq!(with_unit(&[0.5, -1.0, 0.004], 0.25, 0.127, 1.0), (0.001, vec![64, -127, 1], 250));
+        // The bias needs a coarser unit than the weights would have.
+        let (unit, weights, bias) = with_unit(&[1e-9], 1024.0, 1.0, 1.0);
+        assert_eq!((unit, weights, bias), (1024.0 / MAX_BIAS, vec![0], 1 << 29));
+        // Nothing but a bias.
+        assert_eq!(with_unit(&[0.0], 0.25, 1.0, 0.5), (0.5 / BIAS_PARTS, vec![0], 1 << 15));
+        let weights = LayerWeights { weight: vec![0.5, 1.0, 0.0, -0.25], bias: vec![0.0, 1.0] };
+        assert_eq!(logit_unit(&weights, 0.127), 0.001);
     }
 
     #[test]
-    fn a_skip_is_added_in_the_scale_of_the_sum() {
-        let find = |weights: &[f32], before, skip| {
-            let found = with_shift(weights, 0.0, Steps { before, skip: Some(skip), after: 0.5 });
-            found.map(|found| (found.weights[0], found.multiplier, found.shift))
+    fn additions_come_to_one_step() {
+        assert_eq!(to_one_step([1.0, 0.5]), Some(([1 << 20, 1 << 19], 20)));
+        assert_eq!(to_one_step([3.0, 0.1]), Some(([3 << 19, 52_429], 19)));
+        // As fine as there are shifts, and as coarse.
+        assert_eq!(to_one_step([1e-6, 2e-9]), Some(([1_074, 2], 30)));
+        assert_eq!(to_one_step([1e-12, 1.0]), Some(([1, 1 << 20], 20)));
+        assert_eq!(to_one_step([f64::from(1u32 << 19), 1.0]), Some(([1 << 20, 2], 1)));
+        assert_eq!(to_one_step([f64::from(1u32 << 21), 1.0]), None);
+    }
+
+    #[test]
+    fn a_histogram_finds_what_to_clip() {
+        let mut histogram = Histogram::new();
+        // 1 to 1000, and as many numbers below zero of a tenth of the size.
+        let values: Vec<f32> = (1..=1000).flat_map(|i| [i as f32, i as f32 * -0.1, 0.0]).collect();
+        values.chunks(100).for_each(|values| histogram.add(values));
+        let close = |(low, high): (f64, f64), expected: (f64, f64)| {
+            assert!(
+                (low - expected.0).abs() < 0.5 && (high - expected.1).abs() < 0.5,
+                "{low} to {high}, not {expected:?}"
+            );
         };
-        // Ratios 2 and 3: 1 * 2 * 32 fits 127, and 3 * 32 is added.
-        assert_eq!(find(&[1.0], 1.0, 1.5), Ok((64, 96, 5)));
-        // Weights leave room for any shift, but the multiplier ends at 32767.
-        assert_eq!(find(&[0.0], 1.0, 0.5), Ok((0, 16384, 14)));
-        // A skip that no multiplier can bring to the scale.
-        assert_eq!(find(&[1.0], 1.0, 1e5), Err(2.0));
+        close(histogram.range(1.0, false), (-100.0, 1000.0));
+        close(histogram.range(0.99, false), (-99.0, 990.0));
+        close(histogram.range(0.99, true), (0.0, 990.0));
+        assert!((histogram.outside(-99.0, 990.0) - 0.01).abs() < 1e-3, "{}", histogram.outside(-99.0, 990.0));
+        let open = Grid::over(Finish::bytes(128), false, &histogram, 1.0);
+        assert_eq!((open.finish, (open.step * 255.0).round()), (Finish::bytes(23), 1100.0));
+        let closed = Grid::over(Finish::RELU, true, &histogram, 1.0);
+        assert_eq!((closed.finish, (closed.step * 127.0).round()), (Finish::RELU, 1000.0));
+        let silent = Grid::over(Finish::RELU, true, &Histogram::new(), 1.0);
+        assert_eq!(silent.step, 1.0 / 127.0);
     }
 
     #[test]
@@ -649,10 +740,11 @@ mod tests {
             weight.fill(0.0);
             let inputs = weight.len() / bias.len();
             weight[7 * inputs] = value;
-            FloatNetwork::from_layers(network.graph().clone(), network.classes().to_vec(), 6.0, layers).unwrap()
+            let ceilings = vec![6.0; layers.len()];
+            FloatNetwork::from_layers(network.graph().clone(), network.classes().to_vec(), ceilings, layers).unwrap()
         };
         let error = refuse(&with(1e9));
-        assert!(matches!(&error, QuantizeError::NotExact { layer, channel: 7, .. } if layer == "hidden"), "{error}");
+        assert!(matches!(&error, QuantizeError::Scale { layer, channel: 7, .. } if layer == "hidden"), "{error}");
         let error = refuse(&with(f32::NAN));
         assert!(matches!(&error, QuantizeError::NotFinite { layer, channel: 7 } if layer == "hidden"), "{error}");
     }

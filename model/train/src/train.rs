@@ -3,6 +3,7 @@
 //! where the training is stopped and continued.
 
 mod activation;
+mod average_pool;
 pub(crate) mod batch;
 #[cfg(test)]
 mod beside_candle;
@@ -14,7 +15,6 @@ mod product;
 mod seed_in_json;
 mod shards;
 mod start;
-mod sum_pool;
 mod whitening;
 mod widest;
 mod window;
@@ -29,12 +29,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use self::batch::{Augmentation, Target};
+use self::batch::{Augmentation, Reading, Target};
 use self::checkpoint::{Checkpoint, Description, Position, data_hash};
-pub(crate) use self::network::Rounded;
 pub use self::network::{FloatNetwork, LayerWeights, Normalization};
+pub(crate) use self::network::{Rounded, is_clamped};
 pub use self::optimizer::{Method, ParseMethodError};
 pub(crate) use self::optimizer::{Optimizer, StepSize};
+pub(crate) use self::pass::Rounding;
 #[cfg(test)]
 pub(crate) use self::shards::of_plain;
 pub(crate) use self::shards::{Lesson, Shards};
@@ -125,11 +126,37 @@ pub enum TrainError {
     /// The description of a file of float weights or of a checkpoint is broken.
     #[error("the description in the file is broken")]
     Description(#[from] serde_json::Error),
-    /// The ceiling of a file of float weights is no positive number.
-    #[error("the ceiling of the float weights is {found}, expected a positive number")]
+    /// What activations are clamped to is no positive number.
+    #[error("found a ceiling of {found}, expected a positive number")]
     Ceiling {
         /// The ceiling.
         found: f32,
+    },
+    /// There is not a ceiling for each layer.
+    #[error("found {found} ceilings, expected {expected} as there are layers")]
+    Ceilings {
+        /// Ceilings.
+        found: usize,
+        /// Layers.
+        expected: usize,
+    },
+    /// A layer cannot be trained.
+    #[error("layer {layer:?} is {kind}, which training does not take so; expected {expected}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// Its kind.
+        kind: &'static str,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// A model's numbers are no floats that training can begin with.
+    #[error("training cannot begin with layer {layer:?}: {reason}")]
+    Start {
+        /// The layer.
+        layer: String,
+        /// Why not.
+        reason: &'static str,
     },
     /// A tensor of a file of float weights has another type or shape than its layer.
     #[error("tensor {name:?}: found {found}, expected {expected}")]
@@ -346,14 +373,15 @@ impl Trainer {
         learnt: Option<&FloatNetwork>,
     ) -> Result<Self, TrainError> {
         recipe.check()?;
-        if data.shape() != graph.input() {
-            return Err(TrainError::Shape { found: data.shape(), expected: graph.input() });
+        if data.shape() != graph.input().shape {
+            return Err(TrainError::Shape { found: data.shape(), expected: graph.input().shape });
         }
         let (training, validation) = split(data, recipe);
         if training.is_empty() || validation.is_empty() {
             return Err(TrainError::TooFew { training: training.len(), validation: validation.len() });
         }
-        let normalization = normalization(&training.sample(NORMALIZATION_SAMPLE, recipe.seed));
+        let sample = training.sample(NORMALIZATION_SAMPLE, recipe.seed);
+        let normalization = normalization(&sample, &network::reading(&graph)?);
         let classes = data.classes().to_vec();
         let network = FloatNetwork::new(graph, classes, recipe.ceiling, &normalization, recipe.seed)?;
         let network = network.with_whitening(&training.sample(WHITENING_SAMPLE, recipe.seed), &normalization);
@@ -456,7 +484,7 @@ impl Trainer {
     /// If the bytes are no checkpoint.
     pub fn shape(checkpoint: &[u8]) -> Result<Shape, TrainError> {
         let (_, description) = Checkpoint::read(checkpoint)?;
-        Ok(Graph::from_json(&description.graph)?.input())
+        Ok(Graph::from_json(&description.graph)?.input().shape)
     }
 
     /// How many files of the data gave no picture.
@@ -595,8 +623,9 @@ fn words(rng: &ChaCha8Rng) -> u64 {
 /// # Errors
 /// If the data is of another shape.
 pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, TrainError> {
-    if data.shape() != network.graph().input() {
-        return Err(TrainError::Shape { found: data.shape(), expected: network.graph().input() });
+    let expected = network.graph().input().shape;
+    if data.shape() != expected {
+        return Err(TrainError::Shape { found: data.shape(), expected });
     }
     let indexes: Vec<usize> = (0..data.len()).collect();
     let logits = network.logits(data, &indexes);
@@ -643,7 +672,7 @@ pub(crate) fn learning_rate(recipe: &Recipe, step: usize, steps_an_epoch: usize,
 }
 
 /// Mean and deviation of every channel. A channel that never changes keeps its size.
-fn normalization(data: &Dataset) -> Normalization {
+fn normalization(data: &Dataset, reading: &Reading) -> Normalization {
     let Shape { channels, height, width } = data.shape();
     let mut normalization = Normalization::identity(channels);
     let count = (data.len() * height * width) as f64;
@@ -651,7 +680,7 @@ fn normalization(data: &Dataset) -> Normalization {
         let (mut sum, mut squares) = (0f64, 0f64);
         for index in 0..data.len() {
             for pixel in &data.pixels(index)[channel * height * width..][..height * width] {
-                let value = f64::from(pixel >> 1) / 127.0;
+                let value = f64::from(reading.number(channel, *pixel));
                 sum += value;
                 squares += value * value;
             }
@@ -666,12 +695,21 @@ fn normalization(data: &Dataset) -> Normalization {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use ocelli_model::graph::Layer;
+    use ocelli_model::graph::{Finish, Input, Layer, Operation, Window};
     use rand::RngExt;
 
     use super::*;
 
     pub(crate) const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
+
+    pub(crate) fn input() -> Input {
+        Input::new(1, 8, 8)
+    }
+
+    /// The sum of two layers, clamped at zero.
+    pub(crate) fn added(name: &str, from: [&str; 2]) -> Layer {
+        Layer::new(name, &from, Operation::Add { multipliers: [1, 1], shift: 1, finish: Finish::RELU })
+    }
 
     /// Bright bars on noise: standing, lying, or none.
     pub(crate) fn bars(count: usize, seed: u64) -> Dataset {
@@ -695,12 +733,12 @@ pub(crate) mod tests {
 
     fn graph() -> Graph {
         let layers = vec![
-            Layer::conv("conv", 8, 3, 1, 1),
-            Layer::max_pool("pool", 2, 2),
-            Layer::linear("hidden", 16),
-            Layer::linear("out", 3),
+            Layer::conv("conv", "input", 8, Window::square(3, 1, 1), Finish::RELU),
+            Layer::max_pool("pool", "conv", Window::square(2, 2, 0)),
+            Layer::linear("hidden", "pool", 16, Finish::RELU),
+            Layer::logits("out", "hidden", 3),
         ];
-        Graph::new(SHAPE, layers).unwrap()
+        Graph::new(input(), layers).unwrap()
     }
 
     fn recipe() -> Recipe {
@@ -810,11 +848,42 @@ pub(crate) mod tests {
     fn what_does_not_fit_is_refused() {
         let train = |graph, data: &Dataset, recipe: Recipe| train(graph, data, &recipe).unwrap_err();
         let data = bars(30, 1);
-        let other = Graph::new(SHAPE, vec![Layer::linear("out", 4)]).unwrap();
+        let flat = |input, classes| Graph::new(input, vec![Layer::logits("out", "input", classes)]).unwrap();
+        let other = flat(input(), 4);
         assert!(matches!(train(other, &data, recipe()), TrainError::Classes { found: 3, expected: 4 }));
-        let other = Graph::new(Shape { channels: 3, ..SHAPE }, vec![Layer::linear("out", 3)]).unwrap();
+        let other = flat(Input::new(3, 8, 8), 3);
         assert!(matches!(train(other, &data, recipe()), TrainError::Shape { .. }));
         assert!(matches!(train(graph(), &bars(3, 1), recipe()), TrainError::TooFew { training: 3, validation: 0 }));
+        let three = Window::square(3, 1, 1);
+        let refused: [(Layer, &str); 4] = [
+            (
+                Layer::new(
+                    "odd",
+                    &["input"],
+                    Operation::Conv { channels: 2, groups: 2, window: three, finish: Finish::RELU },
+                ),
+                "layer \"odd\" is conv, which training does not take so; expected convolutions of one group",
+            ),
+            (Layer::max_pool("odd", "input", three), "layer \"odd\" is max_pool, which"),
+            (Layer::new("odd", &["input", "input"], Operation::Concat), "layer \"odd\" is concat, which"),
+            (
+                Layer::new("odd", &["input", "input"], Operation::Multiply { finish: Finish::RELU }),
+                "layer \"odd\" is multiply",
+            ),
+        ];
+        for (layer, expected) in refused {
+            let graph = Graph::new(Input::new(2, 8, 8), vec![layer, Layer::logits("out", "odd", 3)]).unwrap();
+            let said = FloatNetwork::new(graph, vec![String::from("a"); 3], 6.0, &Normalization::identity(2), 1);
+            let said = said.unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{said}");
+        }
+        // What is looked up is the picture, for all that read it.
+        let layers = vec![
+            Layer::new("half", &["input"], Operation::Lookup { zero_point: 0 }),
+            added("both", ["half", "input"]),
+            Layer::logits("out", "both", 3),
+        ];
+        assert!(matches!(train(Graph::new(input(), layers).unwrap(), &data, recipe()), TrainError::Layer { .. }));
         let wild = Recipe { learning_rate: -1.0, ..recipe() };
         assert!(matches!(train(graph(), &data, wild), TrainError::Recipe { name: "learning_rate", .. }));
     }

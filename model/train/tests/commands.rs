@@ -12,10 +12,42 @@ use serde_json::Value;
 mod numbers;
 
 /// A small network for two classes of CIFAR-10.
-const GRAPH: &str = r#"{"version":1,"input":{"channels":3,"height":32,"width":32},"layers":[
-    {"name":"conv","kind":"conv","channels":4,"kernel":5,"stride":3,"padding":0},
-    {"name":"pool","kind":"max_pool","kernel":2,"stride":2},
-    {"name":"out","kind":"linear","channels":2}]}"#;
+const GRAPH: &str = r#"
+version = 2
+input = { channels = 3, height = 32, width = 32 }
+[[layers]]
+name = "conv"
+kind = "conv"
+channels = 4
+kernel = 5
+stride = 3
+[[layers]]
+name = "pool"
+kind = "max_pool"
+kernel = 2
+stride = 2
+[[layers]]
+name = "out"
+kind = "linear"
+channels = 2
+"#;
+
+/// A residual block before the last layer of it.
+const BLOCK: &str = r#"
+[[layers]]
+name = "branch"
+kind = "conv"
+channels = 4
+kernel = 3
+padding = 1
+zero_point = 128
+high = 255
+[[layers]]
+name = "block"
+kind = "add"
+from = ["branch", "pool"]
+[[layers]]
+name = "out""#;
 
 /// Copies of each picture, so that some can be kept back.
 const COPIES: usize = 10;
@@ -72,7 +104,7 @@ fn data(folder: &Path) {
         }
     }
     fs::write(folder.join("data/train/ship/broken.jpg"), "no picture").expect("writable");
-    fs::write(folder.join("graph.json"), GRAPH).expect("writable");
+    fs::write(folder.join("graph.toml"), GRAPH).expect("writable");
 }
 
 #[test]
@@ -80,7 +112,7 @@ fn from_pictures_to_answers() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     data(folder);
-    let train = ["train", "--data", "data", "--graph", "graph.json", "-o", "run", "--epochs", "30", "--batch", "4"];
+    let train = ["train", "--data", "data", "--graph", "graph.toml", "-o", "run", "--epochs", "30", "--batch", "4"];
     let options = ["--validation", "0.2", "--learning-rate", "0.01", "--shift", "0"];
     let trained = json(folder, &[&train[..], &options[..]].concat());
     assert_eq!(trained["epochs"].as_array().map(Vec::len), Some(30));
@@ -108,10 +140,9 @@ fn from_pictures_to_answers() {
     let start = ["train", "--data", "data", "--start", "tiny.safetensors", "-o", "tuned", "--epochs", "1"];
     let tuned = json(folder, &[&start[..], &["--batch", "4", "--learning-rate", "0.000001", "--shift", "0"]].concat());
     assert_eq!((&tuned["recipe"]["start"], &tuned["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
-    let block = r#"{"name":"block","kind":"conv","channels":4,"kernel":3,"stride":1,"padding":1,"skip":"pool"},
-    {"name":"out""#;
-    fs::write(folder.join("grown.json"), GRAPH.replace(r#"{"name":"out""#, block)).expect("writable");
-    let grow = ["train", "--data", "data", "--start", "tiny.safetensors", "--graph", "grown.json", "-o", "grown"];
+    let grown = GRAPH.replace("[[layers]]\nname = \"out\"", BLOCK);
+    fs::write(folder.join("grown.toml"), grown).expect("writable");
+    let grow = ["train", "--data", "data", "--start", "tiny.safetensors", "--graph", "grown.toml", "-o", "grown"];
     let slow = ["--epochs", "1", "--batch", "4", "--learning-rate", "0.000001", "--shift", "0"];
     let grown = json(folder, &[&grow[..], &slow[..]].concat());
     assert_eq!((&grown["recipe"]["start"], &grown["best"]["validation_accuracy"]), (&quantized["id"], &1.0.into()));
@@ -206,7 +237,7 @@ fn long_training(folder: &Path, arguments: &[&str]) -> std::process::Child {
         Command::new(ocelli)
     };
     command.env_clear().env("HOME", folder).current_dir(folder);
-    command.args(["train", "--data", "data", "--graph", "graph.json", "-o", "run", "--json"]);
+    command.args(["train", "--data", "data", "--graph", "graph.toml", "-o", "run", "--json"]);
     command.args(["--epochs", "1000000", "--batch", "4", "--validation", "0.2", "--shift", "0"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary was built");
     while !folder.join("run/checkpoint.safetensors").exists() {
@@ -247,9 +278,9 @@ fn folders(folder: &Path) {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/folders.tar.gz");
     let unpacked = Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(folder).status().expect("there is a tar");
     assert!(unpacked.success());
-    let graph = |classes: usize| GRAPH.replace(r#""channels":2}]"#, &format!(r#""channels":{classes}}}]"#));
-    fs::write(folder.join("graph.json"), graph(2)).expect("writable");
-    fs::write(folder.join("four.json"), graph(4)).expect("writable");
+    let graph = |classes: usize| GRAPH.replace("channels = 2", &format!("channels = {classes}"));
+    fs::write(folder.join("graph.toml"), graph(2)).expect("writable");
+    fs::write(folder.join("four.toml"), graph(4)).expect("writable");
 }
 
 #[test]
@@ -258,7 +289,7 @@ fn folders_are_understood_or_refused_before_training() {
     let folder = folder.path();
     folders(folder);
     let train = |data: &str, run: &str, more: &[&str]| {
-        let graph = if more.is_empty() { "graph.json" } else { "four.json" };
+        let graph = if more.is_empty() { "graph.toml" } else { "four.toml" };
         let arguments =
             ["train", "--data", data, "--graph", graph, "-o", run, "--epochs", "1", "--shift", "0", "--json"];
         ocelli_train(folder, &[&arguments[..], more].concat())
@@ -290,7 +321,7 @@ fn folders_are_understood_or_refused_before_training() {
     );
     assert!(!folder.join("long").exists(), "nothing is begun");
 
-    let arguments = ["train", "--data", "d7-empty", "--graph", "four.json", "-o", "empty", "--epochs", "1"];
+    let arguments = ["train", "--data", "d7-empty", "--graph", "four.toml", "-o", "empty", "--epochs", "1"];
     let said = failure(folder, &arguments);
     // The pictures of the fish are all damaged.
     assert!(said.contains("found no readable picture of bird, fish, expected some in each class folder"), "{said}");

@@ -72,7 +72,7 @@ pub struct Args {
 /// made exact.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let imported = read(args)?;
-    let input = imported.graph.input();
+    let input = imported.graph.input().shape;
     let data = read_data(&args.calibration, Part::Train, input)?;
     let classes = classes(args, &imported, &data)?;
     data.labels_among(&classes)
@@ -83,7 +83,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let card = format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer));
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
     let failed = || format!("cannot import {}", args.file.display());
-    let network = imported.network(classes, &calibration).context(failed)?;
+    let network = imported.network(classes).context(failed)?;
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let quantized =
         quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;

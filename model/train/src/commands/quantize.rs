@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ocelli_model::file::{MAX_CARD, MAX_FILE_BYTES};
+use ocelli_model::display::MAX_CARD;
+use ocelli_model::file::MAX_FILE_BYTES;
 use ocelli_model::{Backend, DeviceChoice, backend};
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
@@ -87,7 +88,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
 
-    let data = read_data(&args.data, Part::Train, network.graph().input())?;
+    let data = read_data(&args.data, Part::Train, network.graph().input().shape)?;
     let (training, validation) = split(&data, &recipe);
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let calibration = training.sample(CALIBRATION_PICTURES, recipe.seed);
@@ -166,22 +167,22 @@ fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
     output.rows(&[
         ("float accuracy, pictures kept back", format!("{:.2} %", report.float_accuracy * 100.0)),
         ("integer accuracy, pictures kept back", format!("{:.2} %", report.integer_accuracy * 100.0)),
-        ("activations kept below the clip", format!("{} %", report.kept * 100.0)),
+        ("activations kept unclipped", format!("{} %", report.kept * 100.0)),
         ("scale of the probabilities", format!("{:.3e}, unfitted {:.3e}", report.scale, report.unfitted_scale)),
     ])?;
     output.line(format_args!(
-        "\n{:<16} {:>10} {:>9} {:>7} {:>12} {:>11}",
-        "layer", "step", "clipped", "shifts", "multipliers", "proof slack"
+        "\n{:<16} {:>10} {:>5} {:>9} {:>22} {:>11}",
+        "layer", "step", "zero", "clipped", "scales", "largest sum"
     ))?;
     for layer in &report.layers {
         output.line(format_args!(
-            "{:<16} {:>10.3e} {:>7.3} % {:>7} {:>12} {:>9.1} %",
+            "{:<16} {:>10.3e} {:>5} {:>7.3} % {:>22} {:>11}",
             layer.layer,
             layer.step,
+            layer.zero_point,
             layer.clipped * 100.0,
-            format!("{}..{}", layer.shifts.0, layer.shifts.1),
-            layer.multipliers.map_or(String::new(), |(least, most)| format!("{least}..{most}")),
-            layer.proof_slack * 100.0
+            layer.scales.map_or(String::new(), |(least, most)| format!("{least:.2e}..{most:.2e}")),
+            layer.bound
         ))?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
+use ocelli_model::display::DisplayError;
 use ocelli_model::file::FileError;
 use ocelli_model::graph::Graph;
 use ocelli_model::{Shape, zoo};
@@ -190,13 +191,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         refuse_to_overwrite(&args.output)?;
         let model = load(start)?;
         let graph = args.graph.as_deref().map(read_graph).transpose()?;
-        let shape = graph.as_ref().map_or(model.input(), Graph::input);
+        let shape = graph.as_ref().map_or(model.input(), |graph| graph.input().shape);
         let data = read_classes(args, shape)?;
         Trainer::from_model(&model, graph, &data, &args.recipe()).map_err(explain)?
     } else {
         refuse_to_overwrite(&args.output)?;
         let graph = read_graph(args.graph.as_deref().unwrap_or(DEFAULT_MODEL))?;
-        let data = read_classes(args, graph.input())?;
+        let data = read_classes(args, graph.input().shape)?;
         Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
     };
     let recipe = trainer.recipe().clone();
@@ -344,7 +345,9 @@ fn explain(error: TrainError) -> CommandError {
     let hint = match &error {
         TrainError::Classes { .. } => "give a graph whose last layer has a channel for each class, with --graph FILE",
         TrainError::Diverged { .. } => "try a lower --learning-rate",
-        TrainError::NoModelFile(FileError::ClassName { .. }) => "give the class folder another name",
+        TrainError::NoModelFile(FileError::Display(DisplayError::ClassName { .. })) => {
+            "give the class folder another name"
+        }
         TrainError::NoModelFile(FileError::TooLarge { .. }) => "give a graph of fewer weights with --graph FILE",
         _ => return error.into(),
     };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ocelli_model::graph::{INPUT, Layer, MAX_ACTIVATIONS, MAX_LAYERS, Operation, Shape};
+use ocelli_model::graph::{Finish, INPUT, Input, Layer, MAX_LAYERS, Operation, Shape, Window};
 
 use super::Fault;
 use super::value::{Activation, Affine, Layout, Sum, SumKind};
@@ -11,10 +11,15 @@ use crate::train::LayerWeights;
 /// The most numbers that are made on the way, so that a small file cannot ask for much memory.
 const MAX_NUMBERS: usize = 1 << 27;
 
-/// Layers with their float weights. Every layer with weights but the last is clamped at 0, and at its cap if it has one.
+/// The activation that the network's input is: the halved pixels.
+pub const PIXELS: usize = 1;
+/// What is added to something, and clamped only then: it has all of a byte, since no product is taken of it.
+const BRANCH: Finish = Finish::bytes(128);
+
+/// Layers with their float weights, and what the output of those is clipped at that have a cap.
 #[derive(Debug)]
 pub struct Builder {
-    pub input: Shape,
+    pub input: Input,
     pub layers: Vec<Layer>,
     pub weights: Vec<Option<LayerWeights>>,
     pub caps: Vec<Option<f64>>,
@@ -31,9 +36,11 @@ enum Signs {
 }
 
 impl Builder {
-    /// Begins with the input alone.
-    pub fn new(input: Shape) -> Self {
-        Self { input, layers: Vec::new(), weights: Vec::new(), caps: Vec::new(), numbers: 0 }
+    /// Begins with the pixels, halved, so that all activations that products are taken of have 7 bits.
+    pub fn new(shape: Shape) -> Self {
+        let input = Input::new(shape.channels, shape.height, shape.width);
+        let half = Layer::new("half", &[INPUT], Operation::Lookup { zero_point: 0 });
+        Self { input, layers: vec![half], weights: vec![None], caps: vec![None], numbers: 0 }
     }
 
     /// Counts numbers that are about to be made.
@@ -58,11 +65,30 @@ impl Builder {
 
     /// Builds the layer of a sum, clamped at 0.
     pub fn clamped(&mut self, sum: &Sum, cap: Option<f64>) -> Result<Activation, Fault> {
-        self.push_sum(sum, SumKind::Linear == sum.kind)?;
+        let linear = SumKind::Linear == sum.kind;
+        match &sum.skip {
+            None => self.push_sum(sum, linear, Some(Finish::RELU))?,
+            Some(skip) => {
+                self.push_sum(sum, linear, Some(BRANCH))?;
+                let from = [self.layer_name(self.layers.len()), self.layer_name(skip.index)];
+                // What the multipliers are is found when it is quantised.
+                let operation = Operation::Add { multipliers: [1, 1], shift: 1, finish: Finish::RELU };
+                self.push(Layer::new(&self.name("add"), &from.each_ref().map(String::as_str), operation), None)?;
+            }
+        }
         *self.caps.last_mut().expect("a layer was built") = cap;
         if let Some((kernel, stride)) = sum.max_pool {
-            self.push(Layer::max_pool(&self.name("pool"), kernel, stride), None)?;
+            self.push_max_pool(self.layers.len(), kernel, stride)?;
         }
+        Ok(Activation { index: self.layers.len(), shape: sum.shape, layout: sum.layout, affine: None })
+    }
+
+    /// Builds the layer of a sum that is added to another one.
+    pub fn branch(&mut self, sum: &Sum) -> Result<Activation, Fault> {
+        if sum.skip.is_some() || sum.max_pool.is_some() {
+            return Err(Fault::new("it adds a second activation to a sum, or one to what was pooled"));
+        }
+        self.push_sum(sum, SumKind::Linear == sum.kind, Some(BRANCH))?;
         Ok(Activation { index: self.layers.len(), shape: sum.shape, layout: sum.layout, affine: None })
     }
 
@@ -83,40 +109,33 @@ impl Builder {
         if !covers {
             return Err(Fault::new("the network ends in a convolution, expected a linear layer"));
         }
-        self.push_sum(sum, true)
+        self.push_sum(sum, true, None)
     }
 
     /// Builds a max-pool over an activation.
     pub fn max_pool(&mut self, over: &Activation, kernel: usize, stride: usize) -> Result<Activation, Fault> {
-        self.expect_newest(over)?;
         if over.affine().scale.iter().any(|scale| *scale < 0.0) {
             return Err(Fault::new("a max-pool follows a scale below 0"));
         }
         let shape = Self::slide(over.shape, kernel, stride, [0; 4])?;
-        self.push(Layer::max_pool(&self.name("pool"), kernel, stride), None)?;
+        self.push_max_pool(over.index, kernel, stride)?;
         Ok(Activation { index: self.layers.len(), shape, ..over.clone() })
     }
 
-    /// Builds a mean over windows: a sum-pool whose shift is that of the next power of two, so that nothing is clipped;
-    /// what is left of the factor goes into the next layer.
+    /// Builds a mean over windows.
     pub fn mean_pool(&mut self, over: &Activation, kernel: usize, stride: usize) -> Result<Activation, Fault> {
         if kernel == 1 && stride == 1 {
             return Ok(over.clone());
         }
-        self.expect_newest(over)?;
         let shape = Self::slide(over.shape, kernel, stride, [0; 4])?;
-        let count = kernel * kernel;
-        let shift = count.next_power_of_two().trailing_zeros() as u8;
-        self.push(Layer::sum_pool(&self.name("mean"), kernel, stride, shift), None)?;
-        let pooled = Activation { index: self.layers.len(), shape, ..over.clone() };
-        let factor = f64::from(1u32 << shift) / count as f64;
-        if factor == 1.0 {
-            return Ok(pooled);
-        }
-        // The factor comes before what the activation is moved by.
-        let mut affine = over.affine();
-        affine.scale.iter_mut().for_each(|scale| *scale *= factor);
-        Ok(Activation { affine: Some(Rc::new(affine)), ..pooled })
+        let operation = Operation::AveragePool { window: Window::square(kernel, stride, 0), finish: Finish::RELU };
+        self.push(Layer::new(&self.name("mean"), &[&self.layer_name(over.index)], operation), None)?;
+        Ok(Activation { index: self.layers.len(), shape, ..over.clone() })
+    }
+
+    fn push_max_pool(&mut self, over: usize, kernel: usize, stride: usize) -> Result<(), Fault> {
+        let window = Window::square(kernel, stride, 0);
+        self.push(Layer::max_pool(&self.name("pool"), &self.layer_name(over), window), None)
     }
 
     /// Builds the positive part of an activation, if it is not positive already.
@@ -139,7 +158,6 @@ impl Builder {
         }
         let outputs = if signs == Signs::Both { 2 * channels } else { channels };
         self.spend(outputs * channels)?;
-        self.expect_newest(of)?;
         let (mut weight, mut bias) = (vec![0f32; outputs * channels], vec![0f32; outputs]);
         for output in 0..outputs {
             let channel = output % channels;
@@ -152,11 +170,13 @@ impl Builder {
             weight[output * channels + channel] = factor as f32;
             bias[output] = moved as f32;
         }
-        self.push(Layer::conv(&self.name("scale"), outputs, 1, 1, 0), Some(LayerWeights { weight, bias }))
+        let (name, from) = (self.name("scale"), self.layer_name(of.index));
+        let layer = Layer::conv(&name, &from, outputs, Window::square(1, 1, 0), Finish::RELU);
+        self.push(layer, Some(LayerWeights { weight, bias }))
     }
 
-    /// Builds the layer of a sum, linear or convolution.
-    fn push_sum(&mut self, sum: &Sum, linear: bool) -> Result<(), Fault> {
+    /// Builds the layer of a sum, linear or convolution; without a finish the last one.
+    fn push_sum(&mut self, sum: &Sum, linear: bool, finish: Option<Finish>) -> Result<(), Fault> {
         self.spend(sum.weight.len().saturating_mul(2))?;
         let outputs = sum.bias.len();
         let mut input = sum.input.clone();
@@ -193,63 +213,21 @@ impl Builder {
                 }
             }
         }
-        self.expect_newest(&input)?;
         let inputs = weight.len() / outputs.max(1);
         let scaled = weight.chunks_exact(inputs.max(1)).zip(&sum.scale);
-        let mut weight: Vec<f32> =
+        let weight: Vec<f32> =
             scaled.flat_map(|(row, scale)| row.iter().map(move |weight| (weight * scale) as f32)).collect();
-        let operation = match sum.kind {
-            SumKind::Conv { kernel, stride, padding } if !linear => {
-                let (kernel, padding) = self.evened(&mut weight, input.shape, kernel, stride, padding)?;
-                Operation::Conv { channels: outputs, kernel, stride, padding, skip: None }
+        let operation = match (sum.kind, finish) {
+            (SumKind::Conv { kernel, stride, padding }, Some(finish)) if !linear => {
+                let window = Window { kernel: [kernel; 2], stride: [stride; 2], padding };
+                Operation::Conv { channels: outputs, groups: 1, window, finish }
             }
-            _ => Operation::Linear { channels: outputs, skip: None },
+            _ => Operation::Linear { channels: outputs, finish },
         };
         let name = self.name(if linear { "linear" } else { "conv" });
-        let mut layer = Layer { name, operation };
-        if let Some(skip) = &sum.skip {
-            let name = match skip.index {
-                0 => INPUT.to_owned(),
-                index => self.layers[index - 1].name.clone(),
-            };
-            layer = layer.with_skip(&name);
-        }
+        let layer = Layer::new(&name, &[&self.layer_name(input.index)], operation);
         let bias = bias.iter().map(|bias| *bias as f32).collect();
         self.push(layer, Some(LayerWeights { weight, bias }))
-    }
-
-    /// Kernel and padding of a convolution that pads every side alike: where it pads more below and to the right, zeros come
-    /// before the kernel's first row and column.
-    fn evened(
-        &mut self,
-        weight: &mut Vec<f32>,
-        over: Shape,
-        kernel: usize,
-        stride: usize,
-        padding: [usize; 4],
-    ) -> Result<(usize, usize), Fault> {
-        let [top, left, bottom, right] = padding;
-        if padding.iter().all(|pad| *pad == top) {
-            return Ok((kernel, top));
-        }
-        let more = top.max(left).max(bottom).max(right);
-        let before = more - top;
-        let (larger, wanted) = (kernel + before, Self::slide(over, kernel, stride, padding)?);
-        let found = Self::slide(over, larger, stride, [more; 4])?;
-        if top != left || bottom != right || found != wanted {
-            return Err(Fault::new(format!("pads are {padding:?}, expected the same on all sides")));
-        }
-        self.spend((weight.len() / (kernel * kernel)).saturating_mul(larger * larger))?;
-        let mut padded = Vec::with_capacity(weight.len() / (kernel * kernel) * larger * larger);
-        for window in weight.chunks_exact(kernel * kernel) {
-            padded.extend(std::iter::repeat_n(0.0, before * larger));
-            for row in window.chunks_exact(kernel) {
-                padded.extend(std::iter::repeat_n(0.0, before));
-                padded.extend(row);
-            }
-        }
-        *weight = padded;
-        Ok((larger, more))
     }
 
     fn push(&mut self, layer: Layer, weights: Option<LayerWeights>) -> Result<(), Fault> {
@@ -262,21 +240,9 @@ impl Builder {
         Ok(())
     }
 
-    /// Layers read what came just before them.
-    fn expect_newest(&self, input: &Activation) -> Result<(), Fault> {
-        if input.shape.elements() as u64 > MAX_ACTIVATIONS {
-            return Err(Fault::new(format!("an activation is {}, more than {MAX_ACTIVATIONS} elements", input.shape)));
-        }
-        if input.index == self.layers.len() {
-            return Ok(());
-        }
-        let name = |index: usize| index.checked_sub(1).map_or(INPUT, |layer| self.layers[layer].name.as_str());
-        Err(Fault::new(format!(
-            "it reads {}, expected the output of the layer before it, {}: of two branches only one may have layers, and \
-             only an addition joins them",
-            name(input.index),
-            name(self.layers.len())
-        )))
+    /// What layers call an activation that they read.
+    fn layer_name(&self, activation: usize) -> String {
+        activation.checked_sub(1).map_or(INPUT, |layer| &self.layers[layer].name).to_owned()
     }
 
     fn name(&self, kind: &str) -> String {

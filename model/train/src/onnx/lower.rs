@@ -450,8 +450,12 @@ impl<'a> Lowering<'a> {
             {
                 added(sum, skip)
             }
+            (Value::Sum(sum), Value::Sum(other)) if operation == Arithmetic::Add => {
+                let branch = self.builder.branch(&sum)?;
+                added(other, branch)
+            }
             (left, right) => Err(Fault::new(format!(
-                "it joins {} and {}, expected the addition of an earlier activation to a sum that is not clamped yet",
+                "it joins {} and {}, expected the addition of a sum that is not clamped yet",
                 kind_of(&left),
                 kind_of(&right)
             ))),

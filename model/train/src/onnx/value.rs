@@ -36,7 +36,7 @@ pub enum Layout {
 /// An activation of the network that is built, as a value sees it: scaled and moved.
 #[derive(Debug, Clone)]
 pub struct Activation {
-    /// 0 is the input, `i + 1` the output of layer `i`.
+    /// `i + 1` is the output of layer `i`.
     pub index: usize,
     pub shape: Shape,
     pub layout: Layout,

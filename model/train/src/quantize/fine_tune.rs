@@ -1,6 +1,6 @@
 //! Quantisation-aware training: the float network is trained on while it answers as its integers do.
 //!
-//! Every step rounds weights, biases, skips and activations as the integer model does, and gradients pass the rounding as
+//! Every step rounds weights, biases, factors of additions and activations as the integer model does, and gradients pass the rounding as
 //! if it were not there (B. Jacob et al., "Quantization and Training of Neural Networks for Efficient
 //! Integer-Arithmetic-Only Inference", 2018, section 3). Where activations are clipped stays as calibration has chosen it.
 //! Batch normalisation is folded before.
@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::{Naming, QuantizeError, Quantized, integers};
+use super::{Naming, QuantizeError, Quantized, integers, report};
 use crate::dataset::{Dataset, shuffled};
 use crate::train::batch::Augmentation;
 use crate::train::{
@@ -92,7 +92,7 @@ pub fn fine_tune(
     for epoch in 1..=recipe.epochs {
         let (start, mut sum) = (Instant::now(), 0.0);
         for indexes in shuffled(training.len(), &mut rng).chunks(recipe.batch) {
-            let rounded = integers(&network, &quantized.steps)?.rounded(network.graph());
+            let rounded = integers(&network, &quantized.grids)?.rounded(&quantized.grids);
             let changes = augmentation.draw(indexes, training.shape(), epoch, &mut rng);
             let label_smoothing = recipe.label_smoothing;
             let lesson = Lesson { data: training, indexes, changes: &changes, label_smoothing };
@@ -111,7 +111,7 @@ pub fn fine_tune(
             progress(Progress::Step(Step { epoch, step, steps, loss }));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let integers = integers(&network, &quantized.steps)?;
+        let integers = integers(&network, &quantized.grids)?;
         let assessment = integers.assess(&network, &naming, backend, validation, &known)?;
         let tuned = FineTuned {
             epoch,
@@ -125,7 +125,7 @@ pub fn fine_tune(
         if assessment.loss < best {
             best = assessment.loss;
             quantized.model = assessment.model;
-            quantized.report.layers = integers.report(network.graph(), &quantized.histograms);
+            quantized.report.layers = report(&quantized.model, &quantized.grids, &integers, &quantized.histograms);
             quantized.report.integer_accuracy = assessment.accuracy;
             quantized.report.scale = assessment.scale;
             quantized.report.unfitted_scale = integers.scale;
@@ -137,28 +137,33 @@ pub fn fine_tune(
 #[cfg(test)]
 mod tests {
     use ocelli_model::backend::ReferenceBackend;
-    use ocelli_model::graph::{Graph, Layer};
+    use ocelli_model::graph::{Finish, Graph, Layer, Operation, Window};
 
     use super::super::quantize;
     use super::*;
     use crate::evaluate;
-    use crate::train::tests::{SHAPE, bars};
+    use crate::train::tests::{added, bars, input};
     use crate::train::{Normalization, of_plain};
 
-    /// A network that no one has trained, with all that integers know: a skip of each kind of activation, and both pools.
+    /// A network that no one has trained, with all that integers know: additions of each kind of activation, and both pools.
     fn network() -> FloatNetwork {
+        let three = Window::square(3, 1, 1);
+        let mean = Operation::AveragePool { window: Window::square(4, 4, 0), finish: Finish::RELU };
         let layers = vec![
-            Layer::conv("stem", 6, 3, 1, 1),
-            Layer::max_pool("pool", 2, 2),
-            Layer::conv("block_a", 6, 3, 1, 1),
-            Layer::conv("block_b", 6, 3, 1, 1).with_skip("pool"),
-            Layer::sum_pool("mean", 4, 4, 2),
-            Layer::linear("hidden", 6).with_skip("mean"),
-            Layer::linear("out", 3),
+            Layer::new("half", &["input"], Operation::Lookup { zero_point: 0 }),
+            Layer::conv("stem", "half", 6, three, Finish::RELU),
+            Layer::max_pool("pool", "stem", Window::square(2, 2, 0)),
+            Layer::conv("block_a", "pool", 6, three, Finish::RELU),
+            Layer::conv("block_b", "block_a", 6, three, Finish::bytes(128)),
+            added("block", ["block_b", "pool"]),
+            Layer::new("mean", &["block"], mean),
+            Layer::linear("hidden_a", "mean", 6, Finish::bytes(128)),
+            added("hidden", ["hidden_a", "mean"]),
+            Layer::logits("out", "hidden", 3),
         ];
         let classes = ["lying", "none", "standing"].map(String::from).to_vec();
         let normalization = Normalization { mean: vec![0.3], deviation: vec![0.2] };
-        FloatNetwork::new(Graph::new(SHAPE, layers).unwrap(), classes, 6.0, &normalization, 5).unwrap()
+        FloatNetwork::new(Graph::new(input(), layers).unwrap(), classes, 6.0, &normalization, 5).unwrap()
     }
 
     fn naming() -> Naming {
@@ -169,7 +174,7 @@ mod tests {
     fn rounded_floats_answer_as_the_integers() {
         let (network, data) = (network(), bars(120, 1));
         let quantized = quantize(&network, &naming(), &data, &data, &mut ReferenceBackend, &mut |_| ()).unwrap();
-        let rounded = integers(&network, &quantized.steps).unwrap().rounded(network.graph());
+        let rounded = integers(&network, &quantized.grids).unwrap().rounded(&quantized.grids);
         let indexes: Vec<usize> = (0..data.len()).collect();
         let folded = network.folded();
         let floats = of_plain(&folded.rounded_pass(&rounded), &data, &indexes, |_, logits| logits.to_vec()).concat();
@@ -178,7 +183,7 @@ mod tests {
         let same = floats.chunks(3).zip(&integers).filter(|(floats, integers)| {
             floats.iter().zip(*integers).all(|(float, integer)| (float / unit - *integer as f32).abs() < 0.5)
         });
-        // With the largest shifts a sum may still fall to the other side of an edge.
+        // Sums of floats may still fall to the other side of an edge.
         let same = same.count();
         assert!(same >= 118, "{same} of 120");
     }

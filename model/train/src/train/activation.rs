@@ -1,19 +1,14 @@
-//! What follows the products of a layer: bias or batch normalisation, the skip, maximum pool and clamp, in one pass over
+//! What follows the products of a layer: bias or batch normalisation, what is added, maximum pool and clamp, in one pass over
 //! memory, as these passes cost as much as the products otherwise.
 //!
 //! Batch normalisation is over the channels (S. Ioffe, C. Szegedy, "Batch Normalization", 2015, section 3); its shift
 //! `beta` is the layer's bias.
 
 use super::widest::widest;
-use super::window::Window;
+use super::window::{Slide as _, Window};
 
 /// What is added to variances, so that a channel that never changes is not divided by zero.
 pub const EPSILON: f32 = 1e-5;
-
-/// A half and a little more. Before its shift an integer sum lies on the edge between two activations quite often, where
-/// integers are rounded up, and an f32 falls to either side; what lies below the edge is 2^-13 of a step away from it, or
-/// more, with shifts of up to 13 bits.
-const HALF: f32 = 0.5 + 1.0 / 16384.0;
 
 /// Instead of an origin, where the clamp took hold and no gradient passes.
 const BLOCKED: u32 = u32::MAX;
@@ -23,17 +18,19 @@ const BLOCKED: u32 = u32::MAX;
 pub struct Clamp {
     /// The maximum of each of these windows is taken; the window has no padding.
     pub pool: Window,
-    /// Activations are clamped to `0..=ceiling`.
-    pub ceiling: f32,
-    /// What activations are rounded to multiples of, halves up. Gradients pass as if they were not (Y. Bengio et al.,
+    /// What activations are clamped to, either of which may be infinite.
+    pub low: f32,
+    /// As `low`.
+    pub high: f32,
+    /// What activations are rounded to multiples of. Gradients pass as if they were not (Y. Bengio et al.,
     /// "Estimating or Propagating Gradients Through Stochastic Neurons", 2013, the straight-through estimator).
     pub step: Option<f32>,
 }
 
-/// The nearest multiple of a step, of a number that is not negative and fewer than 2^31 steps.
+/// The nearest multiple of a step.
 #[inline(always)]
 pub fn round(value: f32, step: f32) -> f32 {
-    (value / step + HALF) as i32 as f32 * step
+    (value / step).round_ties_even() * step
 }
 
 /// Mean and variance (of the pictures, divided by the count) of every channel.
@@ -102,6 +99,11 @@ impl Affine {
         Self { factor: vec![1.0; bias.len()], offset: bias.to_vec() }
     }
 
+    /// Multiplies by a factor.
+    pub fn factor(factor: f32, channels: usize) -> Self {
+        Self { factor: vec![factor; channels], offset: vec![0.0; channels] }
+    }
+
     /// Gives `gamma * (sum - mean) / sqrt(variance + epsilon) + bias`.
     pub fn normalization(statistics: &Statistics, gamma: &[f32], bias: &[f32]) -> Self {
         let inverse = statistics.inverse_deviations();
@@ -112,9 +114,9 @@ impl Affine {
     }
 }
 
-/// An earlier activation that is added, and its factor for every channel.
+/// Another activation that is added, and its factor for every channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Skip<'a> {
+pub struct Added<'a> {
     /// Numbers in the order of the sums.
     pub values: &'a [f32],
     /// One for each channel.
@@ -126,7 +128,7 @@ pub struct Skip<'a> {
 struct Sources<'a> {
     sums: &'a [f32],
     affine: &'a Affine,
-    skip: Option<Skip<'a>>,
+    added: Option<Added<'a>>,
     /// The places of a window, from its corner.
     steps: &'a [usize],
 }
@@ -146,8 +148,7 @@ pub struct Activation {
 impl Activation {
     /// Activations of an image.
     pub fn outputs(&self) -> usize {
-        let [height, width, channels] = self.image;
-        self.clamp.pool.outputs(height) * self.clamp.pool.outputs(width) * channels
+        self.clamp.pool.outputs(self.image).iter().product::<usize>() * self.image[2]
     }
 
     /// Writes the activations, and which place of its window each came from.
@@ -155,13 +156,13 @@ impl Activation {
         &self,
         sums: &[f32],
         affine: &Affine,
-        skip: Option<Skip>,
+        added: Option<Added>,
         activations: &mut [f32],
         origins: &mut [u32],
     ) {
         let channels = self.image[2];
         let steps = self.clamp.pool.steps(self.image);
-        let sources = Sources { sums, affine, skip, steps: &steps };
+        let sources = Sources { sums, affine, added, steps: &steps };
         widest!({
             let outputs = activations.chunks_exact_mut(channels).zip(origins.chunks_exact_mut(channels));
             for ((maxima, origins), corner) in outputs.zip(self.clamp.pool.corners(self.image)) {
@@ -176,7 +177,7 @@ impl Activation {
         });
     }
 
-    /// Writes what of the activations' gradient reaches the sums behind the affine map (and the skip): it goes to the first
+    /// Writes what of the activations' gradient reaches the sums behind the affine map (and what is added): it goes to the first
     /// maximum of each window, and to nothing where the clamp took hold. Writes the gradient of the bias, too.
     pub fn backward(&self, origins: &[u32], slopes: &[f32], passed: &mut [f32], bias: &mut [f32]) {
         let channels = self.image[2];
@@ -206,7 +207,7 @@ impl Activation {
     #[inline(always)]
     fn maxima<const L: usize>(
         &self,
-        Sources { sums, affine, skip, steps }: Sources,
+        Sources { sums, affine, added, steps }: Sources,
         corner: usize,
         channel: usize,
         maxima: &mut [f32],
@@ -220,9 +221,9 @@ impl Activation {
             let place = corner + step + channel;
             let sums = lanes::<f32, L>(sums, place);
             let mut values: [f32; L] = std::array::from_fn(|lane| sums[lane] * factor[lane] + offset[lane]);
-            if let Some(skip) = skip {
-                let (skips, factor) = (lanes::<f32, L>(skip.values, place), lanes::<f32, L>(skip.factor, channel));
-                (0..L).for_each(|lane| values[lane] += skips[lane] * factor[lane]);
+            if let Some(Added { values: added, factor }) = added {
+                let (added, factor) = (lanes::<f32, L>(added, place), lanes::<f32, L>(factor, channel));
+                (0..L).for_each(|lane| values[lane] += added[lane] * factor[lane]);
             }
             for lane in 0..L {
                 let above = values[lane] > maximum[lane];
@@ -231,9 +232,9 @@ impl Activation {
             }
         }
         for lane in 0..L {
-            let passes = (maximum[lane] > 0.0) & (maximum[lane] < self.clamp.ceiling);
+            let passes = (maximum[lane] > self.clamp.low) & (maximum[lane] < self.clamp.high);
             origin[lane] = if passes { origin[lane] } else { BLOCKED };
-            maximum[lane] = maximum[lane].clamp(0.0, self.clamp.ceiling);
+            maximum[lane] = maximum[lane].clamp(self.clamp.low, self.clamp.high);
         }
         if let Some(step) = self.clamp.step {
             maximum = maximum.map(|maximum| round(maximum, step));
@@ -355,12 +356,12 @@ mod tests {
             let count = size.iter().product();
             let (sums, added) = (random(count, 7), random(count, 10));
             let [bias, gamma, of_skip] = [8, 9, 12].map(|seed| random(channels, seed));
-            let clamp = Clamp { pool: Window { kernel, stride: kernel, padding: 0 }, ceiling: 0.6, step: None };
+            let clamp = Clamp { pool: Window::square(kernel, kernel, 0), low: 0.0, high: 0.6, step: None };
             let activation = Activation { image: [height, width, channels], clamp };
             let statistics = Statistics::of(&sums, count / images, channels);
             let affine =
                 if with_norm { Affine::normalization(&statistics, &gamma, &bias) } else { Affine::bias(&bias) };
-            let skip = with_skip.then_some(Skip { values: &added, factor: &of_skip });
+            let skip = with_skip.then_some(Added { values: &added, factor: &of_skip });
             let mut ours = vec![f32::NAN; images * activation.outputs()];
             let mut origins = vec![7; ours.len()];
             activation.forward(&sums, &affine, skip, &mut ours, &mut origins);
@@ -418,7 +419,7 @@ mod tests {
 
     #[test]
     fn overlapping_windows_add_their_gradients() {
-        let clamp = Clamp { pool: Window { kernel: 2, ..POINT }, ceiling: 9.0, step: None };
+        let clamp = Clamp { pool: Window::square(2, 1, 0), low: 0.0, high: 9.0, step: None };
         let (activations, passed, bias) = by_hand(&[1., 3., 2., 0., 0., 0.], [2, 3, 1], clamp);
         assert_eq!(activations, [3.0, 3.0]);
         assert_eq!((passed, bias), (vec![0.0, 2.0, 0.0, 0.0, 0.0, 0.0], 2.0));
@@ -426,9 +427,10 @@ mod tests {
 
     #[test]
     fn rounding_is_passed_by_gradients() {
-        let clamp = Clamp { pool: POINT, ceiling: 2.0, step: Some(0.5) };
-        let (activations, passed, _) = by_hand(&[-0.3, 0.1, 0.25, 0.74, 1.9, 2.1], [1, 6, 1], clamp);
-        assert_eq!(activations, [0.0, 0.0, 0.5, 0.5, 2.0, 2.0]);
+        let clamp = Clamp { pool: POINT, low: -1.0, high: 2.0, step: Some(0.5) };
+        // Halves go to the even multiple.
+        let (activations, passed, _) = by_hand(&[-1.3, -0.3, 0.25, 0.75, 1.9, 2.1], [1, 6, 1], clamp);
+        assert_eq!(activations, [-1.0, -0.5, 0.0, 1.0, 2.0, 2.0]);
         assert_eq!(passed, [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
     }
 

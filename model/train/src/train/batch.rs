@@ -124,8 +124,29 @@ impl Patch {
     }
 }
 
-/// Writes the picture at an index as `(H, W, C)`, each number `(pixel >> 1) / 127`.
-pub fn write(data: &Dataset, index: usize, change: Change, image: &mut [f32]) {
+/// What the bytes of pixels stand for in each channel of a network's input: 0 for its zero point, and 1 for the distance from 0
+/// to the largest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading(Vec<[f32; 256]>);
+
+impl Reading {
+    /// Of an input of these zero points whose bytes are halved first, or taken as they are.
+    pub fn new(zero_points: &[u8], halved: bool) -> Self {
+        let of_byte = |byte: usize, zero_point: f32| {
+            if halved { ((byte >> 1) as f32 - zero_point) / 127.0 } else { (byte as f32 - zero_point) / 255.0 }
+        };
+        let table = |zero_point: &u8| std::array::from_fn(|byte| of_byte(byte, f32::from(*zero_point)));
+        Self(zero_points.iter().map(table).collect())
+    }
+
+    /// What a pixel of a channel stands for.
+    pub fn number(&self, channel: usize, pixel: u8) -> f32 {
+        self.0[channel][usize::from(pixel)]
+    }
+}
+
+/// Writes the picture at an index as `(H, W, C)`. What is not of the picture has the colour of the zero points.
+pub fn write(data: &Dataset, reading: &Reading, index: usize, change: Change, image: &mut [f32]) {
     let shape = data.shape();
     let Shape { height, width, .. } = shape;
     image.fill(0.0);
@@ -144,13 +165,14 @@ pub fn write(data: &Dataset, index: usize, change: Change, image: &mut [f32]) {
         };
         for columns in pieces {
             let from = (from_y, columns.start.wrapping_add_signed(-change.right));
-            show(pixels, shape, (y, columns), from, change.mirrored, image);
+            show(pixels, reading, shape, (y, columns), from, change.mirrored, image);
         }
     }
     let Some(patch) = change.patch else { return };
     let pixels = data.pixels(patch.index);
     for y in patch.top..patch.top + patch.height {
-        show(pixels, shape, (y, patch.left..patch.left + patch.width), (y, patch.left), patch.mirrored, image);
+        let columns = patch.left..patch.left + patch.width;
+        show(pixels, reading, shape, (y, columns), (y, patch.left), patch.mirrored, image);
     }
 }
 
@@ -164,6 +186,7 @@ fn within(range: Range<isize>, size: usize) -> Range<usize> {
 /// count from the right.
 fn show(
     pixels: &[u8],
+    reading: &Reading,
     Shape { channels, height, width }: Shape,
     (y, columns): (usize, Range<usize>),
     (from_y, from_x): (usize, usize),
@@ -178,7 +201,7 @@ fn show(
     for channel in 0..channels {
         let sources = &pixels[(channel * height + from_y) * width + begin..][..columns.len()];
         let targets = targets[channel..].iter_mut().step_by(channels);
-        let number = |pixel: &u8| f32::from(pixel >> 1) / 127.0;
+        let number = |pixel: &u8| reading.number(channel, *pixel);
         if mirrored {
             targets.zip(sources.iter().rev()).for_each(|(target, pixel)| *target = number(pixel));
         } else {
@@ -201,7 +224,7 @@ mod tests {
 
     fn numbers(change: Change) -> Vec<f32> {
         let mut image = [9f32; 12];
-        write(&data(), 0, change, &mut image);
+        write(&data(), &Reading::new(&[0, 0], true), 0, change, &mut image);
         image.iter().map(|number| (number * 127.0).round()).collect()
     }
 
@@ -216,6 +239,17 @@ mod tests {
         let with_hole = |top, left| numbers(Change { hole: (top, left, 2), ..Change::default() });
         assert_eq!(with_hole(1, 1), [0., 6., 1., 7., 2., 8., 3., 9., 0., 0., 0., 0.]);
         assert_eq!(with_hole(-1, -1), [0., 0., 1., 7., 2., 8., 3., 9., 4., 10., 5., 11.]);
+    }
+
+    #[test]
+    fn bytes_are_read_around_their_zero_points() {
+        let reading = Reading::new(&[0, 51], false);
+        assert_eq!(
+            [(0, 0), (0, 255), (1, 0), (1, 51)].map(|(channel, pixel)| reading.number(channel, pixel)),
+            [0.0, 1.0, -0.2, 0.0]
+        );
+        let halved = Reading::new(&[64], true);
+        assert_eq!([0, 128, 129, 255].map(|pixel| halved.number(0, pixel) * 127.0), [-64.0, 0.0, 0.0, 63.0]);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The float network that is trained, over the same graph as the integer network it becomes.
 //!
-//! Activations are `(N, H, W, C)`. The input is `(pixel >> 1) / 127`, so that float and integers see the same picture, and
-//! every activation is clamped to `0..=ceiling`, as the integers are to `0..=127`.
+//! Activations are `(N, H, W, C)`. The input is `(pixel - zero point) / 255`, or, where a graph begins with a lookup of the input,
+//! `((pixel >> 1) - zero point) / 127`, as the lookup's table will be. Layers whose lowest integer is their zero point are
+//! clamped to `0..=ceiling`, the others are not clamped, and what integers their outputs become is up to [`crate::quantize`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use ocelli_model::file::ModelFile;
-use ocelli_model::graph::{Graph, Operation, Shape};
-use ocelli_model::proof::MAX_ACTIVATION;
+use ocelli_model::graph::{Graph, Layer, Operation, Window};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::activation::{EPSILON, Statistics};
-use super::pass::{Bounds, NormPlaces, Numbers, Pass, Places};
+use super::batch::Reading;
+use super::pass::{NormPlaces, Numbers, Pass, Places, Rounding, only_reader, source};
 use super::shards::of_plain;
 use super::whitening::directions;
 use crate::dataset::{Dataset, composed};
@@ -59,7 +60,9 @@ pub struct LayerWeights {
 pub struct FloatNetwork {
     graph: Graph,
     classes: Vec<String>,
-    ceiling: f32,
+    /// What the output of each layer that is clamped is clamped to; infinite where nothing is.
+    ceilings: Vec<f32>,
+    reading: Reading,
     /// All that training changes: weights, then biases and factors of batch normalisation, then running statistics.
     numbers: Vec<f32>,
     /// Of the layers that have any, where their numbers lie.
@@ -71,9 +74,11 @@ pub struct FloatNetwork {
     centring: Option<Centring>,
 }
 
-/// What every row of the first layer's weights is multiplied by, one over the deviation, and the means that are subtracted.
+/// What every row of the weights of a layer that reads the pictures is multiplied by, one over the deviation, and the means that
+/// are subtracted.
 #[derive(Debug, Clone)]
 struct Centring {
+    layer: usize,
     mean: Vec<f32>,
     scale: Vec<f32>,
 }
@@ -81,12 +86,10 @@ struct Centring {
 /// What the integers of a layer stand for in the float network.
 #[derive(Debug, Clone)]
 pub(crate) struct Rounded {
-    /// Weights and biases; none for a pool.
+    /// Weights and biases, of layers that have any.
     pub(crate) weights: Option<LayerWeights>,
-    /// What each channel's skip is multiplied by, close to 1; empty without a skip.
-    pub(crate) skip: Vec<f32>,
-    /// What one step of the output is; of the last layer it is not used.
-    pub(crate) step: f32,
+    /// How the output is clamped and rounded; of the last layer it is not used.
+    pub(crate) rounding: Rounding,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,16 +97,16 @@ pub(crate) struct Rounded {
 struct Description {
     graph: String,
     classes: Vec<String>,
-    ceiling: f32,
+    ceilings: Vec<Option<f32>>,
 }
 
 impl FloatNetwork {
     /// Draws the weights of a new network by a seed, as He et al., "Delving Deep into Rectifiers", 2015, section 2.2:
     /// normal, of variance 2 / inputs. The last layer's are smaller, so that the first losses are not wild, and so are those
-    /// of layers that add a skip, so that activations do not grow with every one.
+    /// of branches that are added, so that activations do not grow with every one.
     ///
     /// # Errors
-    /// If the graph has another number of logits than there are classes.
+    /// If the graph has another number of logits than there are classes, or a layer that cannot be trained.
     pub fn new(
         graph: Graph,
         classes: Vec<String>,
@@ -112,25 +115,27 @@ impl FloatNetwork {
         seed: u64,
     ) -> Result<Self, TrainError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let skips = (0..graph.layers().len()).filter(|layer| graph.skip(*layer).is_some()).count();
+        let branches = (0..graph.layers().len()).filter(|layer| is_branch(&graph, *layer)).count();
         let mut draw = |graph: &Graph, layer: usize, inputs: usize, outputs: usize| {
             let variance = if graph.is_last(layer) {
                 1.0 / inputs as f64 / 4.0
-            } else if graph.skip(layer).is_some() {
-                2.0 / inputs as f64 / (skips as f64 + 1.0)
+            } else if is_branch(graph, layer) {
+                2.0 / inputs as f64 / (branches as f64 + 1.0)
             } else {
                 2.0 / inputs as f64
             };
             let weight = (0..inputs * outputs).map(|_| (normal(&mut rng) * variance.sqrt()) as f32).collect();
             LayerWeights { weight, bias: vec![0.0; outputs] }
         };
-        let mut network = Self::build(graph, classes, ceiling, &mut draw)?;
-        let channels = network.graph.input().channels;
+        let ceilings = vec![ceiling; graph.layers().len()];
+        let mut network = Self::build(graph, classes, ceilings, &mut draw)?;
+        let channels = network.graph.input().shape.channels;
         if *normalization != Normalization::identity(channels)
-            && let Some(Some(first)) = network.places.first()
+            && let Some((layer, first)) = network.first()
         {
             let rows = 0..first.weight.len() / first.bias.len();
             network.centring = Some(Centring {
+                layer,
                 mean: rows.clone().map(|row| normalization.mean[row % channels]).collect(),
                 scale: rows.map(|row| 1.0 / normalization.deviation[row % channels]).collect(),
             });
@@ -141,16 +146,17 @@ impl FloatNetwork {
     /// The same network with a first convolution that tells apart in which directions the windows of pictures vary, one pair
     /// of channels with both signs for each; channels that are left keep their weights.
     pub fn with_whitening(mut self, data: &Dataset, normalization: &Normalization) -> Self {
-        let Some(Operation::Conv { kernel, .. }) = self.graph.layers().first().map(|layer| &layer.operation) else {
+        let Some((layer, Places { weight, bias, .. })) = self.first() else { return self };
+        let Operation::Conv { window: Window { kernel, .. }, .. } = self.graph.layers()[layer].operation else {
             return self;
         };
-        let Some(Some(Places { weight, bias, .. })) = self.places.first().cloned() else { return self };
-        let Shape { height, width, .. } = self.graph.input();
-        if *kernel > height.min(width) {
+        let shape = self.graph.input().shape;
+        if kernel[0] > shape.height || kernel[1] > shape.width {
             return self;
         }
+        let directions = directions(data, &self.reading, kernel, normalization);
         let (weight, outputs) = (&mut self.numbers[weight], bias.len());
-        for (pair, direction) in directions(data, *kernel, normalization).iter().take(outputs / 2).enumerate() {
+        for (pair, direction) in directions.iter().take(outputs / 2).enumerate() {
             for (row, x) in weight.chunks_exact_mut(outputs).zip(direction) {
                 (row[2 * pair], row[2 * pair + 1]) = (*x, -x);
             }
@@ -158,20 +164,20 @@ impl FloatNetwork {
         self
     }
 
-    /// The same network with zeros for the weights of layers that add a skip, so that each begins as what it skips (H. Zhang
+    /// The same network with zeros for the weights of branches that are added, so that each block begins as what it skips (H. Zhang
     /// et al., "Fixup Initialization", 2019, section 3). Without normalisation random weights there drown the pictures in
     /// what does not depend on them, and some seeds never leave chance.
     pub fn with_silent_branches(mut self) -> Self {
         for (index, places) in self.places.iter().enumerate() {
-            if let Some(places) = places.as_ref().filter(|_| self.graph.skip(index).is_some()) {
+            if let Some(places) = places.as_ref().filter(|_| is_branch(&self.graph, index)) {
                 self.numbers[places.weight.clone()].fill(0.0);
             }
         }
         self
     }
 
-    /// The same network with batch normalisation in every layer with weights but the last. Where a skip is added the factor
-    /// begins at 0, so that such a layer begins as what it skips (P. Goyal et al., "Accurate, Large Minibatch SGD", 2017,
+    /// The same network with batch normalisation in every layer with weights but the last. In branches that are added the factor
+    /// begins at 0, so that each block begins as what it skips (P. Goyal et al., "Accurate, Large Minibatch SGD", 2017,
     /// section 5.1).
     pub fn with_batch_norm(mut self) -> Self {
         let last = self.places.len().saturating_sub(1);
@@ -179,7 +185,7 @@ impl FloatNetwork {
         for (index, places) in self.places.iter_mut().enumerate().filter(|(index, _)| *index != last) {
             let Some(places) = places else { continue };
             let outputs = places.bias.len();
-            let gamma = if self.graph.skip(index).is_some() { 0.0 } else { 1.0 };
+            let gamma = if is_branch(&self.graph, index) { 0.0 } else { 1.0 };
             let gamma = append(&mut self.numbers, vec![gamma; outputs]);
             let [mean, variance] = [0.0, 1.0].map(|value| append(&mut statistics, vec![value; outputs]));
             places.norm = Some(NormPlaces { gamma, statistics: [mean, variance] });
@@ -203,7 +209,9 @@ impl FloatNetwork {
             let Some(places) = self.places[layer].clone() else { continue };
             let (mut weight, mut bias) = (self.rows(layer, &learnt.weight), learnt.bias);
             // The pictures are centred, and these weights are of pictures that are not.
-            if let Some(Centring { mean, scale }) = self.centring.as_ref().filter(|_| layer == 0) {
+            if let Some(Centring { mean, scale, .. }) =
+                self.centring.as_ref().filter(|centring| centring.layer == layer)
+            {
                 for ((row, mean), scale) in weight.chunks_exact_mut(bias.len()).zip(mean).zip(scale) {
                     // With batch normalisation the means are not subtracted.
                     let mean = if places.norm.is_some() { 0.0 } else { *mean };
@@ -226,10 +234,15 @@ impl FloatNetwork {
         let (graph, learnt) = (&self.graph, &other.graph);
         let name = &graph.layers()[layer].name;
         let same = learnt.layers().iter().position(|layer| layer.name == *name)?;
-        let channels = |graph: &Graph, layer: usize| [0, 1].map(|end| graph.activations()[layer + end].channels);
-        let operation = |graph: &Graph, layer: usize| graph.layers()[layer].operation.clone();
+        let channels = |graph: &Graph, layer: usize| {
+            [graph.source_shape(layer), graph.output_shape(layer)].map(|shape| shape.channels)
+        };
+        let windows = |graph: &Graph, layer: usize| match graph.layers()[layer].operation {
+            Operation::Conv { window, .. } => Some(window),
+            _ => None,
+        };
         let places = |network: &Self, layer: usize| network.places[layer].as_ref().map(|places| places.weight.len());
-        let is_like = operation(graph, layer) == operation(learnt, same)
+        let is_like = windows(graph, layer) == windows(learnt, same)
             && channels(graph, layer) == channels(learnt, same)
             && places(self, layer) == places(other, same)
             && graph.is_last(layer) == learnt.is_last(same)
@@ -291,9 +304,15 @@ impl FloatNetwork {
         &self.classes
     }
 
-    /// What activations are clamped to.
-    pub fn ceiling(&self) -> f32 {
-        self.ceiling
+    /// What the pixels of pictures stand for.
+    pub(crate) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// The first layer with weights that reads the pictures, and where its numbers lie.
+    fn first(&self) -> Option<(usize, Places)> {
+        let mut layers = self.places.iter().enumerate();
+        layers.find_map(|(layer, places)| Some((layer, places.clone().filter(|_| source(&self.graph, layer, 0) == 0)?)))
     }
 
     /// All that training changes: weights, then biases and factors of batch normalisation, then running statistics.
@@ -338,8 +357,8 @@ impl FloatNetwork {
         of_plain(&self.pass(), data, indexes, |_, logits| logits.to_vec()).concat()
     }
 
-    /// Runs pictures, and shows the clamped output of every layer with weights but the last and of every sum-pool: the
-    /// layer's index and the activation of some of the pictures, after the max-pool where one follows.
+    /// Runs pictures, and shows the output of every layer that has a finish of its own: the layer's index and the activation of
+    /// some of the pictures, after the max-pool where one follows.
     pub fn observe(&self, data: &Dataset, indexes: &[usize], visit: &mut dyn FnMut(usize, &[f32])) {
         let pass = self.pass();
         let seen = of_plain(&pass, data, indexes, |work, _| {
@@ -376,12 +395,10 @@ impl FloatNetwork {
                 weight: Cow::Owned(self.rows(layer, &values.weight)),
                 bias: Cow::Borrowed(&values.bias),
                 gamma: None,
-                skip: Cow::Borrowed(&rounded.skip),
                 places,
             })
         });
-        let bounds = |layer: usize| (rounded[layer].step * MAX_ACTIVATION as f32, Some(rounded[layer].step));
-        Pass::new(&self.graph, numbers.collect(), bounds)
+        Pass::new(&self.graph, &self.reading, numbers.collect(), |layer| rounded[layer].rounding)
     }
 
     /// A pass with the weight, the bias and, if statistics are to be taken, the factor that are given for a layer.
@@ -392,18 +409,28 @@ impl FloatNetwork {
         let numbers = self.places.iter().enumerate().map(|(layer, places)| {
             let places = places.as_ref()?;
             let (weight, bias, gamma) = of_layer(layer, places);
-            let skip = Cow::Owned(vec![1.0; if self.graph.skip(layer).is_some() { bias.len() } else { 0 }]);
-            Some(Numbers { weight, bias, gamma, skip, places })
+            Some(Numbers { weight, bias, gamma, places })
         });
-        let bounds: Bounds = (self.ceiling, None);
-        Pass::new(&self.graph, numbers.collect(), |_| bounds)
+        Pass::new(&self.graph, &self.reading, numbers.collect(), |layer| self.rounding(layer))
+    }
+
+    fn rounding(&self, layer: usize) -> Rounding {
+        let (low, high) = if is_clamped(&self.graph.layers()[layer]) {
+            (0.0, self.ceilings[layer])
+        } else {
+            (f32::NEG_INFINITY, f32::INFINITY)
+        };
+        let factors = match self.graph.layers()[layer].operation {
+            Operation::AveragePool { window, .. } => [1.0 / window.taps() as f32, 0.0],
+            _ => [1.0, 1.0],
+        };
+        Rounding { low, high, step: None, factors }
     }
 
     /// Turns the gradient of what [`FloatNetwork::training_pass`] works with into that of the numbers.
     pub(crate) fn through_centring(&self, gradient: &mut [f32]) {
-        let (Some(Centring { mean, scale }), Some(Some(places))) = (&self.centring, self.places.first()) else {
-            return;
-        };
+        let Some(Centring { layer, mean, scale }) = &self.centring else { return };
+        let Some(places) = &self.places[*layer] else { return };
         let bias = gradient[places.bias.clone()].to_vec();
         let rows = gradient[places.weight.clone()].chunks_exact_mut(bias.len());
         for ((row, mean), scale) in rows.zip(mean).zip(scale) {
@@ -451,7 +478,7 @@ impl FloatNetwork {
         }
     }
 
-    /// The numbers of a layer that has any: those that apply to an input of `(pixel >> 1) / 127`.
+    /// The numbers of a layer that has any, without centring and batch normalisation.
     pub fn layer(&self, index: usize) -> Option<LayerWeights> {
         let (rows, bias) = self.effective(index, self.places[index].as_ref()?);
         let mut weight = vec![0.0; rows.len()];
@@ -460,7 +487,7 @@ impl FloatNetwork {
     }
 
     /// The network as a safetensors file: `NAME.weight` and `NAME.bias` in f32, shaped as in a model file, with the graph,
-    /// the classes and the ceiling in the metadata.
+    /// the classes and the ceilings in the metadata.
     ///
     /// # Errors
     /// Safetensors'.
@@ -476,8 +503,9 @@ impl FloatNetwork {
             .iter()
             .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
             .collect::<Result<_, safetensors::SafeTensorError>>()?;
-        let description =
-            Description { graph: self.graph.to_json(), classes: self.classes.clone(), ceiling: self.ceiling };
+        let ceilings = self.ceilings.iter().map(|ceiling| Some(*ceiling).filter(|ceiling| ceiling.is_finite()));
+        let (graph, classes) = (self.graph.to_json(), self.classes.clone());
+        let description = Description { graph, classes, ceilings: ceilings.collect() };
         let description = serde_json::to_string(&description).expect("names and numbers can be JSON");
         let metadata = HashMap::from([(DESCRIPTION.to_owned(), description)]);
         Ok(safetensors::serialize(views, Some(metadata))?)
@@ -491,11 +519,9 @@ impl FloatNetwork {
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let description = metadata.metadata().as_ref().and_then(|map| map.get(DESCRIPTION));
         let description = description.ok_or(TrainError::NoFloatNetwork { key: DESCRIPTION })?;
-        let Description { graph, classes, ceiling } = serde_json::from_str(description)?;
-        if !(ceiling.is_finite() && ceiling > 0.0) {
-            return Err(TrainError::Ceiling { found: ceiling });
-        }
+        let Description { graph, classes, ceilings } = serde_json::from_str(description)?;
         let graph = Graph::from_json(&graph)?;
+        let ceilings = ceilings.into_iter().map(|ceiling| ceiling.unwrap_or(f32::INFINITY)).collect();
         let file = SafeTensors::deserialize(bytes)?;
         let layers = graph.layers().iter().enumerate().map(|(index, layer)| {
             let Some(shape) = graph.weight_shape(index) else { return Ok(None) };
@@ -504,25 +530,26 @@ impl FloatNetwork {
             Ok(Some(LayerWeights { weight, bias }))
         });
         let layers = layers.collect::<Result<_, TrainError>>()?;
-        Self::from_layers(graph, classes, ceiling, layers)
+        Self::from_layers(graph, classes, ceilings, layers)
     }
 
-    /// A network of weights that came from elsewhere: an entry a layer, none for a pool. They apply to an input of
-    /// `(pixel >> 1) / 127`.
+    /// A network of weights that came from elsewhere, and of what layers are clamped to: an entry a layer, none for those without
+    /// weights.
     ///
     /// # Errors
-    /// If a layer has no weights or others than the graph says, or there is another number of logits than classes.
+    /// If a layer has no weights or others than the graph says, or cannot be trained, or there is another number of logits than
+    /// classes.
     pub fn from_layers(
         graph: Graph,
         classes: Vec<String>,
-        ceiling: f32,
+        ceilings: Vec<f32>,
         layers: Vec<Option<LayerWeights>>,
     ) -> Result<Self, TrainError> {
         let mut zeros = |_: &Graph, _: usize, inputs: usize, outputs: usize| LayerWeights {
             weight: vec![0.0; inputs * outputs],
             bias: vec![0.0; outputs],
         };
-        let mut network = Self::build(graph, classes, ceiling, &mut zeros)?;
+        let mut network = Self::build(graph, classes, ceilings, &mut zeros)?;
         for index in 0..network.places.len() {
             let Some(places) = network.places[index].clone() else { continue };
             let layer = layers.get(index).and_then(Option::as_ref);
@@ -546,12 +573,19 @@ impl FloatNetwork {
     fn build(
         graph: Graph,
         classes: Vec<String>,
-        ceiling: f32,
+        ceilings: Vec<f32>,
         fill: &mut dyn FnMut(&Graph, usize, usize, usize) -> LayerWeights,
     ) -> Result<Self, TrainError> {
         if graph.logits() != classes.len() {
             return Err(TrainError::Classes { found: classes.len(), expected: graph.logits() });
         }
+        if ceilings.len() != graph.layers().len() {
+            return Err(TrainError::Ceilings { found: ceilings.len(), expected: graph.layers().len() });
+        }
+        if let Some(found) = ceilings.iter().copied().find(|ceiling| ceiling.is_nan() || *ceiling <= 0.0) {
+            return Err(TrainError::Ceiling { found });
+        }
+        let reading = reading(&graph)?;
         let classes: Vec<String> = classes.iter().map(|class| composed(class)).collect();
         // Before anything is learnt for nothing.
         ModelFile::check_fits(&graph, &classes).map_err(TrainError::NoModelFile)?;
@@ -569,24 +603,25 @@ impl FloatNetwork {
             *bias = bias.start + weights..bias.end + weights;
         }
         let trained = numbers.len();
-        Ok(Self { graph, classes, ceiling, numbers, places, weights, trained, centring: None })
+        Ok(Self { graph, classes, ceilings, reading, numbers, places, weights, trained, centring: None })
     }
 
     /// Rows, columns and channels that a layer's weights span, and its outputs.
     fn weight_dimensions(&self, index: usize) -> [usize; 4] {
-        let (input, outputs) = (self.graph.activations()[index], self.graph.activations()[index + 1].channels);
+        let (input, outputs) = (self.graph.source_shape(index), self.graph.output_shape(index).channels);
         match self.graph.layers()[index].operation {
-            Operation::Conv { kernel, .. } => [kernel, kernel, input.channels, outputs],
+            Operation::Conv { window, .. } => [window.kernel[0], window.kernel[1], input.channels, outputs],
             _ => [input.height, input.width, input.channels, outputs],
         }
     }
 
-    /// Weight and bias with the centring of the pictures folded in, `W (x - mean) / deviation + b`. Padding stands for black
-    /// pixels, as in the integer network, so it is folded with the rest. Batch normalisation would subtract the means again
+    /// Weight and bias with the centring of the pictures folded in, `W (x - mean) / deviation + b`. Padding stands for pixels of
+    /// the zero points, as in the integer network, so it is folded with the rest. Batch normalisation would subtract the means again
     /// with those of the batch.
     fn centred(&self, layer: usize, places: &Places) -> (Cow<'_, [f32]>, Cow<'_, [f32]>) {
         let (weight, bias) = (&self.numbers[places.weight.clone()], &self.numbers[places.bias.clone()]);
-        let Some(Centring { mean, scale }) = self.centring.as_ref().filter(|_| layer == 0) else {
+        let Some(Centring { mean, scale, .. }) = self.centring.as_ref().filter(|centring| centring.layer == layer)
+        else {
             return (Cow::Borrowed(weight), Cow::Borrowed(bias));
         };
         let (mut weight, mut bias) = (weight.to_vec(), bias.to_vec());
@@ -615,6 +650,52 @@ impl FloatNetwork {
         }
         (Cow::Owned(weight), Cow::Owned(bias))
     }
+}
+
+/// Whether a layer's output is never below zero.
+pub(crate) fn is_clamped(layer: &Layer) -> bool {
+    layer.operation.finish().is_some_and(|finish| finish.low == finish.zero_point)
+}
+
+/// Whether a layer with weights is the end of a branch that is added to what it skips: of an addition's two inputs the later one,
+/// if nothing clamps it and nothing else reads it.
+fn is_branch(graph: &Graph, layer: usize) -> bool {
+    let Some(reader) = only_reader(graph, layer + 1) else { return false };
+    matches!(graph.layers()[reader].operation, Operation::Add { .. })
+        && graph.weight_shape(layer).is_some()
+        && !is_clamped(&graph.layers()[layer])
+        && graph.sources(reader).iter().max() == Some(&(layer + 1))
+        && graph.sources(reader).iter().min() != Some(&(layer + 1))
+}
+
+/// What a graph's pixels stand for.
+///
+/// # Errors
+/// For a layer that cannot be trained.
+pub(super) fn reading(graph: &Graph) -> Result<Reading, TrainError> {
+    let mut halved = None;
+    for (index, layer) in graph.layers().iter().enumerate() {
+        let refuse =
+            |expected| Err(TrainError::Layer { layer: layer.name.clone(), kind: layer.operation.kind(), expected });
+        match layer.operation {
+            Operation::Conv { groups, .. } if groups != 1 => return refuse("convolutions of one group"),
+            Operation::MaxPool { window } | Operation::AveragePool { window, .. } if window.padding != [0; 4] => {
+                return refuse("pools without padding");
+            }
+            Operation::Lookup { zero_point } => {
+                let reads_alone = only_reader(graph, 0) == Some(index);
+                if !reads_alone {
+                    return refuse("a lookup of the input alone, which halves it for all that reads it");
+                }
+                halved = Some(vec![zero_point; graph.input().shape.channels]);
+            }
+            Operation::Multiply { .. } | Operation::Concat => {
+                return refuse("conv, linear, add, average_pool, max_pool, and a lookup of the input");
+            }
+            _ => {}
+        }
+    }
+    Ok(Reading::new(halved.as_ref().unwrap_or(&graph.input().zero_points), halved.is_some()))
 }
 
 /// Adds numbers to a list, and says where they lie in it.

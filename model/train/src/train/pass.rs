@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use ocelli_model::graph::{Graph, Operation, Shape};
 
-use super::activation::{Activation, Affine, Clamp, Skip, Statistics};
+use super::activation::{Activation, Added, Affine, Clamp, Statistics};
+use super::average_pool::AveragePool;
+use super::batch::Reading;
 use super::product::Product;
-use super::sum_pool::SumPool;
-use super::window::{POINT, Window};
+use super::window::POINT;
 
 /// Where the trained numbers of a layer lie in the list of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +43,27 @@ pub struct Numbers<'a> {
     pub bias: Cow<'a, [f32]>,
     /// The factor `(O)`, if sums are normalised by the statistics of the pictures of the pass.
     pub gamma: Option<&'a [f32]>,
-    /// What a skip is multiplied by, `(O)`.
-    pub skip: Cow<'a, [f32]>,
     /// Where gradients go.
     pub places: &'a Places,
 }
 
-/// What a layer's output is clamped to, and what it is rounded to multiples of.
-pub type Bounds = (f32, Option<f32>);
+/// How the output of a layer is clamped and rounded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rounding {
+    /// What it is clamped to, either of which may be infinite.
+    pub low: f32,
+    /// As `low`.
+    pub high: f32,
+    /// What it is rounded to multiples of.
+    pub step: Option<f32>,
+    /// What an addition multiplies its inputs by; the first is also what an average pool multiplies its sums by.
+    pub factors: [f32; 2],
+}
 
 /// A network that is ready to be run.
 #[derive(Debug)]
 pub struct Pass<'a> {
+    reading: &'a Reading,
     stages: Vec<Stage<'a>>,
     input: usize,
     classes: usize,
@@ -73,10 +83,23 @@ struct Stage<'a> {
 
 #[derive(Debug)]
 enum Kind<'a> {
-    Weights { product: Product, numbers: Numbers<'a>, activation: Activation, skip: Option<usize> },
+    Weights {
+        product: Product,
+        numbers: Numbers<'a>,
+        activation: Activation,
+    },
+    /// The stage's input and another activation, each times its factor.
+    Add {
+        other: usize,
+        factors: [f32; 2],
+        activation: Activation,
+    },
     MaxPool(Activation),
-    SumPool(SumPool),
-    Logits { product: Product, numbers: Numbers<'a> },
+    AveragePool(AveragePool),
+    Logits {
+        product: Product,
+        numbers: Numbers<'a>,
+    },
 }
 
 /// The buffers of a pass, which are used again.
@@ -98,62 +121,83 @@ struct StageBuffers {
     statistics: Option<Statistics>,
 }
 
+/// The activation that a layer reads, by its place among those that it reads: a lookup's output stands for the pictures, since
+/// only the pictures are looked up.
+pub fn source(graph: &Graph, layer: usize, place: usize) -> usize {
+    match graph.sources(layer)[place] {
+        0 => 0,
+        source if matches!(graph.layers()[source - 1].operation, Operation::Lookup { .. }) => 0,
+        source => source,
+    }
+}
+
+/// The layer that reads an activation, if that is one alone.
+pub fn only_reader(graph: &Graph, activation: usize) -> Option<usize> {
+    let mut readers = (0..graph.layers().len()).filter(|layer| graph.sources(*layer).contains(&activation));
+    readers.next().filter(|_| readers.next().is_none())
+}
+
 impl<'a> Pass<'a> {
-    /// Prepares a graph with its numbers, an item a layer, and the bounds of its outputs.
-    pub fn new(graph: &Graph, numbers: Vec<Option<Numbers<'a>>>, bounds: impl Fn(usize) -> Bounds) -> Self {
+    /// Prepares a graph with its numbers, an item a layer, and how each layer's output is rounded.
+    pub fn new(
+        graph: &Graph,
+        reading: &'a Reading,
+        numbers: Vec<Option<Numbers<'a>>>,
+        rounding: impl Fn(usize) -> Rounding,
+    ) -> Self {
         let layers = graph.layers();
-        let is_skipped_to = |activation| (0..layers.len()).any(|layer| graph.skip(layer) == Some(activation));
-        let (mut stages, mut pooled) = (Vec::new(), None);
+        let (mut stages, mut is_done) = (Vec::new(), vec![false; layers.len()]);
         for (layer, numbers) in numbers.into_iter().enumerate() {
-            if pooled == Some(layer) {
+            if is_done[layer] {
                 continue;
             }
-            let (input, shape) = (graph.activations()[layer], graph.activations()[layer + 1]);
-            let (ceiling, step) = bounds(layer);
-            let mut output = layer + 1;
-            let kind = match (&layers[layer].operation, numbers) {
-                (&Operation::MaxPool { kernel, stride }, _) => {
-                    let clamp = Clamp { pool: unpadded(kernel, stride), ceiling: f32::INFINITY, step: None };
-                    Kind::MaxPool(Activation { image: image(input), clamp })
+            let (over, shape) = (graph.source_shape(layer), graph.output_shape(layer));
+            let Rounding { low, high, step, factors } = rounding(layer);
+            let operation = layers[layer].operation;
+            // A pool is done in the same pass, unless what it reads is needed elsewhere.
+            let next = only_reader(graph, layer + 1).map(|next| (next, layers[next].operation));
+            let (pool, output) = match (operation, next) {
+                (Operation::MaxPool { .. } | Operation::AveragePool { .. } | Operation::Lookup { .. }, _) => {
+                    (POINT, layer + 1)
                 }
-                (&Operation::SumPool { kernel, stride, shift }, _) => {
-                    let scale = (-f32::from(shift)).exp2();
-                    Kind::SumPool(SumPool {
-                        image: image(input),
-                        window: unpadded(kernel, stride),
-                        scale,
-                        ceiling,
-                        step,
-                    })
+                (_, Some((next, Operation::MaxPool { window }))) => {
+                    is_done[next] = true;
+                    (window, next + 1)
                 }
+                _ => (POINT, layer + 1),
+            };
+            let activation = Activation { image: image(shape), clamp: Clamp { pool, low, high, step } };
+            let kind = match (operation, numbers) {
+                (Operation::MaxPool { window }, _) => {
+                    let clamp = Clamp { pool: window, low: f32::NEG_INFINITY, high: f32::INFINITY, step: None };
+                    Kind::MaxPool(Activation { image: image(over), clamp })
+                }
+                (Operation::AveragePool { window, .. }, _) => {
+                    Kind::AveragePool(AveragePool { image: image(over), window, scale: factors[0], low, high, step })
+                }
+                (Operation::Add { .. }, _) => Kind::Add { other: source(graph, layer, 1), factors, activation },
                 (_, None) => continue,
                 (operation, Some(numbers)) => {
                     let product = match operation {
-                        &Operation::Conv { kernel, stride, padding, .. } => {
-                            Product::convolution(image(input), Window { kernel, stride, padding }, shape.channels)
-                        }
-                        _ => Product::linear(input.elements(), shape.channels),
+                        Operation::Conv { window, .. } => Product::convolution(image(over), window, shape.channels),
+                        _ => Product::linear(over.elements(), shape.channels),
                     };
-                    // A pool is done in the same pass, unless its input is needed later.
-                    let pool = match layers.get(layer + 1).map(|next| &next.operation) {
-                        Some(&Operation::MaxPool { kernel, stride }) if !is_skipped_to(layer + 1) => {
-                            (pooled, output) = (Some(layer + 1), layer + 2);
-                            unpadded(kernel, stride)
-                        }
-                        _ => POINT,
-                    };
-                    let activation = Activation { image: image(shape), clamp: Clamp { pool, ceiling, step } };
                     if graph.is_last(layer) {
                         Kind::Logits { product, numbers }
                     } else {
-                        Kind::Weights { product, numbers, activation, skip: graph.skip(layer) }
+                        Kind::Weights { product, numbers, activation }
                     }
                 }
             };
-            stages.push(Stage { layer, input: layer, output, kind });
+            stages.push(Stage { layer, input: source(graph, layer, 0), output, kind });
         }
-        let activations = graph.activations().len();
-        Self { stages, input: graph.input().elements(), classes: graph.logits(), activations }
+        let (input, activations) = (graph.input().shape.elements(), graph.activations().len());
+        Self { reading, stages, input, classes: graph.logits(), activations }
+    }
+
+    /// What the pixels of pictures stand for.
+    pub fn reading(&self) -> &Reading {
+        self.reading
     }
 
     /// Whether sums are normalised by the statistics of the pictures of a pass.
@@ -171,24 +215,31 @@ impl<'a> Pass<'a> {
             let mut output = std::mem::take(&mut work.activations[stage.output]);
             let input = &work.activations[stage.input];
             match &stage.kind {
-                Kind::Weights { product, numbers, activation, skip } => {
+                Kind::Weights { product, numbers, activation } => {
                     buffers.sums.resize(images * product.sums(), 0.0);
                     product.forward(input, &numbers.weight, &mut work.columns, &mut buffers.sums);
                     let sums = &buffers.sums;
                     buffers.statistics = numbers.gamma.map(|gamma| Statistics::of(sums, product.sums(), gamma.len()));
                     let affine = numbers.affine(buffers.statistics.as_ref());
-                    let skip = skip.map(|skip| Skip { values: &work.activations[skip], factor: &numbers.skip });
                     output.resize(images * activation.outputs(), 0.0);
                     buffers.origins.resize(output.len(), 0);
-                    activation.forward(sums, &affine, skip, &mut output, &mut buffers.origins);
+                    activation.forward(sums, &affine, None, &mut output, &mut buffers.origins);
+                }
+                Kind::Add { other, factors: [first, second], activation } => {
+                    let channels = activation.image[2];
+                    let added = Added { values: &work.activations[*other], factor: &vec![*second; channels] };
+                    output.resize(images * activation.outputs(), 0.0);
+                    buffers.origins.resize(output.len(), 0);
+                    let affine = Affine::factor(*first, channels);
+                    activation.forward(input, &affine, Some(added), &mut output, &mut buffers.origins);
                 }
                 Kind::MaxPool(pool) => {
-                    let same = Affine::bias(&vec![0.0; pool.image[2]]);
+                    let same = Affine::factor(1.0, pool.image[2]);
                     output.resize(images * pool.outputs(), 0.0);
                     buffers.origins.resize(output.len(), 0);
                     pool.forward(input, &same, None, &mut output, &mut buffers.origins);
                 }
-                Kind::SumPool(pool) => {
+                Kind::AveragePool(pool) => {
                     output.resize(images * pool.outputs(), 0.0);
                     pool.forward(input, &mut output);
                 }
@@ -205,11 +256,11 @@ impl<'a> Pass<'a> {
         work.activations.last().map_or(&[], Vec::as_slice)
     }
 
-    /// Shows the clamped output of every layer with weights but the last and of every sum-pool, after a forward pass: the
-    /// layer's index and the activation, after the max-pool where one follows.
+    /// Shows the output of every layer that has a finish of its own, after a forward pass: the layer's index and the activation,
+    /// after the max-pool where one follows.
     pub fn observe(&self, work: &Workspace, visit: &mut dyn FnMut(usize, &[f32])) {
         for stage in &self.stages {
-            if matches!(stage.kind, Kind::Weights { .. } | Kind::SumPool(_)) {
+            if matches!(stage.kind, Kind::Weights { .. } | Kind::Add { .. } | Kind::AveragePool(_)) {
                 visit(stage.layer, &work.activations[stage.output]);
             }
         }
@@ -238,19 +289,10 @@ impl<'a> Pass<'a> {
         for (stage, buffers) in self.stages.iter().zip(&stages).rev() {
             let slopes = std::mem::take(&mut work.slopes[stage.output]);
             match &stage.kind {
-                Kind::Weights { product, numbers, activation, skip } => {
+                Kind::Weights { product, numbers, activation } => {
                     work.passed.resize(buffers.sums.len(), 0.0);
                     let bias = &mut gradient[numbers.places.bias.clone()];
                     activation.backward(&buffers.origins, &slopes, &mut work.passed, bias);
-                    // The picture needs no gradient.
-                    if let Some(skip) = skip.filter(|skip| *skip > 0) {
-                        let channels = numbers.skip.len();
-                        let rows = work.slopes[skip].chunks_exact_mut(channels).zip(work.passed.chunks_exact(channels));
-                        for (sums, passed) in rows {
-                            let passed = passed.iter().zip(&*numbers.skip);
-                            sums.iter_mut().zip(passed).for_each(|(sum, (passed, factor))| *sum += passed * factor);
-                        }
-                    }
                     if let (Some(statistics), Some(norm)) = (&buffers.statistics, &numbers.places.norm) {
                         let bias = gradient[numbers.places.bias.clone()].to_vec();
                         let affine = numbers.affine(Some(statistics));
@@ -269,16 +311,27 @@ impl<'a> Pass<'a> {
                     }
                     work.through_product(stage, product, numbers, &slopes, gradient);
                 }
+                Kind::Add { other, factors, activation } => {
+                    work.passed.resize(work.activations[stage.input].len(), 0.0);
+                    let mut nothing = vec![0.0; activation.image[2]];
+                    activation.backward(&buffers.origins, &slopes, &mut work.passed, &mut nothing);
+                    // The picture needs no gradient.
+                    let sources = [stage.input, *other].into_iter().zip(factors);
+                    for (source, factor) in sources.filter(|(source, _)| *source > 0) {
+                        let sums = work.slopes[source].iter_mut().zip(&work.passed);
+                        sums.for_each(|(sum, passed)| *sum += passed * factor);
+                    }
+                }
                 Kind::MaxPool(pool) if stage.input > 0 => {
                     work.passed.resize(work.activations[stage.input].len(), 0.0);
                     let mut nothing = vec![0.0; pool.image[2]];
                     pool.backward(&buffers.origins, &slopes, &mut work.passed, &mut nothing);
                     work.slopes[stage.input].iter_mut().zip(&work.passed).for_each(|(sum, passed)| *sum += passed);
                 }
-                Kind::SumPool(pool) if stage.input > 0 => {
+                Kind::AveragePool(pool) if stage.input > 0 => {
                     pool.backward(&work.activations[stage.output], &slopes, &mut work.slopes[stage.input]);
                 }
-                Kind::MaxPool(_) | Kind::SumPool(_) => {}
+                Kind::MaxPool(_) | Kind::AveragePool(_) => {}
             }
             work.slopes[stage.output] = slopes;
         }
@@ -316,39 +369,45 @@ fn image(Shape { channels, height, width }: Shape) -> [usize; 3] {
     [height, width, channels]
 }
 
-fn unpadded(kernel: usize, stride: usize) -> Window {
-    Window { kernel, stride, padding: 0 }
-}
-
 #[cfg(test)]
 mod tests {
-    use ocelli_model::graph::Layer;
+    use ocelli_model::graph::{Finish, Input, Layer, Window};
 
     use super::super::batch::Target;
     use super::super::shards::cross_entropy;
     use super::super::{FloatNetwork, Normalization};
     use super::*;
 
-    const INPUT: Shape = Shape { channels: 2, height: 7, width: 7 };
+    const CLOSED: Finish = Finish::RELU;
+    const OPEN: Finish = Finish { zero_point: 64, low: 0, high: 127 };
 
-    /// All kinds of layers: a pool that is fused and one that is not, skips from each kind of activation.
+    /// All kinds of layers: pools that are done with the layer before them and pools that are not, additions of each kind of
+    /// activation, with and without a clamp, and what is read several times.
     fn layers() -> Vec<Layer> {
+        let (three, two) = (Window::square(3, 1, 1), Window::square(2, 1, 0));
+        let add = |name, from: &[&str], finish| {
+            Layer::new(name, from, Operation::Add { multipliers: [1, 1], shift: 1, finish })
+        };
         vec![
-            Layer::conv("mixed", 2, 3, 1, 1).with_skip("input"),
-            Layer::conv("stem", 4, 2, 1, 0),
-            Layer::max_pool("pool", 2, 2),
-            Layer::conv("block_a", 4, 3, 1, 1),
-            Layer::conv("block_b", 4, 3, 1, 1).with_skip("pool"),
-            Layer::max_pool("alone", 2, 1),
-            Layer::conv("point", 4, 1, 1, 0).with_skip("alone"),
-            Layer::sum_pool("mean", 2, 1, 2),
-            Layer::linear("hidden", 4),
-            Layer::linear("out", 3),
+            Layer::conv("mixed", "input", 2, three, OPEN),
+            add("added", &["mixed", "input"], CLOSED),
+            Layer::conv("stem", "added", 4, two, CLOSED),
+            Layer::max_pool("pool", "stem", Window::square(2, 2, 0)),
+            Layer::conv("block_a", "pool", 4, three, CLOSED),
+            Layer::conv("block_b", "block_a", 4, three, OPEN),
+            add("block", &["block_b", "pool"], CLOSED),
+            Layer::max_pool("alone", "block", two),
+            Layer::conv("wide", "block", 4, two, OPEN),
+            add("open", &["wide", "alone"], OPEN),
+            add("again", &["open", "wide"], CLOSED),
+            Layer::new("mean", &["again"], Operation::AveragePool { window: Window::square(2, 1, 0), finish: OPEN }),
+            Layer::linear("hidden", "mean", 4, CLOSED),
+            Layer::logits("out", "hidden", 3),
         ]
     }
 
     fn network(layers: Vec<Layer>) -> FloatNetwork {
-        let graph = Graph::new(INPUT, layers).unwrap();
+        let graph = Graph::new(Input::new(2, 7, 7), layers).unwrap();
         let normalization = Normalization { mean: vec![0.3, 0.2], deviation: vec![0.5, 0.4] };
         FloatNetwork::new(graph, ["a", "b", "c"].map(String::from).to_vec(), 1.5, &normalization, 3).unwrap()
     }
@@ -372,7 +431,12 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_small_differences() {
-        let pools = vec![Layer::max_pool("first", 2, 1), Layer::sum_pool("second", 2, 2, 2), Layer::linear("out", 3)];
+        let second = Operation::AveragePool { window: Window::square(2, 2, 0), finish: OPEN };
+        let pools = vec![
+            Layer::max_pool("first", "input", Window::square(2, 1, 0)),
+            Layer::new("second", &["first"], second),
+            Layer::logits("out", "second", 3),
+        ];
         let networks = [
             ("plain", network(layers())),
             ("batch norm", network(layers()).with_batch_norm()),

@@ -11,7 +11,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::widest::widest;
-use super::window::{POINT, Window};
+use super::window::{POINT, Slide as _, Window};
 
 /// How many numbers are unrolled at once: 256 KiB of them, which stay in the processor's second cache.
 const GROUP_NUMBERS: usize = 1 << 16;
@@ -33,12 +33,11 @@ pub struct Product {
 impl Product {
     /// Cross-correlation of images `(H, W, C)`.
     pub fn convolution(image: [usize; 3], window: Window, outputs: usize) -> Self {
-        let [height, width, channels] = image;
         Self {
             window: Some(window).filter(|window| *window != POINT),
             image,
-            windows: window.outputs(height) * window.outputs(width),
-            depth: window.kernel * window.kernel * channels,
+            windows: window.outputs(image).iter().product(),
+            depth: window.taps() * image[2],
             outputs,
         }
     }
@@ -194,19 +193,19 @@ mod tests {
     fn agrees_with_candle_forward_and_backward() {
         // Images, rows, columns, channels, outputs, then the window.
         let table = [
-            (2, 6, 7, 3, 4, Window { kernel: 3, stride: 1, padding: 0 }),
-            (3, 5, 4, 2, 5, Window { kernel: 3, stride: 1, padding: 1 }),
-            (1, 9, 7, 1, 2, Window { kernel: 3, stride: 2, padding: 1 }),
-            (2, 7, 7, 2, 3, Window { kernel: 5, stride: 2, padding: 4 }),
+            (2, 6, 7, 3, 4, Window::square(3, 1, 0)),
+            (3, 5, 4, 2, 5, Window::square(3, 1, 1)),
+            (1, 9, 7, 1, 2, Window::square(3, 2, 1)),
+            (2, 7, 7, 2, 3, Window::square(5, 2, 4)),
             (2, 4, 4, 3, 2, POINT),
-            (1, 1, 1, 2, 2, Window { kernel: 3, stride: 1, padding: 2 }),
+            (1, 1, 1, 2, 2, Window::square(3, 1, 2)),
             // Several groups of windows, which begin and end inside of images.
-            (3, 32, 32, 8, 2, Window { kernel: 3, stride: 1, padding: 1 }),
+            (3, 32, 32, 8, 2, Window::square(3, 1, 1)),
         ];
         const { assert!(GROUP_NUMBERS / 72 < 1024) };
         for (seed, (images, height, width, channels, outputs, window)) in table.into_iter().enumerate() {
             let (seed, what) = (seed as u64 * 4, format!("{window:?}"));
-            let kernel = window.kernel;
+            let kernel = window.kernel[0];
             let input = random(images * height * width * channels, seed);
             let weight = random(kernel * kernel * channels * outputs, seed + 1);
             let product = Product::convolution([height, width, channels], window, outputs);
@@ -214,7 +213,7 @@ mod tests {
                 (var(&input, &[images, height, width, channels]), var(&weight, &[kernel, kernel, channels, outputs]));
             let nchw = input_var.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
             let oihw = weight_var.permute((3, 2, 0, 1)).unwrap().contiguous().unwrap();
-            let theirs = nchw.conv2d(&oihw, window.padding, window.stride, 1, 1).unwrap();
+            let theirs = nchw.conv2d(&oihw, window.padding[0], window.stride[0], 1, 1).unwrap();
             let theirs = theirs.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
 
             // What lies in the buffers from before does not matter.
@@ -236,12 +235,37 @@ mod tests {
         }
     }
 
+    /// Another number in every direction and on every side.
+    const UNEVEN: Window = Window { kernel: [2, 3], stride: [2, 1], padding: [1, 0, 0, 2] };
+
+    #[test]
+    fn every_side_has_a_padding_of_its_own() {
+        let ([height, width, channels], outputs) = ([6, 8, 3], 4);
+        let product = Product::convolution([height, width, channels], UNEVEN, outputs);
+        let (input, weight) = (random(height * width * channels, 1), random(2 * 3 * channels * outputs, 2));
+        let mut sums = vec![f32::NAN; product.sums()];
+        product.forward(&input, &weight, &mut Vec::new(), &mut sums);
+        for (place, sum) in sums.iter().enumerate() {
+            let (row, column, output) = (place / outputs / 8, place / outputs % 8, place % outputs);
+            let mut expected = 0.0;
+            for (tap, weight) in weight[output..].iter().step_by(outputs).enumerate() {
+                let (y, x) = (2 * row + tap / channels / 3, column + tap / channels % 3);
+                if y >= 1 && y - 1 < height && x < width {
+                    expected += weight * input[((y - 1) * width + x) * channels + tap % channels];
+                }
+            }
+            assert!((sum - expected).abs() < 1e-5, "{place}: {sum} and {expected}");
+        }
+    }
+
     #[test]
     fn gradients_are_the_adjoint_where_the_stride_leaves_a_rest() {
         // Candle refuses these. A product is linear in each argument, so <slopes, f(d)> = <gradient, d> for any d.
-        let strided = Product::convolution([6, 8, 3], Window { kernel: 3, stride: 2, padding: 1 }, 4);
+        let strided = Product::convolution([6, 8, 3], Window::square(3, 2, 1), 4);
         assert_eq!(strided.sums(), 3 * 4 * 4);
-        for (product, inputs, weights) in [(strided, 144, 108), (Product::linear(7, 4), 7, 28)] {
+        let uneven = Product::convolution([6, 8, 3], UNEVEN, 4);
+        assert_eq!(uneven.sums(), 3 * 8 * 4);
+        for (product, inputs, weights) in [(strided, 144, 108), (uneven, 144, 72), (Product::linear(7, 4), 7, 28)] {
             let (input, weight) = (random(2 * inputs, 1), random(weights, 2));
             let slopes = random(2 * product.sums(), 3);
             let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();

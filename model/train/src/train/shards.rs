@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::activation::Statistics;
-use super::batch::{self, Change, Target};
+use super::batch::{self, Change, Reading, Target};
 use super::pass::{NormPlaces, Pass, Workspace};
 use crate::dataset::Dataset;
 
@@ -78,7 +78,7 @@ impl Shards {
                 of_shard.resize(gradient.len(), 0.0);
                 let targets: Vec<Target> =
                     shard.iter().map(|(index, change)| Target::of(data, *index, *change)).collect();
-                let logits = pass.forward(&mut work, shard.len(), |images| write(data, shard, images));
+                let logits = pass.forward(&mut work, shard.len(), |images| write(data, pass.reading(), shard, images));
                 let mut slopes = vec![0.0; logits.len()];
                 let score = cross_entropy(logits, &targets, label_smoothing, share, &mut slopes);
                 pass.backward(&mut work, &slopes, of_shard);
@@ -113,15 +113,15 @@ pub fn of_plain<T: Send>(
     let pictures: Vec<(usize, Change)> = indexes.iter().map(|index| (*index, Change::default())).collect();
     let shards = pictures.par_chunks(SHARD);
     let answers = shards.map_init(Workspace::default, |work, shard| {
-        let logits = pass.forward(work, shard.len(), |images| write(data, shard, images)).to_vec();
+        let logits = pass.forward(work, shard.len(), |images| write(data, pass.reading(), shard, images)).to_vec();
         answer(work, &logits)
     });
     answers.collect()
 }
 
-fn write(data: &Dataset, shard: &[(usize, Change)], images: &mut [f32]) {
+fn write(data: &Dataset, reading: &Reading, shard: &[(usize, Change)], images: &mut [f32]) {
     for ((index, change), image) in shard.iter().zip(images.chunks_exact_mut(data.shape().elements())) {
-        batch::write(data, *index, *change, image);
+        batch::write(data, reading, *index, *change, image);
     }
 }
 
@@ -165,16 +165,20 @@ pub fn cross_entropy(logits: &[f32], targets: &[Target], smoothing: f64, share: 
 
 #[cfg(test)]
 mod tests {
-    use ocelli_model::graph::{Graph, Layer};
+    use ocelli_model::graph::{Finish, Graph, Layer, Window};
 
-    use super::super::tests::{SHAPE, bars};
+    use super::super::tests::{bars, input};
     use super::super::{FloatNetwork, Normalization};
     use super::*;
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let layers = vec![Layer::conv("conv", 4, 3, 1, 1), Layer::max_pool("pool", 2, 2), Layer::linear("out", 3)];
-        let (data, graph) = (bars(70, 1), Graph::new(SHAPE, layers).unwrap());
+        let layers = vec![
+            Layer::conv("conv", "input", 4, Window::square(3, 1, 1), Finish::RELU),
+            Layer::max_pool("pool", "conv", Window::square(2, 2, 0)),
+            Layer::logits("out", "pool", 3),
+        ];
+        let (data, graph) = (bars(70, 1), Graph::new(input(), layers).unwrap());
         let plain = FloatNetwork::new(graph, data.classes().to_vec(), 6.0, &Normalization::identity(1), 1).unwrap();
         let indexes: Vec<usize> = (0..70).collect();
         for (network, parts) in [(plain.clone(), 9), (plain.with_batch_norm(), 3)] {

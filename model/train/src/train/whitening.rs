@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use ocelli_model::graph::Shape;
 
 use super::Normalization;
+use super::batch::Reading;
 use crate::dataset::Dataset;
 
 /// The most numbers of a window for which it is done: it takes time of their third power.
@@ -18,12 +19,17 @@ const MAX_SWEEPS: usize = 50;
 
 /// Directions in which the windows of pictures vary, those of the largest variance first, each `(row, column, channel)` and
 /// scaled so that windows have a variance of 1 along it; none if windows are too large.
-pub fn directions(data: &Dataset, kernel: usize, normalization: &Normalization) -> Vec<Vec<f32>> {
-    let depth = kernel * kernel * data.shape().channels;
+pub fn directions(
+    data: &Dataset,
+    reading: &Reading,
+    kernel: [usize; 2],
+    normalization: &Normalization,
+) -> Vec<Vec<f32>> {
+    let depth = kernel[0] * kernel[1] * data.shape().channels;
     if depth > MAX_DEPTH {
         return Vec::new();
     }
-    let mut covariance = covariance(data, kernel, normalization);
+    let mut covariance = covariance(data, reading, kernel, normalization);
     let vectors = eigenvectors(&mut covariance, depth);
     let mut found: Vec<(f64, &[f64])> = vectors
         .chunks_exact(depth)
@@ -37,20 +43,21 @@ pub fn directions(data: &Dataset, kernel: usize, normalization: &Normalization) 
 }
 
 /// The covariance of the numbers of all windows inside of pictures, centred by the normalisation.
-fn covariance(data: &Dataset, kernel: usize, normalization: &Normalization) -> Vec<f64> {
+fn covariance(data: &Dataset, reading: &Reading, kernel: [usize; 2], normalization: &Normalization) -> Vec<f64> {
     let Shape { channels, height, width } = data.shape();
-    let depth = kernel * kernel * channels;
+    let [rows, columns] = kernel;
+    let depth = rows * columns * channels;
     let (mut sums, mut count) = (vec![0f64; depth * depth], 0usize);
     let mut window = vec![0f64; depth];
     for index in 0..data.len() {
         let pixels = data.pixels(index);
-        for corner in 0..(height - kernel + 1) * (width - kernel + 1) {
-            let (top, left) = (corner / (width - kernel + 1), corner % (width - kernel + 1));
+        for corner in 0..(height - rows + 1) * (width - columns + 1) {
+            let (top, left) = (corner / (width - columns + 1), corner % (width - columns + 1));
             for (place, number) in window.iter_mut().enumerate() {
-                let (row, column, channel) = (place / channels / kernel, place / channels % kernel, place % channels);
+                let (row, column, channel) = (place / channels / columns, place / channels % columns, place % channels);
                 let pixel = pixels[(channel * height + top + row) * width + left + column];
                 let (mean, deviation) = (normalization.mean[channel], normalization.deviation[channel]);
-                *number = f64::from((f32::from(pixel >> 1) / 127.0 - mean) / deviation);
+                *number = f64::from((reading.number(channel, pixel) - mean) / deviation);
             }
             for (row, number) in window.iter().enumerate() {
                 sums[row * depth..][..=row].iter_mut().zip(&window).for_each(|(sum, other)| *sum += number * other);
@@ -125,9 +132,10 @@ mod tests {
     #[test]
     fn windows_have_a_variance_of_one_along_each_direction() {
         let (data, normalization) = (bars(200, 1), Normalization { mean: vec![0.25], deviation: vec![0.2] });
-        let directions = directions(&data, 3, &normalization);
+        let reading = Reading::new(&[0], true);
+        let directions = directions(&data, &reading, [3, 3], &normalization);
         assert_eq!(directions.len(), 9);
-        let covariance = covariance(&data, 3, &normalization);
+        let covariance = covariance(&data, &reading, [3, 3], &normalization);
         for (a, first) in directions.iter().enumerate() {
             for (b, second) in directions.iter().enumerate() {
                 let sum =
@@ -136,6 +144,6 @@ mod tests {
                 assert!((sum.sum::<f64>() - expected).abs() < 1e-4, "{a} and {b}");
             }
         }
-        assert!(super::directions(&data, 17, &normalization).is_empty());
+        assert!(super::directions(&data, &reading, [17, 17], &normalization).is_empty());
     }
 }

@@ -1,77 +1,84 @@
-//! A window that slides over an image `(H, W, C)`.
+//! How a window slides over an image `(H, W, C)`.
 
 use std::iter;
 use std::ops::Range;
 
-/// A square window that slides over rows and columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Rows and columns.
-    pub kernel: usize,
-    /// Step between outputs.
-    pub stride: usize,
-    /// Zeros around the input on every side.
-    pub padding: usize,
-}
+pub use ocelli_model::graph::Window;
 
 /// The window of a single place.
-pub const POINT: Window = Window { kernel: 1, stride: 1, padding: 0 };
+pub const POINT: Window = Window::square(1, 1, 0);
 
-impl Window {
-    /// How often the window fits into `size` rows or columns, which must hold it at least once.
-    pub fn outputs(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.kernel) / self.stride + 1
-    }
+/// Where a window lies as it slides.
+pub trait Slide: Sized {
+    /// How often the window fits down and across an image, which must hold it at least once.
+    fn outputs(&self, image: [usize; 3]) -> [usize; 2];
 
     /// The first place (of the first channel) of every window without padding, image by image without end.
-    pub fn corners(self, image: [usize; 3]) -> impl Iterator<Item = usize> {
+    fn corners(self, image: [usize; 3]) -> impl Iterator<Item = usize>;
+
+    /// The places of a window without padding, from its first one.
+    fn steps(self, image: [usize; 3]) -> Vec<usize>;
+
+    /// The windows of images, row by row and image by image without end, from one of them on.
+    fn places(self, image: [usize; 3], index: usize) -> Places;
+
+    /// Visits the runs of a window, row by row: where each begins in the images, and its range in the window's own numbers. What
+    /// lies in the padding is left out.
+    fn visit_runs(self, image: [usize; 3], place: Place, visit: impl FnMut(usize, Range<usize>));
+}
+
+impl Slide for Window {
+    fn outputs(&self, [height, width, _]: [usize; 3]) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
+        let size = [height + top + bottom, width + left + right];
+        [0, 1].map(|direction| (size[direction] - self.kernel[direction]) / self.stride[direction] + 1)
+    }
+
+    fn corners(self, image: [usize; 3]) -> impl Iterator<Item = usize> {
         let mut places = self.places(image, 0);
         iter::from_fn(move || places.advance().whole)
     }
 
-    /// The places of a window without padding, from its first one.
-    pub fn steps(self, [_, width, channels]: [usize; 3]) -> Vec<usize> {
-        let of_row = |row| (0..self.kernel).map(move |column| (row * width + column) * channels);
-        (0..self.kernel).flat_map(of_row).collect()
+    fn steps(self, [_, width, channels]: [usize; 3]) -> Vec<usize> {
+        let [rows, columns] = self.kernel;
+        let of_row = |row| (0..columns).map(move |column| (row * width + column) * channels);
+        (0..rows).flat_map(of_row).collect()
     }
 
-    /// The windows of images, row by row and image by image without end, from one of them on.
-    pub fn places(self, [height, width, channels]: [usize; 3], index: usize) -> Places {
-        let (down, across) = (self.outputs(height), self.outputs(width));
-        let next = [index / (down * across), index / across % down, index % across];
-        Places { window: self, image: [height, width, channels], outputs: [down, across], next }
+    fn places(self, image: [usize; 3], index: usize) -> Places {
+        let outputs = self.outputs(image);
+        let [down, across] = outputs;
+        Places { window: self, image, outputs, next: [index / (down * across), index / across % down, index % across] }
     }
 
-    /// Visits the runs of a window, row by row: where each begins in the images, and its range in the window's own numbers. What
-    /// lies in the padding is left out.
     #[inline(always)]
-    pub fn visit_runs(self, image: [usize; 3], place: Place, mut visit: impl FnMut(usize, Range<usize>)) {
+    fn visit_runs(self, image: [usize; 3], place: Place, mut visit: impl FnMut(usize, Range<usize>)) {
         if let Some(begin) = place.whole {
-            let [run, across] = [self.kernel, image[1]].map(|columns| columns * image[2]);
-            for row in 0..self.kernel {
+            let [run, across] = [self.kernel[1], image[1]].map(|columns| columns * image[2]);
+            for row in 0..self.kernel[0] {
                 visit(begin + row * across, row * run..(row + 1) * run);
             }
             return;
         }
-        for (begin, range) in self.runs(image, place) {
+        for (begin, range) in runs(self, image, place) {
             visit(begin, range);
         }
     }
+}
 
-    fn runs(self, image: [usize; 3], place: Place) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let [height, width, channels] = image;
-        let Window { kernel, padding, .. } = self;
-        let Place { image, top, left, .. } = place;
-        // Columns of the kernel that fall inside the image.
-        let first = padding.saturating_sub(left);
-        let last = kernel.min((width + padding).saturating_sub(left)).max(first);
-        (0..kernel).filter_map(move |row| {
-            let y = (top + row).checked_sub(padding).filter(|y| *y < height)?;
-            let x = left + first - padding;
-            let begin = (row * kernel + first) * channels;
-            Some((((image * height + y) * width + x) * channels, begin..begin + (last - first) * channels))
-        })
-    }
+fn runs(window: Window, image: [usize; 3], place: Place) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let [height, width, channels] = image;
+    let Window { kernel: [rows, columns], padding: [above, before, ..], .. } = window;
+    let Place { image, top, left, .. } = place;
+    // Columns of the kernel that fall inside the image.
+    let first = before.saturating_sub(left);
+    let last = columns.min((width + before).saturating_sub(left)).max(first);
+    (0..rows).filter_map(move |row| {
+        let y = (top + row).checked_sub(above).filter(|y| *y < height)?;
+        let x = left + first - before;
+        let begin = (row * columns + first) * channels;
+        Some((((image * height + y) * width + x) * channels, begin..begin + (last - first) * channels))
+    })
 }
 
 /// Where a window lies.
@@ -85,7 +92,7 @@ pub struct Place {
     pub whole: Option<usize>,
 }
 
-/// See [`Window::places`].
+/// See [`Slide::places`].
 #[derive(Debug, Clone)]
 pub struct Places {
     window: Window,
@@ -103,9 +110,11 @@ impl Places {
         let Window { kernel, stride, padding } = self.window;
         let [height, width, channels] = self.image;
         let [image, row, column] = &mut self.next;
-        let (top, left) = (*row * stride, *column * stride);
-        let inside = |corner: usize, size| corner.checked_sub(padding).filter(|begin| begin + kernel <= size);
-        let whole = inside(top, height).zip(inside(left, width));
+        let (top, left) = (*row * stride[0], *column * stride[1]);
+        let inside = |corner: usize, padding: usize, kernel: usize, size: usize| {
+            corner.checked_sub(padding).filter(|begin| begin + kernel <= size)
+        };
+        let whole = inside(top, padding[0], kernel[0], height).zip(inside(left, padding[1], kernel[1], width));
         let whole = whole.map(|(y, x)| ((*image * height + y) * width + x) * channels);
         let place = Place { image: *image, top, left, whole };
         *column += 1;
