@@ -3,7 +3,7 @@
 mod candle;
 mod device;
 mod failure;
-// temporarily: mod kernels;
+mod kernels;
 mod prepared;
 
 use crate::model::Model;
@@ -12,7 +12,7 @@ use crate::reference;
 pub use candle::CandleBackend;
 pub use device::{DeviceChoice, ParseDeviceError};
 pub use failure::DeviceFailure;
-// temporarily: pub use kernels::KernelBackend;
+pub use kernels::KernelBackend;
 pub use ocelli_kernels::{Kernel, Method, StepProfile, limit};
 
 /// The environment variable that forces a kernel on the CPU: the name of a [`Kernel`], or [`CANDLE`].
@@ -36,8 +36,7 @@ pub fn open(choice: DeviceChoice) -> Result<(Box<dyn Backend>, Option<String>), 
         Ok(name) if name == CANDLE => return Ok((Box::new(candle), reason)),
         Ok(name) => name.parse().map_err(BackendError::KernelVariable)?,
     };
-    let _: Kernel = kernel;
-    Ok((Box::new(candle), reason))
+    Ok((Box::new(KernelBackend::with(kernel, KernelBackend::cores())?), reason))
 }
 
 /// Runs models on images, on a device of its own.

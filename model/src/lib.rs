@@ -20,7 +20,7 @@ pub mod reference;
 pub mod sample;
 pub mod zoo;
 
-pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, ReferenceBackend};
+pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, ReferenceBackend};
 pub use display::{Display, DisplayError};
 pub use file::{FileError, ModelFile, Parameters};
 pub use golden::GoldenError;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ocelli_model::proof::EXACT_IN_F32;
+use ocelli_model::sample::networks;
 use ocelli_model::{
-    Backend, CandleBackend, DeviceChoice, Display, Finish, Graph, Input, Layer, Model, ModelFile, Operation,
-    Parameters, ReferenceBackend, Window, golden, reference, sample, zoo,
+    Backend, CandleBackend, DeviceChoice, Display, Finish, Graph, Input, Kernel, KernelBackend, Layer, Model,
+    ModelFile, Operation, Parameters, ReferenceBackend, Window, golden, reference, sample, zoo,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 
 const BATCHES: [usize; 4] = [1, 2, 3, 7];
 
@@ -16,9 +18,18 @@ fn candle() -> CandleBackend {
     CandleBackend::open(DeviceChoice::Cpu).expect("a CPU is always there").0
 }
 
+fn kernels(kernel: Kernel, threads: usize) -> KernelBackend {
+    KernelBackend::with(kernel, threads.try_into().expect("not 0")).expect("available")
+}
+
 /// candle, and every kernel of this processor, on one thread and on three.
 fn backends() -> Vec<Box<dyn Backend>> {
-    vec![Box::new(candle())]
+    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(candle())];
+    for kernel in Kernel::available() {
+        backends.push(Box::new(kernels(kernel, 1)));
+        backends.push(Box::new(kernels(kernel, 3)));
+    }
+    backends
 }
 
 /// How many random models: few by default, more by `OCELLI_MODELS`.
@@ -88,6 +99,59 @@ fn every_backend_equals_the_reference_on_the_reference_network() {
     }
 }
 
+/// With weights by chance: depthwise and pointwise convolutions at 224x224, and what squeezes and excites.
+#[test]
+fn every_backend_equals_the_reference_on_standard_networks() {
+    let mut backends = backends();
+    for graph in [networks::mobilenet_v2(), networks::efficientnet(1.0, 1.0)] {
+        let model = sample::trained(graph.expect("fits"), &mut sample::seeded(1));
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let images = [image(&mut random, model.pixels()), vec![255; model.pixels()]];
+        let expected: Vec<Vec<i32>> = images.par_iter().map(|image| reference::logits(&model, image)).collect();
+        assert_ne!(expected[0], expected[1], "the picture is seen");
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        for backend in &mut backends {
+            assert!(backend.logits(&model, &images).expect("runs") == expected, "{}", backend.name());
+        }
+    }
+}
+
+#[test]
+fn neither_batch_nor_threads_change_a_logit() {
+    let model = zoo::get("cifar10-cnn").expect("built in");
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let images: Vec<Vec<u8>> = (0..65).map(|_| image(&mut random, model.pixels())).collect();
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let expected: Vec<Vec<i32>> = images.iter().map(|image| reference::logits(&model, image)).collect();
+    for kernel in Kernel::available() {
+        for threads in [1, 2, 5] {
+            let mut backend = kernels(kernel, threads);
+            for batch in 1..=images.len() {
+                let found = backend.logits(&model, &images[..batch]).expect("runs");
+                assert!(found == expected[..batch], "{}, batch {batch}", backend.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_share_an_image_change_no_logit() {
+    for kernel in Kernel::available() {
+        // A thread belongs to the first backend that it calls; only there are single images shared.
+        let shared = std::thread::spawn(move || {
+            let model = zoo::get("cifar10-cnn").expect("built in");
+            let mut random = ChaCha8Rng::seed_from_u64(5);
+            let mut backend = kernels(kernel, 2);
+            for _ in 0..20 {
+                let image = image(&mut random, model.pixels());
+                let expected = reference::logits(&model, &image);
+                assert_eq!(backend.logits(&model, &[&image]).expect("runs"), [expected], "{kernel}");
+            }
+        });
+        shared.join().expect("no logit differs");
+    }
+}
+
 /// Kernels as large as their input, and padding that is nearly all of it.
 #[test]
 fn windows_larger_than_any_picture() {
@@ -120,6 +184,15 @@ fn windows_larger_than_any_picture() {
             }
         }
     }
+}
+
+#[test]
+fn kernels_are_named_and_the_device_is_chosen() {
+    let name = kernels(Kernel::Portable, 3).name();
+    assert_eq!(name, "CPU (kernel portable, 3 threads)");
+    let missing = if cfg!(target_arch = "x86_64") { Kernel::Neon } else { Kernel::Avx2 };
+    let error = KernelBackend::with(missing, 1.try_into().expect("not 0")).expect_err("of another processor");
+    assert_eq!(error.to_string(), format!("this processor cannot run the kernel {missing}"));
 }
 
 fn check(model: &Model, pixels: &[u8], expected: &[i32]) {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
-use ocelli_kernels::{Finish, Join, Kernel, Layer, Operation, Plan, PlanError, Scratch, Shape, StepProfile, Window};
+use ocelli_kernels::{Finish, Join, Kernel, Layer, Operation, Plan, Scratch, Shape, StepProfile, Window};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::prepared::PreparedModels;
@@ -70,7 +70,8 @@ impl KernelBackend {
         rounds: usize,
     ) -> Result<(usize, Vec<StepProfile>), BackendError> {
         check_images(model, images)?;
-        let Prepared { plan, scratch } = self.prepared.get(model, || Prepared::new(model, self.kernel, self.threads))?;
+        let Prepared { plan, scratch } =
+            self.prepared.get(model, || Prepared::new(model, self.kernel, self.threads))?;
         let images = &images[..images.len().min(plan.group())];
         Ok((images.len(), plan.profile(&mut scratch[0], images, rounds)))
     }
@@ -138,7 +139,7 @@ impl Prepared {
         let graph::Input { shape, zero_points, .. } = model.graph().input();
         let input = Shape { channels: shape.channels, height: shape.height, width: shape.width };
         let plan = Plan::new(input, zero_points, &layers, kernel).map_err(BackendError::Plan)?;
-        let memory = plan.memory();
+        let memory = plan.bytes();
         let bytes = memory.plan + threads * memory.scratch;
         Ok((Self { scratch: (0..threads).map(|_| plan.scratch()).collect(), plan }, bytes as u64))
     }

@@ -61,7 +61,7 @@ mod tests {
 
     fn get(models: &mut PreparedModels<i32>, number: i32, bytes: u64) {
         let found = models.get(&model(number), || Ok::<_, ()>((number, bytes)));
-        assert_eq!(found, Ok(&mut number));
+        assert_eq!(found.copied(), Ok(number));
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         // One that is too large by itself runs, alone.
         get(&mut models, 11, MAX_BYTES + 1);
         assert_eq!((models.models.len(), models.bytes), (1, MAX_BYTES + 1));
-        assert_eq!(models.get(&model(12), || Err("no memory")), Err("no memory"));
+        assert_eq!(models.get(&model(12), || Err("no memory")).copied(), Err("no memory"));
         get(&mut models, 13, 1);
         assert_eq!((models.models.len(), models.bytes), (1, 1));
     }
