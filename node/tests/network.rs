@@ -509,6 +509,8 @@ async fn a_process_that_takes_too_much_memory_does_not_dial() {
 async fn feelers_prove_an_address_and_take_no_slot() {
     let mut there = full(1);
     there.listen.push("/ip4/127.0.0.1/udp/0/quic-v1".into());
+    // It does not dial whom it has heard of.
+    there.limits.connections.target_outbound = 0;
     let mut there = Node::start(there);
     there.listening().await;
     there.listening().await;

@@ -50,6 +50,8 @@ pub(super) struct Book {
     /// Who waits for a place among the tried.
     contested: BTreeMap<Slot, Contact>,
     remembered: usize,
+    /// Counts what changes the export.
+    version: u64,
     backoff: Backoff,
 }
 
@@ -87,6 +89,7 @@ impl Book {
             taken: BTreeMap::new(),
             contested: BTreeMap::new(),
             remembered: 0,
+            version: 0,
             backoff: Backoff::new(seed),
         }
     }
@@ -239,6 +242,11 @@ impl Book {
         Some(dial)
     }
 
+    /// Changes with what worked.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// How many addresses it holds.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -295,6 +303,7 @@ impl Book {
         let before = self.entries.get(&contact).map(|entry| entry.slot);
         match before {
             Some(before) => {
+                self.version += 1;
                 self.taken.remove(&before);
                 self.taken.insert(slot, contact.clone());
                 if let Some(entry) = self.entries.get_mut(&contact) {
@@ -317,12 +326,14 @@ impl Book {
     fn insert(&mut self, contact: Contact, slot: Slot, now: Instant) {
         let luck = self.slots.luck(&contact);
         let entry = Entry { slot, failures: 0, next_dial: now, order: usize::MAX, luck, dialled: None, worked: None };
+        self.version += u64::from(slot.table == Table::Tried);
         self.taken.insert(slot, contact.clone());
         self.entries.insert(contact, entry);
     }
 
     fn remove(&mut self, contact: &Contact) {
         if let Some(entry) = self.entries.remove(contact) {
+            self.version += u64::from(entry.is_tried());
             self.taken.remove(&entry.slot);
             self.contested.remove(&entry.slot);
         }

@@ -30,6 +30,8 @@ pub(super) struct ByteCodec {
     patience: Patience,
     /// What the streams of one connection hold; `None` of no connection.
     held: Option<Arc<Held>>,
+    /// Bytes of responses that wait to be taken, of all connections.
+    all_responses: Arc<AtomicUsize>,
     /// Of the response on this stream, in bytes, once the request is written.
     response_limit: usize,
 }
@@ -57,6 +59,8 @@ struct Held {
     requests: Semaphore,
     /// Bytes of responses that wait to be taken.
     responses: AtomicUsize,
+    /// The same of all connections.
+    all_responses: Arc<AtomicUsize>,
 }
 
 /// The length exceeds the limit; carried inside of an [`io::Error`].
@@ -89,11 +93,12 @@ pub(super) enum Incoming {
 impl ByteCodec {
     pub(super) fn new(limits: &Limits) -> Self {
         let patience = Patience { time: limits.times.piece, sleep: Arc::new(|time| tokio::time::sleep(time).boxed()) };
-        Self { limits: limits.messages.clone(), patience, held: None, response_limit: 0 }
+        let all_responses = Arc::new(AtomicUsize::new(0));
+        Self { limits: limits.messages.clone(), patience, held: None, all_responses, response_limit: 0 }
     }
 
     fn held(&self) -> Arc<Held> {
-        self.held.clone().unwrap_or_else(|| Arc::new(Held::new(&self.limits)))
+        self.held.clone().unwrap_or_else(|| Arc::new(Held::new(&self.limits, Arc::clone(&self.all_responses))))
     }
 }
 
@@ -102,13 +107,15 @@ impl ByteCodec {
 impl Clone for ByteCodec {
     fn clone(&self) -> Self {
         let (limits, patience) = (self.limits.clone(), self.patience.clone());
-        Self { limits, patience, held: Some(self.held()), response_limit: 0 }
+        let (held, all_responses) = (Some(self.held()), Arc::clone(&self.all_responses));
+        Self { limits, patience, held, all_responses, response_limit: 0 }
     }
 }
 
 impl Held {
-    fn new(limits: &MessageLimits) -> Self {
+    fn new(limits: &MessageLimits, all_responses: Arc<AtomicUsize>) -> Self {
         Self {
+            all_responses,
             requests: Semaphore::new(limits.half_read_bytes.min(Semaphore::MAX_PERMITS)),
             responses: AtomicUsize::new(0),
         }
@@ -123,19 +130,20 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     /// One response may wait whatever its size.
-    fn begin(held: &'a Held, bytes: usize, limit: usize) -> Result<Self, NotTaken> {
+    fn begin(held: &'a Held, bytes: usize, limits: &MessageLimits) -> Result<Self, NotTaken> {
         let before = held.responses.fetch_add(bytes, Ordering::Relaxed);
+        let all = held.all_responses.fetch_add(bytes, Ordering::Relaxed);
         let waiting = Self { held, bytes };
-        if before > 0 && before.saturating_add(bytes) > limit {
-            return Err(NotTaken::Waiting { bytes: before });
-        }
-        Ok(waiting)
+        let is_too_much = before.saturating_add(bytes) > limits.half_written_bytes
+            || all.saturating_add(bytes) > limits.all_half_written_bytes;
+        if before > 0 && is_too_much { Err(NotTaken::Waiting { bytes: before }) } else { Ok(waiting) }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.held.responses.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.all_responses.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -185,8 +193,7 @@ impl Codec for ByteCodec {
         T: AsyncWrite + Unpin + Send,
     {
         let held = self.held();
-        let _waiting =
-            Waiting::begin(&held, response.len(), self.limits.half_written_bytes).map_err(io::Error::other)?;
+        let _waiting = Waiting::begin(&held, response.len(), &self.limits).map_err(io::Error::other)?;
         let write = async {
             // Who made it has held it against the limit of its kind.
             write_length(io, response.len(), u32::MAX as usize).await
@@ -280,6 +287,7 @@ mod tests {
             response_bytes: |request| request.last().copied().unwrap_or(0).into(),
             half_read_bytes: 16,
             half_written_bytes: 200_000,
+            all_half_written_bytes: 300_000,
             ..MessageLimits::default()
         };
         limits.times.piece = Duration::from_secs(15);
@@ -496,6 +504,24 @@ mod tests {
         assert!(slow.is_finished());
         assert_eq!(slow.await.expect("no panic"), Err(NotTaken::Late { left: 150_000 - PIECE_BYTES }));
         assert_eq!(connection.held().responses.load(Ordering::Relaxed), 0, "nothing is left");
+    }
+
+    /// When all connections together hold as much as there may be, each still gets one response.
+    #[test]
+    fn responses_of_all_connections_are_bounded() {
+        let behaviour = codec();
+        let [one, two, three] = [(); 3].map(|()| behaviour.clone().held());
+        let limits = &behaviour.limits;
+        let first = Waiting::begin(&one, 190_000, limits).ok();
+        let second = Waiting::begin(&two, 100_000, limits).ok();
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(Waiting::begin(&two, 50_000, limits).err(), Some(NotTaken::Waiting { bytes: 100_000 }));
+        let third = Waiting::begin(&three, 50_000, limits).ok();
+        assert!(third.is_some(), "it has none yet");
+        drop(first);
+        assert!(Waiting::begin(&two, 50_000, limits).is_ok());
+        drop((second, third));
+        assert_eq!(behaviour.all_responses.load(Ordering::Relaxed), 0);
     }
 
     #[test]

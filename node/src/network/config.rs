@@ -133,6 +133,8 @@ pub struct MessageLimits {
     pub half_read_bytes: usize,
     /// Bytes of responses that wait for one connection to take them. One response is sent whatever its size.
     pub half_written_bytes: usize,
+    /// The same of all connections; beyond it each has one response.
+    pub all_half_written_bytes: usize,
 }
 
 /// Bounds on connections.
@@ -196,7 +198,8 @@ impl Default for MessageLimits {
             gossip_bytes: 2 << 20,
             requests: 128,
             half_read_bytes: 4 << 20,
-            half_written_bytes: 16 << 20,
+            half_written_bytes: 32 << 20,
+            all_half_written_bytes: 256 << 20,
         }
     }
 }

@@ -107,6 +107,9 @@ struct Shown {
     snapshot: watch::Sender<Arc<Snapshot>>,
     /// Whether it is out of date.
     is_old: bool,
+    /// The addresses that worked, and the version of the book when they were looked up; `None` has them looked up again.
+    known: Arc<[String]>,
+    known_version: Option<u64>,
     /// Bans are shown with their ends by the clock on the wall.
     clock: Clock,
     /// Counted where gossip comes in.
@@ -171,13 +174,15 @@ impl Driver {
 
         let (queue, events) = queue(config.limits.queue.events, config.limits.queue.bytes);
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        let snapshot = Snapshot { status: empty_status(me, &agent), known: Vec::new(), bans_version: 0 };
+        let snapshot = Snapshot { status: empty_status(me, &agent), known: Arc::default(), bans_version: 0 };
         let mut driver = Self {
             ways: Ways::new(config.traversal.is_some() && config.role == Role::Full),
             asked: Asked::new(config.limits.messages.requests),
             shown: Shown {
                 snapshot: watch::Sender::new(Arc::new(snapshot)),
                 is_old: false,
+                known: Arc::default(),
+                known_version: None,
                 clock: config.clock,
                 gossip_bytes,
             },
@@ -345,6 +350,8 @@ impl Driver {
             self.look_for_relay(now);
             self.test_again(now);
             self.close_relayed(now);
+            // Whom to come back to first changes with time.
+            self.shown.known_version = None;
             self.shown.is_old = true;
         }
     }
@@ -367,6 +374,11 @@ impl Driver {
     fn publish_snapshot(&mut self) {
         self.shown.is_old = false;
         self.counters.gossip.bytes_received = self.shown.gossip_bytes.0.load(Ordering::Relaxed);
+        let version = self.discovery.book.version();
+        if self.shown.known_version != Some(version) {
+            self.shown.known = self.discovery.book.export(&self.anchors()).into();
+            self.shown.known_version = Some(version);
+        }
         let me = *self.swarm.local_peer_id();
         let now = Instant::now();
         let behaviour = self.swarm.behaviour();
@@ -412,7 +424,7 @@ impl Driver {
         let bans_version = behaviour.gate.bans.version();
         self.shown.snapshot.send_replace(Arc::new(Snapshot {
             status,
-            known: self.discovery.book.export(&self.anchors()),
+            known: Arc::clone(&self.shown.known),
             bans_version,
         }));
     }

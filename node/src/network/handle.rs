@@ -37,7 +37,7 @@ pub(super) struct Shared {
 /// What the swarm task shows of itself.
 pub(super) struct Snapshot {
     pub(super) status: Status,
-    pub(super) known: Vec<String>,
+    pub(super) known: Arc<[String]>,
     pub(super) bans_version: u64,
 }
 
@@ -149,7 +149,7 @@ impl Handle {
 
     /// Addresses of peers that worked, each ending in `/p2p/…`: for [`Config::known`](super::Config::known) next time.
     pub fn known_peers(&self) -> Vec<String> {
-        self.snapshot.borrow().known.clone()
+        self.snapshot.borrow().known.to_vec()
     }
 
     /// This node's identity.
@@ -190,7 +190,7 @@ impl Handle {
             failures: Vec::new(),
             counters: super::Counters::default(),
         };
-        let (_, snapshot) = watch::channel(Arc::new(Snapshot { status, known: Vec::new(), bans_version: 0 }));
+        let (_, snapshot) = watch::channel(Arc::new(Snapshot { status, known: Arc::default(), bans_version: 0 }));
         let shared = Arc::new(Shared { key, peer, next_request: AtomicU64::new(1) });
         (Self { commands, snapshot, shared, asker: 0 }, told)
     }
