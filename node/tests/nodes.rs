@@ -12,6 +12,9 @@ mod nodes {
     mod flood;
     mod harness;
     mod hostile;
+    #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
+    #[path = "../../examples/flood/lawful.rs"]
+    mod lawful;
     mod partition;
     mod peers;
     mod pruning;

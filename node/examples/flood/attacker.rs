@@ -1,4 +1,4 @@
-//! Peers that speak a node's own protocols and flood it with what is invalid.
+//! Peers that speak a node's own protocols and flood it: with what is invalid, or with what is allowed.
 //!
 //! Each attacker has an identity of its own, and takes a new one whenever the node has thrown it out: identities cost
 //! nothing. All of them together send so many messages a second as are asked for, as far as the node lets them in.
@@ -14,11 +14,15 @@ use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Codec, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
-use ocelli_consensus::{Action, Amount, Header, ImageHash, Network, Transaction, Unsigned};
-use ocelli_protocol::message::{Announcement, Request, ShortId, Submission};
+use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::{Action, Address, Amount, Header, ImageHash, Network, Transaction, Unsigned};
+use ocelli_node::wallet::Wallet;
+use ocelli_protocol::message::{Announcement, Request, Response, ShortId, Submission, SubmitReply};
 use ocelli_protocol::topic;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use super::lawful::{self, Lawful};
 
 /// How often an attacker sends what has become due.
 const TICK: Duration = Duration::from_millis(20);
@@ -30,6 +34,15 @@ const UNDER_WAY: usize = 64;
 /// What an attacker sends, over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// What no honest program sends.
+    Invalid(Invalid),
+    /// What any may.
+    Allowed(Lawful),
+}
+
+/// What is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
     /// Bytes that are no announcement, on the topic of blocks.
     GarbageGossip,
     /// An announcement of a block without proof of work.
@@ -43,18 +56,34 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them; attackers take turns.
-    pub const ALL: [Self; 5] =
-        [Self::GarbageGossip, Self::FalseBlock, Self::GarbageRequest, Self::BadSignature, Self::UnknownIds];
+    /// All that is invalid; attackers take turns.
+    pub const INVALID: &[Self] = &[
+        Self::Invalid(Invalid::GarbageGossip),
+        Self::Invalid(Invalid::FalseBlock),
+        Self::Invalid(Invalid::GarbageRequest),
+        Self::Invalid(Invalid::BadSignature),
+        Self::Invalid(Invalid::UnknownIds),
+    ];
+    /// All that is allowed.
+    pub const ALLOWED: &[Self] = &[
+        Self::Allowed(Lawful::LowestFee),
+        Self::Allowed(Lawful::Gaps),
+        Self::Allowed(Lawful::Requests),
+        Self::Allowed(Lawful::Announcements),
+    ];
 
     /// For reports.
     pub fn name(self) -> &'static str {
         match self {
-            Self::GarbageGossip => "garbage_gossip",
-            Self::FalseBlock => "false_blocks",
-            Self::GarbageRequest => "garbage_requests",
-            Self::BadSignature => "bad_signatures",
-            Self::UnknownIds => "unknown_ids",
+            Self::Invalid(Invalid::GarbageGossip) => "garbage_gossip",
+            Self::Invalid(Invalid::FalseBlock) => "false_blocks",
+            Self::Invalid(Invalid::GarbageRequest) => "garbage_requests",
+            Self::Invalid(Invalid::BadSignature) => "bad_signatures",
+            Self::Invalid(Invalid::UnknownIds) => "unknown_ids",
+            Self::Allowed(Lawful::LowestFee) => "lowest_fees",
+            Self::Allowed(Lawful::Gaps) => "gaps",
+            Self::Allowed(Lawful::Requests) => "requests",
+            Self::Allowed(Lawful::Announcements) => "announcements",
         }
     }
 }
@@ -63,6 +92,7 @@ impl Kind {
 pub struct Flood {
     node: Multiaddr,
     network: Network,
+    kinds: &'static [Kind],
     /// Messages a second, of all attackers.
     rate: u64,
     over: AtomicBool,
@@ -78,18 +108,21 @@ pub struct Flood {
     pub open: AtomicUsize,
     /// The most that were.
     pub most_open: AtomicUsize,
-    /// Messages sent, by [`Kind::ALL`].
-    pub sent: [AtomicU64; Kind::ALL.len()],
+    /// Messages sent, by the flood's kinds.
+    pub sent: Vec<AtomicU64>,
     /// Responses that came.
     pub answered: AtomicU64,
+    /// Responses that refuse, of those that do what is allowed.
+    pub refusals: AtomicU64,
 }
 
 impl Flood {
-    /// A flood of a node at an address, with so many messages a second.
-    pub fn new(node: Multiaddr, network: Network, rate: u64) -> Self {
+    /// A flood of a node at an address with messages of these kinds, so many a second.
+    pub fn new(node: Multiaddr, network: Network, kinds: &'static [Kind], rate: u64) -> Self {
         Self {
             node,
             network,
+            kinds,
             rate,
             over: AtomicBool::new(false),
             tried: AtomicU64::new(0),
@@ -98,8 +131,9 @@ impl Flood {
             thrown_out: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             most_open: AtomicUsize::new(0),
-            sent: Default::default(),
+            sent: kinds.iter().map(|_| AtomicU64::new(0)).collect(),
             answered: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
         }
     }
 
@@ -115,11 +149,10 @@ impl Flood {
 
     /// One attacker, until the flood ends.
     pub async fn attack(&self, number: usize) {
-        let kind = Kind::ALL[number % Kind::ALL.len()];
         let mut random = ChaCha8Rng::seed_from_u64(number as u64);
         while !self.over.load(Ordering::Relaxed) {
             self.tried.fetch_add(1, Ordering::Relaxed);
-            if self.one_connection(kind, &mut random).await {
+            if self.one_connection(number, &mut random).await {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 self.thrown_out.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -130,7 +163,9 @@ impl Flood {
     }
 
     /// Connects under a new identity and sends until the node closes the connection. Whether it was let in.
-    async fn one_connection(&self, kind: Kind, random: &mut ChaCha8Rng) -> bool {
+    async fn one_connection(&self, number: usize, random: &mut ChaCha8Rng) -> bool {
+        let place = number % self.kinds.len();
+        let (kind, mut lawful) = (self.kinds[place], lawful::Peer::new(&self.network, number));
         let mut swarm = swarm(&self.network);
         if swarm.dial(self.node.clone()).is_err() {
             return false;
@@ -149,10 +184,26 @@ impl Flood {
                         self.most_open.fetch_max(open, Ordering::Relaxed);
                     }
                     SwarmEvent::Behaviour(AttackerEvent::Requests(request_response::Event::Message {
-                        message: request_response::Message::Response { .. }, ..
+                        message: request_response::Message::Response { response, .. }, ..
                     })) => {
                         under_way = under_way.saturating_sub(1);
                         self.answered.fetch_add(1, Ordering::Relaxed);
+                        if let (Kind::Allowed(_), Some(response)) = (kind, decoded(&response)) {
+                            let before = lawful.refusals;
+                            lawful.on_response(&response);
+                            self.refusals.fetch_add(lawful.refusals - before, Ordering::Relaxed);
+                        }
+                    }
+                    SwarmEvent::Behaviour(AttackerEvent::Requests(request_response::Event::Message {
+                        message: request_response::Message::Request { request, channel, .. }, ..
+                    })) => {
+                        // Who floods with what is invalid answers nothing either.
+                        let asked = request.get(4..).and_then(|bytes| Request::from_bytes(bytes).ok());
+                        if let (Kind::Allowed(_), Some(asked)) = (kind, asked) {
+                            let answer = framed(&lawful.answer(&asked).to_bytes());
+                            // The node may have gone meanwhile.
+                            drop(swarm.behaviour_mut().requests.send_response(channel, answer));
+                        }
                     }
                     SwarmEvent::Behaviour(AttackerEvent::Requests(request_response::Event::OutboundFailure { .. })) => {
                         under_way = under_way.saturating_sub(1);
@@ -171,10 +222,26 @@ impl Flood {
                     due += self.rate as f64 * TICK.as_secs_f64() / open as f64;
                     while due >= 1.0 {
                         due -= 1.0;
-                        if send(&mut swarm, peer, &self.network, kind, under_way, random) {
-                            under_way += usize::from(!matches!(kind, Kind::GarbageGossip | Kind::FalseBlock));
-                            self.sent[kind as usize].fetch_add(1, Ordering::Relaxed);
-                        }
+                        let message = match kind {
+                            Kind::Invalid(kind) => Some(invalid(&self.network, kind, random)),
+                            Kind::Allowed(kind) if under_way < UNDER_WAY => {
+                                lawful.next(kind, random).map(|request| Message::Request(framed(&request.to_bytes())))
+                            }
+                            Kind::Allowed(_) => None,
+                        };
+                        let is_sent = match message {
+                            Some(Message::Gossip(bytes)) => {
+                                let topic = IdentTopic::new(topic::blocks(self.network.genesis_hash()));
+                                swarm.behaviour_mut().gossip.publish(topic, bytes).is_ok()
+                            }
+                            Some(Message::Request(bytes)) if under_way < UNDER_WAY => {
+                                under_way += 1;
+                                swarm.behaviour_mut().requests.send_request(&peer, bytes);
+                                true
+                            }
+                            Some(Message::Request(_)) | None => false,
+                        };
+                        self.sent[place].fetch_add(u64::from(is_sent), Ordering::Relaxed);
                     }
                 }
             }
@@ -182,52 +249,122 @@ impl Flood {
     }
 }
 
-/// Sends one message, if there is room for it.
-fn send(
-    swarm: &mut Swarm<Attacker>,
-    peer: PeerId,
-    network: &Network,
-    kind: Kind,
-    under_way: usize,
-    random: &mut ChaCha8Rng,
-) -> bool {
-    let mut bytes = [0; 64];
-    random.fill_bytes(&mut bytes);
-    let framed = |message: &[u8]| [&(message.len() as u32).to_le_bytes(), message].concat();
-    let topic = IdentTopic::new(topic::blocks(network.genesis_hash()));
-    let request = match kind {
-        Kind::GarbageGossip => return swarm.behaviour_mut().gossip.publish(topic, bytes.to_vec()).is_ok(),
-        Kind::FalseBlock => {
-            let genesis = &network.genesis;
-            let header = Header { parent: genesis.hash(), height: 1, nonce: random.next_u64(), ..genesis.clone() };
-            let message = Announcement { header, entries: Vec::new() }.to_bytes();
-            return swarm.behaviour_mut().gossip.publish(topic, message).is_ok();
-        }
-        Kind::GarbageRequest => framed(&bytes),
-        Kind::BadSignature => framed(&Request::Submit(unsigned_task(network, random)).to_bytes()),
-        Kind::UnknownIds => {
-            let ids = (0..ocelli_protocol::message::MAX_IDS).map(|_| ShortId(random.random())).collect();
-            framed(&Request::Announce { ids }.to_bytes())
-        }
-    };
-    if under_way >= UNDER_WAY {
-        return false;
-    }
-    swarm.behaviour_mut().requests.send_request(&peer, request);
-    true
+/// What is sent, and how.
+enum Message {
+    Gossip(Vec<u8>),
+    Request(Vec<u8>),
 }
 
-/// A task that is right in all but its signature, with the public key that is the curve's base point.
+/// With its length, as requests and responses go over a stream.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u32).to_le_bytes(), message].concat()
+}
+
+fn decoded(bytes: &[u8]) -> Option<Response> {
+    Response::from_bytes(bytes.get(4..)?).ok()
+}
+
+/// One message.
+fn invalid(network: &Network, kind: Invalid, random: &mut ChaCha8Rng) -> Message {
+    let mut bytes = [0; 64];
+    random.fill_bytes(&mut bytes);
+    match kind {
+        Invalid::GarbageGossip => Message::Gossip(bytes.to_vec()),
+        Invalid::FalseBlock => {
+            let genesis = &network.genesis;
+            let header = Header { parent: genesis.hash(), height: 1, nonce: random.next_u64(), ..genesis.clone() };
+            Message::Gossip(Announcement { header, entries: Vec::new() }.to_bytes())
+        }
+        Invalid::GarbageRequest => Message::Request(framed(&bytes)),
+        Invalid::BadSignature => Message::Request(framed(&Request::Submit(unsigned_task(network, random)).to_bytes())),
+        Invalid::UnknownIds => {
+            let ids = (0..ocelli_protocol::message::MAX_IDS).map(|_| ShortId(random.random())).collect();
+            Message::Request(framed(&Request::Announce { ids }.to_bytes()))
+        }
+    }
+}
+
+/// Gives the attackers' accounts something, from the account that the network funds: all of those that have less than half of
+/// it. Ends when that is in blocks.
+///
+/// # Errors
+/// What the node says against it.
+pub async fn fund(node: Multiaddr, network: &Network) -> Result<(), String> {
+    let mut swarm = swarm(network);
+    swarm.dial(node).map_err(|error| error.to_string())?;
+    let peer = loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::Behaviour(AttackerEvent::Identify(identify::Event::Received { peer_id, .. })) => break peer_id,
+            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(error.to_string()),
+            _ => {}
+        }
+    };
+    let from = Wallet::from_seed(DEV_WALLET_SEED);
+    let address_of = |wallet: &Wallet| Address::of(&wallet.public_key());
+    let mut poor: Vec<Address> = (0..lawful::ACCOUNTS).map(|number| address_of(&lawful::wallet(number))).collect();
+    while !poor.is_empty() {
+        let mut still = Vec::new();
+        for address in poor {
+            match ask(&mut swarm, peer, &Request::Account { address }).await? {
+                Response::Account(account) if account.balance >= Amount(lawful::FUNDS.0 / 2) => {}
+                _ => still.push(address),
+            }
+        }
+        poor = still;
+        let Response::Account(mut account) =
+            ask(&mut swarm, peer, &Request::Account { address: address_of(&from) }).await?
+        else {
+            return Err("expected an account".into());
+        };
+        // What is on its way is waited for.
+        let batch = if account.next_nonce == account.nonce { &poor[..poor.len().min(64)] } else { &[] };
+        for to in batch {
+            let action = Action::Transfer { to: *to, amount: lawful::FUNDS };
+            let transaction = lawful::signed(&from, network, account.next_nonce, Amount(1_000_000), action);
+            let submission = Submission { transaction, pixels: None };
+            if let Response::Submitted(SubmitReply::Refused { reason, .. }) =
+                ask(&mut swarm, peer, &Request::Submit(submission)).await?
+            {
+                return Err(reason);
+            }
+            account.next_nonce += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+/// Asks, and waits for the answer.
+async fn ask(swarm: &mut Swarm<Attacker>, peer: PeerId, request: &Request) -> Result<Response, String> {
+    let id = swarm.behaviour_mut().requests.send_request(&peer, framed(&request.to_bytes()));
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::Behaviour(AttackerEvent::Requests(request_response::Event::Message {
+                message: request_response::Message::Response { request_id, response },
+                ..
+            })) if request_id == id => return decoded(&response).ok_or_else(|| "expected a response".into()),
+            SwarmEvent::Behaviour(AttackerEvent::Requests(request_response::Event::OutboundFailure {
+                request_id,
+                error,
+                ..
+            })) if request_id == id => return Err(error.to_string()),
+            SwarmEvent::ConnectionClosed { .. } => return Err("the node has closed the connection".into()),
+            _ => {}
+        }
+    }
+}
+
+/// A task that is right in all but its signature, in the name of an account that has been given something: of who has nothing no
+/// signature is looked at.
 fn unsigned_task(network: &Network, random: &mut ChaCha8Rng) -> Submission {
     let mut pixels = vec![0; network.parameters.models.first().map_or(0, |model| model.pixels as usize)];
     random.fill_bytes(&mut pixels);
     let model = network.parameters.models.first().map(|model| model.id).unwrap_or_default();
     let action = Action::Classify { model, image: ImageHash::of(&pixels) };
     let unsigned = Unsigned { nonce: 0, fee: Amount(1_000_000), expires: 1_000_000, action };
-    let mut public_key = [0x66; 32];
-    public_key[0] = 0x58;
     let mut signature = [0; 64];
     random.fill_bytes(&mut signature[..60]);
+    let public_key = lawful::wallet(random.random_range(0..lawful::ACCOUNTS)).public_key();
     Submission { transaction: Transaction { unsigned, public_key, signature }, pixels: Some(pixels) }
 }
 
@@ -294,7 +431,7 @@ impl Codec for RawCodec {
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        io.take(1 << 20).read_to_end(&mut bytes).await?;
+        io.take(16 << 20).read_to_end(&mut bytes).await?;
         Ok(bytes)
     }
 
@@ -311,9 +448,10 @@ impl Codec for RawCodec {
     async fn write_response<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
-        _: &mut T,
-        _: Vec<u8>,
+        io: &mut T,
+        response: Vec<u8>,
     ) -> io::Result<()> {
-        Ok(())
+        io.write_all(&response).await?;
+        io.close().await
     }
 }

@@ -1,9 +1,11 @@
-//! Floods a node of this machine with invalid messages, and says what came of it: the attack of `scripts/bench flood`.
+//! Floods a node of this machine, with what is invalid or with what is allowed, and says what came of it: the attacks of
+//! `scripts/bench flood`.
 //!
 //! An example and no command of `ocelli`, so that the program that people install attacks nobody.
 
 #[allow(dead_code, reason = "the test of the same flood uses other parts")]
 mod attacker;
+mod lawful;
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use ocelli_consensus::Network;
 
 use attacker::{Flood, Kind};
 
-/// Flood a node of this machine with invalid messages from many peers
+/// Flood a node of this machine from many peers
 #[derive(Debug, Parser)]
 struct Args {
     /// The node's multiaddr
@@ -34,14 +36,29 @@ struct Args {
     /// How long
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// What is sent: what no honest program sends, or all that any may; or nothing, and the attackers' accounts are only given
+    /// something, from the account that the network funds
+    #[arg(long, value_enum, default_value_t = What::Invalid)]
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    Invalid,
+    Allowed,
+    Fund,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let network =
         Network::builtin(&args.network).ok_or("found no built-in network of that name, expected local or testnet")?;
-    let flood = Arc::new(Flood::new(args.peer, network, args.rate));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if args.what == What::Fund {
+        return Ok(runtime.block_on(attacker::fund(args.peer, &network))?);
+    }
+    let kinds = if args.what == What::Allowed { Kind::ALLOWED } else { Kind::INVALID };
+    let flood = Arc::new(Flood::new(args.peer, network, kinds, args.rate));
     runtime.block_on(async {
         let attackers: Vec<_> = (0..args.connections as usize)
             .map(|number| {
@@ -53,10 +70,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let open = flood.open.load(Ordering::Relaxed);
         flood.end();
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let kinds = Kind::ALL.iter().zip(&flood.sent).map(|(kind, sent)| format!("\"{}\":{}", kind.name(), of(sent)));
+        let kinds = kinds.iter().zip(&flood.sent).map(|(kind, sent)| format!("\"{}\":{}", kind.name(), of(sent)));
         let report = format!(
             "{{\"attackers\":{},\"seconds\":{},\"tried\":{},\"let_in\":{},\"refused\":{},\"thrown_out\":{},\"open\":{open},\
-             \"most_open\":{},\"sent\":{},\"sent_per_second\":{},\"answered\":{},\"sent_by_kind\":{{{}}}}}",
+             \"most_open\":{},\"sent\":{},\"sent_per_second\":{},\"answered\":{},\"refusals\":{},\"sent_by_kind\":{{{}}}}}",
             attackers.len(),
             args.seconds,
             of(&flood.tried),
@@ -67,6 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             flood.all_sent(),
             flood.all_sent() / args.seconds.max(1),
             of(&flood.answered),
+            of(&flood.refusals),
             kinds.collect::<Vec<_>>().join(",")
         );
         writeln!(io::stdout(), "{report}")
