@@ -94,7 +94,7 @@ impl Keeper {
             match inbox.next(TICK) {
                 Ok(Some(Input::Stop)) | Err(Closed) => return Ok(()),
                 Ok(Some(Input::Listening(address))) => self.write_addresses(&address)?,
-                Ok(Some(Input::Mempool { pending, left_over })) => self.save_mempool(&pending, left_over),
+                Ok(Some(Input::Mempool { pending, left_over })) => self.save_mempool(&pending, &left_over),
                 Ok(None) => self.save_bans(),
             }
         }
@@ -109,9 +109,9 @@ impl Keeper {
     }
 
     /// Writes down what has come, and forgets what is gone.
-    fn save_mempool(&mut self, pending: &[CheckedTransaction], left_over: Vec<Submission>) {
+    fn save_mempool(&mut self, pending: &[CheckedTransaction], left_over: &[Submission]) {
         let pending = pending.iter().map(|checked| (checked.txid(), Pending::Checked(checked)));
-        let left_over = left_over.into_iter().map(|left| (left.transaction.txid(), Pending::LeftOver(left)));
+        let left_over = left_over.iter().map(|left| (left.transaction.txid(), Pending::LeftOver(left)));
         let saved = &self.pending_saved;
         let mut ids = BTreeSet::new();
         let new: Vec<_> = pending.chain(left_over).filter(|(id, _)| ids.insert(*id) && !saved.contains(id)).collect();
@@ -143,7 +143,7 @@ impl Keeper {
 /// A pending transaction, which is only copied if it has to be written.
 enum Pending<'a> {
     Checked(&'a CheckedTransaction),
-    LeftOver(Submission),
+    LeftOver(&'a Submission),
 }
 
 impl Pending<'_> {
@@ -185,15 +185,15 @@ fn parse(KeptBan { subject, until, reason, of }: KeptBan) -> Result<Ban, Network
 /// The mempool of an earlier run, at most `limit` bytes of submissions. Answers are not in it: they are computed again. What cannot
 /// be read is said, left out, and gone when the mempool is written down next.
 pub fn mempool(store: &Store, limit: usize) -> LeftOver {
-    let (mut left_over, mut bytes, mut unreadable) = (LeftOver::default(), 0, 0);
+    let (mut left_over, mut bytes, mut too_many, mut unreadable) = (LeftOver::default(), 0, 0, 0);
     for row in store.pending() {
         let submission = match row {
             Ok((id, row)) => {
                 left_over.ids.insert(id);
                 bytes += row.len();
                 if bytes > limit {
-                    tracing::warn!(limit, "more is saved of the mempool than it holds; the rest is left out");
-                    break;
+                    too_many += 1;
+                    continue;
                 }
                 Submission::from_bytes(&row).ok().filter(|submission| submission.transaction.txid() == id)
             }
@@ -207,8 +207,9 @@ pub fn mempool(store: &Store, limit: usize) -> LeftOver {
             None => unreadable += 1,
         }
     }
-    if unreadable > 0 {
-        tracing::warn!(unreadable, taken = left_over.submissions.len(), "the saved mempool is damaged");
+    if too_many + unreadable > 0 {
+        let taken = left_over.submissions.len();
+        tracing::warn!(too_many, unreadable, taken, "not all of the saved mempool is of use; the rest is left out");
     }
     left_over.submissions.sort_by_key(|left| (left.transaction.public_key, left.transaction.unsigned.nonce));
     left_over
@@ -290,7 +291,7 @@ mod tests {
         let mut keeper = keeper(&folder, &store, &network);
         let all: Vec<_> = (0..10).map(submission).collect();
         for range in [0..0, 3..10, 2..5, 0..10] {
-            keeper.save_mempool(&[], all[range.clone()].to_vec());
+            keeper.save_mempool(&[], &all[range.clone()]);
             let found = mempool(&store, usize::MAX);
             assert_eq!(found.submissions, all[range.clone()]);
             assert_eq!(found.ids, keeper.pending_saved);
@@ -298,19 +299,22 @@ mod tests {
         // No more than there is room for.
         let few = mempool(&store, 5_000).submissions;
         assert!((1..10).contains(&few.len()) && few.iter().map(|one| one.to_bytes().len()).sum::<usize>() <= 5_000);
+        // What is left out is gone with the next that is written.
+        Keeper { pending_saved: mempool(&store, 5_000).ids, ..keeper }.save_mempool(&[], &few);
+        assert_eq!(mempool(&store, usize::MAX).submissions, few);
     }
 
     #[test]
     fn what_is_damaged_is_left_out_and_gone_with_the_next() {
         let folder = TempDir::new().unwrap();
         let (store, network) = open(&folder);
-        keeper(&folder, &store, &network).save_mempool(&[], (0..4).map(submission).collect());
+        keeper(&folder, &store, &network).save_mempool(&[], &(0..4).map(submission).collect::<Vec<_>>());
         let id = submission(2).transaction.txid();
         for damage in [&b"torn"[..], &submission(3).to_bytes()] {
             store.change_pending([], [(id, damage.to_vec())]).unwrap();
             let found = mempool(&store, usize::MAX);
             assert_eq!(found.submissions, [0, 1, 3].map(submission));
-            keeper(&folder, &store, &network).save_mempool(&[], found.submissions);
+            keeper(&folder, &store, &network).save_mempool(&[], &found.submissions);
             assert_eq!(mempool(&store, usize::MAX).ids.len(), 3);
         }
     }

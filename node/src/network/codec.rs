@@ -229,7 +229,8 @@ async fn read_request<T: AsyncRead + Unpin>(
 ) -> io::Result<Vec<u8>> {
     let late = || io::Error::from(io::ErrorKind::TimedOut);
     let beginning = async {
-        let length = read_length(io, usize::MAX).await?;
+        // No kind has more than may be held at all.
+        let length = read_length(io, limits.half_read_bytes).await?;
         let beginning = read_rest(io, Vec::new(), length.min(HEAD_BYTES)).await?;
         check(length, (limits.request_bytes)(&head(&beginning)))?;
         io::Result::Ok((length, beginning))

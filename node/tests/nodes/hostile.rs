@@ -95,12 +95,15 @@ fn frames_that_are_no_requests_cost_what_the_table_says() {
     let node = TestNode::start(&network, &[], None);
     let (honest, _) = RawPeer::connect(&network, &node);
     let oversize = u32::MAX.to_le_bytes();
+    // A request for the status, of 1,000 bytes.
+    let of_its_kind = [0xe8, 3, 0, 0, 1, 0, 0, 0];
     let torn = [100, 0, 0, 0, 1, 2, 3];
     let no_message = [4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
     // The bytes on the stream, why the peer is banned, after how many of them, and what it is told.
-    let rows: [(&[u8], &str, usize, Option<&str>); 3] = [
+    let rows: [(&[u8], &str, usize, Option<&str>); 4] = [
         (&oversize, "a message that is too large", 2, None),
-        (&torn, "a request that ends in its middle", 10, None),
+        (&of_its_kind, "a message that is too large", 2, None),
+        (&torn, "requests that do not come whole", 10, None),
         (&no_message, "bytes that are no message", 1, Some("not a request")),
     ];
     for (bytes, reason, least, told) in rows {
