@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::transition::{ConnectError, Place};
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
 use ocelli_protocol::message::Request;
@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::inference::Limits;
 use crate::network::Traversal;
 use crate::node::{Capacity, Config, Discovery, Node, Storage, models};
-use crate::store::{Checked, Durability, Overlay, Store, StoreError};
+use crate::store::{Durability, Extent, Overlay, Store, StoreError};
 
 /// Blocks of the long chain that are written at once.
 const BLOCKS_A_WRITE: u64 = 256;
@@ -316,8 +316,8 @@ fn grow_by(
     store.add_headers(&headers)?;
     for header in &headers {
         let hash = header.hash();
-        store.add_block(&hash, &body, pictures, Checked::Body)?;
-        store.set_status(&hash, Status::Verified, None)?;
+        store.add_block(&hash, &body, pictures, Extent::Body)?;
+        store.set_status(&hash, BlockStatus::Verified, None)?;
     }
     store.commit(overlay.into_move(), durability)
 }
