@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ocelli_consensus::fork_choice::{HeaderTree, BlockStatus};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, U256};
 use ocelli_fuzz::input::Input as Bytes;
 use ocelli_protocol::message::{BlockData, ChainStatus, MAX_BLOCKS, Request, Response};
