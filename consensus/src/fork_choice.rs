@@ -22,7 +22,7 @@ use crate::target::{CompactTarget, Target, U256, Work};
 
 /// How far a block has been checked. Its header has been, or it would not be in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
+pub enum BlockStatus {
     /// It breaks a rule. No block on it can be connected.
     Invalid,
     /// Only the header is here.
@@ -47,7 +47,7 @@ pub struct Node {
     /// Of all blocks from genesis to this one.
     pub work: Work,
     /// How far the block has been checked.
-    pub status: Status,
+    pub status: BlockStatus,
     anchor: Option<AnchorBlock>,
 }
 
@@ -118,7 +118,7 @@ struct Entry {
     next_sibling: Option<NonZeroU32>,
     /// Little-endian, below 2^40 ([`TIME_LIMIT`]).
     time: [u8; 5],
-    status: Status,
+    status: BlockStatus,
     /// Whether it and all before it are verified.
     connectable: bool,
     /// Whether it or one before it is invalid.
@@ -145,7 +145,7 @@ impl Entry {
             first_child: None,
             next_sibling: None,
             time,
-            status: Status::Header,
+            status: BlockStatus::Header,
             connectable: false,
             condemned: false,
         }
@@ -188,7 +188,8 @@ impl HeaderTree {
             heads: vec![0],
             best_path: vec![0],
         };
-        let entry = Entry { status: Status::Verified, connectable: true, ..Entry::of(genesis, genesis.hash(), 0, 0) };
+        let entry =
+            Entry { status: BlockStatus::Verified, connectable: true, ..Entry::of(genesis, genesis.hash(), 0, 0) };
         tree.push(0, entry, work_of(genesis));
         tree
     }
@@ -221,7 +222,7 @@ impl HeaderTree {
     /// Adds a header that was checked before and then stored, with the status it had; headers come in the order in which
     /// they were added first. `None` where that cannot be: its parent is not in the tree or cannot have this child, or the header
     /// has come before.
-    pub fn restore(&mut self, header: &Header, status: Status) -> Option<BlockHash> {
+    pub fn restore(&mut self, header: &Header, status: BlockStatus) -> Option<BlockHash> {
         let hash = header.hash();
         let parent = self.find(&header.parent)?;
         let before = self.node(parent);
@@ -262,7 +263,7 @@ impl HeaderTree {
 
     /// Says how far a block has been checked. An invalid block condemns all on it; lifting that frees them again.
     /// `false` where the block is not in the tree; the genesis stays as it is.
-    pub fn set_status(&mut self, hash: BlockHash, status: Status) -> bool {
+    pub fn set_status(&mut self, hash: BlockHash, status: BlockStatus) -> bool {
         let Some(index) = self.find(&hash) else { return false };
         if index != 0 {
             self.set(index, status);
@@ -271,14 +272,14 @@ impl HeaderTree {
         true
     }
 
-    fn set(&mut self, index: Index, status: Status) {
+    fn set(&mut self, index: Index, status: BlockStatus) {
         self.entries[index as usize].status = status;
         let (mut next, mut changed) = (Some(index), Vec::new());
         while let Some(index) = next.take().or_else(|| changed.pop()) {
             let entry = self.entry(index);
             let (parent, before) = (entry.parent, self.entry(entry.parent));
-            let condemned = before.condemned || entry.status == Status::Invalid;
-            let connectable = before.connectable && entry.status == Status::Verified;
+            let condemned = before.condemned || entry.status == BlockStatus::Invalid;
+            let connectable = before.connectable && entry.status == BlockStatus::Verified;
             if (condemned, connectable) == (entry.condemned, entry.connectable) {
                 continue;
             }
@@ -454,7 +455,11 @@ impl HeaderTree {
     /// The first blocks, lowest first, of which only the header is here, on the way to the best header. Takes as long as
     /// there are blocks between the first that is not connectable and the last that is returned.
     pub fn missing(&self, max: usize) -> Vec<BlockHash> {
-        self.beyond_connectable().filter(|node| node.status == Status::Header).take(max).map(|node| node.hash).collect()
+        self.beyond_connectable()
+            .filter(|node| node.status == BlockStatus::Header)
+            .take(max)
+            .map(|node| node.hash)
+            .collect()
     }
 
     /// Blocks on the way to the best header that cannot become the tip yet, lowest first.

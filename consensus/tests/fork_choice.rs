@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use chain::{address, parameters};
-use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError};
 use ocelli_consensus::rules::{AnchorBlock, RuleError, TIME_LIMIT, expected_target};
 use ocelli_consensus::*;
 use proptest::prelude::*;
@@ -94,10 +94,11 @@ impl Tree {
     }
 }
 
-const STATUSES: [Status; 4] = [Status::Invalid, Status::Header, Status::Received, Status::Verified];
+const STATUSES: [BlockStatus; 4] =
+    [BlockStatus::Invalid, BlockStatus::Header, BlockStatus::Received, BlockStatus::Verified];
 
 /// Statuses that come one after the other, each for a header by its number.
-fn verdicts() -> impl Strategy<Value = Vec<(usize, Status)>> {
+fn verdicts() -> impl Strategy<Value = Vec<(usize, BlockStatus)>> {
     prop::collection::vec((0usize..24, prop::sample::select(STATUSES.to_vec())), 0..60)
 }
 
@@ -149,8 +150,8 @@ proptest! {
         for order in [forward, shuffled] {
             let mut tree = HeaderTree::new(&known.0[0].header);
             let taken = deliver(&mut tree, &parameters, &known, &order);
-            let mut status = vec![Status::Header; count];
-            status[0] = Status::Verified;
+            let mut status = vec![BlockStatus::Header; count];
+            status[0] = BlockStatus::Verified;
             let mut rounds = vec![];
             // Statuses come and go, invalidation and reconsideration among them.
             for (index, verdict) in &verdicts {
@@ -159,23 +160,23 @@ proptest! {
                 if index != 0 {
                     status[index] = *verdict;
                 }
-                let header = known.best(&taken, |index| status[index] != Status::Invalid);
-                let candidate = known.best(&taken, |index| status[index] == Status::Verified);
+                let header = known.best(&taken, |index| status[index] != BlockStatus::Invalid);
+                let candidate = known.best(&taken, |index| status[index] == BlockStatus::Verified);
                 prop_assert_eq!(tree.best_header().hash, known.hash(header));
                 prop_assert_eq!(tree.best_candidate().hash, known.hash(candidate));
                 rounds.push((tree.best_header().work, tree.best_candidate().work));
-                let condemned = |index| known.ancestry(index).iter().any(|&index| status[index] == Status::Invalid);
+                let condemned = |index| known.ancestry(index).iter().any(|&index| status[index] == BlockStatus::Invalid);
                 for (index, &expected) in status.iter().enumerate() {
                     let hash = known.hash(index);
                     prop_assert_eq!(tree.is_condemned(&hash), condemned(index));
                     prop_assert_eq!(tree.get(&hash).unwrap().status, expected);
                 }
                 let missing: Vec<BlockHash> = known.ancestry(header).into_iter().rev()
-                    .filter(|&index| status[index] == Status::Header).map(|index| known.hash(index)).collect();
+                    .filter(|&index| status[index] == BlockStatus::Header).map(|index| known.hash(index)).collect();
                 prop_assert_eq!(tree.missing(3), missing[..missing.len().min(3)].to_vec());
                 prop_assert_eq!(tree.missing(1000), missing);
             }
-            let heaviest = known.best(&taken, |index| status[index] != Status::Invalid);
+            let heaviest = known.best(&taken, |index| status[index] != BlockStatus::Invalid);
             prop_assert_eq!(tree.best_header().hash, known.hash(heaviest));
 
             // What was stored comes back the same.
@@ -194,7 +195,7 @@ proptest! {
             let mut fresh = HeaderTree::new(&known.0[0].header);
             deliver(&mut fresh, &parameters, &known, &taken);
             for index in 1..count {
-                again.set_status(known.hash(index), Status::Header);
+                again.set_status(known.hash(index), BlockStatus::Header);
             }
             prop_assert_eq!(again.best_header().hash, fresh.best_header().hash);
             prop_assert_eq!(again.best_candidate().hash, known.hash(0));
@@ -236,14 +237,14 @@ struct Model {
 #[derive(Debug, Clone)]
 struct ModelBlock {
     known: Known,
-    status: Status,
+    status: BlockStatus,
     /// In which place it came.
     arrival: usize,
 }
 
 impl Model {
     fn new(known: &Known) -> Self {
-        let block = ModelBlock { known: known.clone(), status: Status::Verified, arrival: 0 };
+        let block = ModelBlock { known: known.clone(), status: BlockStatus::Verified, arrival: 0 };
         let genesis = known.header.hash();
         Self { genesis, blocks: BTreeMap::from([(genesis, block)]) }
     }
@@ -254,11 +255,11 @@ impl Model {
             .collect()
     }
 
-    fn all(&self, hash: BlockHash, holds: impl Fn(Status) -> bool) -> bool {
+    fn all(&self, hash: BlockHash, holds: impl Fn(BlockStatus) -> bool) -> bool {
         self.ancestry(hash).iter().all(|hash| holds(self.blocks[hash].status))
     }
 
-    fn best(&self, holds: impl Fn(Status) -> bool + Copy) -> BlockHash {
+    fn best(&self, holds: impl Fn(BlockStatus) -> bool + Copy) -> BlockHash {
         let good = self.blocks.iter().filter(|(hash, _)| self.all(**hash, holds));
         *good.max_by_key(|(_, block)| (block.known.work, Reverse(block.arrival))).unwrap().0
     }
@@ -271,11 +272,11 @@ impl Model {
         if !self.blocks.contains_key(&parent) {
             return Err(InsertError::ParentUnknown { parent, height });
         }
-        if !self.all(parent, |status| status != Status::Invalid) {
+        if !self.all(parent, |status| status != BlockStatus::Invalid) {
             return Err(InsertError::ParentInvalid { height });
         }
         let arrival = self.blocks.len();
-        self.blocks.insert(hash, ModelBlock { known: known.clone(), status: Status::Header, arrival });
+        self.blocks.insert(hash, ModelBlock { known: known.clone(), status: BlockStatus::Header, arrival });
         Ok(hash)
     }
 
@@ -283,14 +284,14 @@ impl Model {
         let mut hashes: Vec<BlockHash> = self.blocks.keys().copied().collect();
         hashes.sort_by_key(|hash| self.blocks[hash].arrival);
         assert_eq!(tree.iter().map(|node| node.hash).collect::<Vec<_>>(), hashes);
-        let best = self.best(|status| status != Status::Invalid);
+        let best = self.best(|status| status != BlockStatus::Invalid);
         assert_eq!(tree.best_header().hash, best);
-        assert_eq!(tree.best_candidate().hash, self.best(|status| status == Status::Verified));
-        let (mut to_best, is_verified) = (self.ancestry(best), |status| status == Status::Verified);
+        assert_eq!(tree.best_candidate().hash, self.best(|status| status == BlockStatus::Verified));
+        let (mut to_best, is_verified) = (self.ancestry(best), |status| status == BlockStatus::Verified);
         to_best.reverse();
         to_best.retain(|hash| !self.all(*hash, is_verified));
         assert_eq!(tree.beyond_connectable().map(|node| node.hash).collect::<Vec<_>>(), to_best);
-        to_best.retain(|hash| self.blocks[hash].status == Status::Header);
+        to_best.retain(|hash| self.blocks[hash].status == BlockStatus::Header);
         assert_eq!(tree.missing(usize::MAX), to_best);
         for &hash in &hashes {
             let ModelBlock { known, status, .. } = &self.blocks[&hash];
@@ -299,7 +300,7 @@ impl Model {
             assert_eq!((node.hash, node.height, node.time, node.target), (hash, height, time, target));
             assert_eq!((node.work, node.status, node.anchor()), (known.work, *status, known.anchor));
             assert_eq!(tree.parent(&hash).map(|node| node.hash), self.blocks.contains_key(&parent).then_some(parent));
-            assert_eq!(tree.is_condemned(&hash), !self.all(hash, |status| status != Status::Invalid));
+            assert_eq!(tree.is_condemned(&hash), !self.all(hash, |status| status != BlockStatus::Invalid));
             let ancestry = self.ancestry(hash);
             let (mut locator, mut at, mut step) = (vec![hash], 0, 1);
             while at + 1 < ancestry.len() {
@@ -368,9 +369,9 @@ fn what_no_child_can_be_is_not_restored() {
         Header { height: u64::MAX, ..good.clone() },
         Header { time: TIME_LIMIT, ..good.clone() },
     ] {
-        assert_eq!(tree.restore(&bad, Status::Header), None);
+        assert_eq!(tree.restore(&bad, BlockStatus::Header), None);
     }
-    assert_eq!((tree.len(), tree.restore(good, Status::Header)), (1, Some(good.hash())));
+    assert_eq!((tree.len(), tree.restore(good, BlockStatus::Header)), (1, Some(good.hash())));
 }
 
 #[test]
@@ -384,7 +385,7 @@ fn among_equals_the_first_seen() {
         assert_eq!(tree.best_header().hash, known.hash(order[0]));
         // The header that came first stays ahead, even where the other block was verified first.
         for index in [order[1], order[0]] {
-            tree.set_status(known.hash(index), Status::Verified);
+            tree.set_status(known.hash(index), BlockStatus::Verified);
             assert_eq!(tree.best_candidate().hash, known.hash(index));
         }
     }
@@ -398,24 +399,24 @@ fn what_cannot_be_added() {
     let mut tree = HeaderTree::new(&known.0[0].header);
     let orphan = InsertError::ParentUnknown { parent: first.hash(), height: 2 };
     assert_eq!(tree.insert(&parameters, &second), Err(orphan));
-    assert_eq!(tree.restore(&second, Status::Header), None);
+    assert_eq!(tree.restore(&second, BlockStatus::Header), None);
     let late = Header { time: 0, ..first.clone() };
     let source = RuleError::TimeNotAfterParent { found: 0, parent: parameters.genesis_time };
     assert_eq!(tree.insert(&parameters, &late), Err(InsertError::Rule { height: 1, source }));
     assert_eq!(tree.len(), 1);
 
     tree.insert(&parameters, &first).unwrap();
-    assert!(tree.set_status(first.hash(), Status::Invalid));
+    assert!(tree.set_status(first.hash(), BlockStatus::Invalid));
     assert_eq!(tree.insert(&parameters, &second), Err(InsertError::ParentInvalid { height: 2 }));
     assert_eq!(tree.insert(&parameters, &first), Ok(first.hash()), "known already");
-    assert!(tree.set_status(first.hash(), Status::Header));
+    assert!(tree.set_status(first.hash(), BlockStatus::Header));
     assert_eq!(tree.insert(&parameters, &second), Ok(second.hash()));
     assert_eq!((tree.len(), tree.is_empty()), (3, false));
 
-    assert!(tree.set_status(known.hash(0), Status::Invalid));
-    assert_eq!(tree.get(&known.hash(0)).unwrap().status, Status::Verified, "genesis stays as it is");
+    assert!(tree.set_status(known.hash(0), BlockStatus::Invalid));
+    assert_eq!(tree.get(&known.hash(0)).unwrap().status, BlockStatus::Verified, "genesis stays as it is");
     let nowhere = BlockHash([1; 32]);
-    assert!(!tree.set_status(nowhere, Status::Verified));
+    assert!(!tree.set_status(nowhere, BlockStatus::Verified));
     assert!(tree.get(&nowhere).is_none() && !tree.is_condemned(&nowhere) && !tree.is_ancestor(&nowhere, &nowhere));
     assert!(tree.fork_point(&nowhere, &known.hash(0)).is_none());
     assert_eq!(tree.path(&known.hash(0), &nowhere), None);
@@ -431,7 +432,7 @@ fn restored(parameters: &Parameters, targets: impl IntoIterator<Item = CompactTa
         let before = headers.last().unwrap();
         let (height, time) = (before.height + 1, before.time + (1 << 30));
         let header = Header { parent: before.hash(), height, time, target, ..before.clone() };
-        assert_eq!(tree.restore(&header, Status::Header), Some(header.hash()));
+        assert_eq!(tree.restore(&header, BlockStatus::Header), Some(header.hash()));
         headers.push(header);
     }
     (tree, headers)
@@ -489,5 +490,5 @@ fn the_chains_work_stays_within_256_bits() {
     }
     let overflow = InsertError::Rule { height, source: RuleError::WorkOverflow };
     assert_eq!(tree.insert(&parameters, &next), Err(overflow));
-    assert_eq!(tree.restore(&next, Status::Header), None);
+    assert_eq!(tree.restore(&next, BlockStatus::Header), None);
 }

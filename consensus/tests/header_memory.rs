@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{CompactTarget, Header, Network};
 
 /// Just beyond where the table of hashes has doubled, and most of its places are empty.
@@ -25,12 +25,12 @@ fn a_header_takes_at_most_100_bytes() {
     let mut tree = HeaderTree::new(&genesis);
     let mut last = Header { parent: genesis.hash(), height: 1, target: CompactTarget(0x1e0f_ffff), ..genesis };
     for _ in 0..CHAIN {
-        let parent = tree.restore(&last, Status::Verified).unwrap();
+        let parent = tree.restore(&last, BlockStatus::Verified).unwrap();
         last = Header { parent, height: last.height + 1, time: last.time + 10, ..last };
     }
     let chain = resident_bytes();
     for nonce in 0..BRANCHES {
-        tree.restore(&Header { nonce, ..last.clone() }, Status::Header).unwrap();
+        tree.restore(&Header { nonce, ..last.clone() }, BlockStatus::Header).unwrap();
     }
     let branches = resident_bytes();
     assert_eq!(tree.len() as u64, 1 + CHAIN + BRANCHES);

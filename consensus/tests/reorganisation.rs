@@ -6,7 +6,7 @@ mod chain;
 use std::collections::BTreeMap;
 
 use chain::{Candidate, Chain, address, parameters};
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::rules::{AnchorBlock, expected_target};
 use ocelli_consensus::*;
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ impl Node {
     fn add_body(&mut self, candidate: &Candidate) {
         let hash = candidate.header.hash();
         self.bodies.insert(hash, candidate.clone());
-        assert!(self.tree.set_status(hash, Status::Verified));
+        assert!(self.tree.set_status(hash, BlockStatus::Verified));
     }
 
     /// Moves to the best candidate, over as many refused blocks as it takes. What was told of each move leads from the old
@@ -146,7 +146,7 @@ impl Node {
                 }
                 Err(refused) => {
                     self.chain = before;
-                    self.tree.set_status(refused, Status::Invalid);
+                    self.tree.set_status(refused, BlockStatus::Invalid);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, U256};
 use ocelli_fuzz::input::Input as Bytes;
 use ocelli_protocol::message::{BlockData, ChainStatus, MAX_BLOCKS, Request, Response};
@@ -139,8 +139,8 @@ impl World {
                     self.chain.validating.remove(&hash);
                     match bytes.byte() % 4 {
                         0 => return self.handle(Input::BlockRefused { peer, hash }),
-                        1 => drop(self.chain.tree.set_status(hash, Status::Invalid)),
-                        _ => drop(self.chain.tree.set_status(hash, Status::Verified)),
+                        1 => drop(self.chain.tree.set_status(hash, BlockStatus::Invalid)),
+                        _ => drop(self.chain.tree.set_status(hash, BlockStatus::Verified)),
                     }
                     self.handle(Input::BlocksChanged);
                 }

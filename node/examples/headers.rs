@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{Header, Network};
 use ocelli_node::chain::Chain;
 use ocelli_node::store::Store;
@@ -58,7 +58,7 @@ fn tree(network: &Network, count: u32) -> io::Result<(u64, Duration)> {
     let (bytes, begin) = (resident_bytes()?, Instant::now());
     let mut tree = HeaderTree::new(&network.genesis);
     for header in headers(network, count) {
-        tree.restore(&header, Status::Verified);
+        tree.restore(&header, BlockStatus::Verified);
     }
     assert_eq!(tree.len(), count as usize + 1, "each is the child of the one before");
     Ok((resident_bytes()? - bytes, begin.elapsed()))

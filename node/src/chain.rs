@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::{Body, Output};
-use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError, Node};
 use ocelli_consensus::rules::{self, PixelsError};
 use ocelli_consensus::target::{Target, Work};
 use ocelli_consensus::transition::{Account, ConnectError};
@@ -27,7 +27,7 @@ pub use at_tip::AtTip;
 pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
 pub use reconsider::ReconsiderError;
 
-use crate::store::{Checked, Durability, Overlay, Store, StoreError};
+use crate::store::{Durability, Extent, Overlay, Store, StoreError};
 
 mod check;
 
@@ -172,8 +172,8 @@ impl Chain {
     fn ask_again_for_what_was_pruned(&mut self) -> Result<(), StoreError> {
         for hash in self.unchecked() {
             if self.block_data(&hash)?.is_none() {
-                self.store.set_status(&hash, Status::Header, None)?;
-                self.tree.set_status(hash, Status::Header);
+                self.store.set_status(&hash, BlockStatus::Header, None)?;
+                self.tree.set_status(hash, BlockStatus::Header);
             }
         }
         Ok(())
@@ -296,7 +296,7 @@ impl Chain {
 
     /// Whether a block's header is here and its data are not.
     pub fn wants(&self, hash: &BlockHash) -> bool {
-        self.tree.get(hash).is_some_and(|node| node.status == Status::Header)
+        self.tree.get(hash).is_some_and(|node| node.status == BlockStatus::Header)
     }
 
     /// The header of a block whose data are not here yet.
@@ -314,8 +314,8 @@ impl Chain {
     }
 
     /// How far a block's data can be checked: only by themselves if pixels are missing that may be.
-    pub fn extent(&self, hash: &BlockHash, data: &BlockData) -> Checked {
-        if has_all_pixels(data) || !self.may_lack_pixels(hash) { Checked::Body } else { Checked::OnWork }
+    pub fn extent(&self, hash: &BlockHash, data: &BlockData) -> Extent {
+        if has_all_pixels(data) || !self.may_lack_pixels(hash) { Extent::Body } else { Extent::OnWork }
     }
 
     /// What checks bodies.
@@ -332,10 +332,10 @@ impl Chain {
         &mut self,
         hash: BlockHash,
         data: &BlockData,
-        checked: Checked,
+        checked: Extent,
         result: Result<(), PixelsError>,
     ) -> Result<(), AcceptError> {
-        let node = self.tree.get(&hash).filter(|node| node.status == Status::Header);
+        let node = self.tree.get(&hash).filter(|node| node.status == BlockStatus::Header);
         let height = node.ok_or(AcceptError::NotWanted(hash))?.height;
         match result {
             Ok(()) => {}
@@ -346,8 +346,9 @@ impl Chain {
             Err(source) => return Err(AcceptError::NotTheBlock { hash, source }),
         }
         self.store.add_block(&hash, &data.body, &data.pixels, checked)?;
-        self.tree.set_status(hash, if checked == Checked::OnWork { Status::Verified } else { Status::Received });
-        if checked == Checked::OnWork {
+        self.tree
+            .set_status(hash, if checked == Extent::OnWork { BlockStatus::Verified } else { BlockStatus::Received });
+        if checked == Extent::OnWork {
             self.say_on_work(height);
         }
         Ok(())
@@ -361,8 +362,8 @@ impl Chain {
         let Some(height) = self.tree.get(&hash).map(|node| node.height) else { return Ok(()) };
         match answers {
             Ok(()) => {
-                self.store.set_status(&hash, Status::Verified, None)?;
-                self.tree.set_status(hash, Status::Verified);
+                self.store.set_status(&hash, BlockStatus::Verified, None)?;
+                self.tree.set_status(hash, BlockStatus::Verified);
                 Ok(())
             }
             Err(rule) => self.refuse(hash, height, &rule),
@@ -370,8 +371,8 @@ impl Chain {
     }
 
     fn refuse(&mut self, hash: BlockHash, height: u64, rule: &RuleError) -> Result<(), StoreError> {
-        self.store.set_status(&hash, Status::Invalid, Some(&full_message(rule)))?;
-        self.tree.set_status(hash, Status::Invalid);
+        self.store.set_status(&hash, BlockStatus::Invalid, Some(&full_message(rule)))?;
+        self.tree.set_status(hash, BlockStatus::Invalid);
         tracing::warn!(%hash, height, reason = full_message(rule), "block refused");
         Ok(())
     }
@@ -379,7 +380,7 @@ impl Chain {
     /// Blocks whose data is here and whose answers are not checked, in the order in which their headers came: what to do
     /// after a restart.
     pub fn unchecked(&self) -> Vec<BlockHash> {
-        let unchecked = |node: &Node| node.status == Status::Received && !self.tree.is_condemned(&node.hash);
+        let unchecked = |node: &Node| node.status == BlockStatus::Received && !self.tree.is_condemned(&node.hash);
         self.tree.iter().filter(unchecked).map(|node| node.hash).collect()
     }
 

@@ -134,7 +134,7 @@ pub struct Core {
     blocks_topic: String,
     peers_saved_at: u64,
     complaints: LogLimit,
-    goings: LogLimit,
+    disconnections: LogLimit,
     others: Others,
 }
 
@@ -154,8 +154,8 @@ impl Core {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
         let inbox = others.inbox.clone();
-        let leave = move |found| inbox.leave(Input::Checked(found));
-        let validation = Validation::new(chain.body_check().clone(), others.inference.clone(), leave);
+        let reply = move |found| inbox.reply(Input::Checked(found));
+        let validation = Validation::new(chain.body_check().clone(), others.inference.clone(), reply);
         Ok(Self {
             syncing: Syncing::new(chain.network(), salt),
             assembling: Assembling::new(chain.genesis()),
@@ -169,7 +169,7 @@ impl Core {
             blocks_topic: topic::blocks(chain.genesis()),
             peers_saved_at: others.clock.now(),
             complaints: LogLimit::new("complaints about peers"),
-            goings: LogLimit::new("peers gone"),
+            disconnections: LogLimit::new("peers gone"),
             chain,
             others,
         })
@@ -247,7 +247,7 @@ impl Core {
             tracing::debug!(%peer, "light peer gone");
             return Ok(());
         }
-        if self.goings.has_room() {
+        if self.disconnections.has_room() {
             tracing::info!(%peer, "peer gone");
         }
         self.assembling.inputs.push_back(assembly::Input::PeerDisconnected(peer));

@@ -74,7 +74,7 @@ impl<T> Sender<T> {
     }
 
     /// Puts in the answer to something that the owner of the inbox has asked for; it never waits.
-    pub fn leave(&self, answer: T) {
+    pub fn reply(&self, answer: T) {
         // If nobody takes it, nobody needs it; if there is no room to wake the owner, it is awake.
         self.left.fetch_add(1, Ordering::Relaxed);
         drop(self.answers.send(answer));
@@ -147,7 +147,7 @@ mod tests {
             assert!(sender.send(number));
         }
         // Full to the brim, answers still find their way, and come first.
-        sender.leave(1_000_000);
+        sender.reply(1_000_000);
         let mut taken = Vec::new();
         while let Some(number) = receiver.next(Duration::ZERO).unwrap() {
             taken.push(number);
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn an_answer_wakes_the_owner() {
         let (sender, receiver) = inbox();
-        std::thread::spawn(move || sender.leave(5));
+        std::thread::spawn(move || sender.reply(5));
         let mut found = None;
         while found.is_none() {
             found = receiver.next(Duration::from_secs(60)).unwrap_or_else(|Closed| receiver.answer());
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(receiver.next(Duration::ZERO), Err(Closed));
         let (sender, receiver) = inbox::<u8>();
         drop(receiver);
-        sender.leave(1);
+        sender.reply(1);
         assert!(!sender.send(2));
         assert_eq!(sender.offer(3), Err(3));
     }

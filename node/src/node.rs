@@ -99,7 +99,7 @@ impl Node {
         let (network, events) = network::spawn(network_config(&chain, identity, &config)?)?;
         // The device is checked while the node joins the network: what needs an answer waits, and nothing else has to.
         let inference = InferenceService::begin(config.backend, config.models, config.inference, move || {
-            faults.leave(pool::Input::DeviceFault);
+            faults.reply(pool::Input::DeviceFault);
         });
         let (counted, data) = (Arc::new(Counted::default()), config.data);
         let mine = config.mining.map(|mining| Mine::start(mining, pool_link.inbox.clone()));
@@ -126,7 +126,7 @@ impl Node {
             inference: inference.clone(),
             counted: Arc::clone(&counted),
             keeper: keeper_inbox.clone(),
-            found: Box::new(move |block| found.leave(core::Input::Mined(block))),
+            found: Box::new(move |block| found.reply(core::Input::Mined(block))),
         };
         let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, &left_over);
         let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;

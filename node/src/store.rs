@@ -29,16 +29,16 @@ pub use error::{Cause, StoreError, WrongNetwork};
 pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;
-pub use rows::{Tip, TransactionLocation, Verdict};
+pub use rows::{RefusedBlock, Tip, TransactionLocation};
 pub use session::KeptBan;
 pub use snapshot::{Frozen, Snapshot};
-pub use write::{Checked, Durability, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
+pub use write::{Durability, Extent, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Mutex;
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
 use ocelli_consensus::state::{self, Branch, BranchReader};
 use ocelli_consensus::transition::{Account, StateReader, Undo};
@@ -151,7 +151,7 @@ impl<S: Source> Rows<S> {
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn headers(&self) -> impl Iterator<Item = Result<(Header, Status), StoreError>> {
+    pub fn headers(&self) -> impl Iterator<Item = Result<(Header, BlockStatus), StoreError>> {
         let start = rows::number_key(1);
         let headers = self.iterate(columns::HEADERS, IteratorMode::From(&start, Direction::Forward));
         headers.map(|row| row.and_then(|(key, value)| decoded(columns::HEADERS, &key, rows::header(&value))))
@@ -161,7 +161,7 @@ impl<S: Source> Rows<S> {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn header(&self, hash: &BlockHash) -> Result<Option<(Header, Status)>, StoreError> {
+    pub fn header(&self, hash: &BlockHash) -> Result<Option<(Header, BlockStatus)>, StoreError> {
         Ok(self.arrived(hash)?.map(|(_, header, status)| (header, status)))
     }
 
@@ -262,7 +262,7 @@ impl<S: Source> Rows<S> {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn verdict(&self, hash: &BlockHash) -> Result<Option<Verdict>, StoreError> {
+    pub fn verdict(&self, hash: &BlockHash) -> Result<Option<RefusedBlock>, StoreError> {
         match self.arrived(hash)? {
             Some((arrival, ..)) => self.get(columns::VERDICTS, &rows::number_key(arrival), rows::verdict),
             None => Ok(None),
@@ -273,7 +273,7 @@ impl<S: Source> Rows<S> {
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn verdicts(&self, limit: usize) -> Result<Vec<Verdict>, StoreError> {
+    pub fn verdicts(&self, limit: usize) -> Result<Vec<RefusedBlock>, StoreError> {
         let verdicts = self.iterate(columns::VERDICTS, IteratorMode::End).take(limit);
         verdicts
             .map(|row| row.and_then(|(key, value)| decoded(columns::VERDICTS, &key, rows::verdict(&value))))
@@ -289,7 +289,7 @@ impl<S: Source> Rows<S> {
     }
 
     /// A header that has arrived: its arrival number, itself and its status.
-    fn arrived(&self, hash: &BlockHash) -> Result<Option<(u64, Header, Status)>, StoreError> {
+    fn arrived(&self, hash: &BlockHash) -> Result<Option<(u64, Header, BlockStatus)>, StoreError> {
         let Some(arrival) = self.get(columns::ARRIVALS, hash.as_bytes(), rows::number)? else { return Ok(None) };
         let (header, status) = self.require(columns::HEADERS, &rows::number_key(arrival), rows::header)?;
         Ok(Some((arrival, header, status)))

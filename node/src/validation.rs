@@ -47,7 +47,7 @@ pub struct CheckedBody {
     /// What was checked.
     pub data: BlockData,
     /// How far it could be checked.
-    pub extent: store::Checked,
+    pub extent: store::Extent,
     /// The first rule that it breaks.
     pub result: Result<(), PixelsError>,
     /// What is to be asked of inference if it breaks none.
@@ -61,7 +61,7 @@ impl CheckedBody {
         from: Option<Peer>,
         header: &Header,
         data: BlockData,
-        extent: store::Checked,
+        extent: store::Extent,
         known: &BTreeSet<WtxId>,
     ) -> Self {
         let result = check.check(header, &data, extent, &|wtxid| known.contains(wtxid));
@@ -97,7 +97,7 @@ impl Claims {
 pub struct Validation {
     check: BodyCheck,
     inference: inference::Handle,
-    leave: Arc<dyn Fn(Checked) + Send + Sync>,
+    reply: Arc<dyn Fn(Checked) + Send + Sync>,
     under_way: BTreeMap<BlockHash, UnderWay>,
     /// Stored, to be given to inference, the lowest first.
     ready: BTreeMap<(u64, BlockHash), Claims>,
@@ -117,12 +117,12 @@ impl Validation {
     pub fn new(
         check: BodyCheck,
         inference: inference::Handle,
-        leave: impl Fn(Checked) + Send + Sync + 'static,
+        reply: impl Fn(Checked) + Send + Sync + 'static,
     ) -> Self {
         Self {
             check,
             inference,
-            leave: Arc::new(leave),
+            reply: Arc::new(reply),
             under_way: BTreeMap::new(),
             ready: BTreeMap::new(),
             load: 0,
@@ -156,15 +156,15 @@ impl Validation {
         from: Option<Peer>,
         header: Header,
         data: BlockData,
-        extent: store::Checked,
+        extent: store::Extent,
         known: BTreeSet<WtxId>,
     ) {
         let hash = header.hash();
         self.enter(hash, header.height, data.encoded_len());
-        let (check, leave) = (self.check.clone(), Arc::clone(&self.leave));
+        let (check, reply) = (self.check.clone(), Arc::clone(&self.reply));
         rayon::spawn_fifo(move || {
             let body = CheckedBody::of(&check, from, &header, data, extent, &known);
-            leave(Checked::Body(Box::new(body)));
+            reply(Checked::Body(Box::new(body)));
         });
     }
 
@@ -207,15 +207,15 @@ impl Validation {
                 block.images = images;
                 self.images += images;
             }
-            let leave = Arc::clone(&self.leave);
+            let reply = Arc::clone(&self.reply);
             if claims.is_empty() {
-                leave(Checked::Answers { hash, places, result: Ok(Verdict::Right) });
+                reply(Checked::Answers { hash, places, result: Ok(Verdict::Right) });
                 continue;
             }
             let inference = self.inference.clone();
             // There it looks at each image once more, which the chain's owner need not wait for.
             rayon::spawn_fifo(move || {
-                inference.check(claims, move |result| leave(Checked::Answers { hash, places, result }));
+                inference.check(claims, move |result| reply(Checked::Answers { hash, places, result }));
             });
         }
     }

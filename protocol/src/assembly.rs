@@ -26,7 +26,7 @@ mod partial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ocelli_consensus::BlockHash;
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 
 use crate::message::{Announcement, ChainStatus, ShortId, Submission};
 use crate::origin::{Groups, Origin};
@@ -302,7 +302,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     fn poll_settled(&mut self, view: &impl View) {
         self.partial.retain(|hash, _| {
             let node = view.tree().get(hash);
-            node.is_some_and(|node| node.status == Status::Header)
+            node.is_some_and(|node| node.status == BlockStatus::Header)
                 && !view.is_in_validation(hash)
                 && !view.tree().is_condemned(hash)
         });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{Address, BlockHash, Network};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::relay::Relay;
@@ -119,7 +119,7 @@ impl Node {
 
     /// Whether the block's tasks are all here.
     pub fn has_data(&self, hash: &BlockHash) -> bool {
-        let is_verified = self.tree.get(hash).is_some_and(|node| node.status == Status::Verified);
+        let is_verified = self.tree.get(hash).is_some_and(|node| node.status == BlockStatus::Verified);
         is_verified || self.validating.contains(hash)
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::transition::{ConnectError, Place};
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
 use ocelli_node::chain::Chain;
@@ -15,7 +15,7 @@ use ocelli_node::clock::Clock;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::Traversal;
 use ocelli_node::node::{Capacity, Config, Discovery, Node, Storage, models};
-use ocelli_node::store::{Checked, Durability, Overlay, Store, StoreError};
+use ocelli_node::store::{Durability, Extent, Overlay, Store, StoreError};
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::output::Output;
@@ -317,8 +317,8 @@ fn grow_by(
     store.add_headers(&headers)?;
     for header in &headers {
         let hash = header.hash();
-        store.add_block(&hash, &body, pictures, Checked::Body)?;
-        store.set_status(&hash, Status::Verified, None)?;
+        store.add_block(&hash, &body, pictures, Extent::Body)?;
+        store.set_status(&hash, BlockStatus::Verified, None)?;
     }
     store.commit(overlay.into_move(), durability)
 }

@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that one attacker has under way; those beyond it are not sent.
 const UNDER_WAY: usize = 64;
+/// The same of one that does what is allowed: so many may be refused at once before a node takes it amiss.
+const ALLOWED_UNDER_WAY: usize = 16;
 
 /// What an attacker sends, over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +226,7 @@ impl Flood {
                         due -= 1.0;
                         let message = match kind {
                             Kind::Invalid(kind) => Some(invalid(&self.network, kind, random)),
-                            Kind::Allowed(kind) if under_way < UNDER_WAY => {
+                            Kind::Allowed(kind) if under_way < ALLOWED_UNDER_WAY => {
                                 lawful.next(kind, random).map(|request| Message::Request(framed(&request.to_bytes())))
                             }
                             Kind::Allowed(_) => None,

@@ -7,7 +7,7 @@ use ocelli_consensus::{BlockHash, Header, Network, Parameters, WtxId};
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 
-use crate::store::Checked;
+use crate::store::Extent;
 
 /// Checks bodies and pixels on all cores.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ impl BodyCheck {
     }
 
     /// Checks all that body and pixels show by themselves. `is_known` says which transactions' signatures have been
-    /// checked before. With [`Checked::OnWork`], pixels may be missing.
+    /// checked before. With [`Extent::OnWork`], pixels may be missing.
     ///
     /// # Errors
     /// [`PixelsError::Rule`] other than [`RuleError::BodyRoot`] condemns the block; all else says that these bytes are not
@@ -32,7 +32,7 @@ impl BodyCheck {
         &self,
         header: &Header,
         data: &BlockData,
-        extent: Checked,
+        extent: Extent,
         is_known: &(dyn Fn(&WtxId) -> bool + Sync),
     ) -> Result<(), PixelsError> {
         let BlockData { body, pixels } = data;
@@ -45,7 +45,7 @@ impl BodyCheck {
         let checks =
             body.transactions.par_iter().enumerate().map(|(index, (transaction, _))| {
                 match rules::check_pixels(&self.parameters, header.height, index, transaction, pixels_at(index)) {
-                    Err(PixelsError::Presence { expected: true, .. }) if extent == Checked::OnWork => Ok(()),
+                    Err(PixelsError::Presence { expected: true, .. }) if extent == Extent::OnWork => Ok(()),
                     other => other,
                 }
             });

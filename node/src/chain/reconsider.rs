@@ -1,10 +1,10 @@
 //! Lifting a verdict.
 
 use ocelli_consensus::BlockHash;
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 
 use super::Chain;
-use crate::store::{StoreError, Verdict};
+use crate::store::{RefusedBlock, StoreError};
 
 /// Why there is no verdict to be lifted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,19 +36,19 @@ impl Chain {
     ///
     /// # Errors
     /// [`ReconsiderError`].
-    pub fn reconsider(&mut self, hash: &BlockHash) -> Result<Verdict, ReconsiderError> {
+    pub fn reconsider(&mut self, hash: &BlockHash) -> Result<RefusedBlock, ReconsiderError> {
         let mut node = self.tree.get(hash).ok_or(ReconsiderError::Unknown(*hash))?;
-        if node.status != Status::Invalid {
-            while node.status != Status::Invalid {
+        if node.status != BlockStatus::Invalid {
+            while node.status != BlockStatus::Invalid {
                 node = self.tree.parent(&node.hash).ok_or(ReconsiderError::NotRefused(*hash))?;
             }
             return Err(ReconsiderError::StandsOn { block: *hash, refused: node.hash, height: node.height });
         }
         let height = node.height;
         let verdict = self.store.verdict(hash)?;
-        let status = if self.block_data(hash)?.is_some() { Status::Received } else { Status::Header };
+        let status = if self.block_data(hash)?.is_some() { BlockStatus::Received } else { BlockStatus::Header };
         self.store.set_status(hash, status, None)?;
         self.tree.set_status(*hash, status);
-        Ok(verdict.unwrap_or_else(|| Verdict { block: *hash, height, reason: String::new() }))
+        Ok(verdict.unwrap_or_else(|| RefusedBlock { block: *hash, height, reason: String::new() }))
     }
 }

@@ -4,7 +4,7 @@ mod tree;
 
 use std::sync::Mutex;
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::rules::PixelsError;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -236,7 +236,7 @@ fn deep_blocks_are_taken_without_pixels_and_shallow_ones_are_not() {
     full.headers(&headers);
     let refused = full.chain.accept_block(headers[0].hash(), &without_pixels(&blocks[0]), &|_| false);
     assert!(matches!(refused, Err(AcceptError::NotTheBlock { .. })), "{refused:?}");
-    assert_eq!(full.chain.tree.get(&headers[0].hash()).unwrap().status, Status::Header);
+    assert_eq!(full.chain.tree.get(&headers[0].hash()).unwrap().status, BlockStatus::Header);
 }
 
 #[test]
@@ -354,5 +354,5 @@ fn a_block_whose_pixels_were_pruned_before_its_answers_were_checked_is_asked_for
     chain.chain.store.prune(4, 0).unwrap();
     let chain = chain.reopen();
     assert_eq!(chain.chain.unchecked(), []);
-    assert_eq!(chain.chain.tree.get(&hash).unwrap().status, Status::Header);
+    assert_eq!(chain.chain.tree.get(&hash).unwrap().status, BlockStatus::Header);
 }

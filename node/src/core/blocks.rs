@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ocelli_consensus::BlockHash;
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::rules::check_output;
 use ocelli_protocol::assembly::{self, CLOSE_BLOCKS};
 use ocelli_protocol::message::{Announcement, BlockData};
@@ -58,7 +58,7 @@ impl Core {
         match self.chain.accept_checked(hash, &data, extent, result) {
             Ok(()) => {
                 // One that is taken on work has nothing to be checked.
-                if extent == store::Checked::OnWork {
+                if extent == store::Extent::OnWork {
                     self.validation.finish(&hash);
                     self.advance()?;
                     return self.blocks_changed();
@@ -98,7 +98,7 @@ impl Core {
             let blocks = &mut unchecked.blocks;
             let Some(index) = (0..blocks.len()).min_by_key(|&index| place(&blocks[index])) else { return Ok(()) };
             let Some(hash) = blocks.remove(index) else { return Ok(()) };
-            if tree.is_condemned(&hash) || tree.get(&hash).is_none_or(|node| node.status != Status::Received) {
+            if tree.is_condemned(&hash) || tree.get(&hash).is_none_or(|node| node.status != BlockStatus::Received) {
                 continue;
             }
             let height = place(&hash);

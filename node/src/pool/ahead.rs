@@ -39,7 +39,7 @@ impl Pool {
             let batch = batch.collect();
             self.ahead.running += 1;
             let inbox = self.others.inbox.clone();
-            self.others.inference.run(batch, move |result| inbox.leave(Input::Outputs(txids, result)));
+            self.others.inference.run(batch, move |result| inbox.reply(Input::Outputs(txids, result)));
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Mine {
 impl Mine {
     /// Starts the miner's threads. What they find comes to the pool.
     pub fn start(mining: Mining, pool: Sender<Input>) -> Self {
-        let miner = Miner::start(mining.threads, move |header| pool.leave(Input::Mined(header)));
+        let miner = Miner::start(mining.threads, move |header| pool.reply(Input::Mined(header)));
         Self { miner, mining, templates: VecDeque::new(), made_at: None, is_stale: true }
     }
 

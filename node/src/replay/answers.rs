@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 /// A block whose answers have been checked.
-pub(super) struct Checked {
+pub(super) struct CheckedBlock {
     pub(super) hash: BlockHash,
     pub(super) height: u64,
     pub(super) tasks: u64,
@@ -66,7 +66,7 @@ impl<'a> Answers<'a> {
     }
 
     /// Waits for the oldest block; `None` if there is none.
-    pub(super) fn next(&mut self) -> Option<Result<Checked, InferenceError>> {
+    pub(super) fn next(&mut self) -> Option<Result<CheckedBlock, InferenceError>> {
         let Waiting { hash, height, places, verdict } = self.waiting.pop_front()?;
         self.images -= places.len();
         let result = verdict.recv().unwrap_or(Err(InferenceError::Stopped));
@@ -77,7 +77,7 @@ impl<'a> Answers<'a> {
                     check_output(places.get(index).copied().unwrap_or(index), &claimed, &expected)
                 }
             };
-            Checked { hash, height, tasks: places.len() as u64, answers }
+            CheckedBlock { hash, height, tasks: places.len() as u64, answers }
         }))
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use ocelli_consensus::fork_choice::{InsertError, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, InsertError};
 use ocelli_consensus::{BlockHash, Header};
 
 use super::export::Blocks;
@@ -169,14 +169,14 @@ pub fn import(
     Ok(Imported { blocks, new, height: chain.tip().height, stopped })
 }
 
-/// The verdict of an earlier run on a block or on one before it.
-type Verdict = (Why, Option<Box<dyn Error + Send + Sync>>);
+/// Why a block is not taken, and what there is to say of that.
+type Reason = (Why, Option<Box<dyn Error + Send + Sync>>);
 
-fn refused_before(chain: &Chain, hash: &BlockHash) -> Result<Option<Verdict>, StoreError> {
+fn refused_before(chain: &Chain, hash: &BlockHash) -> Result<Option<Reason>, StoreError> {
     if !chain.tree().is_condemned(hash) {
         return Ok(None);
     }
-    let is_itself = chain.tree().get(hash).is_some_and(|node| node.status == Status::Invalid);
+    let is_itself = chain.tree().get(hash).is_some_and(|node| node.status == BlockStatus::Invalid);
     let verdict = if is_itself { chain.store().verdict(hash)? } else { None };
     let why = if is_itself { Why::Refused } else { Why::OnRefused };
     Ok(Some((why, verdict.map(|verdict| verdict.reason.into()))))
@@ -210,7 +210,7 @@ fn take_headers(chain: &mut Chain, file: &mut Blocks, now: u64) -> Result<(u64, 
 }
 
 fn at_header(number: u64, header: &Header, error: HeaderError) -> Result<Stopped, StoreError> {
-    let (why, source): Verdict = match error {
+    let (why, source): Reason = match error {
         HeaderError::Store(error) => return Err(error),
         HeaderError::Ahead { seconds, .. } => (Why::Held { seconds }, None),
         HeaderError::Insert(InsertError::ParentUnknown { parent, .. }) => (Why::ParentUnknown(parent), None),

@@ -4,13 +4,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver};
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::rules::PixelsError;
 use ocelli_consensus::{BlockHash, RuleError};
 use ocelli_protocol::message::BlockData;
 
 use super::BadBlock;
-use super::answers::{Answers, Checked};
+use super::answers::{Answers, CheckedBlock};
 use crate::chain::{AcceptError, Advance, Chain};
 use crate::inference::{Handle, InferenceError};
 use crate::store::StoreError;
@@ -186,7 +186,7 @@ impl<'a> Intake<'a> {
     /// Takes the verdict on the oldest answers and moves the tip; `false` if none are out.
     fn settle(&mut self) -> Result<bool, IntakeError> {
         let Some(checked) = self.answers.next() else { return Ok(false) };
-        let Checked { hash, height, tasks, answers } = checked?;
+        let CheckedBlock { hash, height, tasks, answers } = checked?;
         let result = self.settle_one(hash, height, answers);
         match result {
             Ok(()) => (self.tasks, self.blocks) = (self.tasks + tasks, self.blocks + 1),
@@ -202,7 +202,7 @@ impl<'a> Intake<'a> {
 
     fn settle_one(&mut self, hash: BlockHash, height: u64, answers: Result<(), RuleError>) -> Result<(), IntakeError> {
         // One that was taken on work is verified already.
-        if self.chain.tree().get(&hash).is_some_and(|node| node.status == Status::Received) {
+        if self.chain.tree().get(&hash).is_some_and(|node| node.status == BlockStatus::Received) {
             self.chain.set_answers(hash, answers.clone())?;
         }
         answers.map_err(|rule| BadBlock::new(hash, height, rule))?;

@@ -12,7 +12,7 @@ use super::answers::Answers;
 use super::{BadBlock, Progress};
 use crate::chain::{BodyCheck, has_all_pixels};
 use crate::inference::{Handle, InferenceError};
-use crate::store::{Checked, Durability, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
+use crate::store::{Durability, Extent, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
 use crate::validation::Claims;
 
 /// Blocks whose state changes are held in memory at most.
@@ -188,7 +188,7 @@ impl Replay<'_> {
         let pixels = self.store.pixels(height, &hash, &body)?;
         let data = BlockData { body, pixels };
         let may_lack = height < self.kept.pixels_from && !has_all_pixels(&data);
-        let checked = if may_lack { Checked::OnWork } else { Checked::Body };
+        let checked = if may_lack { Extent::OnWork } else { Extent::Body };
         self.check.check(header, &data, checked, &|_| false).map_err(|error| self.bad(header, error))?;
         self.unchecked += data
             .body

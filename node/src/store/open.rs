@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::history::Peaks;
 use ocelli_consensus::transition::{append_header, genesis_state};
 use ocelli_consensus::{Body, Network};
@@ -100,7 +100,7 @@ fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
         ..Changes::default()
     };
     changes.write(store, &Tip { hash, height: 0, state }, &mut batch);
-    store.put_header(&mut batch, 0, genesis, Status::Verified);
+    store.put_header(&mut batch, 0, genesis, BlockStatus::Verified);
     batch.put_cf(store.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(0));
     let body = ocelli_consensus::codec::encode(&Body::default());
     batch.put_cf(store.column(columns::BODIES), rows::block_key(0, &hash), body);

@@ -4,7 +4,7 @@
 //! little-endian. Reading returns `None` where bytes are not what writing makes.
 
 use ocelli_consensus::codec::{MAX_ENCODED, decode, encode};
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::header::HEADER_BYTES;
 use ocelli_consensus::history::{Entry, Position};
 use ocelli_consensus::state::{Branch, Child};
@@ -55,7 +55,7 @@ pub struct TransactionLocation {
 
 /// Why a block was refused.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
-pub struct Verdict {
+pub struct RefusedBlock {
     /// The block.
     pub block: BlockHash,
     /// Its height.
@@ -99,26 +99,26 @@ pub(super) fn position_key(position: Position) -> [u8; 9] {
 }
 
 /// The 180 bytes, then the status.
-pub(super) fn header_bytes(header: &Header, status: Status) -> [u8; HEADER_BYTES + 1] {
+pub(super) fn header_bytes(header: &Header, status: BlockStatus) -> [u8; HEADER_BYTES + 1] {
     let mut bytes = [0; HEADER_BYTES + 1];
     bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
     bytes[HEADER_BYTES] = match status {
-        Status::Invalid => 0,
-        Status::Header => 1,
-        Status::Received => 2,
-        Status::Verified => 3,
+        BlockStatus::Invalid => 0,
+        BlockStatus::Header => 1,
+        BlockStatus::Received => 2,
+        BlockStatus::Verified => 3,
     };
     bytes
 }
 
 /// Reads what [`header_bytes`] wrote.
-pub(super) fn header(bytes: &[u8]) -> Option<(Header, Status)> {
+pub(super) fn header(bytes: &[u8]) -> Option<(Header, BlockStatus)> {
     let (header, status) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let status = match status {
-        [0] => Status::Invalid,
-        [1] => Status::Header,
-        [2] => Status::Received,
-        [3] => Status::Verified,
+        [0] => BlockStatus::Invalid,
+        [1] => BlockStatus::Header,
+        [2] => BlockStatus::Received,
+        [3] => BlockStatus::Verified,
         _ => return None,
     };
     Some((Header::from_bytes(header), status))
@@ -171,8 +171,8 @@ pub(super) fn location(bytes: &[u8]) -> Option<TransactionLocation> {
     decode(bytes, 44).ok()
 }
 
-/// Reads an encoded [`Verdict`].
-pub(super) fn verdict(bytes: &[u8]) -> Option<Verdict> {
+/// Reads an encoded [`RefusedBlock`].
+pub(super) fn verdict(bytes: &[u8]) -> Option<RefusedBlock> {
     decode(bytes, MAX_ENCODED).ok()
 }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(hex::encode(tip_row), format!("{}020000000000000002{}", "aa".repeat(32), "bb".repeat(32)));
         let location = TransactionLocation { block: hash, height: 3, index: 4 };
         assert_eq!(hex::encode(encode(&location)), format!("{}030000000000000004000000", "aa".repeat(32)));
-        let verdict = Verdict { block: hash, height: 3, reason: "no".into() };
+        let verdict = RefusedBlock { block: hash, height: 3, reason: "no".into() };
         assert_eq!(hex::encode(encode(&verdict)), format!("{}030000000000000002000000000000006e6f", "aa".repeat(32)));
         let account = Account { nonce: 1, balance: Amount(2) };
         assert_eq!(hex::encode(encode(&account)), "01000000000000000200000000000000");
@@ -245,14 +245,15 @@ mod tests {
             target: CompactTarget(9),
             nonce: 10,
         };
-        for (byte, status) in
-            [Status::Invalid, Status::Header, Status::Received, Status::Verified].into_iter().enumerate()
+        for (byte, status) in [BlockStatus::Invalid, BlockStatus::Header, BlockStatus::Received, BlockStatus::Verified]
+            .into_iter()
+            .enumerate()
         {
             let bytes = header_bytes(&header_row, status);
             assert_eq!(usize::from(bytes[HEADER_BYTES]), byte);
             assert_eq!(header(&bytes), Some((header_row.clone(), status)));
         }
-        let mut bytes = header_bytes(&header_row, Status::Verified);
+        let mut bytes = header_bytes(&header_row, BlockStatus::Verified);
         bytes[HEADER_BYTES] = 4;
         assert_eq!(header(&bytes), None);
         assert_eq!(header(&bytes[..HEADER_BYTES]), None);

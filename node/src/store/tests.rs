@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ed25519_dalek::{Signer, SigningKey};
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::network::{ModelParameters, StartingAccount};
 use ocelli_consensus::state::{self, Branch, BranchReader, Child};
 use ocelli_consensus::transition::Place;
@@ -26,7 +26,7 @@ use ocelli_consensus::{
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
-use super::{Checked, Durability, Kept, Overlay, Step, Store, StoreError, StoreOptions, columns, rows};
+use super::{Durability, Extent, Kept, Overlay, Step, Store, StoreError, StoreOptions, columns, rows};
 
 /// A temporary place for a store; gone when dropped.
 pub(crate) struct Folder(TempDir);
@@ -147,8 +147,8 @@ impl<'a> Maker<'a> {
 pub(crate) fn add(store: &Store, (header, body, pixels): &Made) {
     let hash = header.hash();
     store.add_header(header).unwrap();
-    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
-    store.set_status(&hash, Status::Verified, None).unwrap();
+    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    store.set_status(&hash, BlockStatus::Verified, None).unwrap();
 }
 
 /// Disconnects so many blocks, then connects these, and writes that.

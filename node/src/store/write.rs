@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, Body, Header};
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::options::Step;
-use super::{ChainMove, Kept, Store, StoreError, Verdict, columns, rows};
+use super::{ChainMove, Kept, RefusedBlock, Store, StoreError, columns, rows};
 
 /// The most bytes that are kept of the reason why a block was refused.
 pub const MAX_REASON_BYTES: usize = 500;
@@ -29,7 +29,7 @@ pub enum Durability {
 
 /// How far a block that is added has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checked {
+pub enum Extent {
     /// By itself: its answers are still to be.
     Body,
     /// Its pixels are nowhere to be had, and it is taken on the work above it.
@@ -56,7 +56,7 @@ impl Store {
             let hash = header.hash();
             let known = self.get(columns::ARRIVALS, hash.as_bytes(), rows::number)?;
             if known.is_none() && added.insert(hash) {
-                self.put_header(&mut batch, arrival, header, Status::Header);
+                self.put_header(&mut batch, arrival, header, BlockStatus::Header);
                 batch.put_cf(self.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(arrival));
                 arrival += 1;
             }
@@ -67,11 +67,11 @@ impl Store {
     }
 
     /// Says how far a block has been checked. `reason`, the first [`MAX_REASON_BYTES`] of it, is kept with an invalid
-    /// block as its [`Verdict`]; any other status lifts the verdict. The genesis stays as it is.
+    /// block as its [`RefusedBlock`]; any other status lifts the verdict. The genesis stays as it is.
     ///
     /// # Errors
     /// If its header was not added or it cannot be written.
-    pub fn set_status(&self, hash: &BlockHash, status: Status, reason: Option<&str>) -> Result<(), StoreError> {
+    pub fn set_status(&self, hash: &BlockHash, status: BlockStatus, reason: Option<&str>) -> Result<(), StoreError> {
         let _writing = self.lock();
         let (arrival, header, _) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
         if arrival == 0 {
@@ -80,9 +80,9 @@ impl Store {
         let mut batch = WriteBatch::default();
         self.put_header(&mut batch, arrival, &header, status);
         let (verdicts, key) = (self.column(columns::VERDICTS), rows::number_key(arrival));
-        if status == Status::Invalid {
+        if status == BlockStatus::Invalid {
             let reason = prefix(reason.unwrap_or_default(), MAX_REASON_BYTES).to_owned();
-            batch.put_cf(verdicts, key, encode(&Verdict { block: *hash, height: header.height, reason }));
+            batch.put_cf(verdicts, key, encode(&RefusedBlock { block: *hash, height: header.height, reason }));
         } else {
             batch.delete_cf(verdicts, key);
         }
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// Adds what a block has beside its header: the body, and the pixels that are there, `pixels[i]` for the i-th
-    /// transaction. A block of which only the header was here becomes [`Status::Received`], or [`Status::Verified`] if it is
+    /// transaction. A block of which only the header was here becomes [`BlockStatus::Received`], or [`BlockStatus::Verified`] if it is
     /// taken on work, which [`Rows::kept`](super::Rows::kept) shows from then on; others keep their status.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Store {
         hash: &BlockHash,
         body: &Body,
         pixels: &[Option<Vec<u8>>],
-        checked: Checked,
+        checked: Extent,
     ) -> Result<(), StoreError> {
         let _writing = self.lock();
         let (arrival, header, status) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
@@ -111,11 +111,11 @@ impl Store {
                 batch.put_cf(self.column(columns::PIXELS), rows::pixels_key(header.height, hash, index), pixels);
             }
         }
-        if status == Status::Header {
-            let status = if checked == Checked::OnWork { Status::Verified } else { Status::Received };
+        if status == BlockStatus::Header {
+            let status = if checked == Extent::OnWork { BlockStatus::Verified } else { BlockStatus::Received };
             self.put_header(&mut batch, arrival, &header, status);
         }
-        if checked == Checked::OnWork {
+        if checked == Extent::OnWork {
             let (kept, next) = (self.kept()?, header.height.saturating_add(1));
             let kept =
                 Kept { pixels_from: kept.pixels_from.max(next), answers_from: kept.answers_from.max(next), ..kept };
@@ -167,7 +167,7 @@ impl Store {
         Ok(self.database().write_opt(batch, &options)?)
     }
 
-    pub(super) fn put_header(&self, batch: &mut WriteBatch, arrival: u64, header: &Header, status: Status) {
+    pub(super) fn put_header(&self, batch: &mut WriteBatch, arrival: u64, header: &Header, status: BlockStatus) {
         let (key, row) = (rows::number_key(arrival), rows::header_bytes(header, status));
         batch.put_cf(self.column(columns::HEADERS), key, row);
     }

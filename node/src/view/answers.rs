@@ -1,6 +1,6 @@
 //! What is read of the chain and of what is pending.
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{Address, BlockHash, Header, TxId};
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, MAX_HEADERS,
@@ -106,7 +106,7 @@ impl AtTip {
         let Some((header, mut status)) = store.header(hash)? else { return Ok(None) };
         let (height, mut at) = (header.height, header);
         for _ in 0..MAX_BRANCH {
-            if status == Status::Invalid {
+            if status == BlockStatus::Invalid {
                 return Ok(None);
             }
             // What is connected stands on nothing bad.

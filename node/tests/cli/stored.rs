@@ -1,6 +1,6 @@
 //! `ocelli chain verify|export|import|reconsider`: on the data folder of a node that does not run.
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{Address, Body, Network};
 use ocelli_node::chain::Chain;
 use ocelli_node::store::Store;
@@ -127,7 +127,7 @@ fn a_verdict_is_lifted() {
     let (file, chain) = made(&environment);
     let at = |height| chain.store().hash_at(height).unwrap().unwrap();
     let (second, third) = (at(2), at(3));
-    chain.store().set_status(&second, Status::Invalid, Some("an answer is wrong")).unwrap();
+    chain.store().set_status(&second, BlockStatus::Invalid, Some("an answer is wrong")).unwrap();
     drop(chain);
     let run =
         |hash: &str| environment.run(&["chain", "reconsider", hash, "--network", &file, "--data", "data", "--json"]);

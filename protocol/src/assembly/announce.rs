@@ -1,6 +1,6 @@
 //! Announcements: whose turn it is, what is passed on, what is held.
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, CompactTarget, Header, Target, U256};
 
 use super::{
@@ -108,7 +108,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         };
         self.note_height(from, announcement.header.height);
         // Sync may have been faster than gossip; whoever waits for gossip from us has nothing of that.
-        let is_new = node.status == Status::Header && !self.is_open(&hash, view);
+        let is_new = node.status == BlockStatus::Header && !self.is_open(&hash, view);
         if gossip.is_some() {
             self.note_gossiped(hash);
             if let Some(peer) = self.peers.get_mut(&from).filter(|_| is_new) {

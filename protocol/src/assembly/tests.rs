@@ -168,14 +168,14 @@ fn known_blocks_are_judged_without_their_header() {
         ("in validation", |it, block| assert!(it.world.validating.insert(block.hash())), GossipVerdict::Accept, false),
         (
             "stored",
-            |it, block| assert!(it.world.tree.set_status(block.hash(), Status::Received)),
+            |it, block| assert!(it.world.tree.set_status(block.hash(), BlockStatus::Received)),
             GossipVerdict::Accept,
             false,
         ),
         ("connected", |it, block| drop(it.connect(block)), GossipVerdict::Accept, false),
         (
             "invalid",
-            |it, block| assert!(it.world.tree.set_status(block.hash(), Status::Invalid)),
+            |it, block| assert!(it.world.tree.set_status(block.hash(), BlockStatus::Invalid)),
             GossipVerdict::Ignore,
             false,
         ),

@@ -1,6 +1,6 @@
 //! What goes into the sync machine and what comes out.
 
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, Header, U256};
 
 use super::{Direction, Group, Place};
@@ -37,7 +37,7 @@ pub trait ChainView {
     /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
     /// neither stored nor being validated nor put together, lowest first.
     fn missing(&self, window: usize) -> Vec<BlockHash> {
-        let nodes = self.tree().beyond_connectable().take(window).filter(|node| node.status == Status::Header);
+        let nodes = self.tree().beyond_connectable().take(window).filter(|node| node.status == BlockStatus::Header);
         let is_open = |hash: &BlockHash| !self.is_put_together(hash) && !self.is_in_validation(hash);
         nodes.map(|node| node.hash).filter(is_open).collect()
     }
@@ -45,7 +45,7 @@ pub trait ChainView {
     /// Whether a block's header is stored and its data are neither stored nor being validated.
     fn wants(&self, hash: &BlockHash) -> bool {
         let node = self.tree().get(hash);
-        node.is_some_and(|node| node.status == Status::Header) && !self.is_in_validation(hash)
+        node.is_some_and(|node| node.status == BlockStatus::Header) && !self.is_in_validation(hash)
     }
 
     /// Work accumulated up to the header with most.

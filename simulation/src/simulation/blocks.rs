@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocelli_consensus::fork_choice::Status;
+use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{Address, BlockHash, Header, Root, rules};
 use ocelli_protocol::sync::{Input, Parent};
 use rand::RngExt as _;
@@ -69,7 +69,7 @@ impl Simulation {
         let node = &mut self.nodes[miner];
         let before = node.tree.best_candidate().hash;
         node.tree.insert(&self.network.parameters, &block.header).expect("made by the rules");
-        node.tree.set_status(block.hash, if block.is_right { Status::Verified } else { Status::Invalid });
+        node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
         self.follow_chain(miner, before);
         self.announced_at[block.number][miner] = self.now;
         self.validated_at[block.number][miner] = self.now;
@@ -154,7 +154,7 @@ impl Simulation {
         if node.tree.insert(&self.network.parameters, &block.header).is_err() {
             return;
         }
-        let is_wanted = node.tree.get(&hash).is_some_and(|node| node.status == Status::Header);
+        let is_wanted = node.tree.get(&hash).is_some_and(|node| node.status == BlockStatus::Header);
         let is_worth = block.header.height + WORTH_FORWARDING >= node.tree.best_candidate().height;
         if !is_wanted || node.partial.contains_key(&hash) || node.tree.is_condemned(&hash) || !is_worth {
             return;
@@ -204,7 +204,7 @@ impl Simulation {
         let node = &mut self.nodes[at];
         let before = node.tree.best_candidate().hash;
         node.validating.remove(&block.hash);
-        node.tree.set_status(block.hash, if block.is_right { Status::Verified } else { Status::Invalid });
+        node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
         let validated = &mut self.validated_at[block.number][at];
         *validated = self.now.min(*validated);
         self.follow_chain(at, before);

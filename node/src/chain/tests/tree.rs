@@ -162,7 +162,7 @@ fn arrive(chain: &mut Chain, block: &Planted, arrived: Arrived) -> Arrived {
             let wrong = RuleError::Output { index: 0, class: 0, found: 1, expected: 2 };
             chain.set_answers(hash, if block.fault == Fault::Answer { Err(wrong) } else { Ok(()) }).unwrap();
             for (refused, ..) in chain.advance().unwrap().refused {
-                assert_eq!(chain.store.header(&refused).unwrap().unwrap().1, Status::Invalid);
+                assert_eq!(chain.store.header(&refused).unwrap().unwrap().1, BlockStatus::Invalid);
             }
             Arrived::Answers
         }

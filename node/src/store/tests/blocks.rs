@@ -3,7 +3,7 @@
 use ocelli_consensus::BlockHash;
 
 use super::*;
-use crate::store::{MAX_REASON_BYTES, Verdict};
+use crate::store::{MAX_REASON_BYTES, RefusedBlock};
 
 /// Headers on top of each other that no rule was asked about.
 fn headers(network: &Network, count: u64) -> Vec<Header> {
@@ -29,10 +29,10 @@ fn headers_come_back_in_the_order_of_their_arrival() {
     let store = Store::open(&folder.path(), &network).unwrap();
     let other = Header { time: 7, ..headers[0].clone() };
     store.add_header(&other).unwrap();
-    let expected: Vec<_> = headers.iter().chain([&other]).map(|header| (header.clone(), Status::Header)).collect();
+    let expected: Vec<_> = headers.iter().chain([&other]).map(|header| (header.clone(), BlockStatus::Header)).collect();
     assert_eq!(store.headers().collect::<Result<Vec<_>, _>>().unwrap(), expected);
     assert_eq!(header_tree(&store).len(), 302);
-    assert_eq!(store.header(&other.hash()), Ok(Some((other, Status::Header))));
+    assert_eq!(store.header(&other.hash()), Ok(Some((other, BlockStatus::Header))));
     assert_eq!(store.header(&BlockHash([7; 32])), Ok(None));
     assert_eq!(store.tip().unwrap().height, 0);
 }
@@ -46,20 +46,20 @@ fn a_block_is_received_once_its_body_is_here() {
         Maker::new(&network, &overlay).classify(0, 1).transfer(1, address(2), 5).classify(2, 3).mine(address(3));
     let (header, body, pixels) = &block;
     let hash = header.hash();
-    assert_eq!(store.add_block(&hash, body, pixels, Checked::Body), Err(StoreError::UnknownBlock(hash)));
-    assert_eq!(store.set_status(&hash, Status::Verified, None), Err(StoreError::UnknownBlock(hash)));
+    assert_eq!(store.add_block(&hash, body, pixels, Extent::Body), Err(StoreError::UnknownBlock(hash)));
+    assert_eq!(store.set_status(&hash, BlockStatus::Verified, None), Err(StoreError::UnknownBlock(hash)));
 
     store.add_header(header).unwrap();
     assert_eq!((store.body(1, &hash), store.pixels(1, &hash, body)), (Ok(None), Ok(vec![None; pixels.len()])));
-    store.add_block(&hash, body, &pixels[..2], Checked::Body).unwrap();
+    store.add_block(&hash, body, &pixels[..2], Extent::Body).unwrap();
     let mut first = pixels.clone();
     first[2..].fill(None);
     assert_eq!(store.pixels(1, &hash, body), Ok(first), "one task's pixels are missing");
-    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
-    assert_eq!(store.header(&hash).unwrap().unwrap().1, Status::Received);
-    store.set_status(&hash, Status::Verified, None).unwrap();
-    store.add_block(&hash, body, pixels, Checked::Body).unwrap();
-    assert_eq!(store.header(&hash).unwrap().unwrap().1, Status::Verified);
+    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    assert_eq!(store.header(&hash).unwrap().unwrap().1, BlockStatus::Received);
+    store.set_status(&hash, BlockStatus::Verified, None).unwrap();
+    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    assert_eq!(store.header(&hash).unwrap().unwrap().1, BlockStatus::Verified);
 
     drop(overlay);
     drop(store);
@@ -79,10 +79,13 @@ fn verdicts_are_kept_and_lifted() {
     let headers = headers(&network, 5);
     let hashes: Vec<_> = headers.iter().map(Header::hash).collect();
     store.add_headers(&headers).unwrap();
-    let verdict =
-        |index: usize, reason: &str| Verdict { block: hashes[index], height: index as u64 + 1, reason: reason.into() };
+    let verdict = |index: usize, reason: &str| RefusedBlock {
+        block: hashes[index],
+        height: index as u64 + 1,
+        reason: reason.into(),
+    };
     for index in [3, 1, 2] {
-        store.set_status(&hashes[index], Status::Invalid, Some(&format!("reason {index}"))).unwrap();
+        store.set_status(&hashes[index], BlockStatus::Invalid, Some(&format!("reason {index}"))).unwrap();
     }
     drop(store);
     let store = Store::open(&folder.path(), &network).unwrap();
@@ -91,21 +94,21 @@ fn verdicts_are_kept_and_lifted() {
     assert_eq!(store.verdicts(2), Ok(vec![verdict(3, "reason 3"), verdict(2, "reason 2")]));
     assert!(header_tree(&store).is_condemned(&hashes[4]));
 
-    store.set_status(&hashes[1], Status::Header, None).unwrap();
-    store.set_status(&hashes[2], Status::Received, None).unwrap();
-    store.set_status(&hashes[3], Status::Verified, Some("not kept")).unwrap();
+    store.set_status(&hashes[1], BlockStatus::Header, None).unwrap();
+    store.set_status(&hashes[2], BlockStatus::Received, None).unwrap();
+    store.set_status(&hashes[3], BlockStatus::Verified, Some("not kept")).unwrap();
     assert_eq!(store.verdicts(9), Ok(vec![]));
     assert!(!header_tree(&store).is_condemned(&hashes[4]));
 
     // Cut where a character ends.
-    store.set_status(&hashes[0], Status::Invalid, Some(&format!("x{}", "é".repeat(MAX_REASON_BYTES)))).unwrap();
+    store.set_status(&hashes[0], BlockStatus::Invalid, Some(&format!("x{}", "é".repeat(MAX_REASON_BYTES)))).unwrap();
     let kept = store.verdict(&hashes[0]).unwrap().unwrap().reason;
     assert_eq!(kept, format!("x{}", "é".repeat(MAX_REASON_BYTES / 2 - 1)));
-    store.set_status(&hashes[0], Status::Invalid, None).unwrap();
+    store.set_status(&hashes[0], BlockStatus::Invalid, None).unwrap();
     assert_eq!(store.verdict(&hashes[0]), Ok(Some(verdict(0, ""))));
 
     let genesis = network.genesis_hash();
-    store.set_status(&genesis, Status::Invalid, Some("never")).unwrap();
-    assert_eq!(store.header(&genesis).unwrap().unwrap().1, Status::Verified);
+    store.set_status(&genesis, BlockStatus::Invalid, Some("never")).unwrap();
+    assert_eq!(store.header(&genesis).unwrap().unwrap().1, BlockStatus::Verified);
     assert_eq!(store.verdict(&genesis), Ok(None));
 }

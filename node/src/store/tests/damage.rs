@@ -19,7 +19,7 @@ fn a_malformed_row_is_named() {
     let (header, body, _) = grow(&store, &network, 1, 1).remove(0);
     let (hash, txid) = (header.hash(), body.transactions[0].0.txid());
     store.set_known_peers(&["peer".into()]).unwrap();
-    store.set_status(&hash, Status::Invalid, Some("reason")).unwrap();
+    store.set_status(&hash, BlockStatus::Invalid, Some("reason")).unwrap();
     let leaf = Position { level: 0, index: 1 };
     type Read<'a> = Box<dyn Fn() -> Option<StoreError> + 'a>;
     let table: Vec<(&'static str, Vec<u8>, Read)> = vec![

@@ -75,7 +75,7 @@ fn fill() {
         }
         let (header, body, pixels) = maker.mine(address(0));
         store.add_header(&header)?;
-        store.add_block(&header.hash(), &body, &pixels, Checked::Body)?;
+        store.add_block(&header.hash(), &body, &pixels, Extent::Body)?;
         overlay.connect(&network.parameters, &header, &body).expect("it is valid");
         store.commit(overlay.into_move(), Durability::Synced)
     };

@@ -22,7 +22,7 @@ fn fill(store: &Store, network: &Network) {
     reorganise(store, network, 1, &branch);
     let bad = Maker::new(network, &Overlay::new(store).unwrap()).classify(3, 7).mine(address(2));
     add(store, &bad);
-    store.set_status(&bad.0.hash(), Status::Invalid, Some("a reason")).unwrap();
+    store.set_status(&bad.0.hash(), BlockStatus::Invalid, Some("a reason")).unwrap();
     store.set_known_peers(&["/ip4/192.0.2.1/tcp/1".into()]).unwrap();
 }
 

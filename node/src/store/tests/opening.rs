@@ -21,7 +21,7 @@ fn a_new_store_holds_the_genesis() {
     assert_eq!(network.genesis.state.0, tip.state.hash());
     assert_eq!(store.genesis(), &network.genesis);
     assert!(store.headers().next().is_none());
-    assert_eq!(store.header(&hash), Ok(Some((network.genesis.clone(), Status::Verified))));
+    assert_eq!(store.header(&hash), Ok(Some((network.genesis.clone(), BlockStatus::Verified))));
     assert_eq!(store.body(0, &hash), Ok(Some(Body::default())));
     assert_eq!(store.pixels(0, &hash, &Body::default()), Ok(vec![]));
     assert_eq!((store.hash_at(0), store.hash_at(1)), (Ok(Some(hash)), Ok(None)));

@@ -117,8 +117,8 @@ fn a_folder_that_is_deleted_moved_or_replaced_is_noticed_by_the_next_write() {
         let gone = Err(StoreError::FolderGone { path: folder.path() });
         assert_eq!(store.check_folder(), gone);
         assert_eq!(store.add_headers(std::slice::from_ref(&block.0)), gone);
-        assert_eq!(store.add_block(&hash, &block.1, &block.2, Checked::Body), gone);
-        assert_eq!(store.set_status(&hash, Status::Verified, None), gone);
+        assert_eq!(store.add_block(&hash, &block.1, &block.2, Extent::Body), gone);
+        assert_eq!(store.set_status(&hash, BlockStatus::Verified, None), gone);
         assert_eq!(store.set_known_peers(&[]), gone);
         assert_eq!(store.prune(2, 2), Err(StoreError::FolderGone { path: folder.path() }));
         let mut overlay = Overlay::new(&store).unwrap();

@@ -109,13 +109,13 @@ fn a_block_taken_on_work_is_verified_and_said() {
     let (folder, network) = (Folder::new(), network());
     let store = Store::open(&folder.path(), &network).unwrap();
     let mut overlay = Overlay::new(&store).unwrap();
-    for (height, checked) in [(1, Checked::OnWork), (2, Checked::OnWork), (3, Checked::Body)] {
+    for (height, checked) in [(1, Extent::OnWork), (2, Extent::OnWork), (3, Extent::Body)] {
         let block = Maker::new(&network, &overlay).classify(0, 1).mine(address(2));
         overlay.connect(&network.parameters, &block.0, &block.1).unwrap();
         let hash = block.0.hash();
         store.add_header(&block.0).unwrap();
         store.add_block(&hash, &block.1, &[], checked).unwrap();
-        let expected = if checked == Checked::OnWork { Status::Verified } else { Status::Received };
+        let expected = if checked == Extent::OnWork { BlockStatus::Verified } else { BlockStatus::Received };
         assert_eq!(store.header(&hash).unwrap().unwrap().1, expected);
         let from = (height + 1).min(3);
         assert_eq!(store.kept(), Ok(Kept { pixels_from: from, bodies_from: 1, answers_from: from }));

@@ -227,7 +227,7 @@ impl Simulator {
     }
 
     fn connect(&mut self, hash: BlockHash) {
-        if self.tested.world.tree.get(&hash).is_some_and(|node| node.status == Status::Header) {
+        if self.tested.world.tree.get(&hash).is_some_and(|node| node.status == BlockStatus::Header) {
             let data = self.block(hash).data.clone();
             self.tested.world.connect(hash, data);
             self.drive(Input::BlocksChanged);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use ocelli_consensus::fork_choice::{HeaderTree, Node, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, Node};
 use ocelli_consensus::{
     Action, Address, Amount, BlockHash, CompactTarget, Header, ImageHash, ModelId, Network, Transaction, Unsigned,
     WtxId,
@@ -156,7 +156,7 @@ impl World {
     /// A block's validation ends well, and it becomes the tip if it stands on it.
     pub fn connect(&mut self, hash: BlockHash, data: BlockData) {
         self.validating.remove(&hash);
-        self.tree.set_status(hash, Status::Verified);
+        self.tree.set_status(hash, BlockStatus::Verified);
         let header = &self.headers[&hash];
         if header.parent == self.tip {
             self.connected.insert(header.height, hash);
@@ -273,7 +273,7 @@ impl Tested {
             }
         }
         for (hash, block) in partial {
-            assert!(self.world.tree.get(hash).is_some_and(|node| node.status == Status::Header));
+            assert!(self.world.tree.get(hash).is_some_and(|node| node.status == BlockStatus::Header));
             assert!(!self.world.validating.contains(hash), "not put together any more");
             assert!((1..=block.len()).contains(&block.missing().count()), "what is complete is handed over");
             assert!(block.since + ASSEMBLY_TIME > self.now);

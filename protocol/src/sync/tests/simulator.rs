@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use ocelli_consensus::CompactTarget;
-use ocelli_consensus::fork_choice::{HeaderTree, Status};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 
 use super::*;
 
@@ -164,7 +164,7 @@ impl Chain {
 
     pub fn add_body(&mut self, hash: BlockHash) {
         self.validating.remove(&hash);
-        self.tree.set_status(hash, Status::Verified);
+        self.tree.set_status(hash, BlockStatus::Verified);
     }
 
     /// Headers stored, genesis among them.
