@@ -140,7 +140,7 @@ pub struct LayerReport {
     pub clipped: f64,
     /// The smallest and the largest scale of its channels, of layers that have scales.
     pub scales: Option<(f32, f32)>,
-    /// What no partial sum of any of its channels exceeds.
+    /// What no partial sum of any of its channels exceeds; 0 of an addition.
     pub bound: i64,
 }
 

@@ -182,7 +182,7 @@ fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
             layer.zero_point,
             layer.clipped * 100.0,
             layer.scales.map_or(String::new(), |(least, most)| format!("{least:.2e}..{most:.2e}")),
-            layer.bound
+            if layer.bound > 0 { layer.bound.to_string() } else { String::new() }
         ))?;
     }
     Ok(())

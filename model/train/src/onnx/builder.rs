@@ -1,7 +1,5 @@
 //! The layers that the values of an ONNX graph become, one after the other.
 
-use std::rc::Rc;
-
 use ocelli_model::graph::{Finish, INPUT, Input, Layer, MAX_LAYERS, Operation, Shape, Window};
 
 use super::Fault;

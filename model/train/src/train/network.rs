@@ -304,11 +304,6 @@ impl FloatNetwork {
         &self.classes
     }
 
-    /// What the pixels of pictures stand for.
-    pub(crate) fn reading(&self) -> &Reading {
-        &self.reading
-    }
-
     /// The first layer with weights that reads the pictures, and where its numbers lie.
     fn first(&self) -> Option<(usize, Places)> {
         let mut layers = self.places.iter().enumerate();
