@@ -365,7 +365,7 @@ fn device_and_claim_may_both_be_wrong() {
 #[test]
 fn a_device_that_fails_is_replaced() {
     let rows: [(Act, &str); 4] = [
-        (FAILING, "the device failed: one image needs 2 bytes"),
+        (FAILING, "the device failed: this processor cannot run the kernel portable"),
         (PANICKING, "panicked: lost the device"),
         (ONE_SHORT, "answered for 1 of 2 images"),
         (ONE_LOGIT, "returned 1 logits, the model has 3"),
