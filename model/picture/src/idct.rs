@@ -38,8 +38,14 @@ fn transform<const N: usize>(block: &Block) -> Option<[[u8; 8]; 8]> {
         }
         least.iter().all(|least| *least >= low) && most.iter().all(|most| *most <= high)
     };
-    (within(&between, -MAX_BETWEEN, MAX_BETWEEN) && within(&samples, -512, 511))
-        .then(|| samples.map(|row| row.map(clip)))
+    if !within(&between, -MAX_BETWEEN, MAX_BETWEEN) || !within(&samples, -512, 511) {
+        return None;
+    }
+    let mut out = [[0; 8]; 8];
+    for (out, samples) in out.as_flattened_mut().iter_mut().zip(samples.as_flattened()) {
+        *out = clip(*samples);
+    }
+    Some(out)
 }
 
 #[inline(always)]
@@ -83,4 +89,68 @@ fn turn(rows: &Block) -> Block {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The matrix of `docs/picture.md`, section 4.
+    fn matrix() -> [[i64; 8]; 8] {
+        let above = [
+            [8192, 11363, 10703, 9633, 8192, 6437, 4433, 2260],
+            [8192, 9633, 4433, -2259, -8192, -11362, -10704, -6436],
+            [8192, 6437, -4433, -11362, -8192, 2261, 10704, 9633],
+            [8192, 2260, -10703, -6436, 8192, 9633, -4433, -11363],
+        ];
+        std::array::from_fn(
+            |x| if x < 4 { above[x] } else { std::array::from_fn(|u| [1, -1][u % 2] * above[7 - x][u]) },
+        )
+    }
+
+    /// Row by row.
+    fn by_the_rule(block: &Block) -> Option<[[u8; 8]; 8]> {
+        let m = matrix();
+        let cell = |sum: &dyn Fn(usize) -> i64| (0..8).map(sum).sum::<i64>();
+        let between: [[i64; 8]; 8] = std::array::from_fn(|x| {
+            std::array::from_fn(|u| (cell(&|v| m[x][v] * i64::from(block[v][u])) + (1 << 10)) >> 11)
+        });
+        let samples: [[i64; 8]; 8] =
+            std::array::from_fn(|x| std::array::from_fn(|y| (cell(&|u| between[x][u] * m[y][u]) + (1 << 17)) >> 18));
+        let within = samples.as_flattened().iter().all(|sample| (-512..=511).contains(sample));
+        within.then(|| samples.map(|row| row.map(|sample| (sample + 128).clamp(0, 255) as u8)))
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_matrix() {
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut taken = 0;
+        for _ in 0..60_000 {
+            // From blocks of one coefficient to full ones, and from small values to the largest that are ever passed on.
+            let (sides, share, most) =
+                ([1, 2, 4, 8][random(4) as usize], 1 + random(8), [8, 60, 400, 1500, 4_200][random(5) as usize]);
+            let mut block: Block = [[0; 8]; 8];
+            for row in &mut block[..sides] {
+                for value in &mut row[..sides] {
+                    if random(8) < share {
+                        *value = random(2 * most + 1) as i16 - most as i16;
+                    }
+                }
+            }
+            let last = match sides {
+                1 => 0,
+                8 => 63,
+                _ => 9,
+            };
+            let turned = |block: [[u8; 8]; 8]| std::array::from_fn(|x| std::array::from_fn(|y| block[y][x]));
+            let expected = by_the_rule(&block);
+            assert_eq!(samples(&block, last).map(turned), expected, "{block:?}");
+            taken += u32::from(expected.is_some());
+        }
+        assert!((10_000..50_000).contains(&taken), "{taken}");
+    }
 }

@@ -4,7 +4,7 @@
 //! with the integers of libjpeg-turbo's defaults, cropped to its centre and resized as Pillow's `BILINEAR`. A file that is
 //! accepted gives in Pillow the same pixels.
 //!
-//! Planes lie column by column, one below the other, until the columns are resized: so the second pass of the IDCT, the
+//! Planes lie column by column until the columns are resized: so the second pass of the IDCT, the
 //! upsampling along rows and the resizing of rows all run over bytes that lie side by side, and blocks are never turned.
 //!
 //! A file has at most [`MAX_FILE_BYTES`], a side at most [`MAX_SIDE`] pixels, which is seen before a table is built or a
@@ -30,7 +30,6 @@ pub use metadata::without_metadata;
 pub use refusal::Refusal;
 
 use markers::Header;
-use plane::Plane;
 use upsample::Chroma;
 
 /// The most bytes of a file.
@@ -101,29 +100,23 @@ pub fn pixels(file: &[u8], input: Input) -> Result<Vec<u8>, Refusal> {
     let mut pixels = Vec::with_capacity(3 * input.height * input.width);
     match planes.as_slice() {
         [luma, cb, cr] => {
-            for channel in to_rgb(&header, kept, [luma, cb, cr]) {
-                resize::resize(&channel, kept, input, &mut pixels);
-            }
+            let mut chroma = [cb, cr].map(|plane| Chroma::new(plane, &header));
+            let rgb = |column: usize, rgb: [&mut [u8]; 3]| {
+                let luma = &luma.column(kept.left + column)[kept.top..][..kept.rows];
+                let [cb, cr] = chroma.each_mut().map(|chroma| chroma.column(kept.left + column, kept.top, kept.rows));
+                colour::to_rgb([luma, cb, cr], rgb);
+            };
+            resize::resize(rgb, kept, input, &mut pixels);
         }
-        grey => {
-            for grey in grey.iter().map(|plane| plane.cut(kept)) {
-                resize::resize(&grey, kept, input, &mut pixels);
-            }
+        planes => {
+            let grey = |column: usize, [grey]: [&mut [u8]; 1]| {
+                for plane in planes {
+                    grey.copy_from_slice(&plane.column(kept.left + column)[kept.top..][..kept.rows]);
+                }
+            };
+            resize::resize(grey, kept, input, &mut pixels);
             pixels = pixels.repeat(3);
         }
     }
     Ok(if input.channels == 1 { colour::luma(&pixels) } else { pixels })
-}
-
-/// Red, green and blue of what is kept.
-fn to_rgb(header: &Header<'_>, kept: Rectangle, [luma, cb, cr]: [&Plane; 3]) -> [Plane; 3] {
-    let mut rgb = [(); 3].map(|()| Plane::new(kept.columns, kept.rows));
-    let mut chroma = [cb, cr].map(|plane| Chroma::new(plane, header));
-    for column in 0..kept.columns {
-        let luma = &luma.column(kept.left + column)[kept.top..][..kept.rows];
-        let [cb, cr] = chroma.each_mut().map(|chroma| chroma.column(kept.left + column, kept.top, kept.rows));
-        let [red, green, blue] = rgb.each_mut().map(|plane| &mut plane.column_mut(column)[..kept.rows]);
-        colour::to_rgb([luma, cb, cr], [red, green, blue]);
-    }
-    rgb
 }

@@ -81,8 +81,6 @@ fn check(file: &[u8], input: Input) -> Result<bool, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
-
     #[test]
     fn changed_files_are_pixels_or_refused(
         file in select(golden()),
