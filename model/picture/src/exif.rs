@@ -2,11 +2,13 @@
 
 /// 1 for upright, 2 to 8 for turned or mirrored; none if the data, which begin with TIFF's header, do not say.
 pub(crate) fn orientation(data: &[u8]) -> Option<u8> {
-    let (short, long): (fn([u8; 2]) -> u16, fn([u8; 4]) -> u32) = match data.get(..4)? {
-        b"II*\0" => (u16::from_le_bytes, u32::from_le_bytes),
-        b"MM\0*" => (u16::from_be_bytes, u32::from_be_bytes),
+    let big = match data.get(..4)? {
+        b"MM\0*" => true,
+        b"II*\0" => false,
         _ => return None,
     };
+    let short = |bytes| if big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
+    let long = |bytes| if big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
     let directory = data.get(usize::try_from(long(*data[4..].first_chunk()?)).ok()?..)?;
     let (count, entries) = directory.split_first_chunk()?;
     let entries = entries.as_chunks::<12>().0.iter().take(usize::from(short(*count)));

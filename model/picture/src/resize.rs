@@ -60,11 +60,19 @@ fn turn(group: &Plane, rows: &mut [u8], stride: usize, column: usize) {
 struct Filter {
     /// The first old sample.
     first: usize,
-    /// Of the old samples from there on, in 2^22ths.
-    weights: Vec<u32>,
+    /// Of the old samples from there on.
+    weights: Vec<Weight>,
 }
 
-/// A weight is taken apart: with the high part sums fit 16 bits, with the low part products of 16 bits suffice.
+/// A weight in 2^22ths, 0 to 2^22, taken apart: with the high part sums fit 16 bits, with the low part products of 16 bits
+/// suffice. A compiler that sees both parts come from one number puts them together again, and multiplies 32 bits.
+#[derive(Clone, Copy)]
+struct Weight {
+    /// The weight without its [`LOW_BITS`]; of all weights of a filter 256 at most.
+    high: u16,
+    low: u16,
+}
+
 const LOW_BITS: u32 = 14;
 
 /// How many sums are held at once where there are many weights.
@@ -100,7 +108,7 @@ impl Filter {
 }
 
 /// [`Filter::apply`] for few lines.
-fn add<const N: usize>(weights: [u32; N], lines: [&[u8]; N], out: &mut [u8]) {
+fn add<const N: usize>(weights: [Weight; N], lines: [&[u8]; N], out: &mut [u8]) {
     let lines = lines.map(|line| &line[..out.len()]);
     for (number, out) in out.iter_mut().enumerate() {
         let (mut high, mut low) = (0, 0);
@@ -113,10 +121,11 @@ fn add<const N: usize>(weights: [u32; N], lines: [&[u8]; N], out: &mut [u8]) {
     }
 }
 
-/// The products of a sample with the high and the low part of a weight. The high parts of all weights are 256 at most.
+/// The products of a sample with both parts of a weight.
 #[inline(always)]
-fn products(weight: u32, sample: u8) -> (u16, u32) {
-    ((weight >> LOW_BITS) as u16 * u16::from(sample), (weight & ((1 << LOW_BITS) - 1)) * u32::from(sample))
+fn products(weight: Weight, sample: u8) -> (u16, u32) {
+    // The mask says what is known anyway: below 2^15, so that an instruction for signed numbers does.
+    (weight.high * u16::from(sample), u32::from(weight.low & 0x3FFF) * u32::from(sample))
 }
 
 /// What the sums of both parts make: a sample, rounded to the nearest.
@@ -140,7 +149,10 @@ fn filters(source: usize, target: usize) -> Vec<Filter> {
         let first = (first..=last).find(|i| height(*i) > 0).unwrap_or(first);
         let heights: Vec<i64> = (first..=last).map(height).take_while(|height| *height > 0).collect();
         let sum: i64 = heights.iter().sum();
-        let weight = |height: i64| (((height << 23) + sum) / (2 * sum)) as u32;
+        let weight = |height: i64| {
+            let weight = ((height << 23) + sum) / (2 * sum);
+            Weight { high: (weight >> LOW_BITS) as u16, low: (weight & ((1 << LOW_BITS) - 1)) as u16 }
+        };
         Filter { first: first as usize, weights: heights.into_iter().map(weight).collect() }
     };
     (0..t).map(filter).collect()
