@@ -5,6 +5,7 @@
 //! shown that no partial sum can leave the integers that an f32 holds exactly. The format and the semantics are written
 //! down in `docs/inference.md`, from which they can be implemented again.
 
+pub mod attachment;
 pub mod backend;
 mod cost;
 pub mod dataset;
@@ -24,6 +25,7 @@ pub mod reference;
 pub mod train;
 pub mod zoo;
 
+pub use attachment::Attachment;
 pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, ReferenceBackend};
 pub use file::{Display, FileError, ModelFile, Parameters};
 pub use golden::GoldenError;

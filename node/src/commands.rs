@@ -18,6 +18,7 @@ mod node_file;
 mod output;
 mod peer_option;
 mod peers;
+mod picture;
 mod status;
 mod submit;
 mod wallet;
@@ -62,6 +63,8 @@ enum Command {
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
+    Picture(picture::Command),
+    #[command(subcommand)]
     Chain(chain::Command),
     #[command(subcommand)]
     Peers(peers::Command),
@@ -100,6 +103,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Faucet(args) => faucet::run(&args, output),
         Command::Wallet(command) => wallet::run(command, output),
         Command::Model(command) => model::run(command, output),
+        Command::Picture(command) => picture::run(&command, output),
         Command::Chain(command) => chain::run(&command, output),
         Command::Peers(command) => peers::run(&command, output),
         Command::Network(command) => network::run(&command, output),

@@ -25,7 +25,7 @@ use super::output::Output;
 use crate::output_file::{self, Readers};
 
 /// The model that is used where none is named.
-const DEFAULT_MODEL: &str = "cifar10-cnn";
+pub(super) const DEFAULT_MODEL: &str = "cifar10-cnn";
 
 /// Names at most so many unreadable files on stderr; `--json` has them all.
 const MAX_SKIPPED_SHOWN: usize = 20;
@@ -69,7 +69,7 @@ pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
 }
 
 /// Loads a model by its name, or from its file.
-fn load(name: &str) -> Result<Model, CommandError> {
+pub(super) fn load(name: &str) -> Result<Model, CommandError> {
     if let Some(model) = zoo::get(name) {
         return Ok(model);
     }
@@ -112,14 +112,14 @@ fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandEr
 }
 
 /// Reads a file; one byte more than allowed, so that whoever looks at it sees that it is too large.
-fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Writes a file: a regular one is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
     output_file::write(path, bytes, Readers::Umask).context(|| format!("cannot write {}", path.display()))
 }
 

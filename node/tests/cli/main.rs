@@ -6,6 +6,7 @@ mod lies;
 mod mistakes;
 mod numbers;
 mod peers;
+mod pictures;
 mod real_node;
 mod scripted_chain;
 mod scripted_node;
