@@ -5,6 +5,7 @@
 //! [`proof`] has shown that no sum can leave 31 bits. The format and the semantics are written down in `docs/inference.md`,
 //! from which they can be implemented again.
 
+pub mod attachment;
 pub mod backend;
 pub mod cost;
 pub mod display;
@@ -20,6 +21,7 @@ pub mod reference;
 pub mod sample;
 pub mod zoo;
 
+pub use attachment::Attachment;
 pub use backend::{Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, ReferenceBackend};
 pub use display::{Display, DisplayError};
 pub use file::{FileError, ModelFile, Parameters};

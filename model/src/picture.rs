@@ -1,4 +1,5 @@
-//! From a picture, as people have them, to the pixels that a model takes. Never part of consensus: decoders differ.
+//! From a picture, as people have them, to the pixels that a model takes. Never part of consensus, where decoders may not
+//! differ: [`Attachment`](crate::Attachment) goes another way wherever it can.
 //!
 //! Decode (of an animation its first frame), turn as EXIF says, crop the centre to the aspect of the model's input, lay
 //! what is transparent on white, resize with a triangle filter whose width grows with the reduction (antialiased
@@ -14,6 +15,8 @@ use std::io::Cursor;
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use jpeg_encoder::EncodingError;
+use ocelli_picture::{Input, MAX_FILE_BYTES, Refusal, Sides, WHOLE};
 
 use self::jpeg::Jpeg;
 use crate::graph::Shape;
@@ -87,6 +90,26 @@ pub enum PictureError {
         /// Channels of the model.
         found: usize,
     },
+    /// The model takes no JPEG, and its pixels are more than a task carries.
+    #[error("the model takes {found} bytes of pixels, more than the {MAX_FILE_BYTES} that a task carries")]
+    TooManyPixels {
+        /// The bytes.
+        found: usize,
+    },
+    /// What was encoded is not taken, at any quality.
+    #[error("the picture cannot be encoded for this model")]
+    NotEncoded {
+        /// Why the last try was refused.
+        #[source]
+        source: Refusal,
+    },
+    /// The encoder failed.
+    #[error("the picture cannot be encoded")]
+    Encoder {
+        /// What it says.
+        #[source]
+        source: EncodingError,
+    },
 }
 
 /// The pixels of a picture file for a model's input, u8 in C×H×W order. For 3 channels red, green, blue; a grey picture
@@ -95,13 +118,8 @@ pub enum PictureError {
 /// # Errors
 /// If the file is no picture, is damaged, or is larger than the limits of this module.
 pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
-    if shape.channels != 1 && shape.channels != 3 {
-        return Err(PictureError::Channels { found: shape.channels });
-    }
-    let picture = crop(decode(file)?, shape);
-    let rgb = on_white(&picture);
-    drop(picture);
-    from_cropped(rgb, shape)
+    check_channels(shape.channels)?;
+    Ok(from_decoded(decode(file)?, shape.into()))
 }
 
 /// As [`to_pixels`], of a picture that is decoded already.
@@ -109,22 +127,27 @@ pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
 /// # Errors
 /// If the model takes neither one channel nor three.
 pub fn from_rgb(picture: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
-    from_cropped(crop(DynamicImage::ImageRgb8(picture), shape).into_rgb8(), shape)
+    check_channels(shape.channels)?;
+    Ok(from_decoded(DynamicImage::ImageRgb8(picture), shape.into()))
 }
 
-fn from_cropped(rgb: RgbImage, shape: Shape) -> Result<Vec<u8>, PictureError> {
-    if shape.channels != 1 && shape.channels != 3 {
-        return Err(PictureError::Channels { found: shape.channels });
+/// That a picture can be a model's input at all.
+pub(crate) fn check_channels(found: usize) -> Result<(), PictureError> {
+    if found == 1 || found == 3 { Ok(()) } else { Err(PictureError::Channels { found }) }
+}
+
+/// What a model of 1 or 3 channels sees of a picture.
+pub(crate) fn from_decoded(picture: DynamicImage, input: Input) -> Vec<u8> {
+    let rgb = on_white(&crop(picture, input));
+    let rgb = resize(rgb, input.width, input.height);
+    if input.channels == 1 {
+        return DynamicImage::ImageRgb8(rgb).into_luma8().into_raw();
     }
-    let rgb = resize(rgb, shape);
-    if shape.channels == 1 {
-        return Ok(DynamicImage::ImageRgb8(rgb).into_luma8().into_raw());
-    }
-    Ok((0..3).flat_map(|channel| rgb.pixels().map(move |pixel| pixel.0[channel])).collect())
+    (0..3).flat_map(|channel| rgb.pixels().map(move |pixel| pixel.0[channel])).collect()
 }
 
 /// The picture, turned as its EXIF data say.
-fn decode(file: &[u8]) -> Result<DynamicImage, PictureError> {
+pub(crate) fn decode(file: &[u8]) -> Result<DynamicImage, PictureError> {
     if file.is_empty() {
         return Err(PictureError::Empty);
     }
@@ -212,24 +235,20 @@ fn png_exif(file: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The largest rectangle in the centre that has the aspect of the shape; of two centres the upper or left one.
-fn crop(picture: DynamicImage, shape: Shape) -> DynamicImage {
-    let (width, height) = (u64::from(picture.width()), u64::from(picture.height()));
-    let (columns, rows) = (shape.width as u64, shape.height as u64);
-    // Sides are below 2^16 each, so that neither product overflows, and a quotient is no larger than a side.
-    let (w, h) = if width * rows > height * columns {
-        ((height * columns / rows).max(1), height)
-    } else {
-        (width, (width * rows / columns).max(1))
-    };
-    if (w, h) == (width, height) {
+/// What a model sees of a picture, at the picture's own scale: the rectangle that the network keeps of a JPEG.
+pub(crate) fn crop(picture: DynamicImage, input: Input) -> DynamicImage {
+    // Sides are at most MAX_PICTURE_SIDE, or of formats with 16 bits for them.
+    let [columns, rows] = [picture.width(), picture.height()].map(|side| u16::try_from(side).unwrap_or(u16::MAX));
+    let kept = ocelli_picture::kept(Sides { columns, rows }, input);
+    let [left, top, width, height] = [kept.left, kept.top, kept.columns, kept.rows].map(|pixels| pixels as u32);
+    if (width, height) == (picture.width(), picture.height()) {
         return picture;
     }
-    picture.crop_imm(((width - w) / 2) as u32, ((height - h) / 2) as u32, w as u32, h as u32)
+    picture.crop_imm(left, top, width, height)
 }
 
 /// The picture in 8 bits a channel, what is transparent laid on white.
-fn on_white(picture: &DynamicImage) -> RgbImage {
+pub(crate) fn on_white(picture: &DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.to_rgb8();
     }
@@ -244,10 +263,16 @@ fn on_white(picture: &DynamicImage) -> RgbImage {
     rgb
 }
 
-fn resize(picture: RgbImage, shape: Shape) -> RgbImage {
-    let (width, height) = (shape.width as u32, shape.height as u32);
+pub(crate) fn resize(picture: RgbImage, width: usize, height: usize) -> RgbImage {
+    let (width, height) = (width as u32, height as u32);
     if picture.dimensions() == (width, height) {
         return picture;
     }
     image::imageops::resize(&picture, width, height, FilterType::Triangle)
+}
+
+impl From<Shape> for Input {
+    fn from(shape: Shape) -> Self {
+        Self { channels: shape.channels, height: shape.height, width: shape.width, crop: WHOLE }
+    }
 }

@@ -15,6 +15,7 @@ pub mod node;
 pub mod node_file;
 mod peer_option;
 mod peers;
+mod picture;
 mod program;
 mod status;
 mod submit;
@@ -69,6 +70,8 @@ enum Command {
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
+    Picture(picture::Command),
+    #[command(subcommand)]
     Chain(chain::Command),
     #[command(subcommand)]
     Peers(peers::Command),
@@ -111,6 +114,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Faucet(args) => faucet::run(&args, output),
         Command::Wallet(command) => wallet::run(command, output),
         Command::Model(command) => model::run(command, output),
+        Command::Picture(command) => picture::run(&command, output),
         Command::Chain(command) => chain::run(&command, output),
         Command::Peers(command) => peers::run(&command, output),
         Command::Network(command) => network::run(&command, output),

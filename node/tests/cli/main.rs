@@ -7,6 +7,7 @@ mod mistakes;
 mod model;
 mod numbers;
 mod peers;
+mod pictures;
 #[cfg(unix)]
 mod programs;
 mod real_node;

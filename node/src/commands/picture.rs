@@ -1,0 +1,114 @@
+//! `ocelli picture`.
+
+use std::path::PathBuf;
+
+use ocelli_model::Attachment;
+use ocelli_model::attachment::{Done, Form};
+use ocelli_model::picture::MAX_PICTURE_BYTES;
+use ocelli_picture::{Input, WHOLE};
+use ocelli_program::error::{CommandError, Explain as _};
+use ocelli_program::input_file::read_bounded;
+use ocelli_program::model_option::{DEFAULT_MODEL, load};
+use ocelli_program::output::Output;
+use ocelli_program::output_file::write_result;
+use serde::Serialize;
+
+
+/// See what a task would carry of a picture
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Check(CheckArgs),
+}
+
+/// Say what would be sent of a picture and why, and what the model would see
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The picture: PNG, JPEG, WebP, GIF or BMP
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The model: a name that is built in, or a model file [default: cifar10-cnn]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "size")]
+    model: Option<String>,
+
+    /// Any model that takes so many rows and columns in colour
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    size: Option<u16>,
+
+    /// Write the pixels that the model would see, as PNG
+    #[arg(long, short, value_name = "PIXELS.png")]
+    output: Option<PathBuf>,
+}
+
+/// What is printed of a picture.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    file_bytes: usize,
+    file_sha256: String,
+    /// `as_it_is`, `without_metadata`, `encoded` or `pixels`.
+    done: &'static str,
+    /// The same for people, with the reason.
+    what: String,
+    /// `jpeg` or `pixels`.
+    form: &'static str,
+    /// Of the JPEG, or of the pixels.
+    width: usize,
+    height: usize,
+    bytes: usize,
+    sha256: String,
+    /// What the model takes: channels, height, width.
+    input: [usize; 3],
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// For a picture or a model that cannot be used, and an output that cannot be written.
+pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+    let Command::Check(args) = command;
+    let input = match args.size.map(usize::from) {
+        Some(side) => Input { channels: 3, height: side, width: side, crop: WHOLE },
+        None => load(args.model.as_deref().unwrap_or(DEFAULT_MODEL))?.input().into(),
+    };
+    let name = args.file.display().to_string();
+    let file = read_bounded(&args.file, MAX_PICTURE_BYTES).context(|| format!("cannot read {name}"))?;
+    let attachment = Attachment::from_file(&file, input)
+        .context(|| format!("{name} cannot be sent"))
+        .hint(|| "give a PNG, JPEG, WebP, GIF or BMP file that other programs open")?;
+    if let Some(path) = &args.output {
+        output.leave_stdout_to(path);
+        write_result(path, &attachment.to_png(input)?)?;
+    }
+    let (form, width, height) = match attachment.form {
+        Form::Jpeg(sides) => ("jpeg", usize::from(sides.columns), usize::from(sides.rows)),
+        Form::Pixels => ("pixels", input.width, input.height),
+    };
+    let report = Report {
+        file: name,
+        file_bytes: file.len(),
+        file_sha256: hex::encode(attachment.file_hash),
+        done: match attachment.done {
+            Done::AsItIs => "as_it_is",
+            Done::WithoutMetadata { .. } => "without_metadata",
+            Done::Encoded { .. } => "encoded",
+            Done::Pixels { .. } => "pixels",
+        },
+        what: attachment.done.to_string(),
+        form,
+        width,
+        height,
+        bytes: attachment.bytes.len(),
+        sha256: hex::encode(attachment.sent_hash),
+        input: [input.channels, input.height, input.width],
+    };
+    if output.is_json() {
+        return output.json(&report);
+    }
+    output.line(format_args!("{}: would be sent as {}", report.file, report.what))?;
+    output.line(format_args!("  file   {} bytes, SHA-256 {}", report.file_bytes, report.file_sha256))?;
+    let kind = if form == "jpeg" { "JPEG" } else { "pixels" };
+    output.line(format_args!("  sent   {} bytes, {kind} {width}x{height}, SHA-256 {}", report.bytes, report.sha256))?;
+    let [channels, height, width] = report.input;
+    output.line(format_args!("  seen   {width}x{height}, {}", if channels == 1 { "grey" } else { "colour" }))
+}
