@@ -561,9 +561,9 @@ impl RunConv<'_> {
                 });
             };
         }
-        if const { V == 1 && P % 4 == 0 } {
+        if const { V == 1 && P.is_multiple_of(4) } {
             store!(4);
-        } else if const { V == 2 && P % 2 == 0 } {
+        } else if const { V == 2 && P.is_multiple_of(2) } {
             store!(2);
         } else {
             store!(1);

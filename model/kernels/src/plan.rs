@@ -32,7 +32,7 @@ const GROUP_BYTES: usize = 640 << 10;
 /// The most images in a group: beyond it, weights are read seldom enough.
 const MAX_GROUP: usize = 8;
 /// A step of more work, in vector products, is shared by two threads: it takes some microseconds. Tests share every step.
-const TOO_SMALL_TO_SHARE: usize = if cfg!(test) { 0 } else { 4000 };
+const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 4001 };
 
 /// A network that is packed for a kernel. Running it changes nothing in it: threads share it.
 #[derive(Debug)]
@@ -932,7 +932,7 @@ impl Split {
             (0, Some(to)) => to.image() / 16,
             (products, _) => products,
         };
-        if work <= TOO_SMALL_TO_SHARE {
+        if work < WORTH_SHARING {
             return Self::Not;
         }
         let rows = (height / 2).next_multiple_of(operator.unit());

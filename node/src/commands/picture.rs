@@ -13,7 +13,6 @@ use ocelli_program::output::Output;
 use ocelli_program::output_file::write_result;
 use serde::Serialize;
 
-
 /// See what a task would carry of a picture
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -282,8 +282,7 @@ mod tests {
 
     /// Requests that begin with 1 may have 8 bytes, others 5; a response may have as many as the request says in its last byte.
     fn codec() -> ByteCodec {
-        let mut limits = Limits::default();
-        limits.messages = MessageLimits {
+        let messages = MessageLimits {
             request_bytes: |head| if head[0] == 1 { 8 } else { 5 },
             response_bytes: |request| request.last().copied().unwrap_or(0).into(),
             half_read_bytes: 16,
@@ -291,6 +290,7 @@ mod tests {
             all_half_written_bytes: 300_000,
             ..MessageLimits::default()
         };
+        let mut limits = Limits { messages, ..Limits::default() };
         limits.times.piece = Duration::from_secs(15);
         ByteCodec::new(&limits)
     }

@@ -751,7 +751,7 @@ fn who_never_answers_is_blamed() {
     tested.run(ASSEMBLY_TIME);
     let penalty = Output::Penalize { peer: 1, hash: block.hash(), offence: Offence::Stalled };
     tested.now = QUESTION_TIME;
-    assert_eq!(tested.handle(Input::BlocksChanged)[..1], [penalty.clone()]);
+    assert_eq!(tested.handle(Input::BlocksChanged)[..1], *std::slice::from_ref(&penalty));
     let next = Block::on(&block.header, [9], 0);
     assert!(tested.announce(1, &next).contains(&question(1, 1, &next, &[0])), "there is nobody else");
     assert_eq!(tested.respond(1, 1, Err(Failure::Network)), [Output::LeftToSync, in_blocks([])], "it may be gone");
