@@ -26,7 +26,7 @@ impl BodyCheck {
     /// checked before. With [`Extent::OnWork`], pixels may be missing.
     ///
     /// # Errors
-    /// [`PixelsError::Rule`] other than [`RuleError::BodyRoot`] condemns the block; all else says that these bytes are not
+    /// [`PixelsError::Rule`] other than [`RuleError::BodyRoot`](rules::RuleError::BodyRoot) condemns the block; all else says that these bytes are not
     /// what the block hash commits to.
     pub fn check(
         &self,

@@ -158,7 +158,7 @@ pub enum DialFailure {
     /// The peer is banned here.
     #[error("the peer is banned here")]
     Banned,
-    /// The process takes more memory than it may; see [`Limits::max_memory_bytes`](super::Limits::max_memory_bytes).
+    /// The process takes more memory than it may; see [`ConnectionLimits`](super::config::ConnectionLimits).
     #[error("this program takes {used_mib} MiB of memory, more than the {allowed_mib} MiB up to which it connects")]
     Memory {
         /// What it takes.
