@@ -28,7 +28,7 @@ fn time(kernel: Kernel, network: &Network, bits: u8, layers: bool) {
     let plan = Plan::new(network.input, &network.zero_points, &network.layers(), kernel).expect("a plan");
     let made = begun.elapsed();
     let mut scratch = plan.scratch();
-    let image: Vec<u8> = (0..network.input.elements()).map(|place| (place * 2_654_435_761 >> 13) as u8).collect();
+    let image: Vec<u8> = (0..network.input.elements()).map(|place| ((place * 2_654_435_761) >> 13) as u8).collect();
     for images in [1, 8] {
         let all = vec![image.as_slice(); images];
         let classes = plan.logits();

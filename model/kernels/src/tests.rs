@@ -4,7 +4,7 @@
 //! instructions that the machine at hand lacks.
 
 use crate::shapes::{Kind, OwnedLayer, over};
-use crate::{Finish, Join, Kernel, Layer, Method, Operation, Plan, PlanError, Shape, Window};
+use crate::{Finish, Join, Kernel, Layer, Method, Plan, PlanError, Shape, Window};
 
 /// Two threads for every join: slow, and all that a test needs.
 struct TwoThreads;
