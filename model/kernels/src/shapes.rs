@@ -191,7 +191,7 @@ impl Random {
 
     /// About normal, of deviation 1.
     fn normal(&mut self) -> f32 {
-        (0..6).map(|_| self.unit()).sum::<f32>() * 1.414 - 4.243
+        ((0..6).map(|_| self.unit()).sum::<f32>() - 3.0) * std::f32::consts::SQRT_2
     }
 }
 
