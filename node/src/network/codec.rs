@@ -277,13 +277,13 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::network::Times;
 
     const PROTOCOL: StreamProtocol = StreamProtocol::new("/test");
 
     /// Requests that begin with 1 may have 8 bytes, others 5; a response may have as many as the request says in its last byte.
     fn codec() -> ByteCodec {
-        let mut limits = Limits::default();
-        limits.messages = MessageLimits {
+        let messages = MessageLimits {
             request_bytes: |head| if head[0] == 1 { 8 } else { 5 },
             response_bytes: |request| request.last().copied().unwrap_or(0).into(),
             half_read_bytes: 16,
@@ -291,8 +291,8 @@ mod tests {
             all_half_written_bytes: 300_000,
             ..MessageLimits::default()
         };
-        limits.times.piece = Duration::from_secs(15);
-        ByteCodec::new(&limits)
+        let times = Times { piece: Duration::from_secs(15), ..Times::default() };
+        ByteCodec::new(&Limits { messages, times, ..Limits::default() })
     }
 
     fn too_large(error: &io::Error) -> Option<TooLarge> {

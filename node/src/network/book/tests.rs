@@ -135,7 +135,7 @@ fn who_worked_is_tested_before_it_gives_way() {
             book.prove(rival.clone(), start + Duration::from_secs(60));
             assert!(book.contested.is_empty());
         } else {
-            book.fail(incumbent.0, &[incumbent.1.clone()], start);
+            book.fail(incumbent.0, std::slice::from_ref(&incumbent.1), start);
         }
         book.check_invariants();
         assert_eq!(book.entries[&rival].is_tried(), !still_there);
