@@ -277,6 +277,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::network::Times;
 
     const PROTOCOL: StreamProtocol = StreamProtocol::new("/test");
 
@@ -290,9 +291,8 @@ mod tests {
             all_half_written_bytes: 300_000,
             ..MessageLimits::default()
         };
-        let mut limits = Limits { messages, ..Limits::default() };
-        limits.times.piece = Duration::from_secs(15);
-        ByteCodec::new(&limits)
+        let times = Times { piece: Duration::from_secs(15), ..Times::default() };
+        ByteCodec::new(&Limits { messages, times, ..Limits::default() })
     }
 
     fn too_large(error: &io::Error) -> Option<TooLarge> {
