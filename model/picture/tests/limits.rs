@@ -16,7 +16,7 @@ struct Bits {
 impl Bits {
     fn push(&mut self, bits: u32, length: usize) {
         for bit in (0..length).rev() {
-            if self.count % 8 == 0 {
+            if self.count.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let last = self.bytes.last_mut().expect("a byte");
@@ -64,7 +64,7 @@ fn largest(bytes: usize) -> Vec<u8> {
         scan.push(0, 16);
         coefficients -= coefficients.min(62);
     }
-    while scan.count % 8 > 0 {
+    while !scan.count.is_multiple_of(8) {
         scan.push(1, 1);
     }
     [header, scan.bytes, vec![0xFF, 0xD9]].concat()
