@@ -7,8 +7,8 @@ use ocelli_picture::{Input, WHOLE, pixels, sides, without_metadata};
 fuzz_target!(|file: &[u8]| {
     // The file is all that there is, so that JPEGs can be seeds; its length says which model.
     let side = |factor: usize| 1 + file.len() * factor % 60;
-    let crop = if file.len() % 2 == 0 { WHOLE } else { 4 * side(11) };
-    let channels = if file.len() % 3 == 0 { 1 } else { 3 };
+    let crop = if file.len().is_multiple_of(2) { WHOLE } else { 4 * side(11) };
+    let channels = if file.len().is_multiple_of(3) { 1 } else { 3 };
     let input = Input { channels, height: side(7), width: side(5), crop };
     let found = pixels(file, input);
     assert_eq!(found, pixels(file, input));

@@ -4,12 +4,12 @@
 //! with the integers of libjpeg-turbo's defaults, cropped to its centre and resized as Pillow's `BILINEAR`. A file that is
 //! accepted gives in Pillow the same pixels.
 //!
-//! Planes lie column by column until the columns are resized: so the second pass of the IDCT, the
-//! upsampling along rows and the resizing of rows all run over bytes that lie side by side, and blocks are never turned.
+//! Planes lie column by column until the columns are resized. So the second pass of the IDCT, the upsampling along rows and
+//! the resizing of rows all run over bytes that lie side by side, and a block is turned once, between the passes, not twice.
 //!
 //! A file has at most [`MAX_FILE_BYTES`], a side at most [`MAX_SIDE`] pixels, which is seen before a table is built or a
-//! sample decoded. So time and memory are bounded: planes, colours and what is half resized take no more than 3 bytes a
-//! pixel each.
+//! sample decoded. So time and memory are bounded: planes, the columns at work, what is half resized and the result take
+//! no more than 3 bytes a pixel each.
 
 mod bits;
 mod colour;

@@ -64,7 +64,7 @@ fn largest(bytes: usize) -> Vec<u8> {
         scan.push(0, 16);
         coefficients -= coefficients.min(62);
     }
-    while scan.count % 8 > 0 {
+    while !scan.count.is_multiple_of(8) {
         scan.push(1, 1);
     }
     [header, scan.bytes, vec![0xFF, 0xD9]].concat()
