@@ -22,9 +22,13 @@ fn kernels(kernel: Kernel, threads: usize) -> KernelBackend {
     KernelBackend::with(kernel, threads.try_into().expect("not 0")).expect("available")
 }
 
-/// candle, and every kernel of this processor, on one thread and on three.
+/// candle, on a GPU too if this build and the machine have one, and every kernel of this processor, on one thread and on three.
 fn backends() -> Vec<Box<dyn Backend>> {
     let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(candle())];
+    let (auto, _) = CandleBackend::open(DeviceChoice::Auto).expect("falls back to the CPU");
+    if !auto.is_cpu() {
+        backends.push(Box::new(auto));
+    }
     for kernel in Kernel::available() {
         backends.push(Box::new(kernels(kernel, 1)));
         backends.push(Box::new(kernels(kernel, 3)));

@@ -1,135 +1,133 @@
-"""Writes an Ocelli model as the f32 ONNX network that its integers stand for.
+"""Writes an Ocelli model as an ONNX network whose logits are the same, bit for bit, in ONNX Runtime on any CPU.
 
-Every activation is `unit` times the integers of it, a weight is `weight / 2^shift` in these units, a bias loses its
-rounding half, and a clamp is a Clip. What a shift rounds away stays, so logits differ a little and labels hardly ever.
-The units are chosen so that nothing is left to multiply: those of a float network that is trained with such layers."""
-
-from typing import NamedTuple
+See "Who else computes the same bits" in docs/inference.md. Weights are u8 with the zero point 128, or, where asked for, i8 in
+the layers whose activations are at most 127: on x86 without VNNI these are faster, and exact only there."""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 21
-LARGEST = 127.0
-
-
-class Activation(NamedTuple):
-    """An output in the ONNX graph: `unit` times the integers; (N, C) if it is flat, else (N, C, H, W)."""
-
-    name: str
-    unit: float
-    is_flat: bool
+OPSET = 17
 
 
 class Network:
     """Nodes and constants of a graph under construction."""
 
     def __init__(self):
-        self.nodes, self.constants, self.reshaped = [], [], {}
+        self.nodes, self.constants = [], []
 
-    def constant(self, name, values):
-        values = np.asarray(values, np.float32)
-        self.constants.append(numpy_helper.from_array(values, name))
+    def constant(self, values, dtype):
+        name = f"constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
-    def node(self, kind, inputs, name, **attributes):
+    def node(self, kind, inputs, **attributes):
+        name = f"{kind}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
-    def clip(self, x, name, largest):
-        bounds = [self.constant(f"{name}.{bound}", value) for bound, value in (("least", 0.0), ("most", largest))]
-        return self.node("Clip", [x, *bounds], f"{name}.clipped")
+    def cast(self, x, to):
+        return self.node("Cast", [x], to=to)
 
-    def flat(self, x):
-        return x.name if x.is_flat else self.once("Flatten", [x.name], f"{x.name}.flat")
+    def value(self, x, zero_point):
+        """Bytes as i32, counted from their zero point."""
+        return self.node("Sub", [self.cast(x, TensorProto.INT32), self.constant(zero_point, np.int32)])
 
-    def planar(self, x):
-        if not x.is_flat:
-            return x.name
-        if "axes" not in self.reshaped:
-            self.reshaped["axes"] = "axes"
-            self.constants.append(numpy_helper.from_array(np.array([2, 3], np.int64), "axes"))
-        return self.once("Unsqueeze", [x.name, "axes"], f"{x.name}.planar")
+    def clip(self, x, layer, dtype):
+        return self.node("Clip", [x, self.constant(layer["low"], dtype), self.constant(layer["high"], dtype)])
 
-    def once(self, kind, inputs, name):
-        if name not in self.reshaped:
-            self.reshaped[name] = self.node(kind, inputs, name)
-        return name
+    def finish(self, x, layer, dtype):
+        """Bytes of whole numbers that are counted from the zero point."""
+        x = self.node("Add", [x, self.constant(layer["zero_point"], dtype)])
+        return self.cast(self.clip(x, layer, dtype), TensorProto.UINT8)
+
+    def sums(self, x, read, weight, bias, scale, layer, window, groups, i8):
+        """A convolution, with weights (O, I / groups, rows, columns)."""
+        offset, dtype = (0, np.int8) if i8 and read["high"] <= 127 else (128, np.uint8)
+        inputs = [
+            x, self.constant(1, np.float32), self.constant(read["zero_point"], np.uint8),
+            self.constant(weight.astype(np.int16) + offset, dtype), self.constant(scale, np.float32),
+            self.constant(np.full(len(scale), offset), dtype),
+            self.constant(1, np.float32), self.constant(layer["zero_point"], np.uint8), self.constant(bias, np.int32),
+        ]
+        x = self.node("QLinearConv", inputs, group=groups, **window)
+        return x if (layer["low"], layer["high"]) == (0, 255) else self.clip(x, layer, np.uint8)
+
+    def logits(self, x, read, weight, bias, scale):
+        weight = self.constant(weight.astype(np.int16).T + 128, np.uint8)
+        zero_points = [self.constant(read["zero_point"], np.uint8), self.constant(128, np.uint8)]
+        x = self.node("MatMulInteger", [self.node("Flatten", [x]), weight, *zero_points])
+        x = self.node("Add", [x, self.constant(bias, np.int32)])
+        if scale is not None:
+            x = self.node("Mul", [self.cast(x, TensorProto.FLOAT), self.constant(scale, np.float32)])
+            x = self.node("Clip", [x, self.constant(-(2**24), np.float32), self.constant(2**24, np.float32)])
+            x = self.cast(self.node("Round", [x]), TensorProto.INT32)
+        return x
 
 
-def to_onnx(graph, tensors):
-    """The network: input `pixels` (N, C, H, W) in f32, each `pixel >> 1`; output the logits (N, classes)."""
-    network = Network()
-    shape = [graph["input"][key] for key in ("channels", "height", "width")]
-    x = Activation("pixels", 1.0, is_flat=False)
-    outputs = {"input": x}
+def to_onnx(graph, tensors, i8=False):
+    """The network as an ONNX model from `pixels`, u8 (N, C, H, W), to logits, i32 (N, O)."""
+    network, shape = Network(), [graph["input"][key] for key in ("channels", "height", "width")]
+    zero_points = graph["input"]["zero_points"]
+    if len(set(zero_points)) > 1:
+        raise ValueError(f"the zero points of the input differ, which QLinearConv cannot say: {zero_points}")
+    # What is known of each activation: its name in ONNX, its shape, zero point and bounds.
+    known = {"input": {"name": "pixels", "shape": shape, "zero_point": zero_points[0], "low": 0, "high": 255}}
     for layer in graph["layers"]:
-        name, kind = layer["name"], layer["kind"]
-        if kind == "max_pool":
-            x = Activation(network.node("MaxPool", [network.planar(x)], name, **window(layer)), x.unit, False)
-        elif kind == "sum_pool":
-            area, divisor = layer["kernel"] ** 2, 2 ** layer["shift"]
-            unit = x.unit * divisor / area
-            mean = network.node("AveragePool", [network.planar(x)], name, **window(layer))
-            x = Activation(network.clip(mean, name, LARGEST * unit) if area > divisor else mean, unit, False)
+        kind, reads = layer["kind"], [known[name] for name in layer["from"]]
+        read, x = reads[0], reads[0]["name"]
+        weight, bias, scale, table = (
+            tensors.get(f"{layer['name']}.{part}") for part in ("weight", "bias", "scale", "table"))
+        output = {key: layer.get(key, read[key]) for key in ("zero_point", "low", "high")}
+        (channels, *size), window = read["shape"], {}
+        if "kernel" in layer:
+            top, left, bottom, right = layer["padding"]
+            window = {"kernel_shape": layer["kernel"], "strides": layer["stride"], "pads": layer["padding"]}
+            padded = size[0] + top + bottom, size[1] + left + right
+            size = [(all_ - k) // s + 1 for all_, k, s in zip(padded, layer["kernel"], layer["stride"])]
+        if kind == "conv":
+            x = network.sums(x, read, weight, bias, scale, layer, window, layer["groups"], i8)
+            channels = layer["channels"]
+        elif kind == "linear" and "low" not in layer:
+            logits = network.logits(x, read, weight, bias, scale)
+        elif kind == "linear":
+            weight = weight.reshape(-1, channels, *size)
+            x = network.sums(x, read, weight, bias, scale, layer, {"kernel_shape": size}, 1, i8)
+            channels, size = layer["channels"], [1, 1]
+        elif kind == "average_pool":
+            ones, bias, scale = np.ones((channels, 1, *layer["kernel"])), np.zeros(channels), np.repeat(scale, channels)
+            x = network.sums(x, read, ones, bias, scale, layer, window, channels, i8)
+        elif kind == "max_pool":
+            x = network.node("MaxPool", [x], **window)
+        elif kind == "concat":
+            x = network.node("Concat", [read["name"] for read in reads], axis=1)
+            channels = sum(read["shape"][0] for read in reads)
+            output |= {"low": min(read["low"] for read in reads), "high": max(read["high"] for read in reads)}
+        elif kind == "lookup":
+            x = network.node("Gather", [network.constant(table, np.uint8), network.cast(x, TensorProto.INT32)])
+            values = [*table.tolist(), layer["zero_point"]]
+            output |= {"low": min(values), "high": max(values)}
         else:
-            x = weighted(network, layer, tensors, x, outputs)
-        outputs[name] = x
-    model = helper.make_model(
+            a, b = (network.value(read["name"], read["zero_point"]) for read in reads)
+            if kind == "multiply":
+                x = network.cast(network.node("Mul", [a, b]), TensorProto.FLOAT)
+                x = network.node("Round", [network.node("Mul", [x, network.constant(scale[0], np.float32)])])
+                x = network.finish(x, layer, np.float32)
+            else:
+                half = 1 << layer["shift"] - 1
+                a, b = (network.node("Mul", [value, network.constant(multiplier, np.int32)])
+                        for value, multiplier in zip((a, b), layer["multipliers"]))
+                x = network.node("Add", [network.node("Add", [a, b]), network.constant(half, np.int32)])
+                x = network.node("Mul", [network.cast(x, TensorProto.DOUBLE), network.constant(0.5 / half, np.float64)])
+                x = network.finish(network.node("Floor", [x]), layer, np.float64)
+        known[layer["name"]] = {"name": x, "shape": [channels, *size], **output}
+    return helper.make_model(
         helper.make_graph(
             network.nodes, "ocelli",
-            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", *shape])],
-            [helper.make_tensor_value_info(x.name, TensorProto.FLOAT, ["N", graph["layers"][-1]["channels"]])],
-            network.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    onnx.checker.check_model(model)
-    return model
-
-
-def weighted(network, layer, tensors, before, outputs):
-    """The output of a convolution or a linear layer."""
-    name, is_flat = layer["name"], layer["kind"] == "linear"
-    weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    # Only the last layer has no shift.
-    shift = tensors.get(f"{name}.shift")
-    divisor = np.ones(layer["channels"]) if shift is None else 2.0 ** shift.astype(np.float64)
-    unit, skip = 1.0, None
-    if "skip" in layer:
-        skip, multiplier = outputs[layer["skip"]], tensors[f"{name}.multiplier"]
-        if factor := common_factor(multiplier, divisor):
-            unit = skip.unit / factor
-    scale = unit / divisor
-    inputs = [network.flat(before) if is_flat else network.planar(before),
-              network.constant(f"{name}.weight", weight * per_channel(scale, weight.ndim) / before.unit),
-              network.constant(f"{name}.bias", (bias - np.floor(divisor / 2)) * scale)]
-    if is_flat:
-        x = network.node("Gemm", inputs, name, transB=1)
-    else:
-        x = network.node("Conv", inputs, name, kernel_shape=[layer["kernel"]] * 2,
-                         strides=[layer["stride"]] * 2, pads=[layer["padding"]] * 4)
-    if skip:
-        added = network.flat(skip) if is_flat else network.planar(skip)
-        if not factor:
-            factors = per_channel(multiplier * scale / skip.unit, 2 if is_flat else 4, axis=1)
-            added = network.node("Mul", [added, network.constant(f"{name}.multiplier", factors)], f"{name}.skip")
-        x = network.node("Add", [x, added], f"{name}.sum")
-    if shift is not None:
-        x = network.clip(x, name, LARGEST * unit)
-    return Activation(x, unit, is_flat)
-
-
-def window(layer):
-    return {"kernel_shape": [layer["kernel"]] * 2, "strides": [layer["stride"]] * 2}
-
-
-def per_channel(values, dimensions, axis=0):
-    """One number a channel, in the shape that meets a tensor whose channels are this axis."""
-    return np.asarray(values).reshape([-1 if dimension == axis else 1 for dimension in range(dimensions)])
-
-
-def common_factor(multipliers, divisors):
-    """What every channel multiplies its skip by, if it is one number up to the rounding of the multipliers; else None."""
-    largest = np.argmax(multipliers)
-    factor = multipliers[largest] / divisors[largest]
-    return float(factor) if factor > 0 and np.all(np.abs(multipliers - factor * divisors) <= 1) else None
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *shape])],
+            [helper.make_tensor_value_info(logits, TensorProto.INT32, ["N", graph["layers"][-1]["channels"]])],
+            network.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )

@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
 import export
@@ -26,7 +23,9 @@ sys.path.append(str(PROJECT / "docs" / "examples"))
 import run_model  # noqa: E402
 
 BATCHES = [1, 8, 64, 256]
-TRIAL_BATCH = 64
+# Weights as u8, and as i8 where activations are at most 127.
+FORMS = ("u8", "i8")
+PEERS = (*FORMS, "sessions")
 
 
 def main():
@@ -34,7 +33,7 @@ def main():
     say = lambda text: print(text, file=sys.stderr)
     names = [model["name"] for model in ocelli(options, "model", "list")]
     pictures = read_pictures(options.pictures)
-    say(f"Exporting {', '.join(names)}; comparing the labels of {len(pictures)} pictures")
+    say(f"Exporting {', '.join(names)}; comparing the logits of {len(pictures)} pictures")
     networks = [Network(name, options, pictures) for name in names]
     rounds = []
     for number in range(options.rounds):
@@ -76,77 +75,42 @@ def read_pictures(folder):
 
 
 class Network:
-    """One network of ours, as f32 and as the int8 that ONNX Runtime runs fastest."""
+    """One network of ours, written for ONNX Runtime: the same integers, in two forms of weights."""
 
     def __init__(self, name, options, pictures):
         self.name = name
-        ours, f32, prepared = (options.work / f"{name}.{kind}" for kind in ("safetensors", "f32.onnx", "prepared.onnx"))
+        ours = options.work / f"{name}.safetensors"
         subprocess.run([options.ocelli, "model", "export", name, "-o", ours], check=True, stdout=subprocess.DEVNULL)
         graph, tensors = run_model.load(ours)
-        onnx.save(export.to_onnx(graph, tensors), f32)
-        quant_pre_process(f32, prepared, skip_symbolic_shape=True)
-        candidates = {}
-        for form in (QuantFormat.QDQ, QuantFormat.QOperator):
-            path = options.work / f"{name}.{form.name}.onnx"
-            quantize_static(prepared, path, Pixels(pictures), quant_format=form, per_channel=True,
-                            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=reduces_range())
-            take_bytes(path)
-            candidates[form.name] = path
-        labels = np.array([np.argmax(run_model.logits(graph, tensors, picture.tobytes())) for picture in pictures])
-        self.sessions = {"f32": session(f32, options.threads)}
-        self.trials = {}
-        for form, path in candidates.items():
+        logits = np.array([run_model.logits(graph, tensors, picture.tobytes()) for picture in pictures])
+        self.sessions, self.same, trials = {}, {}, {}
+        for form in FORMS:
+            path = options.work / f"{name}.{form}.onnx"
+            onnx.save(export.to_onnx(graph, tensors, i8=form == "i8"), path)
             self.sessions[form] = session(path, options.threads)
-            self.trials[form] = rate(self.sessions[form], TRIAL_BATCH, options.seconds)["images_per_second"]
-        self.form = max(self.trials, key=self.trials.get)
-        self.agreement = {"f32": float(np.mean(labels_of(self.sessions["f32"], pictures) == labels))}
-        for form in candidates:
-            self.agreement[form] = float(np.mean(labels_of(self.sessions[form], pictures) == labels))
-        # One session a core: processes, so that they do not wait for each other's Python.
-        self.pool = multiprocessing.get_context("spawn").Pool(options.threads, start_worker, (candidates[self.form],))
+            found = np.concatenate([self.sessions[form].run(None, {"pixels": part})[0]
+                                    for part in np.array_split(pictures, max(1, len(pictures) // 64))])
+            self.same[form] = float(np.mean(found == logits))
+            trials[form] = rate(self.sessions[form], 64, options.seconds)["images_per_second"]
+        # One session a core, of the faster form: processes, so that they do not wait for each other's Python.
+        self.form = max(trials, key=trials.get)
+        path = options.work / f"{name}.{self.form}.onnx"
+        self.pool = multiprocessing.get_context("spawn").Pool(options.threads, start_worker, (path,))
         self.workers = options.threads
 
     def measure(self, options):
         """Images/s and the median time of a batch, by peer and batch size."""
-        measured = {"f32": {}, "int8": {}, "int8_sessions": {}}
+        measured = {peer: {} for peer in PEERS}
         for batch in BATCHES:
-            measured["f32"][batch] = rate(self.sessions["f32"], batch, options.seconds)
-            measured["int8"][batch] = rate(self.sessions[self.form], batch, options.seconds)
+            for form in FORMS:
+                measured[form][batch] = rate(self.sessions[form], batch, options.seconds)
             begin = time.time() + 0.1
             parts = self.pool.map(worker_rate, [(batch, options.seconds, begin)] * self.workers, chunksize=1)
-            measured["int8_sessions"][batch] = {
+            measured["sessions"][batch] = {
                 "images_per_second": sum(part["images_per_second"] for part in parts),
                 "p50_us": max(part["p50_us"] for part in parts),
             }
         return measured
-
-
-class Pixels(CalibrationDataReader):
-    """Hands the pictures to the calibration, one a batch, after the darkest and the brightest one there can be."""
-
-    def __init__(self, pictures):
-        extremes = np.stack([np.zeros_like(pictures[0]), np.full_like(pictures[0], 255)])
-        self.batches = iter({"pixels": halved(picture[None])} for picture in np.concatenate([extremes, pictures]))
-
-    def get_next(self):
-        return next(self.batches, None)
-
-
-def halved(pixels):
-    return (pixels >> 1).astype(np.float32)
-
-
-def take_bytes(path):
-    """Lets the network begin with bytes, as ours does, instead of turning floats into bytes first."""
-    model = onnx.load(path)
-    first = next(node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "pixels")
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name == first.output[0]:
-                node.input[place] = "pixels"
-    model.graph.node.remove(first)
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    onnx.save(model, path)
 
 
 def cpu_flags():
@@ -154,11 +118,6 @@ def cpu_flags():
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return set()
-
-
-def reduces_range():
-    """Whether weights get 7 bits, as ONNX Runtime's documentation advises for x86 without VNNI: its sums of pairs saturate."""
-    return platform.machine() in ("x86_64", "AMD64") and not cpu_flags() & {"avx512_vnni", "avx_vnni"}
 
 
 def instructions():
@@ -178,23 +137,13 @@ def session(path, threads):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def batch_for(a_session, pixels):
-    pixels = np.ascontiguousarray(pixels)
-    return {"pixels": pixels if a_session.get_inputs()[0].type == "tensor(uint8)" else halved(pixels)}
-
-
-def labels_of(a_session, pictures):
-    return np.concatenate([np.argmax(a_session.run(None, batch_for(a_session, part))[0], axis=1)
-                           for part in np.array_split(pictures, max(1, len(pictures) // 64))])
-
-
 def rate(a_session, batch, seconds, begin=0.0):
     """Runs batches for so long, from a point in time on, after some that are not timed. Inputs and outputs are bound once:
     what Python adds to a call is as little as it can be."""
     shape = [batch, *a_session.get_inputs()[0].shape[1:]]
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     binding = a_session.io_binding()
-    binding.bind_cpu_input("pixels", batch_for(a_session, pixels)["pixels"])
+    binding.bind_cpu_input("pixels", pixels)
     binding.bind_output(a_session.get_outputs()[0].name)
     for _ in range(3):
         a_session.run_with_iobinding(binding)
@@ -226,7 +175,7 @@ def summarise(networks, rounds, options):
             ours = [next(row["images_per_second"] for row in a_round["ocelli"]["results"]
                          if (row["model"], row["batch"]) == (network.name, batch)) for a_round in rounds]
             row = {"model": network.name, "batch": batch, "images_per_second": statistics.median(ours)}
-            for peer in ("f32", "int8", "int8_sessions"):
+            for peer in PEERS:
                 theirs = [a_round["peers"][place][peer][batch]["images_per_second"] for a_round in rounds]
                 row[peer] = {"images_per_second": statistics.median(theirs),
                              "ratio": statistics.median(one / other for one, other in zip(ours, theirs))}
@@ -235,8 +184,7 @@ def summarise(networks, rounds, options):
     report = {
         "device": last["device"], "kernel": last.get("kernel"), "threads": options.threads, "rounds": options.rounds,
         "onnxruntime": ort.__version__, "instructions": instructions(), "load": os.getloadavg()[0],
-        "networks": [{"model": network.name, "int8": network.form, "weight_bits": 7 if reduces_range() else 8,
-                      "trials": network.trials, "agreement": network.agreement} for network in networks],
+        "networks": [{"model": network.name, "same_logits": network.same, "sessions": network.form} for network in networks],
         "results": results,
     }
     if "verifications_per_second" in last:
@@ -250,15 +198,13 @@ def print_table(report):
           f"ONNX Runtime {report['onnxruntime']} on {report['instructions']}; "
           f"medians of {report['rounds']} rounds, load {report['load']:.1f}")
     for network in report["networks"]:
-        agreement = ", ".join(f"{kind} {share:.1%}" for kind, share in network["agreement"].items())
-        trials = ", ".join(f"{form} {images:,.0f}" for form, images in network["trials"].items())
-        print(f"{network['model']}: same labels {agreement}; int8 as {network['int8']} (images/s: {trials}), "
-              f"weights of {network['weight_bits']} bits")
+        same = ", ".join(f"{form} {share:.1%}" for form, share in network["same_logits"].items())
+        print(f"{network['model']}: same logits {same}; {report['threads']} sessions of {network['sessions']}")
     sessions = f"{report['threads']} SESSIONS"
-    print(f"{'MODEL':<18} {'BATCH':>5} {'OCELLI':>9} {'F32':>9} {'RATIO':>6} {'INT8':>9} {'RATIO':>6} {sessions:>11} {'RATIO':>6}")
+    print(f"{'MODEL':<18} {'BATCH':>5} {'OCELLI':>9} {'U8':>9} {'RATIO':>6} {'I8':>9} {'RATIO':>6} {sessions:>11} {'RATIO':>6}")
     for row in report["results"]:
         peers = " ".join(f"{row[peer]['images_per_second']:>{width},.0f} {row[peer]['ratio']:>6.2f}"
-                         for peer, width in (("f32", 9), ("int8", 9), ("int8_sessions", 11)))
+                         for peer, width in zip(PEERS, (9, 9, 11)))
         print(f"{row['model']:<18} {row['batch']:>5} {row['images_per_second']:>9,.0f} {peers}")
     if "verifications_per_second" in report:
         print(f"Ed25519 verify_strict: {report['verifications_per_second']:,.0f} checks/s on the same cores")

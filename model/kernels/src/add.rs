@@ -49,7 +49,7 @@ impl Job for RunAdd<'_> {
         let (first, end) = layer.elements.written(&rows);
         let to = self.run.to.bytes(first, end);
         let clamp = Clamp::new(simd, layer.finish);
-        let multipliers = layer.multipliers.map(|multiplier| simd.splat(multiplier));
+        let multipliers = [simd.splat(layer.multipliers[0]), simd.splat(layer.multipliers[1])];
         let (constant, shift) = (simd.splat(layer.constant), simd.splat(i32::from(layer.shift)));
         for span in layer.elements.spans(rows) {
             let [a, b] = [0, 1].map(|i| self.run.from[i][span.from[i]..][..span.count].as_ptr());

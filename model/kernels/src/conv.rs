@@ -11,6 +11,11 @@
 //!     …
 //! ```
 //!
+//! Where bytes are at most 127 and the processor has no product of four bytes, words go in pairs, whose products are added in
+//! 16 bits before they are widened (5 instructions for eight bytes, not 6), as long as the positive and the negative products of
+//! each half stay within 16 bits in every lane. Any two words may be a pair, since each finds its bytes by an offset of its own;
+//! so the packer chooses those that fit, and exactness never depends on weights, only speed does.
+//!
 //! A run is as much of a window as lies side by side in memory: the channels of one pixel, or a row of the kernel where pixels
 //! follow each other without a gap. Pixels are taken in chunks, which may go through several rows and images; every tile of
 //! output channels is multiplied with a chunk while that is in the first-level cache. A 2x2 max-pool that follows takes the
@@ -24,7 +29,21 @@ use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Run, To, load};
 use crate::simd::{Job, Simd};
 
-/// Pixels in a chunk: whole blocks of 12, 6, 4 and 2, and whole windows of a pool.
+/// Runs a block of code for every index below a constant, at most 12. Not a loop, which the compiler might not unroll: then sums
+/// would lie in memory, and every product would be written there.
+macro_rules! written_out {
+    ($index:ident < $count:expr => $body:block) => {
+        written_out!(@ $index, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $index:ident, $count:expr, $body:block, $($value:literal)*) => {
+        $(if const { $value < $count } {
+            const $index: usize = $value;
+            $body
+        })*
+    };
+}
+
+/// Pixels in a chunk: whole blocks of 12, 8, 6, 4 and 2, and whole windows of a pool.
 const CHUNK: usize = 96;
 
 /// The integers of a convolution or linear layer.
@@ -38,22 +57,26 @@ pub(crate) struct Sums<'a> {
     pub(crate) groups: usize,
     /// Zero point and clamp; none if the results are logits.
     pub(crate) finish: Option<Finish>,
+    /// The largest byte of the input.
+    pub(crate) high: u8,
+}
+
+impl Sums<'_> {
     /// Whether bytes of the input may exceed 127.
-    pub(crate) wide: bool,
+    pub(crate) fn is_wide(&self) -> bool {
+        self.high > 127
+    }
 }
 
 /// A convolution or a linear layer, packed.
 #[derive(Debug)]
 pub(crate) struct Conv {
     tiles: Vec<Tile>,
-    /// Rows of the kernel, runs in each, and words of four bytes in a run.
-    rows: usize,
-    runs: usize,
+    /// Words of four bytes in a window, and for each its first byte, from the window's. Tiles have orders of their own where
+    /// words go in pairs.
     words: usize,
-    /// Bytes between rows and between runs of a window.
-    row: usize,
-    run: usize,
-    /// Of every tile `[row][run][word][part][vector][lane]`, four weights a word (or two of them, if a word takes two parts).
+    offsets: Vec<u32>,
+    /// Of every tile `[word][part][vector][lane]`, four weights a word (or two of them, if a word takes two parts).
     weights: Aligned,
     /// Of every tile a bias for every lane, then the bits of its scale.
     constants: Aligned,
@@ -85,9 +108,39 @@ struct Tile {
     count: usize,
     /// The byte of a pixel at which its input channels begin.
     input: usize,
-    /// Where its weights begin, and its constants, in words.
+    /// Where its weights begin, and its constants, in words; and its offsets.
     weights: usize,
     constants: usize,
+    offsets: usize,
+    /// How many pairs the first of its words make: see [`Simd::dot8`].
+    pairs: usize,
+}
+
+/// Words are paired with one of so many, the largest with the smallest.
+const CANDIDATES: usize = 24;
+/// Windows of more words go without pairs: finding them takes more than linear time.
+const MOST_PAIRED: usize = 4096;
+
+/// Puts words into an order in which the first are pairs whose products of halves add up within 16 bits, in every lane, and
+/// returns how many pairs these are. `parts` has for every word the positive and negative parts of all its halves.
+fn pair(order: &mut Vec<usize>, parts: &[Vec<[i32; 2]>], high: u8) -> usize {
+    let (most, least) = (32_767 / i32::from(high).max(1), 32_768 / i32::from(high).max(1));
+    let largest = |word: usize| parts[word].iter().map(|[plus, minus]| plus.max(minus)).max().copied().unwrap_or(0);
+    order.sort_by_cached_key(|word| largest(*word));
+    let (mut pairs, mut singles) = (Vec::new(), Vec::new());
+    while let Some(word) = order.pop() {
+        let fits = |other: &usize| {
+            let all = parts[word].iter().zip(&parts[*other]);
+            all.into_iter().all(|([a, b], [c, d])| a + c <= most && b + d <= least)
+        };
+        match order.iter().take(CANDIDATES).position(fits) {
+            Some(other) => pairs.extend([word, order.remove(other)]),
+            None => singles.push(word),
+        }
+    }
+    let count = pairs.len() / 2;
+    order.extend(pairs.into_iter().chain(singles));
+    count
 }
 
 /// What a sum needs beside its products, so that padding and offsets come out right: the bias of a channel less what its
@@ -120,7 +173,7 @@ pub(crate) fn weights_word(weights: [i8; 4], parts: usize, part: usize) -> i32 {
 
 impl Conv {
     /// Packs a layer that reads windows of `from` and writes to `to`, or logits if that is none; `images` is how many the
-    /// buffers have, and `linear` whether the window is the whole input. Outputs are pooled by 2x2 if `pooled`.
+    /// buffers have. Outputs are pooled by 2x2 if `pooled`.
     pub(crate) fn new<S: Simd>(
         sums: &Sums<'_>,
         window: Window,
@@ -139,7 +192,7 @@ impl Conv {
         let merged = sums.groups == 1 && from.pitch == inputs;
         let (runs, length) = if merged { (1, columns * inputs) } else { (columns, inputs) };
         let words = length.div_ceil(4);
-        let parts = parts::<S>(sums.wide);
+        let parts = parts::<S>(sums.is_wide());
         let windows = from.windows(padding, stride);
         // Where there are few pixels, sums of one pixel depend on each other: more vectors keep the processor busy.
         let most = if height * width * images <= 4 { 4 } else { S::VECTORS };
@@ -156,19 +209,16 @@ impl Conv {
                     _ => 1,
                 };
                 let (first, input) = (group * outputs + done, group * inputs);
-                // Lanes after the last channel of all fall into the rest of the pixel.
+                // Lanes after a group's last channel fall into what is written later, or means nothing, if they do not
+                // leave the pixel.
                 let count = vectors * S::LANES;
-                let count = if group + 1 < sums.groups { count.min(outputs - done) } else { count };
-                tiles.push(Tile { first, vectors, count, input, weights: at, constants: constant });
+                let leaves = to.is_some_and(|(layout, _)| first + count > layout.pitch);
+                let count = if leaves { count.min(outputs - done) } else { count };
+                let (weights, constants) = (at, constant);
+                tiles.push(Tile { first, vectors, count, input, weights, constants, offsets: 0, pairs: 0 });
                 at += rows * runs * words * parts * vectors * S::LANES;
                 constant += 2 * vectors * S::LANES;
                 done += vectors * S::LANES;
-            }
-        }
-        // A group that is no whole number of vectors may begin anywhere: what is after its last channel is not always pitch.
-        if let (Some((layout, _)), true) = (to, sums.groups > 1) {
-            for tile in &mut tiles {
-                tile.count = tile.count.min(layout.pitch - tile.first);
             }
         }
         let weight = |channel: usize, row: usize, run: usize, byte: usize| {
@@ -181,14 +231,41 @@ impl Conv {
         let group_end = |tile: &Tile| (tile.first / outputs + 1) * outputs;
         let mut weights = Aligned::zeros(at * size_of::<i32>());
         let mut constants = Aligned::zeros(constant * size_of::<i32>());
-        for tile in &tiles {
+        let all = rows * runs * words;
+        let place = |word: usize| (word / words / runs, word / words % runs, word % words);
+        let offset_of = |word: usize| {
+            let (row, run, word) = place(word);
+            (row * from.row() + run * from.pitch + 4 * word) as u32
+        };
+        let four = |channel: usize, word: usize| -> [i8; 4] {
+            let (row, run, word) = place(word);
+            std::array::from_fn(|j| weight(channel, row, run, 4 * word + j))
+        };
+        let mut offsets: Vec<u32> = Vec::new();
+        for tile in &mut tiles {
             let lanes = tile.vectors * S::LANES;
-            let mut packed = weights.words_mut()[tile.weights..].iter_mut();
-            for (row, run, word, part) in places(rows, runs, words, parts) {
-                for (channel, place) in (tile.first..tile.first + lanes).zip(&mut packed) {
-                    if channel < group_end(tile) {
-                        let four = std::array::from_fn(|j| weight(channel, row, run, 4 * word + j));
-                        *place = weights_word(four, parts, part);
+            let channels = tile.first..(tile.first + lanes).min(group_end(tile));
+            let mut order: Vec<usize> = (0..all).collect();
+            if S::HAS_PAIRS && !sums.is_wide() && all <= MOST_PAIRED {
+                let halves = |word: usize| {
+                    let four = channels.clone().map(|channel| four(channel, word).map(i32::from));
+                    four.flat_map(|[a, b, c, d]| [[a, b], [c, d]])
+                        .map(|[a, b]| [a.max(0) + b.max(0), (-a).max(0) + (-b).max(0)])
+                        .collect()
+                };
+                let halves: Vec<Vec<[i32; 2]>> = order.iter().map(|word| halves(*word)).collect();
+                tile.pairs = pair(&mut order, &halves, sums.high);
+                tile.offsets = offsets.len();
+            }
+            if offsets.len() == tile.offsets {
+                offsets.extend(order.iter().map(|word| offset_of(*word)));
+            }
+            let packed = weights.words_mut()[tile.weights..][..all * parts * lanes].chunks_exact_mut(parts * lanes);
+            for (word, packed) in order.iter().zip(packed) {
+                for (lane, channel) in channels.clone().enumerate() {
+                    let four = four(channel, *word);
+                    for part in 0..parts {
+                        packed[part * lanes + lane] = weights_word(four, parts, part);
                     }
                 }
             }
@@ -196,7 +273,7 @@ impl Conv {
             let (bias, scale) = constants.words_mut()[tile.constants..][..2 * lanes].split_at_mut(lanes);
             for (lane, channel) in (tile.first..group_end(tile).min(tile.first + lanes)).enumerate() {
                 let weight = &sums.weight[channel * inputs * taps..][..inputs * taps];
-                bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.wide));
+                bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.is_wide()));
                 if sums.finish.is_some() {
                     scale[lane] = sums.scale[channel].to_bits() as i32;
                 }
@@ -210,11 +287,8 @@ impl Conv {
         let logits = View { first: 0, image: channels, row: 0, pixel: 0 };
         Self {
             tiles,
-            rows,
-            runs,
-            words,
-            row: from.row(),
-            run: from.pitch,
+            words: all,
+            offsets,
             weights,
             constants,
             from: windows,
@@ -222,7 +296,7 @@ impl Conv {
             height,
             width,
             pooled,
-            wide: sums.wide,
+            wide: sums.is_wide(),
             finish: sums.finish,
             channels,
             scales: if sums.finish.is_none() { sums.scale.to_vec() } else { Vec::new() },
@@ -243,14 +317,15 @@ impl Conv {
     /// The tiles that are about half of those of a single pixel, and where the others' channels begin.
     pub(crate) fn half(&self) -> Option<(usize, usize)> {
         let half = self.tiles.len().div_ceil(2);
-        let first = self.tiles.get(half)?.first;
-        (self.height * self.width == 1).then_some((half, first))
+        let tile = self.tiles.get(half)?;
+        // Tiles of a group may write over the next one's channels, before those are written.
+        (self.height * self.width == 1 && tile.input == 0).then_some((half, tile.first))
     }
 
     /// Vector products of one image, those of two parts counted once.
     pub(crate) fn products(&self) -> usize {
         let pixels = self.height * self.width * if self.pooled { 4 } else { 1 };
-        pixels * self.rows * self.runs * self.words * self.tiles.iter().map(|tile| tile.vectors).sum::<usize>()
+        pixels * self.words * self.tiles.iter().map(|tile| tile.vectors).sum::<usize>()
     }
 
     /// Whether bytes above 127 are multiplied.
@@ -265,16 +340,9 @@ impl Conv {
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.weights.len() + self.constants.len() + self.tiles.len() * size_of::<Tile>() + 4 * self.scales.len()
+        let lists = self.tiles.len() * size_of::<Tile>() + 4 * (self.scales.len() + self.offsets.len());
+        self.weights.len() + self.constants.len() + lists
     }
-}
-
-/// The order of weights.
-fn places(rows: usize, runs: usize, words: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-    (0..rows).flat_map(move |row| {
-        (0..runs)
-            .flat_map(move |run| (0..words).flat_map(move |word| (0..parts).map(move |part| (row, run, word, part))))
-    })
 }
 
 /// A convolution of some rows.
@@ -389,7 +457,7 @@ impl RunConv<'_> {
         }
         match V {
             4 => blocks!(6 4 2 1),
-            2 => blocks!(12 6 4 2 1),
+            2 => blocks!(8 6 4 2 1),
             _ => blocks!(12 4 1),
         }
     }
@@ -416,31 +484,19 @@ impl RunConv<'_> {
         }
         let mut sums = [bias; P];
         let parts = parts::<S>(WIDE);
-        let size = layer.rows * layer.runs * layer.words * parts * V * S::LANES;
-        let mut weights = layer.weights.words()[tile.weights..][..size].as_ptr();
+        let weights = layer.weights.words()[tile.weights..][..layer.words * parts * V * S::LANES].as_ptr();
+        let offsets = &layer.offsets[tile.offsets..][..layer.words];
         let windows: &[usize; P] = chunk.from[at..][..P].try_into().expect("as many as asked for");
-        let from = from.wrapping_add(tile.input);
-        for row in 0..layer.rows {
-            for run in 0..layer.runs {
-                let from = from.wrapping_add(row * layer.row + run * layer.run);
-                for word in 0..layer.words {
-                    let from = from.wrapping_add(4 * word);
-                    let mut vectors = [[simd.splat(0); 2]; V];
-                    for (vector, two) in vectors.iter_mut().enumerate() {
-                        for (part, place) in two.iter_mut().enumerate().take(parts) {
-                            // SAFETY: weights were just found to be as many as are read, each once.
-                            *place = unsafe { simd.load(weights.add((part * V + vector) * S::LANES)) };
-                        }
-                    }
-                    for (window, sums) in windows.iter().zip(&mut sums) {
-                        // SAFETY: as the caller promises.
-                        let bytes = simd.prepare::<WIDE>(unsafe { simd.broadcast(from.wrapping_add(*window)) });
-                        for (sum, weights) in sums.iter_mut().zip(&vectors) {
-                            *sum = simd.dot4::<WIDE>(*sum, bytes, *weights);
-                        }
-                    }
-                    weights = weights.wrapping_add(parts * V * S::LANES);
-                }
+        let mut pixels = [from; P];
+        for (pixel, window) in pixels.iter_mut().zip(windows) {
+            *pixel = from.wrapping_add(tile.input + window);
+        }
+        // SAFETY: the windows are readable as the caller promises, and weights were just found to be as many as are read.
+        unsafe {
+            if const { S::READS_WEIGHTS } {
+                sums_from_memory::<S, V, P, WIDE>(simd, &pixels, offsets, tile.pairs, weights, &mut sums);
+            } else {
+                sums_from_registers::<S, V, P, WIDE>(simd, &pixels, offsets, weights, &mut sums);
             }
         }
         match to {
@@ -457,7 +513,7 @@ impl RunConv<'_> {
     /// # Safety
     /// As for [`RunConv::tile`].
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
     unsafe fn put<S: Simd, const V: usize, const P: usize>(
         &self,
         simd: S,
@@ -475,51 +531,48 @@ impl RunConv<'_> {
         }
         let to = to.wrapping_add(tile.first);
         if self.layer.pooled {
-            for (window, [a, b, c, d]) in sums.as_chunks::<4>().0.iter().enumerate() {
+            written_out!(WINDOW < P / 4 => {
                 let mut words = [simd.splat(0); V];
-                for (vector, word) in words.iter_mut().enumerate() {
-                    let most = simd.max(simd.max(a[vector], b[vector]), simd.max(c[vector], d[vector]));
-                    *word = simd.requantise(most, scale[vector]);
+                for vector in 0..V {
+                    let above = simd.max(sums[4 * WINDOW][vector], sums[4 * WINDOW + 1][vector]);
+                    let below = simd.max(sums[4 * WINDOW + 2][vector], sums[4 * WINDOW + 3][vector]);
+                    words[vector] = simd.requantise(simd.max(above, below), scale[vector]);
                 }
                 // SAFETY: as the caller promises.
-                unsafe { store::<S, V, 1>(simd, tile, [words], [to.wrapping_add(places[at / 4 + window])], clamp) };
-            }
+                unsafe { store::<S, V, 1>(simd, tile, [words], [to.wrapping_add(places[at / 4 + WINDOW])], clamp) };
+            });
             return;
         }
-        let mut words = [[simd.splat(0); V]; P];
-        for (words, sums) in words.iter_mut().zip(sums) {
-            for ((word, sum), scale) in words.iter_mut().zip(sums).zip(scale) {
-                *word = simd.requantise(*sum, scale);
-            }
-        }
-        let mut pixel = 0;
         // As many pixels together as four vectors hold.
         macro_rules! store {
             ($together:literal) => {
-                while pixel + $together <= P {
+                written_out!(FIRST < P / $together => {
                     let mut some = [[simd.splat(0); V]; $together];
                     let mut places_of = [to; $together];
                     for other in 0..$together {
-                        some[other] = words[pixel + other];
-                        places_of[other] = to.wrapping_add(places[at + pixel + other]);
+                        for vector in 0..V {
+                            some[other][vector] =
+                                simd.requantise(sums[$together * FIRST + other][vector], scale[vector]);
+                        }
+                        places_of[other] = to.wrapping_add(places[at + $together * FIRST + other]);
                     }
                     // SAFETY: as the caller promises.
                     unsafe { store::<S, V, $together>(simd, tile, some, places_of, clamp) };
-                    pixel += $together;
-                }
+                });
             };
         }
-        if V == 1 {
+        if const { V == 1 && P % 4 == 0 } {
             store!(4);
-        }
-        if V <= 2 {
+        } else if const { V == 2 && P % 2 == 0 } {
             store!(2);
+        } else {
+            store!(1);
         }
-        store!(1);
     }
 
-    /// Writes sums, or what their scales make of them, where logits go.
+    /// Writes sums where logits go.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     fn logits<S: Simd, const V: usize, const P: usize>(
         &mut self,
         simd: S,
@@ -527,25 +580,114 @@ impl RunConv<'_> {
         places: &[usize],
         sums: &[[S::Words; V]; P],
     ) {
-        let layer = self.layer;
-        let To::Logits { logits, base } = &mut self.run.to else { panic!("logits are no activation") };
-        for (sums, place) in sums.iter().zip(places) {
+        written_out!(PIXEL < P => {
             let mut words = [0; 64];
-            for (vector, sum) in sums.iter().enumerate() {
+            for vector in 0..V {
                 let to = &mut words[vector * S::LANES..][..S::LANES];
                 // SAFETY: the slice has as many words as are written.
-                unsafe { simd.store(to.as_mut_ptr(), *sum) };
+                unsafe { simd.store(to.as_mut_ptr(), sums[PIXEL][vector]) };
             }
-            let count = (layer.channels - tile.first).min(V * S::LANES);
-            let to = &mut logits[place + tile.first - *base..][..count];
-            match layer.scales.get(tile.first..tile.first + count) {
-                None => to.copy_from_slice(&words[..count]),
-                Some(scales) => {
-                    for ((to, word), scale) in to.iter_mut().zip(words).zip(scales) {
-                        *to = (word as f32 * scale).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).round_ties_even() as i32;
-                    }
+            self.logits_of(tile.first, places[PIXEL], &words[..V * S::LANES]);
+        });
+    }
+
+    /// Writes the logits from channel `first` on of an image whose logits begin at `place`: sums, or what their scales make of
+    /// them.
+    #[inline(never)]
+    fn logits_of(&mut self, first: usize, place: usize, sums: &[i32]) {
+        let layer = self.layer;
+        let To::Logits { logits, base } = &mut self.run.to else { panic!("logits are no activation") };
+        let count = (layer.channels - first).min(sums.len());
+        let to = &mut logits[place + first - *base..][..count];
+        match layer.scales.get(first..first + count) {
+            None => to.copy_from_slice(&sums[..count]),
+            Some(scales) => {
+                for ((to, sum), scale) in to.iter_mut().zip(sums).zip(scales) {
+                    *to = (*sum as f32 * scale).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).round_ties_even() as i32;
                 }
             }
+        }
+    }
+}
+
+/// Adds the products of all words, each weight read once for all pixels.
+///
+/// # Safety
+/// Four bytes must be readable at every offset from every pixel, and a vector of weights for each product.
+#[inline(always)]
+unsafe fn sums_from_registers<S: Simd, const V: usize, const P: usize, const WIDE: bool>(
+    simd: S,
+    pixels: &[*const u8; P],
+    offsets: &[u32],
+    mut weights: *const i32,
+    sums: &mut [[S::Words; V]; P],
+) {
+    let parts = parts::<S>(WIDE);
+    for offset in offsets {
+        let mut vectors = [[simd.splat(0); 2]; V];
+        for (vector, two) in vectors.iter_mut().enumerate() {
+            for (part, place) in two.iter_mut().enumerate().take(parts) {
+                // SAFETY: as the caller promises.
+                *place = unsafe { simd.load(weights.add((part * V + vector) * S::LANES)) };
+            }
+        }
+        for (pixel, sums) in pixels.iter().zip(&mut *sums) {
+            // SAFETY: as the caller promises.
+            let bytes = simd.prepare::<WIDE>(unsafe { simd.broadcast(pixel.wrapping_add(*offset as usize)) });
+            for (sum, weights) in sums.iter_mut().zip(&vectors) {
+                *sum = simd.dot4::<WIDE>(*sum, bytes, *weights);
+            }
+        }
+        weights = weights.wrapping_add(parts * V * S::LANES);
+    }
+}
+
+/// The same where there are too few registers for weights: every pixel has its own pointer to them, equal but not to the
+/// compiler's knowledge, so that multiplications read them from memory. Words that go in pairs come first.
+///
+/// # Safety
+/// As for [`sums_from_registers`].
+#[inline(always)]
+unsafe fn sums_from_memory<S: Simd, const V: usize, const P: usize, const WIDE: bool>(
+    simd: S,
+    pixels: &[*const u8; P],
+    offsets: &[u32],
+    pairs: usize,
+    weights: *const i32,
+    sums: &mut [[S::Words; V]; P],
+) {
+    let parts = parts::<S>(WIDE);
+    let mut own = [weights; P];
+    for own in &mut own {
+        *own = simd.hide(*own);
+    }
+    let (pairs, singles) = offsets.split_at(if WIDE { 0 } else { 2 * pairs });
+    for two in pairs.as_chunks::<2>().0 {
+        for ((pixel, sums), own) in pixels.iter().zip(&mut *sums).zip(&mut own) {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let first = simd.broadcast(pixel.wrapping_add(two[0] as usize));
+                let bytes = [first, simd.broadcast(pixel.wrapping_add(two[1] as usize))];
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    let weights = [simd.load(own.add(vector * S::LANES)), simd.load(own.add((V + vector) * S::LANES))];
+                    *sum = simd.dot8(*sum, bytes, weights);
+                }
+            }
+            *own = own.wrapping_add(2 * V * S::LANES);
+        }
+    }
+    for offset in singles {
+        for ((pixel, sums), own) in pixels.iter().zip(&mut *sums).zip(&mut own) {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let bytes = simd.prepare::<WIDE>(simd.broadcast(pixel.wrapping_add(*offset as usize)));
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    let first = simd.load(own.add(vector * S::LANES));
+                    let second = if parts == 2 { simd.load(own.add((V + vector) * S::LANES)) } else { first };
+                    *sum = simd.dot4::<WIDE>(*sum, bytes, [first, second]);
+                }
+            }
+            *own = own.wrapping_add(parts * V * S::LANES);
         }
     }
 }
@@ -572,32 +714,37 @@ unsafe fn store<S: Simd, const V: usize, const N: usize>(
     to: [*mut u8; N],
     clamp: &Clamp<S>,
 ) {
-    let all = words.as_flattened();
-    let bytes = clamp.bytes(simd, std::array::from_fn(|i| all[i % (V * N)]));
-    if tile.count < V * S::LANES || !matches!(V * N, 4) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            for (pixel, to) in to.into_iter().enumerate() {
-                store_part::<S>(simd, to, bytes, pixel * V * S::LANES, tile.count);
+    let mut all = [simd.splat(0); 4];
+    for (index, vector) in all.iter_mut().enumerate() {
+        *vector = words[index / V % N][index % V];
+    }
+    let bytes = clamp.bytes(simd, all);
+    let is_whole = tile.count == V * S::LANES;
+    let mut all = [0u8; 64];
+    assert!(4 * S::LANES <= all.len(), "no vector is wider");
+    let rest = all.as_mut_ptr();
+    // SAFETY: as the caller promises; a piece is at most 64 bytes.
+    unsafe {
+        match (V * N, N) {
+            (4, _) if is_whole => simd.store_pieces(to, bytes),
+            (2, 1) if is_whole => simd.store_pieces([to[0], rest], bytes),
+            (1, 1) if is_whole => simd.store_pieces([to[0], rest, rest, rest], bytes),
+            _ => {
+                simd.store_pieces([rest], bytes);
+                for (pixel, to) in to.into_iter().enumerate() {
+                    copy(&all[pixel * V * S::LANES..][..tile.count], to);
+                }
             }
         }
-    } else {
-        // SAFETY: as the caller promises.
-        unsafe { simd.store_pieces(to, bytes) };
     }
 }
 
-/// Writes `count` bytes of a vector, from byte `first` on.
+/// Copies bytes.
 ///
 /// # Safety
-/// So many bytes must be writable there.
-#[inline(always)]
-unsafe fn store_part<S: Simd>(simd: S, to: *mut u8, bytes: S::Bytes, first: usize, count: usize) {
-    let mut all = [0u8; 64];
-    assert!(4 * S::LANES <= all.len() && first + count <= 4 * S::LANES, "no vector is wider");
-    // SAFETY: there is room for a whole vector; the caller has `count` bytes at `to`.
-    unsafe {
-        simd.store_pieces([all.as_mut_ptr()], bytes);
-        std::ptr::copy_nonoverlapping(all.as_ptr().add(first), to, count);
-    }
+/// As many must be writable at `to`.
+#[inline(never)]
+unsafe fn copy(bytes: &[u8], to: *mut u8) {
+    // SAFETY: as the caller promises; a list on the stack is not there.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
 }

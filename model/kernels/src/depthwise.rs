@@ -98,7 +98,7 @@ impl Depthwise {
         let channel = |group: &Group, vector: usize, lane: usize| {
             group.first + (16 * (lane / 4) + 4 * vector + lane % 4) % (4 * S::LANES / group.pieces)
         };
-        let parts = parts::<S>(sums.wide);
+        let parts = parts::<S>(sums.is_wide());
         let lanes = 4 * S::LANES;
         let size = together * words * columns * parts * lanes;
         let mut weights = Aligned::zeros(groups.len() * size * size_of::<i32>());
@@ -128,7 +128,7 @@ impl Depthwise {
                 if channel < channels {
                     let weight = &sums.weight[channel * rows * columns..][..rows * columns];
                     let zero_point = &from.zero_points[channel..=channel];
-                    let offset = offset::<S>(sums.wide);
+                    let offset = offset::<S>(sums.is_wide());
                     constants[at] = folded_bias(sums.bias[channel], weight, weight.len(), zero_point, offset);
                     constants[lanes + at] = sums.scale[channel].to_bits() as i32;
                 }
@@ -152,7 +152,7 @@ impl Depthwise {
             height,
             width,
             finish,
-            wide: sums.wide,
+            wide: sums.is_wide(),
             reach,
         }
     }
@@ -249,11 +249,15 @@ impl RunDepthwise<'_> {
                 let window = layer.from.at(image, y, 0) + group.first;
                 // The last row that any window of these rows has.
                 let last = (count - 1) * (layer.from.row / layer.row) + layer.kernel[0] - 1;
+                let mut lines = [from.as_ptr().wrapping_add(window); MOST];
+                for (i, line) in lines.iter_mut().enumerate() {
+                    *line = line.wrapping_add(i.min(last) * layer.row);
+                }
                 let some = Rows {
                     layer,
                     weights: &layer.weights.words()[index * size..][..size],
                     constants: &layer.constants.words()[index * 8 * S::LANES..][..8 * S::LANES],
-                    from: std::array::from_fn(|i| from.as_ptr().wrapping_add(window + i.min(last) * layer.row)),
+                    from: lines,
                     to: to.wrapping_add(layer.to.at(image, y, 0) + group.first),
                     count,
                 };
@@ -291,25 +295,27 @@ impl Rows<'_> {
         let between = N * stride;
         let step = between.min(columns);
         let (skip, whole) = (between - step, layer.words);
+        let last = (layer.width - 1) * stride + columns - 1;
         let mut first = 0;
         while first < pixels {
             let count = STRIP.min(pixels - first);
             let slots = (count - 1) * step + columns;
             let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
+            let (mut column, mut left) = (first * between, step);
             for slot in 0..slots {
-                // Where columns are left out, every `columns` belong to a group of pixels.
-                let extra = if skip > 0 { slot / step * skip } else { 0 };
-                let column = first * between + slot + extra;
                 // Pixels after the last that this column has repeat it.
-                let most = ((layer.width - 1) * stride + columns - 1 - column) / stride;
+                let most = if N == 1 || column + (N - 1) * stride <= last { N - 1 } else { (last - column) / stride };
                 for word in 0..whole {
-                    let rows = std::array::from_fn(|i| {
-                        let row = self.from[4 * word + i].wrapping_add(column * layer.pixel);
-                        let pieces =
-                            std::array::from_fn(|piece| row.wrapping_add(piece.min(most) * stride * layer.pixel));
+                    let mut rows = [simd.splat_bytes(0); 4];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        let from = self.from[4 * word + i].wrapping_add(column * layer.pixel);
+                        let mut pieces = [from; N];
+                        for (piece, from) in pieces.iter_mut().enumerate() {
+                            *from = from.wrapping_add(piece.min(most) * stride * layer.pixel);
+                        }
                         // SAFETY: as the caller promises.
-                        unsafe { simd.load_pieces::<N>(pieces) }
-                    });
+                        *row = unsafe { simd.load_pieces::<N>(pieces) };
+                    }
                     let at = (slot * whole + word) * 4 * S::LANES;
                     for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
                         let to = &mut kept[at + vector * S::LANES..][..S::LANES];
@@ -317,6 +323,8 @@ impl Rows<'_> {
                         unsafe { simd.store(to.as_mut_ptr(), words) };
                     }
                 }
+                // Where columns are left out, every `columns` belong to a group of pixels.
+                (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
             }
             macro_rules! shapes {
                 ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
@@ -392,9 +400,10 @@ impl Rows<'_> {
         let lanes = 4 * S::LANES;
         let weights = &self.weights[row * whole * columns * parts * lanes..][..whole * columns * parts * lanes];
         let words = &kept[pixel * step * whole * lanes..][..((P - 1) * step + columns) * whole * lanes];
+        let constants = &self.constants[..2 * lanes];
         let mut sums = [[simd.splat(0); 4]; P];
         for vector in 0..4 {
-            let mut some = [load(simd, self.constants, vector * S::LANES); P];
+            let mut some = [load(simd, constants, vector * S::LANES); P];
             for word in 0..whole {
                 for column in 0..columns {
                     let mut both = [simd.splat(0); 2];
@@ -411,7 +420,7 @@ impl Rows<'_> {
                     }
                 }
             }
-            let scale = load(simd, self.constants, lanes + vector * S::LANES);
+            let scale = load(simd, constants, lanes + vector * S::LANES);
             for (sums, sum) in sums.iter_mut().zip(some) {
                 sums[vector] = simd.requantise(sum, scale);
             }
@@ -433,29 +442,37 @@ impl Rows<'_> {
         let (parts, lanes) = (parts::<S>(WIDE), 4 * S::LANES);
         let most = layer.width - 1 - pixel;
         let window = self.from[0].wrapping_add(pixel * layer.stride * layer.pixel);
-        let pieces: [*const u8; N] =
-            std::array::from_fn(|piece| window.wrapping_add(piece.min(most) * layer.stride * layer.pixel));
-        let mut sums: [S::Words; 4] = std::array::from_fn(|vector| load(simd, self.constants, vector * S::LANES));
+        let mut sums = [simd.splat(0); 4];
+        for (vector, sum) in sums.iter_mut().enumerate() {
+            *sum = load(simd, self.constants, vector * S::LANES);
+        }
         let mut weights = self.weights.chunks_exact(parts * lanes);
         for word in 0..layer.words {
             for column in 0..columns {
-                let four = std::array::from_fn(|i| {
-                    let row = (4 * word + i).min(rows - 1);
-                    let at = row * layer.row + column * layer.pixel;
+                let mut four = [simd.splat_bytes(0); 4];
+                for (i, row) in four.iter_mut().enumerate() {
+                    let at = (4 * word + i).min(rows - 1) * layer.row + column * layer.pixel;
+                    let mut pieces = [window.wrapping_add(at); N];
+                    for (piece, from) in pieces.iter_mut().enumerate() {
+                        *from = from.wrapping_add(piece.min(most) * layer.stride * layer.pixel);
+                    }
                     // SAFETY: as the caller promises.
-                    unsafe { simd.load_pieces::<N>(pieces.map(|piece| piece.wrapping_add(at))) }
-                });
+                    *row = unsafe { simd.load_pieces::<N>(pieces) };
+                }
                 let weights = weights.next().expect("as many as words and columns");
                 for ((vector, sum), words) in sums.iter_mut().enumerate().zip(simd.interleave(four)) {
-                    let both =
-                        std::array::from_fn(|part| load(simd, weights, (part % parts) * lanes + vector * S::LANES));
+                    let mut both = [simd.splat(0); 2];
+                    for (part, place) in both.iter_mut().enumerate().take(parts) {
+                        *place = load(simd, weights, part * lanes + vector * S::LANES);
+                    }
                     *sum = simd.dot4::<WIDE>(*sum, simd.prepare::<WIDE>(words), both);
                 }
             }
         }
-        let words = std::array::from_fn(|vector| {
-            simd.requantise(sums[vector], load(simd, self.constants, lanes + vector * S::LANES))
-        });
+        let mut words = sums;
+        for (vector, word) in words.iter_mut().enumerate() {
+            *word = simd.requantise(*word, load(simd, self.constants, lanes + vector * S::LANES));
+        }
         // SAFETY: as the caller promises.
         unsafe { self.put::<S, N>(simd, 0, pixel, words, clamp) };
     }
@@ -478,9 +495,10 @@ impl Rows<'_> {
         // What is after the row's last pixel goes nowhere.
         let mut nowhere = [0u8; 64];
         let count = layer.width - pixel;
-        let pieces = std::array::from_fn(|piece| {
-            if piece < count { to.wrapping_add(piece * layer.to.pixel) } else { nowhere.as_mut_ptr() }
-        });
+        let mut pieces = [to; N];
+        for (piece, to) in pieces.iter_mut().enumerate() {
+            *to = if piece < count { to.wrapping_add(piece * layer.to.pixel) } else { nowhere.as_mut_ptr() };
+        }
         // SAFETY: as the caller promises; a piece is at most 64 bytes.
         unsafe { simd.store_pieces::<N>(pieces, clamp.narrow(simd, words)) };
     }

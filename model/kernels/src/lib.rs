@@ -15,6 +15,7 @@
 mod add;
 mod aligned;
 mod average_pool;
+mod chain;
 mod conv;
 mod copy;
 mod depthwise;

@@ -33,7 +33,8 @@ impl Job for RunMultiply<'_> {
         let (first, end) = layer.elements.written(&rows);
         let to = self.run.to.bytes(first, end);
         let clamp = Clamp::new(simd, layer.finish);
-        let zero_points = layer.zero_points.map(|zero_point| simd.splat(i32::from(zero_point)));
+        let [a, b] = layer.zero_points;
+        let zero_points = [simd.splat(a.into()), simd.splat(b.into())];
         let scale = simd.splat(layer.scale.to_bits() as i32);
         for span in layer.elements.spans(rows) {
             let [a, b] = [0, 1].map(|i| self.run.from[i][span.from[i]..][..span.count].as_ptr());

@@ -1,11 +1,13 @@
 //! From a network to steps over buffers, and running them.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::add::{Add, RunAdd};
 use crate::aligned::Aligned;
 use crate::average_pool::{AveragePool, Places, RunAveragePool};
+use crate::chain::{Chain, Link, Reads, chains};
 use crate::conv::{Conv, RunConv, Sums};
 use crate::copy::{Copy, RunCopy};
 use crate::depthwise::{Depthwise, RunDepthwise};
@@ -40,7 +42,10 @@ pub struct Plan {
     logits: usize,
     /// Images that are run together.
     group: usize,
+    /// What stands for each byte of a pixel, if a lookup is all that reads the input.
+    table: Option<Box<[u8; 256]>>,
     steps: Vec<Step>,
+    chains: Vec<Chain>,
     layouts: Vec<Layout>,
     room: Room,
 }
@@ -96,7 +101,16 @@ struct Step {
     from: [usize; 2],
     /// None for the last, whose results are the logits.
     to: Option<usize>,
+    /// None if it must come after all of what it reads.
+    reads: Option<Reads>,
     split: Split,
+}
+
+impl Step {
+    fn link(&self, layouts: &[Layout]) -> Link {
+        let (image, row) = self.to.map_or((0, 0), |to| (layouts[to].image(), layouts[to].row()));
+        Link { from: self.from, to: self.to, reads: self.reads, image, row, unit: self.operator.unit() }
+    }
 }
 
 /// How two threads share a step of one image.
@@ -144,7 +158,9 @@ impl Plan {
         let logits = network.activations.last().map_or(0, |last| last.shape.channels);
         let made = with(kernel, Make { network: &network }).ok_or(PlanError::Kernel(kernel))??;
         let Made { group, layouts, steps, room } = made;
-        Ok(Self { kernel, input, logits, group, steps, layouts, room })
+        let chains = chains(&steps.iter().map(|step| step.link(&layouts)).collect::<Vec<_>>());
+        let table = network.first_lookup().map(|table| Box::new(*table));
+        Ok(Self { kernel, input, logits, group, table, steps, chains, layouts, room })
     }
 
     /// The kernel that it was made for.
@@ -193,8 +209,32 @@ impl Plan {
     /// than `images` needs, or `scratch` belongs to another plan.
     pub fn run(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &mut [i32]) {
         self.pack(scratch, images, logits);
-        for step in &self.steps {
-            self.step(step, scratch, images.len(), logits);
+        for chain in &self.chains {
+            match &self.steps[chain.steps.clone()] {
+                [step] => self.step(step, scratch, 0..images.len() * step.operator.height(), logits),
+                steps => (0..images.len()).for_each(|image| self.chain(steps, chain.rows, scratch, image, logits)),
+            }
+        }
+    }
+
+    /// Runs the steps of a chain for one image, `strip` rows of the first at a time.
+    fn chain(&self, steps: &[Step], strip: usize, scratch: &mut Scratch, image: usize, logits: &mut [i32]) {
+        let mut done = vec![0; steps.len()];
+        // All rows of all: a convolution may leave out the last of its input, which others read.
+        while steps.iter().zip(&done).any(|(step, done)| *done < step.operator.height()) {
+            for (index, step) in steps.iter().enumerate() {
+                let height = step.operator.height();
+                let end = match (index.checked_sub(1), step.reads) {
+                    (Some(before), Some(reads)) => {
+                        reads.ready(done[before], steps[before].operator.height(), height, step.operator.unit())
+                    }
+                    _ => (done[index] + strip).min(height),
+                };
+                if end > done[index] {
+                    self.step(step, scratch, image * height + done[index]..image * height + end, logits);
+                    done[index] = end;
+                }
+            }
         }
     }
 
@@ -220,7 +260,7 @@ impl Plan {
             self.pack(scratch, images, &logits);
             note(0, 0, Method::Pack, 0);
             for (place, step) in self.steps.iter().enumerate() {
-                self.step(step, scratch, images.len(), &mut logits);
+                self.step(step, scratch, 0..images.len() * step.operator.height(), &mut logits);
                 let (method, work) = step.operator.method();
                 note(place + 1, step.layer, method, work);
             }
@@ -250,7 +290,7 @@ impl Plan {
                 with(self.kernel, RunStep { operator, part, run: Run { rows, from, to, work } });
             };
             match step.split {
-                Split::Not => self.step_into(step, from, to.bytes_mut(), work, 1, logits),
+                Split::Not => self.step_into(step, from, to.bytes_mut(), work, 0..all, logits),
                 Split::Rows { rows, cut } => {
                     let (above, below) = to.bytes_mut().split_at_mut(cut);
                     let above = To::Activation { bytes: above, base: 0 };
@@ -287,15 +327,16 @@ impl Plan {
         for (image, pixels) in images.iter().enumerate() {
             assert_eq!(pixels.len(), self.input.elements(), "pixels of image {image}");
         }
-        with(self.kernel, Pack { layout: &self.layouts[0], images, to: scratch.buffers[0].bytes_mut() });
+        let (layout, table) = (&self.layouts[0], self.table.as_deref());
+        with(self.kernel, Pack { layout, table, images, to: scratch.buffers[0].bytes_mut() });
     }
 
-    /// Runs a step of some images. A buffer is moved out of the scratch while it is written to, since no step reads what it
+    /// Runs some rows of a step. A buffer is moved out of the scratch while it is written to, since no step reads what it
     /// writes.
-    fn step(&self, step: &Step, scratch: &mut Scratch, images: usize, logits: &mut [i32]) {
+    fn step(&self, step: &Step, scratch: &mut Scratch, rows: Range<usize>, logits: &mut [i32]) {
         let mut to = scratch.take(step.to);
         let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
-        self.step_into(step, from, to.bytes_mut(), &mut scratch.work, images, logits);
+        self.step_into(step, from, to.bytes_mut(), &mut scratch.work, rows, logits);
         scratch.put_back(step.to, to);
     }
 
@@ -305,14 +346,14 @@ impl Plan {
         from: [&[u8]; 2],
         bytes: &mut [u8],
         work: &mut Work,
-        images: usize,
+        rows: Range<usize>,
         logits: &mut [i32],
     ) {
         let to = match step.to {
             Some(_) => To::Activation { bytes, base: 0 },
             None => To::Logits { logits, base: 0 },
         };
-        let run = Run { rows: 0..images * step.operator.height(), from, to, work };
+        let run = Run { rows, from, to, work };
         with(self.kernel, RunStep { operator: &step.operator, part: Part::All, run });
     }
 }
@@ -395,6 +436,7 @@ impl Job for RunStep<'_> {
 
 struct Pack<'a> {
     layout: &'a Layout,
+    table: Option<&'a [u8; 256]>,
     images: &'a [&'a [u8]],
     to: &'a mut [u8],
 }
@@ -405,7 +447,10 @@ impl Job for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (image, pixels) in self.images.iter().enumerate() {
-            input::pack(self.layout, image, pixels, self.to);
+            match self.table {
+                Some(table) => input::pack(self.layout, image, pixels, self.to, |byte| table[usize::from(byte)]),
+                None => input::pack(self.layout, image, pixels, self.to, |byte| byte),
+            }
         }
     }
 }
@@ -499,6 +544,16 @@ impl<'a> Network<'a> {
             activations.push(next);
         }
         Ok(Self { layers, activations })
+    }
+
+    /// The table of the first layer, if that is a lookup and all that reads the input: pixels go through it as they come in.
+    fn first_lookup(&self) -> Option<&'a [u8; 256]> {
+        match self.layers[0] {
+            Layer { from: [0], operation: Operation::Lookup { table, .. } } => {
+                (self.activations[0].readers == [0]).then_some(table)
+            }
+            _ => None,
+        }
     }
 
     /// Whether a layer is a convolution of which nothing is read but by the 2x2 max-pool that follows.
@@ -697,18 +752,19 @@ impl Buffers {
 fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
     let layers = network.layers;
     let mut buffers = Buffers { of: vec![None; layers.len() + 1], ..Buffers::default() };
-    // For every layer that needs one, the buffer of a copy of its input with its padding around.
+    // For every layer that needs one, the buffer of a copy of its input with its padding around, or without gaps.
     let mut padded = vec![None; layers.len()];
-    for activation in 0..layers.len() {
+    let first = usize::from(network.first_lookup().is_some());
+    for activation in first..layers.len() {
         // One that is pooled at once is never stored.
-        if activation == 0 || !network.pools_next(activation - 1) {
+        if activation == first || !network.pools_next(activation - 1) {
             let Activation { shape, zero_points, readers, .. } = &network.activations[activation];
             let Shape { channels, height, width } = *shape;
             let layout = Layout {
                 channels,
                 height,
                 width,
-                pitch: if activation == 0 { channels } else { channels.next_multiple_of(PART) },
+                pitch: if activation == first { channels } else { channels.next_multiple_of(PART) },
                 border: network.border(activation),
                 zero_points: zero_points.clone(),
             };
@@ -718,17 +774,24 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             let reader = readers.iter().copied().max().unwrap_or(writer);
             buffers.of[activation] = Some(buffers.take(layout, writer, reader)?);
         }
-        if let Operation::Conv { window, .. } = layers[activation].operation {
+        let window = match layers[activation].operation {
+            Operation::Conv { window, groups, .. } => Some((window.padding, window.kernel[1], groups)),
+            Operation::Linear { .. } => Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, 1)),
+            _ => None,
+        };
+        if let Some((padding, columns, groups)) = window {
             let from = buffers.layout(layers[activation].from[0]).clone();
-            if !from.covers(window.padding) {
-                let layout = Layout { border: window.padding, ..from };
+            let is_loose = groups == 1 && is_loose(&from, columns);
+            if is_loose || !from.covers(padding) {
+                let pitch = if is_loose { from.channels } else { from.pitch };
+                let layout = Layout { border: padding, pitch, ..from };
                 padded[activation] = Some(buffers.take(layout, activation, activation)?);
             }
         }
     }
     let group = (GROUP_BYTES / buffers.bytes.max(1)).clamp(1, MAX_GROUP);
     let mut steps = Vec::new();
-    let mut layer = 0;
+    let mut layer = first;
     while layer < layers.len() {
         let pooled = network.pools_next(layer);
         let output = layer + if pooled { 2 } else { 1 };
@@ -739,7 +802,12 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
         });
         let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
             let split = Split::of(&operator, to.map(|to| &buffers.layouts[to]));
-            Step { layer, operator, from, to, split }
+            // A copy into a wider border, and of one of several inputs, is of whole images.
+            let reads = match operator {
+                Operator::Copy(_) => None,
+                _ => reads(network, layer, pooled),
+            };
+            Step { layer, operator, from, to, reads, split }
         };
         if let Operation::Concat = layers[layer].operation {
             let mut first = 0;
@@ -765,6 +833,29 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
     Ok(Made { group, layouts: buffers.layouts, steps, room })
 }
 
+/// Whether words of four bytes hold so little of a row of a window, as pixels have gaps between them, that a copy without gaps
+/// pays: in time, and in memory for the weights.
+fn is_loose(layout: &Layout, columns: usize) -> bool {
+    let Layout { channels, pitch, .. } = *layout;
+    pitch > channels && 2 * channels.div_ceil(4) * columns >= 3 * (channels * columns).div_ceil(4)
+}
+
+/// Which rows of its input a layer reads, with the pool that follows, for a row of its output.
+fn reads(network: &Network<'_>, layer: usize, pooled: bool) -> Option<Reads> {
+    match network.layers[layer].operation {
+        Operation::Conv { window, .. } | Operation::AveragePool { window, .. } | Operation::MaxPool { window } => {
+            let Window { kernel: [kernel, _], stride: [stride, _], padding: [above, ..] } = window;
+            Some(match pooled {
+                true => Reads { kernel: kernel + stride, stride: 2 * stride, above },
+                false => Reads { kernel, stride, above },
+            })
+        }
+        Operation::Add { .. } | Operation::Lookup { .. } => Some(Reads { kernel: 1, stride: 1, above: 0 }),
+        // The second input of a multiplication may have a single row; a linear layer reads all.
+        Operation::Multiply { .. } | Operation::Linear { .. } | Operation::Concat => None,
+    }
+}
+
 /// Packs a layer that is no concatenation.
 fn operator<S: Simd>(
     network: &Network<'_>,
@@ -785,7 +876,7 @@ fn operator<S: Simd>(
     let wide = first.high > 127;
     match network.layers[layer].operation {
         Operation::Conv { groups, window, weight, bias, scale, finish } => {
-            let sums = Sums { weight, bias, scale, groups, finish: Some(finish), wide };
+            let sums = Sums { weight, bias, scale, groups, finish: Some(finish), high: first.high };
             if network.is_depthwise(layer, groups) {
                 return Operator::Depthwise(Depthwise::new::<S>(&sums, finish, window, from, stored(), group));
             }
@@ -809,7 +900,7 @@ fn operator<S: Simd>(
         Operation::Linear { weight, bias, scale, finish } => {
             let Shape { height, width, .. } = first.shape;
             let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4] };
-            let sums = Sums { weight, bias, scale, groups: 1, finish, wide };
+            let sums = Sums { weight, bias, scale, groups: 1, finish, high: first.high };
             Operator::Conv(Conv::new::<S>(&sums, window, from, output, group, false))
         }
         Operation::Add { multipliers, shift, finish } => {

@@ -95,14 +95,15 @@ impl<const KIND: u8> Job for Limit<KIND> {
     fn run<S: Simd>(self, simd: S) -> u64 {
         // As many sums as blocks have: fewer than a product takes cycles would wait for each other.
         match S::PIXELS[1] {
-            12 => products::<S, KIND, 12>(simd),
-            6 | 8 => products::<S, KIND, 6>(simd),
+            8 => products::<S, KIND, 8>(simd),
+            6 => products::<S, KIND, 6>(simd),
             _ => products::<S, KIND, 4>(simd),
         }
     }
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 fn products<S: Simd, const KIND: u8, const PIXELS: usize>(simd: S) -> u64 {
     assert!(PIXELS <= 12, "there are bytes for 12 pixels");
     let pixels = [1u8; 4 * STEPS + 4 * 12];
@@ -137,10 +138,13 @@ fn products<S: Simd, const KIND: u8, const PIXELS: usize>(simd: S) -> u64 {
     }
     let mut words = [0; 16];
     assert!(S::LANES <= words.len(), "the widest vectors have 16 words");
-    for sum in sums.iter().flatten() {
-        // SAFETY: a vector has at most 16 words.
-        unsafe { simd.store(words.as_mut_ptr(), *sum) };
-        std::hint::black_box(&words);
+    // By indices: an iterator would keep sums in memory.
+    for pixel in 0..PIXELS {
+        for vector in 0..VECTORS {
+            // SAFETY: a vector has at most 16 words.
+            unsafe { simd.store(words.as_mut_ptr(), sums[pixel][vector]) };
+            std::hint::black_box(&words);
+        }
     }
     (PIXELS * VECTORS * STEPS * ROUNDS) as u64
 }

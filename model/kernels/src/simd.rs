@@ -43,6 +43,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const VECTORS: usize;
     /// How many pixels a depthwise block has.
     const DEPTHWISE_PIXELS: usize;
+    /// Whether weights are read from memory for every pixel, for want of registers.
+    const READS_WEIGHTS: bool = false;
+    /// Whether [`Simd::dot8`] costs less than two [`Simd::dot4`].
+    const HAS_PAIRS: bool = false;
     /// Whether the usual shapes are worth code of their own.
     const IS_COMPILED: bool = true;
     /// Vectors of weights that a product of four bytes takes, if those may exceed 127: 1 or 2.
@@ -128,6 +132,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         bytes: [Self::Words; 2],
         weights: [Self::Words; 2],
     ) -> Self::Words;
+    /// `sums` plus, in every word, the products of eight bytes of at most 127. Of each half the four products of positive
+    /// weights must sum to at most 32,767, and those of negative ones to -32,768 or more.
+    #[inline(always)]
+    fn dot8(self, sums: Self::Words, bytes: [Self::Words; 2], weights: [Self::Words; 2]) -> Self::Words {
+        let sums = self.dot4::<false>(sums, [bytes[0]; 2], [weights[0]; 2]);
+        self.dot4::<false>(sums, [bytes[1]; 2], [weights[1]; 2])
+    }
+    /// The same pointer, of which the compiler does not know that it is.
+    #[inline(always)]
+    fn hide(self, pointer: *const i32) -> *const i32 {
+        pointer
+    }
     /// `sums` plus, in every word, the two products of halves; both signed, not all four -2^15.
     fn dot2(self, sums: Self::Words, halves: Self::Words, weights: Self::Words) -> Self::Words;
     /// The sum of words.

@@ -141,8 +141,8 @@ fn random_window(random: &mut Random, from: Shape, sizes: &[usize]) -> Option<Wi
         0 => {}
         1 => padding = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2],
         _ => {
-            for side in 0..4 {
-                padding[side] = random.size(0, kernel[side % 2] - 1);
+            for (side, padding) in padding.iter_mut().enumerate() {
+                *padding = random.size(0, kernel[side % 2] - 1);
             }
         }
     }
@@ -667,8 +667,8 @@ fn a_profile_has_every_step() {
     let image = random_image(&mut Random(1), network.input.elements());
     let profile = plan.profile(&mut plan.scratch(), &[&image, &image], 3);
     let steps: Vec<(usize, Method)> = profile.iter().map(|step| (step.layer, step.method)).collect();
-    assert_eq!(steps[..2], [(0, Method::Pack), (0, Method::Elementwise)]);
-    let layers: Vec<usize> = steps[2..].iter().map(|(layer, _)| *layer).collect();
+    assert_eq!(steps[0], (0, Method::Pack), "the lookup is part of it");
+    let layers: Vec<usize> = steps[1..].iter().map(|(layer, _)| *layer).collect();
     assert_eq!(layers, [1, 3, 5, 6, 7], "the pools after layers 1 and 3 are part of their steps");
     for step in &profile {
         let has_limit = crate::limit(Kernel::best(), step.method).is_some_and(|products| products > 0.0);

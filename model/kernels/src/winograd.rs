@@ -387,7 +387,7 @@ unsafe fn finish<S: Simd>(
             let below = simd.max(sums[y + 1][x], sums[y + 1][x + 1]);
             *most = simd.requantise(simd.add(simd.max(above, below), bias), scale);
         }
-        let to = std::array::from_fn(|i| place(i / 2, i % 2));
+        let to = [place(0, 0), place(0, 1), place(1, 0), place(1, 1)];
         // SAFETY: as the caller promises; a vector of words is at most 16 bytes.
         unsafe { simd.store_pieces::<4>(to, clamp.bytes(simd, most)) };
         return;
@@ -396,7 +396,7 @@ unsafe fn finish<S: Simd>(
         for sum in sums.iter_mut() {
             *sum = simd.requantise(simd.add(*sum, bias), scale);
         }
-        let to = std::array::from_fn(|x| place(y, x));
+        let to = [place(y, 0), place(y, 1), place(y, 2), place(y, 3)];
         // SAFETY: as before.
         unsafe { simd.store_pieces::<4>(to, clamp.bytes(simd, *sums)) };
     }
@@ -465,9 +465,9 @@ fn multiply<S: Simd, const V: usize>(
     while tile < tiles {
         let left = tiles - tile;
         let (from, to) = (&from[tile * halves..], &mut to[tile * V * S::LANES..]);
-        if most >= 12 && left >= 12 {
-            block::<S, V, 12>(simd, halves, pairs, from, weights, to);
-            tile += 12;
+        if most >= 8 && left >= 8 {
+            block::<S, V, 8>(simd, halves, pairs, from, weights, to);
+            tile += 8;
         } else if most >= 6 && left >= 6 {
             block::<S, V, 6>(simd, halves, pairs, from, weights, to);
             tile += 6;

@@ -13,6 +13,8 @@ impl<const N: usize> Simd for Portable<N> {
     const DEPTHWISE_PIXELS: usize = if N == 16 { 2 } else { 1 };
     const IS_COMPILED: bool = false;
     // Tests go the ways of all processors.
+    const READS_WEIGHTS: bool = N == 16;
+    const HAS_PAIRS: bool = N == 16;
     const WIDE_PARTS: usize = if N == 16 { 2 } else { 1 };
     const IS_SIGNED: bool = N == 4;
     const DOT4: [u64; 2] = [4, 4];
