@@ -36,7 +36,7 @@ const BARE_BYTES: usize = 2048;
 /// Starts that are timed; the one of median time is reported.
 const STARTS: usize = 5;
 /// Pictures of a block, and bytes of each: a full block of CIFAR-10 tasks of the network `local`.
-const PICTURES: usize = 431;
+const PICTURES: usize = 420;
 const PICTURE_BYTES: usize = 3072;
 /// Blocks between two snapshots, whose pictures the database has in memory then.
 const BLOCKS_A_SNAPSHOT: u64 = 8;

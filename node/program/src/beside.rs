@@ -27,3 +27,21 @@ pub fn find(name: &str) -> Result<PathBuf, CommandError> {
 fn package(name: &str) -> &str {
     if name == "ocelli" { "ocelli-node" } else { name }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named_with_its_package() {
+        // Beside a test are other tests, whose names end in numbers.
+        for (name, package) in [("ocelli", "ocelli-node"), ("ocelli-train", "ocelli-train")] {
+            let said = find(name).unwrap_err().to_string();
+            let path = env::current_exe().unwrap().with_file_name(name);
+            assert!(
+                said.starts_with(&format!("error: found no {}{EXE_SUFFIX}, expected it beside ", folder.display()))
+            );
+            assert!(said.ends_with(&format!("`cargo build --release -p {package}`\n")), "{said}");
+        }
+    }
+}

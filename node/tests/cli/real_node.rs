@@ -272,31 +272,6 @@ fn a_node_without_a_faucet_says_so() {
 }
 
 #[test]
-fn a_load_of_tasks_is_followed_to_its_blocks() {
-    let environment = Environment::new();
-    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
-    let (_node, log) = Node::start(&environment, "local", &["--mine", miner.trim_end(), "--mine-threads", "1"]);
-    drop(log);
-    wait_for(&environment, "data");
-    let file: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(environment.path("data/node.json")).unwrap()).unwrap();
-    let address = file["addresses"][0].as_str().unwrap();
-    let command = ["bench", "network", "--wallet", "dev", "--seconds", "1", "--rate", "40", "--senders", "3", "--json"];
-    let run = environment.run(&[&command[..], &["--device", "cpu", "--peer", address]].concat()).ok();
-    let report = run.json();
-    assert_eq!(
-        (&report["nodes"], &report["same_tip"], &report["balances_add_up"]),
-        (&1.into(), &true.into(), &true.into())
-    );
-    let submitted = report["submitted_tasks"].as_u64().unwrap();
-    assert!((1..=60).contains(&submitted), "{report}");
-    assert_eq!(report["confirmed_tasks"], submitted, "{report}");
-    assert!(report["preliminary_ms_p50"].as_f64().unwrap() > 0.0, "{report}");
-    assert!(report["confirmed_s_p50"].as_f64().unwrap() > 0.0, "{report}");
-    assert!(run.stderr.contains("paying 3 senders"), "{}", run.stderr);
-}
-
-#[test]
 fn the_doctor_looks_at_the_machine_and_at_the_node() {
     let environment = Environment::new();
     let base = ["doctor", "--network", "local", "--data", "data", "--device", "cpu"];

@@ -269,8 +269,6 @@ fn large_numbers_are_strings_in_every_json() {
     ] {
         assert_eq!(*value, i64::MAX.to_string());
     }
-    let bench = environment.run(&["bench", "mining", "--seconds", "1", "--json"]).ok().json();
-    assert!(bench["hashes_per_second"].as_u64() > Some(0), "{bench}");
 }
 
 #[test]
