@@ -37,10 +37,8 @@ mod tests {
         // Beside a test are other tests, whose names end in numbers.
         for (name, package) in [("ocelli", "ocelli-node"), ("ocelli-train", "ocelli-train")] {
             let said = find(name).unwrap_err().to_string();
-            let folder = env::current_exe().unwrap().with_file_name(name);
-            assert!(
-                said.starts_with(&format!("error: found no {}{EXE_SUFFIX}, expected it beside ", folder.display()))
-            );
+            let path = env::current_exe().unwrap().with_file_name(name);
+            assert!(said.starts_with(&format!("error: found no {}{EXE_SUFFIX}, expected it beside ", path.display())));
             assert!(said.ends_with(&format!("`cargo build --release -p {package}`\n")), "{said}");
         }
     }
