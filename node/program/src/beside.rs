@@ -38,9 +38,7 @@ mod tests {
         for (name, package) in [("ocelli", "ocelli-node"), ("ocelli-train", "ocelli-train")] {
             let said = find(name).unwrap_err().to_string();
             let path = env::current_exe().unwrap().with_file_name(name);
-            assert!(
-                said.starts_with(&format!("error: found no {}{EXE_SUFFIX}, expected it beside ", folder.display()))
-            );
+            assert!(said.starts_with(&format!("error: found no {}{EXE_SUFFIX}, expected it beside ", path.display())));
             assert!(said.ends_with(&format!("`cargo build --release -p {package}`\n")), "{said}");
         }
     }
