@@ -19,7 +19,7 @@ use jpeg_encoder::EncodingError;
 use ocelli_picture::{Input, MAX_FILE_BYTES, Refusal, Sides, WHOLE};
 
 use self::jpeg::Jpeg;
-use crate::graph::Shape;
+use crate::graph::{self, Shape};
 
 /// The largest picture file, in bytes.
 pub const MAX_PICTURE_BYTES: usize = 64 << 20;
@@ -113,13 +113,15 @@ pub enum PictureError {
 }
 
 /// The pixels of a picture file for a model's input, u8 in C×H×W order. For 3 channels red, green, blue; a grey picture
-/// repeats its grey. For 1 channel the luma of the picture.
+/// repeats its grey. For 1 channel the luma of the picture. Of a [`Shape`] the whole picture is seen, of a graph's input what
+/// its `crop` says.
 ///
 /// # Errors
 /// If the file is no picture, is damaged, or is larger than the limits of this module.
-pub fn to_pixels(file: &[u8], shape: Shape) -> Result<Vec<u8>, PictureError> {
-    check_channels(shape.channels)?;
-    Ok(from_decoded(decode(file)?, shape.into()))
+pub fn to_pixels(file: &[u8], input: impl Into<Input>) -> Result<Vec<u8>, PictureError> {
+    let input = input.into();
+    check_channels(input.channels)?;
+    Ok(from_decoded(decode(file)?, input))
 }
 
 /// As [`to_pixels`], of a picture that is decoded already.
@@ -269,6 +271,12 @@ pub(crate) fn resize(picture: RgbImage, width: usize, height: usize) -> RgbImage
         return picture;
     }
     image::imageops::resize(&picture, width, height, FilterType::Triangle)
+}
+
+impl From<&graph::Input> for Input {
+    fn from(input: &graph::Input) -> Self {
+        Self { crop: input.crop.into(), ..input.shape.into() }
+    }
 }
 
 impl From<Shape> for Input {

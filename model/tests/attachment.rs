@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use ocelli_model::attachment::{Done, Form, Why};
 use ocelli_model::picture::to_pixels;
-use ocelli_model::{Attachment, PictureError, Shape};
+use ocelli_model::{Attachment, PictureError, Shape, graph};
 use ocelli_picture::{Input, MAX_FILE_BYTES, Refusal, Sides, WHOLE, kept, pixels, sides};
 use sha2::{Digest as _, Sha256};
 
@@ -238,4 +238,20 @@ fn what_the_model_sees_is_a_png() {
         let file = made.to_png(input).expect("encodes");
         assert_eq!(to_pixels(&file, shape(input)).expect("a picture"), made.pixels);
     }
+}
+
+#[test]
+fn a_models_crop_is_heeded() {
+    let mut input = graph::Input::new(3, 4, 4);
+    input.crop = 128;
+    // Of 8x8 pixels the model sees the 4x4 in the middle, as they are.
+    let picture = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8 * 9, y as u8 * 7, (x * y) as u8]));
+    let mut file = Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).expect("encodes");
+    let places = || (2..6).flat_map(|y| (2..6).map(move |x| (x, y)));
+    let middle: Vec<u8> = (0..3)
+        .flat_map(|channel| places().map(move |(x, y)| (x, y, channel)))
+        .map(|(x, y, channel)| picture.get_pixel(x, y).0[channel])
+        .collect();
+    assert_eq!(to_pixels(file.get_ref(), &input).expect("a picture"), middle);
 }

@@ -68,7 +68,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     let Command::Check(args) = command;
     let input = match args.size.map(usize::from) {
         Some(side) => Input { channels: 3, height: side, width: side, crop: WHOLE },
-        None => load(args.model.as_deref().unwrap_or(DEFAULT_MODEL))?.input().into(),
+        None => load(args.model.as_deref().unwrap_or(DEFAULT_MODEL))?.graph().input().into(),
     };
     let name = args.file.display().to_string();
     let file = read_bounded(&args.file, MAX_PICTURE_BYTES).context(|| format!("cannot read {name}"))?;

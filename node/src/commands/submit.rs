@@ -283,7 +283,7 @@ fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Vec<u8
         let file = path.display().to_string();
         let pixels = read_bounded(path, MAX_PICTURE_BYTES)
             .map_err(CommandError::from)
-            .and_then(|bytes| Ok(to_pixels(&bytes, model.input())?));
+            .and_then(|bytes| Ok(to_pixels(&bytes, model.graph().input())?));
         match pixels {
             Ok(pixels) => pictures.push((file, pixels)),
             Err(error) => problems.push(format!("{file}: {}", error.one_line())),

@@ -50,7 +50,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     for path in &args.images {
         let picture = read_bounded(path, MAX_PICTURE_BYTES)
             .map_err(CommandError::from)
-            .and_then(|bytes| Ok(to_pixels(&bytes, model.input())?));
+            .and_then(|bytes| Ok(to_pixels(&bytes, model.graph().input())?));
         match picture {
             Ok(picture) => pixels.push(picture),
             Err(error) => problems.push(format!("{}: {}", path.display(), error.one_line())),
