@@ -36,13 +36,10 @@ pub enum BlockStatus {
 /// What the tree says of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
-    /// Its hash.
     pub hash: BlockHash,
-    /// Its height.
     pub height: u64,
     /// Its time, in seconds since 1970.
     pub time: u64,
-    /// Its target.
     pub target: CompactTarget,
     /// Of all blocks from genesis to this one.
     pub work: Work,

@@ -269,7 +269,6 @@ impl RuleError {
 /// Block 1 of a branch, from which its difficulty is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnchorBlock {
-    /// Its target.
     pub target: CompactTarget,
     /// Its time, in seconds since 1970.
     pub time: u64,
@@ -278,7 +277,6 @@ pub struct AnchorBlock {
 /// What a header is checked against of its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentBlock {
-    /// Its height.
     pub height: u64,
     /// Its time, in seconds since 1970.
     pub time: u64,

@@ -76,7 +76,6 @@ pub enum BackendError {
     Device {
         /// What was asked for.
         choice: DeviceChoice,
-        /// Why.
         #[source]
         source: DeviceFailure,
     },

@@ -40,16 +40,10 @@ pub enum DisplayError {
     },
     /// The display name is too long or of other characters.
     #[error("display: the name {name:?} is not at most {MAX_MODEL_NAME} of a-z, 0-9, '.', '_' and '-'")]
-    Name {
-        /// The name.
-        name: String,
-    },
+    Name { name: String },
     /// A class name is empty, too long, or holds a control character.
     #[error("display: the class name {name:?} is not 1 to {MAX_CLASS_NAME} bytes without control characters")]
-    ClassName {
-        /// The name.
-        name: String,
-    },
+    ClassName { name: String },
     /// The scale is not a finite number above 0.
     #[error("display: the scale is not a finite number above 0")]
     Scale,

@@ -70,20 +70,13 @@ pub enum FileError {
     Graph(#[from] GraphError),
     /// A tensor that a layer needs is not there.
     #[error("tensor {tensor:?} is missing")]
-    MissingTensor {
-        /// The tensor.
-        tensor: String,
-    },
+    MissingTensor { tensor: String },
     /// A tensor that no layer uses.
     #[error("tensor {tensor:?} belongs to no layer")]
-    UnreferencedTensor {
-        /// The tensor.
-        tensor: String,
-    },
+    UnreferencedTensor { tensor: String },
     /// A tensor is of another type.
     #[error("tensor {tensor:?} has dtype {found:?}, expected {expected:?}")]
     Dtype {
-        /// The tensor.
         tensor: String,
         /// The type it must have.
         expected: &'static str,
@@ -93,7 +86,6 @@ pub enum FileError {
     /// A tensor is of another shape.
     #[error("tensor {tensor:?} has shape {found:?}, expected {expected:?}")]
     TensorShape {
-        /// The tensor.
         tensor: String,
         /// The shape it must have.
         expected: Vec<usize>,
@@ -103,7 +95,6 @@ pub enum FileError {
     /// A tensor's offsets are not those of the bytes it needs, or do not follow the tensor before it without a gap.
     #[error("tensor {tensor:?} lies at {found:?} of the data, expected {expected:?}")]
     Offsets {
-        /// The tensor.
         tensor: String,
         /// First byte, and the byte after the last, that it must have.
         expected: (u64, u64),
@@ -129,7 +120,6 @@ pub enum FileError {
     /// To be written: a tensor has another number of elements than its layer needs.
     #[error("tensor {tensor:?} has {found} elements, expected {expected}")]
     Length {
-        /// The tensor.
         tensor: String,
         /// Elements it must have.
         expected: usize,

@@ -25,16 +25,13 @@ pub enum GoldenError {
     /// The device gave no answer.
     #[error("{device} gave no answer for a golden input")]
     Backend {
-        /// The device.
         device: String,
-        /// Why.
         #[source]
         source: BackendError,
     },
     /// The device answered for another number of images.
     #[error("{device} answered for {found} of {expected} golden inputs")]
     Count {
-        /// The device.
         device: String,
         /// Images asked for.
         expected: usize,
@@ -44,7 +41,6 @@ pub enum GoldenError {
     /// The device's logits differ from the scalar reference's.
     #[error("{device} answered {found:?} for golden input {input}, the reference says {expected:?}")]
     Differs {
-        /// The device.
         device: String,
         /// Which golden input.
         input: usize,

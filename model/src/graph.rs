@@ -39,7 +39,6 @@ pub const INPUT: &str = "input";
 /// Channels, rows and columns of an activation, laid out in this order (CHW). A linear layer's output is `(n, 1, 1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Shape {
-    /// Channels.
     pub channels: usize,
     /// Rows.
     pub height: usize,

@@ -25,7 +25,6 @@ pub enum JsonError {
     /// A value of another type.
     #[error("{at}: expected {expected}, found {found}")]
     Type {
-        /// Where.
         at: String,
         /// What belongs there.
         expected: &'static str,
@@ -37,7 +36,6 @@ pub enum JsonError {
     DuplicateKey {
         /// The object.
         at: String,
-        /// The key.
         key: String,
     },
     /// A key that has no meaning there.
@@ -45,7 +43,6 @@ pub enum JsonError {
     UnknownKey {
         /// The object.
         at: String,
-        /// The key.
         key: String,
     },
     /// A key that must be there and is not.
@@ -53,7 +50,6 @@ pub enum JsonError {
     MissingKey {
         /// The object.
         at: String,
-        /// The key.
         key: &'static str,
     },
 }

@@ -42,28 +42,14 @@ pub struct Proof {
 pub enum ProofError {
     /// A weight is -128, whose magnitude no 7 bits hold.
     #[error("layer {layer:?}, channel {channel}: a weight is -128, below -127")]
-    Weight {
-        /// The layer.
-        layer: String,
-        /// The channel.
-        channel: usize,
-    },
+    Weight { layer: String, channel: usize },
     /// A scale is not finite, or too small or too large.
     #[error("layer {layer:?}, channel {channel}: the scale {scale:e} is not within 2^-64 and 2^8, or is 2^8")]
-    Scale {
-        /// The layer.
-        layer: String,
-        /// The channel.
-        channel: usize,
-        /// The scale.
-        scale: f32,
-    },
+    Scale { layer: String, channel: usize, scale: f32 },
     /// A sum can reach 2^31.
     #[error("layer {layer:?}, channel {channel}: a sum can reach {bound}, not below {MAX_SUM}")]
     Sum {
-        /// The layer.
         layer: String,
-        /// The channel.
         channel: usize,
         /// What the magnitude of a sum can be.
         bound: i64,
@@ -71,13 +57,10 @@ pub enum ProofError {
     /// A sum times its scale can reach 2^30.
     #[error("layer {layer:?}, channel {channel}: a sum of {bound} times {scale:e} is not below {MAX_SCALED}")]
     Scaled {
-        /// The layer.
         layer: String,
-        /// The channel.
         channel: usize,
         /// What the magnitude of a sum can be.
         bound: i64,
-        /// Its scale.
         scale: f32,
     },
 }

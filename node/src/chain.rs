@@ -112,7 +112,6 @@ pub enum AcceptError {
     Refused {
         /// The block.
         hash: BlockHash,
-        /// Its height.
         height: u64,
         /// The rule.
         source: RuleError,
@@ -125,9 +124,7 @@ pub enum AcceptError {
 /// A block that the tip moved over.
 #[derive(Debug, Clone)]
 pub struct Moved {
-    /// Its hash.
     pub hash: BlockHash,
-    /// Its header.
     pub header: Header,
     /// Its transactions and outputs.
     pub body: Body,

@@ -51,7 +51,6 @@ const SAVE_PEERS_MILLIS: u64 = 30_000;
 pub enum Input {
     /// A full node connected.
     Connected {
-        /// Who.
         peer: Peer,
         /// The group of its address.
         group: Group,

@@ -60,7 +60,6 @@ const MOVES: usize = 4;
 pub enum Input {
     /// A full node connected, or a light peer.
     Connected {
-        /// Who.
         peer: Peer,
         /// Whether it only asks.
         light: bool,

@@ -33,9 +33,7 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 #[error("block {hash} at height {height}")]
 pub struct BadBlock {
-    /// Which.
     pub hash: BlockHash,
-    /// Its height.
     pub height: u64,
     /// What is wrong with it.
     pub source: Box<dyn Error + Send + Sync>,

@@ -18,7 +18,6 @@ pub enum ReplyTo {
 
 /// A peer that waits for a response.
 pub struct PeerReply {
-    /// Who.
     pub peer: Peer,
     /// Takes the response.
     pub token: ResponseToken,
@@ -42,7 +41,6 @@ pub struct Till {
 /// Bytes that a peer was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
-    /// Who.
     pub peer: Peer,
     /// How many.
     pub bytes: usize,

@@ -130,7 +130,6 @@ pub enum Refusal {
 pub struct Excess {
     /// Of what.
     pub what: What,
-    /// The limit.
     pub limit: Limit,
     /// Milliseconds after which the request would be served.
     pub wait: u64,

@@ -19,11 +19,9 @@ pub enum Extent {
 /// One run with what it was of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
-    /// Which experiment.
     pub experiment: String,
     /// Which of its rows, for people.
     pub name: String,
-    /// Nodes.
     pub nodes: usize,
     /// Seconds between blocks.
     pub spacing: u64,

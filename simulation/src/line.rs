@@ -34,7 +34,6 @@ pub struct Outgoing {
     pub to: usize,
     /// Names the connection: a later one with the same node is another.
     pub connection: u64,
-    /// What.
     pub message: Message,
     /// Bytes in all.
     pub bytes: u64,

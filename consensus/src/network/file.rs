@@ -57,7 +57,6 @@ pub enum NetworkFileError {
     /// A value outside of what makes sense.
     #[error("{key} is {found}, expected {expected}")]
     Value {
-        /// Which key.
         key: &'static str,
         /// What stands there.
         found: String,
@@ -70,7 +69,6 @@ pub enum NetworkFileError {
     /// An amount that is none.
     #[error("{key}")]
     Amount {
-        /// Which key.
         key: &'static str,
         /// What is wrong with it.
         source: ParseAmountError,

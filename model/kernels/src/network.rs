@@ -4,7 +4,6 @@
 /// Channels, rows and columns of an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Channels.
     pub channels: usize,
     /// Rows.
     pub height: usize,
@@ -59,7 +58,6 @@ pub enum Operation<'a> {
     Conv {
         /// Groups of channels, which divide those of the input and of the output.
         groups: usize,
-        /// The window.
         window: Window,
         /// `(O, I / groups, rows, columns)`.
         weight: &'a [i8],
@@ -92,25 +90,19 @@ pub enum Operation<'a> {
     },
     /// `(a - z_a) * (b - z_b)`; the second input has the first's shape, or one row and one column.
     Multiply {
-        /// The scale.
         scale: f32,
         /// Zero point and clamp.
         finish: Finish,
     },
     /// The sum of each window; padding counts as the zero point.
     AveragePool {
-        /// The window.
         window: Window,
-        /// The scale.
         scale: f32,
         /// Zero point and clamp.
         finish: Finish,
     },
     /// The maximum of each window, padding left out.
-    MaxPool {
-        /// The window.
-        window: Window,
-    },
+    MaxPool { window: Window },
     /// All channels of the inputs, which have one zero point.
     Concat,
     /// A byte for each byte.

@@ -59,7 +59,6 @@ pub enum PlanError {
     Length {
         /// The layer, from 0.
         layer: usize,
-        /// The list.
         list: &'static str,
         /// Its length.
         found: usize,

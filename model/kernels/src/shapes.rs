@@ -10,7 +10,6 @@ use crate::network::{Finish, Layer, Operation, Shape, Window};
 pub struct Network {
     /// What its name says it looks like.
     pub name: &'static str,
-    /// The input.
     pub input: Shape,
     /// The zero points of the input, one for each channel.
     pub zero_points: Vec<u8>,
@@ -39,7 +38,6 @@ pub struct OwnedLayer {
 
 /// The operators, as [`Operation`] has them.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
 pub enum Kind {
     Conv { groups: usize, window: Window },
     Linear,

@@ -44,7 +44,6 @@ pub const WHOLE: usize = 256;
 pub struct Sides {
     /// Pixels in a row.
     pub columns: u16,
-    /// Rows.
     pub rows: u16,
 }
 

@@ -58,15 +58,9 @@ pub enum Refusal {
         found: u8,
     },
     /// A quantisation table is defined twice.
-    QuantisationTwice {
-        /// Its number.
-        number: u8,
-    },
+    QuantisationTwice { number: u8 },
     /// A quantisation table has a 0.
-    QuantisationZero {
-        /// Its number.
-        number: u8,
-    },
+    QuantisationZero { number: u8 },
     /// DHT is not made of whole tables.
     HuffmanLength,
     /// A Huffman table has another class or number than 0 or 1.
@@ -121,7 +115,6 @@ pub enum Refusal {
     Size {
         /// Pixels in a row.
         columns: u16,
-        /// Rows.
         rows: u16,
     },
     /// There is neither one component nor three.
@@ -160,10 +153,7 @@ pub enum Refusal {
         found: u8,
     },
     /// A component names a quantisation table that is not defined.
-    NoQuantisation {
-        /// The number.
-        number: u8,
-    },
+    NoQuantisation { number: u8 },
     /// A component names a Huffman table that is not defined.
     NoHuffman {
         /// Class and number.

@@ -44,19 +44,14 @@ pub enum GraphError {
     Name {
         /// The place of the layer, from 0.
         index: usize,
-        /// The name.
         name: String,
     },
     /// Two layers have one name.
     #[error("two layers are named {name:?}")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
+    DuplicateName { name: String },
     /// A layer is of an unknown kind.
     #[error("layer {layer:?}: unknown kind {kind:?}")]
     Kind {
-        /// The layer.
         layer: String,
         /// The kind found.
         kind: String,
@@ -86,9 +81,7 @@ pub enum GraphError {
     /// A layer reads more or fewer activations than its kind does.
     #[error("layer {layer:?}: {found} activations in \"from\", {kind} reads {expected}")]
     SourceCount {
-        /// The layer.
         layer: String,
-        /// Its kind.
         kind: &'static str,
         /// How many its kind reads.
         expected: &'static str,
@@ -98,7 +91,6 @@ pub enum GraphError {
     /// A layer reads what is not before it.
     #[error("layer {layer:?}: {from:?} in \"from\" is neither the input nor an earlier layer")]
     UnknownSource {
-        /// The layer.
         layer: String,
         /// The name given.
         from: String,
@@ -106,9 +98,7 @@ pub enum GraphError {
     /// A zero point is not within its bounds.
     #[error("layer {layer:?}: the zero point {zero_point} is not within low {low} and high {high}")]
     Finish {
-        /// The layer.
         layer: String,
-        /// The zero point.
         zero_point: u8,
         /// The least value.
         low: u8,
@@ -118,7 +108,6 @@ pub enum GraphError {
     /// Groups do not divide the channels.
     #[error("layer {layer:?}: {groups} groups do not divide both {inputs} input and {outputs} output channels")]
     Groups {
-        /// The layer.
         layer: String,
         /// The number of groups.
         groups: usize,
@@ -130,11 +119,9 @@ pub enum GraphError {
     /// A padding is not smaller than the kernel in its direction.
     #[error("layer {layer:?}: the {side} padding {padding} is not below the kernel's {kernel}")]
     Padding {
-        /// The layer.
         layer: String,
         /// Of which side.
         side: &'static str,
-        /// The padding.
         padding: u64,
         /// Rows or columns of the kernel.
         kernel: usize,
@@ -142,7 +129,6 @@ pub enum GraphError {
     /// A kernel is larger than the (padded) input of its layer.
     #[error("layer {layer:?}: the kernel {}x{} is larger than the {height}x{width} it runs over", kernel[0], kernel[1])]
     Kernel {
-        /// The layer.
         layer: String,
         /// Rows and columns of the kernel.
         kernel: [usize; 2],
@@ -154,7 +140,6 @@ pub enum GraphError {
     /// An output has too many channels, rows or columns.
     #[error("layer {layer:?}: the output is {found}, more than {MAX_DIMENSION} in a direction")]
     OutputShape {
-        /// The layer.
         layer: String,
         /// The output's shape.
         found: Shape,
@@ -162,7 +147,6 @@ pub enum GraphError {
     /// An addition reads activations of two shapes.
     #[error("layer {layer:?}: it adds a {second} to a {first}, expected one shape")]
     AddShape {
-        /// The layer.
         layer: String,
         /// The shape of what it reads first.
         first: Shape,
@@ -172,7 +156,6 @@ pub enum GraphError {
     /// A multiplication reads activations whose shapes do not fit.
     #[error("layer {layer:?}: it multiplies a {first} by a {second}, expected {first} or {}x1x1", first.channels)]
     MultiplyShape {
-        /// The layer.
         layer: String,
         /// The shape of what it reads first.
         first: Shape,
@@ -182,7 +165,6 @@ pub enum GraphError {
     /// A concatenation reads activations of other rows or columns than the first.
     #[error("layer {layer:?}: {from:?} is {found}, expected rows and columns as in {expected}")]
     ConcatShape {
-        /// The layer.
         layer: String,
         /// The activation.
         from: String,
@@ -194,7 +176,6 @@ pub enum GraphError {
     /// A concatenation reads activations of several zero points.
     #[error("layer {layer:?}: {from:?} has the zero point {found}, expected {expected} as of what it is joined to")]
     ConcatZeroPoint {
-        /// The layer.
         layer: String,
         /// The activation.
         from: String,
@@ -205,38 +186,19 @@ pub enum GraphError {
     },
     /// A layer that takes one zero point reads an input whose channels have several.
     #[error("layer {layer:?}: {kind} cannot read an input whose zero points differ, only conv, linear and lookup can")]
-    InputZeroPoints {
-        /// The layer.
-        layer: String,
-        /// Its kind.
-        kind: &'static str,
-    },
+    InputZeroPoints { layer: String, kind: &'static str },
     /// The last layer, which gives the logits, is not linear.
     #[error("the last layer {layer:?} is {kind}, expected linear")]
-    LastKind {
-        /// The layer.
-        layer: String,
-        /// Its kind.
-        kind: &'static str,
-    },
+    LastKind { layer: String, kind: &'static str },
     /// The last layer has what only bytes have.
     #[error("the last layer {layer:?} has zero_point, low and high, which logits do not have")]
-    LastFinish {
-        /// The layer.
-        layer: String,
-    },
+    LastFinish { layer: String },
     /// A linear layer that is not the last lacks what bytes have.
     #[error("layer {layer:?}: it lacks zero_point, low and high, and is not the last")]
-    MissingFinish {
-        /// The layer.
-        layer: String,
-    },
+    MissingFinish { layer: String },
     /// A layer's output is for nothing.
     #[error("layer {layer:?} is read by no other")]
-    Unread {
-        /// The layer.
-        layer: String,
-    },
+    Unread { layer: String },
     /// Too many elements are moved.
     #[error("layers move {found} elements an image by layer {layer:?}, more than {MAX_MOVED}")]
     Moved {

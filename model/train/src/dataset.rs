@@ -70,14 +70,10 @@ pub enum DatasetError {
         "{path}: found a file that is no .tar, .tar.gz or .tgz archive and no CIFAR-10 batch, data_batch_*.bin or \
          test_batch.bin; expected one of these or a folder"
     )]
-    Kind {
-        /// The path.
-        path: PathBuf,
-    },
+    Kind { path: PathBuf },
     /// There is not one readable picture in a class folder or batch.
     #[error("{path}: found no readable picture in a class folder or CIFAR-10 batch, and {skipped} files that are none")]
     Empty {
-        /// The path.
         path: PathBuf,
         /// The number of other files.
         skipped: usize,
@@ -85,7 +81,6 @@ pub enum DatasetError {
     /// There are several parts, and none is the one that is wanted.
     #[error("{path}: found the parts {found}, expected one of {expected}")]
     Parts {
-        /// The path.
         path: PathBuf,
         /// The parts that are there.
         found: String,
@@ -100,14 +95,10 @@ pub enum DatasetError {
     },
     /// There are too many pictures.
     #[error("{path}: more than {MAX_PICTURES} pictures")]
-    TooMany {
-        /// The path.
-        path: PathBuf,
-    },
+    TooMany { path: PathBuf },
     /// A class of the data is none of the model's.
     #[error("class {class:?} of the data is not one of the model's: {known}", known = known.join(", "))]
     UnknownClass {
-        /// The class.
         class: String,
         /// The classes of the model.
         known: Vec<String>,

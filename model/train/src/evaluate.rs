@@ -32,7 +32,6 @@ pub enum EvaluateError {
     /// The backend failed.
     #[error("{device} gave no answer")]
     Backend {
-        /// The device.
         device: String,
         /// The cause.
         #[source]

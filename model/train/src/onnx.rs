@@ -64,15 +64,12 @@ pub enum OnnxError {
     Unsupported {
         /// The operator, with its domain where that is not ONNX's own.
         operator: String,
-        /// The node.
         node: String,
     },
     /// An operator that is read, but not as the node has it.
     #[error("operator {operator:?} (node {node:?}): {reason}")]
     Node {
-        /// The operator.
         operator: String,
-        /// The node.
         node: String,
         /// What was found and what was expected.
         reason: String,
@@ -109,7 +106,6 @@ pub enum OnnxError {
     /// A number that pixels are to be changed by.
     #[error("{name} has {found} numbers, expected 1 or {channels}, none of them 0 where it divides or scales")]
     Preprocessing {
-        /// Which.
         name: &'static str,
         /// How many numbers there are.
         found: usize,
@@ -139,7 +135,6 @@ pub struct Preprocessing {
 /// What was read from an ONNX file: a graph of ours with float weights.
 #[derive(Debug)]
 pub struct Imported {
-    /// The graph.
     pub graph: Graph,
     /// The program that wrote the file, as it says.
     pub producer: String,

@@ -59,21 +59,14 @@ pub enum QuantizeError {
     },
     /// A weight or bias is no number.
     #[error("layer {layer:?}, channel {channel}: a weight or the bias is not a finite number")]
-    NotFinite {
-        /// The layer.
-        layer: String,
-        /// The channel.
-        channel: usize,
-    },
+    NotFinite { layer: String, channel: usize },
     /// A channel has no scale.
     #[error(
         "layer {layer:?}, channel {channel}: its sums would be multiplied by {scale:e}, expected {:e} to below {}; its weights \
          are too small or too large beside its activations", SCALES.start, SCALES.end
     )]
     Scale {
-        /// The layer.
         layer: String,
-        /// The channel.
         channel: usize,
         /// The scale it would have.
         scale: f64,
@@ -81,7 +74,6 @@ pub enum QuantizeError {
     /// An addition's inputs are of too different sizes.
     #[error("layer {layer:?}: its inputs would be multiplied by {ratios:?} to be added, expected at most {}", 1u32 << 20)]
     Add {
-        /// The layer.
         layer: String,
         /// What each would be multiplied by.
         ratios: [f64; 2],
@@ -97,7 +89,6 @@ pub enum QuantizeError {
 /// An integer model and how it came about.
 #[derive(Debug, Clone)]
 pub struct Quantized {
-    /// The model.
     pub model: Model,
     /// What to know about it.
     pub report: Report,
@@ -158,9 +149,7 @@ pub struct Trial {
 /// What a model is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Naming {
-    /// Its name.
     pub name: String,
-    /// Its card.
     pub card: String,
 }
 

@@ -97,7 +97,6 @@ pub enum TrainError {
     Diverged {
         /// The epoch, from 1.
         epoch: usize,
-        /// The loss.
         loss: f32,
     },
     /// A file is no safetensors file.
@@ -143,9 +142,7 @@ pub enum TrainError {
     /// A layer cannot be trained.
     #[error("layer {layer:?} is {kind}, which training does not take so; expected {expected}")]
     Layer {
-        /// The layer.
         layer: String,
-        /// Its kind.
         kind: &'static str,
         /// What it takes.
         expected: &'static str,
@@ -153,7 +150,6 @@ pub enum TrainError {
     /// A model's numbers are no floats that training can begin with.
     #[error("training cannot begin with layer {layer:?}: {reason}")]
     Start {
-        /// The layer.
         layer: String,
         /// Why not.
         reason: &'static str,

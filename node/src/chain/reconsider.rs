@@ -18,7 +18,6 @@ pub enum ReconsiderError {
     /// It only stands on a block that was.
     #[error("block {block} was not refused itself: it stands on block {refused} at height {height}, which was")]
     StandsOn {
-        /// The block.
         block: BlockHash,
         /// The refused block.
         refused: BlockHash,

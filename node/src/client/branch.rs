@@ -17,9 +17,7 @@ pub struct Branch {
 /// A header of a branch.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// The header.
     pub header: Header,
-    /// Its hash.
     pub hash: BlockHash,
     /// The work from the root on, both included.
     pub work: Work,

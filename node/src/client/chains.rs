@@ -57,7 +57,6 @@ struct Shown {
 pub struct Evidence {
     /// Blocks from it to the tip, itself counted; the header of each was checked.
     pub confirmations: u64,
-    /// Their work.
     pub work: Work,
     /// The lowest height from which on headers were checked: 0 if all were.
     pub checked_from: u64,

@@ -54,7 +54,6 @@ pub struct Confirmed {
 /// A transaction that is waited for.
 #[derive(Debug)]
 pub struct Tracked {
-    /// Which.
     pub txid: TxId,
     /// What is known of it.
     pub state: State,

@@ -56,7 +56,6 @@ pub enum ClientError {
     OtherChain {
         /// Who has another block.
         address: String,
-        /// Where.
         height: u64,
         /// What was shown.
         block: BlockHash,
@@ -74,7 +73,6 @@ pub enum ClientError {
     NoAnswer {
         /// Where the node is.
         address: String,
-        /// Why.
         source: RequestFailure,
     },
     /// The node answers something that is no response.

@@ -19,7 +19,6 @@ const WINDOW: usize = 8;
 /// What a node said to one submission, and when.
 #[derive(Debug)]
 pub struct NodeReply {
-    /// Who.
     pub peer: Peer,
     /// The multiaddr at which it was reached.
     pub address: String,

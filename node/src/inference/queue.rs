@@ -24,7 +24,6 @@ pub enum Priority {
 /// Images of one model that the device runs together.
 #[derive(Debug)]
 pub struct Batch {
-    /// The model.
     pub model: ModelId,
     /// What to run, each image once.
     pub images: Vec<(ImageHash, Wanted)>,

@@ -30,7 +30,6 @@ pub struct Ban {
     pub subject: BanSubject,
     /// When it ends, in seconds since 1970.
     pub until: u64,
-    /// Why.
     pub reason: String,
     /// The peer for whose sake its address is banned: both bans are lifted together.
     pub of: Option<Peer>,

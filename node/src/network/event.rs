@@ -14,7 +14,6 @@ pub enum Event {
     Listening(String),
     /// A peer of our network is connected and has said who it is. Told once a peer, however many connections it has.
     Connected {
-        /// Who.
         peer: Peer,
         /// The multiaddr at the other end.
         address: String,
@@ -28,10 +27,7 @@ pub enum Event {
         protocol: Option<String>,
     },
     /// The last connection with a peer that was told as connected is closed.
-    Disconnected {
-        /// Who.
-        peer: Peer,
-    },
+    Disconnected { peer: Peer },
     /// A gossip message, to be judged with [`Handle::report`](super::Handle::report): it is forwarded when accepted, not
     /// before. It may come from a peer that is not told as connected yet.
     Gossip {
@@ -45,13 +41,9 @@ pub enum Event {
         data: Vec<u8>,
     },
     /// A peer takes gossip too slowly, and has missed some of what was to be sent to it.
-    MissedGossip {
-        /// Who.
-        peer: Peer,
-    },
+    MissedGossip { peer: Peer },
     /// A connected peer asks.
     Request {
-        /// Who.
         peer: Peer,
         /// Takes the response; dropping it tells the peer that there is none.
         token: ResponseToken,
@@ -71,7 +63,6 @@ pub enum Event {
     DialFailed {
         /// The multiaddr.
         address: String,
-        /// Why.
         reason: DialFailure,
     },
 }

@@ -42,7 +42,6 @@ pub fn is_on_the_internet(address: &str) -> bool {
 /// One connected peer.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Who.
     pub peer: Peer,
     /// The multiaddr at the other end.
     pub address: String,
@@ -105,11 +104,9 @@ pub struct GossipCounters {
 /// Counts of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounters {
-    /// Received.
     pub received: u64,
     /// Received, and dropped because the consumer was busy.
     pub dropped: u64,
-    /// Sent.
     pub sent: u64,
     /// Sent, and failed.
     pub failed: u64,

@@ -21,7 +21,6 @@ const MAX_DATA_BYTES: u32 = 256 << 20;
 /// What was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exported {
-    /// Blocks.
     pub blocks: u64,
     /// The first height.
     pub from: u64,
@@ -37,7 +36,6 @@ pub enum ExportError {
     /// The file.
     #[error("cannot use {}", path.display())]
     File {
-        /// Which.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -59,10 +57,7 @@ pub enum ExportError {
     },
     /// The file is something else.
     #[error("{} is no file of blocks: expected one that `ocelli chain export` wrote", path.display())]
-    Foreign {
-        /// Which.
-        path: PathBuf,
-    },
+    Foreign { path: PathBuf },
     /// The blocks are another network's.
     #[error("{} holds blocks of genesis {found}, expected {expected}", path.display())]
     Network {

@@ -38,9 +38,7 @@ pub enum Stopped {
         number: u64,
         /// The block.
         hash: BlockHash,
-        /// Its height.
         height: u64,
-        /// Why.
         why: Why,
         /// What there is to say of that.
         source: Option<Box<dyn Error + Send + Sync>>,

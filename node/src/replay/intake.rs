@@ -24,7 +24,6 @@ pub enum IntakeError {
     NotTheBlock {
         /// The block.
         hash: BlockHash,
-        /// Its height.
         height: u64,
         /// What differs.
         source: PixelsError,

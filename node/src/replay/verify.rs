@@ -41,7 +41,6 @@ pub enum VerifyError {
     /// The blocks are good, and what the store derived from them is something else.
     #[error("the blocks are good, and column {column} is not what follows from them: row {key} differs")]
     Differs {
-        /// Which column.
         column: &'static str,
         /// The first key that differs, in hex.
         key: String,

@@ -15,7 +15,6 @@ pub enum StoreError {
     /// The folder cannot be created, read or written.
     #[error("data folder {}: {kind}", path.display())]
     Folder {
-        /// Which.
         path: PathBuf,
         /// What the system says.
         kind: io::ErrorKind,
@@ -70,7 +69,6 @@ pub enum StoreError {
     /// A stored row cannot be what was written.
     #[error("the data folder is damaged: row {key} of column {column} is malformed; give a new folder to sync again")]
     Damaged {
-        /// Its column.
         column: &'static str,
         /// Its key in hex.
         key: String,
@@ -78,7 +76,6 @@ pub enum StoreError {
     /// A row that others rely on is not there.
     #[error("the data folder is damaged: row {key} of column {column} is missing; give a new folder to sync again")]
     Missing {
-        /// Its column.
         column: &'static str,
         /// Its key in hex.
         key: String,
@@ -103,9 +100,7 @@ pub enum StoreError {
     /// A block was to be connected where it does not belong.
     #[error("block {block} at height {height} does not stand on the tip {tip} at height {tip_height}")]
     NotOnTip {
-        /// The block.
         block: BlockHash,
-        /// Its height.
         height: u64,
         /// The tip of the overlay.
         tip: BlockHash,
@@ -120,16 +115,10 @@ pub enum StoreError {
         "a better chain leaves this one below block {block} at height {height}, which would have to be taken back and was \
          pruned: this node cannot follow. Start it on a new data folder to sync again, with a larger --prune or none"
     )]
-    Pruned {
-        /// The block.
-        block: BlockHash,
-        /// Its height.
-        height: u64,
-    },
+    Pruned { block: BlockHash, height: u64 },
     /// A block was taken back, and the state is not the one it was connected to.
     #[error("block {block} taken back gives state root {found}, expected its parent's {expected}: the data is damaged")]
     Undone {
-        /// The block.
         block: BlockHash,
         /// The root found.
         found: Root,

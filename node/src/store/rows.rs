@@ -34,9 +34,7 @@ pub(super) const PEERS_KEY: &[u8] = b"peers";
 /// The last block of a chain, and the state after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tip {
-    /// Its hash.
     pub hash: BlockHash,
-    /// Its height.
     pub height: u64,
     /// The root of the state tree after it.
     pub state: Child,
@@ -56,9 +54,7 @@ pub struct TransactionLocation {
 /// Why a block was refused.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct RefusedBlock {
-    /// The block.
     pub block: BlockHash,
-    /// Its height.
     pub height: u64,
     /// The rule that it breaks, in words.
     pub reason: String,

@@ -22,7 +22,6 @@ pub struct KeptBan {
     pub subject: String,
     /// When it ends, in seconds since 1970.
     pub until: u64,
-    /// Why.
     pub reason: String,
     /// The peer for whose sake an address is banned.
     pub of: Option<String>,

@@ -1,5 +1,4 @@
 //! What goes into the machine and what comes out.
-#![allow(missing_docs, reason = "a field whose name says all has no more to say")]
 
 use std::collections::BTreeSet;
 

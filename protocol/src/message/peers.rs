@@ -103,10 +103,7 @@ pub enum Control {
         subject: BanSubject,
     },
     /// Tag 3: dial a multiaddress now, and remember it.
-    Add {
-        /// Which.
-        address: String,
-    },
+    Add { address: String },
     /// Tag 4: copy the chain, as it is now, into `snapshot` in a folder that is there for that.
     Snapshot {
         /// The name of that folder, which lies in the data folder.

@@ -25,10 +25,7 @@ pub enum Request {
         limit: u32,
     },
     /// Tag 3: blocks, at most [`MAX_BLOCKS`].
-    Blocks {
-        /// Which.
-        hashes: Vec<BlockHash>,
-    },
+    Blocks { hashes: Vec<BlockHash> },
     /// Tag 4: transactions of a block with their pixels.
     Transactions {
         /// Of which block.
@@ -39,15 +36,9 @@ pub enum Request {
     /// Tag 5: a transaction to take into the mempool, to forward and, if it is a task, to answer.
     Submit(Submission),
     /// Tag 6: what became of a transaction.
-    Transaction {
-        /// Which.
-        txid: TxId,
-    },
+    Transaction { txid: TxId },
     /// Tag 7: one block with its header.
-    Block {
-        /// Which.
-        by: BlockId,
-    },
+    Block { by: BlockId },
     /// Tag 8: an account at the tip.
     Account {
         /// Whose.

@@ -208,7 +208,6 @@ impl Confirmation {
 /// A block with its header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FoundBlock {
-    /// Its header.
     pub header: Header,
     /// Its body and the pixels kept.
     pub data: BlockData,

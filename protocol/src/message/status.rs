@@ -182,9 +182,7 @@ impl PeerCounts {
 /// A block refused as invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct InvalidBlock {
-    /// Which.
     pub hash: BlockHash,
-    /// Its height.
     pub height: u64,
     /// The rule that it breaks.
     pub reason: String,

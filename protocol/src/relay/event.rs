@@ -46,7 +46,6 @@ pub enum Verdict {
 pub enum Input<P> {
     /// A full node connected. It is told of all that waits here.
     PeerConnected {
-        /// Who.
         peer: P,
         /// Where it is, and who dialled whom.
         origin: Origin,
@@ -54,12 +53,7 @@ pub enum Input<P> {
     /// It is gone, and so are the requests to it.
     PeerDisconnected(P),
     /// A peer has announced transactions.
-    Announced {
-        /// Who.
-        peer: P,
-        /// Which.
-        ids: Vec<ShortId>,
-    },
+    Announced { peer: P, ids: Vec<ShortId> },
     /// A request has its end.
     Response {
         /// Who was asked.
@@ -71,7 +65,6 @@ pub enum Input<P> {
     },
     /// What became of a transaction that [`Output::Take`] gave, or that is here for another reason.
     Decided {
-        /// Which.
         id: ShortId,
         /// What is to be done.
         decision: Decision,
@@ -112,7 +105,6 @@ pub enum Output<P> {
         peer: P,
         /// Names the request.
         id: u64,
-        /// What.
         request: Request,
     },
     /// Answer the announcement that was the input: so many of its ids have been noted, from the first on.
@@ -131,12 +123,7 @@ pub enum Output<P> {
         submission: Submission,
     },
     /// A peer did what an honest one does not.
-    Penalize {
-        /// Who.
-        peer: P,
-        /// What.
-        offence: Offence,
-    },
+    Penalize { peer: P, offence: Offence },
     /// Say [`Input::Woken`] at this time; replaces the time named before.
     WakeAt(u64),
 }

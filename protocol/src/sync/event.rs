@@ -59,7 +59,6 @@ pub trait ChainView {
 pub enum Input<P> {
     /// A full node connected; light peers serve no chain and are not reported.
     PeerConnected {
-        /// Who.
         peer: P,
         /// Where it is.
         group: Group,
@@ -79,9 +78,7 @@ pub enum Input<P> {
     },
     /// A peer announced a block.
     Announced {
-        /// Who.
         peer: P,
-        /// Which.
         hash: BlockHash,
         /// Its height, by the announcement.
         height: u64,
@@ -148,7 +145,6 @@ pub enum Output<P> {
         peer: P,
         /// To be given back with the response.
         id: u64,
-        /// What.
         request: Request,
     },
     /// Check and store headers, each the parent of the next, the first one's parent stored, whose chain has the
@@ -170,15 +166,9 @@ pub enum Output<P> {
         data: BlockData,
     },
     /// A peer did what honest ones do not.
-    Penalize {
-        /// Who.
-        peer: P,
-        /// What.
-        offence: Offence,
-    },
+    Penalize { peer: P, offence: Offence },
     /// Give the timer back at a time. Setting one again moves it.
     SetTimer {
-        /// Which.
         timer: Timer<P>,
         /// In milliseconds.
         at: u64,

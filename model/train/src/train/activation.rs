@@ -36,9 +36,7 @@ pub fn round(value: f32, step: f32) -> f32 {
 /// Mean and variance (of the pictures, divided by the count) of every channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
-    /// The means.
     pub mean: Vec<f32>,
-    /// The variances.
     pub variance: Vec<f32>,
     /// How many numbers of a channel they are of.
     pub count: usize,

@@ -54,7 +54,6 @@ impl fmt::Display for Method {
 /// The numbers of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepSize {
-    /// The learning rate.
     pub learning_rate: f64,
     /// The weight decay of weights; biases have none.
     pub weight_decay: f64,

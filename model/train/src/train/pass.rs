@@ -73,7 +73,6 @@ pub struct Pass<'a> {
 /// A layer, with the max-pool after it if there is one.
 #[derive(Debug)]
 struct Stage<'a> {
-    /// The layer.
     layer: usize,
     /// The activations that are read and written.
     input: usize,

@@ -44,7 +44,6 @@ pub struct Answered {
 /// What pictures are shown to be learnt from.
 #[derive(Debug, Clone, Copy)]
 pub struct Lesson<'a> {
-    /// The data.
     pub data: &'a Dataset,
     /// The batch.
     pub indexes: &'a [usize],
