@@ -281,9 +281,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
 fn address(node: &Node) -> Result<String, CommandError> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
-        if let Some(Response::NodeStatus(status)) = node.ask(Request::NodeStatus)
-            && let Some(address) = status.addresses.into_iter().next()
-        {
+        if let Some(address) = node.addresses().into_iter().next() {
             return Ok(address);
         }
         thread::sleep(TICK);

@@ -13,7 +13,6 @@ use ocelli_node::inference::Limits;
 use ocelli_node::network::Traversal;
 use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, Storage, models};
 use ocelli_node::wallet::Wallet;
-use ocelli_protocol::message::{Request, Response};
 use serde_json::Value;
 
 #[path = "../../tests/cli/numbers.rs"]
@@ -58,9 +57,7 @@ fn miner(data: &Path) -> (Node, String) {
     });
     let (node, begin) = (node.unwrap(), Instant::now());
     loop {
-        if let Some(Response::NodeStatus(status)) = node.ask(Request::NodeStatus)
-            && let Some(address) = status.addresses.into_iter().next()
-        {
+        if let Some(address) = node.addresses().into_iter().next() {
             return (node, address);
         }
         assert!(begin.elapsed() < Duration::from_secs(60), "the node says where it listens");
