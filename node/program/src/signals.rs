@@ -80,6 +80,8 @@ impl StopSignals {
 
 /// A flag that the first signal to stop sets; a Ctrl-C after it ends the program at once.
 ///
+/// A second SIGTERM or SIGHUP is no impatience: `timeout` and terminals that close send theirs twice.
+///
 /// # Errors
 /// If the system refuses.
 pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {

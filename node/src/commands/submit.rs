@@ -1,7 +1,7 @@
 //! `ocelli submit`.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::{Action, Amount, ImageHash, ModelId, Transaction};
 use ocelli_model::picture::{MAX_PICTURE_BYTES, to_pixels};
 use ocelli_model::{Model, reference, zoo};
+use ocelli_program::input_file::read_bounded;
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::Submission;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -308,13 +309,6 @@ fn run_model(images: Vec<(String, Vec<u8>)>, model: &Model) -> Vec<Picture> {
         Picture { file, pixels, logits }
     };
     images.into_par_iter().map(run).collect()
-}
-
-/// Reads a file; one byte more than allowed, so that whoever looks at it sees that it is too large.
-fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.

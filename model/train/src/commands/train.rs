@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use indicatif::ProgressBar;
 use ocelli_model::display::DisplayError;
@@ -17,7 +16,7 @@ use ocelli_program::input_file::read_bounded;
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
 use ocelli_program::output::Output;
 use ocelli_program::output_file::write_result;
-use ocelli_program::signals::{Stop, StopSignals};
+use ocelli_program::signals::stop_flag;
 use serde_json::json;
 
 use super::{bar, note_above, read_data, write_plots};
@@ -212,7 +211,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(&recipe)? + "\n";
     write_result(&args.output.join(RECIPE_FILE), text.as_bytes())?;
 
-    let stop = stop_on_signal().context(|| "cannot listen for signals")?;
+    let stop = stop_flag().context(|| "cannot listen for signals")?;
     let progress = bar(None, "{bar:30} {msg}, {eta} left");
     let epochs = recipe.epochs;
     let mut stopped = false;
@@ -318,27 +317,6 @@ fn write_line(file: &mut File, metrics: &EpochMetrics) -> Result<(), CommandErro
     let mut line = serde_json::to_vec(metrics)?;
     line.push(b'\n');
     file.write_all(&line).context(|| "cannot write the metrics")
-}
-
-/// A flag that the first signal to stop sets; a Ctrl-C after it ends the program.
-///
-/// A second SIGTERM or SIGHUP is no impatience: `timeout` and terminals that close send theirs twice.
-fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            loop {
-                let signal = signals.next().await;
-                if flag.swap(true, Ordering::Relaxed) && signal == Stop::Interrupt {
-                    std::process::exit(130);
-                }
-            }
-        });
-    });
-    Ok(stop)
 }
 
 fn explain(error: TrainError) -> CommandError {
