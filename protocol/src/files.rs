@@ -169,14 +169,7 @@ impl<P: Copy + Ord> Files<P> {
         self.fetch.take_if(|fetch| !is_wanted(&fetch.model));
     }
 
-    fn on_response(
-        &mut self,
-        peer: P,
-        id: u64,
-        result: Result<Response, Failure>,
-        now: u64,
-        out: &mut Vec<Output<P>>,
-    ) {
+    fn on_response(&mut self, peer: P, id: u64, result: Result<Response, Failure>, now: u64, out: &mut Vec<Output<P>>) {
         // One that comes after its fetch has ended, or from another than was asked, answers nothing.
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.peer == peer) else { return };
         let Some((chunk, _)) = fetch.asked.remove(&id) else { return };
@@ -250,8 +243,7 @@ impl<P: Copy + Ord> Files<P> {
 
     /// Who has failed least, and whom we dialled.
     fn choose(&self, model: &ModelId, now: u64) -> Option<P> {
-        let may_have =
-            |peer: &Peer| !peer.lacks.contains_key(model) && peer.failures.rests_until() <= now;
+        let may_have = |peer: &Peer| !peer.lacks.contains_key(model) && peer.failures.rests_until() <= now;
         let candidates = self.peers.iter().filter(|(_, peer)| may_have(peer));
         let order = |peer: &Peer| {
             let failures = peer.failures.count(now).max(self.groups.of(peer.origin).count(now));

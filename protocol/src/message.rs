@@ -13,7 +13,7 @@ mod response;
 mod status;
 
 use ocelli_consensus::header::HEADER_BYTES;
-use ocelli_consensus::transaction::{MAX_ATTACHMENT_BYTES, MAX_UNKNOWN_TRANSACTION_BYTES};
+use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
 
 pub use answer::SignedAnswer;
 pub use block::{Announcement, Assembled, BlockData, Submission, take_blocks, take_transactions};
@@ -31,6 +31,8 @@ pub use status::{
 
 /// An [`Announcement`] in bytes: a header, two roots and the ids of [`MAX_TRANSACTIONS`]. One of 1,000 tasks has 8,252.
 pub const MAX_ANNOUNCEMENT_BYTES: usize = HEADER_BYTES + 32 + 32 + 8 + 8 * MAX_TRANSACTIONS;
+/// A transaction in bytes, of whatever version.
+pub const MAX_UNKNOWN_TRANSACTION_BYTES: usize = 4_096;
 /// Attachments that may come with a transaction whose action this program does not know; together they are no longer than one.
 pub const MAX_ATTACHMENTS: usize = 4;
 /// A [`Submission`] in bytes: a transaction, of a later version maybe, and its attachments, each with its length.

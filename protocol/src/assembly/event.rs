@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ocelli_consensus::fork_choice::{HeaderTree, Node};
+use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
 use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
 
-use crate::message::{Announcement, Assembled, BlockData, ChainStatus, NextRules, Request, Response, ShortId, Submission};
+use crate::message::{
+    Announcement, Assembled, BlockData, ChainStatus, NextRules, Request, Response, ShortId, Submission,
+};
 use crate::origin::Origin;
 use crate::sync::{Failure, Parent};
 
@@ -14,13 +16,13 @@ pub trait View {
     /// The stored headers.
     fn tree(&self) -> &HeaderTree;
     /// The last connected block.
-    fn tip(&self) -> Node;
+    fn tip(&self) -> TreeNode;
     /// The next change of rules above the tip.
     fn next_rules(&self) -> Option<NextRules>;
     /// Whether a block's data are being validated.
     fn is_in_validation(&self, hash: &BlockHash) -> bool;
     /// Whether a block's chain has enough work for the block to be passed on before its answers are checked.
-    fn is_worth_forwarding(&self, block: &Node) -> bool;
+    fn is_worth_forwarding(&self, block: &TreeNode) -> bool;
     /// The ids of all transactions in the mempool.
     fn pending_ids(&self) -> impl Iterator<Item = WtxId>;
     /// A transaction of the mempool with its attachment.

@@ -262,7 +262,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let (sent, bytes) = (found.len(), found.iter().flatten().map(Submission::encoded_len).sum::<usize>());
         let mut came: BTreeSet<ShortId> = BTreeSet::new();
         let result = match self.partial.get_mut(hash) {
-            Some(partial) => partial.take(places, found, |wtxid| drop(came.insert(ShortId::of(wtxid)))),
+            Some(partial) => partial.take(places, found, |wtxid| came.extend([ShortId::of(wtxid)])),
             // It was complete without this.
             None => Ok(sent),
         };

@@ -63,11 +63,7 @@ fn a_whole_block_by_hand() {
     tested.world.insert(&header);
     assert_eq!(
         tested.handle(Input::HeaderImported { hash, verdict: HeaderVerdict::Stored }),
-        [
-            report(0, GossipVerdict::Accept),
-            question(1, 0, &block, &[0, 2]),
-            Output::WakeAt(patience(2, 0)),
-        ]
+        [report(0, GossipVerdict::Accept), question(1, 0, &block, &[0, 2]), Output::WakeAt(patience(2, 0)),]
     );
     assert!(tested.machine.is_put_together(&hash));
     assert_eq!(tested.machine.height(&1), Some(1));
@@ -913,7 +909,13 @@ fn whatever_comes_the_invariants_hold() {
         for gossip in 0..400 {
             let block = blocks[random.random_range(0..blocks.len())].clone();
             let (peer, hash, number) = (random.random_range(0..6), block.hash(), random.random_range(0..12));
-            let status = ChainStatus { genesis: NETWORK.genesis_hash(), height: number, tip: hash, work: U256::ONE, next_rules: None };
+            let status = ChainStatus {
+                genesis: NETWORK.genesis_hash(),
+                height: number,
+                tip: hash,
+                work: U256::ONE,
+                next_rules: None,
+            };
             let input = match random.random_range(0..16) {
                 0..4 => Input::Announced { gossip, from: peer, announcement: block.announcement() },
                 4 => connected(peer),

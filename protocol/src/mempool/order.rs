@@ -108,7 +108,9 @@ impl Mempool {
         self.order.ready_bytes -= ready;
         self.order.waiting_bytes -= waiting;
         rates.for_each(|(rate, weight)| self.order.rates.remove(rate, weight));
-        sender.ready().flat_map(Entry::created).for_each(|object| drop(self.creators.remove(&object)));
+        for object in sender.ready().flat_map(Entry::created) {
+            self.creators.remove(&object);
+        }
     }
 
     /// A sender has changed.

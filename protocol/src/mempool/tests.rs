@@ -403,7 +403,12 @@ fn each_reason_to_refuse() {
     let cases = [
         (transfer(1, 5, 500), MempoolError::AlreadyKnown(id(1, 5, 500)), Nobody, Holds::Not),
         (resigned, MempoolError::AlreadyKnown(id(1, 5, 500)), Nobody, Holds::Not),
-        (pay(2, 0, u64::MAX, RECEIVER, 1), rule(TransactionError::AmountOverflow { sum: Sum::Total }), Peer, Holds::Forever),
+        (
+            pay(2, 0, u64::MAX, RECEIVER, 1),
+            rule(TransactionError::AmountOverflow { sum: Sum::Total }),
+            Peer,
+            Holds::Forever,
+        ),
         (until(HEIGHT, 1, 6, 500), rule(TransactionError::Expired { expires: 10, height: 11 }), InVain, Holds::Branch),
         (transfer(1, 6, 407), low, Nobody, Holds::Tip),
         (transfer(1, 4, 500), MempoolError::NonceUsed { found: 4, expected: 5 }, InVain, Holds::Branch),
@@ -827,11 +832,15 @@ fn a_model_is_published_by_one() {
     for seed in [1, 2] {
         state.uploads.insert(address(seed), upload(seed, 1, HEIGHT, HEIGHT + 8));
     }
-    let publish = |seed, nonce, fee| act(seed, nonce, fee, Action::Publish {
-        model,
-        facts: ModelFacts { cost: 16_640, ..facts },
-        royalty: Amount(1),
-    }).0;
+    let publish = |seed, nonce, fee| {
+        act(
+            seed,
+            nonce,
+            fee,
+            Action::Publish { model, facts: ModelFacts { cost: 16_640, ..facts }, royalty: Amount(1) },
+        )
+        .0
+    };
     let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT + 9);
     assert_eq!(insert(&mut pool, &state, publish(2, 1, 500), None), gap());
     assert_eq!(insert(&mut pool, &state, publish(1, 0, 500), None), ready(vec![], vec![]));

@@ -10,7 +10,10 @@ use ocelli_consensus::block::{Answer, BlockShortId, BodyCommitment, Classes, ans
 use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
 use ocelli_consensus::{Action, AttachmentHash, Body, Header, Root, Transaction};
 
-use super::{BLOCKS_BYTES, MAX_ATTACHMENTS, MAX_BLOCKS, MAX_CLASSES, MAX_TRANSACTIONS, TRANSACTIONS_BYTES};
+use super::{
+    BLOCKS_BYTES, MAX_ATTACHMENTS, MAX_BLOCKS, MAX_CLASSES, MAX_TRANSACTIONS, MAX_UNKNOWN_TRANSACTION_BYTES,
+    TRANSACTIONS_BYTES,
+};
 use crate::wire;
 
 /// A new block, on the topic of blocks: enough to check proof of work and body root at once, before forwarding, and to find its
@@ -170,7 +173,7 @@ impl Encode for Submission {
 
 impl<C> Decode<C> for Submission {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let transaction = Decode::decode(decoder)?;
+        let transaction = decode_transaction(decoder)?;
         let attachment = decode_attachments(decoder, &transaction)?;
         Ok(Self { transaction, attachment })
     }
@@ -187,13 +190,14 @@ impl Encode for BlockData {
 impl<C> Decode<C> for BlockData {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let transactions = wire::list(decoder, "transactions", MAX_TRANSACTIONS, |decoder| {
-            Ok((Transaction::decode(decoder)?, decode_answer(decoder)?))
+            Ok((decode_transaction(decoder)?, decode_answer(decoder)?))
         })?;
         let mut each = transactions.iter();
-        let attachments = wire::list(decoder, "lists of attachments", transactions.len(), |decoder| match each.next() {
-            Some((transaction, _)) => decode_attachments(decoder, transaction),
-            None => Ok(None),
-        })?;
+        let attachments =
+            wire::list(decoder, "lists of attachments", transactions.len(), |decoder| match each.next() {
+                Some((transaction, _)) => decode_attachments(decoder, transaction),
+                None => Ok(None),
+            })?;
         if attachments.len() != transactions.len() {
             let (found, expected) = (attachments.len(), transactions.len());
             let message = format!("{found} lists of attachments, {expected} expected, one a transaction");
@@ -204,6 +208,12 @@ impl<C> Decode<C> for BlockData {
 }
 
 bincode::impl_borrow_decode!(BlockData);
+
+/// Reads a transaction as it is encoded everywhere, growing only with what is really there.
+fn decode_transaction<D: Decoder>(decoder: &mut D) -> Result<Transaction, DecodeError> {
+    let bytes = wire::bytes(decoder, "bytes of a transaction", MAX_UNKNOWN_TRANSACTION_BYTES)?;
+    Transaction::from_bytes(&bytes).map_err(|error| DecodeError::OtherString(error.to_string()))
+}
 
 /// Reads an answer as it is encoded everywhere, growing only with what is really there.
 pub(super) fn decode_answer<D: Decoder>(decoder: &mut D) -> Result<Answer, DecodeError> {

@@ -132,11 +132,7 @@ fn node_status() -> NodeStatus {
             relayed: 39,
             relayed_attachments: 40,
         },
-        rules: RulesStatus {
-            version: 41,
-            next: Some(NextRules { height: 42, version: 43 }),
-            update: Some("u".into()),
-        },
+        rules: RulesStatus { version: 41, next: Some(NextRules { height: 42, version: 43 }), update: Some("u".into()) },
     }
 }
 
@@ -197,10 +193,7 @@ fn golden_gossip() {
     let commitment = BodyCommitment { ids, transactions: Root([0x31; 32]), answers: Root([0x32; 32]) };
     let announcement = Announcement { header: header(), commitment };
     let roots = [all(0x31, 32), all(0x32, 32)].concat();
-    assert_golden(
-        &announcement,
-        &[hex(&header().to_bytes()), n(2), "0201000000000000".into(), all(0xff, 8), roots],
-    );
+    assert_golden(&announcement, &[hex(&header().to_bytes()), n(2), "0201000000000000".into(), all(0xff, 8), roots]);
     assert_eq!(Announcement::from_bytes(&announcement.to_bytes()), Ok(announcement));
     assert_golden(&submission(), &[transaction(&classify()), n(1), n(2), "0a0b".into()]);
     let without = Submission { transaction: transfer(), attachment: None };
@@ -358,7 +351,10 @@ fn golden_responses() {
     let account = |path| AccountStatus { nonce: 1, balance: Amount(2), next_nonce: 3, header: header(), path };
     let unknown = Response::Transaction(TransactionStatus::Unknown);
     let cases = [
-        (Response::Status(status), vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30), "01".into(), n(6), tag(7)]),
+        (
+            Response::Status(status),
+            vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30), "01".into(), n(6), tag(7)],
+        ),
         (Response::Headers(vec![header()]), vec![tag(2), n(1), head.clone()]),
         (Response::Blocks(vec![None, Some(block_data())]), vec![tag(3), n(2), "00".into(), "01".into(), data.clone()]),
         (
@@ -765,7 +761,10 @@ fn the_largest_responses_fit_their_kind() {
     let model = ModelRecord { author: Address([8; 20]), royalty: Amount(9), first: 10, facts: facts() };
     let model = NetworkModel::new(ModelId([7; 32]), model, 11, "x".repeat(MAX_TEXT_BYTES));
     let rows = [
-        (Request::Transactions { block: BlockHash([1; 32]), indexes: vec![] }, Response::Transactions(take_transactions(all()))),
+        (
+            Request::Transactions { block: BlockHash([1; 32]), indexes: vec![] },
+            Response::Transactions(take_transactions(all())),
+        ),
         (Request::Pending { ids: vec![] }, Response::Pending(take_pending(all()))),
         (
             Request::Attachments { ids: vec![] },
@@ -775,10 +774,7 @@ fn the_largest_responses_fit_their_kind() {
             Request::TransactionIds { block: BlockHash([1; 32]) },
             Response::TransactionIds(Some(vec![WtxId([0; 32]); MAX_TRANSACTIONS])),
         ),
-        (
-            Request::File { model: ModelId([1; 32]), chunk: 0 },
-            Response::File(Some(vec![0; FILE_CHUNK_BYTES])),
-        ),
+        (Request::File { model: ModelId([1; 32]), chunk: 0 }, Response::File(Some(vec![0; FILE_CHUNK_BYTES]))),
         (Request::Models { from: ModelId([0; 32]), limit: 64 }, Response::Models(vec![model; MAX_MODELS])),
     ];
     for (request, response) in rows {
@@ -816,8 +812,11 @@ fn arb_action() -> impl Strategy<Value = Action> {
             Action::Classify { model, picture, bytes, royalty: Amount(royalty), form }
         }),
         any::<([u8; 32], u32)>().prop_map(|(file, size)| Action::Upload { file: UploadHash(file), size }),
-        any::<(u16, u32, [u8; 32])>()
-            .prop_map(|(number, bytes, data)| Action::Part { number, bytes, data: AttachmentHash(data) }),
+        any::<(u16, u32, [u8; 32])>().prop_map(|(number, bytes, data)| Action::Part {
+            number,
+            bytes,
+            data: AttachmentHash(data)
+        }),
         (any::<([u8; 32], u64)>(), facts).prop_map(|((model, royalty), facts)| Action::Publish {
             model: ModelId(model),
             facts,

@@ -323,7 +323,10 @@ impl World {
                 _ => Arc::from([byte; FILE as usize].as_slice()),
             };
             // Some have been pruned.
-            (0..=u8::MAX).filter(|byte| *byte > 20).map(all).find(|bytes: &Arc<[u8]>| AttachmentHash::of(bytes) == named.hash)
+            (0..=u8::MAX)
+                .filter(|byte| *byte > 20)
+                .map(all)
+                .find(|bytes: &Arc<[u8]>| AttachmentHash::of(bytes) == named.hash)
         };
         let disconnected = gone.into_iter().map(|(miner, body)| {
             let returned = body.transactions.into_iter().map(|(transaction, answer)| {

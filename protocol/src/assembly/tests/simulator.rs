@@ -36,7 +36,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 7] = [Self::Honest, Self::Lacks, Self::Partly, Self::Silent, Self::Slow(1_500), Self::Lies, Self::Vanishes];
+    const ALL: [Self; 7] =
+        [Self::Honest, Self::Lacks, Self::Partly, Self::Silent, Self::Slow(1_500), Self::Lies, Self::Vanishes];
 
     /// Whether an honest peer may behave so.
     fn is_blameless(self) -> bool {

@@ -8,8 +8,8 @@ use ocelli_consensus::block::{Answer, Classes, answer_root};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, TreeNode};
 use ocelli_consensus::transaction::{Form, MAX_ATTACHMENT_BYTES};
 use ocelli_consensus::{
-    Action, Address, Amount, AttachmentHash, BlockHash, CompactTarget, Header, ModelId, Network, Transaction,
-    Unsigned, WtxId,
+    Action, Address, Amount, AttachmentHash, BlockHash, CompactTarget, Header, ModelId, Network, Transaction, Unsigned,
+    WtxId,
 };
 
 use super::*;
@@ -217,7 +217,10 @@ impl View for World {
     }
 
     fn next_rules(&self) -> Option<NextRules> {
-        self.network.schedule.next_after(self.tip().height).map(|next| NextRules { height: next.height, version: next.version })
+        self.network
+            .schedule
+            .next_after(self.tip().height)
+            .map(|next| NextRules { height: next.height, version: next.version })
     }
 
     fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
@@ -235,7 +238,6 @@ impl View for World {
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
         self.stored.get(hash).cloned()
     }
-
 }
 
 /// A machine in its world.

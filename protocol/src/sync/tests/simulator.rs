@@ -136,14 +136,13 @@ pub fn data_of(header: &Header) -> BlockData {
 /// A block's data with a task whose picture is forgotten.
 pub fn pruned_data_of(header: &Header) -> BlockData {
     let mut data = data_of(header);
-    data.body.transactions[0].0.unsigned.action =
-        Action::Classify {
-            model: ModelId([1; 32]),
-            picture: AttachmentHash([2; 32]),
-            bytes: 1,
-            royalty: Amount(0),
-            form: Form::Pixels,
-        };
+    data.body.transactions[0].0.unsigned.action = Action::Classify {
+        model: ModelId([1; 32]),
+        picture: AttachmentHash([2; 32]),
+        bytes: 1,
+        royalty: Amount(0),
+        form: Form::Pixels,
+    };
     data
 }
 
