@@ -242,7 +242,8 @@ impl Core {
                 Ok(())
             }
             Input::AnnouncedIds(block, to) => {
-                to.send(&Response::TransactionIds(self.assembling.machine.transaction_ids(&block)));
+                let ids = self.assembling.machine.transaction_ids(&block).map(<[_]>::to_vec);
+                to.send(&Response::TransactionIds(ids));
                 Ok(())
             }
             Input::File(done) => self.on_file(done),

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::rules::{TransactionError, check_answer};
 use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
-use ocelli_protocol::assembly::Assembled;
-use ocelli_protocol::message::{BlockData, Submission};
+use ocelli_protocol::message::{Assembled, BlockData, Submission};
 
 use crate::chain::{BodyCheck, BodyError, Setting, tasks};
 use crate::inference::{self, InferenceError, PictureFault, Task, Verdict};

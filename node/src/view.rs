@@ -21,7 +21,7 @@ use crate::chain::{AtTip, CheckedFiles};
 use crate::network::Peer;
 use crate::pool::Dropped;
 
-pub use answers::chain_status;
+pub use answers::{chain_status, next_rules};
 pub use status::Figures;
 
 /// What is pending.

@@ -90,7 +90,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         let begin = Instant::now();
         let mut body = Body::default();
         let mut attachments = Vec::new();
-        for entry in mempool.template(&network.parameters) {
+        for entry in mempool.template(network.parameters.weight_limit) {
             attachments.push(entry.attachment().cloned());
             body.transactions.push((entry.transaction().clone(), entry.answer().clone()));
         }
@@ -230,6 +230,6 @@ mod tests {
         let mempool = fill(&network, &models[0], &keys);
         // But for what is kept free for transactions that wait.
         assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 8 / 10, "{}", mempool.bytes());
-        assert_eq!(mempool.template(&network.parameters).len(), 1044);
+        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 1044);
     }
 }

@@ -148,11 +148,10 @@ impl BodyCheck {
         self.check_body(setting, &data.body)?;
         for (index, ((transaction, _), attachment)) in data.body.transactions.iter().zip(&data.attachments).enumerate()
         {
-            let expected = transaction.attachment().map(|attachment| attachment.bytes as usize);
+            let expected = transaction.attachment().map(|attachment| attachment.bytes);
             if let (Some(expected), Some(found)) = (expected, attachment.as_ref().map(|attachment| attachment.len()))
-                && found != expected
+                && found != expected as usize
             {
-                let (found, expected) = (found as u64, expected as u64);
                 return Err(rules::TransactionError::AttachmentLength { found, expected }.at(index).into());
             }
         }

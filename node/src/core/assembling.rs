@@ -8,7 +8,7 @@ use ocelli_consensus::fork_choice::{HeaderTree, InsertError, TreeNode};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, WtxId};
 use ocelli_protocol::assembly::{self, Assembly, GossipVerdict, HeaderVerdict, Offence, Output};
-use ocelli_protocol::message::{Announcement, BlockData, Request, Submission};
+use ocelli_protocol::message::{Announcement, BlockData, NextRules, Request, Submission};
 use ocelli_protocol::sync;
 
 use super::{Asked, Core};
@@ -18,7 +18,7 @@ use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::pool;
 use crate::store::StoreError;
 use crate::validation::Validation;
-use crate::view::View as Shown;
+use crate::view::{View as Shown, next_rules};
 
 type Input = assembly::Input<Peer, GossipId>;
 
@@ -85,8 +85,12 @@ impl assembly::View for View<'_> {
         self.read(self.chain.block_data(hash))
     }
 
+    fn next_rules(&self) -> Option<NextRules> {
+        next_rules(self.chain.network(), self.chain.tip().height)
+    }
+
     fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
-        self.shown.pool.pending.ids()
+        self.shown.pool.pending.wtxids()
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, RuleError, WtxId};
-use ocelli_protocol::assembly::{self, Assembled, CLOSE_BLOCKS};
-use ocelli_protocol::message::{Announcement, BlockData};
+use ocelli_protocol::assembly::{self, CLOSE_BLOCKS};
+use ocelli_protocol::message::{Announcement, Assembled, BlockData};
 use ocelli_protocol::sync;
 
 use super::{Core, RETRY_MILLIS};

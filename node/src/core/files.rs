@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ocelli_consensus::object::ModelRecord;
+use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{BlockHash, ModelId};
 use ocelli_protocol::files;
 
 use super::{Asked, Core, Input};
 use crate::chain::{
-    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published, full_message,
+    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published,
     published_files,
 };
 use crate::error::NodeError;
@@ -176,7 +177,7 @@ impl Core {
             }
             Done::Kept { model, is_here: true } => self.file_is_here(model),
             Done::Kept { model, is_here: false } => {
-                if let Some(record) = ocelli_consensus::transition::StateReader::model(&**self.chain.store(), &model)? {
+                if let Some(record) = self.chain.store().model(&model)? {
                     self.files.wanted.insert(model, record.facts.size);
                     self.want_files();
                 }

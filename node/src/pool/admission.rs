@@ -1,6 +1,6 @@
 //! What is submitted and relayed, checked and taken; who waits for an answer; and what becomes of it as the chain moves.
 
-use ocelli_consensus::block::Answer;
+use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
@@ -38,13 +38,10 @@ mod code {
 fn code_of(refusal: &Refusal) -> u32 {
     let Refusal::Refused(refusal) = refusal else { return code::BUSY };
     match refusal {
-        MempoolError::Check(CheckError::Rule(TransactionError::UnknownModel { .. })) => code::MODEL,
-        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TotalOverflow | MempoolError::TooHeavy { .. } => {
-            code::RULE
-        }
+        MempoolError::Rule(TransactionError::UnknownModel { .. }) => code::MODEL,
+        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TooHeavy { .. } => code::RULE,
         MempoolError::Check(CheckError::Attachment(_)) => code::ATTACHMENT,
-        MempoolError::UnknownModel { .. } => code::MODEL,
-        MempoolError::FileUnchecked { .. } => code::BUSY,
+        MempoolError::FileUnchecked(_) => code::BUSY,
         _ => code::MEMPOOL,
     }
 }
@@ -90,7 +87,7 @@ impl Pool {
         match self.confirmed(&txid) {
             Ok(None) => {}
             Ok(Some(answer)) => {
-                let answer = task.map(|task| self.sign(txid, task, answer));
+                let answer = task.zip(answer.classes()).map(|(task, answer)| self.sign(txid, &task, answer.clone()));
                 return self.reply(to, Response::Submitted(SubmitReply::Accepted { answer }));
             }
             Err(error) => return self.reply(to, failed(&error)),
@@ -159,7 +156,7 @@ impl Pool {
         let Some(upload) = upload else { return Ok(()) };
         match self.others.views.files.verdict(&model, facts, upload.parts) {
             Some(verdict) => Ok(verdict.map_err(|error| MempoolError::Check(CheckError::Rule(error)))?),
-            None => Err(MempoolError::FileUnchecked { model }.into()),
+            None => Err(MempoolError::FileUnchecked(model).into()),
         }
     }
 
@@ -197,17 +194,17 @@ impl Pool {
     /// Gives a preliminary answer, signed by this node.
     pub(super) fn answer(&mut self, txid: &TxId, to: ReplyTo) {
         let entry = self.mempool.get(txid);
-        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.answer().clone())));
+        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.answer().classes()?.clone())));
         let reply = match task {
-            Some((task, answer)) => SubmitReply::Accepted { answer: Some(self.sign(*txid, task, answer)) },
+            Some((task, answer)) => SubmitReply::Accepted { answer: Some(self.sign(*txid, &task, answer)) },
             None => SubmitReply::refused(code::MEMPOOL, "the task is no longer in the mempool"),
         };
         self.reply(to, Response::Submitted(reply));
     }
 
-    fn sign(&self, txid: TxId, task: Task, answer: Answer) -> SignedAnswer {
+    fn sign(&self, txid: TxId, task: &Task, answer: Classes) -> SignedAnswer {
         let network = &self.others.network;
-        let hash = SignedAnswer::signing_hash(self.others.views.genesis, txid, task.model, task.attachment, &answer);
+        let hash = SignedAnswer::signing_hash(self.others.views.genesis, txid, task, &answer);
         let (public_key, signature) = (network.public_key(), network.sign(&hash));
         SignedAnswer { answer, public_key, signature }
     }

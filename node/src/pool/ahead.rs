@@ -36,12 +36,7 @@ impl Pool {
                 return;
             }
             let txids = tasks.iter().map(|task| task.txid).collect();
-            let batch = tasks.into_iter().map(|PendingTask { model, attachment, form, bytes, .. }| Task {
-                model,
-                attachment,
-                form,
-                bytes,
-            });
+            let batch = tasks.into_iter().map(|PendingTask { task, bytes, .. }| Task::of(task, bytes));
             let batch = batch.collect();
             self.ahead.running += 1;
             let inbox = self.others.inbox.clone();

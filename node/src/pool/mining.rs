@@ -116,7 +116,7 @@ impl Pool {
     fn choose(&self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
         let network = &self.others.views.network;
         let mut data = BlockData::default();
-        for entry in self.mempool.template(&network.parameters) {
+        for entry in self.mempool.template(network.parameters.weight_limit) {
             data.attachments.push(entry.attachment().cloned());
             data.body.transactions.push((entry.transaction().clone(), entry.answer().clone()));
         }

@@ -24,7 +24,7 @@ pub fn chain_status(network: &Network, chain: &AtTip) -> ChainStatus {
 }
 
 /// The next rules of the schedule above a height.
-pub(super) fn next_rules(network: &Network, height: u64) -> Option<NextRules> {
+pub fn next_rules(network: &Network, height: u64) -> Option<NextRules> {
     network.schedule.next_after(height).map(|next| NextRules { height: next.height, version: next.version })
 }
 
