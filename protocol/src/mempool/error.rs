@@ -2,7 +2,7 @@
 
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::rules::{AttachmentError, Sum, TransactionError};
-use ocelli_consensus::{Amount, TxId};
+use ocelli_consensus::{Amount, ModelId, TxId};
 
 use super::FeeRate;
 
@@ -21,6 +21,9 @@ pub enum MempoolError {
     /// It creates what only one transaction can, and another that is ready does.
     #[error("transaction {0}, which is pending, creates the same")]
     CreatedByAnother(TxId),
+    /// It publishes a model whose file is still being checked here.
+    #[error("the file of model {0} is still being checked here: try again in some seconds")]
+    FileUnchecked(ModelId),
     /// It weighs more than a whole block may.
     #[error("weight {found}, a block holds {limit}")]
     TooHeavy {
@@ -142,6 +145,7 @@ impl MempoolError {
             Self::NonceUsed { .. } => Blame::InVain,
             Self::AlreadyKnown(_)
             | Self::CreatedByAnother(_)
+            | Self::FileUnchecked(_)
             | Self::FeeTooLow { .. }
             | Self::NonceTooFarAhead { .. }
             | Self::NoRoomToWait { .. }
@@ -162,6 +166,7 @@ impl MempoolError {
             Self::TooHeavy { .. } | Self::TooLarge { .. } => Holds::Forever,
             Self::NonceUsed { .. } => Holds::Branch,
             Self::CreatedByAnother(_)
+            | Self::FileUnchecked(_)
             | Self::FeeTooLow { .. }
             | Self::NonceTooFarAhead { .. }
             | Self::NoRoomToWait { .. }
