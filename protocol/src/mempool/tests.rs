@@ -693,7 +693,7 @@ fn blocks_remove_and_give_back() {
     assert_eq!(changes.removed, []);
     assert_eq!(changes.promoted.len(), 4, "those of the block");
     assert_eq!(pool.ready_to_forward().count(), 5);
-    assert_eq!(pool.get(&task.txid()).and_then(|entry| entry.answer.clone()), Some(answer(3)));
+    assert_eq!(pool.get(&task.txid()).map(|entry| entry.answer.clone()), Some(answer(3)));
 
     // The other branch took nonce 0 with another transaction, and left too little for the rest.
     let other = accounts(&[(1, 1, 2000), (2, 0, 10_000)]);

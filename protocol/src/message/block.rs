@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
+use bincode::enc::write::Writer as _;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::block::{Answer, BlockShortId, BodyCommitment, Classes, answer_root};
+use ocelli_consensus::codec::encode;
 use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
 use ocelli_consensus::{Action, AttachmentHash, Body, Header, Root, Transaction};
 
@@ -32,7 +34,7 @@ pub struct Submission {
     /// What is asked for. Nothing of it has been checked.
     pub transaction: Transaction,
     /// The bytes that it names by their hash, where it names any; also nothing where they are no longer kept. Of an action that this
-    /// program does not know, all that came.
+    /// program does not know, the encoded list of what came, for whoever counts it.
     pub attachment: Option<Arc<[u8]>>,
 }
 
@@ -71,7 +73,7 @@ impl Submission {
 
     /// Length of the encoding in bytes.
     pub fn encoded_len(&self) -> usize {
-        self.transaction.encoded_len() + 16 + self.attachment.as_ref().map_or(0, |bytes| 8 + bytes.len())
+        8 + self.transaction.encoded_len() + attachments_len(&self.transaction, self.attachment.as_ref())
     }
 }
 
@@ -113,7 +115,8 @@ impl BlockData {
             let best = answer.classes().map_or(0, |classes| 8 + 6 * classes.best.len() + 32);
             transaction.encoded_len() + 8 + 1 + best
         });
-        let attachments = self.attachments.iter().map(|one| 8 + one.as_ref().map_or(0, |bytes| 8 + bytes.len()));
+        let attachments =
+            self.pairs().map(|(transaction, attachment)| attachments_len(transaction, attachment.as_ref()));
         16 + transactions.sum::<usize>() + attachments.sum::<usize>()
     }
 
@@ -157,17 +160,16 @@ pub(super) fn take<T>(
 impl<C> Decode<C> for Announcement {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let header = Decode::decode(decoder)?;
+        let (transactions, answers) = Decode::decode(decoder)?;
         let ids = wire::list(decoder, "transactions", MAX_TRANSACTIONS, BlockShortId::decode)?;
-        let commitment =
-            BodyCommitment { ids, transactions: Decode::decode(decoder)?, answers: Decode::decode(decoder)? };
-        Ok(Self { header, commitment })
+        Ok(Self { header, commitment: BodyCommitment { transactions, answers, ids } })
     }
 }
 
 impl Encode for Submission {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.transaction.encode(encoder)?;
-        encode_attachment(self.attachment.as_ref(), encoder)
+        encode_attachments(&self.transaction, self.attachment.as_ref(), encoder)
     }
 }
 
@@ -183,7 +185,7 @@ impl Encode for BlockData {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.body.encode(encoder)?;
         (self.attachments.len() as u64).encode(encoder)?;
-        self.attachments.iter().try_for_each(|one| encode_attachment(one.as_ref(), encoder))
+        self.pairs().try_for_each(|(transaction, one)| encode_attachments(transaction, one.as_ref(), encoder))
     }
 }
 
@@ -231,19 +233,35 @@ pub(super) fn decode_classes<D: Decoder>(decoder: &mut D) -> Result<Classes, Dec
     })
 }
 
-/// Writes a list of none or one.
-fn encode_attachment<E: Encoder>(attachment: Option<&Arc<[u8]>>, encoder: &mut E) -> Result<(), EncodeError> {
-    (u64::from(attachment.is_some())).encode(encoder)?;
-    attachment.map_or(Ok(()), |bytes| bytes.encode(encoder))
+/// Writes a transaction's list of attachments.
+fn encode_attachments<E: Encoder>(
+    transaction: &Transaction,
+    attachment: Option<&Arc<[u8]>>,
+    encoder: &mut E,
+) -> Result<(), EncodeError> {
+    match attachment {
+        None => 0u64.encode(encoder),
+        Some(list) if is_unknown(transaction) => encoder.writer().write(list),
+        Some(bytes) => (1u64, bytes).encode(encoder),
+    }
+}
+
+/// Bytes of what [`encode_attachments`] writes.
+fn attachments_len(transaction: &Transaction, attachment: Option<&Arc<[u8]>>) -> usize {
+    match attachment {
+        None => 8,
+        Some(list) if is_unknown(transaction) => list.len(),
+        Some(bytes) => 16 + bytes.len(),
+    }
 }
 
 /// Reads a transaction's list of attachments: none or one; of an action that this program does not know some, together no longer
-/// than one, which are kept one after the other so that they can be counted.
+/// than one, of which the encoding is kept.
 fn decode_attachments<D: Decoder>(
     decoder: &mut D,
     transaction: &Transaction,
 ) -> Result<Option<Arc<[u8]>>, DecodeError> {
-    if !matches!(transaction.unsigned.action, Action::Unknown(_)) {
+    if !is_unknown(transaction) {
         return Ok(wire::list(decoder, "attachments", 1, decode_attachment)?.pop());
     }
     let mut left = MAX_ATTACHMENT_BYTES;
@@ -252,7 +270,11 @@ fn decode_attachments<D: Decoder>(
         left -= bytes.len();
         Ok(bytes)
     })?;
-    Ok((!all.is_empty()).then(|| Arc::from(all.concat())))
+    Ok((!all.is_empty()).then(|| Arc::from(encode(&all))))
+}
+
+fn is_unknown(transaction: &Transaction) -> bool {
+    matches!(transaction.unsigned.action, Action::Unknown(_))
 }
 
 pub(super) fn decode_attachment<D: Decoder>(decoder: &mut D) -> Result<Arc<[u8]>, DecodeError> {

@@ -186,7 +186,13 @@ fn another_network_and_late_or_foreign_responses() {
     sync.handle(connected(2), 0, &chain);
     assert_eq!(sync.handle(answer(2, 0, status(&genesis())), 1, &chain), []);
     assert_eq!(sync.handle(answer(1, 77, status(&genesis())), 1, &chain), []);
-    let other = ChainStatus { genesis: BlockHash([9; 32]), height: 0, tip: BlockHash([9; 32]), work: U256::MAX };
+    let other = ChainStatus {
+        genesis: BlockHash([9; 32]),
+        height: 0,
+        tip: BlockHash([9; 32]),
+        work: U256::MAX,
+        next_rules: None,
+    };
     let out = sync.handle(answer(1, 0, Response::Status(other)), 1, &chain);
     assert!(out.contains(&Output::Penalize { peer: 1, offence: Offence::WrongNetwork }));
     assert_eq!(sync.claim(1), None);
