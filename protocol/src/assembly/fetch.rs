@@ -9,8 +9,8 @@ use ocelli_consensus::block::BlockShortId;
 use super::partial::{Lack, Partial};
 use super::{
     ALONE_TIME, ASSEMBLY_TIME, Assembly, Brought, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE,
-    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer,
-    QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
+    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, MIN_SHARE, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION,
+    Peer, QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
 };
 use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId, Submission, TRANSACTIONS_BYTES};
 use crate::sync::Failure;
@@ -65,8 +65,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         self.pursue(hash, now, view, out);
     }
 
-    /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless another block is bringing it;
-    /// or it waits for that, or for the next round; or nobody is left to be asked.
+    /// Does what is next for a block: it is complete; or what it lacks, and nobody is asked for nor another block brings, is asked of
+    /// several at once; or it waits for that, or for the next round; or nobody is left to be asked.
     pub(super) fn pursue(&mut self, hash: BlockHash, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let Some(mut partial) = self.partial.remove(&hash) else { return };
         let lack = partial.lack();
@@ -78,25 +78,54 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
             return;
         }
-        if self.is_awaited(&hash, now) {
+        if self.ask_for(lack, hash, &mut partial, now, view, out) {
             self.partial.insert(hash, partial);
-            return;
         }
-        let mut places = if let Lack::Transactions(places) = lack { places } else { Vec::new() };
-        let lacks_ids = places.is_empty();
-        places.retain(|place| !self.is_coming_with_another(&partial, *place, &hash, now, view));
-        places.truncate(MAX_INDEXES);
+    }
+
+    /// Asks for what a block lacks. Whether it is still put together.
+    fn ask_for(
+        &mut self,
+        lack: Lack,
+        hash: BlockHash,
+        partial: &mut Partial<P>,
+        now: u64,
+        view: &impl View,
+        out: &mut Vec<Output<P, G>>,
+    ) -> bool {
+        let (mut places, lacks_ids) = match lack {
+            Lack::Transactions(places) => (places, false),
+            Lack::Wtxids | Lack::Nothing => (Vec::new(), true),
+        };
+        let awaited: BTreeSet<u32> = self.awaited(&hash, now).flat_map(|question| &question.places).copied().collect();
+        places.retain(|place| !awaited.contains(place));
+        if places.is_empty() && self.is_awaited(&hash, now) {
+            return true;
+        }
+        places.retain(|place| !self.is_coming_with_another(partial, *place, &hash, now, view));
         if places.is_empty() && !lacks_ids {
             self.look(now + LOOK_INTERVAL);
-        } else if now < partial.rests_until {
-            self.look(partial.rests_until);
-        } else if let Some(peer) = self.next_source(&partial, now) {
-            partial.asked.push(peer);
-            self.ask(peer, hash, &partial, places, now, out);
-        } else if !self.end_round(&hash, &mut partial, now, out) {
-            return;
+            return true;
         }
-        self.partial.insert(hash, partial);
+        if now < partial.rests_until {
+            self.look(partial.rests_until);
+            return true;
+        }
+        let sources = self.sources(partial, now);
+        if sources.is_empty() {
+            return self.is_awaited(&hash, now) || self.end_round(&hash, partial, now, out);
+        }
+        let shares = sources.len().min(places.len().div_ceil(MIN_SHARE)).max(1);
+        let share = places.len().div_ceil(shares).clamp(1, MAX_INDEXES);
+        let mut shares = places.chunks(share).map(<[u32]>::to_vec).collect::<Vec<_>>();
+        if lacks_ids {
+            shares.push(Vec::new());
+        }
+        for (peer, places) in sources.into_iter().zip(shares) {
+            partial.asked.push(peer);
+            self.ask(peer, hash, partial, places, now, out);
+        }
+        true
     }
 
     /// Nobody is left to be asked in this round. Whether the block is still put together.
@@ -152,28 +181,32 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
     /// and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
-    fn next_source(&self, partial: &Partial<P>, now: u64) -> Option<P> {
-        if partial.asked.len() >= MAX_SOURCES {
-            return None;
-        }
+    fn sources(&self, partial: &Partial<P>, now: u64) -> Vec<P> {
         let near = partial.height().saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
         let is_free = |id: P| {
             let open = self.questions.values().filter(|question| question.peer == id).count();
             !partial.asked.contains(&id) && open < MAX_QUESTIONS_PER_PEER
         };
-        let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let order = |id: P, peer: &Peer| {
             let height = Reverse(peer.height.min(Some(partial.height())));
             let is_failing = peer.is_failing(&self.groups, now);
             (is_failing, id != partial.from, !peer.has_answered, !peer.origin.is_dialled(), height)
         };
-        candidates.min_by_key(|(id, peer)| order(**id, peer)).map(|(id, _)| *id)
+        let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
+        let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
+        candidates.sort_unstable();
+        let most = MAX_SOURCES.saturating_sub(partial.asked.len());
+        candidates.into_iter().map(|(_, id)| id).take(most).collect()
     }
 
     /// Whether somebody has been asked for some of a block, not long ago.
     pub(super) fn is_awaited(&self, hash: &BlockHash, now: u64) -> bool {
-        self.questions.values().any(|question| question.block == *hash && now < question.due)
+        self.awaited(hash, now).next().is_some()
+    }
+
+    fn awaited(&self, hash: &BlockHash, now: u64) -> impl Iterator<Item = &Question<P>> {
+        self.questions.values().filter(move |question| question.block == *hash && now < question.due)
     }
 
     /// Whether a transaction was asked for with another block of the same parent, not long ago or with success: it will be found
@@ -309,7 +342,15 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
             has_time
         });
-        late.into_iter().for_each(|hash| self.pursue(hash, now, view, out));
+        for hash in late {
+            // Where peers are silent, sync does not wait for the last of them.
+            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.since + ALONE_TIME)
+                && !std::mem::replace(&mut partial.is_left, true)
+            {
+                leave_to_sync(out);
+            }
+            self.pursue(hash, now, view, out);
+        }
     }
 
     /// Looks whether what blocks wait for has come, or will not, and begins their next rounds.
@@ -317,8 +358,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if self.look_at.take_if(|at| *at <= now).is_none() {
             return;
         }
-        let waiting = self.partial.keys().filter(|hash| !self.is_awaited(hash, now));
-        for hash in waiting.copied().collect::<Vec<_>>() {
+        for hash in self.partial.keys().copied().collect::<Vec<_>>() {
             if let Some(partial) = self.partial.get_mut(&hash) {
                 partial.fill(view);
             }
