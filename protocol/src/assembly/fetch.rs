@@ -1,7 +1,7 @@
 //! What a block lacks: looked for, waited for, asked for.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::block::BlockShortId;
@@ -111,18 +111,17 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             self.look(partial.rests_until);
             return true;
         }
-        let sources = self.sources(partial, now);
-        if sources.is_empty() {
+        let sources = self.sources(&hash, partial, now);
+        let shares = if lacks_ids {
+            sources.first().map(|peer| (*peer, Vec::new())).into_iter().collect()
+        } else {
+            share(places, &sources, &partial.lacked)
+        };
+        if shares.is_empty() {
             return self.is_awaited(&hash, now) || self.end_round(&hash, partial, now, out);
         }
-        let shares = sources.len().min(places.len().div_ceil(MIN_SHARE)).max(1);
-        let share = places.len().div_ceil(shares).clamp(1, MAX_INDEXES);
-        let mut shares = places.chunks(share).map(<[u32]>::to_vec).collect::<Vec<_>>();
-        if lacks_ids {
-            shares.push(Vec::new());
-        }
-        for (peer, places) in sources.into_iter().zip(shares) {
-            partial.asked.push(peer);
+        for (peer, places) in shares {
+            partial.asked.insert(peer);
             self.ask(peer, hash, partial, places, now, out);
         }
         true
@@ -130,20 +129,19 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Nobody is left to be asked in this round. Whether the block is still put together.
     fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
-        let is_asked = |peer: &P| self.questions.values().any(|it| it.block == *hash && it.peer == *peer);
-        let may_come = partial.asked.iter().any(is_asked);
         let has_hope = std::mem::take(&mut partial.is_known);
-        if (!has_hope || now >= partial.since + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
+        if (!has_hope || now >= partial.progress_at + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
             leave_to_sync(out);
         }
         if has_hope {
-            // Who has not answered is not asked again.
-            partial.asked.retain(is_asked);
+            partial.asked.clear();
+            partial.useless.clear();
+            partial.lacked.clear();
             partial.rests_until = now + ROUND_PAUSE;
             self.look(partial.rests_until);
         }
         // A late answer may still be faster than sync.
-        has_hope || may_come
+        has_hope || self.questions.values().any(|question| question.block == *hash)
     }
 
     fn look(&mut self, at: u64) {
@@ -181,12 +179,15 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
     /// and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
-    fn sources(&self, partial: &Partial<P>, now: u64) -> Vec<P> {
+    fn sources(&self, hash: &BlockHash, partial: &Partial<P>, now: u64) -> Vec<P> {
         let near = partial.height().saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
         let is_free = |id: P| {
-            let open = self.questions.values().filter(|question| question.peer == id).count();
-            !partial.asked.contains(&id) && open < MAX_QUESTIONS_PER_PEER
+            let open = self.questions.values().filter(|question| question.peer == id);
+            // Who lets a question for it wait is asked for no more of it.
+            !partial.useless.contains(&id)
+                && open.clone().all(|question| question.block != *hash)
+                && open.count() < MAX_QUESTIONS_PER_PEER
         };
         let order = |id: P, peer: &Peer| {
             let height = Reverse(peer.height.min(Some(partial.height())));
@@ -196,8 +197,10 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
         candidates.sort_unstable();
-        let most = MAX_SOURCES.saturating_sub(partial.asked.len());
-        candidates.into_iter().map(|(_, id)| id).take(most).collect()
+        let mut more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        let mut is_within =
+            |id: &P| partial.asked.contains(id) || std::mem::replace(&mut more, more.saturating_sub(1)) > 0;
+        candidates.into_iter().map(|(_, id)| id).filter(|id| is_within(id)).collect()
     }
 
     /// Whether somebody has been asked for some of a block, not long ago.
@@ -242,7 +245,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let Some(Question { block: hash, places, is_late, .. }) = self.questions.remove(&id) else { return };
         let answer = match result {
             Ok(Response::Transactions(found)) if !places.is_empty() && found.len() <= places.len() => {
-                self.on_transactions(&hash, &places, found)
+                self.on_transactions(&hash, &places, found, now)
             }
             Ok(Response::TransactionIds(Some(wtxids))) if places.is_empty() => match self.partial.get_mut(&hash) {
                 None => Answer::Whole,
@@ -265,6 +268,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
                     Failure::Network => is_late.then_some(Offence::Stalled),
                 };
                 out.extend(offence.map(|offence| Output::Penalize { peer, hash, offence }));
+                if let Some(partial) = self.partial.get_mut(&hash) {
+                    partial.useless.insert(peer);
+                }
                 return self.pursue(hash, now, view, out);
             }
         };
@@ -279,9 +285,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
         if let Some(partial) = self.partial.get_mut(&hash) {
             partial.is_known |= matches!(answer, Answer::Whole | Answer::Part);
-            // Whoever has sent all that it was asked for may be asked for the rest.
-            if matches!(answer, Answer::Whole) {
-                partial.asked.retain(|asked| *asked != peer);
+            match answer {
+                Answer::Whole => {}
+                Answer::Part if !places.is_empty() => {
+                    let missing: BTreeSet<u32> = partial.missing().collect();
+                    let lacked = places.into_iter().filter(|place| missing.contains(place));
+                    partial.lacked.entry(peer).or_default().extend(lacked);
+                }
+                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.useless.insert(peer)),
             }
         }
         // The block is not to blame for what was sent in its name.
@@ -292,7 +303,13 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Takes transactions of a block. What is right of them counts, whatever else came.
-    fn on_transactions(&mut self, hash: &BlockHash, places: &[u32], found: Vec<Option<Submission>>) -> Answer {
+    fn on_transactions(
+        &mut self,
+        hash: &BlockHash,
+        places: &[u32],
+        found: Vec<Option<Submission>>,
+        now: u64,
+    ) -> Answer {
         let (sent, bytes) = (found.len(), found.iter().flatten().map(Submission::encoded_len).sum::<usize>());
         let mut came: BTreeSet<ShortId> = BTreeSet::new();
         let result = match self.partial.get_mut(hash) {
@@ -300,9 +317,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             // It was complete without this.
             None => Ok(sent),
         };
-        if let Some(brought) = self.bringing.blocks.get_mut(hash).filter(|_| !came.is_empty()) {
-            brought.came.append(&mut came);
-            self.bringing.has_changed = true;
+        if !came.is_empty() {
+            if let Some(partial) = self.partial.get_mut(hash) {
+                partial.progress_at = now;
+            }
+            if let Some(brought) = self.bringing.blocks.get_mut(hash) {
+                brought.came.append(&mut came);
+                self.bringing.has_changed = true;
+            }
         }
         match result {
             // A response ends early only if it is large: nobody makes us ask for each transaction alone.
@@ -344,7 +366,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         });
         for hash in late {
             // Where peers are silent, sync does not wait for the last of them.
-            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.since + ALONE_TIME)
+            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.progress_at + ALONE_TIME)
                 && !std::mem::replace(&mut partial.is_left, true)
             {
                 leave_to_sync(out);
@@ -378,6 +400,32 @@ impl Brought {
     fn new(parent: BlockHash) -> Self {
         Self { parent, asked: BTreeSet::<BlockShortId>::new(), came: BTreeSet::new() }
     }
+}
+
+/// Gives each of some peers an equal share of places, of those that it is not known to lack; what is left goes to whoever may have it.
+fn share<P: Copy + Ord>(
+    mut places: Vec<u32>,
+    sources: &[P],
+    lacked: &BTreeMap<P, BTreeSet<u32>>,
+) -> Vec<(P, Vec<u32>)> {
+    let lacks = |peer: &P, place: &u32| lacked.get(peer).is_some_and(|lacked| lacked.contains(place));
+    let count = sources.len().min(places.len().div_ceil(MIN_SHARE)).max(1);
+    let size = places.len().div_ceil(count);
+    let mut shares: Vec<(P, Vec<u32>)> = sources.iter().map(|peer| (*peer, Vec::new())).collect();
+    for most in [size, usize::MAX] {
+        for (peer, share) in &mut shares {
+            places.retain(|place| {
+                let takes = share.len() < most.min(MAX_INDEXES) && !lacks(peer, place);
+                if takes {
+                    share.push(*place);
+                }
+                !takes
+            });
+        }
+    }
+    shares.retain(|(_, share)| !share.is_empty());
+    shares.iter_mut().for_each(|(_, share)| share.sort_unstable());
+    shares
 }
 
 fn leave_to_sync<P, G>(out: &mut Vec<Output<P, G>>) {

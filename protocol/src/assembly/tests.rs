@@ -452,7 +452,8 @@ fn a_silent_announcer_delays_a_block_by_half_a_second() {
     // Who is still silent is asked last next time, even what it has announced; who was late has longer.
     let next = Block::on(&block.header, [7], 0);
     assert_eq!(tested.announce(4, &next)[1], question(1, 5, &next, &[0]));
-    assert_eq!(tested.run(tested.now + patience(1, 1)), [question(3, 6, &next, &[0])]);
+    let out = tested.run(tested.now + patience(1, 1));
+    assert_eq!(out, [Output::LeftToSync, question(3, 6, &next, &[0])], "a second without anything");
 }
 
 #[test]
