@@ -5,7 +5,7 @@ mod chain;
 use chain::*;
 use ocelli_consensus::block::AnswerFormError;
 use ocelli_consensus::history::{self, Entry, Peaks};
-use ocelli_consensus::network::{GenesisModel, ScheduledVersion, TEST_VERSION};
+use ocelli_consensus::network::{ScheduledVersion, TEST_VERSION};
 use ocelli_consensus::rules::*;
 use ocelli_consensus::signature::SignatureError;
 use ocelli_consensus::transition::{self, Base, Place};
@@ -82,7 +82,7 @@ fn jpeg_for(model: ModelId, royalty: u64) -> Action {
 }
 
 /// The last part of account 2's upload.
-const LAST_PART: [u8; 300_000 - 262_144] = [2; 300_000 - 262_144];
+static LAST_PART: [u8; 300_000 - 262_144] = [2; 300_000 - 262_144];
 
 const TRANSFER: usize = 0;
 const TASK: usize = 1;
@@ -472,7 +472,7 @@ fn rows() -> Vec<Row> {
         ),
         Row(
             "a class too few",
-            InBody(|_, candidate| drop(classes_of(candidate, JPEG_TASK).best.pop())),
+            InBody(|_, candidate| classes_of(candidate, JPEG_TASK).best.truncate(4)),
             17,
             "AnswerForm",
             |_, _| TransactionError::AnswerForm(AnswerFormError::Length { found: 4, expected: 5 }).at(JPEG_TASK),
