@@ -21,7 +21,6 @@ mod nodes {
     mod pictures;
     mod pruning;
     mod relay;
-    mod rules;
     mod slow;
     mod sync;
     mod versions;
