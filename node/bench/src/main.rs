@@ -4,6 +4,7 @@
 //! machine, and with the ratio of the two.
 
 mod block_maker;
+mod full_blocks;
 mod inference;
 mod layers;
 mod mining;
@@ -14,7 +15,6 @@ mod store;
 mod sync;
 mod template;
 mod validate;
-mod weights;
 
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ enum Command {
     Template(template::Args),
     Sync(sync::Args),
     Requests(requests::Args),
-    Weights(weights::Args),
+    FullBlocks(full_blocks::Args),
 }
 
 fn main() -> ExitCode {
@@ -70,7 +70,7 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
         Command::Sync(args) => sync::run(args, output),
-        Command::Weights(args) => weights::run(args, output),
+        Command::FullBlocks(args) => full_blocks::run(args, output),
         Command::Requests(args) => requests::run(args, output),
     }
 }

@@ -1,4 +1,4 @@
-//! `ocelli bench weights`.
+//! `ocelli bench full-blocks`.
 
 use std::time::Duration;
 
