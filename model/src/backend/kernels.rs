@@ -61,6 +61,11 @@ impl KernelBackend {
         Ok(Self { kernel, threads: threads.get(), pool: None, owner: None, prepared: PreparedModels::default() })
     }
 
+    /// The bytes that the models which stay prepared take, with the memory in which threads run them.
+    pub fn prepared_bytes(&self) -> u64 {
+        self.prepared.bytes()
+    }
+
     /// What each step of a model took at best, on one thread, for as many images as it is fastest with, and how many these
     /// are.
     ///

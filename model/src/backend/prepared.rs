@@ -26,6 +26,11 @@ impl<T> Default for PreparedModels<T> {
 }
 
 impl<T> PreparedModels<T> {
+    /// What they take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The model, prepared now if it was not before; `prepare` also says how many bytes that takes. Those that ran least recently
     /// make room.
     pub(super) fn get<E>(&mut self, model: &Model, prepare: impl FnOnce() -> Result<(T, u64), E>) -> Result<&mut T, E> {
