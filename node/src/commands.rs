@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 //!
 //! Results go to stdout through one locked handle, progress, logs and errors to stderr. Exit codes: 0 ok, 1 failed,
-//! 2 usage.
+//! 2 usage, 3 that the network follows rules which the program, or the node that was asked, does not know.
 
 mod chain;
 mod doctor;
@@ -132,6 +132,7 @@ fn advice(error: &(dyn Error + 'static)) -> Advice {
     };
     Advice {
         is_usage: matches!(network, Some(NetworkError::BadAddress { .. } | NetworkError::UnsupportedTransport { .. })),
+        is_outdated: matches!(client, Some(ClientError::OtherVersion { .. })),
         hint: client.and_then(ClientError::hint).map(str::to_owned),
     }
 }

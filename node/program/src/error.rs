@@ -12,6 +12,9 @@ pub const EXIT_FAILED: u8 = 1;
 /// The command line itself makes no sense.
 pub const EXIT_USAGE: u8 = 2;
 
+/// The network follows rules that this program or the node asked does not know: nothing is confirmed.
+pub const EXIT_OUTDATED: u8 = 3;
+
 /// Bounds the causes that are shown, so that an error stays readable.
 const MAX_CAUSES: usize = 8;
 
@@ -37,6 +40,8 @@ pub struct CommandError {
 pub struct Advice {
     /// Only another command line helps.
     pub is_usage: bool,
+    /// Only a newer program helps.
+    pub is_outdated: bool,
     /// What to try next, as an imperative.
     pub hint: Option<String>,
 }
@@ -45,6 +50,7 @@ pub struct Advice {
 enum Kind {
     Failed,
     Usage,
+    Outdated,
     /// Whoever read our output has closed it; there is nobody to tell and nothing wrong.
     BrokenPipe,
 }
@@ -58,6 +64,11 @@ impl CommandError {
     /// Exit code 2: the arguments make no sense together, which the parser of the command line cannot see.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, ..Self::failed(message) }
+    }
+
+    /// Exit code 3: the network follows rules that this program or the node asked does not know.
+    pub fn outdated(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Outdated, ..Self::failed(message) }
     }
 
     /// What failed when stdout was written: a closed pipe is no failure.
@@ -101,6 +112,9 @@ impl CommandError {
             if advice.is_usage && self.kind == Kind::Failed {
                 self.kind = Kind::Usage;
             }
+            if advice.is_outdated {
+                self.kind = Kind::Outdated;
+            }
             self.hint = self.hint.or(advice.hint);
         }
         self
@@ -116,9 +130,15 @@ impl CommandError {
         match self.kind {
             Kind::BrokenPipe => return ExitCode::from(EXIT_OK),
             // There is nowhere left to say that stderr is closed.
-            Kind::Failed | Kind::Usage => drop(io::Write::write_all(&mut io::stderr(), self.to_string().as_bytes())),
+            Kind::Failed | Kind::Usage | Kind::Outdated => {
+                drop(io::Write::write_all(&mut io::stderr(), self.to_string().as_bytes()));
+            }
         }
-        ExitCode::from(if self.kind == Kind::Usage { EXIT_USAGE } else { EXIT_FAILED })
+        ExitCode::from(match self.kind {
+            Kind::Usage => EXIT_USAGE,
+            Kind::Outdated => EXIT_OUTDATED,
+            _ => EXIT_FAILED,
+        })
     }
 }
 

@@ -36,6 +36,20 @@ pub enum ClientError {
         /// What it says.
         source: Lie,
     },
+    /// A node's chain follows rules that this program does not know.
+    #[error(
+        "the chain of the node at {address} follows version {found} of the rules from block {height} on, expected {expected}"
+    )]
+    OtherVersion {
+        /// Where the node is.
+        address: String,
+        /// The first header of that version.
+        height: u64,
+        /// The header's.
+        found: u32,
+        /// By the schedule.
+        expected: u32,
+    },
     /// Nobody is connected any more whom one can believe.
     #[error("no node is left that can be believed: {}", left.join("; "))]
     NoneLeft {
@@ -150,6 +164,9 @@ impl ClientError {
             }
             Self::Lie { .. } | Self::NoneLeft { .. } => {
                 Some("ask other nodes with --peer, or run a node of your own, which checks all by itself")
+            }
+            Self::OtherVersion { .. } => {
+                Some("update this program, or give it the network file that says when the rules change")
             }
             Self::Disagreement { .. } | Self::OtherChain { .. } => {
                 Some("ask only nodes that you trust with --peer, or run a node of your own, which checks all by itself")

@@ -173,8 +173,14 @@ pub enum Lie {
 }
 
 impl Lie {
-    /// Names who says it.
+    /// Names who says it. That a header has another version is no lie: whoever shows it may be newer, as it has its work.
     pub(super) fn told_by(self, node: &Connection) -> ClientError {
-        ClientError::Lie { address: node.address.clone(), source: self }
+        let address = node.address.clone();
+        match self {
+            Self::Header { source: RuleError::Version { found, expected, height }, .. } => {
+                ClientError::OtherVersion { address, height, found, expected }
+            }
+            source => ClientError::Lie { address, source },
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,17 +20,17 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::error::{CommandError, Explain as _};
+use super::error::CommandError;
 use super::network_model::{Offered, Wanted};
 use super::output::{Output, Whole};
 use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders};
-use crate::client::Client;
 use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::client::submission::{NodeReply, Verdict};
+use crate::client::{Client, printable};
 use crate::inference::facts_of;
 use crate::network::Group;
 use crate::wallet::Wallet;
@@ -212,6 +212,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     client.await_named(&args.peer)?;
     client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
     client.keep_nodes(args.nodes.into());
+    refuse_if_outdated(&mut client)?;
     progress.say("looking for the model");
     let height = client.account(address_of(&wallet))?.height;
     let offered = wanted.find(&network, &mut client, height)?;
@@ -236,6 +237,13 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     }
     done?;
     check_identical(&answers)
+}
+
+/// A node that does not know the network's rules confirms nothing.
+fn refuse_if_outdated(client: &mut Client) -> Result<(), CommandError> {
+    let Some(why) = client.node_status()?.rules.update else { return Ok(()) };
+    Err(CommandError::outdated(format!("the node has to be updated, and confirms nothing: {}", printable(&why)))
+        .with_hint("update it, or ask another one with --peer"))
 }
 
 /// Hands the pictures in, batch by batch, and waits for what becomes of them; `answers` gets what is known of each.

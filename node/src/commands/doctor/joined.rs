@@ -1,6 +1,6 @@
 //! What is seen of the network, through a node that runs here or any other.
 
-use ocelli_protocol::message::{NodeStatus, Reachability, Request, Response};
+use ocelli_protocol::message::{NodeStatus, Reachability, Request, Response, RulesStatus};
 
 use super::Finding;
 use crate::chain::MAX_AHEAD_SECONDS;
@@ -26,7 +26,7 @@ pub(super) fn look(client: &mut Client, own: Option<&str>) -> Vec<Finding> {
     let is_own = own == Some(status.peer_id.as_str());
     let mut findings = Vec::new();
     if is_own {
-        findings.extend([reachability(&status.reachability), peers(&status), sync(&status)]);
+        findings.extend([reachability(&status.reachability), peers(&status), sync(&status), rules(&status.rules)]);
     } else {
         findings.push(Finding::ok(
             "network",
@@ -94,6 +94,15 @@ fn sync(status: &NodeStatus) -> Finding {
         format!("at block {}, waits for {}", status.height, waits.join(", ")),
         "look again in a minute: a block more each time is progress",
     )
+}
+
+fn rules(status: &RulesStatus) -> Finding {
+    match &status.update {
+        Some(why) => {
+            Finding::failed("rules", printable(why), "update this node: it neither mines nor confirms anything")
+        }
+        None => Finding::ok("rules", crate::commands::status::rules(status)),
+    }
 }
 
 /// How far the clocks of other nodes are ahead of this machine's, in milliseconds.
