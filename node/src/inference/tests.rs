@@ -736,6 +736,19 @@ fn a_file_that_is_not_its_models_is_not_run() {
     }
 }
 
+/// What consensus cannot compare, as it reads no files.
+#[test]
+fn built_in_networks_declare_their_models_as_they_are() {
+    for name in ocelli_consensus::Network::built_in_names() {
+        let network = ocelli_consensus::Network::builtin(name).unwrap();
+        for model in &network.parameters.models {
+            let mut zoo = ocelli_model::zoo::names().into_iter().filter_map(ocelli_model::zoo::get);
+            let file = zoo.find(|built_in| built_in.id().0 == model.id.0).expect("it is built in");
+            assert_eq!(model.facts, facts_of(&file), "{name}: {}", file.name());
+        }
+    }
+}
+
 #[test]
 fn few_published_models_stay_loaded() {
     let published: Vec<_> = (10..20).map(tiny_model).collect();

@@ -48,14 +48,18 @@ impl Asking<'_> {
 /// Each lie, the commands that ask for what it is about, and what is said of it.
 const ROWS: &[(Lie, &[Question], &str)] = &[
     (Lie::OtherTransaction, &[Transaction], "asked for transaction"),
-    (Lie::WrongBlock, &[Transaction], "what it shows of block 7 breaks a rule: body root"),
+    (Lie::WrongBlock, &[Transaction], "what it shows of block 7 breaks a rule: rule 8 (BodyRoot): body root"),
     (Lie::Unsigned, &[Transaction, Block], "what it shows of block 6 breaks a rule"),
-    (Lie::OtherAnswer, &[Transaction], "what it shows of block 6 breaks a rule: body root"),
-    (Lie::OtherBody, &[Block], "what it shows of block 6 breaks a rule: body root"),
+    (Lie::OtherAnswer, &[Transaction], "what it shows of block 6 breaks a rule: rule 8 (BodyRoot): body root"),
+    (Lie::OtherBody, &[Block], "what it shows of block 6 breaks a rule: rule 8 (BodyRoot): body root"),
     (Lie::OtherHeight, &[Transaction], "as that of height 777777, which the headers that it shows do not hold"),
     (Lie::OtherHeight, &[Block], "asked for the block at height 6, it shows block"),
-    (Lie::NoWork, ALL, "its header at height 6 breaks a rule: hash"),
-    (Lie::EasyTarget, ALL, "its header at height 6 breaks a rule: target 0x207fffff, expected 0x2000ffff"),
+    (Lie::NoWork, ALL, "its header at height 6 breaks a rule: rule 5 (ProofOfWork): hash"),
+    (
+        Lie::EasyTarget,
+        ALL,
+        "its header at height 6 breaks a rule: rule 4 (Target): target 0x207fffff, expected 0x2000ffff",
+    ),
     (Lie::EasyFork, ALL, "its chain has a work of 1024 hashes, and the network's `minimum_work` is 1280"),
     (Lie::MoreConfirmations, ALL, "it says that its tip is block 106"),
     (Lie::Truncated, ALL, "it says that its tip is block 8, and shows no headers that lead there"),
@@ -92,6 +96,33 @@ fn a_lying_node_is_not_believed() {
             assert!(run.stderr.contains(words), "{lie:?} {question:?}: {}", run.stderr);
             assert!(run.stderr.contains(&liar.address), "{lie:?} {question:?} names the node: {}", run.stderr);
         }
+    }
+}
+
+#[test]
+fn who_has_to_be_updated_is_said_by_the_exit_code() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    for (lie, seed, words) in [
+        (Lie::OtherVersion, 201, "follows version 9 of the rules from block 6 on, expected 1"),
+        (Lie::Outdated, 202, "the node has to be updated, and confirms nothing: a chain of version 9 has more work"),
+    ] {
+        let node = ScriptedNode::start(&network, seed, &[], Script { lie: Some(lie), ..Script::default() });
+        let run = environment.run(&[
+            "submit",
+            "--network",
+            &file,
+            "--wallet",
+            "dev",
+            "--peer",
+            &node.address,
+            "--wait",
+            "1",
+            &picture,
+        ]);
+        assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{lie:?}: {}", run.stderr);
+        assert!(run.stderr.contains(words) && run.stderr.contains("update"), "{lie:?}: {}", run.stderr);
     }
 }
 

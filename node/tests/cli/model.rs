@@ -19,9 +19,9 @@ fn the_built_in_model_is_listed_exported_inspected_and_run() {
 
     let inspected = json(&["inspect", "exported.safetensors"]);
     assert_eq!(inspected["id"], listed[0]["id"]);
-    // Pixels, cost, base, and the bytes of a signed task: 3 * 8 + 4 + 2 * 32 + 32 + 64.
+    // The greater of its bytes, pixels and those of a signed task, and its computing; and the base.
     let cost = inspected["cost"].as_u64().expect("a number");
-    assert_eq!(inspected["weight"], 3072 + cost / 4096 + 256 + 188);
+    assert_eq!(inspected["weight"], 256 + (3072 + 204).max(cost / 12_288));
     let layers = inspected["layers"].as_array().expect("a list");
     let parameters: u64 = layers.iter().filter_map(|layer| layer["parameters"].as_u64()).sum();
     assert_eq!((&inspected["parameters"], parameters > 0), (&parameters.into(), true));

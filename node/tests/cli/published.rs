@@ -1,11 +1,13 @@
 //! Models that strangers have published: listed, fetched, asked, and what publishing costs.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::environment::Environment;
-use crate::scripted_node::{Lie, NOBODY, ROYALTY, Script, ScriptedNode, published};
+use crate::real_node::Node;
+use crate::scripted_node::{FEE_RATES, Lie, NOBODY, ROYALTY, Script, ScriptedNode, published};
 
 #[test]
 fn a_published_model_is_listed_fetched_and_asked() {
@@ -61,7 +63,8 @@ fn a_file_that_is_not_the_models_is_not_written() {
 fn a_dry_run_says_what_publishing_costs_and_sends_nothing() {
     let environment = Environment::new();
     let (file, network) = environment.network();
-    let node = ScriptedNode::start(&network, 64, &[], Script::default());
+    let script = Script { fee_rate: FEE_RATES[0], ..Script::default() };
+    let node = ScriptedNode::start(&network, 64, &[], script);
     let at = ["--wallet", "dev", "--network", &file, "--peer", &node.address];
     environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
     let publish = ["model", "publish", "model", "--royalty", "0.5", "--dry-run"];
@@ -80,4 +83,54 @@ fn a_dry_run_says_what_publishing_costs_and_sends_nothing() {
     environment.run(&["model", "export", "cifar10-cnn", "-o", "known"]).ok();
     let run = environment.run(&[&["model", "publish", "known", "--royalty", "1"][..], &at].concat());
     assert!(run.code == 1 && run.stderr.contains("already"), "{}", run.stderr);
+}
+
+/// From the author's file to a stranger's answer, through a node that mines a block a second.
+#[test]
+fn a_model_is_published_on_a_running_network_and_asked() {
+    let environment = Environment::new();
+    let (file, _) = environment.network();
+    let text = fs::read_to_string(&file).unwrap();
+    // Some blocks come at once, until the difficulty has caught up.
+    let text = text.replace("spacing = 2", "spacing = 1").replace("half_life = 60", "half_life = 4");
+    fs::write(&file, text).unwrap();
+    let address = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+    let _node = Node::start_on(&environment, &file, "data", &["--mine", address.trim()]);
+    let at = ["--network", &file, "--data", "data"];
+    let json = |args: &[&str]| environment.run(&[args, &["--json"], &at].concat()).ok().json();
+    environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
+
+    // The miner has to have something first.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let balance =
+        || json(&["wallet", "balance", "--wallet", "dev"])["grains"].as_str().unwrap().parse::<u64>().unwrap();
+    while balance() < 5_000_000_000 {
+        assert!(Instant::now() < deadline, "no blocks come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let published = json(&["model", "publish", "model", "--royalty", "0.5", "--wallet", "dev"]);
+    let (id, first) = (published["model"].as_str().unwrap(), published["first"].as_u64().unwrap());
+    let height = || json(&["status"])["height"].as_u64().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while height() + 1 < first {
+        assert!(Instant::now() < deadline, "no blocks come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let picture = environment.picture("picture.bmp", 7).display().to_string();
+    let node = fs::read_to_string(environment.path("data/node.json")).unwrap();
+    let node: serde_json::Value = serde_json::from_str(&node).unwrap();
+    let peer = node["addresses"][0].as_str().unwrap();
+    let asked =
+        ["submit", "--network", &file, "--peer", peer, "--wallet", "dev", "--model", &id[..8], "--json", &picture];
+    let answer = environment.run(&asked).ok().json();
+    assert_eq!((&answer[0]["identical"], &answer[0]["model"]), (&json!(true), &json!("cifar10-resnet")));
+    assert_eq!((&answer[0]["royalty"], &answer[0]["answers"]), (&json!("50000000"), &json!(1)));
+    let listed = json(&["model", "list"]);
+    let listed = listed.as_array().unwrap().iter().find(|model| model["id"] == id).unwrap();
+    assert_eq!((&listed["name"], &listed["uses"]), (&json!("cifar10-resnet"), &json!("1")));
+    environment.run(&[&["model", "fetch", id, "-o", "fetched"][..], &at].concat()).ok();
+    assert_eq!(fs::read(environment.path("fetched")).unwrap(), fs::read(environment.path("model")).unwrap());
+    let again =
+        environment.run(&[&["model", "publish", "model", "--royalty", "1", "--wallet", "dev"][..], &at].concat());
+    assert!(again.code == 1 && again.stderr.contains("already"), "{}", again.stderr);
 }

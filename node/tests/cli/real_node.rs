@@ -17,9 +17,14 @@ impl Node {
 
     /// Starts a node of the network `local` in a folder, and waits until commands find it there.
     pub fn start_in(environment: &Environment, folder: &str) -> Self {
+        Self::start_on(environment, "local", folder, &[])
+    }
+
+    /// The same on any network, with more options.
+    pub fn start_on(environment: &Environment, network: &str, folder: &str, options: &[&str]) -> Self {
         // What another run left would be found too soon.
         drop(std::fs::remove_file(environment.path(&format!("{folder}/node.json"))));
-        let (node, log) = Self::start_with(environment, "local", folder, &[]);
+        let (node, log) = Self::start_with(environment, network, folder, options);
         // The log is read to its end, so that the node never waits for a full pipe.
         std::thread::spawn(move || log.for_each(drop));
         wait_for(environment, folder);

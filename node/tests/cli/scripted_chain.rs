@@ -19,6 +19,8 @@ pub enum Mining {
     NoWork,
     /// At one height the target is easier than the rules say.
     EasyTarget,
+    /// From one height on all is right but the version, which is a later one.
+    OtherVersion,
 }
 
 /// Headers by height, with gaps.
@@ -53,6 +55,9 @@ impl Chain {
             };
             if mining == Mining::EasyTarget && height == from {
                 header.target = CompactTarget(0x207f_ffff);
+            }
+            if mining == Mining::OtherVersion && is_bad {
+                header.version = 9;
             }
             let target = header.target.to_target().unwrap();
             while target.is_met_by(header.hash().0) == (is_bad && mining == Mining::NoWork) {

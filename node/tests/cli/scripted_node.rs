@@ -54,6 +54,8 @@ pub struct Script {
     pub drops: bool,
     /// How many of [`transfers`] are in the block from the beginning.
     pub transfers: usize,
+    /// The fee rate that it suggests, in grains for a weight of a million.
+    pub fee_rate: u64,
     /// Whether the chain is too long to be checked from genesis on: all heights but the first are higher by [`GAP`].
     pub is_long: bool,
     /// What it lies about.
@@ -117,6 +119,10 @@ pub enum Lie {
     OtherFile,
     /// Models that go on for ever.
     EndlessModels,
+    /// No lie: from one height on the rules of a version that is not known here.
+    OtherVersion,
+    /// No lie: that it has to be updated.
+    Outdated,
 }
 
 /// The royalty of the [`published`] model.
@@ -167,6 +173,7 @@ impl Default for Script {
             forgets: 0,
             drops: false,
             transfers: 0,
+            fee_rate: FEE_RATES[1],
             is_long: false,
             lie: None,
         }
@@ -339,7 +346,7 @@ impl Answering {
                 Response::File(file.filter(|_| model.0 == published().id().0).map(<[u8]>::to_vec))
             }
             Request::Upload { .. } => Response::Upload(None),
-            Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: FEE_RATES[1], minimum: FEE_RATES[0] }),
+            Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: self.script.fee_rate, minimum: FEE_RATES[0] }),
             Request::Control { control: Control::Peers, .. } => Response::Peers(Box::new(PeerList {
                 peers: vec![ConnectedPeer {
                     id: "12D3KooW".into(),
@@ -433,6 +440,10 @@ impl Answering {
                 }
                 Response::Account(account)
             }
+            (Lie::Outdated, _, Response::NodeStatus(mut status)) => {
+                status.rules.update = Some("a chain of version 9 has more work".into());
+                Response::NodeStatus(status)
+            }
             (Lie::StateRoot, _, Response::NodeStatus(mut status)) => {
                 status.state_root = Root([8; 32]);
                 Response::NodeStatus(status)
@@ -475,6 +486,7 @@ impl Answering {
         let (mining, from, tip) = match self.script.lie {
             Some(Lie::NoWork) => (Mining::NoWork, HEIGHT, TIP),
             Some(Lie::EasyTarget) => (Mining::EasyTarget, HEIGHT, TIP),
+            Some(Lie::OtherVersion) => (Mining::OtherVersion, HEIGHT, TIP),
             // Of a long chain nobody can see how much work it has.
             Some(Lie::EasyFork) if self.script.is_long => (Mining::Other, GAP, TIP),
             Some(Lie::EasyFork) => (Mining::Other, 0, 3),

@@ -187,45 +187,6 @@ fn serve_chain(
     }
 }
 
-/// Whether a peer is asked for what a block lacks, or for the block.
-fn is_question_for(event: &Event, hash: BlockHash) -> bool {
-    let Event::Request { data, .. } = event else { return false };
-    match Request::from_bytes(data).unwrap() {
-        Request::Transactions { block, .. } => block == hash,
-        Request::Blocks { hashes } => hashes.contains(&hash),
-        _ => false,
-    }
-}
-
-/// A block whose task is just being fetched from a neighbour: it comes from there, and once.
-#[test]
-fn a_block_waits_for_a_task_that_is_on_its_way() {
-    let network = easy_network();
-    let node = TestNode::start(&network, &[], None);
-    let (miner, _) = RawPeer::connect(&network, &node);
-    let (neighbour, at) = RawPeer::connect(&network, &node);
-    let mut maker = Maker::new(&network);
-    let task = maker.classify(0, 1);
-    let (header, data) = maker.make(std::slice::from_ref(&task));
-    let began = Instant::now();
-    neighbour.announce_transaction(at, &task);
-    let token = neighbour.hold("the question for the task", |request| matches!(request, Request::Pending { .. }));
-    miner.announce(&header, &data.body);
-    // Passed on before it is complete.
-    until_gossiped(&neighbour, header.hash());
-    let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
-    neighbour.handle.respond(token, Response::Pending(vec![Some(task)]).to_bytes());
-    if in_time {
-        node.wait_for_tip(header.hash());
-        while let Ok(event) = miner.events.try_recv() {
-            assert!(!is_question_for(&event, header.hash()), "asked for what was on its way");
-        }
-        assert_eq!(node.status().traffic.relayed, 1);
-    } else {
-        miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
-    }
-}
-
 /// A neighbour that announces a task and never sends it: the block's announcer is asked, and the task not fetched again.
 #[test]
 fn a_block_does_not_wait_for_a_peer_that_never_answers() {
