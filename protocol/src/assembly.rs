@@ -125,13 +125,15 @@ struct Peer {
     turn: Option<BlockHash>,
     /// It has let its last question wait for too long, and not answered since.
     is_silent: bool,
+    /// Milliseconds that its answers take, smoothed; `None` as long as it has brought nothing.
+    pace: Option<u64>,
     /// How often in a row its answers were late, less those in time; a power of two on its patience.
     lateness: u32,
 }
 
 impl Peer {
     fn new(origin: Origin) -> Self {
-        Self { origin, has_answered: false, height: None, turn: None, is_silent: false, lateness: 0 }
+        Self { origin, has_answered: false, height: None, turn: None, is_silent: false, pace: None, lateness: 0 }
     }
 
     /// Whether it has let us wait, or, as long as it has not answered anything, others of its group have.

@@ -23,6 +23,8 @@ pub struct Config {
     pub tasks_per_second: u64,
     /// What tasks are like.
     pub task: Task,
+    /// Milliseconds since a task was handed in before which no miner takes it, where tasks are simulated too.
+    pub ripe_millis: u64,
     /// Of a block's tasks, the thousandths that a node does not have yet when the block comes.
     pub missing_permille: u64,
     /// Factor on all latencies, in percent.
@@ -90,6 +92,7 @@ impl Default for Config {
             tasks_per_block: Task::SMALL.in_weight(WEIGHT_LIMIT),
             tasks_per_second: 0,
             task: Task::SMALL,
+            ripe_millis: 0,
             missing_permille: 4,
             latency_percent: 100,
             bandwidth_percent: 100,

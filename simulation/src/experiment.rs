@@ -74,7 +74,7 @@ pub const WEIGHTS: [u64; 4] = [1_100_000, 2_100_000, WEIGHT_LIMIT, 8_400_000];
 /// Thousandths of tasks that nodes lack.
 pub const MISSING: [u64; 3] = [0, 4, 50];
 /// Seconds.
-pub const SPACINGS: [u64; 3] = [5, 10, 20];
+pub const SPACINGS: [u64; 3] = [10, 15, 20];
 /// Percent of the hash rate that a selfish miner has.
 pub const SHARES: [u64; 6] = [10, 20, 25, 30, 35, 40];
 
@@ -141,7 +141,10 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
         blocks: if full { 30 } else { 10 },
         ..usual.clone()
     };
-    add("tasks", format!("{} tasks/s", tasks.tasks_per_second), tasks);
+    for ripe_millis in [0, 2_000] {
+        let name = format!("{} tasks/s, in blocks after {} s", tasks.tasks_per_second, ripe_millis / 1_000);
+        add("tasks", name, Config { ripe_millis, ..tasks.clone() });
+    }
     for &share in shares {
         let selfish = Config {
             dishonest: 1,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ocelli_consensus::block::{Answer, Body};
 use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
 use ocelli_consensus::{BlockHash, U256, WtxId};
 use ocelli_protocol::assembly::{self, Assembly};
@@ -104,12 +105,19 @@ impl assembly::View for AssemblyView<'_> {
         self.tasks.has(self.node, block, index).then(|| block.submissions[index].clone())
     }
 
-    // Blocks have tasks of their own here: those that compete have none in common.
-    fn connected_at(&self, _: u64) -> Option<BlockHash> {
-        None
+    fn connected_at(&self, height: u64) -> Option<BlockHash> {
+        // Where tasks are not simulated, each block has its own: those that compete have none in common.
+        let mut node = Some(self.tree.best_candidate()).filter(|_| self.tasks.are_simulated());
+        while let Some(above) = node.filter(|node| node.height > height) {
+            node = self.tree.parent(&above.hash);
+        }
+        node.filter(|node| node.height == height).map(|node| node.hash)
     }
 
-    fn block_data(&self, _: &BlockHash) -> Option<BlockData> {
-        None
+    fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
+        let block = self.blocks.iter().rev().find(|block| block.hash == *hash)?;
+        let tasks = block.submissions.iter().cloned();
+        let (transactions, attachments) = tasks.map(|task| ((task.transaction, Answer::None), task.attachment)).unzip();
+        Some(BlockData { body: Body { transactions }, attachments })
     }
 }

@@ -177,8 +177,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         self.questions.insert(id, Question { peer, block, places, since: now, due, is_late: false });
     }
 
-    /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
-    /// and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
+    /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, the fastest first, those that
+    /// we dialled, and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
     fn sources(&self, hash: &BlockHash, partial: &Partial<P>, now: u64) -> Vec<P> {
         let near = partial.height().saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
@@ -192,15 +192,16 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let order = |id: P, peer: &Peer| {
             let height = Reverse(peer.height.min(Some(partial.height())));
             let is_failing = peer.is_failing(&self.groups, now);
-            (is_failing, id != partial.from, !peer.has_answered, !peer.origin.is_dialled(), height)
+            let pace = peer.pace.unwrap_or(u64::MAX);
+            (is_failing, id != partial.from, !peer.has_answered, pace, !peer.origin.is_dialled(), height)
         };
         let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
         candidates.sort_unstable();
-        let mut more = MAX_SOURCES.saturating_sub(partial.asked.len());
-        let mut is_within =
-            |id: &P| partial.asked.contains(id) || std::mem::replace(&mut more, more.saturating_sub(1)) > 0;
-        candidates.into_iter().map(|(_, id)| id).filter(|id| is_within(id)).collect()
+        let candidates = candidates.into_iter().map(|(_, id)| id);
+        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.asked.contains(id));
+        let more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        known.into_iter().chain(new.into_iter().take(more)).collect()
     }
 
     /// Whether somebody has been asked for some of a block, not long ago.
@@ -242,7 +243,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if self.questions.get(&id).is_none_or(|question| question.peer != peer) {
             return;
         }
-        let Some(Question { block: hash, places, is_late, .. }) = self.questions.remove(&id) else { return };
+        let Some(Question { block: hash, places, since, is_late, .. }) = self.questions.remove(&id) else { return };
+        let took = now.saturating_sub(since);
         let answer = match result {
             Ok(Response::Transactions(found)) if !places.is_empty() && found.len() <= places.len() => {
                 self.on_transactions(&hash, &places, found, now)
@@ -278,8 +280,11 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             let is_late = is_late && matches!(answer, Answer::Whole | Answer::Wrong);
             peer.note_answer(is_late);
             match answer {
-                Answer::Whole => peer.has_answered = true,
-                Answer::Wrong => peer.has_answered = false,
+                Answer::Whole => {
+                    peer.has_answered = true;
+                    peer.pace = Some(peer.pace.map_or(took, |pace| (3 * pace + took) / 4));
+                }
+                Answer::Wrong => (peer.has_answered, peer.pace) = (false, None),
                 Answer::Part | Answer::Nothing => {}
             }
         }

@@ -84,11 +84,16 @@ impl Mempool {
     /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`, and models of at most
     /// [`MAX_BLOCK_MODEL_BYTES`]. A task without answer is left out, and so are its sender's later transactions. All of it follows on the state of the tip.
     pub fn template(&self, weight_limit: u64) -> Vec<&Entry> {
+        self.template_of(weight_limit, |_| true)
+    }
+
+    /// The same of those that a miner wants, as such that are old enough to be in all mempools; a sender's later ones wait with it.
+    pub fn template_of(&self, weight_limit: u64, is_wanted: impl Fn(&Entry) -> bool) -> Vec<&Entry> {
         let (mut entries, mut models, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         self.walk(weight_limit, |entry| {
             let new = entry.size.model.filter(|(model, _)| !models.contains(model));
             let more = new.map_or(0, |(_, bytes)| bytes);
-            if !entry.is_answered() || bytes + more > MAX_BLOCK_MODEL_BYTES {
+            if !entry.is_answered() || !is_wanted(entry) || bytes + more > MAX_BLOCK_MODEL_BYTES {
                 return Step::SkipSender;
             }
             models.extend(new.map(|(model, _)| model));

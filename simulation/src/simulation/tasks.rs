@@ -14,7 +14,7 @@ use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Network, Transaction, Unsigned,
     WtxId,
 };
-use ocelli_protocol::mempool::{Disconnected, InsertError, Mempool, Readiness, Returned, Tip};
+use ocelli_protocol::mempool::{Disconnected, Entry, InsertError, Mempool, Readiness, Returned, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission};
 use ocelli_protocol::relay::{self, Decision, Input, Pool, Verdict};
 use rand::RngExt as _;
@@ -22,6 +22,7 @@ use rand::RngExt as _;
 use super::{Block, Event, Simulation};
 use crate::config::{Behaviour, Config, SECOND, Task};
 use crate::line::Message;
+use crate::node::Node;
 use crate::report::{Percentiles, TaskReport};
 
 /// Set in the ids of the relay's requests: those of sync have their own numbers.
@@ -254,7 +255,12 @@ impl Simulation {
     pub(super) fn template(&self, miner: usize, number: usize) -> Vec<Submission> {
         let Config { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
         if tasks_per_second > 0 {
-            let entries = self.nodes[miner].mempool.template(tasks_per_block * weight);
+            let ripe = self.now.saturating_sub(1_000 * self.config.ripe_millis);
+            let is_ripe = |entry: &Entry| {
+                let handed_in = entry.attachment().and_then(|picture| picture.first_chunk().copied());
+                handed_in.is_none_or(|time| u64::from_le_bytes(time) <= ripe)
+            };
+            let entries = self.nodes[miner].mempool.template_of(tasks_per_block * weight, is_ripe);
             let submission = |(transaction, attachment)| Submission { transaction, attachment };
             return entries
                 .into_iter()
@@ -273,9 +279,13 @@ impl Simulation {
     /// How many of a block's tasks a node does not have.
     pub(super) fn count_missing(&mut self, at: usize, block: &Block) -> u64 {
         let tasks = Tasks::new(&self.config);
-        let mempool = &self.nodes[at].mempool;
+        let Node { mempool, confirmed, .. } = &self.nodes[at];
         let lacks = |(index, wtxid): &(usize, &WtxId)| match tasks.are_simulated() {
-            true => mempool.get_by_wtxid(wtxid).is_none(),
+            // What is in a block that competes has left the mempool, and is here all the same.
+            true => {
+                let is_confirmed = || confirmed.contains(&block.submissions[*index].transaction.sender());
+                mempool.get_by_wtxid(wtxid).is_none() && !is_confirmed()
+            }
             false => !tasks.has(at, block, *index),
         };
         let missing = block.wtxids.iter().enumerate().filter(lacks).count() as u64;
