@@ -23,6 +23,8 @@ fn network() -> Network {
     let mut parameters = easy_network().parameters;
     (parameters.retention, parameters.attachment_retention) = (RETENTION, RETENTION);
     (parameters.upload_window, parameters.model_delay, parameters.model_price) = (16, DELAY, Amount(1));
+    // It is not there from the beginning.
+    parameters.models.retain(|model| model.id != id());
     Network::new(parameters, Vec::new())
 }
 
