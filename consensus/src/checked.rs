@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::hash::{BlockHash, TxId, WtxId};
-use crate::network::Parameters;
-use crate::rules::{PixelsError, RuleError, check_pixels, check_signature};
+use crate::rules::{AttachmentError, TransactionError, check_attachment, check_signature};
 use crate::transaction::Transaction;
 
-/// A transaction whose signatures are valid on its network, with the pixels that it names, in its model's shape. A clone
-/// shares them.
+/// A transaction whose signatures are valid on its network, with the attachment that it names. A clone shares it. Whether the
+/// attachment is a picture is not said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedTransaction(Arc<Parts>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Parts {
     transaction: Transaction,
-    pixels: Option<Arc<[u8]>>,
+    attachment: Option<Arc<[u8]>>,
     txid: TxId,
     wtxid: WtxId,
     sender: Address,
@@ -25,41 +24,46 @@ struct Parts {
 /// Why a transaction is not one that a block may hold, whatever the state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
-    /// The pixels beside it.
-    #[error("the picture does not fit the transaction")]
-    Pixels(#[source] PixelsError),
+    /// The attachment beside it.
+    #[error("the attachment does not fit the transaction")]
+    Attachment(#[source] AttachmentError),
     /// The transaction.
     #[error("the transaction breaks a rule")]
-    Rule(#[source] RuleError),
+    Rule(#[source] TransactionError),
 }
 
 impl CheckedTransaction {
-    /// Checks a transaction by itself, for a block at `height`: its pixels, then, which costs most, its signatures. To be
+    /// Checks a transaction by itself: whether it has its attachment, then its signatures, then the attachment's hash. To be
     /// called on all cores at once, after whatever is cheaper.
     ///
     /// # Errors
     /// [`CheckError`] tells the sender's fault from the transaction's.
     pub fn check(
         transaction: Transaction,
-        pixels: Option<Arc<[u8]>>,
-        parameters: &Parameters,
+        attachment: Option<Arc<[u8]>>,
         genesis: BlockHash,
-        height: u64,
     ) -> Result<Self, CheckError> {
-        check_pixels(parameters, height, 0, &transaction, pixels.as_deref()).map_err(CheckError::Pixels)?;
-        check_signature(0, &transaction, genesis).map_err(CheckError::Rule)?;
-        Ok(Self::of(transaction, pixels))
+        let expected = transaction.attachment().is_some();
+        if expected != attachment.is_some() {
+            return Err(CheckError::Attachment(AttachmentError::Presence { expected }));
+        }
+        check_signature(&transaction, genesis).map_err(CheckError::Rule)?;
+        check_attachment(&transaction, attachment.as_deref()).map_err(|error| match error {
+            AttachmentError::Length(rule) => CheckError::Rule(rule),
+            other => CheckError::Attachment(other),
+        })?;
+        Ok(Self::of(transaction, attachment))
     }
 
-    /// A transaction of a block that was connected here, so that all of this has been checked. `None` for a task without its
-    /// pixels, which were not kept.
-    pub fn from_connected(transaction: Transaction, pixels: Option<Arc<[u8]>>) -> Option<Self> {
-        (transaction.task().is_some() == pixels.is_some()).then(|| Self::of(transaction, pixels))
+    /// A transaction of a block that was connected here, so that all of this has been checked. `None` for one without its
+    /// attachment, which was not kept.
+    pub fn from_connected(transaction: Transaction, attachment: Option<Arc<[u8]>>) -> Option<Self> {
+        (transaction.attachment().is_some() == attachment.is_some()).then(|| Self::of(transaction, attachment))
     }
 
-    fn of(transaction: Transaction, pixels: Option<Arc<[u8]>>) -> Self {
+    fn of(transaction: Transaction, attachment: Option<Arc<[u8]>>) -> Self {
         let (txid, wtxid, sender) = (transaction.txid(), transaction.wtxid(), transaction.sender());
-        Self(Arc::new(Parts { transaction, pixels, txid, wtxid, sender }))
+        Self(Arc::new(Parts { transaction, attachment, txid, wtxid, sender }))
     }
 
     /// The transaction.
@@ -67,9 +71,9 @@ impl CheckedTransaction {
         &self.0.transaction
     }
 
-    /// Of a task the image: u8, C×H×W.
-    pub fn pixels(&self) -> Option<&Arc<[u8]>> {
-        self.0.pixels.as_ref()
+    /// What travels beside it.
+    pub fn attachment(&self) -> Option<&Arc<[u8]>> {
+        self.0.attachment.as_ref()
     }
 
     /// Its id, computed once.

@@ -16,7 +16,7 @@ use hashbrown::HashTable;
 
 use crate::hash::BlockHash;
 use crate::header::Header;
-use crate::network::Parameters;
+use crate::network::Network;
 use crate::rules::{AnchorBlock, ParentBlock, RuleError, TIME_LIMIT, check_header};
 use crate::target::{CompactTarget, Target, U256, Work};
 
@@ -35,7 +35,7 @@ pub enum BlockStatus {
 
 /// What the tree says of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Node {
+pub struct TreeNode {
     pub hash: BlockHash,
     pub height: u64,
     /// Its time, in seconds since 1970.
@@ -48,15 +48,15 @@ pub struct Node {
     anchor: Option<AnchorBlock>,
 }
 
-impl Node {
+impl TreeNode {
     /// Block 1 of this branch, from which its difficulty is counted; `None` at genesis.
     pub fn anchor(&self) -> Option<AnchorBlock> {
         self.anchor
     }
 }
 
-impl From<&Node> for ParentBlock {
-    fn from(node: &Node) -> Self {
+impl From<&TreeNode> for ParentBlock {
+    fn from(node: &TreeNode) -> Self {
         Self { height: node.height, time: node.time }
     }
 }
@@ -195,7 +195,7 @@ impl HeaderTree {
     ///
     /// # Errors
     /// [`InsertError`].
-    pub fn insert(&mut self, parameters: &Parameters, header: &Header) -> Result<BlockHash, InsertError> {
+    pub fn insert(&mut self, network: &Network, header: &Header) -> Result<BlockHash, InsertError> {
         let hash = header.hash();
         if self.find(&hash).is_some() {
             return Ok(hash);
@@ -207,10 +207,8 @@ impl HeaderTree {
             return Err(InsertError::ParentInvalid { height });
         }
         let before = self.node(parent);
-        check_header(parameters, &before, before.anchor, header)
+        let work = check_header(network, &before, before.anchor, before.work, header)
             .map_err(|source| InsertError::Rule { height, source })?;
-        let work = before.work.checked_add(work_of(header));
-        let work = work.ok_or(InsertError::Rule { height, source: RuleError::WorkOverflow })?;
         self.add(parent, header, hash, work).ok_or(InsertError::Full)?;
         self.update_best_path();
         Ok(hash)
@@ -357,10 +355,10 @@ impl HeaderTree {
         (self.work(index), Reverse(index))
     }
 
-    fn node(&self, index: Index) -> Node {
+    fn node(&self, index: Index) -> TreeNode {
         let &Entry { hash, target, height, anchor, status, .. } = self.entry(index);
         let anchor = anchor.map(|index| self.entry(index.get()));
-        Node {
+        TreeNode {
             hash,
             height: height.into(),
             time: self.entry(index).time(),
@@ -372,12 +370,12 @@ impl HeaderTree {
     }
 
     /// The genesis.
-    pub fn genesis(&self) -> Node {
+    pub fn genesis(&self) -> TreeNode {
         self.node(0)
     }
 
     /// What is known of a block.
-    pub fn get(&self, hash: &BlockHash) -> Option<Node> {
+    pub fn get(&self, hash: &BlockHash) -> Option<TreeNode> {
         self.find(hash).map(|index| self.node(index))
     }
 
@@ -387,7 +385,7 @@ impl HeaderTree {
     }
 
     /// The block that a block stands on; `None` of the genesis and of unknown ones.
-    pub fn parent(&self, hash: &BlockHash) -> Option<Node> {
+    pub fn parent(&self, hash: &BlockHash) -> Option<TreeNode> {
         let index = self.find(hash).filter(|index| *index != 0)?;
         Some(self.node(self.entry(index).parent))
     }
@@ -408,22 +406,22 @@ impl HeaderTree {
     }
 
     /// All headers, in the order in which they came.
-    pub fn iter(&self) -> impl Iterator<Item = Node> {
+    pub fn iter(&self) -> impl Iterator<Item = TreeNode> {
         (0..self.entries.len()).map(|index| self.node(index as Index))
     }
 
     /// The header with the most work that does not stand on an invalid block.
-    pub fn best_header(&self) -> Node {
+    pub fn best_header(&self) -> TreeNode {
         self.node(best(&self.heads))
     }
 
     /// The block with the most work that can become the tip.
-    pub fn best_candidate(&self) -> Node {
+    pub fn best_candidate(&self) -> TreeNode {
         self.node(best(&self.candidates))
     }
 
     /// The last block that two branches share; `None` where one is unknown.
-    pub fn fork_point(&self, one: &BlockHash, other: &BlockHash) -> Option<Node> {
+    pub fn fork_point(&self, one: &BlockHash, other: &BlockHash) -> Option<TreeNode> {
         let (one, other) = (self.find(one)?, self.find(other)?);
         let height = self.entry(one).height.min(self.entry(other).height);
         let (mut one, mut other) = (self.ancestor(one, height), self.ancestor(other, height));
@@ -460,7 +458,7 @@ impl HeaderTree {
     }
 
     /// Blocks on the way to the best header that cannot become the tip yet, lowest first.
-    pub fn beyond_connectable(&self) -> impl Iterator<Item = Node> {
+    pub fn beyond_connectable(&self) -> impl Iterator<Item = TreeNode> {
         // What is connectable is here, and so is all before it.
         let first = self.best_path.partition_point(|&index| self.entry(index).connectable);
         self.best_path[first..].iter().map(|&index| self.node(index))

@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+use crate::address::Address;
+use crate::transaction::MAX_ATTACHMENT_BYTES;
+
 /// SHA-256 of the parts, one after the other.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
@@ -119,16 +122,59 @@ hash_types! {
     WtxId "transaction hash (wtxid)";
     /// `H("ocelli/model", file bytes)`.
     ModelId "model id";
-    /// `H("ocelli/image", pixels)`.
-    ImageHash "image hash";
+    /// `H("ocelli/attachment", bytes)`: names bytes that travel beside a transaction.
+    AttachmentHash "attachment hash";
+    /// `H("ocelli/upload", sender || model id)`: names the model that an upload will become, and tells nobody which.
+    UploadHash "upload hash";
+    /// `H("ocelli/parts", hash of the parts before || attachment hash of the part)` from part to part; zeros of none.
+    PartsHash "hash of parts";
+    /// `H("ocelli/logits", list of all logits)`.
+    LogitsDigest "digest of logits";
     /// The root of one of the three trees that a header commits to.
     Root "root";
 }
 
-impl ImageHash {
-    /// Names pixels: u8 in C×H×W order, exactly the model's input shape.
-    pub fn of(pixels: &[u8]) -> Self {
-        Self(tagged("ocelli/image", &[pixels]))
+impl ModelId {
+    /// Names a model by the bytes of its file.
+    pub fn of(file: &[u8]) -> Self {
+        Self(tagged("ocelli/model", &[file]))
+    }
+}
+
+impl AttachmentHash {
+    /// Names an attachment.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(tagged("ocelli/attachment", &[bytes]))
+    }
+}
+
+impl UploadHash {
+    /// What `sender` names an upload by that is to become `model`.
+    pub fn of(sender: &Address, model: &ModelId) -> Self {
+        Self(tagged("ocelli/upload", &[&sender.0, &model.0]))
+    }
+}
+
+impl PartsHash {
+    /// The hash when one more part has come.
+    #[must_use]
+    pub fn with(self, part: AttachmentHash) -> Self {
+        Self(tagged("ocelli/parts", &[&self.0, &part.0]))
+    }
+
+    /// The hash of all parts of a file: 262,144 bytes each, but the last.
+    pub fn of_file(file: &[u8]) -> Self {
+        file.chunks(MAX_ATTACHMENT_BYTES).map(AttachmentHash::of).fold(Self::default(), Self::with)
+    }
+}
+
+impl LogitsDigest {
+    /// The digest of all logits that a model gives.
+    pub fn of(logits: &[i32]) -> Self {
+        let mut data = Vec::with_capacity(8 + 4 * logits.len());
+        data.extend((logits.len() as u64).to_le_bytes());
+        data.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        Self(tagged("ocelli/logits", &[&data]))
     }
 }
 

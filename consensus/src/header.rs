@@ -12,7 +12,7 @@ pub const NONCE_OFFSET: usize = 172;
 /// A block header. Field order is encoding order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// By the network's upgrade table; 1 from genesis.
+    /// By the network's schedule; 1 from genesis.
     pub version: u32,
     /// Hash of the parent header; in genesis the hash of the network's parameters.
     pub parent: BlockHash,
@@ -20,7 +20,7 @@ pub struct Header {
     pub history: Root,
     /// State tree root after this block.
     pub state: Root,
-    /// Root over transactions with their outputs.
+    /// Root over transactions with their answers.
     pub body: Root,
     /// Paid by this block: reward and fees.
     pub miner: Address,

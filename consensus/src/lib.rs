@@ -1,7 +1,8 @@
 //! What Ocelli nodes agree on: blocks, transactions, the rules for both and the state that they change.
 //!
 //! Pure: no disk, sockets, clock, threads, async or floats. What a rule needs from outside arrives as an argument:
-//! stored state through [`transition::StateReader`], this node's own answers through [`rules::check_output`].
+//! stored state through [`transition::StateReader`], models through [`rules::Models`], this node's own answers through
+//! [`rules::check_answer`].
 //! Every format here is frozen and described in `docs/protocol.md`.
 
 pub mod address;
@@ -16,6 +17,7 @@ pub mod header;
 pub mod history;
 pub mod merkle;
 pub mod network;
+pub mod object;
 pub mod rules;
 pub mod signature;
 pub mod state;
@@ -25,11 +27,12 @@ pub mod transition;
 
 pub use address::Address;
 pub use amount::Amount;
-pub use block::{Block, Body};
+pub use block::{Answer, Block, Body, Classes};
 pub use checked::CheckedTransaction;
-pub use hash::{BlockHash, ImageHash, ModelId, Root, TxId, WtxId};
+pub use hash::{AttachmentHash, BlockHash, LogitsDigest, ModelId, PartsHash, Root, TxId, UploadHash, WtxId};
 pub use header::Header;
-pub use network::{Network, Parameters};
-pub use rules::RuleError;
+pub use network::{Network, Parameters, Schedule};
+pub use object::{Account, ModelFacts, ModelRecord, Object, ObjectId, UploadRecord};
+pub use rules::{RuleError, TransactionError};
 pub use target::{CompactTarget, Target, U256, Work};
-pub use transaction::{Action, Transaction, Unsigned};
+pub use transaction::{Action, Form, Task, Transaction, Unsigned};

@@ -1,8 +1,10 @@
-//! A network's parameters and its genesis, which binds them.
+//! A network's parameters, its genesis, which binds them, and its schedule of rules, which nothing binds.
 
 mod file;
+mod schedule;
 
 pub use file::{DEV_WALLET_SEED, Network, NetworkFileError};
+pub use schedule::{Schedule, ScheduleError, ScheduledVersion, TEST_VERSION, knows_version};
 
 use std::collections::BTreeMap;
 
@@ -12,32 +14,21 @@ use crate::block::Body;
 use crate::codec::encode;
 use crate::hash::{BlockHash, ModelId, Root, tagged};
 use crate::header::Header;
+use crate::object::{ModelFacts, ModelRecord};
 use crate::target::CompactTarget;
 
-/// A model that a network offers. What it weighs comes from here, so that consensus needs no model file.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelParameters {
-    /// `H("ocelli/model", file bytes)`.
+/// A model that a network offers from genesis on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct GenesisModel {
     pub id: ModelId,
-    /// Bytes of an image: C·H·W.
-    pub pixels: u32,
-    /// Logits of an answer.
-    pub logits: u32,
-    /// What an image costs, as `docs/inference.md` counts it.
-    pub cost: u64,
+    pub facts: ModelFacts,
 }
 
-/// From a height on, another header version and more models.
-#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upgrade {
-    /// The first height it holds for.
-    pub height: u64,
-    /// The version that headers must have from there on.
-    pub version: u32,
-    /// Models added.
-    pub models: Vec<ModelParameters>,
+impl GenesisModel {
+    /// What the state of genesis holds of it: nobody's, for nothing, from the beginning.
+    pub fn record(&self) -> ModelRecord {
+        ModelRecord { author: Address::default(), royalty: Amount::ZERO, first: 0, facts: self.facts }
+    }
 }
 
 /// An account that exists from genesis.
@@ -72,14 +63,20 @@ pub struct Parameters {
     pub weight_limit: u64,
     /// What a transfer that creates an account carries at least.
     pub minimum_balance: Amount,
-    /// Blocks whose pixels, bodies and undo records every node keeps.
+    /// Blocks whose bodies and undo records every node keeps.
     pub retention: u64,
+    /// Blocks whose attachments every node keeps.
+    pub attachment_retention: u64,
+    /// Blocks from an `Upload` on within which its parts come and the model is published.
+    pub upload_window: u64,
+    /// Blocks from a `Publish` until the model may be used.
+    pub model_delay: u64,
+    /// What a byte of an uploaded model burns.
+    pub model_price: Amount,
     /// Accounts at genesis, in ascending order of address.
     pub accounts: Vec<StartingAccount>,
     /// Models from genesis on.
-    pub models: Vec<ModelParameters>,
-    /// Upgrades known at genesis, in ascending order of height.
-    pub upgrades: Vec<Upgrade>,
+    pub models: Vec<GenesisModel>,
 }
 
 impl Parameters {
@@ -90,30 +87,19 @@ impl Parameters {
         Amount(u32::try_from(halvings).ok().and_then(|n| self.reward.0.checked_shr(n)).unwrap_or(0))
     }
 
-    /// The version that a header must have at a height.
-    pub fn version_at(&self, height: u64) -> u32 {
-        self.upgrades.iter().rev().find(|upgrade| upgrade.height <= height).map_or(1, |upgrade| upgrade.version)
-    }
-
-    /// A model that may be asked at a height.
-    pub fn model_at(&self, id: ModelId, height: u64) -> Option<&ModelParameters> {
-        let later = self.upgrades.iter().filter(|upgrade| upgrade.height <= height).flat_map(|upgrade| &upgrade.models);
-        self.models.iter().chain(later).find(|model| model.id == id)
-    }
-
     /// The balances that genesis begins with.
     pub fn balances(&self) -> BTreeMap<Address, Amount> {
         self.accounts.iter().map(|account| (account.address, account.balance)).collect()
     }
 
-    /// The genesis header; `state` is the root of the starting accounts. It needs no proof of work.
+    /// The genesis header; `state` is the root of the starting accounts and models. It needs no proof of work.
     pub fn genesis(&self, state: Root) -> Header {
         Header {
-            version: self.version_at(0),
+            version: 1,
             parent: BlockHash(tagged("ocelli/params", &[&encode(self)])),
             history: Root([0; 32]),
             state,
-            body: Body::default().root(),
+            body: Body::default().root(&BlockHash::default()),
             miner: Address([0; 20]),
             height: 0,
             time: self.genesis_time,
@@ -126,9 +112,10 @@ impl Parameters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transition::genesis_state;
 
     fn parameters() -> Parameters {
-        let model = |byte| ModelParameters { id: ModelId([byte; 32]), pixels: 3072, logits: 10, cost: 4096 };
+        let facts = ModelFacts { size: 5, channels: 1, height: 2, width: 2, classes: 10, cost: 20_000 };
         Parameters {
             name: "test".into(),
             address_prefix: "toc".into(),
@@ -141,9 +128,12 @@ mod tests {
             weight_limit: 2_000_000,
             minimum_balance: Amount(1),
             retention: 100,
-            accounts: vec![],
-            models: vec![model(1)],
-            upgrades: vec![Upgrade { height: 20, version: 2, models: vec![model(2)] }],
+            attachment_retention: 90,
+            upload_window: 80,
+            model_delay: 4,
+            model_price: Amount(3),
+            accounts: vec![StartingAccount { address: Address([5; 20]), balance: Amount(6) }],
+            models: vec![GenesisModel { id: ModelId([1; 32]), facts }],
         }
     }
 
@@ -156,23 +146,42 @@ mod tests {
     }
 
     #[test]
-    fn upgrades_begin_at_their_height() {
-        let parameters = parameters();
-        for (height, version, second) in [(0, 1, false), (19, 1, false), (20, 2, true), (21, 2, true)] {
-            assert_eq!(parameters.version_at(height), version);
-            assert_eq!(parameters.model_at(ModelId([2; 32]), height).is_some(), second);
-            assert!(parameters.model_at(ModelId([1; 32]), height).is_some());
+    fn genesis_binds_every_parameter() {
+        let one = parameters();
+        let changes: [fn(&mut Parameters); 17] = [
+            |it| it.name.push('x'),
+            |it| it.address_prefix.push('x'),
+            |it| it.genesis_time += 1,
+            |it| it.spacing += 1,
+            |it| it.half_life += 1,
+            |it| it.easiest_target.0 += 1,
+            |it| it.reward.0 += 1,
+            |it| it.halving += 1,
+            |it| it.weight_limit += 1,
+            |it| it.minimum_balance.0 += 1,
+            |it| it.retention += 1,
+            |it| it.attachment_retention += 1,
+            |it| it.upload_window += 1,
+            |it| it.model_delay += 1,
+            |it| it.model_price.0 += 1,
+            |it| it.accounts[0].balance.0 += 1,
+            |it| it.models[0].facts.cost += 1,
+        ];
+        let hash = |parameters: &Parameters| parameters.genesis(Root([0; 32])).hash();
+        for change in changes {
+            let mut other = one.clone();
+            change(&mut other);
+            assert_ne!(hash(&one), hash(&other));
         }
     }
 
     #[test]
-    fn genesis_binds_every_parameter() {
-        let one = parameters().genesis(Root([0; 32])).hash();
-        let mut other = parameters();
-        other.upgrades[0].models[0].cost += 1;
-        assert_ne!(one, other.genesis(Root([0; 32])).hash());
-        other = parameters();
-        other.retention += 1;
-        assert_ne!(one, other.genesis(Root([0; 32])).hash());
+    fn a_genesis_model_has_54_bytes_and_is_in_the_state() {
+        let parameters = parameters();
+        assert_eq!(encode(&parameters.models[0]).len(), 54);
+        let (_, _, objects) = genesis_state(&parameters);
+        assert_eq!(objects.len(), 2);
+        let model = objects[&crate::ObjectId::Model(ModelId([1; 32]))].model().unwrap();
+        assert_eq!((model.author, model.royalty, model.first), (Address([0; 20]), Amount(0), 0));
     }
 }

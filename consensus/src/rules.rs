@@ -1,269 +1,42 @@
-//! The rules that a block must keep, one variant of [`RuleError`] for each, and the checks that need no state.
+//! The rules that a block must keep, with their numbers in `docs/protocol.md`, and the checks that need no state.
 //!
-//! They are checked in this order: the header against its parent ([`check_header`]), that the body is the header's
-//! ([`check_body_root`]), the body by itself ([`check_body`]), pixels ([`check_pixels`]), then state, history and state
-//! root ([`crate::transition::connect`]), and apart from all of these the answers ([`check_output`]).
+//! They are checked in this order: the header against its parent ([`check_header`]), that body and attachments are the
+//! block's ([`check_body_root`], [`check_attachment`]), the body by itself and the models it uses ([`check_body`], then
+//! lengths of attachments, then [`check_signature`]), what has to be run ([`check_answer`], [`check_file`], and whether a
+//! picture decodes), then state, history and state root ([`crate::transition::connect`]).
 
-use crate::amount::Amount;
-use crate::block::{Body, Output};
+mod error;
+
+use std::collections::BTreeMap;
+
+pub use error::{AnswerDifference, Blame, FormError, Rule, RuleError, Sum, TransactionError};
+
+use crate::block::{Answer, Body, Classes};
 use crate::difficulty::{Anchor, next_target};
-use crate::hash::{BlockHash, ImageHash, ModelId, Root};
+use crate::hash::{AttachmentHash, BlockHash, ModelId, PartsHash, Root};
 use crate::header::Header;
-use crate::network::{ModelParameters, Parameters};
-use crate::signature::SignatureError;
-use crate::target::{CompactTarget, Target};
-use crate::transaction::{Action, MAX_TRANSACTION_BYTES, Transaction};
+use crate::network::{Network, Parameters};
+use crate::object::{MAX_SIDE, ModelFacts, ModelRecord};
+use crate::target::{CompactTarget, Target, Work};
+use crate::transaction::{Action, Form, MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, MIN_TRANSACTION_BYTES, Transaction};
+use crate::transition::{Place, StateReader};
 
 /// Header times are below 2^40 seconds since 1970.
 pub const TIME_LIMIT: u64 = 1 << 40;
-/// What every transaction weighs beside its bytes and its model's cost.
+/// What every transaction weighs beside its bytes and its work.
 pub const BASE_WEIGHT: u64 = 256;
-/// Model cost that weighs as much as one byte.
-pub const COST_PER_WEIGHT: u64 = 4096;
-/// A `Classify` in bytes, without pixels: the longest transaction.
-const CLASSIFY_BYTES: u64 = MAX_TRANSACTION_BYTES as u64;
-/// The most transactions that a block can hold whatever the network: they weigh more than [`BASE_WEIGHT`] each.
+/// The most bytes of models that a block may make a node load.
+pub const MAX_BLOCK_MODEL_BYTES: u64 = 134_217_728;
+/// What a model counts at least of these.
+pub const MODEL_BYTES_AT_LEAST: u32 = 262_144;
+/// The classes that a model may have.
+const CLASSES: (u64, u64) = (1, 32_768);
+/// The cost that a model may have: `docs/inference.md` allows no other.
+const COST: (u64, u64) = (16_640, 1 << 33);
+
+/// The most transactions that a block can hold.
 pub const fn max_transactions(weight_limit: u64) -> u64 {
-    weight_limit / BASE_WEIGHT
-}
-
-/// Why a block is refused, one variant a rule. `index` is a transaction's place in the block, from 0.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RuleError {
-    /// The header's version is not the one that the upgrade table gives for its height.
-    #[error("version {found}, expected {expected} at height {height}")]
-    Version {
-        /// In the header.
-        found: u32,
-        /// By the table.
-        expected: u32,
-        /// The header's height.
-        height: u64,
-    },
-    /// The height is not the parent's + 1.
-    #[error("height {found}, expected {expected}")]
-    Height {
-        /// In the header.
-        found: u64,
-        /// The parent's + 1.
-        expected: u64,
-    },
-    /// The time is not after the parent's.
-    #[error("time {found} is not after the parent's {parent}")]
-    TimeNotAfterParent {
-        /// In the header, in seconds since 1970.
-        found: u64,
-        /// In the parent's header.
-        parent: u64,
-    },
-    /// The time is 2^40 seconds or more.
-    #[error("time {found} is not below 2^40")]
-    TimeTooLarge {
-        /// In the header, in seconds since 1970.
-        found: u64,
-    },
-    /// The target is not the computed one.
-    #[error("target {found}, expected {expected}")]
-    Target {
-        /// In the header.
-        found: CompactTarget,
-        /// By ASERT.
-        expected: CompactTarget,
-    },
-    /// The hash does not meet the target.
-    #[error("hash {hash} does not meet target {target}")]
-    ProofOfWork {
-        /// The block hash.
-        hash: BlockHash,
-        /// What it must not exceed.
-        target: CompactTarget,
-    },
-    /// The body is not the one that the header commits to.
-    #[error("body root {found}, the header says {expected}")]
-    BodyRoot {
-        /// Of the body given.
-        found: Root,
-        /// In the header.
-        expected: Root,
-    },
-    /// The history root is not that of the headers before.
-    #[error("history root {found}, expected {expected}")]
-    HistoryRoot {
-        /// In the header.
-        found: Root,
-        /// Computed.
-        expected: Root,
-    },
-    /// The state root is not that of the state after the block.
-    #[error("state root {found}, expected {expected}")]
-    StateRoot {
-        /// In the header.
-        found: Root,
-        /// Computed.
-        expected: Root,
-    },
-    /// The transactions weigh more than a block may.
-    #[error("weight {found}, at most {limit} expected")]
-    Weight {
-        /// Of all transactions.
-        found: u64,
-        /// The network's.
-        limit: u64,
-    },
-    /// A signature is not valid.
-    #[error("transaction {index}: signature")]
-    Signature {
-        /// Which transaction.
-        index: usize,
-        /// What is wrong with it.
-        source: SignatureError,
-    },
-    /// A transaction came too late.
-    #[error("transaction {index}: expired at height {expires}, the block is at {height}")]
-    Expired {
-        /// Which transaction.
-        index: usize,
-        /// The last height it was valid at.
-        expires: u64,
-        /// The block's height.
-        height: u64,
-    },
-    /// A transaction's nonce is not its account's.
-    #[error("transaction {index}: nonce {found}, the account is at {expected}")]
-    Nonce {
-        /// Which transaction.
-        index: usize,
-        /// In the transaction.
-        found: u64,
-        /// The account's.
-        expected: u64,
-    },
-    /// The network has no such model at this height.
-    #[error("transaction {index}: model {model} is not offered at this height")]
-    UnknownModel {
-        /// Which transaction.
-        index: usize,
-        /// The model asked for.
-        model: ModelId,
-    },
-    /// A task has no answer.
-    #[error("transaction {index}: a task without its logits")]
-    OutputMissing {
-        /// Which transaction.
-        index: usize,
-    },
-    /// A transaction that asks nothing has an answer.
-    #[error("transaction {index}: logits where nothing was asked")]
-    OutputUnexpected {
-        /// Which transaction.
-        index: usize,
-    },
-    /// An answer has the wrong number of logits.
-    #[error("transaction {index}: {found} logits, expected {expected}")]
-    OutputLength {
-        /// Which transaction.
-        index: usize,
-        /// Logits in the block.
-        found: usize,
-        /// The model's.
-        expected: u32,
-    },
-    /// An answer is not what the model says.
-    #[error("transaction {index}: logit {class} is {found}, expected {expected}")]
-    Output {
-        /// Which transaction.
-        index: usize,
-        /// The first class that differs.
-        class: usize,
-        /// In the block.
-        found: i32,
-        /// Computed.
-        expected: i32,
-    },
-    /// An image is not of the model's input shape.
-    #[error("transaction {index}: an image of {found} pixels, the model takes {expected}")]
-    ImageSize {
-        /// Which transaction.
-        index: usize,
-        /// Bytes of the image.
-        found: usize,
-        /// The model's.
-        expected: u32,
-    },
-    /// A sender has too little.
-    #[error("transaction {index}: balance {balance}, needed {needed}")]
-    Balance {
-        /// Which transaction.
-        index: usize,
-        /// What the account has.
-        balance: Amount,
-        /// Amount and fee together.
-        needed: Amount,
-    },
-    /// A transfer that creates an account carries less than the minimum.
-    #[error("transaction {index}: {amount} for a new account, at least {minimum} expected")]
-    MinimumBalance {
-        /// Which transaction.
-        index: usize,
-        /// What it carries.
-        amount: Amount,
-        /// The network's.
-        minimum: Amount,
-    },
-    /// A sum of amounts leaves 64 bits.
-    #[error("transaction {index}: amounts exceed 64 bits")]
-    AmountOverflow {
-        /// Which transaction; the number of transactions where it is the miner's pay.
-        index: usize,
-    },
-    /// The chain's work leaves 256 bits.
-    #[error("the chain's work exceeds 256 bits")]
-    WorkOverflow,
-}
-
-/// Who answers for a broken rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// Whoever sent it: an honest forwarder checks this before it forwards.
-    Sender,
-    /// The sender, and never the block: these bytes are not what the block hash commits to.
-    SenderOnly,
-    /// The block only: no forwarder could have noticed.
-    Block,
-    /// Nobody: the node may be too old to know.
-    Nobody,
-}
-
-impl RuleError {
-    /// Who answers for it (`docs/protocol.md`, "Who is blamed").
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::Version { found, expected, .. } if found > expected => Blame::Nobody,
-            Self::Version { .. }
-            | Self::Height { .. }
-            | Self::TimeNotAfterParent { .. }
-            | Self::TimeTooLarge { .. }
-            | Self::Target { .. }
-            | Self::ProofOfWork { .. }
-            | Self::WorkOverflow => Blame::Sender,
-            Self::BodyRoot { .. } => Blame::SenderOnly,
-            Self::HistoryRoot { .. }
-            | Self::StateRoot { .. }
-            | Self::Weight { .. }
-            | Self::Signature { .. }
-            | Self::Expired { .. }
-            | Self::Nonce { .. }
-            | Self::UnknownModel { .. }
-            | Self::OutputMissing { .. }
-            | Self::OutputUnexpected { .. }
-            | Self::OutputLength { .. }
-            | Self::Output { .. }
-            | Self::ImageSize { .. }
-            | Self::Balance { .. }
-            | Self::MinimumBalance { .. }
-            | Self::AmountOverflow { .. } => Blame::Block,
-        }
-    }
+    weight_limit / (BASE_WEIGHT + MIN_TRANSACTION_BYTES as u64)
 }
 
 /// Block 1 of a branch, from which its difficulty is counted.
@@ -307,24 +80,22 @@ pub fn expected_target(
     next_target(anchor, parent.height, parent.time, parameters.spacing, parameters.half_life, easiest)
 }
 
-/// Checks a header against its parent: version, height, time, target, proof of work.
+/// Checks a header against its parent, whose chain has `work`, and returns the work of its own chain. The version is looked
+/// at last: who is found to have another has shown valid work.
 ///
 /// # Errors
 /// The first rule that it breaks.
 pub fn check_header(
-    parameters: &Parameters,
+    network: &Network,
     parent: impl Into<ParentBlock>,
     anchor: Option<AnchorBlock>,
+    work: Work,
     header: &Header,
-) -> Result<(), RuleError> {
+) -> Result<Work, RuleError> {
     let parent = parent.into();
     let expected = parent.height.saturating_add(1);
     if header.height != expected {
         return Err(RuleError::Height { found: header.height, expected });
-    }
-    let version = parameters.version_at(header.height);
-    if header.version != version {
-        return Err(RuleError::Version { found: header.version, expected: version, height: header.height });
     }
     if header.time <= parent.time {
         return Err(RuleError::TimeNotAfterParent { found: header.time, parent: parent.time });
@@ -332,15 +103,19 @@ pub fn check_header(
     if header.time >= TIME_LIMIT {
         return Err(RuleError::TimeTooLarge { found: header.time });
     }
-    let target = expected_target(parameters, parent, anchor);
-    if header.target != target {
-        return Err(RuleError::Target { found: header.target, expected: target });
+    let compact = expected_target(&network.parameters, parent, anchor);
+    if header.target != compact {
+        return Err(RuleError::Target { found: header.target, expected: compact });
     }
     let hash = header.hash();
-    if !target.to_target().is_ok_and(|target| target.is_met_by(hash.0)) {
-        return Err(RuleError::ProofOfWork { hash, target });
+    let target = compact.to_target().ok().filter(|target| target.is_met_by(hash.0));
+    let target = target.ok_or(RuleError::ProofOfWork { hash, target: compact })?;
+    let work = work.checked_add(target.work()).ok_or(RuleError::WorkOverflow)?;
+    let version = network.schedule.version_at(header.height);
+    if header.version != version {
+        return Err(RuleError::Version { found: header.version, expected: version, height: header.height });
     }
-    Ok(())
+    Ok(work)
 }
 
 /// Checks that a body's root is the header's.
@@ -351,35 +126,82 @@ pub fn check_body_root(header: &Header, found: Root) -> Result<(), RuleError> {
     if found == header.body { Ok(()) } else { Err(RuleError::BodyRoot { found, expected: header.body }) }
 }
 
-/// What a transaction uses of a block's room at a height: its bytes, its pixels, its model's cost / 4096, and 256.
-/// `None` where its model is not offered.
-pub fn weight(transaction: &Transaction, parameters: &Parameters, height: u64) -> Option<u64> {
-    match transaction.unsigned.action {
-        Action::Transfer { .. } => Some(transaction.encoded_len() as u64 + BASE_WEIGHT),
-        Action::Classify { model, .. } => Some(task_weight(parameters.model_at(model, height)?)),
+/// Where the models come from that a block may use: any state of its branch from the one after block
+/// `height - model delay` (genesis at least) on. Records never change and never go, and those that came too late for a block
+/// say so.
+pub trait Models {
+    /// What can go wrong.
+    type Error;
+
+    /// The record of a model; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, Self::Error>;
+}
+
+impl<R: StateReader> Models for R {
+    type Error = R::Error;
+
+    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, R::Error> {
+        StateReader::model(self, id)
     }
 }
 
-/// The [`weight`] of every task of a model.
-pub fn task_weight(model: &ModelParameters) -> u64 {
-    (CLASSIFY_BYTES + BASE_WEIGHT).saturating_add(u64::from(model.pixels)).saturating_add(model.cost / COST_PER_WEIGHT)
+impl Models for BTreeMap<ModelId, ModelRecord> {
+    type Error = std::convert::Infallible;
+
+    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, Self::Error> {
+        Ok(self.get(id).copied())
+    }
 }
 
-/// Checks what a body shows by itself: models, expiry, outputs' presence and length, and weight. Signatures are for
+/// What a transaction uses of a block's room: 256, and its bytes with its attachment's or its work, whichever is more.
+/// `None` where that takes its model's facts and they are not given.
+pub fn weight(transaction: &Transaction, model: Option<&ModelFacts>) -> Option<u64> {
+    let attached = transaction.attachment().map_or(0, |attachment| attachment.bytes.into());
+    let bytes = transaction.encoded_len() as u64 + attached;
+    Some(BASE_WEIGHT + bytes.max(transaction.unsigned.action.work(model)?))
+}
+
+/// Checks what a body shows by itself and by the models that it may use: the rules *UnknownAction* to *AnswerForm* for each
+/// transaction, then *ModelBytes* and *Weight*. Attachments and signatures are for [`check_attachment`] and
 /// [`check_signature`], so that a node can check many at once.
 ///
 /// # Errors
-/// The first rule that it breaks.
-pub fn check_body(parameters: &Parameters, height: u64, body: &Body) -> Result<(), RuleError> {
+/// The reader's; inside, the first rule that the body breaks.
+pub fn check_body<M: Models>(
+    parameters: &Parameters,
+    place: &Place,
+    body: &Body,
+    models: &M,
+) -> Result<Result<(), RuleError>, M::Error> {
+    let mut used: BTreeMap<ModelId, Option<ModelRecord>> = BTreeMap::new();
+    for id in body.models() {
+        used.insert(id, models.model(&id)?);
+    }
+    Ok(check_body_with(parameters, place, body, &used))
+}
+
+fn check_body_with(
+    parameters: &Parameters,
+    place: &Place,
+    body: &Body,
+    models: &BTreeMap<ModelId, Option<ModelRecord>>,
+) -> Result<(), RuleError> {
     let mut total = 0u64;
-    for (index, (transaction, output)) in body.transactions.iter().enumerate() {
-        let expires = transaction.unsigned.expires;
-        if expires < height {
-            return Err(RuleError::Expired { index, expires, height });
-        }
-        check_output_shape(parameters, height, index, transaction, output)?;
-        // The model is known: its output was just looked at.
-        total = total.saturating_add(weight(transaction, parameters, height).unwrap_or(u64::MAX));
+    for (index, (transaction, answer)) in body.transactions.iter().enumerate() {
+        let model = transaction.unsigned.action.model().and_then(|id| models.get(&id)?.as_ref());
+        check_transaction(place, transaction, model).map_err(|error| error.at(index))?;
+        let facts = model.map(|model| &model.facts);
+        check_answer_form(transaction, answer, facts).map_err(|error| error.at(index))?;
+        // The model is known: it was just looked at.
+        total = total.saturating_add(weight(transaction, facts).unwrap_or(u64::MAX));
+    }
+    let bytes = |model: &ModelRecord| u64::from(model.facts.size.max(MODEL_BYTES_AT_LEAST));
+    let found = models.values().flatten().map(bytes).sum();
+    if found > MAX_BLOCK_MODEL_BYTES {
+        return Err(RuleError::ModelBytes { found, limit: MAX_BLOCK_MODEL_BYTES });
     }
     if total > parameters.weight_limit {
         return Err(RuleError::Weight { found: total, limit: parameters.weight_limit });
@@ -387,85 +209,148 @@ pub fn check_body(parameters: &Parameters, height: u64, body: &Body) -> Result<(
     Ok(())
 }
 
-fn check_output_shape(
-    parameters: &Parameters,
-    height: u64,
-    index: usize,
+/// Checks what a transaction shows by itself and by the record of the model that it uses, for a block at a place: the rules
+/// *UnknownAction* to *Form*.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_transaction(
+    place: &Place,
     transaction: &Transaction,
-    output: &Output,
-) -> Result<(), RuleError> {
-    match (transaction.task(), output) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err(RuleError::OutputUnexpected { index }),
-        (Some((model, _)), output) => {
-            let offered = parameters.model_at(model, height).ok_or(RuleError::UnknownModel { index, model })?;
-            let logits = output.as_ref().ok_or(RuleError::OutputMissing { index })?;
-            if logits.len() as u64 == u64::from(offered.logits) {
-                Ok(())
-            } else {
-                Err(RuleError::OutputLength { index, found: logits.len(), expected: offered.logits })
-            }
+    model: Option<&ModelRecord>,
+) -> Result<(), TransactionError> {
+    let action = &transaction.unsigned.action;
+    if !action.is_allowed(place.version) {
+        return Err(TransactionError::UnknownAction { tag: action.tag(), version: place.version });
+    }
+    check_range(action)?;
+    let (expires, height) = (transaction.unsigned.expires, place.height);
+    if expires < height {
+        return Err(TransactionError::Expired { expires, height });
+    }
+    let Action::Classify { model: id, bytes, form, .. } = action else { return Ok(()) };
+    let offered = model.filter(|model| model.first <= height);
+    let facts = offered.ok_or(TransactionError::UnknownModel { model: *id, height })?.facts;
+    match form {
+        Form::Pixels if u64::from(*bytes) != facts.pixels() => {
+            Err(TransactionError::Form(FormError::Pixels { found: *bytes, expected: facts.pixels() }))
+        }
+        Form::Jpeg { .. } if !facts.takes_jpeg() => Err(TransactionError::Form(FormError::Jpeg {
+            channels: facts.channels,
+            height: facts.height,
+            width: facts.width,
+        })),
+        _ => Ok(()),
+    }
+}
+
+/// The rule *Range*.
+fn check_range(action: &Action) -> Result<(), TransactionError> {
+    let within = |field: &'static str, found: u64, (least, most): (u64, u64)| {
+        if (least..=most).contains(&found) {
+            Ok(())
+        } else {
+            Err(TransactionError::Range { field, found, least, most })
+        }
+    };
+    let attachment = (1, MAX_ATTACHMENT_BYTES as u64);
+    match action {
+        Action::Classify { bytes, form, .. } => {
+            within("bytes", (*bytes).into(), attachment)?;
+            let Form::Jpeg { width, height } = form else { return Ok(()) };
+            let side = (1, MAX_SIDE.into());
+            within("width", (*width).into(), side)?;
+            within("height", (*height).into(), side)
+        }
+        Action::Upload { size, .. } => within("size", (*size).into(), FILE),
+        Action::Part { bytes, .. } => within("bytes", (*bytes).into(), attachment),
+        Action::Publish { facts, .. } => {
+            facts_out_of_range(facts).map_or(Ok(()), |(field, found, range)| within(field, found, range))
+        }
+        Action::Transfer { .. } | Action::Unknown(_) => Ok(()),
+    }
+}
+
+const FILE: (u64, u64) = (1, MAX_FILE_BYTES as u64);
+
+/// The first of a model's facts that is out of range: its name, its value, and the least and the most that it may be.
+pub fn facts_out_of_range(facts: &ModelFacts) -> Option<(&'static str, u64, (u64, u64))> {
+    let side = (1, u16::MAX.into());
+    [
+        ("size", facts.size.into(), FILE),
+        ("channels", facts.channels.into(), side),
+        ("height", facts.height.into(), side),
+        ("width", facts.width.into(), side),
+        ("classes", facts.classes.into(), CLASSES),
+        ("cost", facts.cost, COST),
+    ]
+    .into_iter()
+    .find(|(_, found, (least, most))| !(least..=most).contains(&found))
+}
+
+/// The rules *AnswerUnexpected*, *AnswerMissing* and *AnswerForm*.
+fn check_answer_form(
+    transaction: &Transaction,
+    answer: &Answer,
+    model: Option<&ModelFacts>,
+) -> Result<(), TransactionError> {
+    match (transaction.task(), answer) {
+        (None, Answer::None) => Ok(()),
+        (None, Answer::Classes(_)) => Err(TransactionError::AnswerUnexpected),
+        (Some(_), Answer::None) => Err(TransactionError::AnswerMissing),
+        (Some(_), Answer::Classes(classes)) => {
+            classes.check_form(model.map_or(0, |model| model.classes)).map_err(TransactionError::AnswerForm)
         }
     }
 }
 
-/// Checks the signatures of the transaction at `index`.
+/// Checks the signatures of a transaction.
 ///
 /// # Errors
-/// [`RuleError::Signature`].
-pub fn check_signature(index: usize, transaction: &Transaction, genesis: BlockHash) -> Result<(), RuleError> {
-    transaction.verify_signatures(genesis).map_err(|source| RuleError::Signature { index, source })
+/// [`TransactionError::Signature`].
+pub fn check_signature(transaction: &Transaction, genesis: BlockHash) -> Result<(), TransactionError> {
+    transaction.verify_signatures(genesis).map_err(TransactionError::Signature)
 }
 
-/// What is wrong with pixels that came for a transaction.
+/// What is wrong with an attachment that came for a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PixelsError {
-    /// They are not the image that the transaction names: whoever sent them is to blame, never the transaction.
-    #[error("transaction {index}: pixels hash to {found}, expected {expected}")]
-    Hash {
-        /// Which transaction.
-        index: usize,
-        /// Of the pixels given.
-        found: ImageHash,
-        /// In the transaction.
-        expected: ImageHash,
-    },
-    /// A task without pixels, or pixels where nothing was asked: whoever sent them is to blame.
-    #[error("transaction {index}: pixels {}", if *.expected { "are missing" } else { "where nothing was asked" })]
+pub enum AttachmentError {
+    /// It lacks, or comes where none is named: whoever sent this is to blame, never the transaction.
+    #[error("the attachment {}", if *.expected { "is missing" } else { "belongs to no action" })]
     Presence {
-        /// Which transaction.
-        index: usize,
-        /// Whether there should be pixels.
+        /// Whether there should be one.
         expected: bool,
     },
-    /// They are the image that the transaction names, and that breaks a rule.
+    /// It is not the one that the transaction names: whoever sent it is to blame, never the transaction.
+    #[error("the attachment hashes to {found}, expected {expected}")]
+    Hash {
+        /// Of what was given.
+        found: AttachmentHash,
+        /// In the transaction.
+        expected: AttachmentHash,
+    },
+    /// It is the one that the transaction names, and that breaks the rule *AttachmentLength*.
     #[error(transparent)]
-    Rule(#[from] RuleError),
+    Length(TransactionError),
 }
 
-/// Checks that pixels are the transaction's, and of its model's input shape.
+/// Checks that an attachment is the transaction's, and as long as that says.
 ///
 /// # Errors
-/// [`PixelsError`] tells the sender's fault from the transaction's.
-pub fn check_pixels(
-    parameters: &Parameters,
-    height: u64,
-    index: usize,
-    transaction: &Transaction,
-    pixels: Option<&[u8]>,
-) -> Result<(), PixelsError> {
-    let (model, image, pixels) = match (transaction.task(), pixels) {
+/// [`AttachmentError`] tells the sender's fault from the transaction's.
+pub fn check_attachment(transaction: &Transaction, attachment: Option<&[u8]>) -> Result<(), AttachmentError> {
+    let (named, attachment) = match (transaction.attachment(), attachment) {
         (None, None) => return Ok(()),
-        (Some((model, image)), Some(pixels)) => (model, image, pixels),
-        (task, _) => return Err(PixelsError::Presence { index, expected: task.is_some() }),
+        (Some(named), Some(attachment)) => (named, attachment),
+        (named, _) => return Err(AttachmentError::Presence { expected: named.is_some() }),
     };
-    let found = ImageHash::of(pixels);
-    if found != image {
-        return Err(PixelsError::Hash { index, found, expected: image });
+    let found = AttachmentHash::of(attachment);
+    if found != named.hash {
+        return Err(AttachmentError::Hash { found, expected: named.hash });
     }
-    let offered = parameters.model_at(model, height).ok_or(RuleError::UnknownModel { index, model })?;
-    if pixels.len() as u64 != u64::from(offered.pixels) {
-        return Err(RuleError::ImageSize { index, found: pixels.len(), expected: offered.pixels }.into());
+    if attachment.len() as u64 != u64::from(named.bytes) {
+        let error = TransactionError::AttachmentLength { found: attachment.len(), expected: named.bytes };
+        return Err(AttachmentError::Length(error));
     }
     Ok(())
 }
@@ -473,14 +358,45 @@ pub fn check_pixels(
 /// Compares a block's answer with this node's own.
 ///
 /// # Errors
-/// [`RuleError::Output`] for the first class that differs, [`RuleError::OutputLength`] where the lengths do.
-pub fn check_output(index: usize, found: &[i32], expected: &[i32]) -> Result<(), RuleError> {
-    if found.len() != expected.len() {
-        let expected = u32::try_from(expected.len()).unwrap_or(u32::MAX);
-        return Err(RuleError::OutputLength { index, found: found.len(), expected });
+/// [`TransactionError::Answer`].
+pub fn check_answer(found: &Classes, expected: &Classes) -> Result<(), TransactionError> {
+    let differ = found.best.iter().zip(&expected.best).find(|(found, expected)| found != expected);
+    let difference = match differ {
+        Some((&found, &expected)) => AnswerDifference::Class { found, expected },
+        None if found.best.len() != expected.best.len() => {
+            AnswerDifference::Length { found: found.best.len(), expected: expected.best.len() }
+        }
+        None if found.digest != expected.digest => {
+            AnswerDifference::Digest { found: found.digest, expected: expected.digest }
+        }
+        None => return Ok(()),
+    };
+    Err(TransactionError::Answer(difference))
+}
+
+/// Checks the file of a model against the `Publish` that names it and declares `facts`, and against the parts that the
+/// sender's upload had in the state before the block. `read` finds the facts of a file, or says why it is none
+/// (`docs/inference.md`).
+///
+/// # Errors
+/// [`TransactionError::File`].
+pub fn check_file(
+    (model, facts): (ModelId, &ModelFacts),
+    parts: PartsHash,
+    file: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<ModelFacts, String>,
+) -> Result<(), TransactionError> {
+    let file_error = |reason: String| Err(TransactionError::File { reason });
+    let found = ModelId::of(file);
+    if found != model {
+        return file_error(format!("it is the file of model {found}, expected {model}"));
     }
-    match found.iter().zip(expected).enumerate().find(|(_, (found, expected))| found != expected) {
-        None => Ok(()),
-        Some((class, (&found, &expected))) => Err(RuleError::Output { index, class, found, expected }),
+    if PartsHash::of_file(file) != parts {
+        return file_error("cut into parts it is not what was uploaded".into());
+    }
+    match read(file) {
+        Err(reason) => file_error(reason),
+        Ok(found) if found != *facts => file_error(format!("it has {found}, declared were {facts}")),
+        Ok(_) => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ const KEY_TAG: &str = "ocelli/state/key";
 const LEAF_TAG: &str = "ocelli/state/leaf";
 const NODE_TAG: &str = "ocelli/state/node";
 
-/// The key of an object: `H("ocelli/state/key", kind || id)`. Kind 0 is an account, its id the address.
+/// The key of an object: `H("ocelli/state/key", kind || id)`; kinds are those of [`crate::object::ObjectId`].
 pub fn key(kind: u8, id: &[u8]) -> [u8; 32] {
     tagged(KEY_TAG, &[&[kind], id])
 }

@@ -1,4 +1,4 @@
-//! The state and how a block changes it: accounts, and with them the state tree and the history.
+//! The state and how a block changes it: objects, and with them the state tree and the history.
 //!
 //! Nothing here writes. [`connect`] and [`disconnect`] return what changes, for the store to write in one batch.
 
@@ -7,89 +7,99 @@ use std::collections::BTreeMap;
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::block::Body;
-use crate::codec::encode;
-use crate::hash::Root;
+use crate::hash::{ModelId, Root, UploadHash};
 use crate::header::Header;
 use crate::history::{self, Entry, HistoryError, Peaks, Position};
 use crate::network::Parameters;
-use crate::rules::RuleError;
+use crate::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, UploadRecord, leaf};
+use crate::rules::{RuleError, Sum, TransactionError};
 use crate::state::{self, BranchChanges, BranchReader, Child, UpdateError};
 use crate::target::Target;
-use crate::transaction::{Action, Transaction};
+use crate::transaction::{Action, MAX_ATTACHMENT_BYTES, Transaction};
 
-/// The kind of state object that accounts are; the first byte under the key's hash.
-pub const KIND_ACCOUNT: u8 = 0;
+/// How many blocks after an `Upload` its first `Part` may come: who copies a file that he sees comes too late.
+pub const UPLOAD_DELAY: u64 = 8;
 
-/// What an address owns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
-pub struct Account {
-    /// Transactions it has sent.
-    pub nonce: u64,
-    /// What it has.
-    pub balance: Amount,
-}
-
-impl Account {
-    /// Key and hash of its leaf in the state tree. The value is its encoding, u64 nonce || u64 balance.
-    pub fn leaf(&self, address: &Address) -> ([u8; 32], [u8; 32]) {
-        let key = account_key(address);
-        (key, state::leaf_hash(&key, &encode(self)))
-    }
-}
-
-/// The key of an account in the state tree.
-pub fn account_key(address: &Address) -> [u8; 32] {
-    state::key(KIND_ACCOUNT, &address.0)
-}
-
-/// Where the state before a block is read from.
+/// Where a state is read from.
 pub trait StateReader {
-    /// What can go wrong.
+    /// What can go wrong, a value that is not its object's included ([`Object::from_bytes`]).
     type Error;
+
+    /// An object, of the kind that its id says; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Self::Error>;
 
     /// An account; `None` where there is none.
     ///
     /// # Errors
     /// If it cannot be read.
-    fn account(&self, address: &Address) -> Result<Option<Account>, Self::Error>;
+    fn account(&self, address: &Address) -> Result<Option<Account>, Self::Error> {
+        Ok(self.object(&ObjectId::Account(*address))?.and_then(Object::account))
+    }
+
+    /// The record of a model; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, Self::Error> {
+        Ok(self.object(&ObjectId::Model(*id))?.and_then(Object::model))
+    }
+
+    /// What a sender has under way; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn upload(&self, sender: &Address) -> Result<Option<UploadRecord>, Self::Error> {
+        Ok(self.object(&ObjectId::Upload(*sender))?.and_then(Object::upload))
+    }
 }
 
-/// An account before and after a block.
+/// An object before and after a block; `None` where it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// `None` where the block creates it.
-    pub before: Option<Account>,
-    /// What it becomes.
-    pub after: Account,
+    pub before: Option<Object>,
+    pub after: Option<Object>,
 }
 
-/// What a block does to accounts, in ascending order of address. Accounts are never removed.
+/// What a block does to objects, in ascending order of id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Delta {
-    /// Each account that differs.
-    pub accounts: BTreeMap<Address, Change>,
+    /// Each object that differs.
+    pub objects: BTreeMap<ObjectId, Change>,
 }
 
 impl Delta {
     /// What takes the block back.
     pub fn undo(&self) -> Undo {
-        Undo { accounts: self.accounts.iter().map(|(address, change)| (*address, change.before)).collect() }
+        let before = |(id, change): (&ObjectId, &Change)| (*id, change.before.map(|object| object.to_bytes()));
+        Undo { objects: self.objects.iter().map(before).collect() }
     }
 
-    fn leaves(&self) -> BTreeMap<[u8; 32], Option<[u8; 32]>> {
-        let leaf = |(address, change): (&Address, &Change)| {
-            let (key, hash) = change.after.leaf(address);
-            (key, Some(hash))
-        };
-        self.accounts.iter().map(leaf).collect()
+    /// What is to be stored: for each object that differs its bytes, `None` where it goes.
+    pub fn written(&self) -> impl Iterator<Item = (ObjectId, Option<Vec<u8>>)> {
+        self.objects.iter().map(|(id, change)| (*id, change.after.map(|object| object.to_bytes())))
     }
 }
 
 /// What a connected block replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
 pub struct Undo {
-    /// Each account that the block changed as it was before; `None` where it was not.
-    pub accounts: Vec<(Address, Option<Account>)>,
+    /// The bytes of each object that the block changed as they were before it; `None` where it was not.
+    pub objects: Vec<(ObjectId, Option<Vec<u8>>)>,
+}
+
+/// Keys and leaf hashes of objects by their bytes; `None` for those that go.
+fn leaves(objects: impl IntoIterator<Item = (ObjectId, Option<Vec<u8>>)>) -> BTreeMap<[u8; 32], Option<[u8; 32]>> {
+    let hashed = |(id, value): (ObjectId, Option<Vec<u8>>)| match value {
+        Some(value) => {
+            let (key, hash) = leaf(&id, &value);
+            (key, Some(hash))
+        }
+        None => (id.key(), None),
+    };
+    objects.into_iter().map(hashed).collect()
 }
 
 /// A block cannot be connected.
@@ -106,187 +116,305 @@ pub enum ConnectError<E> {
     Tree(#[source] UpdateError<E>),
 }
 
-/// The parameters of a block that its transactions run under.
-#[derive(Debug, Clone, Copy)]
+/// What a block's transactions may depend on besides the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The block's height.
     pub height: u64,
+    /// The block's version: which rules hold.
+    pub version: u32,
     /// Who gets reward and fees.
     pub miner: Address,
+    /// The time of the block before, in seconds since 1970.
+    pub parent_time: u64,
 }
 
-/// Why a transaction cannot follow on a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TransactionError {
-    /// Its nonce is not its account's.
-    #[error("nonce {found}, the account is at {expected}")]
-    Nonce {
-        /// In the transaction.
-        found: u64,
-        /// The account's.
-        expected: u64,
-    },
-    /// The sender has too little.
-    #[error("the sender holds {balance}, amount and fee need {needed}")]
-    Balance {
-        /// What the account has.
-        balance: Amount,
-        /// Amount and fee together.
-        needed: Amount,
-    },
-    /// A transfer that creates an account carries less than the minimum.
-    #[error("{amount} for an account that does not exist yet, at least {minimum} expected")]
-    MinimumBalance {
-        /// What it carries.
-        amount: Amount,
-        /// The network's.
-        minimum: Amount,
-    },
-    /// A sum of amounts leaves 64 bits.
-    #[error("amounts exceed 64 bits")]
-    AmountOverflow,
+/// Objects as transactions have left them, over a state that is read elsewhere.
+///
+/// What one sender's transactions do to another's account only adds to it, and models never change. So a sender's
+/// transactions that follow on a state, one after the other, still do when others' come before or between them, unless two
+/// publish the same model: the mempool rests on that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    objects: BTreeMap<ObjectId, Change>,
+    fees: Amount,
 }
 
-impl TransactionError {
-    /// The rule that a block breaks with this transaction at `index`.
-    pub fn at(self, index: usize) -> RuleError {
-        match self {
-            Self::Nonce { found, expected } => RuleError::Nonce { index, found, expected },
-            Self::Balance { balance, needed } => RuleError::Balance { index, balance, needed },
-            Self::MinimumBalance { amount, minimum } => RuleError::MinimumBalance { index, amount, minimum },
-            Self::AmountOverflow => RuleError::AmountOverflow { index },
+/// What a transaction does to one object: what it was, what it becomes.
+type Write = (ObjectId, Option<Object>, Option<Object>);
+
+impl Changes {
+    /// An object as it is now; `None` where there is none.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn object<R: StateReader>(&self, id: &ObjectId, reader: &R) -> Result<Option<Object>, R::Error> {
+        match self.objects.get(id) {
+            Some(change) => Ok(change.after),
+            None => reader.object(id),
         }
     }
-}
 
-/// Accounts as transactions have left them, over a state that is read elsewhere.
-///
-/// What one sender's transactions do to another's account only adds to it. So a sender's transactions that follow on a
-/// state, one after the other, still do when others' come before or between them: the mempool rests on that.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overlay {
-    changes: BTreeMap<Address, Change>,
-}
-
-impl Overlay {
     /// An account as it is now; `None` where there is none.
     ///
     /// # Errors
     /// The reader's.
     pub fn account<R: StateReader>(&self, address: &Address, reader: &R) -> Result<Option<Account>, R::Error> {
-        match self.changes.get(address) {
-            Some(change) => Ok(Some(change.after)),
-            None => reader.account(address),
-        }
+        Ok(self.object(&ObjectId::Account(*address), reader)?.and_then(Object::account))
     }
 
-    /// Lets a transaction follow: check, debit amount and fee, credit. The one way in which a transaction changes the state,
-    /// in a block and on the way into the mempool. Signatures, expiry, models and outputs are checked elsewhere
-    /// ([`crate::rules`], [`crate::CheckedTransaction`]).
+    fn model<R: StateReader>(&self, id: &ModelId, reader: &R) -> Result<Option<ModelRecord>, R::Error> {
+        Ok(self.object(&ObjectId::Model(*id), reader)?.and_then(Object::model))
+    }
+
+    fn upload<R: StateReader>(&self, sender: &Address, reader: &R) -> Result<Option<UploadRecord>, R::Error> {
+        Ok(self.object(&ObjectId::Upload(*sender), reader)?.and_then(Object::upload))
+    }
+
+    /// The fees of all transactions that have followed.
+    pub fn fees(&self) -> Amount {
+        self.fees
+    }
+
+    /// Lets a transaction follow: check, debit, act. The one way in which a transaction changes the state, in a block and on
+    /// the way into the mempool. What needs no state is checked elsewhere ([`crate::rules`],
+    /// [`crate::CheckedTransaction`]).
     ///
     /// # Errors
     /// The reader's; inside, the rule that the transaction breaks. Nothing has changed then.
     pub fn transact<R: StateReader>(
         &mut self,
         parameters: &Parameters,
+        place: &Place,
         transaction: &Transaction,
         reader: &R,
     ) -> Result<Result<(), TransactionError>, R::Error> {
-        let (sender, unsigned) = (transaction.sender(), &transaction.unsigned);
+        let sender = transaction.sender();
         let before = self.account(&sender, reader)?;
-        let mut account = before.unwrap_or_default();
-        if unsigned.nonce != account.nonce {
-            return Ok(Err(TransactionError::Nonce { found: unsigned.nonce, expected: account.nonce }));
-        }
-        let Some(needed) = transaction.total() else { return Ok(Err(TransactionError::AmountOverflow)) };
-        let balance = account.balance;
-        let Some(rest) = balance.checked_sub(needed) else {
-            return Ok(Err(TransactionError::Balance { balance, needed }));
+        let (account, fees) = match self.debit(parameters, transaction, before.unwrap_or_default()) {
+            Ok(debited) => debited,
+            Err(error) => return Ok(Err(error)),
         };
-        let Some(nonce) = account.nonce.checked_add(1) else { return Ok(Err(TransactionError::AmountOverflow)) };
-        account = Account { nonce, balance: rest };
-        let credited = match unsigned.action {
-            Action::Transfer { to, amount } => {
-                let (known, minimum) = (self.account(&to, reader)?, parameters.minimum_balance);
-                if known.is_none() && to != sender && amount < minimum {
-                    return Ok(Err(TransactionError::MinimumBalance { amount, minimum }));
-                }
-                let receiver = if to == sender { account } else { known.unwrap_or_default() };
-                let Some(balance) = receiver.balance.checked_add(amount) else {
-                    return Ok(Err(TransactionError::AmountOverflow));
-                };
-                Some((to, known, Account { balance, ..receiver }))
-            }
-            Action::Classify { .. } => None,
+        let action = Acting { changes: self, parameters, height: place.height, sender, account, reader };
+        let written = match action.act(&transaction.unsigned.action)? {
+            Ok(written) => written,
+            Err(error) => return Ok(Err(error)),
         };
-        self.set(sender, before, account);
-        if let Some((to, before, after)) = credited {
-            self.set(to, before, after);
-        }
+        self.fees = fees;
+        self.set((ObjectId::Account(sender), before.map(Object::from), Some(account.into())));
+        written.into_iter().for_each(|write| self.set(write));
         Ok(Ok(()))
+    }
+
+    /// The sender's account when it has paid, and the fees of all.
+    fn debit(
+        &self,
+        parameters: &Parameters,
+        transaction: &Transaction,
+        Account { nonce, balance }: Account,
+    ) -> Result<(Account, Amount), TransactionError> {
+        let overflow = |sum| TransactionError::AmountOverflow { sum };
+        let unsigned = &transaction.unsigned;
+        if unsigned.nonce != nonce {
+            return Err(TransactionError::Nonce { found: unsigned.nonce, expected: nonce });
+        }
+        let needed = transaction.total(parameters).ok_or(overflow(Sum::Total))?;
+        let balance = balance.checked_sub(needed).ok_or(TransactionError::Balance { balance, needed })?;
+        let nonce = nonce.checked_add(1).ok_or(overflow(Sum::Nonce))?;
+        let fees = self.fees.checked_add(unsigned.fee).ok_or(overflow(Sum::Fees))?;
+        Ok((Account { nonce, balance }, fees))
     }
 
     /// Pays a miner. Pay of nothing creates no account, other than a transfer of nothing where the minimum balance is 0.
-    ///
-    /// # Errors
-    /// The reader's; inside, that the sum leaves 64 bits.
-    pub fn pay<R: StateReader>(
+    fn pay<R: StateReader>(
         &mut self,
         miner: Address,
-        pay: Amount,
+        reward: Amount,
         reader: &R,
     ) -> Result<Result<(), TransactionError>, R::Error> {
+        let overflow = TransactionError::AmountOverflow { sum: Sum::Pay };
+        let Some(pay) = reward.checked_add(self.fees) else { return Ok(Err(overflow)) };
         if pay > Amount::ZERO {
             let before = self.account(&miner, reader)?;
             let account = before.unwrap_or_default();
-            let Some(balance) = account.balance.checked_add(pay) else {
-                return Ok(Err(TransactionError::AmountOverflow));
-            };
-            self.set(miner, before, Account { balance, ..account });
+            let Some(balance) = account.balance.checked_add(pay) else { return Ok(Err(overflow)) };
+            let after = Account { balance, ..account };
+            self.set((ObjectId::Account(miner), before.map(Object::from), Some(after.into())));
         }
         Ok(Ok(()))
     }
 
-    /// `before` is the account as it is now, which counts where it has not changed yet.
-    fn set(&mut self, address: Address, before: Option<Account>, after: Account) {
-        self.changes.entry(address).and_modify(|change| change.after = after).or_insert(Change { before, after });
+    /// `before` is the object as it is now, which counts where it has not changed yet.
+    fn set(&mut self, (id, before, after): Write) {
+        self.objects.entry(id).and_modify(|change| change.after = after).or_insert(Change { before, after });
     }
 
     fn into_delta(mut self) -> Delta {
-        self.changes.retain(|_, change| change.before != Some(change.after));
-        Delta { accounts: self.changes }
+        self.objects.retain(|_, change| change.before != change.after);
+        Delta { objects: self.objects }
     }
 }
 
-/// Applies a body's transactions in order ([`Overlay::transact`]), then pays the miner.
+/// An action of a sender who has paid: `account` is already debited, and not yet written.
+struct Acting<'a, R> {
+    changes: &'a Changes,
+    parameters: &'a Parameters,
+    height: u64,
+    sender: Address,
+    account: Account,
+    reader: &'a R,
+}
+
+impl<R: StateReader> Acting<'_, R> {
+    /// What the action writes besides the sender's account; what it writes there stands last.
+    fn act(&self, action: &Action) -> Result<Result<Vec<Write>, TransactionError>, R::Error> {
+        match *action {
+            Action::Transfer { to, amount } => self.transfer(to, amount),
+            Action::Classify { model, royalty, .. } => self.classify(model, royalty),
+            Action::Upload { file, size } => self.begin(file, size),
+            Action::Part { number, bytes, data } => Ok(match self.upload()? {
+                Some(upload) => self.part(upload, number, bytes).map(|()| {
+                    let (parts, next) = (upload.parts.with(data), upload.next.saturating_add(1));
+                    let after = UploadRecord { parts, next, last: self.height, ..upload };
+                    vec![(ObjectId::Upload(self.sender), Some(upload.into()), Some(after.into()))]
+                }),
+                None => Err(TransactionError::NoUpload),
+            }),
+            Action::Publish { model, facts, royalty } => self.publish(model, facts, royalty),
+            // The rule UnknownAction has refused it.
+            Action::Unknown(_) => Ok(Ok(vec![])),
+        }
+    }
+
+    /// Adds to an account, the sender's included.
+    fn credit(&self, to: Address, known: Option<Account>, amount: Amount) -> Result<Vec<Write>, TransactionError> {
+        let receiver = if to == self.sender { self.account } else { known.unwrap_or_default() };
+        let overflow = TransactionError::AmountOverflow { sum: Sum::Credited };
+        let balance = receiver.balance.checked_add(amount).ok_or(overflow)?;
+        let after = Account { balance, ..receiver };
+        Ok(vec![(ObjectId::Account(to), known.map(Object::from), Some(after.into()))])
+    }
+
+    fn transfer(&self, to: Address, amount: Amount) -> Result<Result<Vec<Write>, TransactionError>, R::Error> {
+        let (known, minimum) = (self.changes.account(&to, self.reader)?, self.parameters.minimum_balance);
+        if known.is_none() && to != self.sender && amount < minimum {
+            return Ok(Err(TransactionError::MinimumBalance { amount, minimum }));
+        }
+        Ok(self.credit(to, known, amount))
+    }
+
+    fn classify(&self, model: ModelId, royalty: Amount) -> Result<Result<Vec<Write>, TransactionError>, R::Error> {
+        let height = self.height;
+        let record = self.changes.model(&model, self.reader)?.filter(|record| record.first <= height);
+        let Some(record) = record else { return Ok(Err(TransactionError::UnknownModel { model, height })) };
+        if royalty != record.royalty {
+            return Ok(Err(TransactionError::Royalty { found: royalty, expected: record.royalty }));
+        }
+        if royalty == Amount::ZERO {
+            return Ok(Ok(vec![]));
+        }
+        Ok(self.credit(record.author, self.changes.account(&record.author, self.reader)?, royalty))
+    }
+
+    fn upload(&self) -> Result<Option<UploadRecord>, R::Error> {
+        self.changes.upload(&self.sender, self.reader)
+    }
+
+    fn begin(&self, file: UploadHash, size: u32) -> Result<Result<Vec<Write>, TransactionError>, R::Error> {
+        let (since, last) = (self.height, self.height);
+        let after = UploadRecord { file, parts: Default::default(), size, next: 0, since, last };
+        let before = self.upload()?.map(Object::from);
+        Ok(Ok(vec![(ObjectId::Upload(self.sender), before, Some(after.into()))]))
+    }
+
+    /// Whether a part may follow.
+    fn part(&self, upload: UploadRecord, number: u16, bytes: u32) -> Result<(), TransactionError> {
+        let expected = upload.part_bytes(number).filter(|_| number == upload.next);
+        let Some(expected) = expected else {
+            let parts = parts(upload.size);
+            return Err(TransactionError::PartNumber { found: number, expected: upload.next, parts });
+        };
+        if bytes != expected {
+            return Err(TransactionError::PartLength { found: bytes, expected });
+        }
+        self.within_window(upload, upload.since.saturating_add(UPLOAD_DELAY))
+    }
+
+    fn within_window(&self, upload: UploadRecord, from: u64) -> Result<(), TransactionError> {
+        let (height, until) = (self.height, upload.since.saturating_add(self.parameters.upload_window));
+        if (from..until).contains(&height) {
+            return Ok(());
+        }
+        Err(TransactionError::UploadWindow { height, from, until })
+    }
+
+    fn publish(
+        &self,
+        model: ModelId,
+        facts: ModelFacts,
+        royalty: Amount,
+    ) -> Result<Result<Vec<Write>, TransactionError>, R::Error> {
+        let Some(upload) = self.upload()? else { return Ok(Err(TransactionError::NoUpload)) };
+        if let Err(error) = self.finished(upload, model, facts) {
+            return Ok(Err(error));
+        }
+        if self.changes.model(&model, self.reader)?.is_some() {
+            return Ok(Err(TransactionError::ModelExists { model }));
+        }
+        let first = self.height.saturating_add(self.parameters.model_delay);
+        let record = ModelRecord { author: self.sender, royalty, first, facts };
+        Ok(Ok(vec![
+            (ObjectId::Upload(self.sender), Some(upload.into()), None),
+            (ObjectId::Model(model), None, Some(record.into())),
+        ]))
+    }
+
+    /// Whether an upload is the one that is published, all of it, and in time.
+    fn finished(&self, upload: UploadRecord, model: ModelId, facts: ModelFacts) -> Result<(), TransactionError> {
+        let expected = UploadHash::of(&self.sender, &model);
+        if upload.file != expected {
+            return Err(TransactionError::UploadFile { found: upload.file, expected });
+        }
+        if facts.size != upload.size {
+            return Err(TransactionError::UploadSize { found: facts.size, expected: upload.size });
+        }
+        if !upload.is_complete() {
+            return Err(TransactionError::PartsMissing { found: upload.next, expected: parts(upload.size) });
+        }
+        self.within_window(upload, upload.last.saturating_add(1))
+    }
+}
+
+/// Parts of a file.
+fn parts(size: u32) -> u32 {
+    size.div_ceil(MAX_ATTACHMENT_BYTES as u32)
+}
+
+/// Applies a body's transactions in order ([`Changes::transact`]), then pays the miner.
 ///
 /// # Errors
 /// The first rule that a transaction breaks, or the reader's error.
 pub fn apply<R: StateReader>(
     parameters: &Parameters,
-    place: Place,
+    place: &Place,
     body: &Body,
     reader: &R,
 ) -> Result<Delta, ConnectError<R::Error>> {
-    let mut accounts = Overlay::default();
-    let mut fees = Amount::ZERO;
+    let mut changes = Changes::default();
     for (index, (transaction, _)) in body.transactions.iter().enumerate() {
-        let result = accounts.transact(parameters, transaction, reader).map_err(ConnectError::Reader)?;
+        let result = changes.transact(parameters, place, transaction, reader).map_err(ConnectError::Reader)?;
         result.map_err(|error| error.at(index))?;
-        fees = fees.checked_add(transaction.unsigned.fee).ok_or(RuleError::AmountOverflow { index })?;
     }
-    let index = body.transactions.len();
-    let pay = parameters.reward_at(place.height).checked_add(fees).ok_or(RuleError::AmountOverflow { index })?;
-    let paid = accounts.pay(place.miner, pay, reader).map_err(ConnectError::Reader)?;
-    paid.map_err(|error| error.at(index))?;
-    Ok(accounts.into_delta())
+    let paid = changes.pay(place.miner, parameters.reward_at(place.height), reader).map_err(ConnectError::Reader)?;
+    paid.map_err(|error| error.at(body.transactions.len()))?;
+    Ok(changes.into_delta())
 }
 
 /// All that connecting a block changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub struct Connection {
-    /// Accounts.
+pub struct Connected {
+    /// Objects.
     pub delta: Delta,
     /// Branches of the state tree.
     pub branches: BranchChanges,
@@ -310,7 +438,7 @@ pub struct Roots {
 /// The state that a block builds on: `state` and `peaks` are those of its parent, the readers what is stored of it.
 #[derive(Debug, Clone)]
 pub struct Base<'a, R> {
-    /// Where accounts and branches are read from.
+    /// Where objects and branches are read from.
     pub reader: &'a R,
     /// The parent's state tree.
     pub state: Child,
@@ -318,23 +446,39 @@ pub struct Base<'a, R> {
     pub peaks: &'a Peaks,
 }
 
-/// What a body does to a state: what a miner needs to fill in a header's roots.
+/// What a body does to a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Proposed {
+    /// What a header holds with this body.
+    pub roots: Roots,
+    /// Objects.
+    pub delta: Delta,
+    /// Branches of the state tree.
+    pub branches: BranchChanges,
+    /// The state tree after the block.
+    pub state: Child,
+}
+
+/// Applies a body to a state: what a miner needs to fill in a header's roots.
 ///
 /// # Errors
 /// As [`apply`], and if the stored tree cannot be read.
 pub fn propose<R, E>(
     parameters: &Parameters,
     base: &Base<'_, R>,
-    place: Place,
+    place: &Place,
     body: &Body,
-) -> Result<(Roots, Delta, BranchChanges, Child), ConnectError<E>>
+) -> Result<Proposed, ConnectError<E>>
 where
     R: StateReader<Error = E> + BranchReader<Error = E>,
 {
     let delta = apply(parameters, place, body, base.reader)?;
-    let (state, branches) = state::update(base.reader, base.state, &delta.leaves()).map_err(ConnectError::Tree)?;
+    let changed = leaves(delta.written());
+    let (state, branches) = state::update(base.reader, base.state, &changed).map_err(ConnectError::Tree)?;
     let history = base.peaks.root().map_err(|_| RuleError::WorkOverflow)?;
-    Ok((Roots { history: Root(history), state: Root(state.hash()) }, delta, branches, state))
+    let roots = Roots { history: Root(history), state: Root(state.hash()) };
+    Ok(Proposed { roots, delta, branches, state })
 }
 
 /// Connects a block whose header and body have been checked by themselves: applies it, and compares both roots.
@@ -346,12 +490,14 @@ pub fn connect<R, E>(
     base: &Base<'_, R>,
     header: &Header,
     body: &Body,
-) -> Result<Connection, ConnectError<E>>
+) -> Result<Connected, ConnectError<E>>
 where
     R: StateReader<Error = E> + BranchReader<Error = E>,
 {
-    let place = Place { height: header.height, miner: header.miner };
-    let (roots, delta, branches, state) = propose(parameters, base, place, body)?;
+    // The parent is the last leaf; genesis, which has none, is not connected.
+    let parent_time = base.peaks.entries().last().map_or(0, |entry| entry.last_time);
+    let place = Place { height: header.height, version: header.version, miner: header.miner, parent_time };
+    let Proposed { roots, delta, branches, state } = propose(parameters, base, &place, body)?;
     if header.history != roots.history {
         return Err(RuleError::HistoryRoot { found: header.history, expected: roots.history }.into());
     }
@@ -360,7 +506,7 @@ where
     }
     let mut peaks = base.peaks.clone();
     let history = append_header(&mut peaks, header).map_err(|_| RuleError::WorkOverflow)?;
-    Ok(Connection { delta, branches, state, history, peaks })
+    Ok(Connected { delta, branches, state, history, peaks })
 }
 
 /// Adds a header to the history and returns the new nodes.
@@ -381,18 +527,11 @@ pub fn disconnect<R: BranchReader>(
     state: Child,
     undo: &Undo,
 ) -> Result<(Child, BranchChanges), UpdateError<R::Error>> {
-    let leaf = |(address, before): &(Address, Option<Account>)| match before {
-        Some(account) => {
-            let (key, hash) = account.leaf(address);
-            (key, Some(hash))
-        }
-        None => (account_key(address), None),
-    };
-    state::update(reader, state, &undo.accounts.iter().map(leaf).collect())
+    state::update(reader, state, &leaves(undo.objects.iter().cloned()))
 }
 
-/// The state tree of the network's starting accounts.
-pub fn genesis_state(parameters: &Parameters) -> (Child, BranchChanges, BTreeMap<Address, Account>) {
+/// The state of genesis, the network's starting accounts and models, as tree and as objects.
+pub fn genesis_state(parameters: &Parameters) -> (Child, BranchChanges, BTreeMap<ObjectId, Object>) {
     struct Nothing;
     impl BranchReader for Nothing {
         type Error = std::convert::Infallible;
@@ -400,11 +539,12 @@ pub fn genesis_state(parameters: &Parameters) -> (Child, BranchChanges, BTreeMap
             Ok(None)
         }
     }
-    let accounts: BTreeMap<_, _> =
-        parameters.balances().into_iter().map(|(address, balance)| (address, Account { nonce: 0, balance })).collect();
-    let leaves = accounts.iter().map(|(address, account)| account.leaf(address));
-    let leaves = leaves.map(|(key, hash)| (key, Some(hash))).collect();
+    let account = |(address, balance)| (ObjectId::Account(address), Object::from(Account { nonce: 0, balance }));
+    let accounts = parameters.balances().into_iter().map(account);
+    let models = parameters.models.iter().map(|model| (ObjectId::Model(model.id), Object::from(model.record())));
+    let objects: BTreeMap<_, _> = accounts.chain(models).collect();
+    let values = leaves(objects.iter().map(|(id, object)| (*id, Some(object.to_bytes()))));
     let (state, branches) =
-        state::update(&Nothing, Child::Empty, &leaves).expect("an empty tree is built without reading any branch");
-    (state, branches, accounts)
+        state::update(&Nothing, Child::Empty, &values).expect("an empty tree is built without reading any branch");
+    (state, branches, objects)
 }

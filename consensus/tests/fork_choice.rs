@@ -12,8 +12,8 @@ use ocelli_consensus::*;
 use proptest::prelude::*;
 
 /// About one hash a block, and targets that move fast.
-fn easy() -> Parameters {
-    Parameters { easiest_target: CompactTarget(0x2100_ffff), half_life: 20, upgrades: vec![], ..parameters() }
+fn easy() -> Network {
+    Network::new(Parameters { easiest_target: CompactTarget(0x2100_ffff), half_life: 20, ..parameters() }, vec![])
 }
 
 /// A header of a generated tree, and what follows from its place.
@@ -31,14 +31,14 @@ struct Known {
 struct Tree(Vec<Known>);
 
 impl Tree {
-    fn build(parameters: &Parameters, shape: &[(usize, u64)]) -> Self {
-        let genesis = parameters.genesis(Root([0; 32]));
+    fn build(network: &Network, shape: &[(usize, u64)]) -> Self {
+        let genesis = network.genesis.clone();
         let work = genesis.target.to_target().unwrap().work();
         let mut known = vec![Known { header: genesis, parent: 0, anchor: None, work }];
         for (number, (back, seconds)) in shape.iter().enumerate() {
             let parent = number.saturating_sub(*back);
             let before = &known[parent];
-            let target = expected_target(parameters, &before.header, before.anchor);
+            let target = expected_target(&network.parameters, &before.header, before.anchor);
             let mut header = Header {
                 version: 1,
                 parent: before.header.hash(),
@@ -109,12 +109,12 @@ fn shapes(most: usize) -> impl Strategy<Value = Vec<(usize, u64)>> {
 
 /// Gives the headers to a tree in that order, again and again until all have found their parent. Returns the order in
 /// which they were taken.
-fn deliver(tree: &mut HeaderTree, parameters: &Parameters, known: &Tree, order: &[usize]) -> Vec<usize> {
+fn deliver(tree: &mut HeaderTree, network: &Network, known: &Tree, order: &[usize]) -> Vec<usize> {
     let (mut waiting, mut taken) = (order.to_vec(), vec![]);
     while !waiting.is_empty() {
         waiting.retain(|&index| {
             let header = &known.0[index].header;
-            match tree.insert(parameters, header) {
+            match tree.insert(network, header) {
                 Ok(hash) => {
                     assert_eq!(hash, header.hash());
                     taken.push(index);
@@ -140,8 +140,8 @@ proptest! {
         seed in any::<u64>(),
         verdicts in verdicts(),
     ) {
-        let parameters = easy();
-        let known = Tree::build(&parameters, &shape);
+        let network = easy();
+        let known = Tree::build(&network, &shape);
         let count = known.0.len();
         let forward: Vec<usize> = (1..count).collect();
         let mut shuffled = forward.clone();
@@ -149,7 +149,7 @@ proptest! {
         let mut work = vec![];
         for order in [forward, shuffled] {
             let mut tree = HeaderTree::new(&known.0[0].header);
-            let taken = deliver(&mut tree, &parameters, &known, &order);
+            let taken = deliver(&mut tree, &network, &known, &order);
             let mut status = vec![BlockStatus::Header; count];
             status[0] = BlockStatus::Verified;
             let mut rounds = vec![];
@@ -193,7 +193,7 @@ proptest! {
             }
             // And what is lifted is as if it had never been.
             let mut fresh = HeaderTree::new(&known.0[0].header);
-            deliver(&mut fresh, &parameters, &known, &taken);
+            deliver(&mut fresh, &network, &known, &taken);
             for index in 1..count {
                 again.set_status(known.hash(index), BlockStatus::Header);
             }
@@ -206,10 +206,10 @@ proptest! {
 
     #[test]
     fn ways_through_the_tree(shape in shapes(20)) {
-        let parameters = easy();
-        let known = Tree::build(&parameters, &shape);
+        let network = easy();
+        let known = Tree::build(&network, &shape);
         let mut tree = HeaderTree::new(&known.0[0].header);
-        deliver(&mut tree, &parameters, &known, &(1..known.0.len()).collect::<Vec<_>>());
+        deliver(&mut tree, &network, &known, &(1..known.0.len()).collect::<Vec<_>>());
         prop_assert_eq!(tree.len(), known.0.len());
         for one in 0..known.0.len() {
             for other in 0..known.0.len() {
@@ -331,8 +331,8 @@ proptest! {
         shape in shapes(16),
         steps in prop::collection::vec((0usize..16, prop::sample::select(STATUSES.to_vec()), 0u8..4), 1..48),
     ) {
-        let parameters = easy();
-        let known = Tree::build(&parameters, &shape);
+        let network = easy();
+        let known = Tree::build(&network, &shape);
         let (mut tree, mut model) = (HeaderTree::new(&known.0[0].header), Model::new(&known.0[0]));
         for (index, status, what) in steps {
             let block = &known.0[index % known.0.len()];
@@ -344,7 +344,7 @@ proptest! {
                     block.status = status;
                 }
             } else {
-                prop_assert_eq!(tree.insert(&parameters, &block.header), model.insert(block));
+                prop_assert_eq!(tree.insert(&network, &block.header), model.insert(block));
             }
             model.agrees_with(&tree);
         }
@@ -360,8 +360,8 @@ proptest! {
 
 #[test]
 fn what_no_child_can_be_is_not_restored() {
-    let parameters = easy();
-    let known = Tree::build(&parameters, &[(0, 10)]);
+    let network = easy();
+    let known = Tree::build(&network, &[(0, 10)]);
     let mut tree = HeaderTree::new(&known.0[0].header);
     let good = &known.0[1].header;
     for bad in [
@@ -376,12 +376,12 @@ fn what_no_child_can_be_is_not_restored() {
 
 #[test]
 fn among_equals_the_first_seen() {
-    let parameters = easy();
-    let known = Tree::build(&parameters, &[(0, 10), (1, 10)]);
+    let network = easy();
+    let known = Tree::build(&network, &[(0, 10), (1, 10)]);
     assert_eq!(known.0[1].work, known.0[2].work);
     for order in [[1, 2], [2, 1]] {
         let mut tree = HeaderTree::new(&known.0[0].header);
-        deliver(&mut tree, &parameters, &known, &order);
+        deliver(&mut tree, &network, &known, &order);
         assert_eq!(tree.best_header().hash, known.hash(order[0]));
         // The header that came first stays ahead, even where the other block was verified first.
         for index in [order[1], order[0]] {
@@ -393,24 +393,24 @@ fn among_equals_the_first_seen() {
 
 #[test]
 fn what_cannot_be_added() {
-    let parameters = easy();
-    let known = Tree::build(&parameters, &[(0, 10), (0, 10)]);
+    let network = easy();
+    let known = Tree::build(&network, &[(0, 10), (0, 10)]);
     let (first, second) = (known.0[1].header.clone(), known.0[2].header.clone());
     let mut tree = HeaderTree::new(&known.0[0].header);
     let orphan = InsertError::ParentUnknown { parent: first.hash(), height: 2 };
-    assert_eq!(tree.insert(&parameters, &second), Err(orphan));
+    assert_eq!(tree.insert(&network, &second), Err(orphan));
     assert_eq!(tree.restore(&second, BlockStatus::Header), None);
     let late = Header { time: 0, ..first.clone() };
-    let source = RuleError::TimeNotAfterParent { found: 0, parent: parameters.genesis_time };
-    assert_eq!(tree.insert(&parameters, &late), Err(InsertError::Rule { height: 1, source }));
+    let source = RuleError::TimeNotAfterParent { found: 0, parent: network.parameters.genesis_time };
+    assert_eq!(tree.insert(&network, &late), Err(InsertError::Rule { height: 1, source }));
     assert_eq!(tree.len(), 1);
 
-    tree.insert(&parameters, &first).unwrap();
+    tree.insert(&network, &first).unwrap();
     assert!(tree.set_status(first.hash(), BlockStatus::Invalid));
-    assert_eq!(tree.insert(&parameters, &second), Err(InsertError::ParentInvalid { height: 2 }));
-    assert_eq!(tree.insert(&parameters, &first), Ok(first.hash()), "known already");
+    assert_eq!(tree.insert(&network, &second), Err(InsertError::ParentInvalid { height: 2 }));
+    assert_eq!(tree.insert(&network, &first), Ok(first.hash()), "known already");
     assert!(tree.set_status(first.hash(), BlockStatus::Header));
-    assert_eq!(tree.insert(&parameters, &second), Ok(second.hash()));
+    assert_eq!(tree.insert(&network, &second), Ok(second.hash()));
     assert_eq!((tree.len(), tree.is_empty()), (3, false));
 
     assert!(tree.set_status(known.hash(0), BlockStatus::Invalid));
@@ -425,8 +425,8 @@ fn what_cannot_be_added() {
 }
 
 /// A chain that needs no proof of work: what is restored was checked before.
-fn restored(parameters: &Parameters, targets: impl IntoIterator<Item = CompactTarget>) -> (HeaderTree, Vec<Header>) {
-    let mut headers = vec![parameters.genesis(Root([0; 32]))];
+fn restored(network: &Network, targets: impl IntoIterator<Item = CompactTarget>) -> (HeaderTree, Vec<Header>) {
+    let mut headers = vec![network.genesis.clone()];
     let mut tree = HeaderTree::new(&headers[0]);
     for target in targets {
         let before = headers.last().unwrap();
@@ -465,8 +465,9 @@ fn locators_reach_ever_further() {
 #[test]
 fn the_chains_work_stays_within_256_bits() {
     // Targets whose work fills up what is left of 2^256 - 1, down to less than an easiest block's.
-    let parameters = Parameters { easiest_target: CompactTarget(0x2000_ffff), ..easy() };
-    let one = parameters.easiest_target.to_target().unwrap().work();
+    let mut network = easy();
+    network.parameters.easiest_target = CompactTarget(0x2000_ffff);
+    let one = network.parameters.easiest_target.to_target().unwrap().work();
     let (mut left, mut targets) = (U256::MAX - one.0, vec![]);
     while left >= one.0 {
         let mut compact = Target(!left / left + U256::ONE).to_compact_lossy();
@@ -476,19 +477,19 @@ fn the_chains_work_stays_within_256_bits() {
         left -= compact.to_target().unwrap().work().0;
         targets.push(compact);
     }
-    let (mut tree, headers) = restored(&parameters, targets.iter().copied());
+    let (mut tree, headers) = restored(&network, targets.iter().copied());
     let tip = headers.last().unwrap();
     assert_eq!(tree.best_header().hash, tip.hash());
     assert_eq!(tree.best_header().work, Work(U256::MAX - left));
     let anchor = AnchorBlock { target: headers[1].target, time: headers[1].time };
-    let target = expected_target(&parameters, tip, Some(anchor));
-    assert_eq!(target, parameters.easiest_target, "2^30 s a block is late enough");
+    let target = expected_target(&network.parameters, tip, Some(anchor));
+    assert_eq!(target, network.parameters.easiest_target, "2^30 s a block is late enough");
     let height = tip.height + 1;
     let mut next = Header { parent: tip.hash(), height, time: tip.time + 1, target, ..tip.clone() };
     while !target.to_target().unwrap().is_met_by(next.hash().0) {
         next.nonce += 1;
     }
     let overflow = InsertError::Rule { height, source: RuleError::WorkOverflow };
-    assert_eq!(tree.insert(&parameters, &next), Err(overflow));
+    assert_eq!(tree.insert(&network, &next), Err(overflow));
     assert_eq!(tree.restore(&next, BlockStatus::Header), None);
 }

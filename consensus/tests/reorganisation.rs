@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 /// About one hash a block, and targets that move fast, so that branches of fewer blocks may have more work.
 fn easy() -> Parameters {
-    Parameters { easiest_target: CompactTarget(0x2100_ffff), half_life: 20, upgrades: vec![], ..parameters() }
+    Parameters { easiest_target: CompactTarget(0x2100_ffff), half_life: 20, ..parameters() }
 }
 
 /// How a block is made.
@@ -46,7 +46,7 @@ struct Made {
 
 fn make(plans: &[Plan]) -> Vec<Made> {
     let start = Chain::new(easy());
-    let genesis = Candidate { header: start.headers[0].clone(), body: Body::default(), pixels: vec![] };
+    let genesis = Candidate { header: start.headers[0].clone(), body: Body::default(), attachments: vec![] };
     let mut made = vec![Made { candidate: genesis, parent: 0, anchor: None, chain: Some(start) }];
     for (number, plan) in plans.iter().enumerate() {
         let parent = number.saturating_sub(plan.back);
@@ -66,7 +66,7 @@ fn on_good(chain: &Chain, plan: &Plan) -> (Candidate, Option<Chain>) {
     let mut nonces: BTreeMap<u8, u64> = BTreeMap::new();
     let mut transactions = Vec::new();
     for (index, &(sender, to, amount)) in plan.transactions.iter().enumerate() {
-        let account = chain.ledger.accounts[&address(sender)];
+        let account = chain.ledger.account(&address(sender)).unwrap();
         let nonce = nonces.entry(sender).or_insert(account.nonce);
         let pixels = [index as u8, sender, to, chain.tip().height as u8];
         transactions.push(match amount {
@@ -97,14 +97,14 @@ fn on_bad(before: &Made, number: usize, plan: &Plan) -> Candidate {
         height: parent.height + 1,
         time: parent.time + plan.seconds,
         state: Root([number as u8; 32]),
-        body: Body::default().root(),
+        body: Body::default().root(&parent.hash()),
         target,
         ..parent.clone()
     };
     while !target.to_target().unwrap().is_met_by(header.hash().0) {
         header.nonce += 1;
     }
-    Candidate { header, body: Body::default(), pixels: vec![] }
+    Candidate { header, body: Body::default(), attachments: vec![] }
 }
 
 /// A node without disk or network: headers, bodies, and one state that moves.
@@ -202,7 +202,7 @@ fn deliver(node: &mut Node, made: &[Made], seed: u64) {
             let parent = &candidate.header.parent;
             match arrival {
                 _ if node.tree.is_condemned(parent) => false,
-                Arrival::Header(_) => node.tree.insert(&easy(), &candidate.header).is_err(),
+                Arrival::Header(_) => node.tree.insert(&node.chain.network, &candidate.header).is_err(),
                 Arrival::Body(_) if !node.tree.contains(&candidate.header.hash()) => true,
                 Arrival::Body(_) => {
                     node.add_body(candidate);

@@ -25,11 +25,12 @@ static NETWORK: LazyLock<Network> = LazyLock::new(|| {
     Network::new(parameters, vec![])
 });
 
-/// A chain, and two that leave it: after 100 blocks, and at once.
+/// A chain, and two that leave it: after 100 blocks, and after 20 with another version.
 static CHAINS: LazyLock<[Vec<Header>; 3]> = LazyLock::new(|| {
     let first = extend(&NETWORK.genesis, LENGTH, 0);
     let second = [&first[..100], &extend(&first[99], LENGTH, 1)[..]].concat();
-    [first, second, extend(&NETWORK.genesis, LENGTH, 2)]
+    let third = [&first[..20], &extend_in(&first[19], LENGTH, 2, 7)[..]].concat();
+    [first, second, third]
 });
 
 /// Of each chain, where its headers are.
@@ -38,11 +39,16 @@ static PLACES: LazyLock<[BTreeMap<BlockHash, usize>; 3]> = LazyLock::new(|| {
 });
 
 fn extend(parent: &Header, count: usize, salt: u8) -> Vec<Header> {
+    extend_in(parent, count, salt, parent.version)
+}
+
+fn extend_in(parent: &Header, count: usize, salt: u8, version: u32) -> Vec<Header> {
     let mut headers: Vec<Header> = Vec::new();
     for _ in 0..count {
         let parent = headers.last().unwrap_or(parent);
         let (height, time) = (parent.height + 1, parent.time + NETWORK.parameters.spacing);
-        let mut header = Header { parent: parent.hash(), height, time, nonce: u64::from(salt) << 32, ..parent.clone() };
+        let (nonce, hash) = (u64::from(salt) << 32, parent.hash());
+        let mut header = Header { version, parent: hash, height, time, nonce, ..parent.clone() };
         while !header.target.to_target().expect("the easiest").is_met_by(header.hash().0) {
             header.nonce += 1;
         }
@@ -70,7 +76,7 @@ impl ChainView for Chain {
         self.validating.len()
     }
 
-    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
+    fn may_lack_attachments(&self, hash: &BlockHash) -> bool {
         hash.0[0].is_multiple_of(2)
     }
 
@@ -192,7 +198,7 @@ impl World {
                         let parent = self.chain.tree.get(&headers[0].parent).map(|node| node.work.0);
                         assert!(parent.is_some(), "the first one's parent is stored");
                         for header in headers {
-                            let stored = self.chain.tree.insert(&NETWORK.parameters, &header);
+                            let stored = self.chain.tree.insert(&NETWORK, &header);
                             // On a block that was found invalid meanwhile.
                             if stored.is_err() {
                                 inputs.push(Input::HeadersImported { peer, result: HeaderImport::Held });
@@ -212,6 +218,10 @@ impl World {
                         self.timers.insert(timer, at);
                     }
                     Output::Penalize { peer, .. } => assert!(self.peers.contains(&peer)),
+                    Output::OtherVersion { peer, work, fork, .. } => {
+                        assert!(self.peers.contains(&peer) && self.chain.tree.contains(&fork));
+                        assert!(work.0 >= self.chain.minimum_work, "cheap ones are their sender's fault");
+                    }
                     Output::State(_) => {}
                 }
             }
@@ -237,7 +247,7 @@ fn respond(request: &Request, bytes: &mut Bytes<'_>) -> Response {
             let tip = &chain[bytes.below(chain.len())];
             let genesis = if bytes.byte() == 0 { BlockHash::default() } else { NETWORK.genesis_hash() };
             let work = if bytes.byte().is_multiple_of(4) { U256::MAX } else { U256::from(tip.height + 1) };
-            Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work })
+            Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work, next_rules: None })
         }
         Request::Headers { locator, .. } => {
             let honest = bytes.byte();

@@ -2,23 +2,25 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::{Address, Block, BlockHash, TxId, U256};
+use ocelli_consensus::{Address, Block, BlockHash, ModelId, TxId, U256};
 use ocelli_fuzz::chain::{Chain, example_block, example_parameters};
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, NodeStatus, Request, Response, Submission, SubmitReply,
+    Announcement, BlockData, BlockId, ChainStatus, NextRules, NodeStatus, Request, Response, Submission, SubmitReply,
     TransactionStatus,
 };
 
 fn main() -> std::io::Result<()> {
     let chain = Chain::new(example_parameters());
     let block = example_block(&chain);
-    let data = BlockData { body: block.body.clone(), pixels: block.pixels.clone() };
+    let attachments: Vec<Option<Arc<[u8]>>> = block.attachments.iter().map(|one| one.clone().map(Arc::from)).collect();
+    let data = BlockData { body: block.body.clone(), attachments: attachments.clone() };
     let (transaction, _) = block.body.transactions[1].clone();
-    let submission = Submission { transaction: transaction.clone(), pixels: block.pixels[1].clone() };
+    let submission = Submission { transaction: transaction.clone(), attachment: attachments[1].clone() };
     let (hash, genesis) = (block.header.hash(), chain.genesis);
-    let status = ChainStatus { genesis, height: 1, tip: hash, work: U256::from(2u8) };
+    let status = ChainStatus { genesis, height: 1, tip: hash, work: U256::from(2u8), next_rules: Some(NextRules { height: 9, version: 2 }) };
     let requests = [
         Request::Status,
         Request::Headers { locator: vec![hash, genesis], limit: 2 },
@@ -30,12 +32,18 @@ fn main() -> std::io::Result<()> {
         Request::Account { address: Address([3; 20]) },
         Request::NodeStatus,
         Request::Fee { blocks: 2 },
+        Request::TransactionIds { block: hash },
+        Request::File { model: ModelId([4; 32]), chunk: 1 },
+        Request::Models { from: ModelId([0; 32]), limit: 64 },
+        Request::Upload { sender: Address([3; 20]) },
     ];
     let responses = [
         Response::Status(status),
         Response::Headers(vec![block.header.clone()]),
         Response::Blocks(vec![Some(data.clone()), None]),
-        Response::Transactions(vec![submission.clone()]),
+        Response::Transactions(vec![Some(submission.clone()), None]),
+        Response::TransactionIds(Some(vec![transaction.wtxid()])),
+        Response::File(Some(vec![1, 2, 3])),
         Response::Submitted(SubmitReply::Accepted { answer: None }),
         Response::Transaction(TransactionStatus::Pending),
         Response::NodeStatus(Box::new(NodeStatus { agent: "ocelli".into(), ..NodeStatus::default() })),
@@ -47,7 +55,7 @@ fn main() -> std::io::Result<()> {
         (2, "block".into(), encode(&Block { header: block.header.clone(), body: block.body.clone() })),
         (3, "body".into(), encode(&block.body)),
         (4, "action".into(), encode(&transaction.unsigned.action)),
-        (5, "parameters".into(), encode(&chain.parameters)),
+        (5, "parameters".into(), encode(&chain.network.parameters)),
         (6, "block_data".into(), encode(&data)),
         (7, "announcement".into(), Announcement::of(block.header, &block.body).to_bytes()),
         (8, "submission".into(), submission.to_bytes()),

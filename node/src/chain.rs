@@ -1,11 +1,13 @@
 //! The chain as this node has it: the store, the tree of headers, and the moves of the tip.
 //!
-//! A block passes four gates: its header ([`Chain::insert_headers`]), its body and pixels by themselves
+//! A block passes four gates: its header ([`Chain::insert_headers`]), its body and attachments by themselves
 //! ([`Chain::accept_block`]), its answers ([`Chain::set_answers`], decided elsewhere), and its state when the tip moves
-//! over it ([`Chain::advance`]). Only the last depends on where the tip is, so a reorganisation connects a branch whose
+//! over it ([`Chain::advance`]), with the files that it publishes. Only the last depends on where the tip is, so a reorganisation connects a branch whose
 //! answers are all checked already, in one atomic write.
 
 mod at_tip;
+mod files;
+mod models;
 mod pruning;
 mod reconsider;
 #[cfg(test)]
@@ -14,24 +16,27 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::{Body, Output};
-use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError, Node};
-use ocelli_consensus::rules::{self, PixelsError};
+use ocelli_consensus::block::{Answer, Body};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError, TreeNode};
+use ocelli_consensus::object::Account;
+use ocelli_consensus::rules;
 use ocelli_consensus::target::{Target, Work};
-use ocelli_consensus::transition::{Account, ConnectError};
+use ocelli_consensus::transition::{ConnectError, StateReader as _};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::Place as HeaderPlace;
 
 pub use at_tip::AtTip;
-pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingPixels, Prune, PruneError};
+pub use files::{CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, published_files};
+pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingAttachments, Prune, PruneError};
 pub use reconsider::ReconsiderError;
 
 use crate::store::{Durability, Extent, Overlay, Store, StoreError};
+use files::Publications;
 
 mod check;
 
-pub use check::BodyCheck;
+pub use check::{BodyCheck, BodyError, Setting};
 
 /// A header further ahead of this node's clock, in seconds, is held back: never invalid, never penalised.
 pub const MAX_AHEAD_SECONDS: u64 = 30;
@@ -60,6 +65,9 @@ pub struct Chain {
     tree: HeaderTree,
     tip: BlockHash,
     keeping: pruning::Keeping,
+    published: models::Published,
+    files: Arc<CheckedFiles>,
+    awaited: files::Awaited,
     /// When a chain move was last brought to the disk for good.
     synced_at: Instant,
 }
@@ -105,8 +113,11 @@ pub enum AcceptError {
         /// The block that they were given for.
         hash: BlockHash,
         /// What differs.
-        source: PixelsError,
+        source: BodyError,
     },
+    /// Blocks before it have to come first.
+    #[error("block {0} cannot be checked before those on which it stands have come")]
+    Early(BlockHash),
     /// The block breaks a rule, and from now on is invalid.
     #[error("block {hash} at height {height}")]
     Refused {
@@ -126,7 +137,7 @@ pub enum AcceptError {
 pub struct Moved {
     pub hash: BlockHash,
     pub header: Header,
-    /// Its transactions and outputs.
+    /// Its transactions and answers.
     pub body: Body,
 }
 
@@ -139,6 +150,16 @@ pub struct Advance {
     pub connected: Vec<Moved>,
     /// Blocks that turned out to break a rule of the state.
     pub refused: Vec<(BlockHash, u64, RuleError)>,
+}
+
+/// How a move of the tip ended.
+enum MoveEnd {
+    /// Disconnected and connected.
+    Moved(Vec<Moved>, Vec<Moved>),
+    /// Nothing has moved: a block is in the way that breaks a rule.
+    Refused(BlockHash, u64, RuleError),
+    /// Nothing has moved: a block is in the way whose files are not checked yet.
+    Awaits(BlockHash, Vec<(WantedFile, FinishedUpload)>),
 }
 
 impl Chain {
@@ -160,12 +181,14 @@ impl Chain {
         let synced_at = Instant::now();
         let check = BodyCheck::new(&network);
         let (genesis, store) = (check.genesis, Arc::new(store));
-        let mut chain = Self { genesis, check, network, store, tree, tip, keeping, synced_at };
+        let (published, files, awaited) = (models::Published::default(), Arc::default(), files::Awaited::default());
+        let mut chain =
+            Self { genesis, check, network, store, tree, tip, keeping, published, files, awaited, synced_at };
         chain.ask_again_for_what_was_pruned()?;
         Ok(chain)
     }
 
-    /// Blocks that wait for their answers to be checked, and whose pixels were pruned meanwhile, have to be fetched anew.
+    /// Blocks that wait for their answers to be checked, and whose attachments were pruned meanwhile, have to be fetched anew.
     fn ask_again_for_what_was_pruned(&mut self) -> Result<(), StoreError> {
         for hash in self.unchecked() {
             if self.block_data(&hash)?.is_none() {
@@ -192,7 +215,7 @@ impl Chain {
     }
 
     /// What is on disk.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
@@ -202,7 +225,7 @@ impl Chain {
     }
 
     /// The last block of the best chain that is connected.
-    pub fn tip(&self) -> Node {
+    pub fn tip(&self) -> TreeNode {
         self.tree.get(&self.tip).expect("the tip is in the tree from the start, and every block that it moves to is")
     }
 
@@ -223,7 +246,7 @@ impl Chain {
                 error = Some(HeaderError::Ahead { hash, seconds });
                 break;
             }
-            if let Err(source) = self.tree.insert(&self.network.parameters, header) {
+            if let Err(source) = self.tree.insert(&self.network, header) {
                 error = Some(source.into());
                 break;
             }
@@ -242,7 +265,7 @@ impl Chain {
     /// Only the store's.
     pub fn insert_announced(&mut self, header: &Header, now: u64) -> Result<Option<HeaderError>, StoreError> {
         if let Some(parent) = self.tree.get(&header.parent) {
-            match HeaderPlace::of(&parent).child(&self.network.parameters, header) {
+            match HeaderPlace::of(&parent).child(&self.network, header) {
                 Ok(HeaderPlace { hash, work, .. }) if work < self.minimum_work() => {
                     return Ok(Some(HeaderError::LowWork { hash, found: work, least: self.minimum_work() }));
                 }
@@ -253,6 +276,13 @@ impl Chain {
             }
         }
         Ok(self.insert_headers(std::slice::from_ref(header), now)?.1)
+    }
+
+    /// Whether the chain of a header whose parent is known has enough work to be stored.
+    pub fn is_worth_storing(&self, header: &Header) -> bool {
+        let one = header.target.to_target().unwrap_or(Target::MAX).work();
+        let work = self.tree.get(&header.parent).and_then(|parent| parent.work.checked_add(one));
+        work.is_some_and(|work| work >= self.minimum_work())
     }
 
     /// Work without which a chain's headers are not stored: what the network's chain is known to have, or the tip's less
@@ -269,13 +299,13 @@ impl Chain {
     }
 
     /// Whether a block's chain has enough work for the block to be forwarded before its answers are checked.
-    pub fn is_worth_forwarding(&self, block: &Node) -> bool {
+    pub fn is_worth_forwarding(&self, block: &TreeNode) -> bool {
         block.work >= self.work_before(FORWARD_BLOCKS)
     }
 
-    /// Takes the body and pixels of a block whose header is here, and checks all that they show by themselves.
-    /// `is_known` says which transactions' signatures have been checked before. A block that may lack pixels
-    /// ([`Chain::may_lack_pixels`]) and does is taken on the work above it: it counts as verified at once.
+    /// Takes the body and attachments of a block whose header is here, and checks all that they show by themselves.
+    /// `is_known` says which transactions' signatures have been checked before. A block that may lack attachments
+    /// ([`Chain::may_lack_attachments`]) and does is taken on the work above it: it counts as verified at once.
     ///
     /// # Errors
     /// [`AcceptError`]: [`AcceptError::Refused`] has been noted, so that nothing is ever built on the block.
@@ -287,7 +317,8 @@ impl Chain {
     ) -> Result<(), AcceptError> {
         let header = self.wanted(&hash)?.ok_or(AcceptError::NotWanted(hash))?;
         let extent = self.extent(&hash, data);
-        let result = self.check.check(&header, data, extent, is_known);
+        let setting = self.setting(&header, &data.body.models())?.ok_or(AcceptError::Early(hash))?;
+        let result = self.check.check(&header, data, extent, &setting, is_known);
         self.accept_checked(hash, data, extent, result)
     }
 
@@ -310,9 +341,9 @@ impl Chain {
         stored.map(|(header, _)| header).ok_or_else(|| StoreError::missing("headers", hash.as_bytes()))
     }
 
-    /// How far a block's data can be checked: only by themselves if pixels are missing that may be.
+    /// How far a block's data can be checked: only by themselves if attachments are missing that may be.
     pub fn extent(&self, hash: &BlockHash, data: &BlockData) -> Extent {
-        if has_all_pixels(data) || !self.may_lack_pixels(hash) { Extent::Body } else { Extent::OnWork }
+        if data.has_its_attachments() || !self.may_lack_attachments(hash) { Extent::Body } else { Extent::OnWork }
     }
 
     /// What checks bodies.
@@ -330,19 +361,17 @@ impl Chain {
         hash: BlockHash,
         data: &BlockData,
         checked: Extent,
-        result: Result<(), PixelsError>,
+        result: Result<(), BodyError>,
     ) -> Result<(), AcceptError> {
         let node = self.tree.get(&hash).filter(|node| node.status == BlockStatus::Header);
         let height = node.ok_or(AcceptError::NotWanted(hash))?.height;
-        match result {
-            Ok(()) => {}
-            Err(PixelsError::Rule(rule)) if !matches!(rule, RuleError::BodyRoot { .. }) => {
-                self.refuse(hash, height, &rule)?;
-                return Err(AcceptError::Refused { hash, height, source: rule });
-            }
-            Err(source) => return Err(AcceptError::NotTheBlock { hash, source }),
+        if let Err(error) = result {
+            let rule = error.into_verdict().map_err(|source| AcceptError::NotTheBlock { hash, source })?;
+            self.refuse(hash, height, &rule)?;
+            return Err(AcceptError::Refused { hash, height, source: rule });
         }
-        self.store.add_block(&hash, &data.body, &data.pixels, checked)?;
+        self.store.add_block(&hash, &data.body, &data.attachments, checked)?;
+        self.published.note(hash, height, self.network.parameters.model_delay, &data.body);
         self.tree
             .set_status(hash, if checked == Extent::OnWork { BlockStatus::Verified } else { BlockStatus::Received });
         if checked == Extent::OnWork {
@@ -367,7 +396,11 @@ impl Chain {
         }
     }
 
-    fn refuse(&mut self, hash: BlockHash, height: u64, rule: &RuleError) -> Result<(), StoreError> {
+    /// Notes that a block breaks a rule.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn refuse(&mut self, hash: BlockHash, height: u64, rule: &RuleError) -> Result<(), StoreError> {
         self.store.set_status(&hash, BlockStatus::Invalid, Some(&full_message(rule)))?;
         self.tree.set_status(hash, BlockStatus::Invalid);
         tracing::warn!(%hash, height, reason = full_message(rule), "block refused");
@@ -377,27 +410,27 @@ impl Chain {
     /// Blocks whose data is here and whose answers are not checked, in the order in which their headers came: what to do
     /// after a restart.
     pub fn unchecked(&self) -> Vec<BlockHash> {
-        let unchecked = |node: &Node| node.status == BlockStatus::Received && !self.tree.is_condemned(&node.hash);
+        let unchecked = |node: &TreeNode| node.status == BlockStatus::Received && !self.tree.is_condemned(&node.hash);
         self.tree.iter().filter(unchecked).map(|node| node.hash).collect()
     }
 
-    /// A block's body and the pixels of all its tasks; `None` where any of that is not here.
+    /// A block's body and the attachments of all its tasks; `None` where any of that is not here.
     ///
     /// # Errors
     /// The store's.
     pub fn block_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
-        Ok(self.kept_data(hash)?.filter(has_all_pixels))
+        Ok(self.kept_data(hash)?.filter(|data| !data.lacks_attachments()))
     }
 
-    /// A block's body with the pixels that are kept; `None` where not even the body is here.
+    /// A block's body with the attachments that are kept; `None` where not even the body is here.
     ///
     /// # Errors
     /// The store's.
     pub fn kept_data(&self, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
         let Some(height) = self.tree.get(hash).map(|node| node.height) else { return Ok(None) };
         let Some(body) = self.store.body(height, hash)? else { return Ok(None) };
-        let pixels = self.store.pixels(height, hash, &body)?;
-        Ok(Some(BlockData { body, pixels }))
+        let attachments = self.store.attachments(height, hash, &body)?;
+        Ok(Some(BlockData { body, attachments }))
     }
 
     /// Moves the tip to the best block that can be connected, however the chain must be reorganised for that. What is taken
@@ -417,23 +450,20 @@ impl Chain {
                 return Ok(advance);
             }
             match self.move_towards(&best)? {
-                Ok((disconnected, connected)) => {
+                MoveEnd::Moved(disconnected, connected) => {
                     advance.disconnected.extend(disconnected);
                     advance.connected.extend(connected);
                 }
-                Err((hash, height, rule)) => {
+                MoveEnd::Refused(hash, height, rule) => {
                     self.refuse(hash, height, &rule)?;
                     advance.refused.push((hash, height, rule));
                 }
+                MoveEnd::Awaits(hash, files) => self.await_files(hash, files),
             }
         }
     }
 
-    #[allow(clippy::type_complexity)] // disconnected and connected, or the block that is in the way
-    fn move_towards(
-        &mut self,
-        best: &BlockHash,
-    ) -> Result<Result<(Vec<Moved>, Vec<Moved>), (BlockHash, u64, RuleError)>, StoreError> {
+    fn move_towards(&mut self, best: &BlockHash) -> Result<MoveEnd, StoreError> {
         let fork = self.tree.fork_point(&self.tip, best).map_or(self.genesis, |node| node.hash);
         let mut overlay = Overlay::new(&self.store)?;
         let (mut disconnected, mut connected) = (Vec::new(), Vec::new());
@@ -446,9 +476,16 @@ impl Chain {
             let header = self.header(&hash)?;
             let body = self.store.body(header.height, &hash)?;
             let body = body.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
+            match self.publications(&overlay, &body)? {
+                Publications::Good => {}
+                Publications::Broken(rule) => return Ok(MoveEnd::Refused(hash, header.height, rule)),
+                // What is taken on work is so without its files.
+                Publications::Unchecked(_) if self.may_lack_attachments(&hash) => {}
+                Publications::Unchecked(files) => return Ok(MoveEnd::Awaits(hash, files)),
+            }
             match overlay.connect(&self.network.parameters, &header, &body) {
                 Ok(()) => connected.push(Moved { hash, header, body }),
-                Err(ConnectError::Rule(rule)) => return Ok(Err((hash, header.height, rule))),
+                Err(ConnectError::Rule(rule)) => return Ok(MoveEnd::Refused(hash, header.height, rule)),
                 Err(ConnectError::Reader(error)) => return Err(error),
                 Err(ConnectError::Tree(error)) => return Err(error.into()),
             }
@@ -460,7 +497,7 @@ impl Chain {
         let tip = *overlay.tip();
         self.commit(overlay.into_move(), tip.height)?;
         self.tip = tip.hash;
-        Ok(Ok((disconnected, connected)))
+        Ok(MoveEnd::Moved(disconnected, connected))
     }
 
     fn is_better_than_tip(&self, hash: &BlockHash) -> bool {
@@ -493,7 +530,7 @@ impl Chain {
     /// # Errors
     /// The rule that a transaction breaks, or the store's error.
     pub fn template(&self, miner: Address, body: &Body, time: u64) -> Result<Header, ConnectError<StoreError>> {
-        self.at_tip().map_err(ConnectError::Reader)?.template(&self.network.parameters, miner, body, time)
+        self.at_tip().map_err(ConnectError::Reader)?.template(&self.network, miner, body, time)
     }
 
     /// The chain at the tip, for whoever only reads.
@@ -507,13 +544,8 @@ impl Chain {
     }
 }
 
-/// Whether all tasks have their pixels.
-pub(crate) fn has_all_pixels(data: &BlockData) -> bool {
-    tasks(&data.body).all(|(index, _)| data.pixels.get(index).is_some_and(Option::is_some))
-}
-
-/// Where a block's tasks are: index, transaction and claimed output, for each `Classify`.
-pub fn tasks(body: &Body) -> impl Iterator<Item = (usize, &(ocelli_consensus::Transaction, Output))> {
+/// Where a block's tasks are: index, transaction and claimed answer.
+pub fn tasks(body: &Body) -> impl Iterator<Item = (usize, &(ocelli_consensus::Transaction, Answer))> {
     body.transactions.iter().enumerate().filter(|(_, (transaction, _))| transaction.task().is_some())
 }
 

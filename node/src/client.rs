@@ -14,6 +14,7 @@ pub mod confirmation;
 mod error;
 pub mod faucet;
 mod lie;
+pub mod models;
 pub mod submission;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@ mod faucet;
 mod folders;
 mod model;
 mod network;
+mod network_model;
 mod network_option;
 pub mod node;
 pub mod node_file;

@@ -7,10 +7,12 @@
 
 mod assembling;
 mod blocks;
+mod files;
 mod progress;
 mod syncing;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::BlockHash;
 use ocelli_protocol::assembly;
-use ocelli_protocol::message::{ChainStatus, Response, Submission};
+use ocelli_protocol::message::{ChainStatus, Response, Submission, take_transactions};
 use ocelli_protocol::sync::{self, Direction, Failure};
 use ocelli_protocol::topic;
 
@@ -31,12 +33,15 @@ use crate::log_limit::LogLimit;
 use crate::network::{self, GossipId, Group, Misbehaviour, Peer, RequestId};
 use crate::pool;
 use crate::reply::ReplyTo;
+use crate::store::StoreError;
 use crate::traffic::{Asking, Counted};
 use crate::validation::{Checked, Validation};
 use crate::view::{CoreFigures, Views};
 use assembling::Assembling;
+use files::Files;
 use progress::Progress;
 use syncing::Syncing;
+use update::Update;
 
 /// How often what is due by time is looked at, at the latest.
 const TICK: Duration = Duration::from_millis(200);
@@ -82,6 +87,10 @@ pub enum Input {
     Checked(Checked),
     /// A block of our own.
     Mined(pool::Found),
+    /// Somebody asks for the transaction ids of a block that is not stored, and may be being put together.
+    AnnouncedIds(BlockHash, ReplyTo),
+    /// What became of work on a model's file.
+    File(Result<files::Done, StoreError>),
     /// End.
     Stop,
 }
@@ -92,6 +101,8 @@ enum Asked {
     Sync(u64),
     /// The assembly machine's, by its own name for it.
     Assembly(u64),
+    /// The files machine's, by its own name for it.
+    Files(u64),
     /// That a peer is told of our tip.
     NewTip,
 }
@@ -119,6 +130,8 @@ pub struct Core {
     chain: Chain,
     syncing: Syncing,
     assembling: Assembling,
+    files: Files,
+    update: Update,
     is_driving: bool,
     asking: Asking<Asked>,
     /// Full peers.
@@ -158,6 +171,8 @@ impl Core {
         Ok(Self {
             syncing: Syncing::new(chain.network(), salt),
             assembling: Assembling::new(chain.genesis()),
+            files: Files::new(),
+            update: Update::default(),
             is_driving: false,
             asking: Asking::new(others.network.clone(), Arc::clone(&others.counted)),
             peers: BTreeSet::new(),
@@ -188,6 +203,7 @@ impl Core {
         // What a kill left between a block's data and the tip's move is taken up here.
         self.advance()?;
         self.check_left_over()?;
+        self.look_for_files()?;
         loop {
             match inbox.next(self.patience()) {
                 Ok(Some(Input::Stop)) | Err(Closed) => return Ok(()),
@@ -208,7 +224,7 @@ impl Core {
     fn patience(&self) -> Duration {
         let tick = if self.chain.is_pruning() { PRUNING_TICK } else { TICK };
         let now = self.others.clock.now();
-        let wakes = [self.syncing.due_at(), self.assembling.wake_at].into_iter().flatten();
+        let wakes = [self.syncing.due_at(), self.assembling.wake_at, self.files.wake_at].into_iter().flatten();
         wakes.map(|at| Duration::from_millis(at.saturating_sub(now))).fold(tick, Duration::min)
     }
 
@@ -225,6 +241,12 @@ impl Core {
                 to.send(&Response::Transactions(found));
                 Ok(())
             }
+            Input::AnnouncedIds(block, to) => {
+                let ids = self.assembling.machine.transaction_ids(&block).map(<[_]>::to_vec);
+                to.send(&Response::TransactionIds(ids));
+                Ok(())
+            }
+            Input::File(done) => self.on_file(done),
             Input::Checked(checked) => self.on_checked(checked),
             Input::Mined(found) => self.on_mined(found),
             Input::Stop => Ok(()), // is for the loop
@@ -235,9 +257,9 @@ impl Core {
         tracing::debug!(%peer, %group, ?direction, "peer connected");
         self.peers.insert(peer);
         let group = sync::Group(group.id());
-        self.assembling
-            .inputs
-            .push_back(assembly::Input::PeerConnected { peer, origin: sync::Origin { direction, group } });
+        let origin = sync::Origin { direction, group };
+        self.assembling.inputs.push_back(assembly::Input::PeerConnected { peer, origin });
+        self.files.inputs.push_back(ocelli_protocol::files::Input::PeerConnected { peer, origin });
         self.drive_sync(sync::Input::PeerConnected { peer, group, direction })
     }
 
@@ -250,6 +272,7 @@ impl Core {
             tracing::info!(%peer, "peer gone");
         }
         self.assembling.inputs.push_back(assembly::Input::PeerDisconnected(peer));
+        self.files.inputs.push_back(ocelli_protocol::files::Input::PeerDisconnected(peer));
         self.drive_sync(sync::Input::PeerDisconnected(peer))
     }
 
@@ -262,6 +285,10 @@ impl Core {
     ) -> Result<(), NodeError> {
         match self.asking.answered(id, bytes) {
             Some(Asked::Assembly(id)) => self.drive_assembly(assembly::Input::Response { peer, id, result }),
+            Some(Asked::Files(id)) => {
+                self.files.inputs.push_back(ocelli_protocol::files::Input::Response { peer, id, result });
+                self.drive()
+            }
             Some(Asked::Sync(id)) => {
                 if let Ok(Response::Status(status)) = &result {
                     let height = status.height;
@@ -278,6 +305,7 @@ impl Core {
         let now = self.others.clock.now();
         self.fire_timers(now)?;
         self.wake_assembly(now)?;
+        self.wake_files(now)?;
         self.check_left_over()?;
         self.chain.prune()?;
         if now.saturating_sub(self.peers_saved_at) >= SAVE_PEERS_MILLIS {
@@ -288,10 +316,13 @@ impl Core {
         Ok(())
     }
 
-    /// Transactions of a block that is being put together; nothing if one is not here.
-    fn announced(&self, block: &BlockHash, indexes: &[u32]) -> Vec<Submission> {
+    /// Transactions of a block that is being put together, as far as they are here; nothing if it is not.
+    fn announced(&self, block: &BlockHash, indexes: &[u32]) -> Vec<Option<Submission>> {
+        if self.assembling.machine.transaction_ids(block).is_none() {
+            return Vec::new();
+        }
         let found = |index: &u32| self.assembling.machine.submission(block, *index as usize).cloned();
-        indexes.iter().map(found).collect::<Option<Vec<_>>>().unwrap_or_default()
+        take_transactions(indexes.iter().map(found))
     }
 
     /// Blames a peer.
@@ -307,6 +338,8 @@ impl Core {
             best_height: tree.best_header().height,
             missing: tree.missing(1).first().and_then(height),
             checking: self.validation.lowest(),
+            files: self.files.wanted().collect(),
+            update: self.update.text(self.chain.tip().work),
             peers: self.peers.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),
         };
         if *self.others.views.core() != figures {

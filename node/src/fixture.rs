@@ -9,7 +9,7 @@ use ocelli_protocol::message::{BlockData, Request, Response, Submission};
 
 use crate::chain::{Advance, Chain};
 use crate::clock::Clock;
-use crate::inference::{self, InferenceService};
+use crate::inference::{self, InferenceService, NoFiles};
 use crate::network::{Command, Handle, Peer};
 use crate::reply::ReplyTo;
 use crate::store::tests::{Folder, Maker, network};
@@ -37,7 +37,8 @@ impl Around {
         let chain = Chain::open(network.clone(), Store::open(&folder.path(), &network).unwrap()).unwrap();
         let (handle, told) = Handle::detached();
         let limits = inference::Limits::default();
-        let inference = InferenceService::start(Box::new(ReferenceBackend), Vec::new(), limits, || {});
+        let inference =
+            InferenceService::start(Box::new(ReferenceBackend), Vec::new(), Arc::new(NoFiles), limits, || {});
         (Self { folder, clock: Clock::by_hand(BEGIN), network: handle, told, inference }, chain)
     }
 
@@ -67,14 +68,14 @@ impl Around {
 /// Views of a chain as it stands.
 pub(crate) fn views(chain: &Chain) -> Arc<Views> {
     let at_tip = Arc::new(chain.at_tip().unwrap());
-    Arc::new(Views::new(Arc::new(chain.parameters().clone()), chain.genesis(), at_tip))
+    Arc::new(Views::new(chain.network().clone(), Arc::clone(chain.checked_files()), at_tip))
 }
 
 /// A block on the tip, with what is put into it.
 pub(crate) fn make(chain: &Chain, fill: impl for<'a> FnOnce(Maker<'a>) -> Maker<'a>) -> (Header, BlockData) {
     let overlay = Overlay::new(chain.store()).unwrap();
-    let (header, body, pixels) = fill(Maker::new(chain.network(), &overlay)).mine(Address([9; 20]));
-    (header, BlockData { body, pixels })
+    let (header, body, attachments) = fill(Maker::new(chain.network(), &overlay)).mine(Address([9; 20]));
+    (header, BlockData { body, attachments })
 }
 
 /// Puts a block on the tip.
@@ -90,10 +91,12 @@ pub(crate) fn connect(chain: &mut Chain, (header, data): &(Header, BlockData)) -
 
 /// The transactions of a block, as they are handed in.
 pub(crate) fn submissions(data: &BlockData) -> Vec<Submission> {
-    let transactions = data.body.transactions.iter().zip(&data.pixels);
-    transactions
-        .map(|((transaction, _), pixels)| Submission { transaction: transaction.clone(), pixels: pixels.clone() })
-        .collect()
+    let transactions = data.body.transactions.iter().zip(&data.attachments);
+    let submissions = transactions.map(|((transaction, _), attachment)| Submission {
+        transaction: transaction.clone(),
+        attachment: attachment.clone(),
+    });
+    submissions.collect()
 }
 
 /// Somebody in this process who waits for a response.

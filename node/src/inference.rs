@@ -1,52 +1,85 @@
 //! The inference service: one thread that owns the device and the models.
 //!
-//! It gathers requests into batches, remembers results by model and image, lets block validation go before work for the
-//! mempool, and tells a wrong block from a faulty device: whenever a claim differs from the device's answer, the scalar
-//! reference decides, and a device that it contradicts is replaced and none of its results used again.
+//! It gathers requests into batches, decodes their pictures, remembers results by model and attachment, lets block validation
+//! go before work for the mempool, and tells a wrong block from a faulty device: whenever a claim differs from the device's
+//! answer, the scalar reference decides, and a device that it contradicts is replaced and none of its results used again.
+//!
+//! Published models are data from strangers. They are loaded from their files when a task names them, few stay loaded, and how
+//! many pictures are run together follows from what one costs.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{ImageHash, ModelId};
+use ocelli_consensus::block::Classes;
+use ocelli_consensus::transaction::{Form, Task as Key};
+use ocelli_consensus::{AttachmentHash, ModelId};
 use ocelli_model::{Backend, Model};
 
 use crate::meter::Meter;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
+use models::Models;
+pub use models::{ModelFault, ModelFiles, NoFiles, built_in_name, describe_file, facts_of};
+pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;
 
 mod device;
+mod models;
+mod picture;
 mod queue;
 mod service;
 #[cfg(test)]
 mod tests;
 
-/// Most images that the device runs together.
-pub const BATCH_IMAGES: usize = 256;
-/// How long a batch that is not full waits for more at most, if its images came while the device was busy. A guess for
+/// Most pictures that the device runs together.
+pub const BATCH_PICTURES: usize = 256;
+/// The most that a batch costs unless one picture costs more: a third of a second on two cores with AVX2, for which a block may
+/// have to wait.
+const BATCH_COST: u64 = 1 << 34;
+/// The most bytes that the pictures of a batch have when they are decoded.
+const BATCH_BYTES: usize = 64 << 20;
+/// How long a batch that is not full waits for more at most, if its pictures came while the device was busy. A guess for
 /// devices whose batches take milliseconds; where one takes less, no batch waits longer than the latest one took.
 pub const GATHER: Duration = Duration::from_millis(2);
-/// Most images that wait, of checks and of runs each, so that the mempool cannot crowd out blocks.
-pub const QUEUE_IMAGES: usize = 16_384;
+/// Most bytes of attachments that wait, of checks and of runs each, so that the mempool cannot crowd out blocks.
+pub const QUEUE_BYTES: usize = 64 << 20;
+/// What a picture that waits counts at least.
+const PICTURE_BYTES: usize = 4 << 10;
 /// Results remembered.
 pub const CACHE_RESULTS: usize = 65_536;
 
-/// One image for one model.
+/// One picture for one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// The model to run.
     pub model: ModelId,
-    /// The hash of `pixels`.
-    pub image: ImageHash,
-    /// u8 in C×H×W order, exactly the model's input shape.
-    pub pixels: Arc<[u8]>,
+    /// The hash of `bytes`.
+    pub attachment: AttachmentHash,
+    /// What the bytes are.
+    pub form: Form,
+    /// The attachment.
+    pub bytes: Arc<[u8]>,
 }
 
-/// Whether a block's outputs are what its models answer.
+impl Task {
+    /// What a transaction asks for, with its attachment.
+    pub fn of(Key { model, attachment, form }: Key, bytes: Arc<[u8]>) -> Self {
+        Self { model, attachment, form, bytes }
+    }
+
+    /// Names the result: all that turns an attachment into a model's input. A JPEG may have as many bytes as pixels would.
+    fn key(&self) -> Key {
+        let Self { model, attachment, form, .. } = *self;
+        Key { model, attachment, form }
+    }
+}
+
+/// What a task comes to: the model's answer, or why there is no picture.
+pub type Outcome = Result<Classes, PictureFault>;
+
+/// Whether a block's answers are what its models say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// All are.
@@ -55,17 +88,23 @@ pub enum Verdict {
     Wrong {
         /// The first task with a wrong claim.
         index: usize,
-        /// The logits that were claimed.
-        claimed: Vec<i32>,
-        /// The logits of the scalar reference.
-        expected: Vec<i32>,
+        /// What was claimed.
+        claimed: Classes,
+        /// The scalar reference's.
+        expected: Classes,
+    },
+    /// An attachment is no picture.
+    Picture {
+        /// The first task whose attachment is none.
+        index: usize,
+        fault: PictureFault,
     },
 }
 
 /// Why there is no answer. None of these says anything about a block.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InferenceError {
-    /// This node does not have the model.
+    /// This node does not have the model's file.
     #[error("task {index}: this node has no model {model}")]
     UnknownModel {
         /// The task, from 0.
@@ -73,34 +112,29 @@ pub enum InferenceError {
         /// The model asked for.
         model: ModelId,
     },
-    /// An image has another number of bytes than its model takes.
-    #[error("task {index}: the image has {found} bytes, model {model} takes {expected}")]
-    Length {
-        /// The task, from 0.
-        index: usize,
+    /// The model cannot be loaded.
+    #[error("model {model} cannot be run")]
+    Model {
         /// The model asked for.
         model: ModelId,
-        /// Bytes the model takes.
-        expected: usize,
-        /// Bytes the image has.
-        found: usize,
+        source: Arc<ModelFault>,
     },
-    /// A task names other pixels than it carries; its result would be remembered for the wrong image.
-    #[error("task {index}: the pixels are those of image {found}, not of {expected}")]
-    Image {
+    /// A task names another attachment than it carries; its result would be remembered for the wrong one.
+    #[error("task {index}: the bytes are those of attachment {found}, not of {expected}")]
+    Attachment {
         /// The task, from 0.
         index: usize,
-        /// The image that the task names.
-        expected: ImageHash,
-        /// The hash of the task's pixels.
-        found: ImageHash,
+        /// The attachment that the task names.
+        expected: AttachmentHash,
+        /// The hash of the task's bytes.
+        found: AttachmentHash,
     },
     /// Too much waits already: try again later.
-    #[error("inference is busy: {waiting} images wait, {asked} more would exceed {limit}")]
+    #[error("inference is busy: {waiting} bytes of pictures wait, {asked} more would exceed {limit}")]
     Busy {
-        /// Images that wait.
+        /// Bytes that wait.
         waiting: usize,
-        /// Images of this request.
+        /// Bytes of this request.
         asked: usize,
         /// Most that may wait.
         limit: usize,
@@ -116,12 +150,12 @@ pub enum InferenceError {
 /// The bounds of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most images that the device runs together.
+    /// Most pictures that the device runs together.
     pub batch: usize,
-    /// How long a batch that is not full waits for more at most, if its images came while the device was busy.
+    /// How long a batch that is not full waits for more at most, if its pictures came while the device was busy.
     pub gather: Duration,
-    /// Most images that wait, of checks and of runs each. A larger request is taken when nothing else of its kind waits,
-    /// for a block may be as large as the network's parameters let it be.
+    /// Most bytes of attachments that wait, of checks and of runs each. A larger request is taken when nothing else of its kind
+    /// waits, for a block may be as large as the network's parameters let it be.
     pub queue: usize,
     /// Results remembered.
     pub cache: usize,
@@ -129,7 +163,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch: BATCH_IMAGES, gather: GATHER, queue: QUEUE_IMAGES, cache: CACHE_RESULTS }
+        Self { batch: BATCH_PICTURES, gather: GATHER, queue: QUEUE_BYTES, cache: CACHE_RESULTS }
     }
 }
 
@@ -140,9 +174,9 @@ pub struct Status {
     pub device: String,
     /// Why the device that the node started with is no longer used.
     pub disabled: Option<String>,
-    /// Images of requests not answered yet.
+    /// Pictures of requests not answered yet.
     pub queued: usize,
-    /// Images that the device has run.
+    /// Pictures that the device has run.
     pub computed: u64,
     /// Tasks answered from earlier results.
     pub cached: u64,
@@ -150,13 +184,13 @@ pub struct Status {
     pub joined: u64,
     /// Batches run; `computed / batches` is their mean size.
     pub batches: u64,
-    /// Images of the latest batch.
+    /// Pictures of the latest batch.
     pub last_batch: usize,
-    /// What the images waited before their batch began, added up.
+    /// What the pictures waited before their batch began, added up.
     pub queue_time: Duration,
     /// What the device took, added up.
     pub device_time: Duration,
-    /// Images that the device ran per second, over the last seconds.
+    /// Pictures that the device ran per second, over the last seconds.
     pub tasks_per_second: f64,
 }
 
@@ -164,8 +198,8 @@ pub struct Status {
 pub struct InferenceService;
 
 impl InferenceService {
-    /// Runs the golden inputs of each model on the device, falls back with a warning if they differ from the scalar
-    /// reference, and returns when the service is ready. `on_fault` is called, on the service's thread, when a device is
+    /// Runs the golden inputs of each of `models` on the device, falls back with a warning if they differ from the scalar
+    /// reference, and returns when the service is ready. Other models come from `files`. `on_fault` is called, on the service's thread, when a device is
     /// found faulty later: results given before then may be wrong.
     ///
     /// # Panics
@@ -173,10 +207,12 @@ impl InferenceService {
     pub fn start(
         backend: Box<dyn Backend>,
         models: Vec<Model>,
+        files: Arc<dyn ModelFiles>,
         limits: Limits,
         on_fault: impl Fn() + Send + 'static,
     ) -> Handle {
-        let (handle, is_ready) = Self::begin_with(Device::new(backend, FALLBACKS), models, limits, on_fault);
+        let (handle, is_ready) =
+            Self::begin_with(Device::new(backend, FALLBACKS), Models::new(models, files), limits, on_fault);
         // An error means that the thread has panicked; the handle then answers everything with `Stopped`.
         let _ = is_ready.recv();
         handle
@@ -189,25 +225,23 @@ impl InferenceService {
     pub fn begin(
         backend: Box<dyn Backend>,
         models: Vec<Model>,
+        files: Arc<dyn ModelFiles>,
         limits: Limits,
         on_fault: impl Fn() + Send + 'static,
     ) -> Handle {
-        Self::begin_with(Device::new(backend, FALLBACKS), models, limits, on_fault).0
+        Self::begin_with(Device::new(backend, FALLBACKS), Models::new(models, files), limits, on_fault).0
     }
 
     /// Also what is sent when the device has been checked.
     fn begin_with(
         device: Device,
-        models: Vec<Model>,
+        models: Models,
         limits: Limits,
         on_fault: impl Fn() + Send + 'static,
     ) -> (Handle, mpsc::Receiver<()>) {
-        let models: BTreeMap<_, _> = models.into_iter().map(|model| (ModelId(model.id().0), model)).collect();
         let shared = Arc::new(Shared {
-            pixels: models.iter().map(|(id, model)| (*id, model.pixels())).collect(),
             queue: limits.queue,
-            checks: AtomicUsize::new(0),
-            runs: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             metrics: Mutex::new((
                 Status { device: format!("{}, being checked", device.name()), ..Status::default() },
                 Meter::new(Instant::now()),
@@ -241,16 +275,21 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Gives the logits of each task, in order.
-    pub fn run(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Vec<i32>>, InferenceError>) + Send + 'static) {
-        self.send(tasks, Request::Run { reply: Box::new(reply) });
+    /// Gives the answer to each task, in order.
+    pub fn run(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Outcome>, InferenceError>) + Send + 'static) {
+        self.send(tasks, Request::Run { priority: Priority::Run, reply: Box::new(reply) });
+    }
+
+    /// As [`Handle::run`], before all runs: a block on its way is made whole with the answers.
+    pub fn answer(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Outcome>, InferenceError>) + Send + 'static) {
+        self.send(tasks, Request::Run { priority: Priority::Check, reply: Box::new(reply) });
     }
 
     /// Compares the answers to tasks with claims. Goes before all runs, and condemns a claim only with the scalar
     /// reference's agreement.
     pub fn check(
         &self,
-        tasks: Vec<(Task, Vec<i32>)>,
+        tasks: Vec<(Task, Classes)>,
         reply: impl FnOnce(Result<Verdict, InferenceError>) + Send + 'static,
     ) {
         let (tasks, claimed) = tasks.into_iter().unzip();
@@ -259,20 +298,20 @@ impl Handle {
 
     /// What the service has done and is doing.
     pub fn status(&self) -> Status {
-        let queued = [Priority::Check, Priority::Run].map(|kind| self.shared.waiting(kind).load(Ordering::Relaxed));
+        let queued = self.shared.waiting().iter().map(|waiting| waiting.tasks).sum();
         let metrics = self.shared.metrics();
         let (status, meter) = &*metrics;
-        Status { queued: queued.iter().sum(), tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
+        Status { queued, tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
     }
 
     fn send(&self, tasks: Vec<Task>, request: Request) {
-        let admitted = self.shared.validate(&tasks).and_then(|()| self.shared.admit(request.priority(), tasks.len()));
+        let admitted = validate(&tasks).and_then(|()| self.shared.admit(request.priority(), &tasks));
         if let Err(error) = admitted {
             return request.refuse(error);
         }
         let job = Job { tasks, request, arrived: Instant::now() };
         if let Err(mpsc::SendError(job)) = self.jobs.send(job) {
-            self.shared.release(job.request.priority(), job.tasks.len());
+            self.shared.release(job.request.priority(), &job.tasks);
             job.request.refuse(InferenceError::Stopped);
         }
     }
@@ -289,11 +328,12 @@ struct Job {
 
 enum Request {
     Run {
-        reply: Reply<Vec<Vec<i32>>>,
+        priority: Priority,
+        reply: Reply<Vec<Outcome>>,
     },
     Check {
         /// As many as there are tasks.
-        claimed: Vec<Vec<i32>>,
+        claimed: Vec<Classes>,
         reply: Reply<Verdict>,
     },
 }
@@ -301,14 +341,14 @@ enum Request {
 impl Request {
     fn priority(&self) -> Priority {
         match self {
-            Self::Run { .. } => Priority::Run,
+            Self::Run { priority, .. } => *priority,
             Self::Check { .. } => Priority::Check,
         }
     }
 
     fn refuse(self, error: InferenceError) {
         match self {
-            Self::Run { reply } => reply(Err(error)),
+            Self::Run { reply, .. } => reply(Err(error)),
             Self::Check { reply, .. } => reply(Err(error)),
         }
     }
@@ -316,56 +356,64 @@ impl Request {
 
 /// What handles and the service both look at.
 struct Shared {
-    /// Bytes that an image of each model has.
-    pixels: BTreeMap<ModelId, usize>,
-    /// Bound of each of the two counts below.
+    /// Bound of the bytes of each kind that waits.
     queue: usize,
-    checks: AtomicUsize,
-    runs: AtomicUsize,
+    /// Of checks and of runs.
+    waiting: Mutex<[Waiting; 2]>,
     metrics: Mutex<(Status, Meter)>,
 }
 
-impl Shared {
-    fn validate(&self, tasks: &[Task]) -> Result<(), InferenceError> {
-        for (index, Task { model, image, pixels }) in tasks.iter().enumerate() {
-            let (model, expected) = (*model, *image);
-            let &bytes = self.pixels.get(&model).ok_or(InferenceError::UnknownModel { index, model })?;
-            if pixels.len() != bytes {
-                return Err(InferenceError::Length { index, model, expected: bytes, found: pixels.len() });
-            }
-            let found = ImageHash::of(pixels);
-            if found != expected {
-                return Err(InferenceError::Image { index, expected, found });
-            }
+/// What waits of one kind.
+#[derive(Debug, Default, Clone, Copy)]
+struct Waiting {
+    tasks: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn of(tasks: &[Task]) -> Self {
+        Self { tasks: tasks.len(), bytes: tasks.iter().map(|task| task.bytes.len().max(PICTURE_BYTES)).sum() }
+    }
+}
+
+/// Looks at the attachments: the service remembers results by their hashes.
+fn validate(tasks: &[Task]) -> Result<(), InferenceError> {
+    for (index, Task { attachment: expected, bytes, .. }) in tasks.iter().enumerate() {
+        let found = AttachmentHash::of(bytes);
+        if found != *expected {
+            return Err(InferenceError::Attachment { index, expected: *expected, found });
         }
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Counts pictures as waiting, if there is room for them.
+    fn admit(&self, priority: Priority, tasks: &[Task]) -> Result<(), InferenceError> {
+        let more = Waiting::of(tasks);
+        let mut kinds = self.waiting();
+        let waiting = &mut kinds[priority as usize];
+        let sum = waiting.bytes.saturating_add(more.bytes);
+        if waiting.bytes > 0 && sum > self.queue {
+            return Err(InferenceError::Busy { waiting: waiting.bytes, asked: more.bytes, limit: self.queue });
+        }
+        *waiting = Waiting { tasks: waiting.tasks + more.tasks, bytes: sum };
         Ok(())
     }
 
-    /// Counts images as waiting, if there is room for them.
-    fn admit(&self, priority: Priority, asked: usize) -> Result<(), InferenceError> {
-        let limit = self.queue;
-        let more = |waiting: usize| {
-            let sum = waiting.saturating_add(asked);
-            (waiting == 0 || sum <= limit).then_some(sum)
-        };
-        match self.waiting(priority).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(()),
-            Err(waiting) => Err(InferenceError::Busy { waiting, asked, limit }),
-        }
+    fn release(&self, priority: Priority, tasks: &[Task]) {
+        let less = Waiting::of(tasks);
+        let mut kinds = self.waiting();
+        let waiting = &mut kinds[priority as usize];
+        waiting.tasks -= less.tasks;
+        waiting.bytes -= less.bytes;
     }
 
-    fn release(&self, priority: Priority, images: usize) {
-        self.waiting(priority).fetch_sub(images, Ordering::Relaxed);
+    /// Locked for a few assignments only, each whole in itself; so is the next.
+    fn waiting(&self) -> MutexGuard<'_, [Waiting; 2]> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self, priority: Priority) -> &AtomicUsize {
-        match priority {
-            Priority::Check => &self.checks,
-            Priority::Run => &self.runs,
-        }
-    }
-
-    /// Locked for a few assignments only, each whole in itself.
     fn metrics(&self) -> MutexGuard<'_, (Status, Meter)> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }

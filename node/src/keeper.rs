@@ -150,8 +150,8 @@ impl Pending<'_> {
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Checked(checked) => {
-                let pixels = checked.pixels().map(|pixels| pixels.to_vec());
-                Submission { transaction: checked.transaction().clone(), pixels }.to_bytes()
+                let (transaction, attachment) = (checked.transaction().clone(), checked.attachment().cloned());
+                Submission { transaction, attachment }.to_bytes()
             }
             Self::LeftOver(submission) => submission.to_bytes(),
         }
@@ -234,7 +234,8 @@ fn remove_former(data: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_consensus::{Action, Address, Amount, ImageHash, ModelId, Transaction, Unsigned};
+    use ocelli_consensus::transaction::Form;
+    use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Transaction, Unsigned};
     use tempfile::TempDir;
 
     use super::*;
@@ -245,11 +246,17 @@ mod tests {
     fn submission(nonce: u64) -> Submission {
         let action = match nonce % 2 {
             0 => Action::Transfer { to: Address([1; 20]), amount: Amount(7) },
-            _ => Action::Classify { model: ModelId([2; 32]), image: ImageHash([3; 32]) },
+            _ => Action::Classify {
+                model: ModelId([2; 32]),
+                picture: AttachmentHash([3; 32]),
+                bytes: 3072,
+                royalty: Amount(0),
+                form: Form::Pixels,
+            },
         };
         let unsigned = Unsigned { nonce, fee: Amount(9), expires: 10, action };
-        let pixels = (nonce % 2 == 1).then(|| vec![4; 3072]);
-        Submission { transaction: Transaction { unsigned, public_key: [6; 32], signature: [7; 64] }, pixels }
+        let attachment = (nonce % 2 == 1).then(|| vec![4; 3072].into());
+        Submission { transaction: Transaction { unsigned, public_key: [6; 32], signature: [7; 64] }, attachment }
     }
 
     fn open(folder: &TempDir) -> (Arc<Store>, Network) {

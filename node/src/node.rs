@@ -83,9 +83,9 @@ impl Node {
         let identity = keeper::identity(&config.data)?;
         let (storage, clock) = (config.storage, config.clock.clone());
         let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
-        let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_pixels);
-        let genesis = chain.genesis();
-        let views = Views::new(Arc::new(chain.parameters().clone()), genesis, Arc::new(chain.at_tip()?));
+        let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_attachments);
+        let files = Arc::clone(chain.checked_files());
+        let views = Views::new(config.network.clone(), files, Arc::new(chain.at_tip()?));
         let views = Arc::new(views);
         let store = Arc::clone(views.newest().rows.store());
         let left_over = keeper::mempool(&store, pool::MEMPOOL_BYTES);
@@ -98,9 +98,10 @@ impl Node {
         let (faults, device_faults) = (pool_link.inbox.clone(), config.network.clone());
         let (network, events) = network::spawn(network_config(&chain, identity, &config)?)?;
         // The device is checked while the node joins the network: what needs an answer waits, and nothing else has to.
-        let inference = InferenceService::begin(config.backend, config.models, config.inference, move || {
-            faults.reply(pool::Input::DeviceFault);
-        });
+        let inference =
+            InferenceService::begin(config.backend, config.models, store.model_files(), config.inference, move || {
+                faults.reply(pool::Input::DeviceFault);
+            });
         let (counted, data) = (Arc::new(Counted::default()), config.data);
         let mine = config.mining.map(|mining| Mine::start(mining, pool_link.inbox.clone()));
         let mining = mine.as_ref().map(Mine::figures);

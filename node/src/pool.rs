@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
-use ocelli_consensus::{Header, Parameters, TxId};
+use ocelli_consensus::block::Classes;
+use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::{Header, Network, TxId};
 use ocelli_protocol::mempool::{Mempool, Tip, bytes_with};
 use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission};
 use ocelli_protocol::sync::{Direction, Failure};
@@ -32,7 +34,7 @@ use crate::chain::{AtTip, Moved, full_message};
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender, inbox};
-use crate::inference::{self, InferenceError};
+use crate::inference::{self, InferenceError, PictureFault};
 use crate::keeper;
 use crate::log_limit::LogLimit;
 use crate::network::{self, Group, Peer, RequestId};
@@ -51,7 +53,7 @@ const TICK: Duration = Duration::from_millis(200);
 const SAVE_MILLIS: u64 = 300_000;
 /// How old what is shown of fees may be while nothing but the mempool changes.
 const FEES_MILLIS: u64 = 250;
-/// Bytes of transactions with their pixels that wait for a block.
+/// Bytes of transactions with their attachments that wait for a block.
 pub const MEMPOOL_BYTES: usize = 64 << 20;
 /// Moves of the tip that wait to be followed. Then the core waits: while it syncs, it must not run away from here.
 const MOVES: usize = 4;
@@ -76,8 +78,8 @@ pub enum Input {
     Response(RequestId, Peer, Result<Response, Failure>, usize),
     /// Transactions that are on their way with blocks.
     InBlocks(BTreeSet<ShortId>),
-    /// Logits of tasks that were run ahead.
-    Outputs(Vec<TxId>, Result<Vec<Vec<i32>>, InferenceError>),
+    /// Answers to tasks that were run ahead.
+    Answers(Vec<TxId>, Result<Vec<Result<Classes, PictureFault>>, InferenceError>),
     /// The miner has found a nonce.
     Mined(Header),
     /// The device has turned out faulty: what it computed is worth nothing.
@@ -256,7 +258,7 @@ impl Pool {
             Input::Ask(request, to) => self.on_request(*request, to),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::InBlocks(ids) => self.drive_relay(ocelli_protocol::relay::Input::InBlocks(ids)),
-            Input::Outputs(txids, result) => self.on_outputs(&txids, result),
+            Input::Answers(txids, result) => self.on_answers(&txids, result),
             Input::Mined(header) => self.on_mined(header),
             Input::DeviceFault => self.on_device_fault(),
             Input::Stop => {} // is for the loop
@@ -270,7 +272,7 @@ impl Pool {
             Request::Faucet(request) => self.on_faucet(request, to),
             Request::Announce { ids } => self.on_announced(ids, to),
             Request::Pending { ids } => self.reply(to, self.pending(&ids)),
-            Request::Pixels { ids } => self.reply(to, self.pixels(&ids)),
+            Request::Attachments { ids } => self.reply(to, self.attachments(&ids)),
             other => tracing::error!(?other, "a question came to the pool that is not the pool's"),
         }
     }
@@ -315,12 +317,10 @@ impl Pool {
         let pending = self.mempool.pending();
         if self.fees_at.is_none_or(|at| now.saturating_sub(at) >= FEES_MILLIS) {
             self.fees_at = Some(now);
-            let largest = largest_picture(&self.others.views.parameters, self.chain.tip.height + 1);
-            self.shown.fees = Arc::new(self.mempool.fee_rates(bytes_with(largest)));
+            self.shown.fees = Arc::new(self.mempool.fee_rates(bytes_with(MAX_ATTACHMENT_BYTES as usize)));
         }
         self.shown.bytes = self.mempool.bytes() as u64;
         self.shown.pending = pending;
-        self.shown.asked = self.relaying.machine.asked();
         self.shown.dropped = self.dropped.reasons();
         let view = View { chain: Arc::clone(&self.chain), pool: self.shown.clone() };
         self.others.views.show(view);
@@ -338,15 +338,8 @@ impl Pool {
 }
 
 /// The chain as admission sees it.
-fn tip<'a>(parameters: &'a Parameters, chain: &'a AtTip) -> Tip<'a, Rows<Frozen>> {
-    Tip { parameters, height: chain.tip.height, state: &*chain.rows }
-}
-
-/// Bytes of the largest picture that a task may have at a height.
-fn largest_picture(parameters: &Parameters, height: u64) -> usize {
-    let later = parameters.upgrades.iter().filter(|upgrade| upgrade.height <= height);
-    let models = parameters.models.iter().chain(later.flat_map(|upgrade| &upgrade.models));
-    models.map(|model| model.pixels as usize).max().unwrap_or(0)
+fn tip<'a>(network: &'a Network, chain: &'a AtTip) -> Tip<'a, Rows<Frozen>> {
+    Tip { network, height: chain.tip.height, time: chain.header.time, state: &*chain.rows }
 }
 
 /// A store that cannot be read here is said; its core finds whether the node can go on.

@@ -156,7 +156,7 @@ impl Requests {
             | Request::Faucet(_)
             | Request::Announce { .. }
             | Request::Pending { .. }
-            | Request::Pixels { .. } => return self.hand_to_pool(request, to),
+            | Request::Attachments { .. } => return self.hand_to_pool(request, to),
             Request::NewTip(status) => {
                 if let Some(peer) = to.peer() {
                     // One that is lost is told again with the next tip.
@@ -170,6 +170,11 @@ impl Requests {
                 Ok(None) => return self.hand_to_core(core::Input::Announced(block, indexes, to)),
                 Err(error) => Err(error),
             },
+            Request::TransactionIds { block } => match self.views.newest().transaction_ids(&block) {
+                Ok(Some(found)) => Ok(Response::TransactionIds(Some(found))),
+                Ok(None) => return self.hand_to_core(core::Input::AnnouncedIds(block, to)),
+                Err(error) => Err(error),
+            },
             Request::Control { cookie, control } => return self.owner.on_control(&cookie, control, to),
             read => self.read(&read),
         };
@@ -179,7 +184,7 @@ impl Requests {
     /// Answers what only reads.
     fn read(&self, request: &Request) -> Result<Response, StoreError> {
         Ok(match request {
-            Request::Status => Response::Status(view::chain_status(self.views.genesis, &self.views.newest())),
+            Request::Status => Response::Status(view::chain_status(&self.views.network, &self.views.newest())),
             Request::Headers { locator, limit } => {
                 Response::Headers(self.views.newest().headers_after(locator, *limit as usize)?)
             }
@@ -187,6 +192,9 @@ impl Requests {
             Request::Block { by } => Response::Block(self.views.newest().block(*by)?.map(Box::new)),
             Request::Transaction { txid } => self.views.view().transaction(txid)?,
             Request::Account { address } => Response::Account(Box::new(self.views.view().account(*address)?)),
+            Request::File { model, chunk } => Response::File(self.views.newest().file(model, *chunk)?),
+            Request::Models { from, limit } => Response::Models(self.views.view().chain.models(from, *limit)?),
+            Request::Upload { sender } => Response::Upload(self.views.view().chain.upload(sender)?),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.figures.node_status(&self.views)?)),
             Request::Fee { blocks } => Response::Fee(self.views.fee(*blocks)),
             other => Response::failed(format!("{other:?} is not answered")),
@@ -203,8 +211,10 @@ impl Requests {
     }
 
     fn hand_to_core(&self, input: core::Input) {
-        if let Err(core::Input::Announced(.., to)) = self.rooms.core.offer(input) {
-            to.send(&Response::Transactions(Vec::new()));
+        match self.rooms.core.offer(input) {
+            Err(core::Input::Announced(.., to)) => to.send(&Response::Transactions(Vec::new())),
+            Err(core::Input::AnnouncedIds(_, to)) => to.send(&Response::TransactionIds(None)),
+            _ => {}
         }
     }
 }

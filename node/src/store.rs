@@ -1,6 +1,6 @@
 //! What a node keeps on disk. The one module that touches RocksDB; the layout of keys and values is in `docs/store.md`.
 //!
-//! Blocks arrive in parts: headers ([`Store::add_headers`]), then bodies with pixels ([`Store::add_block`]), and what
+//! Blocks arrive in parts: headers ([`Store::add_headers`]), then bodies with attachments ([`Store::add_block`]), and what
 //! the node finds out about them ([`Store::set_status`]). Outputs are part of a body and have no column of their own.
 //! None of that moves the chain: a chain move is made in an [`Overlay`], which reads through its own changes to the
 //! store, and is written by [`Store::commit`] in one atomic batch together with the tip that it leads to. So whenever
@@ -12,13 +12,15 @@
 mod columns;
 mod copy;
 mod error;
+mod files;
 mod folder;
-mod migrate;
+mod forget;
 mod open;
 mod options;
 mod overlay;
 mod prune;
 mod rows;
+mod schedule;
 mod session;
 mod snapshot;
 #[cfg(test)]
@@ -26,6 +28,7 @@ pub(crate) mod tests;
 mod write;
 
 pub use error::{Cause, StoreError, WrongNetwork};
+pub use files::CHUNK_BYTES;
 pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;
@@ -36,13 +39,14 @@ pub use write::{Durability, Extent, MAX_KNOWN_PEERS, MAX_REASON_BYTES};
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::object::{ModelRecord, Object, ObjectId};
 use ocelli_consensus::state::{self, Branch, BranchReader};
-use ocelli_consensus::transition::{Account, StateReader, Undo};
-use ocelli_consensus::{Address, BlockHash, Body, Header, Network, TxId};
+use ocelli_consensus::transition::{StateReader, Undo};
+use ocelli_consensus::{BlockHash, Body, Header, ModelId, Network, TxId};
 use rocksdb::{ColumnFamily, DB, DBIterator, Direction, IteratorMode, ReadOptions};
 
 /// An open store. Another process cannot open it until this and all its snapshots are dropped. What is read is read through
@@ -173,25 +177,29 @@ impl<S: Source> Rows<S> {
         self.get(columns::BODIES, &rows::block_key(height, hash), rows::body)
     }
 
-    /// The pixels of a block's tasks, one entry for each transaction of its body; `None` for those that are no task and
-    /// those that are not kept.
+    /// What a block's transactions have attached, one entry for each; `None` for those that name nothing and where it is not
+    /// kept.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn pixels(&self, height: u64, hash: &BlockHash, body: &Body) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        let pixels = (0u32..).zip(&body.transactions).map(|(index, (transaction, _))| {
-            let Some(_) = transaction.task() else { return Ok(None) };
-            self.pixels_at(height, hash, index)
+    pub fn attachments(
+        &self,
+        height: u64,
+        hash: &BlockHash,
+        body: &Body,
+    ) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        let attachments = (0u32..).zip(&body.transactions).map(|(index, (transaction, _))| {
+            if transaction.attachment().is_some() { self.attachment_at(height, hash, index) } else { Ok(None) }
         });
-        pixels.collect()
+        attachments.collect()
     }
 
-    /// The pixels of one task of a block, by its place in the body; `None` where there are none, or they are not kept.
+    /// What one transaction of a block has attached, by its place in the body; `None` where there is nothing, or it is not kept.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn pixels_at(&self, height: u64, hash: &BlockHash, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get(columns::PIXELS, &rows::pixels_key(height, hash, index), |bytes| Some(bytes.to_vec()))
+    pub fn attachment_at(&self, height: u64, hash: &BlockHash, index: u32) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.get(columns::ATTACHMENTS, &rows::attachment_key(height, hash, index), |bytes| Some(bytes.into()))
     }
 
     /// What takes a block of the main chain back; `None` off the main chain, and where it is no longer kept.
@@ -207,7 +215,19 @@ impl<S: Source> Rows<S> {
     /// # Errors
     /// If it cannot be read.
     pub fn hash_at(&self, height: u64) -> Result<Option<BlockHash>, StoreError> {
-        self.get(columns::HEIGHTS, &rows::number_key(height), rows::block_hash)
+        Ok(self.height_row(height)?.map(|(hash, _)| hash))
+    }
+
+    /// The bytes of all attachments of the main chain's blocks up to a height; 0 beyond the tip.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn attached_up_to(&self, height: u64) -> Result<u64, StoreError> {
+        Ok(self.height_row(height)?.map_or(0, |(_, attached)| attached))
+    }
+
+    fn height_row(&self, height: u64) -> Result<Option<(BlockHash, u64)>, StoreError> {
+        self.get(columns::HEIGHTS, &rows::number_key(height), rows::height)
     }
 
     /// Headers of the main chain from a height on, lowest first, at most `limit`.
@@ -219,7 +239,7 @@ impl<S: Source> Rows<S> {
         let hashes = self.iterate(columns::HEIGHTS, IteratorMode::From(&start, Direction::Forward)).take(limit);
         let headers = hashes.map(|row| {
             let (key, value) = row?;
-            let hash = decoded(columns::HEIGHTS, &key, rows::block_hash(&value))?;
+            let (hash, _) = decoded(columns::HEIGHTS, &key, rows::height(&value))?;
             let known = self.header(&hash)?;
             known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
         });
@@ -242,12 +262,29 @@ impl<S: Source> Rows<S> {
         Peaks::load(self, self.tip()?.height.saturating_add(1))
     }
 
-    /// An account as the tip leaves it.
+    /// The models of the tip's state in the order of their ids, from one on.
     ///
     /// # Errors
-    /// If it cannot be read.
-    pub fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
-        self.get(columns::ACCOUNTS, &address.0, rows::account)
+    /// If one cannot be read.
+    pub fn models(&self, from: &ModelId) -> impl Iterator<Item = Result<(ModelId, ModelRecord), StoreError>> {
+        let start = ObjectId::Model(*from).to_bytes();
+        let rows = self.iterate(columns::OBJECTS, IteratorMode::From(&start, Direction::Forward));
+        let models = rows.map(|row| {
+            let (key, value) = row?;
+            let id = decoded(columns::OBJECTS, &key, ObjectId::from_bytes(&key))?;
+            let object = decoded(columns::OBJECTS, &key, Object::from_bytes(&id, &value).ok())?;
+            Ok(if let ObjectId::Model(id) = id { object.model().map(|record| (id, record)) } else { None })
+        });
+        // Kinds come one after the other.
+        models.map_while(Result::transpose)
+    }
+
+    /// Tasks for a model on the main chain.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn uses(&self, model: &ModelId) -> Result<u64, StoreError> {
+        Ok(self.get(columns::USES, model.as_bytes(), rows::count)?.unwrap_or(0))
     }
 
     /// Where on the main chain a transaction is.
@@ -349,8 +386,8 @@ fn decoded<T>(column: &'static str, key: &[u8], value: Option<T>) -> Result<T, S
 impl<S: Source> StateReader for Rows<S> {
     type Error = StoreError;
 
-    fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
-        Rows::account(self, address)
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, StoreError> {
+        self.get(columns::OBJECTS, &id.to_bytes(), |bytes| Object::from_bytes(id, bytes).ok())
     }
 }
 

@@ -26,12 +26,14 @@ impl Purpose {
     pub fn of(request: &Request) -> Self {
         match request {
             Request::Announce { .. } => Self::Announcements,
-            Request::Pending { .. } | Request::Pixels { .. } => Self::Transactions,
+            Request::Pending { .. } | Request::Attachments { .. } => Self::Transactions,
             Request::Status
             | Request::NewTip(_)
             | Request::Headers { .. }
             | Request::Blocks { .. }
-            | Request::Transactions { .. } => Self::Sync,
+            | Request::Transactions { .. }
+            | Request::TransactionIds { .. }
+            | Request::File { .. } => Self::Sync,
             Request::Submit(_)
             | Request::Transaction { .. }
             | Request::Block { .. }
@@ -39,6 +41,8 @@ impl Purpose {
             | Request::NodeStatus
             | Request::Fee { .. }
             | Request::Control { .. }
+            | Request::Models { .. }
+            | Request::Upload { .. }
             | Request::Faucet(_) => Self::Other,
         }
     }
@@ -50,7 +54,7 @@ pub struct Counted {
     /// By [`Purpose`]: received, sent.
     bytes: [[AtomicU64; 2]; 4],
     relayed: AtomicU64,
-    relayed_pixels: AtomicU64,
+    relayed_attachments: AtomicU64,
 }
 
 impl Counted {
@@ -68,14 +72,14 @@ impl Counted {
     pub fn relayed(&self, response: &Response) {
         let (count, bytes) = match response {
             Response::Pending(found) => {
-                let pixels = found.iter().flatten().filter_map(|found| found.pixels.as_ref());
-                (found.iter().flatten().count(), pixels.map(Vec::len).sum())
+                let attachments = found.iter().flatten().filter_map(|found| found.attachment.as_ref());
+                (found.iter().flatten().count(), attachments.map(|bytes| bytes.len()).sum())
             }
-            Response::Pixels(found) => (0, found.iter().flatten().map(Vec::len).sum::<usize>()),
+            Response::Attachments(found) => (0, found.iter().flatten().map(|bytes| bytes.len()).sum::<usize>()),
             _ => return,
         };
         self.relayed.fetch_add(count as u64, Ordering::Relaxed);
-        self.relayed_pixels.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.relayed_attachments.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// All of it, with what the network has counted of gossip.
@@ -91,7 +95,7 @@ impl Counted {
             sync: of(Purpose::Sync),
             other: of(Purpose::Other),
             relayed: self.relayed.load(Ordering::Relaxed),
-            relayed_pixels: self.relayed_pixels.load(Ordering::Relaxed),
+            relayed_attachments: self.relayed_attachments.load(Ordering::Relaxed),
         }
     }
 }

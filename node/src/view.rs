@@ -14,15 +14,14 @@ mod status;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ocelli_consensus::{BlockHash, Parameters};
+use ocelli_consensus::{BlockHash, ModelId, Network, Parameters};
 use ocelli_protocol::mempool::{FeeRates, Pending};
-use ocelli_protocol::relay::Asked;
 
-use crate::chain::AtTip;
+use crate::chain::{AtTip, CheckedFiles};
 use crate::network::Peer;
 use crate::pool::Dropped;
 
-pub use answers::chain_status;
+pub use answers::{chain_status, next_rules};
 pub use status::Figures;
 
 /// What is pending.
@@ -30,12 +29,10 @@ pub use status::Figures;
 pub struct PoolView {
     /// Every pending transaction.
     pub pending: Pending,
-    /// Bytes held, pixels included.
+    /// Bytes held, attachments included.
     pub bytes: u64,
     /// What it costs to be in one of the next blocks.
     pub fees: Arc<FeeRates>,
-    /// What peers are being asked for.
-    pub asked: Asked,
     /// What has left the mempool without being in a block.
     pub dropped: Dropped,
 }
@@ -58,16 +55,22 @@ pub struct CoreFigures {
     pub missing: Option<u64>,
     /// The lowest block that is being checked.
     pub checking: Option<u64>,
+    /// Published models whose files are being fetched.
+    pub files: Vec<ModelId>,
+    /// Why this node has to be updated before it can go on.
+    pub update: Option<String>,
     /// Full peers, and the heights of their tips, by their own word.
     pub peers: BTreeMap<Peer, Option<u64>>,
 }
 
 /// Where everybody finds the latest.
 pub struct Views {
-    /// The network's, for whoever reads.
-    pub parameters: Arc<Parameters>,
+    /// For whoever reads.
+    pub network: Network,
     /// The genesis hash.
     pub genesis: BlockHash,
+    /// What is known of the files of uploads.
+    pub files: Arc<CheckedFiles>,
     view: RwLock<Arc<View>>,
     newest: RwLock<Arc<AtTip>>,
     core: RwLock<Arc<CoreFigures>>,
@@ -75,16 +78,22 @@ pub struct Views {
 
 impl Views {
     /// Shows a node that has nothing pending.
-    pub fn new(parameters: Arc<Parameters>, genesis: BlockHash, chain: Arc<AtTip>) -> Self {
+    pub fn new(network: Network, files: Arc<CheckedFiles>, chain: Arc<AtTip>) -> Self {
         let view = View { chain: Arc::clone(&chain), pool: PoolView::default() };
         let core = CoreFigures { best_height: chain.tip.height, ..CoreFigures::default() };
         Self {
-            parameters,
-            genesis,
+            genesis: network.genesis_hash(),
+            network,
+            files,
             view: RwLock::new(Arc::new(view)),
             newest: RwLock::new(chain),
             core: RwLock::new(Arc::new(core)),
         }
+    }
+
+    /// The network's.
+    pub fn parameters(&self) -> &Parameters {
+        &self.network.parameters
     }
 
     /// The node at the tip that all of it has followed to.
@@ -120,13 +129,7 @@ impl Views {
 
 impl Default for PoolView {
     fn default() -> Self {
-        Self {
-            pending: Pending::default(),
-            bytes: 0,
-            fees: Arc::new(FeeRates::default()),
-            asked: Asked::default(),
-            dropped: Dropped::default(),
-        }
+        Self { pending: Pending::default(), bytes: 0, fees: Arc::new(FeeRates::default()), dropped: Dropped::default() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Block assembly: an announced block on its way from gossip to validation.
 //!
-//! A block is announced by gossip: its header, and of each transaction hash and output. A header is checked and the
-//! announcement passed on at once (`announce`); then its transactions are put together (`fetch`): from the mempool, from
-//! blocks that compete with it, from what relay or another block is bringing anyway, and the rest from who announced it and
-//! from others that are as far. The whole block is the last resort, and [`crate::sync`]'s. A block whose time has not come
-//! is held. When the tip moves to a block that was not gossiped here, peers are told.
+//! A block is announced by gossip: its header, what this binds of its body, and a short id of each transaction. A header is checked
+//! and the announcement passed on at once (`announce`); then its transactions are put together (`fetch`): from the mempool,
+//! from blocks that compete with it, from what another block is bringing anyway, and the rest from who announced it and from
+//! others that are as far, round after round. The whole block is the last resort, and [`crate::sync`]'s. What was found for
+//! short ids may be something else: then the whole ids are asked for. Answers do not travel: whoever runs the tasks finds them. A
+//! block whose time has not come is held. When the tip moves to a block that was not gossiped here, peers are told.
 //!
 //! A machine without I/O, as [`crate::sync`] and [`crate::relay`] are: [`Assembly::handle`] takes what happened, the time in
 //! milliseconds and a view of the node, and returns what is to be done. `on_*` methods treat one input; `poll_*` methods see
@@ -25,8 +26,9 @@ mod partial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ocelli_consensus::BlockHash;
+use ocelli_consensus::block::BlockShortId;
 use ocelli_consensus::fork_choice::BlockStatus;
+use ocelli_consensus::{BlockHash, WtxId};
 
 use crate::message::{Announcement, ChainStatus, ShortId, Submission};
 use crate::origin::{Groups, Origin};
@@ -50,12 +52,15 @@ pub const HELD_RETRY: u64 = 1_000;
 pub const MAX_PARTIAL: usize = 16;
 /// Milliseconds after which a block that is not complete is sync's alone.
 pub const ASSEMBLY_TIME: u64 = 5_000;
-/// Peers that are asked for what one block lacks.
+/// Peers that are asked in one round for what a block lacks.
 pub const MAX_SOURCES: usize = 3;
-/// Milliseconds that a block waits for one peer's answer before another is asked for the same as well. A first choice: as long
-/// as it waits for what relay fetches ([`crate::relay::BLOCK_PATIENCE`]).
+/// Milliseconds until those are asked again that know the block and lack some of it, too.
+pub const ROUND_PAUSE: u64 = 100;
+/// Milliseconds in which a block is put together before sync may fetch the whole of it as well.
+pub const ALONE_TIME: u64 = 1_000;
+/// Milliseconds that a block waits for one peer's answer before another is asked for the same as well.
 pub const PATIENCE: u64 = 500;
-/// Milliseconds more for each transaction asked for: the pictures of 500 a second, on a line of 12 Mbit/s.
+/// Milliseconds more for each transaction asked for: small pictures at 500 a second, on a line of 12 Mbit/s.
 pub const PATIENCE_PER_TRANSACTION: u64 = 2;
 /// The most that this becomes; a peer whose last answer was late has twice or four times as long, and no more than this.
 pub const MAX_PATIENCE: u64 = 2_500;
@@ -68,7 +73,7 @@ pub const NEAR_BLOCKS: u64 = CLOSE_BLOCKS;
 pub const QUESTION_TIME: u64 = 30_000;
 /// Questions to one peer under way, late ones among them; it is not asked for more.
 pub const MAX_QUESTIONS_PER_PEER: usize = 4;
-/// Milliseconds after which a block that waits for relay, or for another block, looks again whether it has come.
+/// Milliseconds after which a block that waits for another block looks again whether it has come.
 pub const LOOK_INTERVAL: u64 = 20;
 /// Blocks not yet validated of which it is remembered what was asked for with them.
 pub const MAX_BRINGING: usize = 32;
@@ -149,11 +154,21 @@ struct Held<P, G> {
     retry_at: u64,
 }
 
-/// What was asked for with blocks that are not yet validated. Relay does not fetch it, and other blocks wait for it.
+/// What comes with blocks that are not yet validated.
 #[derive(Debug, Default)]
 struct Bringing {
-    blocks: BTreeMap<BlockHash, BTreeSet<ShortId>>,
+    blocks: BTreeMap<BlockHash, Brought>,
     has_changed: bool,
+}
+
+/// What comes with one block.
+#[derive(Debug)]
+struct Brought {
+    parent: BlockHash,
+    /// Asked for. Blocks of the same parent, whose ids are alike, wait for it.
+    asked: BTreeSet<BlockShortId>,
+    /// Come from peers. Relay does not fetch it.
+    came: BTreeSet<ShortId>,
 }
 
 impl<P: Copy + Ord, G> Assembly<P, G> {
@@ -195,6 +210,11 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// A transaction of a block that is being put together, if it is here.
     pub fn submission(&self, hash: &BlockHash, index: usize) -> Option<&Submission> {
         self.partial.get(hash)?.submission(index)
+    }
+
+    /// The ids of all transactions of a block that is being put together, if they had to be asked for.
+    pub fn transaction_ids(&self, hash: &BlockHash) -> Option<&[WtxId]> {
+        self.partial.get(hash)?.wtxids()
     }
 
     /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
@@ -269,7 +289,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     fn tell(&self, whom: impl Fn(P) -> bool, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let tip = view.tip();
         let (height, work) = (tip.height, tip.work.0);
-        let status = ChainStatus { genesis: self.genesis, height, tip: tip.hash, work };
+        let status = ChainStatus { genesis: self.genesis, height, tip: tip.hash, work, next_rules: view.next_rules() };
         let behind = self.peers.iter().filter(|(_, peer)| peer.height.is_none_or(|known| known < height));
         let peers = behind.map(|(peer, _)| *peer).filter(|peer| whom(*peer));
         out.extend(peers.map(|peer| Output::Tell { peer, status: status.clone() }));
@@ -310,12 +330,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     fn poll_bringing(&mut self, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let Self { bringing, partial, handed, .. } = self;
-        let before = bringing.blocks.len();
-        bringing
-            .blocks
-            .retain(|hash, _| partial.contains_key(hash) || handed.contains(hash) || view.is_in_validation(hash));
-        if std::mem::take(&mut bringing.has_changed) || bringing.blocks.len() < before {
-            out.push(Output::InBlocks(bringing.blocks.values().flatten().copied().collect()));
+        bringing.blocks.retain(|hash, brought| {
+            let stays = partial.contains_key(hash) || handed.contains(hash) || view.is_in_validation(hash);
+            bringing.has_changed |= !stays && !brought.came.is_empty();
+            stays
+        });
+        if std::mem::take(&mut bringing.has_changed) {
+            let came = bringing.blocks.values().flat_map(|brought| &brought.came);
+            out.push(Output::InBlocks(came.copied().collect()));
         }
     }
 

@@ -2,6 +2,7 @@
 //! disk; time and randomness arrive as values.
 
 pub mod assembly;
+pub mod files;
 pub mod limits;
 pub mod mempool;
 pub mod message;

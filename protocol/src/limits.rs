@@ -28,6 +28,9 @@ pub const SUBMISSIONS: Limit = Limit { rate: 50, burst: 1_000 };
 /// Transactions of one peer a second, and at once, that no block on this tip could hold. Each costs a look at an account. An
 /// honest peer whose tip differs sends some, for as long as it differs. A guess.
 pub const IN_VAIN: Limit = Limit { rate: 2, burst: 512 };
+/// Bytes of transactions with an action that this node does not know, of one peer. It may be newer than we are, so it is not to
+/// blame; what exceeds this is not fetched from it.
+pub const UNKNOWN_BYTES: Limit = Limit { rate: 64 << 10, burst: 4 << 20 };
 /// Bytes of responses to all peers together.
 pub const ALL_BYTES: Limit = Limit { rate: 128 << 20, burst: 512 << 20 };
 /// Microseconds of work for one peer a second, and at once; by [`work`].
@@ -387,14 +390,18 @@ fn is_heavy(request: &Request) -> bool {
         | Request::NodeStatus
         | Request::Control { .. }
         | Request::Pending { .. }
-        | Request::Pixels { .. } => true,
+        | Request::Attachments { .. }
+        | Request::TransactionIds { .. }
+        | Request::File { .. }
+        | Request::Models { .. } => true,
         Request::Status
         | Request::Submit(_)
         | Request::Account { .. }
         | Request::Fee { .. }
         | Request::Faucet(_)
         | Request::Announce { .. }
-        | Request::NewTip(_) => false,
+        | Request::NewTip(_)
+        | Request::Upload { .. } => false,
     }
 }
 
@@ -408,7 +415,7 @@ pub fn work(request: &Request) -> u64 {
         Request::Headers { locator, limit } => 20 + each(locator.len(), 5) + 5 * u64::from((*limit).min(2_000)),
         Request::Blocks { hashes } => 20 + each(hashes.len(), 50),
         Request::Block { .. } => 100,
-        // A body, and one picture each.
+        // A body, and one attachment each.
         Request::Transactions { indexes, .. } => 200 + each(indexes.len(), 5),
         Request::Transaction { .. } => 200,
         Request::Account { .. } => 20,
@@ -419,8 +426,12 @@ pub fn work(request: &Request) -> u64 {
         // A signature.
         Request::Submit(_) => 100,
         Request::Announce { ids } => 10 + each(ids.len(), 1),
-        Request::Pending { ids } | Request::Pixels { ids } => 10 + each(ids.len(), 2),
-        Request::NewTip(_) => 20,
+        Request::Pending { ids } | Request::Attachments { ids } => 10 + each(ids.len(), 2),
+        Request::NewTip(_) | Request::Upload { .. } => 20,
+        // A body, and two hashes each.
+        Request::TransactionIds { .. } => 1_000,
+        Request::File { .. } => 100,
+        Request::Models { limit, .. } => 20 + 10 * u64::from((*limit).min(64)),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Pending transactions: what may wait here, who gives way when room is short, what runs and what is mined next.
 //!
-//! A transaction becomes *ready* by the function that a block's transactions go through ([`Overlay::transact`]), on the state
+//! A transaction becomes *ready* by the function that a block's transactions go through ([`Changes::transact`]), on the state
 //! of the tip with the sender's ready transactions before it. Others' transactions, and a miner's pay, only add to the
-//! accounts that it reads, so it still follows with any of them before it, in any order: **every template connects**. What
-//! another's pending transaction would have to pay or create first is refused until it is in a block. Where a block is taken
-//! back, every sender is applied anew who touches what that block did.
+//! accounts that it reads, and of those that create the same object one is ready, so it still follows with any of them before it, in
+//! any order: **every template connects**. What another's pending transaction would have to pay or create first is refused until
+//! it is in a block. Where a block is taken back, every sender is applied anew who touches what that block did; where one is
+//! connected, who would create what it did; and with every block who uploads a model, for the time to do so ends.
 //!
 //! Those beyond a missing nonce *wait*: neither forwarded nor run, in room of their own, and not for long. Nobody knows
 //! whether the missing one will ever come, so they take nothing from those that are ready.
@@ -15,7 +16,7 @@
 //! [`Mempool::check`] costs a look at an account; [`CheckedTransaction::check`] verifies signatures, needs no mempool and is
 //! for all cores at once; [`Mempool::insert`] takes only what has been through it.
 //!
-//! [`Overlay::transact`]: ocelli_consensus::transition::Overlay::transact
+//! [`Changes::transact`]: ocelli_consensus::transition::Changes::transact
 
 mod admission;
 mod entry;
@@ -28,11 +29,14 @@ mod selection;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::transition::StateReader;
-use ocelli_consensus::{Address, Amount, CheckedTransaction, Parameters, Transaction, TxId, WtxId};
+use ocelli_consensus::block::Answer;
+use ocelli_consensus::object::ObjectId;
+use ocelli_consensus::rules::{ParentBlock, TransactionError};
+use ocelli_consensus::transition::{self, Place, StateReader};
+use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, TxId, WtxId};
 
-use crate::message::{MAX_INLINE_PIXELS, ShortId, Submission};
-use admission::{Admission, Candidate, Room, weight_at};
+use crate::message::{MAX_INLINE_ATTACHMENT, ShortId, Submission};
+use admission::{Admission, Candidate, Room};
 use order::{Order, Sender};
 use selection::{Change, HandedOut};
 
@@ -49,7 +53,7 @@ pub const MAX_PENDING: usize = 64;
 /// Nonces beyond the first missing one that are kept: as many as a sender may have pending, for they are fetched from
 /// several peers at once and in any order.
 pub const MAX_GAP: u64 = MAX_PENDING as u64;
-/// Bytes held, pixels included, unless another bound is given.
+/// Bytes held, attachments included, unless another bound is given.
 pub const DEFAULT_LIMIT_BYTES: usize = 64 << 20;
 /// The share of these for what waits for a missing nonce, one in so many: 8 MiB unless another bound is given. A first choice.
 pub const WAITING_SHARE: usize = 8;
@@ -64,12 +68,31 @@ pub const ROLLING_HALF_LIFE: u64 = 32;
 /// The chain as admission sees it: at the tip that the mempool has followed last.
 #[derive(Debug)]
 pub struct Tip<'a, R> {
-    /// The network's.
-    pub parameters: &'a Parameters,
+    pub network: &'a Network,
     /// Of the tip.
     pub height: u64,
-    /// Accounts at the tip.
+    /// The tip's, in seconds since 1970.
+    pub time: u64,
+    /// At the tip.
     pub state: &'a R,
+}
+
+impl<R> Tip<'_, R> {
+    /// The next block's place. Who mines it does not matter to its transactions.
+    pub fn place(&self) -> Place {
+        self.network.place_after(ParentBlock { height: self.height, time: self.time }, Address([0; 20]))
+    }
+}
+
+impl<R: StateReader> Tip<'_, R> {
+    /// Lets a transaction follow on changes to the state, as the next block would.
+    fn transact(
+        &self,
+        changes: &mut transition::Changes,
+        transaction: &Transaction,
+    ) -> Result<Result<(), TransactionError>, R::Error> {
+        changes.transact(&self.network.parameters, &self.place(), transaction, self.state)
+    }
 }
 
 /// Whether a transaction can be mined now.
@@ -101,8 +124,10 @@ pub struct Mempool {
     wtxids: BTreeMap<WtxId, TxId>,
     /// Sender and nonce by the last height.
     expiries: BTreeSet<(u64, Address, u64)>,
-    /// Sender and nonce by the account that is credited.
-    credits: BTreeSet<(Address, Address, u64)>,
+    /// Sender and nonce by what they touch beside the sender's account and do not only read.
+    touched: BTreeSet<(ObjectId, Address, u64)>,
+    /// Of those that are ready, who creates what only one transaction can.
+    creators: BTreeMap<ObjectId, TxId>,
     order: Order,
     shown: Pending,
     limit: usize,
@@ -130,7 +155,8 @@ impl Mempool {
             places: BTreeMap::new(),
             wtxids: BTreeMap::new(),
             expiries: BTreeSet::new(),
-            credits: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            creators: BTreeMap::new(),
             order: Order::default(),
             shown: Pending::default(),
             limit,
@@ -150,15 +176,15 @@ impl Mempool {
         checked: CheckedTransaction,
         tip: &Tip<'_, R>,
     ) -> Result<Inserted, InsertError<R::Error>> {
-        let candidate = Candidate::of(&checked, tip)?;
+        let candidate = Candidate::of(checked.transaction(), (checked.txid(), checked.sender()), tip)?;
         let Admission { victims: mut evicted, dearest, nonce, after } = self.admit(&candidate, tip)?;
-        let (txid, address, weight) = (candidate.txid, candidate.sender, candidate.weight);
+        let (txid, address, size) = (candidate.txid, candidate.sender, candidate.size);
         let before: BTreeSet<TxId> = self.ready_of(address).collect();
         for victim in &evicted {
             self.take(victim);
         }
         self.raise_minimum(dearest);
-        let new = Entry::new(checked, weight, None, self.height);
+        let new = Entry::new(checked, size, Answer::None, self.height);
         let rate = new.fee_rate();
         self.put(new, nonce);
         if let Some(after) = after {
@@ -173,26 +199,23 @@ impl Mempool {
     }
 
     /// Whether [`Mempool::insert`] would take a transaction: all that is cheap, before its signatures are verified and its
-    /// pixels, of which there will be so many bytes, are looked at or even fetched.
+    /// attachment is looked at or even fetched.
     ///
     /// # Errors
     /// As there.
     pub fn check<R: StateReader>(
         &self,
         transaction: &Transaction,
-        pixels: usize,
         tip: &Tip<'_, R>,
     ) -> Result<(), InsertError<R::Error>> {
-        let (txid, sender) = (transaction.txid(), transaction.sender());
-        let weight = weight_at(transaction, tip)?;
-        let candidate = Candidate { transaction, txid, sender, weight, bytes: entry::bytes(transaction, pixels) };
+        let candidate = Candidate::of(transaction, (transaction.txid(), transaction.sender()), tip)?;
         self.admit(&candidate, tip).map(|_| ())
     }
 
-    /// Notes a task's logits.
-    pub fn set_output(&mut self, txid: &TxId, logits: Vec<i32>) {
+    /// Notes a task's answer.
+    pub fn set_answer(&mut self, txid: &TxId, answer: Answer) {
         if let Some(entry) = self.get_mut(txid) {
-            entry.output = Some(logits);
+            entry.answer = answer;
             entry.running = false;
         }
     }
@@ -205,10 +228,10 @@ impl Mempool {
         }
     }
 
-    /// Forgets all outputs: the device that gave them turned out faulty. Every task is handed out again.
-    pub fn clear_outputs(&mut self) {
+    /// Forgets all answers: the device that gave them turned out faulty. Every task is handed out again.
+    pub fn clear_answers(&mut self) {
         for entry in self.senders.values_mut().flat_map(|sender| sender.pending.values_mut()) {
-            entry.output = None;
+            entry.answer = Answer::None;
             entry.running = false;
         }
         self.handed_out = None;
@@ -261,11 +284,11 @@ impl Mempool {
         ready.map(|(wtxid, _)| ShortId::of(wtxid)).take(limit).collect()
     }
 
-    /// A transaction as it is given to who asks for it by its short id: without its pixels if they are large.
+    /// A transaction as it is given to who asks for it by its short id: without its attachment if that is large.
     pub fn to_relay(&self, id: ShortId) -> Option<Submission> {
         let entry = self.get_by_short_id(id)?;
-        let pixels = entry.pixels().filter(|pixels| pixels.len() <= MAX_INLINE_PIXELS);
-        Some(Submission { transaction: entry.transaction().clone(), pixels: pixels.map(|pixels| pixels.to_vec()) })
+        let attachment = entry.attachment().filter(|attachment| attachment.len() <= MAX_INLINE_ATTACHMENT);
+        Some(Submission { transaction: entry.transaction().clone(), attachment: attachment.cloned() })
     }
 
     /// How many there are.

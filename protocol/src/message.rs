@@ -12,27 +12,36 @@ mod request;
 mod response;
 mod status;
 
+use ocelli_consensus::header::HEADER_BYTES;
+use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+
 pub use answer::SignedAnswer;
-pub use block::{Announcement, BlockData, Submission, take_blocks};
+pub use block::{Announcement, Assembled, BlockData, Submission, take_blocks, take_transactions};
 pub use faucet::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms};
 pub use peers::{Ban, BanSubject, ConnectedPeer, Control, Cookie, PeerList};
-pub use relay::{ShortId, take_pending, take_pixels};
+pub use relay::{ShortId, take_attachments, take_pending};
 pub use request::{BlockId, Request};
-pub use response::{AccountStatus, Confirmation, FeeSuggestion, FoundBlock, Response, SubmitReply, TransactionStatus};
+pub use response::{
+    AccountStatus, Confirmation, FeeSuggestion, FoundBlock, NetworkModel, Response, SubmitReply, TransactionStatus,
+};
 pub use status::{
-    ChainStatus, InferenceStatus, InvalidBlock, NodeStatus, PeerCounts, Reachability, StorageStatus, Traffic,
-    TrafficStatus,
+    ChainStatus, InferenceStatus, InvalidBlock, NextRules, NodeStatus, PeerCounts, Reachability, RulesStatus,
+    StorageStatus, Traffic, TrafficStatus,
 };
 
-/// An [`Announcement`] in bytes. A full block of the testnet needs below 0.7 MB of it.
-pub const MAX_ANNOUNCEMENT_BYTES: usize = 2 << 20;
-/// The pixels of one image in bytes: 3 × 512 × 512 and some more.
-pub const MAX_PIXELS: usize = 1 << 20;
-/// A [`Submission`] in bytes: a transaction, and pixels with their length and the byte that says they are there.
-pub const MAX_SUBMISSION_BYTES: usize = ocelli_consensus::transaction::MAX_TRANSACTION_BYTES + 9 + MAX_PIXELS;
+/// An [`Announcement`] in bytes: a header, two roots and the ids of [`MAX_TRANSACTIONS`]. One of 1,000 tasks has 8,252.
+pub const MAX_ANNOUNCEMENT_BYTES: usize = HEADER_BYTES + 32 + 32 + 8 + 8 * MAX_TRANSACTIONS;
+/// A transaction in bytes, of whatever version.
+pub const MAX_UNKNOWN_TRANSACTION_BYTES: usize = 4_096;
+/// Attachments that may come with a transaction whose action this program does not know; together they are no longer than one.
+pub const MAX_ATTACHMENTS: usize = 4;
+/// A [`Submission`] in bytes: a transaction, of a later version maybe, and its attachments, each with its length.
+pub const MAX_SUBMISSION_BYTES: usize =
+    8 + MAX_UNKNOWN_TRANSACTION_BYTES + 8 + 8 * MAX_ATTACHMENTS + MAX_ATTACHMENT_BYTES;
 /// A [`Request`] in bytes: the largest is a submission.
 pub const MAX_REQUEST_BYTES: usize = 4 + MAX_SUBMISSION_BYTES;
-/// A [`Response`] in bytes: twice the largest block of the testnet.
+/// A [`Response`] in bytes: [`BLOCKS_BYTES`] and one block of the largest weight that a network may have, 12,000,000, which counts
+/// all bytes of a block but its answers, and more than these.
 pub const MAX_RESPONSE_BYTES: usize = 16 << 20;
 /// Headers in a response: 360 kB.
 pub const MAX_HEADERS: usize = 2000;
@@ -44,21 +53,27 @@ pub const MAX_BLOCKS: usize = 16;
 pub const BLOCKS_BYTES: usize = 4 << 20;
 /// Transactions of a block asked for by index at once.
 pub const MAX_INDEXES: usize = 4096;
-/// Transactions in a block: its weight keeps it below a third of that on the testnet.
-pub const MAX_TRANSACTIONS: usize = 65_536;
-/// Hashes between an entry and the root of a body of [`MAX_TRANSACTIONS`].
-pub const MAX_BODY_PATH: usize = 16;
+/// Bytes after which [`take_transactions`] stops: the response then holds at most this and one more.
+pub const TRANSACTIONS_BYTES: usize = 1 << 20;
+/// Transactions in a block: of the largest weight that a network may have, 29,411 have room.
+pub const MAX_TRANSACTIONS: usize = 32_768;
+/// Hashes between a leaf and a root over [`MAX_TRANSACTIONS`].
+pub const MAX_BODY_PATH: usize = 15;
+/// Bytes of a chunk of a model's file: as many as a part has.
+pub const FILE_CHUNK_BYTES: usize = MAX_ATTACHMENT_BYTES;
+/// Models of the chain in a response.
+pub const MAX_MODELS: usize = 64;
 /// Hashes between an account and the root of the state: the bits of a key.
 pub const MAX_STATE_PATH: usize = 256;
 /// Short ids in an announcement of transactions, and asked for at once.
 pub const MAX_IDS: usize = 256;
-/// An image of at most so many bytes travels beside the transaction that names it; a larger one is asked for when the
+/// An attachment of at most so many bytes travels beside the transaction that names it; a larger one is asked for when the
 /// transaction has been checked.
-pub const MAX_INLINE_PIXELS: usize = 16 << 10;
-/// Bytes after which [`take_pending`] and [`take_pixels`] stop: the response then holds at most this and one more.
+pub const MAX_INLINE_ATTACHMENT: usize = 16 << 10;
+/// Bytes after which [`take_pending`] and [`take_attachments`] stop: the response then holds at most this and one more.
 pub const RELAY_BYTES: usize = 1 << 20;
-/// Logits of one answer.
-pub const MAX_LOGITS: usize = 32_768;
+/// Classes in an answer that decodes: more than an answer may have, for a block with such a one is invalid and no gibberish.
+pub const MAX_CLASSES: usize = 32_768;
 /// A reason or name meant for people, in bytes.
 pub const MAX_TEXT_BYTES: usize = 500;
 /// Addresses that a node tells of itself.

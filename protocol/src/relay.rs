@@ -3,8 +3,8 @@
 //! Who has a transaction *announces* it by 8 bytes to every peer that has not announced it itself, many in one message
 //! after a short random delay (as Bitcoin's `inv`; the delay spreads the load of a new transaction over those that have it,
 //! and lets announcements that cross become rare). Who does not have it asks *one* announcer for the transaction and its
-//! pixels, and another only if that one fails. Large images do not come beside the transaction: it is checked first as far
-//! as can be without them, and then they are asked for. What came is compared with its id and its image hash here; the
+//! attachment, and another only if that one fails. Large ones do not come beside the transaction: it is checked first as far
+//! as can be without them, and then they are asked for. What came is compared with its id and its attachment's hash here; the
 //! rest is the mempool's, which decides whether to pass it on.
 //!
 //! A machine without I/O, as [`crate::sync`] is: [`Relay::handle`] takes what happened, the time in monotonic milliseconds and
@@ -47,14 +47,11 @@ pub const ANNOUNCE_TIMEOUT: u64 = 10_000;
 pub const FETCH_TIMEOUT: u64 = 3_000;
 /// The most that this becomes, by slow answers and by doubling after each time-out.
 pub const MAX_FETCH_TIMEOUT: u64 = 20_000;
-/// Milliseconds that a block waits for a transaction which a peer has been asked for, counted from the question. Longer than
-/// an honest answer takes, and short beside the time between blocks: a peer that does not answer holds up a block so long.
-pub const BLOCK_PATIENCE: u64 = 500;
 /// Milliseconds of rest after the first failure; doubled with each further one in a row.
 pub const FIRST_REST: u64 = 1_000;
 /// Milliseconds of rest after many failures.
 pub const MAX_REST: u64 = 60_000;
-/// Transactions asked for at once: 200 kB of CIFAR-10 pictures.
+/// Transactions asked for at once: 200 kB of pictures of 32x32.
 pub const MAX_FETCH: usize = 64;
 /// Transactions that one peer has announced, and that are neither here nor given up.
 pub const MAX_NOTED: usize = 1_024;
@@ -77,14 +74,6 @@ pub const TRIAL_TIMEOUT: u64 = 1_000;
 /// Refused transactions that are remembered, of each duration, and confirmed ones.
 pub const MAX_REMEMBERED: usize = 16_384;
 
-/// Transactions that a peer is being asked for, and since when: a clone costs nothing and never changes.
-pub type Asked = rpds::HashTrieMapSync<ShortId, u64>;
-
-/// Whether a transaction was asked for so short a time ago that a block waits for it.
-pub fn is_coming(asked: &Asked, id: ShortId, now: u64) -> bool {
-    asked.get(&id).is_some_and(|since| now < since + BLOCK_PATIENCE)
-}
-
 /// The relay machine; `P` names a peer. Its time is monotonic milliseconds since any start, never the wall clock.
 #[derive(Debug)]
 pub struct Relay<P> {
@@ -100,8 +89,6 @@ pub struct Relay<P> {
     confirmed: Remembered,
     /// On their way with blocks: not fetched meanwhile.
     in_blocks: BTreeSet<ShortId>,
-    /// On their way from peers, and since when. Shared with whoever looks at it.
-    asked: Asked,
     random: ChaCha8Rng,
     next_id: u64,
     wake_at: Option<u64>,
@@ -161,7 +148,7 @@ struct UnderWay {
 enum Kind {
     Announcement,
     Transactions,
-    Pixels,
+    Attachments,
 }
 
 /// A transaction that is announced and not here.
@@ -175,8 +162,8 @@ struct Wanted<P> {
 enum Stage {
     /// Nothing of it is here, and nobody is asked.
     Open,
-    /// The transaction is here, its pixels are not, and nobody is asked.
-    WithoutPixels(Box<Transaction>),
+    /// The transaction is here, its attachment is not, and nobody is asked.
+    WithoutAttachment(Box<Transaction>),
     /// Somebody is asked; the transaction, if it is here.
     Asked(Option<Box<Transaction>>),
     /// The mempool has it before itself.
@@ -194,7 +181,6 @@ impl<P: Copy + Ord> Relay<P> {
             refused: Refused::default(),
             confirmed: Remembered::default(),
             in_blocks: BTreeSet::new(),
-            asked: Asked::default(),
             random: ChaCha8Rng::from_seed(seed),
             next_id: 0,
             wake_at: None,
@@ -204,17 +190,6 @@ impl<P: Copy + Ord> Relay<P> {
     /// Transactions that are announced and not here.
     pub fn wanted(&self) -> usize {
         self.wanted.len()
-    }
-
-    /// Whether a transaction is on its way from a peer that was asked not long ago, so that it is worth waiting for rather
-    /// than to ask somebody else for it as well.
-    pub fn is_coming(&self, id: ShortId, now: u64) -> bool {
-        is_coming(&self.asked, id, now)
-    }
-
-    /// What is on its way from peers, for [`is_coming`]: for others to look at.
-    pub fn asked(&self) -> Asked {
-        self.asked.clone()
     }
 
     /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
@@ -330,7 +305,7 @@ impl<P: Copy + Ord> Relay<P> {
         for (id, sent) in late {
             match sent.kind {
                 Kind::Announcement => self.on_unheard(id, sent.ids, now),
-                Kind::Transactions | Kind::Pixels => {
+                Kind::Transactions | Kind::Attachments => {
                     self.end(&sent.ids);
                     self.fail(id, Some(Offence::Stalled), now, out);
                 }
@@ -362,11 +337,8 @@ impl<P: Copy + Ord> Relay<P> {
         let (request, place, time) = match kind {
             Kind::Announcement => (Request::Announce { ids: list }, &mut state.announcement, ANNOUNCE_TIMEOUT),
             Kind::Transactions => (Request::Pending { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
-            Kind::Pixels => (Request::Pixels { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
+            Kind::Attachments => (Request::Attachments { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
         };
-        if kind != Kind::Announcement {
-            ids.iter().for_each(|id| self.asked.insert_mut(*id, now));
-        }
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
         out.push(Output::Send { peer, id, request });
     }
@@ -387,20 +359,19 @@ impl<P: Copy + Ord> Relay<P> {
         for (id, wanted) in &self.wanted {
             assert!(wanted.announcers.iter().all(|peer| self.peers.contains_key(peer)));
             match wanted.stage {
-                Stage::Open | Stage::WithoutPixels(_) => {
+                Stage::Open | Stage::WithoutAttachment(_) => {
                     assert!(!wanted.announcers.is_empty(), "somebody can be asked")
                 }
                 Stage::Asked(_) => assert!(fetched.contains(id), "somebody is asked"),
                 Stage::Handed => {}
             }
         }
-        assert!(fetched.iter().eq(self.asked.keys().collect::<BTreeSet<_>>()), "what is asked is shown");
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_barren) {
             let open = |noted: &ShortId| {
                 self.wanted.get(noted).is_some_and(|wanted| {
                     wanted.announcers.contains(id)
                         && !self.in_blocks.contains(noted)
-                        && matches!(wanted.stage, Stage::Open | Stage::WithoutPixels(_))
+                        && matches!(wanted.stage, Stage::Open | Stage::WithoutAttachment(_))
                 })
             };
             assert!(!peer.noted.iter().any(open), "what can be asked for is not overlooked");

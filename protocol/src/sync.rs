@@ -8,6 +8,8 @@
 //! All rules of a header are checked before anything is stored; a chain that has shown too little work is counted first and
 //! stored when it has more (`presync`). Meanwhile missing blocks are asked for (`blocks`).
 //!
+//! Headers of a version that this node does not expect are followed as far as it takes to see their work, and not stored.
+//!
 //! A claim costs nothing, so it counts for nothing: peers are ranked by what they have brought (`peer`). A peer that stalls
 //! or fails rests for a while, and its address group is remembered for it (`crate::origin`), so that a new identity from the same place
 //! is no better than the last. For peers that we dialled, places are kept in all that is asked for. (Bitcoin Core disconnects
@@ -15,7 +17,7 @@
 //! claim, `sync/manager.rs`; here nobody is disconnected for being slow.)
 //!
 //! A block that nobody has is *unavailable*, never invalid, and asked for again and again
-//! as long as it is wanted. One that is only to be had without its pixels is unavailable too, unless it is deep enough for
+//! as long as it is wanted. One that is only to be had without its attachments is unavailable too, unless it is deep enough for
 //! the work above it to stand for them.
 
 mod blocks;
@@ -27,7 +29,7 @@ mod presync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::{BlockHash, Network, Parameters};
+use ocelli_consensus::{BlockHash, Network};
 
 use crate::message::{ChainStatus, Request, Response};
 use crate::origin::Groups;
@@ -67,7 +69,7 @@ pub const KEPT_SYNC_PEERS: usize = 32;
 #[derive(Debug)]
 pub struct Sync<P> {
     genesis: BlockHash,
-    parameters: Parameters,
+    network: Network,
     /// Secret, for [`presync`].
     salt: [u8; 32],
     peers: BTreeMap<P, Peer>,
@@ -128,7 +130,7 @@ impl<P: Copy + Ord> Sync<P> {
     pub fn new(network: &Network, salt: [u8; 32]) -> Self {
         Self {
             genesis: network.genesis_hash(),
-            parameters: network.parameters.clone(),
+            network: network.clone(),
             salt,
             peers: BTreeMap::new(),
             requests: BTreeMap::new(),

@@ -56,45 +56,6 @@ pub(crate) fn optional<D: Decoder, T>(
     }
 }
 
-/// Writes a number in as few bytes as it needs: seven bits a byte, the lowest first, all but the last with the high bit set
-/// (unsigned LEB128, as in Protocol Buffers).
-pub(crate) fn encode_varint<E: Encoder>(mut number: u32, encoder: &mut E) -> Result<(), EncodeError> {
-    while number >= 0x80 {
-        (number as u8 | 0x80).encode(encoder)?;
-        number >>= 7;
-    }
-    (number as u8).encode(encoder)
-}
-
-/// Reads what [`encode_varint`] wrote, and nothing else: a number has one encoding.
-pub(crate) fn decode_varint<D: Decoder>(decoder: &mut D) -> Result<u32, DecodeError> {
-    let mut number = 0u32;
-    for shift in (0..=28).step_by(7) {
-        let byte = u8::decode(decoder)?;
-        let bits = u32::from(byte & 0x7f);
-        if bits << shift >> shift != bits || (byte == 0 && shift > 0) {
-            break;
-        }
-        number |= bits << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(DecodeError::OtherString("a number of more bytes than it needs, or above 32 bits".into()))
-}
-
-/// Writes a signed number as [`encode_varint`] does its double, or for one below zero its double's absolute value less one
-/// (zigzag, as in Protocol Buffers), so that small numbers of either sign are short.
-pub(crate) fn encode_signed<E: Encoder>(number: i32, encoder: &mut E) -> Result<(), EncodeError> {
-    encode_varint(((number << 1) ^ (number >> 31)) as u32, encoder)
-}
-
-/// Reads what [`encode_signed`] wrote.
-pub(crate) fn decode_signed<D: Decoder>(decoder: &mut D) -> Result<i32, DecodeError> {
-    let number = decode_varint(decoder)?;
-    Ok((number >> 1) as i32 ^ -((number & 1) as i32))
-}
-
 /// Writes a 256-bit number as 32 bytes, little-endian.
 pub(crate) fn encode_u256<E: Encoder>(number: &U256, encoder: &mut E) -> Result<(), EncodeError> {
     number.to_le_bytes::<32>().encode(encoder)
@@ -130,60 +91,6 @@ fn length<D: Decoder>(decoder: &mut D, what: &str, limit: usize) -> Result<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A number behind its variable-length encoding, for the tests.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Signed(i32);
-
-    impl Encode for Signed {
-        fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-            encode_signed(self.0, encoder)
-        }
-    }
-
-    impl<C> Decode<C> for Signed {
-        fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-            decode_signed(decoder).map(Self)
-        }
-    }
-
-    fn read(bytes: &[u8]) -> Option<i32> {
-        ocelli_consensus::codec::decode::<Signed>(bytes, 16).ok().map(|signed| signed.0)
-    }
-
-    #[test]
-    fn small_numbers_are_short_and_each_has_one_encoding() {
-        let rows: [(i32, &[u8]); 13] = [
-            (0, &[0]),
-            (-1, &[1]),
-            (1, &[2]),
-            (-64, &[0x7f]),
-            (64, &[0x80, 1]),
-            (300, &[0xd8, 4]),
-            (510, &[0xfc, 7]),
-            (-510, &[0xfb, 7]),
-            (-8_192, &[0xff, 0x7f]),
-            (8_192, &[0x80, 0x80, 1]),
-            (1 << 24, &[0x80, 0x80, 0x80, 0x10]),
-            (i32::MAX, &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
-            (i32::MIN, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-        ];
-        for (number, bytes) in rows {
-            assert_eq!(ocelli_consensus::codec::encode(&Signed(number)), bytes, "{number}");
-            assert_eq!(read(bytes), Some(number));
-        }
-        let refused: [&[u8]; 6] = [
-            &[],
-            &[0x80],
-            &[0x80, 0],
-            &[0xff, 0x80, 0],
-            &[0xff, 0xff, 0xff, 0xff, 0x1f],
-            &[0x80, 0x80, 0x80, 0x80, 0x80, 0],
-        ];
-        for bytes in refused {
-            assert_eq!(read(bytes), None, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn texts_are_cut_at_characters() {

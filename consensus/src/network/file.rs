@@ -1,15 +1,18 @@
-//! Network files: the parameters of a network in TOML, and where its bootstrap peers are.
+//! Network files: the parameters of a network in TOML, its schedule of rules, and where its bootstrap peers are.
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{ModelParameters, Parameters, StartingAccount, Upgrade};
+use super::{GenesisModel, Parameters, Schedule, ScheduleError, ScheduledVersion, StartingAccount};
 use crate::address::{Address, AddressError};
 use crate::amount::{Amount, ParseAmountError};
-use crate::hash::BlockHash;
+use crate::hash::{BlockHash, ModelId};
 use crate::header::Header;
-use crate::rules::{TIME_LIMIT, task_weight};
+use crate::object::ModelFacts;
+use crate::rules::{ParentBlock, TIME_LIMIT, facts_out_of_range};
 use crate::target::{CompactTarget, CompactTargetError, U256, Work};
-use crate::transition::genesis_state;
+use crate::transition::{Place, genesis_state};
 
 /// The Ed25519 seed of the network `local`'s development wallet, SHA-256 of `ocelli/dev-wallet`: everybody knows it, so
 /// only that network gives it anything.
@@ -26,19 +29,24 @@ const BUILT_IN: [(&str, &str); 2] =
 const MAX_NAME_BYTES: usize = 32;
 /// The models and starting accounts that a network may have: a first choice, far above any use.
 const MAX_ENTRIES: usize = 10_000;
-/// The largest block that travels: with its outputs it stays below 16 MiB.
+/// The smallest block that has room for the dearest transaction of every kind.
+const LEAST_WEIGHT_LIMIT: u64 = 1_100_000;
+/// The largest block that travels.
 const MAX_WEIGHT_LIMIT: u64 = 12_000_000;
-/// The most bytes of pixels an image may have, for the same reason.
-const MAX_PIXELS: u32 = 1 << 20;
-/// The most bytes of outputs that a full block may have, each with its wtxid: outputs weigh nothing themselves, and an
-/// announcement carries them all.
-const MAX_OUTPUT_BYTES: u64 = 3 << 19;
+/// Numbers of blocks are below this.
+const BLOCKS_LIMIT: u64 = 1 << 32;
+/// A price a byte is below this, so that what a file burns fits into 64 bits.
+const MODEL_PRICE_LIMIT: u64 = 1 << 40;
+/// The shortest upload window, which holds the delay before the first part twice.
+const LEAST_UPLOAD_WINDOW: u64 = 16;
 
 /// A network to join: what its nodes agree on, and whom to ask first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// What the genesis hash binds.
     pub parameters: Parameters,
+    /// Which rules hold from which height on. Not bound by the genesis hash: it grows as rules change.
+    pub schedule: Schedule,
     /// Follows from the parameters.
     pub genesis: Header,
     /// Multiaddrs of bootstrap peers. Not bound by the genesis hash: they come and go.
@@ -63,6 +71,18 @@ pub enum NetworkFileError {
         /// What should.
         expected: &'static str,
     },
+    /// A model that no chain can hold.
+    #[error("{field} of model {id} is {found}, expected {least} to {most}")]
+    Model {
+        id: ModelId,
+        field: &'static str,
+        /// What stands there.
+        found: u64,
+        /// The least that it may be.
+        least: u64,
+        /// The most that it may be.
+        most: u64,
+    },
     /// A target that is none.
     #[error("easiest_target")]
     Target(#[source] CompactTargetError),
@@ -76,6 +96,9 @@ pub enum NetworkFileError {
     /// A starting account whose address is none.
     #[error("accounts")]
     Address(#[source] AddressError),
+    /// A schedule that is none.
+    #[error("rules")]
+    Schedule(#[source] ScheduleError),
 }
 
 impl Network {
@@ -98,16 +121,26 @@ impl Network {
         let file: File = toml::from_str(text).map_err(|error| NetworkFileError::Syntax(error.to_string()))?;
         let bootstrap = file.bootstrap.clone();
         let minimum_work = minimum_work(&file.minimum_work)?;
+        let rules = file.rules.iter().map(|&FileRules { height, version }| ScheduledVersion { height, version });
+        let schedule = Schedule::new(rules.collect()).map_err(NetworkFileError::Schedule)?;
         let parameters = file.into_parameters()?;
         check(&parameters)?;
-        Ok(Self { minimum_work, ..Self::new(parameters, bootstrap) })
+        Ok(Self { minimum_work, schedule, ..Self::new(parameters, bootstrap) })
     }
 
-    /// A network of these parameters, whose chain may have any work. [`Network::from_toml`] checks them; this does not.
+    /// A network of these parameters, whose chain may have any work, and whose rules do not change. [`Network::from_toml`] checks
+    /// them; this does not.
     pub fn new(parameters: Parameters, bootstrap: Vec<String>) -> Self {
         let (state, _, _) = genesis_state(&parameters);
         let genesis = parameters.genesis(crate::hash::Root(state.hash()));
-        Self { parameters, genesis, bootstrap, minimum_work: Work(U256::ZERO) }
+        Self { parameters, schedule: Schedule::default(), genesis, bootstrap, minimum_work: Work(U256::ZERO) }
+    }
+
+    /// Where the block after `parent` stands that pays `miner`.
+    pub fn place_after(&self, parent: impl Into<ParentBlock>, miner: Address) -> Place {
+        let ParentBlock { height, time: parent_time } = parent.into();
+        let height = height.saturating_add(1);
+        Place { height, version: self.schedule.version_at(height), miner, parent_time }
     }
 
     /// What names the network in signatures and protocol names.
@@ -131,15 +164,19 @@ struct File {
     weight_limit: u64,
     minimum_balance: String,
     retention: u64,
+    attachment_retention: u64,
+    upload_window: u64,
+    model_delay: u64,
+    model_price: String,
     #[serde(default)]
     bootstrap: Vec<String>,
     #[serde(default = "no_work")]
     minimum_work: String,
     #[serde(default)]
     accounts: Vec<FileAccount>,
-    models: Vec<ModelParameters>,
+    models: Vec<FileModel>,
     #[serde(default)]
-    upgrades: Vec<Upgrade>,
+    rules: Vec<FileRules>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +184,31 @@ struct File {
 struct FileAccount {
     address: String,
     balance: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileModel {
+    id: ModelId,
+    size: u32,
+    channels: u16,
+    height: u16,
+    width: u16,
+    classes: u32,
+    cost: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRules {
+    height: u64,
+    version: u32,
+}
+
+impl From<&FileModel> for GenesisModel {
+    fn from(&FileModel { id, size, channels, height, width, classes, cost }: &FileModel) -> Self {
+        Self { id, facts: ModelFacts { size, channels, height, width, classes, cost } }
+    }
 }
 
 impl File {
@@ -171,6 +233,7 @@ impl File {
             easiest_target: target(&self.easiest_target)?,
             reward: amount("reward", &self.reward)?,
             minimum_balance: amount("minimum_balance", &self.minimum_balance)?,
+            model_price: amount("model_price", &self.model_price)?,
             name: self.name,
             address_prefix: self.address_prefix,
             genesis_time: self.genesis_time,
@@ -179,9 +242,11 @@ impl File {
             halving: self.halving,
             weight_limit: self.weight_limit,
             retention: self.retention,
+            attachment_retention: self.attachment_retention,
+            upload_window: self.upload_window,
+            model_delay: self.model_delay,
             accounts,
-            models: self.models,
-            upgrades: self.upgrades,
+            models: self.models.iter().map(GenesisModel::from).collect(),
         })
     }
 }
@@ -239,12 +304,32 @@ fn check(parameters: &Parameters) -> Result<(), NetworkFileError> {
         require((1..1 << 32).contains(&value), key, value.to_string(), "1 to 2^32 - 1 seconds")?;
     }
     require(parameters.halving > 0, "halving", "0".into(), "a number of blocks above zero")?;
-    require(parameters.retention > 0, "retention", "0".into(), "a number of blocks above zero")?;
+    let (retention, attachments) = (parameters.retention, parameters.attachment_retention);
+    let (window, delay) = (parameters.upload_window, parameters.model_delay);
+    for (holds, key, found, expected) in [
+        (retention < BLOCKS_LIMIT, "retention", retention, "fewer than 2^32 blocks"),
+        (attachments <= retention, "attachment_retention", attachments, "at most as many blocks as retention"),
+        (
+            (LEAST_UPLOAD_WINDOW..attachments).contains(&window),
+            "upload_window",
+            window,
+            "at least 16 blocks, and fewer than attachment_retention",
+        ),
+        ((1..BLOCKS_LIMIT).contains(&delay), "model_delay", delay, "1 to 2^32 - 1 blocks"),
+        (
+            (LEAST_WEIGHT_LIMIT..=MAX_WEIGHT_LIMIT).contains(&parameters.weight_limit),
+            "weight_limit",
+            parameters.weight_limit,
+            "1,100,000 to 12,000,000",
+        ),
+    ] {
+        require(holds, key, found.to_string(), expected)?;
+    }
     require(
-        parameters.weight_limit <= MAX_WEIGHT_LIMIT,
-        "weight_limit",
-        parameters.weight_limit.to_string(),
-        "at most 12,000,000",
+        parameters.model_price.0 < MODEL_PRICE_LIMIT,
+        "model_price",
+        format!("{} credits a byte", parameters.model_price),
+        "fewer than 10995.11627776 credits a byte",
     )?;
     // Rewards halve, so that all of them together stay below 2 · reward · halving.
     let rewards = u128::from(parameters.reward.0) * u128::from(parameters.halving) * 2;
@@ -262,48 +347,18 @@ fn check(parameters: &Parameters) -> Result<(), NetworkFileError> {
     for account in &parameters.accounts {
         require(account.balance > Amount::ZERO, "accounts", "a balance of 0".into(), "balances above zero")?;
     }
-    let mut last = (0, 1);
-    for upgrade in &parameters.upgrades {
-        require(
-            upgrade.height > last.0 && upgrade.version >= last.1,
-            "upgrades",
-            format!("height {} with version {}", upgrade.height, upgrade.version),
-            "ascending heights above 0, and versions that never go back",
-        )?;
-        last = (upgrade.height, upgrade.version);
-    }
-    let models: Vec<_> =
-        parameters.models.iter().chain(parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models)).collect();
     require(
-        models.len() <= MAX_ENTRIES && parameters.accounts.len() <= MAX_ENTRIES,
+        parameters.models.len() <= MAX_ENTRIES && parameters.accounts.len() <= MAX_ENTRIES,
         "models",
-        models.len().to_string(),
+        parameters.models.len().to_string(),
         "at most 10,000 models and accounts",
     )?;
-    for (index, model) in models.iter().enumerate() {
-        let earlier = models[..index].iter().any(|earlier| earlier.id == model.id);
-        require(!earlier, "models", model.id.to_string(), "each model once")?;
-        let sized = (1..=MAX_PIXELS).contains(&model.pixels) && (1..=1 << 15).contains(&model.logits);
-        require(
-            sized,
-            "models",
-            format!("{} pixels, {} logits", model.pixels, model.logits),
-            "at most 2^20 pixels and 2^15 logits, and one of each",
-        )?;
-        let weight = task_weight(model);
-        require(
-            weight <= parameters.weight_limit,
-            "weight_limit",
-            format!("{} where one task of model {} weighs {weight}", parameters.weight_limit, model.id),
-            "room for a task of every model",
-        )?;
-        let outputs = (parameters.weight_limit / weight) * (4 * u64::from(model.logits) + 41);
-        require(
-            outputs <= MAX_OUTPUT_BYTES,
-            "models",
-            format!("{} logits, so up to {outputs} bytes of outputs in a block", model.logits),
-            "at most 1,572,864 bytes: fewer logits, a dearer model or a lower weight_limit",
-        )?;
+    let mut ids = BTreeSet::new();
+    for model in &parameters.models {
+        require(ids.insert(model.id), "models", model.id.to_string(), "each model once")?;
+        if let Some((field, found, (least, most))) = facts_out_of_range(&model.facts) {
+            return Err(NetworkFileError::Model { id: model.id, field, found, least, most });
+        }
     }
     Ok(())
 }

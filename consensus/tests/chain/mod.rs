@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use ed25519_dalek::{Signer, SigningKey};
-use ocelli_consensus::block::Output;
 use ocelli_consensus::history::Peaks;
-use ocelli_consensus::network::{ModelParameters, StartingAccount, Upgrade};
-use ocelli_consensus::rules::{self, AnchorBlock, PixelsError};
+use ocelli_consensus::network::{GenesisModel, StartingAccount};
+use ocelli_consensus::rules::{self, AnchorBlock, AttachmentError};
 use ocelli_consensus::state::{Branch, BranchChanges, BranchReader, Child, Path};
-use ocelli_consensus::transition::{self, Account, Base, ConnectError, Connection, Place, StateReader, Undo};
+use ocelli_consensus::transition::{self, Base, Change, ConnectError, Connected, Delta, Place, StateReader, Undo};
 use ocelli_consensus::*;
 
 /// The model from genesis on: 4 pixels, 2 logits.
 pub const MODEL: ModelId = ModelId([0x6d; 32]);
-/// The model that comes with version 2 at [`UPGRADE_HEIGHT`].
-pub const LATER_MODEL: ModelId = ModelId([0x6e; 32]);
-/// Where version 2 begins.
-pub const UPGRADE_HEIGHT: u64 = 5;
+/// What the network knows of it.
+pub const FACTS: ModelFacts =
+    ModelFacts { size: 300_000, channels: 1, height: 2, width: 2, classes: 2, cost: 24_576 + 12_287 };
 
 pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -39,16 +37,15 @@ pub fn parameters() -> Parameters {
         easiest_target: CompactTarget(0x2000_ffff),
         reward: Amount(50),
         halving: 3,
-        weight_limit: 100_000,
+        weight_limit: 1_100_000,
         minimum_balance: Amount(100),
-        retention: 10,
+        retention: 100,
+        attachment_retention: 90,
+        upload_window: 20,
+        model_delay: 2,
+        model_price: Amount(0),
         accounts: starting((1..=3).map(|seed| (seed, 10_000))),
-        models: vec![ModelParameters { id: MODEL, pixels: 4, logits: 2, cost: 8192 + 4095 }],
-        upgrades: vec![Upgrade {
-            height: UPGRADE_HEIGHT,
-            version: 2,
-            models: vec![ModelParameters { id: LATER_MODEL, pixels: 1, logits: 3, cost: 0 }],
-        }],
+        models: vec![GenesisModel { id: MODEL, facts: FACTS }],
     }
 }
 
@@ -60,23 +57,32 @@ pub fn starting(balances: impl IntoIterator<Item = (u8, u64)>) -> Vec<StartingAc
     accounts
 }
 
-/// What a model of this many logits says in these tests.
-pub fn answer(pixels: &[u8], logits: usize) -> Vec<i32> {
-    let sum: i32 = pixels.iter().map(|&pixel| i32::from(pixel)).sum();
-    (0..).map(|class| sum * (1 - 2 * class)).take(logits).collect()
+/// What a model of this many classes says in these tests.
+pub fn logits(picture: &[u8], classes: u32) -> Vec<i32> {
+    let sum: i32 = picture.iter().map(|&pixel| i32::from(pixel)).sum();
+    (0..).map(|class| sum * (1 - 2 * class)).take(classes as usize).collect()
 }
 
-/// Accounts and branches as a store would hold them.
+/// The right answer to a transaction with this attachment.
+pub fn answer(transaction: &Transaction, attachment: Option<&[u8]>, classes: u32) -> Answer {
+    match (transaction.task(), attachment) {
+        (Some(_), Some(picture)) => Answer::Classes(Classes::of(&logits(picture, classes))),
+        _ => Answer::None,
+    }
+}
+
+/// Objects, as bytes, and branches as a store would hold them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    pub accounts: BTreeMap<Address, Account>,
+    pub objects: BTreeMap<Vec<u8>, Vec<u8>>,
     pub branches: BTreeMap<Path, Branch>,
 }
 
 impl StateReader for Ledger {
     type Error = Infallible;
-    fn account(&self, address: &Address) -> Result<Option<Account>, Infallible> {
-        Ok(self.accounts.get(address).copied())
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        let value = self.objects.get(&id.to_bytes());
+        Ok(value.map(|bytes| Object::from_bytes(id, bytes).expect("what was written is its kind's")))
     }
 }
 
@@ -88,11 +94,40 @@ impl BranchReader for Ledger {
 }
 
 impl Ledger {
-    pub fn write(&mut self, accounts: impl IntoIterator<Item = (Address, Option<Account>)>, branches: BranchChanges) {
-        for (address, account) in accounts {
-            match account {
-                Some(account) => self.accounts.insert(address, account),
-                None => self.accounts.remove(&address),
+    pub fn account(&self, address: &Address) -> Option<Account> {
+        let Ok(account) = StateReader::account(self, address);
+        account
+    }
+
+    pub fn model(&self, id: &ModelId) -> Option<ModelRecord> {
+        let Ok(model) = StateReader::model(self, id);
+        model
+    }
+
+    pub fn upload(&self, sender: &Address) -> Option<UploadRecord> {
+        let Ok(upload) = StateReader::upload(self, sender);
+        upload
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> impl Iterator<Item = (Address, Account)> {
+        self.objects.iter().filter_map(|(key, value)| {
+            let id = ObjectId::from_bytes(key).expect("ids were written");
+            let ObjectId::Account(address) = id else { return None };
+            Some((address, Object::from_bytes(&id, value).unwrap().account().unwrap()))
+        })
+    }
+
+    /// Puts an object where no block has put it; the tree does not know.
+    pub fn put(&mut self, id: ObjectId, object: impl Into<Object>) {
+        self.objects.insert(id.to_bytes(), object.into().to_bytes());
+    }
+
+    pub fn write(&mut self, objects: impl IntoIterator<Item = (ObjectId, Option<Vec<u8>>)>, branches: BranchChanges) {
+        for (id, value) in objects {
+            match value {
+                Some(value) => self.objects.insert(id.to_bytes(), value),
+                None => self.objects.remove(&id.to_bytes()),
             };
         }
         for (path, branch) in branches {
@@ -104,12 +139,18 @@ impl Ledger {
     }
 }
 
-/// A block on its way, with the pixels beside it.
+/// What a delta says of an account.
+pub fn account_in(delta: &Delta, address: Address) -> (Option<Account>, Option<Account>) {
+    let Change { before, after } = delta.objects[&ObjectId::Account(address)];
+    (before.and_then(Object::account), after.and_then(Object::account))
+}
+
+/// A block on its way, with the attachments beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub header: Header,
     pub body: Body,
-    pub pixels: Vec<Option<Vec<u8>>>,
+    pub attachments: Vec<Option<Vec<u8>>>,
 }
 
 /// What it takes to go back before a block.
@@ -123,7 +164,7 @@ struct Before {
 /// A chain of valid blocks and the state after it.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    pub parameters: Parameters,
+    pub network: Network,
     pub genesis: BlockHash,
     pub headers: Vec<Header>,
     pub ledger: Ledger,
@@ -134,14 +175,32 @@ pub struct Chain {
 
 impl Chain {
     pub fn new(parameters: Parameters) -> Self {
-        let network = Network::new(parameters.clone(), vec![]);
-        let (state, branches, accounts) = transition::genesis_state(&parameters);
+        Self::of(Network::new(parameters, vec![]))
+    }
+
+    pub fn of(network: Network) -> Self {
+        let (state, branches, objects) = transition::genesis_state(&network.parameters);
         let mut ledger = Ledger::default();
-        ledger.write(accounts.into_iter().map(|(address, account)| (address, Some(account))), branches);
+        ledger.write(objects.into_iter().map(|(id, object)| (id, Some(object.to_bytes()))), branches);
         let mut peaks = Peaks::default();
         transition::append_header(&mut peaks, &network.genesis).unwrap();
-        let (genesis, headers) = (network.genesis_hash(), vec![network.genesis]);
-        Self { parameters, genesis, headers, ledger, state, peaks, before: vec![] }
+        let (genesis, headers) = (network.genesis_hash(), vec![network.genesis.clone()]);
+        Self { network, genesis, headers, ledger, state, peaks, before: vec![] }
+    }
+
+    pub fn parameters(&self) -> &Parameters {
+        &self.network.parameters
+    }
+
+    /// The work of all blocks.
+    pub fn work(&self) -> Work {
+        let blocks = self.headers.iter().map(|header| header.target.to_target().unwrap().work());
+        blocks.fold(Work::ZERO, |sum, work| sum.checked_add(work).unwrap())
+    }
+
+    /// Where the next block stands.
+    pub fn place(&self) -> Place {
+        self.network.place_after(self.tip(), address(7))
     }
 
     pub fn tip(&self) -> &Header {
@@ -153,7 +212,7 @@ impl Chain {
     }
 
     pub fn expected_target(&self) -> CompactTarget {
-        rules::expected_target(&self.parameters, self.tip(), self.anchor())
+        rules::expected_target(self.parameters(), self.tip(), self.anchor())
     }
 
     pub fn base(&self) -> Base<'_, Ledger> {
@@ -171,35 +230,41 @@ impl Chain {
     }
 
     pub fn classify(&self, seed: u8, nonce: u64, pixels: &[u8], fee: u64) -> Transaction {
-        let action = Action::Classify { model: MODEL, image: ImageHash::of(pixels) };
-        self.sign(seed, Unsigned { nonce, fee: Amount(fee), expires: u64::MAX, action })
+        self.sign(seed, Unsigned { nonce, fee: Amount(fee), expires: u64::MAX, action: pixels_for(MODEL, pixels) })
     }
 
-    /// A block on the tip, mined by account 7. Tasks come with their pixels and get the right answers.
+    /// An action of account `seed` that pays no fee, with the nonce that follows `after` others of its block.
+    pub fn act(&self, seed: u8, after: u64, action: Action) -> Transaction {
+        let nonce = self.ledger.account(&address(seed)).map_or(0, |account| account.nonce) + after;
+        self.sign(seed, Unsigned { nonce, fee: Amount(0), expires: u64::MAX, action })
+    }
+
+    /// A block on the tip, mined by account 7. Tasks come with their attachments and get the right answers.
     pub fn candidate(&self, transactions: Vec<(Transaction, Option<Vec<u8>>)>) -> Candidate {
         let parent = self.tip();
-        let mut pixels = Vec::new();
+        let Place { height, version, miner, .. } = self.place();
+        let mut attachments = Vec::new();
         let mut body = Body::default();
-        for (transaction, picture) in transactions {
-            let logits = |(model, _)| self.parameters.model_at(model, parent.height + 1).map_or(2, |it| it.logits);
-            let output = transaction.task().map(logits).zip(picture.as_deref());
-            let output: Output = output.map(|(logits, pixels)| answer(pixels, logits as usize));
-            body.transactions.push((transaction, output));
-            pixels.push(picture);
+        for (transaction, attachment) in transactions {
+            let model = transaction.unsigned.action.model().and_then(|model| self.ledger.model(&model));
+            let classes = model.map_or(2, |model| model.facts.classes);
+            let answer = answer(&transaction, attachment.as_deref(), classes);
+            body.transactions.push((transaction, answer));
+            attachments.push(attachment);
         }
         let header = Header {
-            version: self.parameters.version_at(parent.height + 1),
+            version,
             parent: parent.hash(),
             history: Root([0; 32]),
             state: Root([0; 32]),
             body: Root([0; 32]),
-            miner: address(7),
-            height: parent.height + 1,
-            time: parent.time + self.parameters.spacing,
+            miner,
+            height,
+            time: parent.time + self.parameters().spacing,
             target: self.expected_target(),
             nonce: 0,
         };
-        let mut candidate = Candidate { header, body, pixels };
+        let mut candidate = Candidate { header, body, attachments };
         self.seal(&mut candidate);
         candidate
     }
@@ -207,11 +272,11 @@ impl Chain {
     /// Fills in all roots and mines. Where the body breaks a rule of the state, its state root stays as it is.
     pub fn seal(&self, candidate: &mut Candidate) {
         let header = &mut candidate.header;
-        header.body = candidate.body.root();
+        header.body = candidate.body.root(&header.parent);
         header.history = Root(self.peaks.root().unwrap());
-        let place = Place { height: header.height, miner: header.miner };
-        if let Ok((roots, ..)) = transition::propose(&self.parameters, &self.base(), place, &candidate.body) {
-            header.state = roots.state;
+        let place = Place { height: header.height, miner: header.miner, ..self.place() };
+        if let Ok(proposed) = transition::propose(self.parameters(), &self.base(), &place, &candidate.body) {
+            header.state = proposed.roots.state;
         }
         self.mine(header);
     }
@@ -225,28 +290,32 @@ impl Chain {
         }
     }
 
-    /// Every rule, in the order that docs/protocol.md gives.
-    pub fn check(&self, candidate: &Candidate) -> Result<Connection, RuleError> {
-        let Candidate { header, body, pixels } = candidate;
-        rules::check_header(&self.parameters, self.tip(), self.anchor(), header)?;
-        rules::check_body_root(header, body.root())?;
-        rules::check_body(&self.parameters, header.height, body)?;
-        for (index, ((transaction, _), pixels)) in body.transactions.iter().zip(pixels).enumerate() {
-            match rules::check_pixels(&self.parameters, header.height, index, transaction, pixels.as_deref()) {
+    /// Every rule, in the order that docs/protocol.md gives, but for what a picture or a model's file shows.
+    pub fn check(&self, candidate: &Candidate) -> Result<Connected, RuleError> {
+        let Candidate { header, body, attachments } = candidate;
+        rules::check_header(&self.network, self.tip(), self.anchor(), self.work(), header)?;
+        rules::check_body_root(header, body.root(&header.parent))?;
+        let place = Place { height: header.height, version: header.version, ..self.place() };
+        let Ok(checked) = rules::check_body(self.parameters(), &place, body, &self.ledger);
+        checked?;
+        for (index, ((transaction, _), attachment)) in body.transactions.iter().zip(attachments).enumerate() {
+            match rules::check_attachment(transaction, attachment.as_deref()) {
                 Ok(()) => {}
-                Err(PixelsError::Rule(error)) => return Err(error),
+                Err(AttachmentError::Length(error)) => return Err(error.at(index)),
                 Err(other) => panic!("{other}"),
             }
         }
         for (index, (transaction, _)) in body.transactions.iter().enumerate() {
-            rules::check_signature(index, transaction, self.genesis)?;
+            rules::check_signature(transaction, self.genesis).map_err(|error| error.at(index))?;
         }
-        for (index, ((_, output), pixels)) in body.transactions.iter().zip(pixels).enumerate() {
-            if let (Some(output), Some(pixels)) = (output, pixels) {
-                rules::check_output(index, output, &answer(pixels, output.len()))?;
+        for (index, ((transaction, found), attachment)) in body.transactions.iter().zip(attachments).enumerate() {
+            let model = transaction.unsigned.action.model().and_then(|model| self.ledger.model(&model));
+            let expected = answer(transaction, attachment.as_deref(), model.map_or(0, |model| model.facts.classes));
+            if let (Answer::Classes(found), Answer::Classes(expected)) = (found, &expected) {
+                rules::check_answer(found, expected).map_err(|error| error.at(index))?;
             }
         }
-        transition::connect(&self.parameters, &self.base(), header, body).map_err(rule)
+        transition::connect(self.parameters(), &self.base(), header, body).map_err(rule)
     }
 
     /// The same where only the verdict counts.
@@ -255,9 +324,9 @@ impl Chain {
     }
 
     pub fn connect(&mut self, candidate: &Candidate) {
-        let Connection { delta, branches, state, peaks, .. } = self.check(candidate).unwrap();
+        let Connected { delta, branches, state, peaks, .. } = self.check(candidate).unwrap();
         self.before.push(Before { state: self.state, peaks: self.peaks.clone(), undo: delta.undo() });
-        self.ledger.write(delta.accounts.iter().map(|(address, change)| (*address, Some(change.after))), branches);
+        self.ledger.write(delta.written(), branches);
         self.headers.push(candidate.header.clone());
         (self.state, self.peaks) = (state, peaks);
     }
@@ -266,7 +335,7 @@ impl Chain {
     pub fn disconnect(&mut self) -> Child {
         let Before { state, peaks, undo } = self.before.pop().unwrap();
         let (restored, branches) = transition::disconnect(&self.ledger, self.state, &undo).unwrap();
-        self.ledger.write(undo.accounts, branches);
+        self.ledger.write(undo.objects, branches);
         self.headers.pop();
         (self.state, self.peaks) = (restored, peaks);
         state
@@ -290,12 +359,15 @@ pub fn example_parameters() -> Parameters {
         easiest_target: CompactTarget(0x2000_ffff),
         reward: Amount(1_000_000_000),
         halving: 2_000_000,
-        weight_limit: 10_000,
+        weight_limit: 2_000_000,
         minimum_balance: Amount(100_000),
         retention: 100,
+        attachment_retention: 50,
+        upload_window: 30,
+        model_delay: 2,
+        model_price: Amount(1_000),
         accounts: starting([(1, 10_000_000_000)]),
-        models: vec![ModelParameters { id: example_model(), pixels: 4, logits: 2, cost: 8_192 }],
-        upgrades: vec![Upgrade { height: 1_000, version: 2, models: vec![] }],
+        models: vec![GenesisModel { id: example_model(), facts: EXAMPLE_FACTS }],
     }
 }
 
@@ -303,13 +375,17 @@ pub fn example_model() -> ModelId {
     ModelId(hash::tagged("ocelli/model", &[b"not a real model"]))
 }
 
-/// The image of the worked example.
+/// What the worked example says of its model.
+pub const EXAMPLE_FACTS: ModelFacts =
+    ModelFacts { size: 1_000, channels: 1, height: 2, width: 2, classes: 2, cost: 24_576 };
+
+/// The picture of the worked example.
 pub const EXAMPLE_PIXELS: [u8; 4] = [0, 85, 170, 255];
 
 /// Block 1 of the worked example: account 1 sends account 2 something and asks what is in a picture; 3 mines.
 pub fn example_block(chain: &Chain) -> Candidate {
     let transfer = Action::Transfer { to: address(2), amount: Amount(250_000_000) };
-    let classify = Action::Classify { model: example_model(), image: ImageHash::of(&EXAMPLE_PIXELS) };
+    let classify = pixels_for(example_model(), &EXAMPLE_PIXELS);
     let mut transactions = Vec::new();
     for (nonce, fee, action) in [(0, 1_000, transfer), (1, 2_000, classify)] {
         transactions.push(chain.sign(1, Unsigned { nonce, fee: Amount(fee), expires: 100, action }));
@@ -319,6 +395,12 @@ pub fn example_block(chain: &Chain) -> Candidate {
     candidate.header.miner = address(3);
     chain.seal(&mut candidate);
     candidate
+}
+
+/// A `Classify` of pixels, without a royalty.
+pub fn pixels_for(model: ModelId, pixels: &[u8]) -> Action {
+    let (picture, bytes) = (AttachmentHash::of(pixels), pixels.len() as u32);
+    Action::Classify { model, picture, bytes, royalty: Amount(0), form: Form::Pixels }
 }
 
 pub fn rule(error: ConnectError<Infallible>) -> RuleError {

@@ -87,6 +87,16 @@ pub fn sides(file: &[u8]) -> Result<Sides, Refusal> {
     Header::parse(file).map(|header| header.sides)
 }
 
+/// The sides of a picture that is accepted whole, its scan too: decoded, and thrown away.
+///
+/// # Errors
+/// If the file breaks a rule.
+pub fn check(file: &[u8]) -> Result<Sides, Refusal> {
+    let header = Header::parse(file)?;
+    scan::decode(&header, file)?;
+    Ok(header.sides)
+}
+
 /// The pixels of a file for a model: `channels * height * width` bytes, one channel after the other, each row by row.
 ///
 /// # Errors

@@ -13,6 +13,9 @@ use crate::file::Parameters;
 use crate::graph;
 use crate::model::Model;
 
+/// Bounds the bytes in which threads run a model, all together but the first: on many cores a large model runs on some of them.
+const MAX_SCRATCH_BYTES: usize = 1 << 30;
+
 /// Runs models on the CPU with integer kernels, on several threads. One of them is the thread that calls, which stays one of the
 /// backend's for good: what it leaves to rayon later is done by these threads, so it had better do nothing else.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub struct KernelBackend {
     prepared: PreparedModels<Prepared>,
 }
 
-/// A model, packed, with memory for every thread.
+/// A model, packed, with memory for every thread that runs it.
 #[derive(Debug)]
 struct Prepared {
     plan: Plan,
@@ -133,13 +136,14 @@ impl Join for PoolJoin {
 }
 
 impl Prepared {
-    /// The second value is the memory that it takes, in bytes.
+    /// For so many threads, or for as many as memory allows. The second value is the memory that it takes, in bytes.
     fn new(model: &Model, kernel: Kernel, threads: usize) -> Result<(Self, u64), BackendError> {
         let layers: Vec<Layer<'_>> = (0..model.graph().layers().len()).map(|index| layer(model, index)).collect();
         let graph::Input { shape, zero_points, .. } = model.graph().input();
         let input = Shape { channels: shape.channels, height: shape.height, width: shape.width };
         let plan = Plan::new(input, zero_points, &layers, kernel).map_err(BackendError::Plan)?;
         let memory = plan.bytes();
+        let threads = threads.min(MAX_SCRATCH_BYTES / memory.scratch.max(1)).max(1);
         let bytes = memory.plan + threads * memory.scratch;
         Ok((Self { scratch: (0..threads).map(|_| plan.scratch()).collect(), plan }, bytes as u64))
     }
@@ -149,7 +153,7 @@ impl Prepared {
         match self.scratch.as_mut_slice() {
             [own, other, ..] => self.plan.run_shared(own, other, image, logits, &PoolJoin),
             [own] => self.plan.run(own, &[image], logits),
-            [] => unreachable!("there is memory for every thread"),
+            [] => unreachable!("there is memory for one thread at least"),
         }
     }
 

@@ -3,13 +3,15 @@
 use std::sync::mpsc;
 use std::thread;
 
+use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{
-    Action, Address, Amount, Header, ImageHash, ModelId, Network, Parameters, Transaction, Unsigned, rules,
+    Action, Address, Amount, AttachmentHash, Header, ModelId, Network, Parameters, Transaction, Unsigned, rules,
 };
 use ocelli_model::{Backend, Model};
 use ocelli_node::chain::Chain;
-use ocelli_node::inference::BATCH_IMAGES;
+use ocelli_node::inference::{BATCH_PICTURES, facts_of};
 use ocelli_node::miner::Miner;
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
@@ -18,9 +20,6 @@ use ocelli_protocol::message::BlockData;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
-
-/// The height at which weights are looked up: the first after genesis.
-const HEIGHT: u64 = 1;
 
 /// Makes the images: each is another one.
 const SEED: u64 = 1;
@@ -52,7 +51,7 @@ impl<'a> BlockMaker<'a> {
     /// # Errors
     /// If the block would weigh too much.
     pub fn tasks_a_block(&self, wanted: Option<u32>) -> Result<usize, CommandError> {
-        let limit = tasks_of_a_block(&self.network.parameters, &self.sign(0, &[]));
+        let limit = tasks_of_a_block(&self.network.parameters, self.model, &self.sign(0, &[]));
         match wanted.map(|count| count as usize) {
             Some(count) if count > limit => Err(CommandError::usage(format!(
                 "found {count} tasks, expected at most {limit}: a block of the network `{}` weighs no more",
@@ -85,21 +84,21 @@ impl<'a> BlockMaker<'a> {
         for _ in 0..tasks {
             let mut pixels = vec![0; self.model.pixels()];
             self.random.fill_bytes(&mut pixels);
-            data.body.transactions.push((self.sign(self.nonce, &pixels), None));
-            data.pixels.push(Some(pixels));
+            data.body.transactions.push((self.sign(self.nonce, &pixels), Answer::None));
+            data.attachments.push(Some(pixels.into()));
             self.nonce += 1;
         }
-        let images: Vec<&[u8]> = data.pixels.iter().flatten().map(Vec::as_slice).collect();
-        for (images, transactions) in images.chunks(BATCH_IMAGES).zip(data.body.transactions.chunks_mut(BATCH_IMAGES)) {
-            for ((_, output), logits) in transactions.iter_mut().zip(backend.logits(self.model, images)?) {
-                *output = Some(logits);
+        let images: Vec<&[u8]> = data.attachments.iter().flatten().map(AsRef::as_ref).collect();
+        for (images, transactions) in images.chunks(BATCH_PICTURES).zip(data.body.transactions.chunks_mut(BATCH_PICTURES)) {
+            for ((_, answer), logits) in transactions.iter_mut().zip(backend.logits(self.model, images)?) {
+                *answer = Answer::Classes(Classes::of(&logits));
             }
         }
         Ok(data)
     }
 
     fn sign(&self, nonce: u64, pixels: &[u8]) -> Transaction {
-        let action = Action::Classify { model: ModelId(self.model.id().0), image: ImageHash::of(pixels) };
+        let action = task_on(self.model, pixels);
         let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
         let public_key = self.wallet.public_key();
         Transaction::sign(unsigned, public_key, self.network.genesis_hash(), |hash| self.wallet.sign(hash))
@@ -120,9 +119,20 @@ pub fn new_folder() -> Result<TempDir, CommandError> {
         .hint(|| "set TMPDIR to a folder that you may write to")
 }
 
+/// A task for a model on pixels.
+pub fn task_on(model: &Model, pixels: &[u8]) -> Action {
+    Action::Classify {
+        model: ModelId(model.id().0),
+        picture: AttachmentHash::of(pixels),
+        bytes: model.pixels() as u32,
+        royalty: Amount::ZERO,
+        form: Form::Pixels,
+    }
+}
+
 /// How many transactions like this one fill a block.
-fn tasks_of_a_block(parameters: &Parameters, transaction: &Transaction) -> usize {
-    let weight = rules::weight(transaction, parameters, HEIGHT).unwrap_or(u64::MAX).max(1);
+fn tasks_of_a_block(parameters: &Parameters, model: &Model, transaction: &Transaction) -> usize {
+    let weight = rules::weight(transaction, Some(&facts_of(model))).unwrap_or(u64::MAX).max(1);
     (parameters.weight_limit / weight) as usize
 }
 
@@ -148,7 +158,7 @@ mod tests {
         let model = &models(&network).expect("built in")[0];
         let maker = BlockMaker::new(&network, model);
         let weight =
-            rules::weight(&maker.sign(0, &[]), &network.parameters, HEIGHT).expect("the model is the network's");
+            rules::weight(&maker.sign(0, &[]), Some(&facts_of(model))).expect("the model is given");
         let count = maker.tasks_a_block(None).expect("a full block") as u64;
         assert!(count * weight <= network.parameters.weight_limit);
         assert!((count + 1) * weight > network.parameters.weight_limit);

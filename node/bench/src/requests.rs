@@ -241,14 +241,14 @@ fn sign(network: &Network, senders: &[Wallet]) -> Result<Vec<Submission>, Comman
     let action = Action::Transfer { to, amount: network.parameters.minimum_balance };
     let mut unsigned = Unsigned { nonce: 0, fee: Amount::ZERO, expires: u64::MAX, action };
     let draft = Transaction { unsigned: unsigned.clone(), public_key: [0; 32], signature: [0; 64] };
-    let weight = rules::weight(&draft, &network.parameters, 1);
+    let weight = rules::weight(&draft, None);
     unsigned.fee = weight.map(default_fee).ok_or_else(|| CommandError::failed("a transfer has no weight"))?;
     let mut transfers = Vec::new();
     for nonce in 0..MAX_PENDING as u64 {
         for sender in senders {
             let unsigned = Unsigned { nonce, ..unsigned.clone() };
             let transaction = Transaction::sign(unsigned, sender.public_key(), genesis, |hash| sender.sign(hash));
-            transfers.push(Submission { transaction, pixels: None });
+            transfers.push(Submission { transaction, attachment: None });
         }
     }
     Ok(transfers)
@@ -328,7 +328,7 @@ mod tests {
         for sender in &senders {
             let own =
                 transfers.iter().map(|transfer| &transfer.transaction).filter(|it| it.sender() == address_of(sender));
-            let total: u64 = own.clone().filter_map(Transaction::total).map(|amount| amount.0).sum();
+            let total: u64 = own.clone().filter_map(|transaction| transaction.total(&network.parameters)).map(|amount| amount.0).sum();
             assert!(total < BALANCE.0);
             assert!(own.map(|transaction| transaction.unsigned.nonce).eq(0..MAX_PENDING as u64));
         }

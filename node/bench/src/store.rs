@@ -5,10 +5,11 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::transition::{ConnectError, Place};
+use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
 use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
@@ -225,7 +226,7 @@ fn pictures(network: &Network, path: &Path, logged: Duration) -> Result<Pictures
             let pictures = (0..PICTURES).map(|_| {
                 let mut picture = vec![0; PICTURE_BYTES];
                 random.fill_bytes(&mut picture);
-                Some(picture)
+                Some(picture.into())
             });
             grow_by(&store, network, 1, &pictures.collect::<Vec<_>>(), Durability::Logged)?;
         }
@@ -285,7 +286,7 @@ fn grow_by(
     store: &Store,
     network: &Network,
     count: u64,
-    pictures: &[Option<Vec<u8>>],
+    pictures: &[Option<Arc<[u8]>>],
     durability: Durability,
 ) -> Result<(), StoreError> {
     let (parameters, body, miner) = (&network.parameters, Body::default(), Address([1; 20]));
@@ -293,16 +294,16 @@ fn grow_by(
     let mut headers = Vec::new();
     for _ in 0..count {
         let (parent, tip) = (overlay.header(), overlay.tip());
-        let height = tip.height + 1;
-        let roots = overlay.propose(parameters, Place { height, miner }, &body).map_err(stored)?;
+        let place = network.place_after(parent, miner);
+        let roots = overlay.propose(parameters, &place, &body).map_err(stored)?;
         let mut header = Header {
-            version: parameters.version_at(height),
+            version: place.version,
             parent: tip.hash,
             history: roots.history,
             state: roots.state,
-            body: body.root(),
+            body: body.root(&tip.hash),
             miner,
-            height,
+            height: place.height,
             time: parent.time + parameters.spacing,
             // On time all along, so it never changes.
             target: parameters.easiest_target,

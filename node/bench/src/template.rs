@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use ocelli_consensus::block::Body;
+use ocelli_consensus::block::{Answer, Body, Classes};
 use ocelli_consensus::network::StartingAccount;
 use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::transition::{Account, StateReader};
-use ocelli_consensus::{Action, Address, Amount, CheckedTransaction, ImageHash, ModelId, Network, Transaction, rules};
+use ocelli_consensus::object::{Account, ModelRecord, Object, ObjectId};
+use ocelli_consensus::transition::StateReader;
+use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, rules};
 use ocelli_model::Model;
+use ocelli_node::inference::facts_of;
 use ocelli_node::node::{BLOCKS_AHEAD, RUN_AHEAD, models};
 use ocelli_program::error::CommandError;
 use ocelli_program::output::Output;
@@ -19,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::block_maker::new_chain;
+use super::block_maker::{new_chain, task_on};
 use super::{percentile, rounded};
 
 /// Draws the fees.
@@ -87,15 +89,15 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     for _ in 0..args.runs {
         let begin = Instant::now();
         let mut body = Body::default();
-        let mut pixels = Vec::new();
-        for entry in mempool.template(limit) {
-            pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
-            body.transactions.push((entry.transaction().clone(), entry.output().clone()));
+        let mut attachments = Vec::new();
+        for entry in mempool.template(network.parameters.weight_limit) {
+            attachments.push(entry.attachment().cloned());
+            body.transactions.push((entry.transaction().clone(), entry.answer().clone()));
         }
         packing.push(begin.elapsed());
         let header = chain.template(Address([1; 20]), &body, network.genesis.time + 1)?;
         whole.push(begin.elapsed());
-        std::hint::black_box((header, pixels));
+        std::hint::black_box((header, attachments));
         packed = body.transactions.len();
     }
     let (mut walks, mut agains) = ask_for_tasks(&mut mempool, limit, args.runs);
@@ -168,14 +170,18 @@ fn key(sender: usize) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
-/// Every account holds the same.
-struct Funded;
+/// Every account holds the same, and every model is the one.
+struct Funded(ModelRecord);
 
 impl StateReader for Funded {
     type Error = Infallible;
 
-    fn account(&self, _: &Address) -> Result<Option<Account>, Infallible> {
-        Ok(Some(Account { nonce: 0, balance: BALANCE }))
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        Ok(match id {
+            ObjectId::Account(_) => Some(Account { nonce: 0, balance: BALANCE }.into()),
+            ObjectId::Model(_) => Some(self.0.into()),
+            ObjectId::Upload(_) => None,
+        })
     }
 }
 
@@ -184,10 +190,13 @@ fn fill(network: &Network, model: &Model, keys: &[SigningKey]) -> Mempool {
     let mut mempool = Mempool::default();
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
     let pixels: Arc<[u8]> = vec![0; model.pixels()].into();
-    let action = Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(&pixels) };
-    let (parameters, genesis) = (&network.parameters, network.genesis.hash());
-    let tip = Tip { parameters, height: 0, state: &Funded };
-    let weight = parameters.model_at(ModelId(model.id().0), 1).map_or(u64::MAX, rules::task_weight);
+    let (action, genesis) = (task_on(model, &pixels), network.genesis.hash());
+    let facts = facts_of(model);
+    let state = Funded(ModelRecord { author: Address([0; 20]), royalty: Amount::ZERO, first: 0, facts });
+    let tip = Tip { network, height: 0, time: network.genesis.time, state: &state };
+    let unsigned = Unsigned { nonce: 0, fee: Amount::ZERO, expires: u64::MAX, action: action.clone() };
+    let draft = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
+    let weight = rules::weight(&draft, Some(&facts)).unwrap_or(u64::MAX);
     for nonce in 0..MAX_PENDING as u64 {
         for key in keys {
             let fee = Amount(weight * random.random_range(1..=MAX_RATE));
@@ -196,13 +205,13 @@ fn fill(network: &Network, model: &Model, keys: &[SigningKey]) -> Mempool {
             let transaction = Transaction::sign(unsigned, public_key, genesis, |hash| key.sign(hash).to_bytes());
             // Once it is full only better ones get in, and none after a gap that an evicted one has left.
             let next = mempool.next_nonce(transaction.sender(), 0);
-            if next < nonce || mempool.check(&transaction, pixels.len(), &tip).is_err() {
+            if next < nonce || mempool.check(&transaction, &tip).is_err() {
                 continue;
             }
             let txid = transaction.txid();
-            let checked = CheckedTransaction::check(transaction, Some(Arc::clone(&pixels)), parameters, genesis, 1);
+            let checked = CheckedTransaction::check(transaction, Some(Arc::clone(&pixels)), genesis);
             if checked.is_ok_and(|checked| mempool.insert(checked, &tip).is_ok()) {
-                mempool.set_output(&txid, vec![0; model.logits()]);
+                mempool.set_answer(&txid, Answer::Classes(Classes::of(&vec![0; model.logits()])));
             }
         }
     }
@@ -221,6 +230,6 @@ mod tests {
         let mempool = fill(&network, &models[0], &keys);
         // But for what is kept free for transactions that wait.
         assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 8 / 10, "{}", mempool.bytes());
-        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 420);
+        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 1044);
     }
 }

@@ -4,12 +4,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{Header, Network, RuleError, rules};
+use ocelli_consensus::rules::TransactionError;
+use ocelli_consensus::{Header, Network, rules};
 use ocelli_model::{Backend, BackendError, Model};
-use ocelli_node::chain::tasks;
-use ocelli_node::inference::{BATCH_IMAGES, InferenceService, Limits, Task, Verdict};
+use ocelli_node::inference::{BATCH_PICTURES, InferenceService, Limits, NoFiles, Verdict};
 use ocelli_node::node::models;
 use ocelli_node::replay::Intake;
+use ocelli_node::validation::Claims;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
 use ocelli_program::output::Output;
@@ -207,7 +208,7 @@ fn validate_chain(
     backend: Box<dyn Backend>,
 ) -> Result<Duration, CommandError> {
     let (_folder, mut chain) = new_chain(network)?;
-    let inference = InferenceService::start(backend, models.to_vec(), Limits::default(), || {});
+    let inference = InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), Limits::default(), || {});
     let headers: Vec<Header> = blocks.iter().map(|block| block.header.clone()).collect();
     // From a peer or a file they come decoded, and belong to whoever takes them.
     let data: Vec<BlockData> = blocks.iter().map(|block| block.data.clone()).collect();
@@ -239,7 +240,7 @@ fn validate_block(
     backend: Box<dyn Backend>,
 ) -> Result<Parts, CommandError> {
     let (_folder, mut chain) = new_chain(network)?;
-    let inference = InferenceService::start(backend, models.to_vec(), Limits::default(), || {});
+    let inference = InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), Limits::default(), || {});
     let Block { header, data } = block;
     let hash = header.hash();
 
@@ -254,13 +255,9 @@ fn validate_block(
 
     let begin = Instant::now();
     let stored = chain.block_data(&hash)?.ok_or_else(|| CommandError::failed("the stored block is not there"))?;
-    let claims = tasks(&stored.body).filter_map(|(index, (transaction, output))| {
-        let ((model, image), pixels) = transaction.task().zip(stored.pixels.get(index)?.as_deref())?;
-        Some((Task { model, image, pixels: Arc::from(pixels) }, output.clone()?))
-    });
     let (reply, verdict) = mpsc::channel();
     // An error only says that nobody waits any more.
-    inference.check(claims.collect(), move |verdict| drop(reply.send(verdict)));
+    inference.check(Claims::of(&stored).claims, move |verdict| drop(reply.send(verdict)));
     let verdict = verdict.recv()??;
     let answers_time = begin.elapsed();
 
@@ -282,14 +279,12 @@ fn validate_block(
 }
 
 /// Checks the signatures and nothing else, on all cores, as a chain does.
-fn check_signatures(network: &Network, blocks: &[Block]) -> Result<Duration, RuleError> {
+fn check_signatures(network: &Network, blocks: &[Block]) -> Result<Duration, TransactionError> {
     let genesis = network.genesis_hash();
     let begin = Instant::now();
     for block in blocks {
-        let checks = block.data.body.transactions.par_iter().enumerate();
-        checks
-            .map(|(index, (transaction, _))| rules::check_signature(index, transaction, genesis))
-            .collect::<Result<(), _>>()?;
+        let checks = block.data.body.transactions.par_iter();
+        checks.map(|(transaction, _)| rules::check_signature(transaction, genesis)).collect::<Result<(), _>>()?;
     }
     Ok(begin.elapsed())
 }
@@ -297,10 +292,10 @@ fn check_signatures(network: &Network, blocks: &[Block]) -> Result<Duration, Rul
 /// Runs the model on the images and nothing else: on a thread of its own and in batches, as the inference service does.
 fn run_images(model: &Model, blocks: &[Block], backend: &mut dyn Backend) -> Result<Duration, BackendError> {
     let images: Vec<&[u8]> =
-        blocks.iter().flat_map(|block| block.data.pixels.iter().flatten()).map(Vec::as_slice).collect();
+        blocks.iter().flat_map(|block| block.data.attachments.iter().flatten()).map(AsRef::as_ref).collect();
     let run = || {
         let begin = Instant::now();
-        for images in images.chunks(BATCH_IMAGES) {
+        for images in images.chunks(BATCH_PICTURES) {
             backend.logits(model, images)?;
         }
         Ok(begin.elapsed())

@@ -14,8 +14,9 @@ use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Codec, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
+use ocelli_consensus::block::BodyCommitment;
 use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::{Action, Address, Amount, Header, ImageHash, Network, Transaction, Unsigned};
+use ocelli_consensus::{Action, Address, Amount, Header, Network, Root, Transaction, Unsigned};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{Announcement, Request, Response, ShortId, Submission, SubmitReply};
 use ocelli_protocol::topic;
@@ -275,7 +276,8 @@ fn invalid(network: &Network, kind: Invalid, random: &mut ChaCha8Rng) -> Message
         Invalid::FalseBlock => {
             let genesis = &network.genesis;
             let header = Header { parent: genesis.hash(), height: 1, nonce: random.next_u64(), ..genesis.clone() };
-            Message::Gossip(Announcement { header, entries: Vec::new() }.to_bytes())
+            let commitment = BodyCommitment { ids: Vec::new(), transactions: Root([1; 32]), answers: Root([2; 32]) };
+            Message::Gossip(Announcement { header, commitment }.to_bytes())
         }
         Invalid::GarbageRequest => Message::Request(framed(&bytes)),
         Invalid::BadSignature => Message::Request(framed(&Request::Submit(unsigned_task(network, random)).to_bytes())),
@@ -323,7 +325,7 @@ pub async fn fund(node: Multiaddr, network: &Network) -> Result<(), String> {
         for to in batch {
             let action = Action::Transfer { to: *to, amount: lawful::FUNDS };
             let transaction = lawful::signed(&from, network, account.next_nonce, Amount(1_000_000), action);
-            let submission = Submission { transaction, pixels: None };
+            let submission = Submission { transaction, attachment: None };
             if let Response::Submitted(SubmitReply::Refused { reason, .. }) =
                 ask(&mut swarm, peer, &Request::Submit(submission)).await?
             {
@@ -359,15 +361,15 @@ async fn ask(swarm: &mut Swarm<Attacker>, peer: PeerId, request: &Request) -> Re
 /// A task that is right in all but its signature, in the name of an account that has been given something: of who has nothing no
 /// signature is looked at.
 fn unsigned_task(network: &Network, random: &mut ChaCha8Rng) -> Submission {
-    let mut pixels = vec![0; network.parameters.models.first().map_or(0, |model| model.pixels as usize)];
+    let model = network.parameters.models.first().expect("a network that is flooded has a model");
+    let mut pixels = vec![0; model.facts.pixels() as usize];
     random.fill_bytes(&mut pixels);
-    let model = network.parameters.models.first().map(|model| model.id).unwrap_or_default();
-    let action = Action::Classify { model, image: ImageHash::of(&pixels) };
+    let action = lawful::classify(model, &pixels);
     let unsigned = Unsigned { nonce: 0, fee: Amount(1_000_000), expires: 1_000_000, action };
     let mut signature = [0; 64];
     random.fill_bytes(&mut signature[..60]);
     let public_key = lawful::wallet(random.random_range(0..lawful::ACCOUNTS)).public_key();
-    Submission { transaction: Transaction { unsigned, public_key, signature }, pixels: Some(pixels) }
+    Submission { transaction: Transaction { unsigned, public_key, signature }, attachment: Some(pixels.into()) }
 }
 
 fn swarm(network: &Network) -> Swarm<Attacker> {

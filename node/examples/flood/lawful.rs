@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{Action, Address, Amount, BlockHash, ImageHash, Network, Transaction, Unsigned, rules};
+use ocelli_consensus::network::GenesisModel;
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::{Action, Address, Amount, AttachmentHash, BlockHash, Network, Transaction, Unsigned};
+use ocelli_node::fee::task_weight;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     BlockId, ChainStatus, FeeSuggestion, MAX_BLOCKS, MAX_HEADERS, Request, Response, ShortId, Submission, SubmitReply,
@@ -146,11 +149,10 @@ impl Peer {
     /// A task of a picture that nobody has seen.
     fn task(&self, nonce: u64, random: &mut ChaCha8Rng) -> Option<Submission> {
         let model = self.network.parameters.models.first()?;
-        let mut pixels = vec![0; model.pixels as usize];
+        let mut pixels = vec![0; model.facts.pixels() as usize];
         random.fill_bytes(&mut pixels);
-        let action = Action::Classify { model: model.id, image: ImageHash::of(&pixels) };
-        let transaction = signed(&self.wallet, &self.network, nonce, self.fee?, action);
-        Some(Submission { transaction, pixels: Some(pixels) })
+        let transaction = signed(&self.wallet, &self.network, nonce, self.fee?, classify(model, &pixels));
+        Some(Submission { transaction, attachment: Some(pixels.into()) })
     }
 
     fn costly(&mut self, random: &mut ChaCha8Rng) -> Request {
@@ -171,7 +173,7 @@ impl Peer {
         match response {
             Response::Fee(FeeSuggestion { minimum, .. }) => {
                 let lowest = FeeSuggestion { rate: *minimum, minimum: *minimum };
-                self.fee = self.network.parameters.models.first().map(|model| lowest.fee(rules::task_weight(model)));
+                self.fee = self.network.parameters.models.first().map(|model| lowest.fee(task_weight(&model.facts)));
             }
             Response::Account(account) => {
                 // What was not taken is offered again.
@@ -202,17 +204,24 @@ impl Peer {
             Request::Status => {
                 let hash = self.network.genesis_hash();
                 let work = ocelli_consensus::fork_choice::work_of(genesis).0;
-                Response::Status(ChainStatus { genesis: hash, height: 0, tip: hash, work })
+                Response::Status(ChainStatus { genesis: hash, height: 0, tip: hash, work, next_rules: None })
             }
             Request::Headers { .. } => Response::Headers(Vec::new()),
             Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),
             Request::Announce { ids } => Response::Announce { noted: ids.len() as u32 },
             Request::Pending { ids } => Response::Pending(found(ids)),
-            Request::Pixels { ids } => {
-                Response::Pixels(found(ids).into_iter().map(|task| task.and_then(|task| task.pixels)).collect())
+            Request::Attachments { ids } => {
+                let attachments = found(ids).into_iter().map(|task| task.and_then(|task| task.attachment));
+                Response::Attachments(attachments.collect())
             }
             Request::NewTip(_) => Response::NewTip,
             _ => Response::failed("not served here"),
         }
     }
+}
+
+/// Asks a model of the network's beginning about these pixels.
+pub fn classify(model: &GenesisModel, pixels: &[u8]) -> Action {
+    let (picture, bytes) = (AttachmentHash::of(pixels), pixels.len() as u32);
+    Action::Classify { model: model.id, picture, bytes, royalty: Amount::ZERO, form: Form::Pixels }
 }

@@ -1,10 +1,11 @@
 //! The chain at a tip, for whoever only reads.
 
 use ocelli_consensus::block::Body;
+use ocelli_consensus::object::{Account, ObjectId};
 use ocelli_consensus::rules::{self, AnchorBlock};
 use ocelli_consensus::state::{self, Proof};
-use ocelli_consensus::transition::{Account, ConnectError, Place, account_key};
-use ocelli_consensus::{Address, Header, Parameters, Work};
+use ocelli_consensus::transition::{ConnectError, StateReader as _};
+use ocelli_consensus::{Address, Header, Network, Work};
 
 use crate::store::{Overlay, Snapshot, StoreError, Tip};
 
@@ -29,7 +30,7 @@ impl AtTip {
     /// The store's.
     pub fn prove_account(&self, address: &Address) -> Result<Option<(Account, Proof)>, StoreError> {
         let Some(account) = self.rows.account(address)? else { return Ok(None) };
-        let proof = state::prove(&*self.rows, self.tip.state, &account_key(address), |_| Ok(None))?;
+        let proof = state::prove(&*self.rows, self.tip.state, &ObjectId::Account(*address).key(), |_| Ok(None))?;
         Ok(Some((account, proof)))
     }
 
@@ -39,24 +40,24 @@ impl AtTip {
     /// The rule that a transaction breaks, or the store's error.
     pub fn template(
         &self,
-        parameters: &Parameters,
+        network: &Network,
         miner: Address,
         body: &Body,
         time: u64,
     ) -> Result<Header, ConnectError<StoreError>> {
-        let height = self.tip.height + 1;
+        let place = network.place_after(&self.header, miner);
         let overlay = Overlay::new(&self.rows).map_err(ConnectError::Reader)?;
-        let roots = overlay.propose(parameters, Place { height, miner }, body)?;
+        let roots = overlay.propose(&network.parameters, &place, body)?;
         Ok(Header {
-            version: parameters.version_at(height),
+            version: place.version,
             parent: self.tip.hash,
             history: roots.history,
             state: roots.state,
-            body: body.root(),
+            body: body.root(&self.tip.hash),
             miner,
-            height,
+            height: place.height,
             time,
-            target: rules::expected_target(parameters, &self.header, self.anchor),
+            target: rules::expected_target(&network.parameters, &self.header, self.anchor),
             nonce: 0,
         })
     }

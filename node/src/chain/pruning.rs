@@ -1,4 +1,4 @@
-//! Forgetting old pixels and bodies, and taking blocks whose pixels nobody has any more.
+//! Forgetting old attachments and bodies, and taking blocks whose attachments nobody has any more.
 
 pub(super) mod freeing;
 
@@ -18,19 +18,22 @@ const MAX_STEP: u64 = 128;
 /// At most this part of the retention is forgotten at once, so that short retentions are kept to as well.
 const STEPS_A_RETENTION: u64 = 8;
 
-/// How much of the past a node keeps, beyond the network's retention, which every node keeps whatever this says.
+/// How much of the past a node keeps, beyond the network's retention and attachment retention, which every node keeps to
+/// whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prune {
-    /// Pixels of blocks that are at most so many seconds older than the tip.
+    /// At most so many bytes of attachments more, oldest forgotten first.
+    Surplus(u64),
+    /// Attachments of blocks that are at most so many seconds older than the tip.
     Age(u64),
-    /// As many pixels as fit, oldest forgotten first, so that the chain's folder takes about so many bytes; when all pixels
+    /// As many attachments as fit, oldest forgotten first, so that the chain's folder takes about so many bytes; when all attachments
     /// below the retention are gone and it is still larger, bodies and undo records as well.
     Size(u64),
 }
 
-/// What becomes of deep blocks whose pixels no peer has any more.
+/// What becomes of deep blocks whose attachments no peer has any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MissingPixels {
+pub enum MissingAttachments {
     /// They are accepted on the work above them: their answers are not checked here.
     #[default]
     AcceptOnWork,
@@ -55,6 +58,11 @@ pub enum PruneError {
 /// A number of bytes as people read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);
+
+impl Prune {
+    /// What a node keeps unless told otherwise.
+    pub const DEFAULT: Self = Self::Surplus(20 << 30);
+}
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,7 +102,7 @@ impl FromStr for Prune {
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     prune: Option<Prune>,
-    missing_pixels: MissingPixels,
+    missing_attachments: MissingAttachments,
     /// The tip's height when it was last looked at what can be forgotten.
     looked_at: u64,
     /// Whether it was said that the size cannot be kept to.
@@ -105,20 +113,20 @@ pub(super) struct Keeping {
 }
 
 impl Chain {
-    /// Says how much of the past is kept, and what becomes of deep blocks without pixels.
+    /// Says how much of the past is kept, and what becomes of deep blocks without attachments.
     #[must_use]
-    pub fn keeping(mut self, prune: Option<Prune>, missing_pixels: MissingPixels) -> Self {
-        self.keeping = Keeping { prune, missing_pixels, ..Keeping::default() };
+    pub fn keeping(mut self, prune: Option<Prune>, missing_attachments: MissingAttachments) -> Self {
+        self.keeping = Keeping { prune, missing_attachments, ..Keeping::default() };
         self
     }
 
-    /// Whether a block may be taken without its pixels, on the work above it: it stands on the way to the best header, at
-    /// least the network's retention below it.
-    pub fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
+    /// Whether a block may be taken without its attachments, on the work above it: it stands on the way to the best header, at
+    /// least the network's attachment retention below it.
+    pub fn may_lack_attachments(&self, hash: &BlockHash) -> bool {
         let (Some(node), best) = (self.tree.get(hash), self.tree.best_header()) else { return false };
         let depth = best.height.saturating_sub(node.height);
-        self.keeping.missing_pixels == MissingPixels::AcceptOnWork
-            && depth >= self.network.parameters.retention
+        self.keeping.missing_attachments == MissingAttachments::AcceptOnWork
+            && depth >= self.network.parameters.attachment_retention
             && self.tree.is_ancestor(hash, &best.hash)
     }
 
@@ -127,8 +135,8 @@ impl Chain {
         if !std::mem::replace(&mut self.keeping.is_on_work_said, true) {
             tracing::warn!(
                 height,
-                "no peer has the pixels of this block any more: it and others this deep are taken on the work above them, and \
-                 their answers are not checked here; --full waits for the pixels instead"
+                "no peer has the attachments of this block any more: it and others this deep are taken on the work above them, and \
+                 their answers are not checked here; --full waits for the attachments instead"
             );
         }
     }
@@ -141,18 +149,20 @@ impl Chain {
     /// The store's.
     pub fn prune(&mut self) -> Result<Option<Kept>, StoreError> {
         let Some(prune) = self.keeping.prune else { return Ok(None) };
-        let (height, retention) = (self.tip().height, self.network.parameters.retention);
-        let step = (retention / STEPS_A_RETENTION).clamp(1, MAX_STEP);
+        let (height, parameters) = (self.tip().height, &self.network.parameters);
+        let step = (parameters.attachment_retention / STEPS_A_RETENTION).clamp(1, MAX_STEP);
         let measured = self.keeping.freeing.result()?;
         if self.keeping.freeing.is_busy() || (measured.is_none() && height.abs_diff(self.keeping.looked_at) < step) {
             return Ok(None);
         }
-        // All above it stays.
-        let limit = height.saturating_sub(retention).saturating_add(1);
+        // All above them stays.
+        let limits = [parameters.attachment_retention, parameters.retention];
+        let limits = limits.map(|retention| height.saturating_sub(retention).saturating_add(1));
         let before = self.store.kept()?;
         let after = match (prune, measured) {
-            (Prune::Age(seconds), _) => self.prune_by_age(seconds, limit, step, before)?,
-            (Prune::Size(bytes), Some(disk)) => self.prune_by_size(bytes, disk, limit, step, before)?,
+            (Prune::Surplus(bytes), _) => self.prune_surplus(bytes, limits[0], step, before)?,
+            (Prune::Age(seconds), _) => self.prune_by_age(seconds, limits[0], step, before)?,
+            (Prune::Size(bytes), Some(disk)) => self.prune_by_size(bytes, disk, limits, step, before)?,
             (Prune::Size(bytes), None) => {
                 self.keeping.looked_at = height;
                 self.keeping.freeing.measure(&self.store, bytes);
@@ -164,8 +174,8 @@ impl Chain {
             self.keeping.looked_at = height;
             return Ok(None);
         }
-        let (pixels_from, bodies_from) = (after.pixels_from, after.bodies_from);
-        tracing::info!(pixels_from, bodies_from, "old blocks pruned");
+        let (attachments_from, bodies_from) = (after.attachments_from, after.bodies_from);
+        tracing::info!(attachments_from, bodies_from, "old blocks pruned");
         let enough = if let Prune::Size(bytes) = prune { bytes } else { u64::MAX };
         self.keeping.freeing.free(&self.store, before, enough);
         Ok(Some(after))
@@ -176,29 +186,53 @@ impl Chain {
         self.keeping.freeing.is_busy()
     }
 
+    fn prune_surplus(&self, bytes: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
+        let attached = self.store.attached_up_to(limit.saturating_sub(1))?;
+        // What is kept from a height on grows as the height falls.
+        let (mut low, mut high) = (kept.attachments_from, limit.max(kept.attachments_from));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let below = self.store.attached_up_to(middle - 1)?;
+            if attached.saturating_sub(below) > bytes { low = middle + 1 } else { high = middle }
+        }
+        self.prune_to(low, step, kept)
+    }
+
+    /// Forgets the attachments of blocks below a height, or of some of them; not block by block, for each pruning costs a
+    /// compaction.
+    fn prune_to(&self, height: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
+        let below = height.min(kept.attachments_from.saturating_add(MAX_STEP));
+        if below < kept.attachments_from.saturating_add(step) { Ok(kept) } else { self.store.prune(below, 0) }
+    }
+
     fn prune_by_age(&self, seconds: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
         let oldest = self.tip().time.saturating_sub(seconds);
         // Times grow with heights.
-        let (mut low, mut high) = (kept.pixels_from, limit);
+        let (mut low, mut high) = (kept.attachments_from, limit);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.time_at(middle)? < oldest { low = middle + 1 } else { high = middle }
         }
-        let below = low.min(kept.pixels_from.saturating_add(MAX_STEP));
-        // Not block by block: each pruning costs a compaction.
-        if below < kept.pixels_from.saturating_add(step) { Ok(kept) } else { self.store.prune(below, 0) }
+        self.prune_to(low, step, kept)
     }
 
-    fn prune_by_size(&mut self, asked: u64, disk: u64, limit: u64, step: u64, kept: Kept) -> Result<Kept, StoreError> {
+    fn prune_by_size(
+        &mut self,
+        asked: u64,
+        disk: u64,
+        [attachments, bodies]: [u64; 2],
+        step: u64,
+        kept: Kept,
+    ) -> Result<Kept, StoreError> {
         if disk <= asked {
             self.keeping.is_too_large = false;
             return Ok(kept);
         }
-        if kept.pixels_from < limit {
-            return self.store.prune(kept.pixels_from.saturating_add(step).min(limit), 0);
+        if kept.attachments_from < attachments {
+            return self.store.prune(kept.attachments_from.saturating_add(step).min(attachments), 0);
         }
-        if kept.bodies_from < limit {
-            return self.store.prune(0, kept.bodies_from.saturating_add(step).min(limit));
+        if kept.bodies_from < bodies {
+            return self.store.prune(0, kept.bodies_from.saturating_add(step).min(bodies));
         }
         if !std::mem::replace(&mut self.keeping.is_too_large, true) {
             let (disk, asked, retention) = (Bytes(disk), Bytes(asked), self.network.parameters.retention);

@@ -1,11 +1,12 @@
 //! The chain on a real store: what it keeps, what it takes on work, what it waits for.
 
+mod models;
 mod tree;
 
 use std::sync::Mutex;
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::rules::PixelsError;
+use ocelli_consensus::rules::{AttachmentError, TransactionError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -16,7 +17,7 @@ use crate::store::{Edge, Kept, Observer, Step, StoreOptions};
 /// The store tests' network, with a short retention.
 fn short_network(retention: u64) -> Network {
     let mut parameters = network().parameters;
-    parameters.retention = retention;
+    (parameters.retention, parameters.attachment_retention) = (retention, retention);
     Network::new(parameters, Vec::new())
 }
 
@@ -32,7 +33,7 @@ impl TestChain {
         Self { chain: Chain::open(network.clone(), store).unwrap(), folder }
     }
 
-    fn keeping(self, prune: Option<Prune>, missing: MissingPixels) -> Self {
+    fn keeping(self, prune: Option<Prune>, missing: MissingAttachments) -> Self {
         Self { chain: self.chain.keeping(prune, missing), ..self }
     }
 
@@ -45,7 +46,7 @@ impl TestChain {
         Self { chain: Chain::open(network, store).unwrap(), folder }
     }
 
-    /// Makes a block with so many tasks on random pixels, and takes it.
+    /// Makes a block with so many tasks on random attachments, and takes it.
     fn grow(&mut self, random: &mut ChaCha8Rng, tasks: u8) -> (Header, BlockData) {
         let block = self.make(random, tasks);
         self.take(&block);
@@ -62,8 +63,8 @@ impl TestChain {
         }
         let mut miner = [0; 20];
         random.fill_bytes(&mut miner);
-        let (header, body, pixels) = maker.mine(Address(miner));
-        (header, BlockData { body, pixels })
+        let (header, body, attachments) = maker.mine(Address(miner));
+        (header, BlockData { body, attachments })
     }
 
     fn take(&mut self, (header, data): &(Header, BlockData)) {
@@ -90,17 +91,17 @@ fn random() -> ChaCha8Rng {
 }
 
 fn without_pixels((_, data): &(Header, BlockData)) -> BlockData {
-    BlockData { body: data.body.clone(), pixels: vec![None; data.pixels.len()] }
+    BlockData { body: data.body.clone(), attachments: vec![None; data.attachments.len()] }
 }
 
 #[test]
 fn a_size_bounds_the_disk_down_to_the_retention() {
     let network = short_network(16);
-    // Enough for what is no pixels, and half the pixels.
+    // Enough for what is no attachments, and half the attachments.
     let (mut all, mut pruned) = (TestChain::new(&network), TestChain::new(&network));
     let (mut random, mut largest) = (random(), 0);
     let limit = 3 << 20;
-    pruned = pruned.keeping(Some(Prune::Size(limit)), MissingPixels::Insist);
+    pruned = pruned.keeping(Some(Prune::Size(limit)), MissingAttachments::Insist);
     for _ in 0..60 {
         let block = all.grow(&mut random, 40);
         pruned.take(&block);
@@ -108,15 +109,15 @@ fn a_size_bounds_the_disk_down_to_the_retention() {
         largest = largest.max(pruned.chain.store.disk_bytes().unwrap());
     }
     let kept = pruned.kept();
-    assert!(kept.pixels_from > 20 && kept.pixels_from <= 60 - 16 + 1, "{kept:?}");
+    assert!(kept.attachments_from > 20 && kept.attachments_from <= 60 - 16 + 1, "{kept:?}");
     // Each pruning writes its memory table, and what is kept beside it is in the log twice as long.
     let unbounded = all.chain.store.disk_bytes().unwrap();
     assert!(largest < limit + (2 << 20) && largest < unbounded * 3 / 4, "{largest} bytes, {unbounded} unpruned");
     // Nothing else is different.
     assert_eq!(pruned.chain.tip().hash, all.chain.tip().hash);
-    for height in [kept.pixels_from - 1, kept.pixels_from, 60] {
+    for height in [kept.attachments_from - 1, kept.attachments_from, 60] {
         let hash = all.chain.store.hash_at(height).unwrap().unwrap();
-        assert_eq!(pruned.chain.block_data(&hash).unwrap().is_some(), height >= kept.pixels_from);
+        assert_eq!(pruned.chain.block_data(&hash).unwrap().is_some(), height >= kept.attachments_from);
         let body = pruned.chain.kept_data(&hash).unwrap().unwrap().body;
         assert_eq!(body, all.chain.kept_data(&hash).unwrap().unwrap().body);
     }
@@ -125,13 +126,13 @@ fn a_size_bounds_the_disk_down_to_the_retention() {
 #[test]
 fn where_pixels_are_not_enough_bodies_go_down_to_the_retention_and_no_further() {
     let network = short_network(8);
-    let mut pruned = TestChain::new(&network).keeping(Some(Prune::Size(1)), MissingPixels::Insist);
+    let mut pruned = TestChain::new(&network).keeping(Some(Prune::Size(1)), MissingAttachments::Insist);
     let mut random = random();
     for height in 1..=20u64 {
         pruned.grow(&mut random, 1);
         pruned.chain.prune_all();
         let from = height.saturating_sub(8) + 1;
-        assert_eq!(pruned.kept(), Kept { pixels_from: from, bodies_from: from, answers_from: 1 });
+        assert_eq!(pruned.kept(), Kept { attachments_from: from, bodies_from: from, answers_from: 1 });
     }
     let reopened = pruned.reopen();
     assert_eq!(reopened.kept().bodies_from, 13);
@@ -153,7 +154,7 @@ fn a_step_of_pruning_is_one_write() {
     let options = StoreOptions { observer: Some(observer), ..StoreOptions::default() };
     let store = Store::open_with(&folder.path(), &network, options).unwrap();
     let chain = Chain::open(network, store).unwrap();
-    let mut chain = TestChain { chain, folder }.keeping(Some(Prune::Size(1)), MissingPixels::Insist);
+    let mut chain = TestChain { chain, folder }.keeping(Some(Prune::Size(1)), MissingAttachments::Insist);
     let mut random = random();
     for _ in 0..36 {
         chain.grow(&mut random, 1);
@@ -165,8 +166,9 @@ fn a_step_of_pruning_is_one_write() {
     loop {
         let pruned = chain.chain.prune().unwrap();
         if let Some(now) = pruned {
-            let (pixels, bodies) = (now.pixels_from - kept.pixels_from, now.bodies_from - kept.bodies_from);
-            assert!(pixels.max(bodies) <= 2, "{kept:?}, then {now:?}");
+            let (attachments, bodies) =
+                (now.attachments_from - kept.attachments_from, now.bodies_from - kept.bodies_from);
+            assert!(attachments.max(bodies) <= 2, "{kept:?}, then {now:?}");
             kept = now;
             steps += 1;
         } else if !chain.chain.is_pruning() {
@@ -174,13 +176,13 @@ fn a_step_of_pruning_is_one_write() {
         }
         assert_eq!(chain.kept(), kept);
     }
-    assert_eq!((kept.pixels_from, kept.bodies_from), (21, 21));
+    assert_eq!((kept.attachments_from, kept.bodies_from), (21, 21));
 
     // All that takes long is on another thread, each time.
     let here = std::thread::current().name().map(String::from);
     let step = [(Step::Prune, here), (Step::Free, Some(pruning::freeing::THREAD.into()))];
     assert_eq!(*STEPS.lock().unwrap(), std::iter::repeat_n(step, steps).flatten().collect::<Vec<_>>());
-    assert_eq!(steps, 20, "20 blocks' pixels, then their bodies, 2 at a time");
+    assert_eq!(steps, 20, "20 blocks' attachments, then their bodies, 2 at a time");
 }
 
 #[test]
@@ -189,13 +191,17 @@ fn an_age_keeps_what_is_younger_and_the_retention() {
     let spacing = network.parameters.spacing;
     for (blocks, expected) in [(10, 10), (6, 14), (2, 17), (30, 1)] {
         let prune = Some(Prune::Age(blocks * spacing));
-        let mut chain = TestChain::new(&network).keeping(prune, MissingPixels::Insist);
+        let mut chain = TestChain::new(&network).keeping(prune, MissingAttachments::Insist);
         let mut random = random();
         for _ in 0..20 {
             chain.grow(&mut random, 1);
         }
         chain.chain.prune_all();
-        assert_eq!(chain.kept(), Kept { pixels_from: expected, bodies_from: 1, answers_from: 1 }, "{blocks} blocks");
+        assert_eq!(
+            chain.kept(),
+            Kept { attachments_from: expected, bodies_from: 1, answers_from: 1 },
+            "{blocks} blocks"
+        );
     }
 }
 
@@ -210,15 +216,18 @@ fn deep_blocks_are_taken_without_pixels_and_shallow_ones_are_not() {
     let mut chain = TestChain::new(&network);
     // As long as nothing stands on them, they are not deep.
     chain.headers(&headers[..5]);
-    assert!(!chain.chain.may_lack_pixels(&headers[0].hash()));
+    assert!(!chain.chain.may_lack_attachments(&headers[0].hash()));
     chain.headers(&headers[5..]);
     for (index, block) in blocks.iter().enumerate() {
         let (hash, bare) = (headers[index].hash(), without_pixels(block));
         let is_deep = index < 7;
-        assert_eq!(chain.chain.may_lack_pixels(&hash), is_deep);
+        assert_eq!(chain.chain.may_lack_attachments(&hash), is_deep);
         match chain.chain.accept_block(hash, &bare, &|_| false) {
             Ok(()) => assert!(is_deep),
-            Err(AcceptError::NotTheBlock { source: PixelsError::Presence { expected: true, .. }, .. }) => {
+            Err(AcceptError::NotTheBlock {
+                source: BodyError::Attachment { source: AttachmentError::Presence { expected: true }, .. },
+                ..
+            }) => {
                 assert!(!is_deep);
                 chain.chain.accept_block(hash, &block.1, &|_| false).unwrap();
                 chain.chain.set_answers(hash, Ok(())).unwrap();
@@ -227,12 +236,12 @@ fn deep_blocks_are_taken_without_pixels_and_shallow_ones_are_not() {
         }
     }
     assert_eq!(chain.chain.advance().unwrap().connected.len(), 12);
-    assert_eq!(chain.kept(), Kept { pixels_from: 8, bodies_from: 1, answers_from: 8 });
+    assert_eq!(chain.kept(), Kept { attachments_from: 8, bodies_from: 1, answers_from: 8 });
     let chain = chain.reopen();
     assert_eq!(chain.chain.tip().hash, source.chain.tip().hash);
     assert_eq!(chain.kept().answers_from, 8);
 
-    let mut full = TestChain::new(&network).keeping(None, MissingPixels::Insist);
+    let mut full = TestChain::new(&network).keeping(None, MissingAttachments::Insist);
     full.headers(&headers);
     let refused = full.chain.accept_block(headers[0].hash(), &without_pixels(&blocks[0]), &|_| false);
     assert!(matches!(refused, Err(AcceptError::NotTheBlock { .. })), "{refused:?}");
@@ -247,7 +256,7 @@ fn a_block_without_pixels_is_checked_as_far_as_it_can_be() {
     // Its one signature is wrong, and it has the work.
     let (mut header, mut data) = source.make(&mut random, 1);
     data.body.transactions[0].0.signature[40] ^= 1;
-    header.body = data.body.root();
+    header.body = data.body.root(&header.parent);
     let target = header.target.to_target().unwrap();
     while !target.is_met_by(header.hash().0) {
         header.nonce += 1;
@@ -266,16 +275,25 @@ fn a_block_without_pixels_is_checked_as_far_as_it_can_be() {
     }
     let hash = headers[0].hash();
     source.headers(&headers);
-    assert!(source.chain.may_lack_pixels(&hash));
+    assert!(source.chain.may_lack_attachments(&hash));
     // Other bytes than the block's say nothing about it.
-    let other = BlockData { body: Body::default(), pixels: vec![] };
+    let other = BlockData { body: Body::default(), attachments: vec![] };
     let refused = source.chain.accept_block(hash, &other, &|_| false);
     assert!(matches!(refused, Err(AcceptError::NotTheBlock { .. })), "{refused:?}");
-    let bare = BlockData { pixels: vec![None; data.pixels.len()], body: data.body };
+    let bare = BlockData { attachments: vec![None; data.attachments.len()], body: data.body };
     let refused = source.chain.accept_block(hash, &bare, &|_| false);
-    assert!(matches!(refused, Err(AcceptError::Refused { source: RuleError::Signature { .. }, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(AcceptError::Refused {
+                source: RuleError::Transaction { error: TransactionError::Signature(_), .. },
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     assert_eq!(source.kept(), Kept::ALL);
-    assert!(!source.chain.may_lack_pixels(&hash), "it is no longer on the way to the best header");
+    assert!(!source.chain.may_lack_attachments(&hash), "it is no longer on the way to the best header");
 }
 
 fn anchor(block: &Header) -> rules::AnchorBlock {
@@ -331,7 +349,7 @@ fn a_long_way_is_gone_in_parts_and_a_reorganisation_is_not_left_half_way() {
     }
     // The first part is not left before the branch has more work than what it replaces.
     let best = branch[229].0.hash();
-    let (disconnected, connected) = short.chain.move_towards(&best).unwrap().unwrap();
+    let MoveEnd::Moved(disconnected, connected) = short.chain.move_towards(&best).unwrap() else { panic!("it moves") };
     assert_eq!((disconnected.len(), connected.len()), (100, 101));
     let rest = short.chain.advance().unwrap();
     assert_eq!((rest.disconnected.len(), rest.connected.len()), (0, 129));

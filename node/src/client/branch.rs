@@ -2,7 +2,7 @@
 
 use ocelli_consensus::fork_choice::work_of;
 use ocelli_consensus::rules::{AnchorBlock, RuleError, check_header, expected_target};
-use ocelli_consensus::{BlockHash, Header, Parameters, Target, Work};
+use ocelli_consensus::{BlockHash, Header, Network, Target, Work};
 
 use super::lie::Lie;
 
@@ -35,12 +35,12 @@ impl Branch {
     ///
     /// # Errors
     /// If no chain of the network can hold the block.
-    pub fn rooted(parameters: &Parameters, block_one: &Header, root: Header) -> Result<Self, Lie> {
+    pub fn rooted(network: &Network, block_one: &Header, root: Header) -> Result<Self, Lie> {
         let height = root.height;
         let rule = |source| Lie::Header { height, source };
         let latest = Header { height: height.saturating_sub(1), time: root.time.saturating_sub(1), ..root.clone() };
         let anchor = AnchorBlock { target: block_one.target, time: block_one.time };
-        let easiest = expected_target(parameters, &latest, Some(anchor));
+        let easiest = expected_target(&network.parameters, &latest, Some(anchor));
         let found = root.target.to_target().unwrap_or(Target::MAX);
         if found > easiest.to_target().unwrap_or(Target::MAX) {
             return Err(rule(RuleError::Target { found: root.target, expected: easiest }));
@@ -49,6 +49,10 @@ impl Branch {
         if !found.is_met_by(hash.0) {
             return Err(rule(RuleError::ProofOfWork { hash, target: root.target }));
         }
+        let expected = network.schedule.version_at(height);
+        if root.version != expected {
+            return Err(rule(RuleError::Version { found: root.version, expected, height }));
+        }
         Ok(Self { links: vec![Link { hash, work: work_of(&root), header: root }], anchor: Some(anchor) })
     }
 
@@ -56,15 +60,14 @@ impl Branch {
     ///
     /// # Errors
     /// If it stands on another one than the last, or breaks a rule.
-    pub fn push(&mut self, parameters: &Parameters, header: Header) -> Result<(), Lie> {
+    pub fn push(&mut self, network: &Network, header: Header) -> Result<(), Lie> {
         let height = header.height;
         let tip = self.tip();
         if header.parent != tip.hash {
             return Err(Lie::Unlinked { height, parent: header.parent });
         }
         let rule = |source| Lie::Header { height, source };
-        check_header(parameters, &tip.header, self.anchor, &header).map_err(rule)?;
-        let work = tip.work.checked_add(work_of(&header)).ok_or(rule(RuleError::WorkOverflow))?;
+        let work = check_header(network, &tip.header, self.anchor, tip.work, &header).map_err(rule)?;
         self.anchor = self.anchor.or(Some(AnchorBlock { target: header.target, time: header.time }));
         self.links.push(Link { hash: header.hash(), work, header });
         Ok(())
@@ -169,7 +172,7 @@ mod tests {
     fn extended(network: &Network, mut branch: Branch, count: u64, salt: u64) -> Branch {
         for _ in 0..count {
             let header = mined(network, &branch, network.parameters.spacing, salt);
-            branch.push(&network.parameters, header).unwrap();
+            branch.push(network, header).unwrap();
         }
         branch
     }
@@ -197,7 +200,7 @@ mod tests {
         assert_eq!(cut.tip().hash, network.genesis_hash());
         // Block 1 is another one now, and so is what the difficulty is counted from.
         let header = mined(&network, &cut, 50, 2);
-        cut.push(&network.parameters, header).unwrap();
+        cut.push(&network, header).unwrap();
         assert_eq!(extended(&network, cut, 3, 2).tip().header.height, 4);
     }
 
@@ -222,19 +225,19 @@ mod tests {
             (Header { time: 0, ..good.clone() }, "is not after the parent's"),
             (Header { target: CompactTarget(0x207f_ffff), ..good.clone() }, "target 0x207fffff, expected 0x2000ffff"),
             (Header { target: CompactTarget(0xffff_ffff), ..good.clone() }, "target 0xffffffff"),
-            (Header { version: 0, ..good.clone() }, "version 0, expected 1"),
+            (with_work(Header { version: 0, ..good.clone() }), "version 0, expected 1"),
         ];
         for (header, words) in rows {
-            let text = branch.push(&network.parameters, header).unwrap_err().to_string();
+            let text = branch.push(&network, header).unwrap_err().to_string();
             assert!(text.contains(words), "{words}: {text}");
         }
         let mut idle = good.clone();
         while good.target.to_target().unwrap().is_met_by(idle.hash().0) {
             idle.nonce += 1;
         }
-        let text = branch.push(&network.parameters, idle).unwrap_err().to_string();
+        let text = branch.push(&network, idle).unwrap_err().to_string();
         assert!(text.contains("its header at height 4 breaks a rule"), "{text}");
-        assert_eq!(branch.push(&network.parameters, good), Ok(()));
+        assert_eq!(branch.push(&network, good), Ok(()));
     }
 
     #[test]
@@ -247,16 +250,16 @@ mod tests {
         let ahead = 10 * parameters.half_life / parameters.spacing;
         let early =
             Header { height: 1_000 + ahead, time: block_one.time + 1_000 * parameters.spacing, ..block_one.clone() };
-        let text = Branch::rooted(parameters, &block_one, with_work(early)).unwrap_err().to_string();
+        let text = Branch::rooted(&network, &block_one, with_work(early)).unwrap_err().to_string();
         assert!(text.contains("target 0x2000ffff, expected 0x1e"), "{text}");
         let on_time = Header { height: 1_000, time: block_one.time + 999 * parameters.spacing, ..block_one.clone() };
-        let root = Branch::rooted(parameters, &block_one, with_work(on_time)).unwrap();
+        let root = Branch::rooted(&network, &block_one, with_work(on_time)).unwrap();
         assert_eq!(extended(&network, root, 3, 0).tip().header.height, 1_003);
         for height in [0, 1, u64::MAX] {
             for time in [0, u64::MAX] {
                 // Whatever comes of it, nothing panics.
                 let header = Header { height, time, target: CompactTarget(0x2000_ffff), ..block_one.clone() };
-                drop(Branch::rooted(parameters, &block_one, header));
+                drop(Branch::rooted(&network, &block_one, header));
             }
         }
     }

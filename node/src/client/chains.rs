@@ -226,14 +226,14 @@ impl Client {
             let genesis = self.network.genesis_hash();
             let request = Request::Headers { locator: vec![genesis], limit: 1 };
             let first = headers(node, self.ask_until(node, &request, deadline)?)?.into_iter().next();
-            let parameters = &self.network.parameters;
+            let network = &self.network;
             let mut branch = Branch::genesis(&self.network.genesis);
             let block_one = first.ok_or(Lie::Tip { claimed: status.height, shown: 0 });
             let rooted = match block_one {
                 Ok(_) if hash == genesis => Ok(branch),
                 block_one => block_one.and_then(|first| {
-                    branch.push(parameters, first.clone())?;
-                    Branch::rooted(parameters, &first, header.clone())
+                    branch.push(network, first.clone())?;
+                    Branch::rooted(network, &first, header.clone())
                 }),
             };
             let branch = self.extend(node, rooted.map_err(|lie| lie.told_by(node))?, status)?;
@@ -339,7 +339,7 @@ impl Client {
                 branch.cut(fork);
             }
             for header in headers {
-                branch.push(&self.network.parameters, header).map_err(|lie| lie.told_by(node))?;
+                branch.push(&self.network, header).map_err(|lie| lie.told_by(node))?;
             }
         }
         Ok(branch)

@@ -1,12 +1,14 @@
 //! Where transactions are confirmed, checked against headers with their work; waiting until they are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::Output;
-use ocelli_consensus::rules::{check_body, check_body_root, check_pixels, check_signature};
-use ocelli_consensus::{Body, Header, Network, TxId};
+use ocelli_consensus::block::Answer;
+use ocelli_consensus::object::ModelRecord;
+use ocelli_consensus::rules::{check_attachment, check_body, check_body_root, check_signature};
+use ocelli_consensus::transition::Place;
+use ocelli_consensus::{Address, Amount, Body, Header, ModelId, Network, TxId};
 use ocelli_protocol::message::{
     BlockId, Confirmation, FoundBlock, Request, Response, Submission, SubmitReply, TransactionStatus,
 };
@@ -45,8 +47,8 @@ pub type CheckedBlock = (FoundBlock, Option<Evidence>);
 pub struct Confirmed {
     /// The block's.
     pub header: Header,
-    /// What the block holds as the transaction's output.
-    pub output: Output,
+    /// What the block holds as the transaction's answer.
+    pub answer: Answer,
     /// What speaks for the block.
     pub evidence: Evidence,
 }
@@ -119,25 +121,47 @@ impl fmt::Display for State {
 }
 
 /// Checks what a node shows of a transaction against itself: which one it is, its signature, and what leads from it and its
-/// output to the header. The header is not looked at, see [`Client::see`].
+/// answer to the header. The header is not looked at, see [`Client::see`].
 ///
 /// # Errors
 /// What cannot be true.
 pub fn check(network: &Network, txid: TxId, confirmation: &Confirmation) -> Result<(), Lie> {
-    let Confirmation { header, index, submission, output, .. } = confirmation;
-    let (transaction, height, index) = (&submission.transaction, header.height, *index as usize);
+    let Confirmation { header, proof, submission, answer } = confirmation;
+    let (transaction, height, index) = (&submission.transaction, header.height, proof.index as usize);
     if transaction.txid() != txid {
         return Err(Lie::OtherTransaction { asked: txid, found: transaction.txid() });
     }
     let rule = |source| Lie::Body { height, source };
     check_body_root(header, confirmation.body_root().map_err(Lie::Path)?).map_err(rule)?;
-    check_signature(index, transaction, network.genesis_hash()).map_err(rule)?;
-    let body = Body { transactions: vec![(transaction.clone(), output.clone())] };
-    check_body(&network.parameters, height, &body).map_err(rule)?;
-    match &submission.pixels {
-        Some(pixels) => check_pixels(&network.parameters, height, index, transaction, Some(pixels))
-            .map_err(|source| Lie::Pixels { height, source }),
+    check_signature(transaction, network.genesis_hash()).map_err(|error| rule(error.at(index)))?;
+    let body = Body { transactions: vec![(transaction.clone(), answer.clone())] };
+    check_rules(network, header, &body)?;
+    match &submission.attachment {
+        Some(bytes) => check_attachment(transaction, Some(bytes)).map_err(|source| Lie::Attachment { height, source }),
         None => Ok(()),
+    }
+}
+
+/// Checks the rules of a body by itself, as far as one can who holds no state: of the models only those of the network's
+/// beginning are known, so that a body which uses others has its work to speak for it.
+fn check_rules(network: &Network, header: &Header, body: &Body) -> Result<(), Lie> {
+    let models: BTreeMap<ModelId, ModelRecord> = network
+        .parameters
+        .models
+        .iter()
+        .map(|model| {
+            let author = Address([0; 20]);
+            (model.id, ModelRecord { author, royalty: Amount::ZERO, first: 0, facts: model.facts })
+        })
+        .collect();
+    if !body.models().iter().all(|model| models.contains_key(model)) {
+        return Ok(());
+    }
+    let &Header { height, version, miner, .. } = header;
+    let place = Place { height, version, miner, parent_time: header.time };
+    match check_body(&network.parameters, &place, body, &models) {
+        Ok(checked) => checked.map_err(|source| Lie::Body { height, source }),
+        Err(never) => match never {},
     }
 }
 
@@ -162,17 +186,20 @@ pub fn check_block(network: &Network, by: BlockId, found: &FoundBlock) -> Result
     }
     let rule = |source| Lie::Body { height, source };
     let transactions = &data.body.transactions;
-    check_body_root(header, data.body.root()).map_err(rule)?;
-    check_body(&network.parameters, height, &data.body).map_err(rule)?;
+    check_body_root(header, data.body.root(&header.parent)).map_err(rule)?;
+    check_rules(network, header, &data.body)?;
     let genesis = network.genesis_hash();
-    transactions.par_iter().zip(&data.pixels).enumerate().try_for_each(|(index, ((transaction, _), pixels))| {
-        check_signature(index, transaction, genesis).map_err(rule)?;
-        match pixels {
-            Some(pixels) => check_pixels(&network.parameters, height, index, transaction, Some(pixels))
-                .map_err(|source| Lie::Pixels { height, source }),
-            None => Ok(()),
-        }
-    })
+    transactions.par_iter().zip(&data.attachments).enumerate().try_for_each(
+        |(index, ((transaction, _), attachment))| {
+            check_signature(transaction, genesis).map_err(|error| rule(error.at(index)))?;
+            match attachment {
+                Some(bytes) => {
+                    check_attachment(transaction, Some(bytes)).map_err(|source| Lie::Attachment { height, source })
+                }
+                None => Ok(()),
+            }
+        },
+    )
 }
 
 impl Client {
@@ -412,7 +439,7 @@ impl Waiting<'_> {
             }
             TransactionStatus::Confirmed(confirmation) => {
                 check(self.client.network(), tracked.txid, &confirmation).map_err(|lie| lie.told_by(node))?;
-                let Confirmation { header, output, .. } = *confirmation;
+                let Confirmation { header, answer, .. } = *confirmation;
                 match self.client.see(node, &header) {
                     // The next round asks again: the node may have changed to another branch since it answered.
                     Err(error) if !tracked.is_doubtful && error.may_be_a_reorg() => {
@@ -422,7 +449,7 @@ impl Waiting<'_> {
                     seen => seen?,
                 }
                 if let Some(evidence) = self.client.evidence(&header)? {
-                    tracked.state = State::Confirmed(Box::new(Confirmed { header, output, evidence }));
+                    tracked.state = State::Confirmed(Box::new(Confirmed { header, answer, evidence }));
                 }
             }
             TransactionStatus::Unknown => {

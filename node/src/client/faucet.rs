@@ -71,7 +71,7 @@ fn check_payment(transaction: &Transaction, genesis: BlockHash, to: Address, amo
         }
         Action::Transfer { to: other, amount } if *other == to => Err(lie(format!("a transfer of {amount} credits"))),
         Action::Transfer { .. } => Err(lie("a transfer to another address".into())),
-        Action::Classify { .. } => Err(lie("a task".into())),
+        _ => Err(lie("no transfer".into())),
     }
 }
 

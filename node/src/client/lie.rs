@@ -1,9 +1,9 @@
 //! What a node says that cannot be true.
 
 use ocelli_consensus::merkle::MerkleError;
-use ocelli_consensus::rules::PixelsError;
+use ocelli_consensus::rules::AttachmentError;
 use ocelli_consensus::state::ProofError;
-use ocelli_consensus::{BlockHash, RuleError, TxId, Work};
+use ocelli_consensus::{BlockHash, ModelId, RuleError, TxId, Work};
 
 use super::{ClientError, Connection};
 
@@ -117,14 +117,25 @@ pub enum Lie {
         /// The rule.
         source: RuleError,
     },
-    /// The pixels are others than the transaction's.
-    #[error("what it shows of block {height} has other pixels: {source}")]
-    Pixels {
+    /// The attachment is another one than the transaction's.
+    #[error("what it shows of block {height} has another attachment: {source}")]
+    Attachment {
         /// The block's.
         height: u64,
-        /// What is wrong with them.
-        source: PixelsError,
+        /// What is wrong with it.
+        source: AttachmentError,
     },
+    /// What it shows as a model's file is another one's.
+    #[error("it shows the file of model {found} as that of {asked}")]
+    OtherFile {
+        /// What was asked for.
+        asked: ModelId,
+        /// What it shows.
+        found: ModelId,
+    },
+    /// It lists models that are not in order.
+    #[error("it lists models that are not in the order of their ids")]
+    Order,
     /// What it says of an account is not so.
     #[error("what it says of the account is not what the state of block {height} holds: {source}")]
     Account {

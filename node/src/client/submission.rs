@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use ocelli_consensus::block::Classes;
 use ocelli_consensus::{BlockHash, Transaction};
 use ocelli_protocol::message::{Request, Response, SignedAnswer, Submission, SubmitReply};
 
@@ -33,8 +34,8 @@ pub struct NodeReply {
 /// What a node said to one submission.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It answers, and its signature is right: the logits.
-    Answered(Vec<i32>),
+    /// It answers, and its signature is right.
+    Answered(Classes),
     /// It takes the transaction, without an answer.
     Taken,
     /// It does not take the transaction: why.
@@ -152,15 +153,14 @@ pub fn verdict(
         Ok(_) => return Verdict::Refused("the node answers another question".into()),
         Err(error) => return Verdict::Silent(error),
     };
-    match (reply, transaction.task()) {
-        (SubmitReply::Refused { reason, .. }, _) => Verdict::Refused(printable(&reason)),
-        (SubmitReply::Accepted { answer: Some(answer) }, Some((model, image))) => {
-            match check(&answer, peer, || answer.verify(genesis, transaction.txid(), model, image)) {
-                Ok(()) => Verdict::Answered(answer.logits),
-                Err(reason) => Verdict::NotSigned(reason),
-            }
-        }
-        (SubmitReply::Accepted { .. }, _) => Verdict::Taken,
+    let answer = match reply {
+        SubmitReply::Refused { reason, .. } => return Verdict::Refused(printable(&reason)),
+        SubmitReply::Accepted { answer } => answer,
+    };
+    let (Some(answer), Some(task)) = (answer, transaction.task()) else { return Verdict::Taken };
+    match check(&answer, peer, || answer.verify(genesis, transaction.txid(), &task)) {
+        Ok(()) => Verdict::Answered(answer.answer),
+        Err(reason) => Verdict::NotSigned(reason),
     }
 }
 

@@ -5,23 +5,26 @@ mod stored;
 use std::fmt;
 use std::str::FromStr;
 
-use ocelli_consensus::block::Output as Answer;
+use ocelli_consensus::block::Answer;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::network::Network;
+use ocelli_consensus::object::ModelFacts;
 use ocelli_consensus::rules;
-use ocelli_consensus::{Action, BlockHash, Transaction, TxId};
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::{Action, AttachmentHash, BlockHash, ModelId, Transaction, TxId};
 use ocelli_model::Model;
-use ocelli_protocol::message::{BlockId, Confirmation, FeeSuggestion, FoundBlock};
+use ocelli_protocol::message::{BlockId, Confirmation, Control, FeeSuggestion, FoundBlock};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::evidence;
 use super::network::HeaderFields;
 use super::output::{Output, Whole};
-use super::peer_option::PeerOption;
+use super::peer_option::{OwnNode, PeerOption};
 use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
 use crate::client::confirmation::Found;
+use crate::fee::task_weight;
 
 /// Bytes of a transfer.
 const TRANSFER_BYTES: u64 = 152;
@@ -37,6 +40,21 @@ pub enum Command {
     Import(stored::ImportArgs),
     Reconsider(stored::ReconsiderArgs),
     Fee(FeeArgs),
+    Forget(ForgetArgs),
+}
+
+/// Refuse to keep and serve one attachment, a picture or a part of a model, on the node that runs here
+///
+/// The answer and the transaction stay in the chain, and nothing else changes for the node: it goes on as one that has pruned
+/// the attachment. This cannot be taken back; peers that keep it go on doing so.
+#[derive(Debug, clap::Args)]
+pub struct ForgetArgs {
+    /// The attachment's hash, as `ocelli chain tx` shows it
+    #[arg(value_name = "HASH")]
+    hash: AttachmentHash,
+
+    #[command(flatten)]
+    node: OwnNode,
 }
 
 /// Suggest a fee by what waits in the node's mempool
@@ -130,7 +148,16 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Import(args) => stored::import(args, output),
         Command::Reconsider(args) => stored::reconsider(args, output),
         Command::Fee(args) => fee(args, output),
+        Command::Forget(args) => forget(args, output),
     }
+}
+
+fn forget(args: &ForgetArgs, output: &mut Output) -> Result<(), CommandError> {
+    let done = args.node.command(Control::Forget { attachment: args.hash })?;
+    if output.is_json() {
+        return output.json(&json!({ "attachment": args.hash, "done": done }));
+    }
+    output.rows(&[("attachment", args.hash.to_string()), ("done", done)])
 }
 
 fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
@@ -226,7 +253,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
                 "txid": txid,
                 "state": "pending",
                 "transaction": null,
-                "output": null,
+                "answer": null,
                 "block": null,
                 "height": null,
                 "confirmations": 0,
@@ -253,7 +280,7 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
     let suggestion = suggested.fee;
     let parameters = &client.network().parameters;
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
-    let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(rules::task_weight(model))));
+    let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(task_weight(&model.facts))));
     if output.is_json() {
         let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": Whole(fee.0) })).collect();
         return output.json(&json!({
@@ -294,7 +321,39 @@ fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
         Action::Transfer { to, amount } => {
             json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": Whole(amount.0) })
         }
-        Action::Classify { model, image } => json!({ "kind": "classify", "model": model, "image": image }),
+        Action::Classify { model, picture, bytes, royalty, form } => {
+            let form = match form {
+                Form::Pixels => json!({ "kind": "pixels" }),
+                Form::Jpeg { width, height } => json!({ "kind": "jpeg", "width": width, "height": height }),
+            };
+            json!({
+                "kind": "classify",
+                "model": model,
+                "picture": picture,
+                "bytes": bytes,
+                "royalty": Whole(royalty.0),
+                "form": form,
+            })
+        }
+        Action::Upload { file, size } => json!({ "kind": "upload", "file": file, "size": size }),
+        Action::Part { number, bytes, data } => {
+            json!({ "kind": "part", "number": number, "bytes": bytes, "data": data })
+        }
+        Action::Publish { model, facts, royalty } => {
+            let ModelFacts { size, channels, height, width, classes, cost } = *facts;
+            json!({
+                "kind": "publish",
+                "model": model,
+                "size": size,
+                "channels": channels,
+                "height": height,
+                "width": width,
+                "classes": classes,
+                "cost": cost,
+                "royalty": Whole(royalty.0),
+            })
+        }
+        Action::Unknown(_) => json!({ "kind": "unknown", "tag": transaction.unsigned.action.tag() }),
     };
     json!({
         "txid": transaction.txid(),
@@ -311,8 +370,8 @@ fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
 
 fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network) -> Value {
     let transactions = &found.data.body.transactions;
-    let outputs: Vec<_> = transactions.iter().map(|(_, output)| output).collect();
-    let pixels: Vec<_> = found.data.pixels.iter().map(|pixels| pixels.as_ref().map(hex::encode)).collect();
+    let answers: Vec<_> = transactions.iter().map(|(_, answer)| answer_json(answer)).collect();
+    let attachments: Vec<_> = found.data.attachments.iter().map(|bytes| bytes.as_ref().map(hex::encode)).collect();
     json!({
         "hash": found.header.hash(),
         "height": found.header.height,
@@ -321,12 +380,12 @@ fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network
         "evidence": evidence.map(evidence::json),
         "header": HeaderFields::of(&found.header),
         "transactions": transactions.iter().map(|(tx, _)| transaction_json(tx, network)).collect::<Vec<_>>(),
-        "outputs": outputs,
+        "answers": answers,
         "raw": {
             "header": hex::encode(found.header.to_bytes()),
-            "transactions": transactions.iter().map(|(tx, _)| hex::encode(encode(tx))).collect::<Vec<_>>(),
-            "outputs": transactions.iter().map(|(_, output)| raw_output(output)).collect::<Vec<_>>(),
-            "pixels": pixels,
+            "transactions": transactions.iter().map(|(tx, _)| hex::encode(tx.to_bytes())).collect::<Vec<_>>(),
+            "answers": transactions.iter().map(|(_, answer)| hex::encode(encode(answer))).collect::<Vec<_>>(),
+            "attachments": attachments,
         },
     })
 }
@@ -337,24 +396,26 @@ fn confirmation_json(confirmation: &Confirmation, evidence: &Evidence, network: 
         "txid": transaction.txid(),
         "state": "confirmed",
         "transaction": transaction_json(transaction, network),
-        "output": confirmation.output,
+        "answer": answer_json(&confirmation.answer),
         "block": confirmation.header.hash(),
         "height": confirmation.header.height,
-        "index": confirmation.index,
+        "index": confirmation.proof.index,
         "confirmations": evidence.confirmations,
         "evidence": evidence::json(evidence),
         "raw": {
             "header": hex::encode(confirmation.header.to_bytes()),
-            "transaction": hex::encode(encode(transaction)),
-            "output": raw_output(&confirmation.output),
-            "pixels": confirmation.submission.pixels.as_ref().map(hex::encode),
+            "transaction": hex::encode(transaction.to_bytes()),
+            "answer": hex::encode(encode(&confirmation.answer)),
+            "attachment": confirmation.submission.attachment.as_ref().map(hex::encode),
         },
     })
 }
 
-/// The encoding of an output as the block's body root takes it.
-fn raw_output(output: &Answer) -> Option<String> {
-    output.as_ref().map(|logits| hex::encode(encode(logits)))
+/// The best classes with their logits, the best first, and the digest of all logits; null where nothing is asked.
+fn answer_json(answer: &Answer) -> Value {
+    let Some(classes) = answer.classes() else { return Value::Null };
+    let best: Vec<_> = classes.best.iter().map(|(class, logit)| json!({ "class": class, "logit": logit })).collect();
+    json!({ "best": best, "digest": classes.digest })
 }
 
 fn print_block(
@@ -394,17 +455,21 @@ fn print_confirmation(
     let transaction = &confirmation.submission.transaction;
     let mut rows = vec![
         ("transaction", transaction.txid().to_string()),
-        ("what", describe(transaction, &confirmation.output, network)),
+        ("what", describe(transaction, &confirmation.answer, network)),
         ("sender", transaction.sender().to_text(&network.parameters.address_prefix)),
         ("nonce", transaction.unsigned.nonce.to_string()),
         ("fee", format!("{} credits", transaction.unsigned.fee)),
     ];
-    if let Some((model, image)) = transaction.task() {
+    if let Some(model) = transaction.unsigned.action.model() {
         rows.push(("model", model.to_string()));
-        rows.push(("image", image.to_string()));
     }
-    if let Some(logits) = &confirmation.output {
-        rows.push(("logits", format!("{logits:?}")));
+    if let Some(attachment) = transaction.attachment() {
+        rows.push(("attachment", format!("{}, {} bytes", attachment.hash, attachment.bytes)));
+    }
+    if let Some(classes) = confirmation.answer.classes() {
+        let best: Vec<_> = classes.best.iter().map(|(class, logit)| format!("{class}: {logit}")).collect();
+        rows.push(("best classes", best.join(", ")));
+        rows.push(("digest", classes.digest.to_string()));
     }
     rows.push(("block", confirmation.header.hash().to_string()));
     rows.push(("height", format!("{}, {evidence}", confirmation.header.height)));
@@ -413,21 +478,43 @@ fn print_confirmation(
 
 /// One line on what a transaction did.
 fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
-    match (&transaction.unsigned.action, answer) {
-        (Action::Transfer { to, amount }, _) => {
+    match &transaction.unsigned.action {
+        Action::Transfer { to, amount } => {
             format!("{amount} credits to {}", to.to_text(&network.parameters.address_prefix))
         }
-        (Action::Classify { model, .. }, Some(logits)) => match built_in_model(&model.0) {
-            Some(model) if model.logits() == logits.len() => {
-                let label = model.label(logits);
-                let name = model.classes().get(label).map_or("?", String::as_str);
-                let probability = model.probabilities(logits).get(label).copied().unwrap_or_default();
-                format!("{name}, {:.1} % by {}", probability * 100.0, model.name())
+        Action::Classify { model, form, bytes, .. } => {
+            let picture = match form {
+                Form::Pixels => format!("{bytes} bytes of pixels"),
+                Form::Jpeg { width, height } => format!("a JPEG of {width}x{height}"),
+            };
+            match answer.classes().and_then(|classes| classes.best.first()) {
+                Some(&(class, _)) => format!("{}, for {picture}", class_name(model, class)),
+                None => format!("a task without an answer, for {picture}"),
             }
-            _ => format!("logits {logits:?}"),
-        },
-        (Action::Classify { .. }, None) => "a task without an answer".into(),
+        }
+        Action::Upload { size, .. } => format!("begins the upload of a model of {size} bytes"),
+        Action::Part { number, bytes, .. } => format!("part {number} of a model, {bytes} bytes"),
+        Action::Publish { model, royalty, .. } => format!("publishes model {model} for {royalty} credits a task"),
+        Action::Unknown(_) => {
+            format!("an action with tag {}, which this program does not know", transaction.unsigned.action.tag())
+        }
     }
+}
+
+/// What a model's author calls a class, where that is built in.
+fn class_name(id: &ModelId, class: u16) -> String {
+    match built_in_model(&id.0) {
+        Some(model) => {
+            let name = model.classes().get(usize::from(class)).map_or("?", String::as_str);
+            format!("{name} by {}", model.name())
+        }
+        None => format!("class {class} by model {}", short(id)),
+    }
+}
+
+/// A model's id as people tell models apart by it.
+pub(super) fn short(id: &ModelId) -> String {
+    hex::encode(&id.0[..4])
 }
 
 /// The model that is built in with this id: only for its class names.
@@ -437,6 +524,7 @@ fn built_in_model(id: &[u8; 32]) -> Option<Model> {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_consensus::block::Classes;
     use ocelli_consensus::transaction::Unsigned;
     use ocelli_consensus::{Amount, U256, Work};
     use ocelli_protocol::message::BlockData;
@@ -468,8 +556,10 @@ mod tests {
             signature: [4; 64],
         };
         let mut data = BlockData::default();
-        data.body.transactions = vec![(transaction.clone(), None), (transaction.clone(), Some(vec![1, -1]))];
-        data.pixels = vec![None, Some(vec![5, 6])];
+        let classes = Classes::of(&[1, -1]);
+        data.body.transactions =
+            vec![(transaction.clone(), Answer::None), (transaction.clone(), Answer::Classes(classes.clone()))];
+        data.attachments = vec![None, Some([5, 6].into())];
         let found = FoundBlock { header: network.genesis.clone(), data };
         let evidence = Evidence { confirmations: 3, work: Work(U256::from(768)), checked_from: 0, nodes: 2 };
         let json = block_json(&found, Some(&evidence), &network);
@@ -478,10 +568,12 @@ mod tests {
         assert_eq!(json["confirmations"], 3);
         assert_eq!(json["header"]["height"], 0);
         assert_eq!(json["raw"]["header"], hex::encode(network.genesis.to_bytes()));
-        assert_eq!(json["raw"]["transactions"][0], hex::encode(encode(&transaction)));
-        assert_eq!(json["raw"]["outputs"], json!([null, "020000000000000001000000ffffffff"]));
-        assert_eq!(json["raw"]["pixels"], json!([null, "0506"]));
-        assert_eq!(json["outputs"], json!([null, [1, -1]]));
+        assert_eq!(json["raw"]["transactions"][0], hex::encode(transaction.to_bytes()));
+        let raw = format!("0102000000000000000000010000000100ffffffff{}", classes.digest);
+        assert_eq!(json["raw"]["answers"], json!(["00", raw]));
+        assert_eq!(json["raw"]["attachments"], json!([null, "0506"]));
+        let best = json!([{ "class": 0, "logit": 1 }, { "class": 1, "logit": -1 }]);
+        assert_eq!(json["answers"], json!([null, { "best": best, "digest": classes.digest }]));
         assert_eq!(json["transactions"][0]["txid"], transaction.txid().to_string());
     }
 }

@@ -98,7 +98,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         match client.claim(&faucet, &terms, work(network.genesis_hash(), &terms, address)) {
             Ok(transaction) => {
                 let (txid, amount) = (transaction.txid(), terms.amount);
-                let payment = Submission { transaction, pixels: None };
+                let payment = Submission { transaction, attachment: None };
                 let time = Duration::from_secs(args.timeout);
                 let states = if args.wait > 0 { client.wait(&[payment], args.wait, time, |_| {})? } else { Vec::new() };
                 let found = states.first().and_then(|tracked| tracked.state.confirmed());

@@ -1,8 +1,10 @@
 //! `ocelli model`.
 
 mod export;
+mod fetch;
 mod inspect;
 mod list;
+mod publish;
 mod run;
 
 use super::device_option::DeviceOption;
@@ -10,7 +12,7 @@ use super::error::CommandError;
 use super::output::Output;
 use super::program::{Arguments, Program};
 
-/// Make, measure and use models: the whole way from a folder of pictures to exact integers
+/// Make, measure, use and publish models: the whole way from a folder of pictures to exact integers that a network runs
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Train a network on labelled pictures; `model quantize` then makes a model of it
@@ -23,6 +25,8 @@ pub enum Command {
     List(list::Args),
     Run(run::Args),
     Export(export::Args),
+    Publish(publish::Args),
+    Fetch(fetch::Args),
     /// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
     Import(Arguments),
 }
@@ -40,5 +44,7 @@ pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
         Command::List(args) => list::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::Export(args) => export::run(&args, output),
+        Command::Publish(args) => publish::run(&args, output),
+        Command::Fetch(args) => fetch::run(&args, output),
     }
 }

@@ -2,7 +2,8 @@
 
 use ocelli_consensus::Header;
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::network::{ModelParameters, Network};
+use ocelli_consensus::network::{GenesisModel, Network};
+use ocelli_consensus::object::ModelFacts;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -77,11 +78,9 @@ fn to_json(network: &Network) -> Value {
             })
         })
         .collect();
-    let upgrades: Vec<_> = parameters
-        .upgrades
-        .iter()
-        .map(|upgrade| json!({ "height": Whole(upgrade.height), "version": upgrade.version, "models": upgrade.models }))
-        .collect();
+    let models: Vec<_> = parameters.models.iter().map(model_json).collect();
+    let rules = network.schedule.entries().iter();
+    let rules: Vec<_> = rules.map(|entry| json!({ "height": Whole(entry.height), "version": entry.version })).collect();
     json!({
         "name": parameters.name,
         "hash": network.genesis_hash(),
@@ -97,10 +96,14 @@ fn to_json(network: &Network) -> Value {
             "weight_limit": parameters.weight_limit,
             "minimum_balance": Whole(parameters.minimum_balance.0),
             "retention": Whole(parameters.retention),
+            "attachment_retention": Whole(parameters.attachment_retention),
+            "upload_window": Whole(parameters.upload_window),
+            "model_delay": Whole(parameters.model_delay),
+            "model_price": Whole(parameters.model_price.0),
             "accounts": accounts,
-            "models": parameters.models,
-            "upgrades": upgrades,
+            "models": models,
         },
+        "rules": rules,
         "header": HeaderFields::of(&network.genesis),
         "raw": {
             "parameters": hex::encode(encode(parameters)),
@@ -123,7 +126,18 @@ fn print(network: &Network, output: &mut Output) -> Result<(), CommandError> {
         ("reward", format!("{} {unit} a block, halved every {} blocks", parameters.reward, parameters.halving)),
         ("weight limit", parameters.weight_limit.to_string()),
         ("minimum balance", format!("{} {unit}", parameters.minimum_balance)),
-        ("retention", format!("{} blocks", parameters.retention)),
+        (
+            "retention",
+            format!("{} blocks, attachments {} blocks", parameters.retention, parameters.attachment_retention),
+        ),
+        (
+            "publishing",
+            format!(
+                "{} {unit} a byte; an upload takes {} blocks at most, and its model runs {} blocks later",
+                parameters.model_price, parameters.upload_window, parameters.model_delay
+            ),
+        ),
+        ("rules", rules(network)),
         ("genesis time", genesis.time.to_string()),
         ("genesis state", genesis.state.to_string()),
         ("parameters", format!("{} (their hash, the genesis header's parent)", genesis.parent)),
@@ -133,17 +147,36 @@ fn print(network: &Network, output: &mut Output) -> Result<(), CommandError> {
         let address = account.address.to_text(&parameters.address_prefix);
         output.line(format_args!("account  {address}  {} {unit}", account.balance))?;
     }
-    let later =
-        parameters.upgrades.iter().flat_map(|upgrade| upgrade.models.iter().map(move |model| (upgrade.height, model)));
-    for (height, model) in parameters.models.iter().map(|model| (0, model)).chain(later) {
-        output.line(model_line(height, model))?;
+    for model in &parameters.models {
+        output.line(model_line(model))?;
     }
     Ok(())
 }
 
-fn model_line(height: u64, model: &ModelParameters) -> String {
+/// The versions that the node's schedule has.
+fn rules(network: &Network) -> String {
+    let later = network.schedule.entries().iter();
+    let later = later.map(|entry| format!(", version {} from block {} on", entry.version, entry.height));
+    format!("version {}{}", network.schedule.version_at(0), later.collect::<String>())
+}
+
+fn model_json(model: &GenesisModel) -> Value {
+    let ModelFacts { size, channels, height, width, classes, cost } = model.facts;
+    json!({
+        "id": model.id,
+        "size": size,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "classes": classes,
+        "cost": cost,
+    })
+}
+
+fn model_line(model: &GenesisModel) -> String {
+    let ModelFacts { size, channels, height, width, classes, cost } = model.facts;
     format!(
-        "model    {}  {} pixels, {} logits, cost {}, from block {height}",
-        model.id, model.pixels, model.logits, model.cost
+        "model    {}  {channels}x{height}x{width}, {classes} classes, cost {cost}, {size} bytes, from the beginning",
+        model.id
     )
 }

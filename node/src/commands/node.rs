@@ -12,7 +12,7 @@ use super::device_option::OTHER_DEVICE;
 use super::error::{CommandError, Explain as _};
 use super::wallet_option::WalletOption;
 use super::{folders, network_option};
-use crate::chain::{MissingPixels, Prune};
+use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
 use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
 use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
@@ -66,13 +66,17 @@ pub struct Args {
     #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
 
-    /// Forget old pictures: keep those of so many days (30d), or as many as fit into a size (20GiB). What the network
-    /// has every node keep is kept in any case [default: keep everything]
-    #[arg(long, value_name = "DAYS|SIZE")]
+    /// Forget old attachments (pictures, and parts of models): keep those of so many days (30d), or as many as fit into a
+    /// size (20GiB). What the network has every node keep is kept in any case [default: that and up to 20 GiB more]
+    #[arg(long, value_name = "DAYS|SIZE", conflicts_with = "archive")]
     prune: Option<Prune>,
 
-    /// Wait for the pictures of every block, however deep, and check every answer. Without this, deep blocks whose
-    /// pictures no peer has any more are accepted on the work above them
+    /// Keep all attachments, for others who come later
+    #[arg(long)]
+    archive: bool,
+
+    /// Wait for the attachments of every block, however deep, and check every answer. Without this, deep blocks whose
+    /// attachments no peer has any more are accepted on the work above them
     #[arg(long)]
     full: bool,
 
@@ -192,8 +196,11 @@ impl Args {
             upnp: !self.no_upnp,
             relay_server: !self.no_relay_server,
             storage: Storage {
-                prune: self.prune,
-                missing_pixels: if self.full { MissingPixels::Insist } else { MissingPixels::AcceptOnWork },
+                prune: if self.archive { None } else { Some(self.prune.unwrap_or(Prune::DEFAULT)) },
+                missing_attachments: match self.full {
+                    true => MissingAttachments::Insist,
+                    false => MissingAttachments::AcceptOnWork,
+                },
                 store: StoreOptions { cache_bytes: (self.db_cache as usize) << 20, ..StoreOptions::default() },
             },
         })

@@ -41,6 +41,11 @@ pub struct OwnNode {
 }
 
 impl PeerOption {
+    /// As if these options had been given.
+    pub fn of(peer: Vec<String>, data: Option<PathBuf>, network: Option<String>) -> Self {
+        Self { peer, data, network }
+    }
+
     /// Joins as a light peer and finds out which network the node is on.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
-use ocelli_protocol::message::{InferenceStatus, NodeStatus, Reachability, StorageStatus, Traffic, TrafficStatus};
+use ocelli_protocol::message::{
+    InferenceStatus, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
+};
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -64,6 +66,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
         "storage": storage_json(&status.storage),
+        "rules": rules_json(&status.rules),
         "invalid": invalid,
         "checked": false,
     })
@@ -93,6 +96,7 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
             },
         ),
         ("disk", storage(&status.storage)),
+        ("rules", rules(&status.rules)),
         ("up", duration(status.uptime_seconds)),
     ];
     rows.push(("source", "the node's own word, not checked: `ocelli chain status` checks the tip".into()));
@@ -107,6 +111,23 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
         rows.push(("refused", format!("block {} {}: {}", block.height, block.hash, printable(&block.reason))));
     }
     output.rows(&rows)
+}
+
+/// The rules that the next block follows, the next change of them, and whether the node is too old for what others do.
+pub(super) fn rules(status: &RulesStatus) -> String {
+    let mut text = format!("version {}", status.version);
+    if let Some(next) = &status.next {
+        text.push_str(&format!(", version {} from block {} on", next.version, next.height));
+    }
+    if let Some(why) = &status.update {
+        text.push_str(&format!("; UPDATE THIS NODE: {}", printable(why)));
+    }
+    text
+}
+
+fn rules_json(status: &RulesStatus) -> Value {
+    let next = status.next.as_ref().map(|next| json!({ "height": next.height, "version": next.version }));
+    json!({ "version": status.version, "next": next, "update": status.update })
 }
 
 /// Whether others can dial the node, and what to do if not.
@@ -141,7 +162,7 @@ fn device(status: &NodeStatus) -> String {
 /// What is kept, and what that takes.
 pub(super) fn storage(storage: &StorageStatus) -> String {
     let mut text = Bytes(storage.disk_bytes).to_string();
-    for (what, from) in [("pixels", storage.pixels_from), ("bodies", storage.bodies_from)] {
+    for (what, from) in [("attachments", storage.attachments_from), ("bodies", storage.bodies_from)] {
         if from > 1 {
             text.push_str(&format!("; {what} from block {from} on"));
         }
@@ -168,7 +189,7 @@ fn inference(status: &InferenceStatus) -> String {
 pub(super) fn storage_json(storage: &StorageStatus) -> Value {
     json!({
         "disk_bytes": storage.disk_bytes,
-        "pixels_from": storage.pixels_from,
+        "attachments_from": storage.attachments_from,
         "bodies_from": storage.bodies_from,
         "answers_from": storage.answers_from,
     })
@@ -196,7 +217,7 @@ fn traffic_json(status: &TrafficStatus) -> Value {
         "sync": both(status.sync),
         "other": both(status.other),
         "relayed": status.relayed,
-        "relayed_pixels": status.relayed_pixels,
+        "relayed_attachments": status.relayed_attachments,
     })
 }
 

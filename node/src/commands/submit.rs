@@ -6,28 +6,32 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::rules::weight;
-use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::{Action, Amount, ImageHash, ModelId, Transaction};
-use ocelli_model::picture::{MAX_PICTURE_BYTES, to_pixels};
-use ocelli_model::{Model, reference, zoo};
+use ocelli_consensus::transaction::{Form, Unsigned};
+use ocelli_consensus::{Action, Amount, AttachmentHash, ModelId, Transaction};
+use ocelli_model::picture::MAX_PICTURE_BYTES;
+use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, attachment, reference};
 use ocelli_program::input_file::read_bounded;
+use ocelli_program::output_file::{Readers, write};
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::Submission;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
+use serde_json::json;
 
 use super::error::{CommandError, Explain as _};
-use super::output::Output;
+use super::network_model::{Offered, Wanted};
+use super::output::{Output, Whole};
 use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders};
 use crate::client::Client;
 use crate::client::chains::Evidence;
-use crate::client::fee::{default_fee, expiry};
+use crate::client::fee::{default_fee, expiry, weight};
 use crate::client::submission::{NodeReply, Verdict};
+use crate::inference::facts_of;
 use crate::network::Group;
 use crate::wallet::Wallet;
 
@@ -42,8 +46,9 @@ const NOTICE_FILE: &str = "pictures-become-public";
 
 /// Ask the network what is in pictures: sign and submit them, print the nodes' answers and the confirmation
 ///
-/// Each picture is shrunk to what the model sees, and these pixels become public and stay so. The first answers are
-/// preliminary, each one node's word; a confirmed answer is part of the chain, where every node has checked it.
+/// A JPEG is sent as it is if the network takes it, else without its metadata or encoded anew, as `ocelli picture check` says;
+/// what is sent becomes public. The first answers are preliminary, each one node's word; a confirmed answer is part of the
+/// chain, where every node has checked it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pictures: PNG, JPEG, WebP, GIF or BMP
@@ -62,11 +67,13 @@ pub struct Args {
     #[command(flatten)]
     wallet: WalletOption,
 
-    /// The model: a name that is built in, or a model file [default: the network's first]
-    #[arg(long, value_name = "NAME|FILE")]
+    /// The model: a name that is built in, the id of a published one or its first digits, its author's name for it, or a
+    /// model file [default: the network's first]
+    #[arg(long, value_name = "NAME|ID|FILE")]
     model: Option<String>,
 
-    /// What the miner of each picture's block gets, in credits [default: the least that nodes take]
+    /// What the miner of each picture's block gets, in credits; the model's author gets the royalty besides [default: the
+    /// least that nodes take]
     #[arg(long, value_name = "AMOUNT")]
     fee: Option<Amount>,
 
@@ -87,20 +94,34 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Answer {
     file: String,
+    /// Of the file, whatever was done to it.
+    file_sha256: String,
+    /// Of what was sent.
+    sent_sha256: String,
+    /// What was done to the file, for people.
+    sent_as: String,
+    /// Names what was sent in the chain.
+    attachment: String,
+    /// Bytes of what was sent.
+    bytes: usize,
     label: String,
     /// Of the label, 0 to 1, rounded to 6 decimals: for display.
     probability: f64,
     /// By this machine's own run.
     logits: Vec<i32>,
+    /// Of these logits, as a block holds it.
+    digest: String,
     /// Nodes that answered.
     answers: usize,
     /// Address groups that these nodes are in; all that run on this machine are one.
     groups: usize,
     /// Nodes that answered and run on this machine.
     local_answers: usize,
-    /// Whether all that is known, the confirmed output included, equals this machine's own run.
+    /// Whether all that is known, the confirmed answer included, equals this machine's own run.
     identical: bool,
     txid: String,
+    fee: Whole,
+    royalty: Whole,
     height: Option<u64>,
     confirmations: u64,
     /// Of the block and those on it, in hexadecimal.
@@ -120,7 +141,14 @@ struct Answer {
 #[derive(Debug, Serialize)]
 struct Different {
     source: String,
-    logits: Option<Vec<i32>>,
+    /// The best classes with their logits; none where there is no answer.
+    best: Option<Vec<(u16, i32)>>,
+}
+
+impl Different {
+    fn of(source: String, answer: Option<&Classes>) -> Self {
+        Self { source, best: answer.map(|classes| classes.best.clone()) }
+    }
 }
 
 impl Answer {
@@ -143,8 +171,23 @@ impl Answer {
 /// A picture that is ready to be asked about.
 struct Picture {
     file: String,
-    pixels: Vec<u8>,
+    attachment: Attachment,
+    /// What this machine says.
     logits: Vec<i32>,
+}
+
+impl Picture {
+    /// What this machine says, as a block holds it.
+    fn classes(&self) -> Classes {
+        Classes::of(&self.logits)
+    }
+
+    fn form(&self) -> Form {
+        match self.attachment.form {
+            attachment::Form::Pixels => Form::Pixels,
+            attachment::Form::Jpeg(sides) => Form::Jpeg { width: sides.columns, height: sides.rows },
+        }
+    }
 }
 
 /// Runs the command.
@@ -155,23 +198,36 @@ struct Picture {
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let addresses = find_bootstrap(&args.peer, &network)?;
-    let model = find_model(args.model.as_deref(), &network)?;
-    let images = read_pictures(&args.images, &model)?;
+    let wanted = Wanted::parse(args.model.as_deref(), &network)?;
+    // What can be said without a node is said first.
+    let early = match &wanted {
+        Wanted::Here(model) => Some(read_pictures(&args.images, model)?),
+        Wanted::Published(_) => None,
+    };
     let wallet = args.wallet.open()?;
 
-    let progress = Progress::start(images.len());
-    progress.say("running the model here");
-    let pictures = run_model(images, &model);
+    let progress = Progress::start(args.images.len());
     progress.say("joining the network");
     let mut client = Client::connect(std::slice::from_ref(&network), &addresses)?;
     client.await_named(&args.peer)?;
     client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
     client.keep_nodes(args.nodes.into());
-    let submissions = sign(args, &mut client, &network, &model, &pictures, &wallet)?;
+    progress.say("looking for the model");
+    let height = client.account(address_of(&wallet))?.height;
+    let offered = wanted.find(&network, &mut client, height)?;
+    let pictures = match early {
+        Some(pictures) => pictures,
+        None => read_pictures(&args.images, &offered.model)?,
+    };
+    progress.say("running the model here");
+    let pictures = run_model(pictures, &offered.model)?;
+    let submissions = sign(args, &mut client, &network, &offered, &pictures, &wallet)?;
     say_that_pictures_become_public(&progress);
+    keep_what_is_sent(&pictures, &submissions, &progress);
+    let model = &offered.model;
 
     let mut answers = Vec::new();
-    let done = follow(args, &mut client, &model, &pictures, &submissions, &progress, &mut answers);
+    let done = follow(args, &mut client, model, &pictures, &submissions, &progress, &mut answers);
     progress.finish();
     evidence::warn_of_left(&client);
     // Whatever failed: these are on their way, and paid for.
@@ -214,10 +270,11 @@ fn follow(
                 if let Some(confirmed) = tracked.state.confirmed() {
                     answer.height = Some(confirmed.header.height);
                     answer.confirm(&confirmed.evidence);
-                    if confirmed.output.as_ref() != Some(&answer.logits) {
+                    let found = confirmed.answer.classes();
+                    if found != Some(&Classes::of(&answer.logits)) {
                         let source = format!("block {}", confirmed.header.height);
                         answer.identical = false;
-                        answer.different.push(Different { source, logits: confirmed.output.clone() });
+                        answer.different.push(Different::of(source, found));
                     }
                 }
             }
@@ -229,64 +286,19 @@ fn follow(
     Ok(())
 }
 
-/// The model of that name, or of that file; else the network's first that is built in.
-fn find_model(name: Option<&str>, network: &Network) -> Result<Model, CommandError> {
-    let parameters = &network.parameters;
-    let Some(name) = name else {
-        let first = parameters.models.first().ok_or_else(|| {
-            CommandError::failed(format!("network {} has no model from its beginning", parameters.name))
-                .with_hint("name one of its models with --model NAME or --model FILE")
-        })?;
-        let built_in = zoo::names().into_iter().filter_map(zoo::get);
-        return built_in.into_iter().find(|model| model.id().0 == first.id.0).ok_or_else(|| {
-            CommandError::failed(format!(
-                "model {} of network {} is not built into this program",
-                first.id, parameters.name
-            ))
-            .with_hint("name its file with --model FILE, or update this program")
-        });
-    };
-    let model = match zoo::get(name) {
-        Some(model) => model,
-        None => {
-            let path = Path::new(name);
-            let is_file = path.exists() || name.contains(['/', '.', '\\']);
-            if !is_file {
-                return Err(CommandError::failed(format!(
-                    "found no model `{name}`, expected {} or a model file",
-                    zoo::names().join(", ")
-                ))
-                .with_hint("`ocelli model list` shows the models that are built in"));
-            }
-            let bytes = read_bounded(path, MAX_MODEL_BYTES).context(|| format!("cannot read the model file {name}"))?;
-            Model::from_bytes(&bytes).context(|| format!("{name} is not a model that nodes run"))?
-        }
-    };
-    let id = ModelId(model.id().0);
-    let later = parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models);
-    if !parameters.models.iter().chain(later).any(|offered| offered.id == id) {
-        return Err(CommandError::failed(format!("network {} has no model {name} ({id})", parameters.name))
-            .with_hint(format!("`ocelli network show {}` lists the models it has", parameters.name)));
-    }
-    Ok(model)
-}
-
-/// Bounds a model file.
-const MAX_MODEL_BYTES: usize = 256 << 20;
-
-/// Reads all pictures: file and pixels of each. Says of all that cannot be used.
+/// Makes what is sent of all pictures: file and attachment of each. Says of all that cannot be used.
 ///
 /// One after the other, as decoding a large picture takes much memory.
-fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Attachment)>, CommandError> {
     let mut pictures = Vec::new();
     let mut problems = Vec::new();
     for path in files {
         let file = path.display().to_string();
-        let pixels = read_bounded(path, MAX_PICTURE_BYTES)
+        let made = read_bounded(path, MAX_PICTURE_BYTES)
             .map_err(CommandError::from)
-            .and_then(|bytes| Ok(to_pixels(&bytes, model.graph().input())?));
-        match pixels {
-            Ok(pixels) => pictures.push((file, pixels)),
+            .and_then(|bytes| Ok(Attachment::from_file(&bytes, model.graph().input().into())?));
+        match made {
+            Ok(attachment) => pictures.push((file, attachment)),
             Err(error) => problems.push(format!("{file}: {}", error.one_line())),
         }
     }
@@ -302,13 +314,43 @@ fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Vec<u8
     .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"))
 }
 
-/// What this machine itself says of each picture.
-fn run_model(images: Vec<(String, Vec<u8>)>, model: &Model) -> Vec<Picture> {
-    let run = |(file, pixels): (String, Vec<u8>)| {
-        let logits = reference::logits(model, &pixels);
-        Picture { file, pixels, logits }
+/// What this machine itself says of each picture: with its kernels, and where the model does not fit them, by the reference.
+fn run_model(pictures: Vec<(String, Attachment)>, model: &Model) -> Result<Vec<Picture>, CommandError> {
+    let pixels: Vec<&[u8]> = pictures.iter().map(|(_, attachment)| attachment.pixels.as_slice()).collect();
+    let mut backend = KernelBackend::open()?;
+    let logits = match backend.logits(model, &pixels) {
+        Ok(logits) => logits,
+        Err(_) => pixels.into_par_iter().map(|pixels| reference::logits(model, pixels)).collect(),
     };
-    images.into_par_iter().map(run).collect()
+    let picture = |((file, attachment), logits)| Picture { file, attachment, logits };
+    Ok(pictures.into_iter().zip(logits).map(picture).collect())
+}
+
+/// Keeps what is sent where that is not the file itself, with the hashes of both, as encoding a picture anew cannot be repeated.
+fn keep_what_is_sent(pictures: &[Picture], submissions: &[Submission], progress: &Progress) {
+    let Ok(folder) = folders::base().map(|base| base.join("sent")) else { return };
+    for (picture, submission) in pictures.iter().zip(submissions) {
+        let Picture { file, attachment, .. } = picture;
+        let (txid, hash) = (submission.transaction.txid(), AttachmentHash::of(&attachment.bytes));
+        let note = json!({
+            "txid": txid,
+            "file": file,
+            "file_sha256": hex::encode(attachment.file_hash),
+            "sent_sha256": hex::encode(attachment.sent_hash),
+            "attachment": hash,
+            "sent_as": attachment.done.to_string(),
+        });
+        let end = if attachment.form == attachment::Form::Pixels { "pixels" } else { "jpg" };
+        let kept = fs::create_dir_all(&folder).and_then(|()| {
+            if attachment.done != attachment::Done::AsItIs {
+                write(&folder.join(format!("{hash}.{end}")), &attachment.bytes, Readers::Owner)?;
+            }
+            write(&folder.join(format!("{txid}.json")), format!("{note}\n").as_bytes(), Readers::Owner)
+        });
+        if let Err(error) = kept {
+            return progress.note(&format!("warning: what is sent is not kept in {}: {error}", folder.display()));
+        }
+    }
 }
 
 /// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.
@@ -343,44 +385,33 @@ fn sign(
     args: &Args,
     client: &mut Client,
     network: &Network,
-    model: &Model,
+    offered: &Offered,
     pictures: &[Picture],
     wallet: &Wallet,
 ) -> Result<Vec<Submission>, CommandError> {
     let from = address_of(wallet);
     let account = client.account(from)?;
-    let parameters = &network.parameters;
+    let facts = facts_of(&offered.model);
     let mut needed = Amount::ZERO;
     let mut submissions = Vec::new();
     for (nonce, picture) in (account.next_nonce..).zip(pictures) {
-        let mut transaction = Transaction {
-            unsigned: Unsigned {
-                nonce,
-                fee: Amount::ZERO,
-                expires: expiry(account.height),
-                action: Action::Classify { model: ModelId(model.id().0), image: ImageHash::of(&picture.pixels) },
-            },
-            public_key: wallet.public_key(),
-            signature: [0; 64],
+        let sent = &picture.attachment.bytes;
+        let action = Action::Classify {
+            model: ModelId(offered.model.id().0),
+            picture: AttachmentHash::of(sent),
+            // At most MAX_ATTACHMENT_BYTES.
+            bytes: sent.len() as u32,
+            royalty: offered.royalty,
+            form: picture.form(),
         };
-        let weight = weight(&transaction, parameters, account.height.saturating_add(1)).ok_or_else(|| {
-            CommandError::failed(format!(
-                "network {} does not offer model {} at height {}",
-                parameters.name,
-                model.name(),
-                account.height
-            ))
-            .with_hint("wait for the upgrade that adds it, or name another model with --model")
-        })?;
-        transaction.unsigned.fee = args.fee.unwrap_or_else(|| default_fee(weight));
-        needed = needed
-            .checked_add(transaction.unsigned.fee)
-            .ok_or_else(|| CommandError::usage("the fees together exceed all the credits there can be"))?;
+        let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts))));
+        let unsigned = Unsigned { nonce, fee, expires: expiry(account.height), action };
         let transaction =
-            Transaction::sign(transaction.unsigned, wallet.public_key(), network.genesis_hash(), |hash| {
-                wallet.sign(hash)
-            });
-        submissions.push(Submission { transaction, pixels: Some(picture.pixels.clone()) });
+            Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
+        let total = transaction.total(&network.parameters).and_then(|total| needed.checked_add(total));
+        needed = total
+            .ok_or_else(|| CommandError::usage("fees and royalties together exceed all the credits there can be"))?;
+        submissions.push(Submission { transaction, attachment: Some(sent.as_slice().into()) });
     }
     if account.balance < needed {
         return Err(too_little(network, from, account.balance, needed));
@@ -396,8 +427,8 @@ fn say_that_pictures_become_public(progress: &Progress) {
         return;
     }
     progress.note(
-        "Note: what you submit becomes public. The pixels that the model sees, and the answer, go to every node and stay \
-         in the chain. This is said only once.",
+        "Note: what you submit becomes public. The picture as it is sent, and the answer, go to every node; the answer stays in \
+         the chain. This is said only once.",
     );
     if let Some(marker) = marker {
         // If it cannot be written, the note comes again next time.
@@ -434,14 +465,15 @@ fn answer(
     let answered: Vec<_> = replies
         .iter()
         .filter_map(|reply| match &reply.verdict {
-            Verdict::Answered(logits) => Some((reply, logits)),
+            Verdict::Answered(classes) => Some((reply, classes)),
             _ => None,
         })
         .collect();
+    let own = picture.classes();
     let different: Vec<_> = answered
         .iter()
-        .filter(|(_, logits)| **logits != picture.logits)
-        .map(|(reply, logits)| Different { source: reply.address.clone(), logits: Some((*logits).clone()) })
+        .filter(|(_, classes)| **classes != own)
+        .map(|(reply, classes)| Different::of(reply.address.clone(), Some(classes)))
         .collect();
     let addresses = || answered.iter().map(|(reply, _)| reply.address.as_str());
     let sent = replies.iter().map(|reply| reply.sent).min();
@@ -449,16 +481,27 @@ fn answer(
     let latency = sent.zip(received).map(|(sent, received)| received.saturating_duration_since(sent));
     let label = model.label(&picture.logits);
     let probability = model.probabilities(&picture.logits).get(label).copied().unwrap_or_default();
+    let Unsigned { fee, ref action, .. } = submission.transaction.unsigned;
+    let royalty = if let Action::Classify { royalty, .. } = action { *royalty } else { Amount::ZERO };
+    let sent = &picture.attachment;
     Ok(Answer {
         file: picture.file.clone(),
+        file_sha256: hex::encode(sent.file_hash),
+        sent_sha256: hex::encode(sent.sent_hash),
+        sent_as: sent.done.to_string(),
+        attachment: AttachmentHash::of(&sent.bytes).to_string(),
+        bytes: sent.bytes.len(),
         label: model.classes().get(label).cloned().unwrap_or_else(|| label.to_string()),
         probability: (probability * 1e6).round() / 1e6,
         logits: picture.logits.clone(),
+        digest: own.digest.to_string(),
         answers: answered.len(),
         groups: Group::count_answers(addresses()),
         local_answers: addresses().filter(|address| Group::is_this_machine(address)).count(),
         identical: different.is_empty(),
         txid: txid.to_string(),
+        fee: Whole(fee.0),
+        royalty: Whole(royalty.0),
         height: None,
         confirmations: 0,
         work: None,
@@ -486,6 +529,10 @@ fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
             answer.probability * 100.0,
             answer.standing(),
             answer.txid
+        ))?;
+        output.line(format_args!(
+            "{:<files$}  sent as {}, {} bytes; SHA-256 of the file {}, of what was sent {}",
+            "", answer.sent_as, answer.bytes, answer.file_sha256, answer.sent_sha256
         ))?;
     }
     Ok(())
@@ -516,9 +563,10 @@ fn check_identical(answers: &[Answer]) -> Result<(), CommandError> {
     let differences: Vec<_> = answers
         .iter()
         .flat_map(|answer| {
-            answer.different.iter().map(move |different| match &different.logits {
-                Some(logits) => {
-                    format!("{}: {} says {logits:?}, this machine {:?}", answer.file, different.source, answer.logits)
+            let own = Classes::of(&answer.logits).best;
+            answer.different.iter().map(move |different| match &different.best {
+                Some(best) => {
+                    format!("{}: {} says {best:?}, this machine {own:?}", answer.file, different.source)
                 }
                 None => format!("{}: {} holds no answer", answer.file, different.source),
             })
@@ -536,27 +584,27 @@ fn check_identical(answers: &[Answer]) -> Result<(), CommandError> {
 }
 
 /// A bar on stderr, where that is a terminal.
-struct Progress(ProgressBar);
+pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    fn start(pictures: usize) -> Self {
-        let bar = ProgressBar::new(pictures as u64);
+    pub(super) fn start(length: usize) -> Self {
+        let bar = ProgressBar::new(length as u64);
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})")
             .expect("the template is a constant, and a test draws it");
         Self(bar.with_style(style))
     }
 
-    fn say(&self, what: &'static str) {
+    pub(super) fn say(&self, what: &'static str) {
         self.0.set_message(what);
         self.0.tick();
     }
 
-    fn set(&self, done: usize) {
+    pub(super) fn set(&self, done: usize) {
         self.0.set_position(done as u64);
     }
 
     /// Writes a line to stderr, above the bar. Without a stderr nobody is told, and the work goes on.
-    fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         if io::stderr().is_terminal() {
             self.0.println(text);
         } else {
@@ -564,7 +612,7 @@ impl Progress {
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
@@ -594,14 +642,22 @@ mod tests {
     fn answered() -> Answer {
         Answer {
             file: "cat.png".into(),
+            file_sha256: String::new(),
+            sent_sha256: String::new(),
+            sent_as: "the file as it is".into(),
+            attachment: String::new(),
+            bytes: 1,
             label: "cat".into(),
             probability: 0.5,
             logits: vec![1, 2],
+            digest: String::new(),
             answers: 1,
             groups: 1,
             local_answers: 0,
             identical: true,
             txid: String::new(),
+            fee: Whole(1),
+            royalty: Whole(0),
             height: None,
             confirmations: 0,
             work: None,
@@ -640,8 +696,11 @@ mod tests {
     fn a_difference_is_loud() {
         let mut answer = answered();
         assert!(check_identical(std::slice::from_ref(&answer)).is_ok());
-        answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), logits: Some(vec![1, 3]) });
+        answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), best: Some(vec![(1, 3), (0, 1)]) });
         let text = check_identical(&[answer]).unwrap_err().to_string();
-        assert!(text.contains("cat.png: /ip4/127.0.0.1/tcp/1 says [1, 3], this machine [1, 2]"), "{text}");
+        assert!(
+            text.contains("cat.png: /ip4/127.0.0.1/tcp/1 says [(1, 3), (0, 1)], this machine [(1, 2), (0, 1)]"),
+            "{text}"
+        );
     }
 }

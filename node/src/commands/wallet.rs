@@ -226,10 +226,10 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
         public_key: wallet.public_key(),
         signature: [0; 64],
     };
-    let weight = weight(&transaction, parameters, account.height).expect("a transfer weighs something on any network");
+    let weight = weight(&transaction, None).expect("a transfer needs no model");
     transaction.unsigned.fee = args.fee.unwrap_or_else(|| default_fee(weight));
     let needed = transaction
-        .total()
+        .total(parameters)
         .ok_or_else(|| CommandError::usage("the amount and the fee together exceed all the credits there can be"))?;
     if account.balance < needed {
         return Err(too_little(&network, from, account.balance, needed));
@@ -238,7 +238,7 @@ fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
         Transaction::sign(transaction.unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
     let txid = transaction.txid();
     let fee = transaction.unsigned.fee;
-    let submission = Submission { transaction, pixels: None };
+    let submission = Submission { transaction, attachment: None };
     client.hand_in(&submission)?;
     let mut confirmed = None;
     if args.wait > 0 {

@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ocelli_consensus::fork_choice::{HeaderTree, InsertError, Node};
+use ocelli_consensus::fork_choice::{HeaderTree, InsertError, TreeNode};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, WtxId};
 use ocelli_protocol::assembly::{self, Assembly, GossipVerdict, HeaderVerdict, Offence, Output};
-use ocelli_protocol::message::{Announcement, BlockData, Request, ShortId, Submission};
-use ocelli_protocol::relay::is_coming;
+use ocelli_protocol::message::{Announcement, BlockData, NextRules, Request, Submission};
 use ocelli_protocol::sync;
 
 use super::{Asked, Core};
@@ -19,7 +18,7 @@ use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::pool;
 use crate::store::StoreError;
 use crate::validation::Validation;
-use crate::view::View as Shown;
+use crate::view::{View as Shown, next_rules};
 
 type Input = assembly::Input<Peer, GossipId>;
 
@@ -43,7 +42,6 @@ struct View<'a> {
     chain: &'a Chain,
     validation: &'a Validation,
     shown: Arc<Shown>,
-    now: u64,
     /// The first error of the store.
     failure: RefCell<Option<StoreError>>,
 }
@@ -62,7 +60,7 @@ impl assembly::View for View<'_> {
         self.chain.tree()
     }
 
-    fn tip(&self) -> Node {
+    fn tip(&self) -> TreeNode {
         self.chain.tip()
     }
 
@@ -70,14 +68,13 @@ impl assembly::View for View<'_> {
         self.validation.contains(hash)
     }
 
-    fn is_worth_forwarding(&self, block: &Node) -> bool {
+    fn is_worth_forwarding(&self, block: &TreeNode) -> bool {
         self.chain.is_worth_forwarding(block)
     }
 
     fn pending(&self, wtxid: &WtxId) -> Option<Submission> {
         let checked = self.shown.pool.pending.get(wtxid)?;
-        let pixels = checked.pixels().map(|pixels| pixels.to_vec());
-        Some(Submission { transaction: checked.transaction().clone(), pixels })
+        Some(Submission { transaction: checked.transaction().clone(), attachment: checked.attachment().cloned() })
     }
 
     fn connected_at(&self, height: u64) -> Option<BlockHash> {
@@ -88,8 +85,12 @@ impl assembly::View for View<'_> {
         self.read(self.chain.block_data(hash))
     }
 
-    fn is_coming(&self, id: ShortId) -> bool {
-        is_coming(&self.shown.pool.asked, id, self.now)
+    fn next_rules(&self) -> Option<NextRules> {
+        next_rules(self.chain.network(), self.chain.tip().height)
+    }
+
+    fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
+        self.shown.pool.pending.wtxids()
     }
 }
 
@@ -134,7 +135,7 @@ impl Core {
         now: u64,
     ) -> Result<Vec<Output<Peer, GossipId>>, StoreError> {
         let Self { chain, validation, others, .. } = self;
-        let view = View { chain, validation, shown: others.views.view(), now, failure: RefCell::new(None) };
+        let view = View { chain, validation, shown: others.views.view(), failure: RefCell::new(None) };
         let outputs = self.assembling.machine.handle(input, now, &view);
         view.failure.into_inner().map_or(Ok(outputs), Err)
     }
@@ -155,8 +156,15 @@ impl Core {
             }
             Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Assembly(id)),
             Output::Tell { peer, status } => self.asking.ask(peer, &Request::NewTip(status), Asked::NewTip),
-            Output::Complete { hash, from, data } => {
-                self.begin_block(Some(from), hash, data)?;
+            Output::Complete { hash, block, .. } => {
+                self.begin_assembled(hash, block)?;
+                self.syncing.inputs.push_back(sync::Input::BlocksChanged);
+            }
+            Output::Condemn { hash, rule } => {
+                if let Some(height) = self.chain.tree().get(&hash).map(|node| node.height) {
+                    self.chain.refuse(hash, height, &rule)?;
+                }
+                self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
                 self.syncing.inputs.push_back(sync::Input::BlocksChanged);
             }
             Output::Announced { peer, hash, height, parent } => {
@@ -189,11 +197,8 @@ impl Core {
             }
             HeaderError::Insert(InsertError::Rule { source, .. }) => match source.blame() {
                 Blame::Sender | Blame::SenderOnly => HeaderVerdict::Broken,
-                Blame::Nobody => {
-                    tracing::warn!(reason = full_message(&error), "a block of a later version: update this node");
-                    HeaderVerdict::Unwanted
-                }
-                Blame::Block => HeaderVerdict::Unwanted,
+                Blame::SenderIfCheap if !self.chain.is_worth_storing(header) => HeaderVerdict::Broken,
+                Blame::SenderIfCheap | Blame::Block => HeaderVerdict::Unwanted,
             },
             // Not even an honest forwarder need know which blocks we have found invalid.
             HeaderError::Insert(

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ocelli_consensus::BlockHash;
+use ocelli_consensus::block::Classes;
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::rules::check_output;
+use ocelli_consensus::{BlockHash, RuleError, WtxId};
 use ocelli_protocol::assembly::{self, CLOSE_BLOCKS};
-use ocelli_protocol::message::{Announcement, BlockData};
+use ocelli_protocol::message::{Announcement, Assembled, BlockData};
 use ocelli_protocol::sync;
 
 use super::{Core, RETRY_MILLIS};
 use crate::chain::{AcceptError, Advance, Moved, full_message, tasks};
 use crate::error::NodeError;
-use crate::inference::{InferenceError, Verdict};
+use crate::inference::{InferenceError, PictureFault, Verdict};
 use crate::network::{Misbehaviour, Peer};
 use crate::pool::{Found, TipMove};
-use crate::store::{self, StoreError};
-use crate::validation::{Checked, CheckedBody, Claims};
+use crate::store::{Extent, StoreError};
+use crate::validation::{Checked, CheckedBody, Claims, Held, Unanswered, broken_rule};
 
 impl Core {
     /// Takes the data of a block: they enter the pipeline.
@@ -35,14 +35,52 @@ impl Core {
             return Ok(());
         }
         let Some(header) = self.chain.wanted(&hash)? else { return Ok(()) };
-        let pending = &self.others.views.view().pool.pending;
-        let mut known = BTreeSet::new();
-        if !pending.is_empty() {
-            let wtxids = data.body.transactions.iter().map(|(transaction, _)| transaction.wtxid());
-            known.extend(wtxids.filter(|wtxid| pending.get(wtxid).is_some()));
-        }
+        let Some(setting) = self.chain.setting(&header, &data.body.models())? else {
+            self.validation.hold(hash, header.height, Held::Data(peer, data));
+            return Ok(());
+        };
+        let known = self.known_of(data.body.transactions.iter().map(|(transaction, _)| transaction.wtxid()));
         let extent = self.chain.extent(&hash, &data);
-        self.validation.begin(peer, header, data, extent, known);
+        self.validation.begin(peer, header, data, extent, setting, known);
+        Ok(())
+    }
+
+    /// Takes a block that was put together from its announcement, whose answers are still to be computed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn begin_assembled(&mut self, hash: BlockHash, assembled: Assembled) -> Result<(), StoreError> {
+        if self.validation.contains(&hash) {
+            return Ok(());
+        }
+        let Some(header) = self.chain.wanted(&hash)? else { return Ok(()) };
+        let transactions = assembled.submissions.iter().map(|submission| &submission.transaction);
+        let models = transactions.clone().filter_map(|transaction| transaction.unsigned.action.model()).collect();
+        let Some(setting) = self.chain.setting(&header, &models)? else {
+            self.validation.hold(hash, header.height, Held::Assembled(assembled));
+            return Ok(());
+        };
+        let known = self.known_of(transactions.map(|transaction| transaction.wtxid()));
+        self.validation.begin_unanswered(Unanswered { header, assembled, setting }, known);
+        Ok(())
+    }
+
+    /// The transactions whose signatures have been checked: those that are pending.
+    fn known_of(&self, wtxids: impl Iterator<Item = WtxId>) -> BTreeSet<WtxId> {
+        let pending = &self.others.views.view().pool.pending;
+        if pending.is_empty() { BTreeSet::new() } else { wtxids.filter(|wtxid| pending.get(wtxid).is_some()).collect() }
+    }
+
+    /// Goes on with blocks that were held until others had come.
+    fn begin_held(&mut self) -> Result<(), StoreError> {
+        if self.validation.holds() {
+            for (hash, held) in self.validation.take_held() {
+                match held {
+                    Held::Data(peer, data) => self.begin_block(peer, hash, data)?,
+                    Held::Assembled(assembled) => self.begin_assembled(hash, assembled)?,
+                }
+            }
+        }
         Ok(())
     }
 
@@ -50,7 +88,65 @@ impl Core {
         match checked {
             Checked::Body(body) => self.on_body(*body),
             Checked::Answers { hash, places, result } => self.on_answers(hash, &places, result),
+            Checked::Unanswered(unanswered, result) => self.on_unanswered(unanswered, result),
+            Checked::Answered(unanswered, result) => self.on_answered(*unanswered, result),
         }
+    }
+
+    fn on_unanswered(&mut self, unanswered: Box<Unanswered>, result: Result<(), RuleError>) -> Result<(), NodeError> {
+        let header = &unanswered.header;
+        match result {
+            Ok(()) => {
+                self.validation.answer(unanswered);
+                Ok(())
+            }
+            // Its transactions are those that the header commits to.
+            Err(rule) => {
+                let hash = header.hash();
+                self.chain.refuse(hash, header.height, &rule)?;
+                self.validation.finish(&hash);
+                self.blocks_changed()
+            }
+        }
+    }
+
+    /// Fills the answers into a block. If they are not those that were announced, sync fetches the block with its own, and only these
+    /// can condemn it.
+    fn on_answered(
+        &mut self,
+        unanswered: Unanswered,
+        result: Result<Vec<Result<Classes, PictureFault>>, InferenceError>,
+    ) -> Result<(), NodeError> {
+        let (hash, height, setting) = (unanswered.header.hash(), unanswered.header.height, unanswered.setting.clone());
+        self.validation.answered(&hash);
+        let data = match result {
+            Ok(answers) => {
+                let answers = answers.into_iter().collect::<Result<Vec<_>, _>>();
+                answers.ok().and_then(|answers| unanswered.with_answers(answers))
+            }
+            // Whole, it is kept until its answers can be checked.
+            Err(InferenceError::Busy { .. } | InferenceError::UnknownModel { .. }) => None,
+            Err(error) => return Err(cannot_check(hash, error)),
+        };
+        let Some(data) = data else {
+            tracing::debug!(%hash, "the answers of an announced block are not this node's: it is fetched whole");
+            return self.blocks_changed();
+        };
+        if self.chain.wants(&hash) {
+            let result = self.chain.body_check().check_answered(&setting, &data);
+            match self.chain.accept_checked(hash, &data, Extent::Body, result) {
+                Ok(()) => {
+                    self.chain.set_answers(hash, Ok(()))?;
+                    self.begin_held()?;
+                    self.is_advance_due = true;
+                }
+                Err(AcceptError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::debug!(%hash, height, reason = full_message(&error), "an announced block is not taken");
+                }
+            }
+        }
+        self.blocks_changed()
     }
 
     fn on_body(&mut self, body: CheckedBody) -> Result<(), NodeError> {
@@ -58,7 +154,8 @@ impl Core {
         match self.chain.accept_checked(hash, &data, extent, result) {
             Ok(()) => {
                 // One that is taken on work has nothing to be checked.
-                if extent == store::Extent::OnWork {
+                self.begin_held()?;
+                if extent == Extent::OnWork {
                     self.validation.finish(&hash);
                     self.advance()?;
                     return self.blocks_changed();
@@ -68,7 +165,7 @@ impl Core {
                 return Ok(());
             }
             Err(AcceptError::Store(error)) => return Err(error.into()),
-            Err(AcceptError::NotWanted(_)) => {}
+            Err(AcceptError::NotWanted(_) | AcceptError::Early(_)) => {}
             Err(error @ AcceptError::NotTheBlock { .. }) => {
                 tracing::warn!(
                     peer = from.map(tracing::field::display),
@@ -103,7 +200,7 @@ impl Core {
             }
             let height = place(&hash);
             let Some(data) = self.chain.block_data(&hash)? else { continue };
-            self.validation.check_answers(hash, height, Claims::of(&data.body, &data.pixels));
+            self.validation.check_answers(hash, height, Claims::of(&data));
         }
         Ok(())
     }
@@ -118,20 +215,15 @@ impl Core {
         // The tip moves when all answers that are here have been taken.
         self.is_advance_due = true;
         match result {
-            Ok(Verdict::Right) => self.chain.set_answers(hash, Ok(()))?,
-            Ok(Verdict::Wrong { index, claimed, expected }) => {
-                let place = places.get(index).copied().unwrap_or(index);
-                self.chain.set_answers(hash, check_output(place, &claimed, &expected))?;
-            }
+            Ok(verdict) => self.chain.set_answers(hash, broken_rule(verdict, places))?,
+            // Until the file is here.
+            Err(InferenceError::UnknownModel { model, .. }) => self.wait_for_file(model, hash),
             // Nothing is known of the block: tried again when the service has room.
             Err(InferenceError::Busy { .. }) => {
                 self.unchecked.blocks.push_back(hash);
                 self.unchecked.retry_at = self.others.clock.now() + RETRY_MILLIS;
             }
-            Err(error) => {
-                tracing::error!(%hash, reason = full_message(&error), "the answers of a block cannot be checked here");
-                return Err(error.into());
-            }
+            Err(error) => return Err(cannot_check(hash, error)),
         }
         Ok(())
     }
@@ -139,6 +231,7 @@ impl Core {
     /// Moves the tip as far as it goes, and has everybody follow.
     pub(super) fn advance(&mut self) -> Result<(), NodeError> {
         let Advance { disconnected, connected, refused } = self.chain.advance()?;
+        self.follow_files(&connected)?;
         if disconnected.is_empty() && connected.is_empty() && refused.is_empty() {
             return Ok(());
         }
@@ -148,6 +241,7 @@ impl Core {
         }
         self.tell_progress(&connected);
         if !(disconnected.is_empty() && connected.is_empty()) {
+            self.begin_held()?;
             // Shown first: who is told of it may ask for it.
             let chain = Arc::new(self.chain.at_tip()?);
             self.others.views.show_tip(Arc::clone(&chain));
@@ -198,4 +292,10 @@ impl Core {
         self.others.network.publish(&self.blocks_topic, Announcement::of(header, &data.body).to_bytes());
         self.advance()
     }
+}
+
+/// Says that answers cannot be computed here at all: then the node ends.
+fn cannot_check(hash: BlockHash, error: InferenceError) -> NodeError {
+    tracing::error!(%hash, reason = full_message(&error), "the answers of a block cannot be checked here");
+    error.into()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError};
 use ocelli_consensus::rules::Blame;
-use ocelli_consensus::{BlockHash, Header, Network, U256};
+use ocelli_consensus::{BlockHash, Header, Network, U256, Work};
 use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::sync::{self, ChainView, HeaderImport, Offence, Sync, Timer};
 
@@ -58,8 +58,8 @@ impl ChainView for View<'_> {
         self.validation.load()
     }
 
-    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
-        self.chain.may_lack_pixels(hash)
+    fn may_lack_attachments(&self, hash: &BlockHash) -> bool {
+        self.chain.may_lack_attachments(hash)
     }
 
     fn minimum_work(&self) -> U256 {
@@ -102,6 +102,10 @@ impl Core {
                 for output in self.handle_assembly(input, now)? {
                     self.carry_out_assembly(output)?;
                 }
+            } else if let Some(input) = self.files.inputs.pop_front() {
+                for output in self.handle_files(input, now) {
+                    self.carry_out_files(output);
+                }
             } else {
                 return Ok(());
             }
@@ -140,9 +144,23 @@ impl Core {
                 self.penalize(peer, misbehaviour(offence));
             }
             sync::Output::SetTimer { timer, at } => self.syncing.set(timer, at),
+            sync::Output::OtherVersion { peer, version, height, fork, work } => {
+                self.on_other_version(peer, version, height, fork, work);
+            }
             sync::Output::State(state) => tracing::info!(?state, "sync"),
         }
         Ok(())
+    }
+
+    /// A chain of other rules is followed without being stored. It is said once that it is the better one.
+    fn on_other_version(&mut self, peer: Peer, version: u32, height: u64, fork: BlockHash, work: Work) {
+        let own = self.chain.tip().work;
+        let was_known = self.update.text(own).is_some();
+        self.update.note(version, height, fork, work);
+        match self.update.text(own) {
+            Some(text) if !was_known => tracing::error!(%peer, "{text}"),
+            _ => tracing::debug!(%peer, version, height, "a chain of another version"),
+        }
     }
 
     fn import_headers(&mut self, peer: Peer, headers: &[Header]) -> Result<sync::Input<Peer>, NodeError> {
@@ -161,10 +179,8 @@ fn import_result(error: &HeaderError) -> HeaderImport {
         HeaderError::Insert(InsertError::ParentUnknown { .. }) => HeaderImport::Unconnected,
         HeaderError::Insert(InsertError::Rule { source, .. }) => match source.blame() {
             Blame::Sender | Blame::SenderOnly | Blame::Block => HeaderImport::Invalid,
-            Blame::Nobody => {
-                tracing::warn!(reason = full_message(source), "headers of a later version: update this node");
-                HeaderImport::Held
-            }
+            // Only chains worth storing are imported.
+            Blame::SenderIfCheap => HeaderImport::Held,
         },
         // Too early, on a block that others may not know to be invalid, or of a branch too poor to keep.
         HeaderError::Ahead { .. }

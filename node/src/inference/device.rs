@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use ocelli_consensus::{ImageHash, ModelId};
+use ocelli_consensus::block::Classes;
+use ocelli_consensus::{AttachmentHash, ModelId};
 use ocelli_model::golden::{self, GoldenError};
 use ocelli_model::{
-    Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, Model, ReferenceBackend,
+    Backend, BackendError, CandleBackend, DeviceChoice, Kernel, KernelBackend, Model, ReferenceBackend, reference,
 };
+use rayon::prelude::*;
 
 use crate::chain::full_message;
 
@@ -61,16 +62,16 @@ pub enum DeviceFault {
         found: usize,
     },
     /// It disagrees with the scalar reference.
-    #[error("model {model}, image {image}: the device says {found:?}, the scalar reference {expected:?}")]
+    #[error("model {model}, picture {attachment}: the device says {found:?}, the scalar reference {expected:?}")]
     Wrong {
         /// The model that it ran.
         model: ModelId,
-        /// The image that it was given.
-        image: ImageHash,
-        /// The reference's logits.
-        expected: Vec<i32>,
-        /// The device's logits.
-        found: Vec<i32>,
+        /// The picture that it was given.
+        attachment: AttachmentHash,
+        /// The reference's answer.
+        expected: Classes,
+        /// The device's answer.
+        found: Classes,
     },
 }
 
@@ -113,15 +114,19 @@ impl Device {
     }
 
     /// The logits of each image: as many as there are images, each with as many logits as the model has.
-    pub fn logits(&mut self, id: ModelId, model: &Model, images: &[&[u8]]) -> Result<Vec<Arc<[i32]>>, DeviceFault> {
-        let answers = guarded(|| self.backend.logits(model, images))?.map_err(DeviceFault::Failed)?;
+    pub fn logits(&mut self, id: ModelId, model: &Model, images: &[&[u8]]) -> Result<Vec<Vec<i32>>, DeviceFault> {
+        let answers = match guarded(|| self.backend.logits(model, images))? {
+            // Some lawful model does not fit the kernels, which says nothing of the device. The reference runs every model.
+            Err(BackendError::Plan(_)) => images.par_iter().map(|pixels| reference::logits(model, pixels)).collect(),
+            answers => answers.map_err(DeviceFault::Failed)?,
+        };
         if answers.len() != images.len() {
             return Err(DeviceFault::Count { model: id, expected: images.len(), found: answers.len() });
         }
         if let Some(answer) = answers.iter().find(|answer| answer.len() != model.logits()) {
             return Err(DeviceFault::Logits { model: id, expected: model.logits(), found: answer.len() });
         }
-        Ok(answers.into_iter().map(Arc::from).collect())
+        Ok(answers)
     }
 
     /// Replaces the backend by the next one that opens and is exact on every model.

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{ImageHash, ModelId};
-
-/// Names a result: a model's logits for an image.
-pub type Key = (ModelId, ImageHash);
+use ocelli_consensus::ModelId;
+use ocelli_consensus::transaction::Task as Key;
 
 /// Where a result is awaited: a job, and the index of the task in it.
 pub type Waiter = (u64, usize);
@@ -21,19 +19,17 @@ pub enum Priority {
     Run,
 }
 
-/// Images of one model that the device runs together.
-#[derive(Debug)]
-pub struct Batch {
-    pub model: ModelId,
-    /// What to run, each image once.
-    pub images: Vec<(ImageHash, Wanted)>,
-}
+/// What waits for the same model, with the same priority.
+pub type Lane = (Priority, ModelId);
 
-/// An image that one or more tasks want to have run.
+/// Pictures of one model that the device runs together, each once.
+pub type Batch = Vec<(Key, Wanted)>;
+
+/// A picture that one or more tasks want to have run.
 #[derive(Debug)]
 pub struct Wanted {
-    /// u8 in C×H×W order.
-    pub pixels: Arc<[u8]>,
+    /// The attachment.
+    pub bytes: Arc<[u8]>,
     /// Who waits for the result.
     pub waiters: Vec<Waiter>,
     /// When the first of them asked.
@@ -49,25 +45,25 @@ pub enum Next {
     Idle,
     /// Wait until then, unless more arrives: the batch is not full and others are likely to join it.
     Wait(Instant),
-    /// Run this.
-    Run(Batch),
+    /// Run some of this lane, see [`Queue::take`].
+    Run(Lane),
 }
 
-/// Images in order of arrival, by priority and model; each model's images are run together.
+/// Pictures in order of arrival, by priority and model; each model's pictures are run together.
 #[derive(Debug)]
 pub struct Queue {
     batch: usize,
     gather: Duration,
     wanted: HashMap<Key, Wanted>,
     /// By ticket, which counts arrivals. No lane is empty.
-    lanes: BTreeMap<(Priority, ModelId), BTreeMap<u64, ImageHash>>,
+    lanes: BTreeMap<Lane, BTreeMap<u64, Key>>,
     next_ticket: u64,
     /// When the latest batch had been run, and how long it had taken.
     last_ran: Option<(Instant, Duration)>,
 }
 
 impl Queue {
-    /// A queue that gives batches of at most `batch` images and lets one that is not full wait for `gather` at most, and
+    /// A queue in which `batch` pictures fill a batch, and that lets one that is not full wait for `gather` at most, and
     /// never longer than the latest batch took: for a fast device, company is not worth more.
     pub fn new(batch: usize, gather: Duration) -> Self {
         Self {
@@ -80,34 +76,34 @@ impl Queue {
         }
     }
 
-    /// Adds an image, or joins those who want it already: then true.
-    pub fn push(&mut self, key: Key, pixels: &Arc<[u8]>, waiter: Waiter, priority: Priority, arrived: Instant) -> bool {
+    /// Adds a picture, or joins those who want it already: then true.
+    pub fn push(&mut self, key: Key, bytes: &Arc<[u8]>, waiter: Waiter, priority: Priority, arrived: Instant) -> bool {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let Some(wanted) = self.wanted.get_mut(&key) else {
-            let pixels = Arc::clone(pixels);
-            self.wanted.insert(key, Wanted { pixels, waiters: vec![waiter], arrived, priority, ticket });
-            self.lanes.entry((priority, key.0)).or_default().insert(ticket, key.1);
+            let bytes = Arc::clone(bytes);
+            self.wanted.insert(key, Wanted { bytes, waiters: vec![waiter], arrived, priority, ticket });
+            self.lanes.entry((priority, key.model)).or_default().insert(ticket, key);
             return false;
         };
         wanted.waiters.push(waiter);
         if priority < wanted.priority {
-            let old = ((wanted.priority, key.0), wanted.ticket);
+            let old = ((wanted.priority, key.model), wanted.ticket);
             (wanted.priority, wanted.ticket) = (priority, ticket);
             self.leave_lane(old.0, old.1);
-            self.lanes.entry((priority, key.0)).or_default().insert(ticket, key.1);
+            self.lanes.entry((priority, key.model)).or_default().insert(ticket, key);
         }
         true
     }
 
     /// What to do at this moment. Checks go before runs and never wait. Runs wait for company only if they arrived while
     /// the device was busy, for then others are likely to follow; an idle device starts at once.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub fn next(&self, now: Instant) -> Next {
         let oldest = self.lanes.iter().min_by_key(|((priority, _), lane)| (*priority, lane.keys().next().copied()));
         let Some((&(priority, model), lane)) = oldest else { return Next::Idle };
         if priority == Priority::Run && lane.len() < self.batch {
             let first = lane.values().next().expect("no lane is empty");
-            let arrived = self.wanted[&(model, *first)].arrived;
+            let arrived = self.wanted[first].arrived;
             if let Some((_, took)) = self.last_ran.filter(|(ran, _)| arrived < *ran) {
                 let until = arrived + self.gather.min(took);
                 if now < until {
@@ -115,7 +111,18 @@ impl Queue {
                 }
             }
         }
-        Next::Run(self.take((priority, model)))
+        Next::Run((priority, model))
+    }
+
+    /// The oldest of a lane, as many as there are and not more than `most`.
+    pub fn take(&mut self, lane: Lane, most: usize) -> Batch {
+        let Some(keys) = self.lanes.get(&lane) else { return Vec::new() };
+        let taken: Vec<_> = keys.iter().take(most).map(|(ticket, key)| (*ticket, *key)).collect();
+        let take = |(ticket, key)| {
+            self.leave_lane(lane, ticket);
+            (key, self.wanted.remove(&key).expect("what is in a lane is wanted"))
+        };
+        taken.into_iter().map(take).collect()
     }
 
     /// Notes that a batch has been run.
@@ -135,29 +142,17 @@ impl Queue {
             let Some(wanted) = self.wanted.get_mut(&key) else { continue };
             wanted.waiters.retain(|waiter| waiter.0 != job);
             if wanted.waiters.is_empty() {
-                let (lane, ticket) = ((wanted.priority, key.0), wanted.ticket);
+                let (lane, ticket) = ((wanted.priority, key.model), wanted.ticket);
                 self.leave_lane(lane, ticket);
                 self.wanted.remove(&key);
             }
         }
     }
 
-    fn take(&mut self, lane: (Priority, ModelId)) -> Batch {
-        let images = &self.lanes[&lane];
-        let tickets: Vec<_> = images.iter().take(self.batch).map(|(ticket, image)| (*ticket, *image)).collect();
-        let mut batch = Batch { model: lane.1, images: Vec::with_capacity(tickets.len()) };
-        for (ticket, image) in tickets {
-            self.leave_lane(lane, ticket);
-            let wanted = self.wanted.remove(&(lane.1, image)).expect("what is in a lane is wanted");
-            batch.images.push((image, wanted));
-        }
-        batch
-    }
-
-    fn leave_lane(&mut self, lane: (Priority, ModelId), ticket: u64) {
-        if let Some(images) = self.lanes.get_mut(&lane) {
-            images.remove(&ticket);
-            if images.is_empty() {
+    fn leave_lane(&mut self, lane: Lane, ticket: u64) {
+        if let Some(keys) = self.lanes.get_mut(&lane) {
+            keys.remove(&ticket);
+            if keys.is_empty() {
                 self.lanes.remove(&lane);
             }
         }
@@ -166,6 +161,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_consensus::AttachmentHash;
+    use ocelli_consensus::transaction::Form;
+
     use super::*;
 
     const GATHER: Duration = Duration::from_millis(2);
@@ -185,24 +183,31 @@ mod tests {
             self.start + Duration::from_micros(micros)
         }
 
-        fn push(&mut self, priority: Priority, model: u8, image: u8, micros: u64) -> bool {
-            let key = (ModelId([model; 32]), ImageHash([image; 32]));
+        fn push(&mut self, priority: Priority, model: u8, picture: u8, micros: u64) -> bool {
             self.jobs += 1;
-            self.queue.push(key, &Arc::from([image]), (self.jobs, 0), priority, self.at(micros))
+            let key = key(model, picture);
+            self.queue.push(key, &Arc::from([picture]), (self.jobs, 0), priority, self.at(micros))
         }
 
         fn ran(&mut self, begun: u64, ended: u64) {
             self.queue.ran(self.at(begun), self.at(ended));
         }
 
-        /// The model and images of the batch to run, or the microseconds until when to wait.
+        /// The model and pictures of the batch to run, or the microseconds until when to wait.
         fn next(&mut self, micros: u64) -> Result<(u8, Vec<u8>), Option<u128>> {
             match self.queue.next(self.at(micros)) {
                 Next::Idle => Err(None),
                 Next::Wait(until) => Err(Some((until - self.start).as_micros())),
-                Next::Run(batch) => Ok((batch.model.0[0], batch.images.iter().map(|(image, _)| image.0[0]).collect())),
+                Next::Run(lane) => {
+                    let batch = self.queue.take(lane, 3);
+                    Ok((lane.1.0[0], batch.iter().map(|(key, _)| key.attachment.0[0]).collect()))
+                }
             }
         }
+    }
+
+    fn key(model: u8, picture: u8) -> Key {
+        Key { model: ModelId([model; 32]), attachment: AttachmentHash([picture; 32]), form: Form::Pixels }
     }
 
     use Priority::{Check, Run};
@@ -210,8 +215,8 @@ mod tests {
     #[test]
     fn batches_are_of_one_model_and_size_oldest_first() {
         let mut driver = Driver::new();
-        for (model, image) in [(2, 1), (1, 1), (2, 2), (2, 3), (2, 4), (1, 2)] {
-            assert!(!driver.push(Run, model, image, 0));
+        for (model, picture) in [(2, 1), (1, 1), (2, 2), (2, 3), (2, 4), (1, 2)] {
+            assert!(!driver.push(Run, model, picture, 0));
         }
         assert_eq!(driver.next(0), Ok((2, vec![1, 2, 3])));
         assert_eq!(driver.next(0), Ok((1, vec![1, 2])));
@@ -227,8 +232,10 @@ mod tests {
         driver.push(Check, 1, 3, 0);
         assert!(driver.push(Check, 1, 2, 0), "somebody waits for it already");
         assert!(driver.push(Run, 1, 3, 0));
-        let Next::Run(batch) = driver.queue.next(driver.start) else { panic!("something waits") };
-        let waiters: Vec<_> = batch.images.iter().map(|(image, wanted)| (image.0[0], wanted.waiters.clone())).collect();
+        let Next::Run(lane) = driver.queue.next(driver.start) else { panic!("something waits") };
+        let batch = driver.queue.take(lane, 3);
+        let waiters = batch.iter().map(|(key, wanted)| (key.attachment.0[0], wanted.waiters.clone()));
+        let waiters: Vec<_> = waiters.collect();
         assert_eq!(waiters, [(3, vec![(3, 0), (5, 0)]), (2, vec![(2, 0), (4, 0)])]);
         assert_eq!(driver.next(0), Ok((1, vec![1])), "block validation does not wait for a fuller batch");
     }
@@ -250,8 +257,8 @@ mod tests {
         assert_eq!(driver.next(9_000), Ok((1, vec![4])), "it has waited long enough");
 
         driver.ran(10_000, 20_000);
-        for image in 5..=7 {
-            driver.push(Run, 1, image, 19_999);
+        for picture in 5..=7 {
+            driver.push(Run, 1, picture, 19_999);
         }
         assert_eq!(driver.next(20_000), Ok((1, vec![5, 6, 7])), "a full batch does not wait");
 
@@ -275,14 +282,24 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_in_another_form_is_another_picture() {
+        let mut driver = Driver::new();
+        let jpeg = |width| Key { form: Form::Jpeg { width, height: 1 }, ..key(1, 1) };
+        for (number, key) in [key(1, 1), jpeg(1), jpeg(2)].into_iter().enumerate() {
+            assert!(!driver.queue.push(key, &Arc::from([1]), (number as u64, 0), Run, driver.start));
+        }
+        assert_eq!(driver.queue.take((Run, ModelId([1; 32])), 2).len(), 2, "not more than asked for");
+        assert_eq!(driver.next(0), Ok((1, vec![1])));
+    }
+
+    #[test]
     fn a_job_given_up_leaves_what_others_want() {
         let mut driver = Driver::new();
         driver.push(Run, 1, 1, 0);
         driver.push(Run, 1, 2, 0);
         driver.push(Check, 1, 2, 0);
-        let key = |image| (ModelId([1; 32]), ImageHash([image; 32]));
-        driver.queue.forget(1, [key(1)].into_iter());
-        driver.queue.forget(2, [key(2), key(9)].into_iter());
+        driver.queue.forget(1, [key(1, 1)].into_iter());
+        driver.queue.forget(2, [key(1, 2), key(1, 9)].into_iter());
         assert_eq!(driver.next(0), Ok((1, vec![2])));
         assert_eq!(driver.next(0), Err(None));
         driver.push(Run, 1, 1, 0);

@@ -1,5 +1,6 @@
 //! The service's thread: takes requests in, runs batches, answers, and replaces a faulty device.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -8,23 +9,31 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
-use ocelli_consensus::ModelId;
+use ocelli_consensus::block::Classes;
+use ocelli_consensus::transaction::{Form, Task as Key};
 use ocelli_model::{Model, golden, reference};
+use rayon::prelude::*;
 
 use super::device::{Device, DeviceFault};
-use super::queue::{Batch, Key, Next, Priority, Queue};
-use super::{InferenceError, Job, Limits, Request, Shared, Task, Verdict};
+use super::models::{ModelFault, Models};
+use super::queue::{Batch, Lane, Next, Priority, Queue, Wanted};
+use super::{
+    BATCH_BYTES, BATCH_COST, InferenceError, Job, Limits, Outcome, PictureFault, Request, Shared, Task, Verdict,
+    picture,
+};
 use crate::chain::full_message;
 
 /// All that the thread owns.
 pub struct Service {
     receiver: mpsc::Receiver<Job>,
     shared: Arc<Shared>,
-    models: BTreeMap<ModelId, Model>,
+    models: Models,
     device: Device,
     /// Results of the present device only.
-    cache: LruCache<Key, Arc<[i32]>>,
+    cache: LruCache<Key, Outcome>,
     queue: Queue,
+    /// Most pictures of a batch.
+    batch: usize,
     /// By number, which counts arrivals.
     active: BTreeMap<u64, Active>,
     next_job: u64,
@@ -34,7 +43,7 @@ pub struct Service {
 /// A job of which results are missing.
 struct Active {
     job: Job,
-    results: Vec<Option<Arc<[i32]>>>,
+    results: Vec<Option<Outcome>>,
     missing: usize,
 }
 
@@ -64,7 +73,7 @@ impl Service {
     pub fn new(
         receiver: Receiver<Job>,
         shared: Arc<Shared>,
-        models: BTreeMap<ModelId, Model>,
+        models: Models,
         device: Device,
         limits: Limits,
         on_fault: Box<dyn Fn() + Send>,
@@ -76,6 +85,7 @@ impl Service {
             device,
             cache: LruCache::sparse(NonZeroUsize::new(limits.cache).unwrap_or(NonZeroUsize::MIN)),
             queue: Queue::new(limits.batch, limits.gather),
+            batch: limits.batch.max(1),
             active: BTreeMap::new(),
             next_job: 0,
             on_fault,
@@ -85,12 +95,12 @@ impl Service {
     /// Tries the device on the golden inputs, before anybody relies on it.
     pub fn check_device(&mut self) {
         let (begun, device) = (Instant::now(), self.device.name());
-        let pictures: usize = self.models.values().map(|model| golden::inputs(model.pixels()).len()).sum();
+        let pictures: usize = self.models.built_in().values().map(|model| golden::inputs(model.pixels()).len()).sum();
         tracing::info!(
             device,
             "checking the device: running {pictures} pictures on it and on the scalar reference; answers wait for that"
         );
-        match self.device.check(&self.models) {
+        match self.device.check(self.models.built_in()) {
             Ok(()) => {
                 tracing::info!(device, "the device is exact, as {:.1} s have shown", begun.elapsed().as_secs_f32());
                 self.shared.metrics().0.device = device;
@@ -117,7 +127,7 @@ impl Service {
             }
         }
         match self.queue.next(Instant::now()) {
-            Next::Run(batch) => self.run(batch),
+            Next::Run(lane) => self.run(lane),
             Next::Wait(until) => match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(job) => self.accept(job),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -150,60 +160,81 @@ impl Service {
         let Some(Active { job, results, missing }) = self.active.get_mut(&id) else { return (0, 0) };
         let priority = job.request.priority();
         for (index, (task, result)) in job.tasks.iter().zip(results).enumerate() {
-            let key = (task.model, task.image);
-            if let Some(logits) = self.cache.get(&key) {
-                *result = Some(Arc::clone(logits));
+            let key = task.key();
+            if let Some(outcome) = self.cache.get(&key) {
+                *result = Some(outcome.clone());
                 *missing -= 1;
                 cached += 1;
-            } else if self.queue.push(key, &task.pixels, (id, index), priority, job.arrived) {
+            } else if self.queue.push(key, &task.bytes, (id, index), priority, job.arrived) {
                 joined += 1;
             }
         }
         (cached, joined)
     }
 
-    fn run(&mut self, batch: Batch) {
-        let images: Vec<&[u8]> = batch.images.iter().map(|(_, wanted)| &*wanted.pixels).collect();
+    fn run(&mut self, lane: Lane) {
+        let model = match self.models.get(lane.1) {
+            Ok(model) => model,
+            Err(fault) => return self.give_up_model(lane, fault),
+        };
+        let batch = self.queue.take(lane, room(self.batch, model.cost(), model.pixels()));
         let begun = Instant::now();
-        let outcome = self.device.logits(batch.model, &self.models[&batch.model], &images);
+        let pictures = decode(&batch, &model);
+        let images: Vec<&[u8]> = pictures.iter().flatten().map(|pixels| &**pixels).collect();
+        let outcome = match images.as_slice() {
+            [] => Ok(Vec::new()),
+            images => self.device.logits(lane.1, &model, images),
+        };
         let ended = Instant::now();
         self.queue.ran(begun, ended);
         match outcome {
             Ok(answers) => {
+                let mut answers = answers.iter();
+                let outcomes = pictures.iter().map(|picture| match picture {
+                    Ok(_) => Ok(Classes::of(answers.next().expect("the device was held to an answer for each"))),
+                    Err(fault) => Err(*fault),
+                });
+                let outcomes: Vec<Outcome> = outcomes.collect();
                 self.measure(&batch, begun, ended);
-                self.deliver(batch, answers);
+                drop(pictures);
+                self.deliver(batch, outcomes);
             }
-            Err(fault) if self.device.is_last() => self.give_up(batch, fault),
+            Err(fault) if self.device.is_last() => {
+                drop(pictures);
+                tracing::error!(fault = full_message(&fault), "the scalar reference failed");
+                let fault = Arc::new(fault);
+                self.give_up(&batch, |_| InferenceError::Device(Arc::clone(&fault)));
+            }
             Err(fault) => self.replace_device(&fault),
         }
     }
 
     fn measure(&self, batch: &Batch, begun: Instant, ended: Instant) {
-        let waited = batch.images.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
+        let waited = batch.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
         let mut metrics = self.shared.metrics();
         let (status, meter) = &mut *metrics;
         status.batches += 1;
-        status.computed += batch.images.len() as u64;
-        status.last_batch = batch.images.len();
+        status.computed += batch.len() as u64;
+        status.last_batch = batch.len();
         status.queue_time += waited.sum::<Duration>();
         status.device_time += ended - begun;
-        meter.add(ended, batch.images.len() as u64);
+        meter.add(ended, batch.len() as u64);
     }
 
     /// Hands results to those who wait, and answers the jobs that are complete with them.
-    fn deliver(&mut self, batch: Batch, answers: Vec<Arc<[i32]>>) {
+    fn deliver(&mut self, batch: Batch, outcomes: Vec<Outcome>) {
         // Checks first: they may find the device faulty, and then no run gets its results.
         let mut complete = BTreeSet::new();
-        for ((image, wanted), logits) in batch.images.into_iter().zip(answers) {
+        for ((key, wanted), outcome) in batch.into_iter().zip(outcomes) {
             for (id, index) in wanted.waiters {
                 let Some(active) = self.active.get_mut(&id) else { continue };
-                active.results[index] = Some(Arc::clone(&logits));
+                active.results[index] = Some(outcome.clone());
                 active.missing -= 1;
                 if active.missing == 0 {
                     complete.insert((active.job.request.priority(), id));
                 }
             }
-            self.cache.put((batch.model, image), logits);
+            self.cache.put(key, outcome);
         }
         for (_, id) in complete {
             self.finish_if_complete(id);
@@ -213,71 +244,98 @@ impl Service {
     fn finish_if_complete(&mut self, id: u64) {
         let is_complete = self.active.get(&id).is_some_and(|active| active.missing == 0);
         let Some(Active { job, results, .. }) = is_complete.then(|| self.active.remove(&id)).flatten() else { return };
-        let answers: Vec<Arc<[i32]>> = results.into_iter().flatten().collect();
+        let outcomes: Vec<Outcome> = results.into_iter().flatten().collect();
         let Job { tasks, request, arrived } = job;
         match request {
-            Request::Run { reply } => {
-                self.shared.release(Priority::Run, tasks.len());
-                reply(Ok(answers.iter().map(|logits| logits.to_vec()).collect()));
+            Request::Run { priority, reply } => {
+                self.shared.release(priority, &tasks);
+                reply(Ok(outcomes));
             }
             Request::Check { claimed, reply } => {
-                let verdict = match self.judge(&tasks, &answers, &claimed) {
-                    Judgement::Decided(verdict) => verdict,
-                    Judgement::WrongAndFaulty(verdict, fault) => {
+                let verdict = match self.judge(&tasks, &outcomes, &claimed) {
+                    Ok(Judgement::Decided(verdict)) => Ok(verdict),
+                    Ok(Judgement::WrongAndFaulty(verdict, fault)) => {
                         self.replace_device(&fault);
-                        verdict
+                        Ok(verdict)
                     }
-                    Judgement::Faulty(fault) => {
+                    Err(error) => Err(error),
+                    Ok(Judgement::Faulty(fault)) => {
                         let job = Job { tasks, request: Request::Check { claimed, reply }, arrived };
                         self.active.insert(id, Active::new(job));
                         return self.replace_device(&fault);
                     }
                 };
-                self.shared.release(Priority::Check, tasks.len());
-                reply(Ok(verdict));
+                self.shared.release(Priority::Check, &tasks);
+                reply(verdict);
             }
         }
     }
 
     /// Compares answers with claims, and lets the scalar reference decide where they differ.
-    fn judge(&self, tasks: &[Task], answers: &[Arc<[i32]>], claims: &[Vec<i32>]) -> Judgement {
-        for (index, ((task, answer), claimed)) in tasks.iter().zip(answers).zip(claims).enumerate() {
-            if **answer == **claimed {
+    fn judge(&mut self, tasks: &[Task], outcomes: &[Outcome], claims: &[Classes]) -> Result<Judgement, InferenceError> {
+        for (index, ((task, outcome), claimed)) in tasks.iter().zip(outcomes).zip(claims).enumerate() {
+            let answer = match outcome {
+                Ok(answer) if answer == claimed => continue,
+                Ok(answer) => answer,
+                // The decoder is the reference.
+                Err(fault) => return Ok(Judgement::Decided(Verdict::Picture { index, fault: *fault })),
+            };
+            let model = self.models.get(task.model).map_err(|fault| unavailable(index, task, fault))?;
+            let Ok(pixels) = picture::pixels(task.form, &task.bytes, model.graph().input().into()) else {
+                tracing::error!(picture = %task.attachment, "this machine has decoded a picture, and cannot do so again");
                 continue;
-            }
-            let expected = reference::logits(&self.models[&task.model], &task.pixels);
-            let fault = (*expected != **answer).then(|| DeviceFault::Wrong {
+            };
+            let expected = Classes::of(&reference::logits(&model, &pixels));
+            let fault = (expected != *answer).then(|| DeviceFault::Wrong {
                 model: task.model,
-                image: task.image,
+                attachment: task.attachment,
                 expected: expected.clone(),
-                found: answer.to_vec(),
+                found: answer.clone(),
             });
             let verdict = (expected != *claimed).then(|| Verdict::Wrong { index, claimed: claimed.clone(), expected });
             match (verdict, fault) {
                 (Some(verdict), Some(fault)) if !self.device.is_last() => {
-                    return Judgement::WrongAndFaulty(verdict, fault);
+                    return Ok(Judgement::WrongAndFaulty(verdict, fault));
                 }
-                (Some(verdict), _) => return Judgement::Decided(verdict),
-                (None, Some(fault)) if !self.device.is_last() => return Judgement::Faulty(fault),
+                (Some(verdict), _) => return Ok(Judgement::Decided(verdict)),
+                (None, Some(fault)) if !self.device.is_last() => return Ok(Judgement::Faulty(fault)),
                 // The reference has contradicted itself, so the machine is at fault; the claim has a witness, though.
                 (None, fault) => {
                     tracing::error!(fault = fault.map(|fault| full_message(&fault)), "this machine computes wrongly")
                 }
             }
         }
-        Judgement::Decided(Verdict::Right)
+        Ok(Judgement::Decided(Verdict::Right))
     }
 
-    /// Nothing is left to fall back to: fails all jobs that wait for an image of the batch.
-    fn give_up(&mut self, batch: Batch, fault: DeviceFault) {
-        tracing::error!(fault = full_message(&fault), "the scalar reference failed");
-        let fault = Arc::new(fault);
+    /// A model cannot be loaded: fails all jobs that wait for it.
+    fn give_up_model(&mut self, lane: Lane, fault: ModelFault) {
+        let batch = self.queue.take(lane, usize::MAX);
+        let fault = match fault {
+            ModelFault::Missing => None,
+            fault => {
+                tracing::error!(model = %lane.1, fault = full_message(&fault), "a model cannot be run");
+                Some(Arc::new(fault))
+            }
+        };
+        self.give_up(&batch, |job| match &fault {
+            Some(source) => InferenceError::Model { model: lane.1, source: Arc::clone(source) },
+            None => {
+                let index = job.tasks.iter().position(|task| task.model == lane.1).unwrap_or(0);
+                InferenceError::UnknownModel { index, model: lane.1 }
+            }
+        });
+    }
+
+    /// Fails all jobs that wait for a picture of the batch.
+    fn give_up(&mut self, batch: &Batch, error: impl Fn(&Job) -> InferenceError) {
         let waiters: BTreeSet<u64> =
-            batch.images.iter().flat_map(|(_, wanted)| &wanted.waiters).map(|waiter| waiter.0).collect();
+            batch.iter().flat_map(|(_, wanted)| &wanted.waiters).map(|waiter| waiter.0).collect();
         for id in waiters {
             let Some(Active { job, .. }) = self.active.remove(&id) else { continue };
-            self.queue.forget(id, job.tasks.iter().map(|task| (task.model, task.image)));
-            self.refuse(job, InferenceError::Device(Arc::clone(&fault)));
+            self.queue.forget(id, job.tasks.iter().map(Task::key));
+            let error = error(&job);
+            self.refuse(job, error);
         }
     }
 
@@ -285,7 +343,7 @@ impl Service {
         let (device, fault) = (self.device.name(), full_message(fault));
         tracing::error!(device, fault, "THE DEVICE IS FAULTY and no longer used; its results are dropped");
         self.cache.clear();
-        self.device.fall_back(&self.models);
+        self.device.fall_back(self.models.built_in());
         let now = self.device.name();
         tracing::warn!(device = now, "inference goes on, slower, on another device");
         let mut metrics = self.shared.metrics();
@@ -313,6 +371,29 @@ impl Service {
     }
 
     fn release(&self, job: &Job) {
-        self.shared.release(job.request.priority(), job.tasks.len());
+        self.shared.release(job.request.priority(), &job.tasks);
+    }
+}
+
+/// The most pictures of a model that are run together: what follows is not to wait long, nor to find the memory full.
+pub(super) fn room(limit: usize, cost: u64, pixels: usize) -> usize {
+    let by_cost = usize::try_from(BATCH_COST / cost.max(1)).unwrap_or(usize::MAX);
+    limit.min(by_cost).min(BATCH_BYTES / pixels.max(1)).max(1)
+}
+
+fn unavailable(index: usize, task: &Task, fault: ModelFault) -> InferenceError {
+    match fault {
+        ModelFault::Missing => InferenceError::UnknownModel { index, model: task.model },
+        fault => InferenceError::Model { model: task.model, source: Arc::new(fault) },
+    }
+}
+
+/// What the model sees of each picture: JPEGs are decoded on all cores.
+fn decode<'a>(batch: &'a Batch, model: &Model) -> Vec<Result<Cow<'a, [u8]>, PictureFault>> {
+    let input = model.graph().input().into();
+    let pixels = |(key, wanted): &'a (Key, Wanted)| picture::pixels(key.form, &wanted.bytes, input);
+    match batch.iter().any(|(key, _)| key.form != Form::Pixels) {
+        true => batch.par_iter().map(pixels).collect(),
+        false => batch.iter().map(pixels).collect(),
     }
 }

@@ -2,8 +2,10 @@
 
 use super::device::Opener;
 use super::*;
+use crate::store::StoreError;
 use ocelli_model::{BackendError, Display, Graph, Input, Kernel, Layer, ModelFile, Parameters, reference};
-use std::sync::atomic::AtomicBool;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 type Logits = Vec<Vec<i32>>;
@@ -74,11 +76,32 @@ struct Stage {
 
 #[derive(Debug, Clone)]
 enum Answer {
-    Run(Result<Logits, InferenceError>),
+    Run(Result<Vec<Outcome>, InferenceError>),
     Check(Result<Verdict, InferenceError>),
 }
 
-const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100, cache: 100 };
+const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100 * PICTURE_BYTES, cache: 100 };
+
+/// The files that strangers have published, and how often one was asked for.
+#[derive(Default)]
+struct Published {
+    files: BTreeMap<ModelId, Vec<u8>>,
+    asked: AtomicUsize,
+}
+
+impl Published {
+    fn of(models: &[Model]) -> Arc<Self> {
+        let files = models.iter().map(|model| (ModelId(model.id().0), model.bytes().to_vec())).collect();
+        Arc::new(Self { files, ..Self::default() })
+    }
+}
+
+impl ModelFiles for Published {
+    fn file(&self, model: ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(self.files.get(&model).cloned())
+    }
+}
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -86,7 +109,11 @@ impl Stage {
     }
 
     fn with_device(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device) -> Self {
-        let (stage, is_ready, is_armed) = Self::begin(limits, device, AtomicBool::new(false));
+        Self::with_files(limits, device, Arc::new(NoFiles))
+    }
+
+    fn with_files(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device, files: Arc<dyn ModelFiles>) -> Self {
+        let (stage, is_ready, is_armed) = Self::begin(limits, device, files, AtomicBool::new(false));
         is_ready.recv().expect("the service lives");
         is_armed.store(true, Ordering::SeqCst);
         stage
@@ -96,6 +123,7 @@ impl Stage {
     fn begin(
         limits: Limits,
         device: impl FnOnce(Box<dyn Backend>) -> Device,
+        files: Arc<dyn ModelFiles>,
         is_armed: AtomicBool,
     ) -> (Self, Receiver<()>, Arc<AtomicBool>) {
         let is_armed = Arc::new(is_armed);
@@ -103,7 +131,7 @@ impl Stage {
         let (acts, orders) = channel();
         let (fault, faults) = channel();
         let puppet = Box::new(Puppet { is_armed: Arc::clone(&is_armed), batches: report, acts: orders });
-        let models = vec![tiny_model(0), tiny_model(1)];
+        let models = Models::new(vec![tiny_model(0), tiny_model(1)], files);
         let on_fault = move || fault.send(()).expect("the stage outlives the service");
         let (handle, is_ready) = InferenceService::begin_with(device(puppet), models, limits, on_fault);
         let stage = Self { handle, acts, batches, faults, model: tiny_model(0), replies: channel() };
@@ -114,14 +142,14 @@ impl Stage {
         task(&self.model, first)
     }
 
-    fn right(&self, first: u8) -> Vec<i32> {
-        reference::logits(&self.model, &self.task(first).pixels)
+    fn right(&self, first: u8) -> Classes {
+        right(&self.model, &self.task(first))
     }
 
-    fn wrong(&self, first: u8) -> Vec<i32> {
-        let mut logits = self.right(first);
+    fn wrong(&self, first: u8) -> Classes {
+        let mut logits = reference::logits(&self.model, &self.task(first).bytes);
         logits[1] += 1;
-        logits
+        Classes::of(&logits)
     }
 
     fn run(&self, name: &'static str, firsts: &[u8]) {
@@ -130,7 +158,7 @@ impl Stage {
         self.handle.run(firsts.iter().map(|first| self.task(*first)).collect(), reply);
     }
 
-    fn check(&self, name: &'static str, claims: Vec<(u8, Vec<i32>)>) {
+    fn check(&self, name: &'static str, claims: Vec<(u8, Classes)>) {
         let sender = self.replies.0.clone();
         let reply = move |result| drop(sender.send((name, Answer::Check(result))));
         self.handle.check(claims.into_iter().map(|(first, claim)| (self.task(first), claim)).collect(), reply);
@@ -151,8 +179,8 @@ impl Stage {
 
     fn expect_run(&self, name: &str, firsts: &[u8]) {
         let (found, answer) = self.reply();
-        let Answer::Run(Ok(logits)) = answer else { panic!("{found}: {answer:?}") };
-        assert_eq!((found, logits), (name, firsts.iter().map(|first| self.right(*first)).collect()));
+        let Answer::Run(Ok(outcomes)) = answer else { panic!("{found}: {answer:?}") };
+        assert_eq!((found, outcomes), (name, firsts.iter().map(|first| Ok(self.right(*first))).collect()));
     }
 
     fn expect_verdict(&self, name: &str, expected: Verdict) {
@@ -186,8 +214,17 @@ fn tiny_model(bias: i32) -> Model {
 }
 
 fn task(model: &Model, first: u8) -> Task {
-    let pixels: Arc<[u8]> = (0..model.pixels()).map(|i| if i == 0 { first } else { (i * 37 % 256) as u8 }).collect();
-    Task { model: ModelId(model.id().0), image: ImageHash::of(&pixels), pixels }
+    let pixels = (0..model.pixels()).map(|i| if i == 0 { first } else { (i * 37 % 256) as u8 });
+    with_bytes(model, Form::Pixels, pixels.collect())
+}
+
+fn with_bytes(model: &Model, form: Form, bytes: Arc<[u8]>) -> Task {
+    Task { model: ModelId(model.id().0), attachment: AttachmentHash::of(&bytes), form, bytes }
+}
+
+/// What the reference says of a task that carries pixels.
+fn right(model: &Model, task: &Task) -> Classes {
+    Classes::of(&reference::logits(model, &task.bytes))
 }
 
 #[test]
@@ -256,7 +293,7 @@ fn models_are_not_mixed_in_a_batch() {
     stage.occupy();
     let (sender, receiver) = channel();
     let tasks = vec![stage.task(1), task(&other, 1), stage.task(2)];
-    let expected = vec![stage.right(1), reference::logits(&other, &tasks[1].pixels), stage.right(2)];
+    let expected = [stage.right(1), right(&other, &tasks[1]), stage.right(2)].map(Ok);
     stage.handle.run(tasks, move |result| sender.send(result).unwrap());
     stage.act(HONEST);
     for batch in [vec![1, 2], vec![1]] {
@@ -283,6 +320,24 @@ fn checks_go_before_runs() {
 }
 
 #[test]
+fn what_makes_a_block_whole_goes_before_runs() {
+    let stage = Stage::new(LIMITS);
+    stage.occupy();
+    stage.run("run", &[1]);
+    let (sender, receiver) = channel();
+    stage.handle.answer(vec![stage.task(2)], move |result| sender.send(result).unwrap());
+    stage.act(HONEST);
+    assert_eq!(stage.batch(), [2]);
+    stage.act(HONEST);
+    assert_eq!(receiver.recv().unwrap().unwrap(), [Ok(stage.right(2))]);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    stage.expect_run("run", &[1]);
+    assert_eq!(stage.handle.status().queued, 0);
+}
+
+#[test]
 fn a_wrong_claim_is_wrong_and_the_device_stays() {
     let stage = Stage::new(LIMITS);
     let wrong = |index, first| Verdict::Wrong { index, claimed: stage.wrong(first), expected: stage.right(first) };
@@ -292,8 +347,9 @@ fn a_wrong_claim_is_wrong_and_the_device_stays() {
     stage.expect_verdict("fresh", wrong(1, 2));
     stage.check("from the cache", vec![(3, stage.wrong(3))]);
     stage.expect_verdict("from the cache", wrong(0, 3));
-    stage.check("too few logits", vec![(1, vec![])]);
-    stage.expect_verdict("too few logits", Verdict::Wrong { index: 0, claimed: vec![], expected: stage.right(1) });
+    let claimed = Classes { best: vec![], ..stage.right(1) };
+    stage.check("too few", vec![(1, claimed.clone())]);
+    stage.expect_verdict("too few", Verdict::Wrong { index: 0, claimed, expected: stage.right(1) });
     stage.check("right", vec![(1, stage.right(1)), (2, stage.right(2))]);
     stage.expect_verdict("right", Verdict::Right);
     assert_eq!(stage.handle.status().disabled, None);
@@ -306,8 +362,8 @@ fn a_device_that_is_wrong_by_one_does_not_condemn_a_block() {
     stage.run("poisoned", &[9]);
     stage.batch();
     stage.act(OFF_BY_ONE);
-    let (_, Answer::Run(Ok(logits))) = stage.reply() else { panic!("the device answers") };
-    assert_eq!(logits, [stage.wrong(9)], "nothing has shown the fault yet");
+    let (_, Answer::Run(Ok(outcomes))) = stage.reply() else { panic!("the device answers") };
+    assert_eq!(outcomes, [Ok(stage.wrong(9))], "nothing has shown the fault yet");
 
     stage.check("block", vec![(1, stage.right(1)), (2, stage.right(2))]);
     stage.batch();
@@ -354,7 +410,7 @@ fn runs_in_the_batch_that_shows_a_fault_get_right_answers() {
 #[test]
 fn device_and_claim_may_both_be_wrong() {
     let stage = Stage::new(LIMITS);
-    let claimed = vec![1, 2, 3];
+    let claimed = Classes::of(&[1, 2, 3]);
     stage.check("block", vec![(1, claimed.clone())]);
     stage.batch();
     stage.act(OFF_BY_ONE);
@@ -455,7 +511,8 @@ fn a_machine_on_which_even_the_reference_fails_says_so() {
 
 #[test]
 fn nothing_is_answered_before_the_device_is_checked() {
-    let begin = || Stage::begin(LIMITS, |puppet| Device::new(puppet, FALLBACKS), AtomicBool::new(true));
+    let device = |puppet| Device::new(puppet, FALLBACKS);
+    let begin = || Stage::begin(LIMITS, device, Arc::new(NoFiles), AtomicBool::new(true));
     let (stage, is_ready, _) = begin();
     assert_eq!(stage.handle.status().device, "puppet, being checked");
     stage.run("run", &[1]);
@@ -488,16 +545,17 @@ fn nothing_is_answered_before_the_device_is_checked() {
 #[test]
 fn a_device_that_is_not_exact_never_starts() {
     for act in [OFF_BY_ONE, FAILING, PANICKING] {
-        let handle = InferenceService::start(Box::new(Broken(act)), vec![tiny_model(0)], LIMITS, || {
+        let (broken, models) = (Box::new(Broken(act)), vec![tiny_model(0)]);
+        let handle = InferenceService::start(broken, models, Arc::new(NoFiles), LIMITS, || {
             panic!("nobody has relied on it yet")
         });
         let status = handle.status();
         assert!(status.disabled.is_some() && status.device.contains("CPU"), "{status:?}");
         let (sender, receiver) = channel();
         let task = task(&tiny_model(0), 1);
-        let expected = reference::logits(&tiny_model(0), &task.pixels);
+        let expected = right(&tiny_model(0), &task);
         handle.run(vec![task], move |result| sender.send(result).unwrap());
-        assert_eq!(receiver.recv().unwrap().unwrap(), [expected]);
+        assert_eq!(receiver.recv().unwrap().unwrap(), [Ok(expected)]);
     }
 }
 
@@ -505,13 +563,14 @@ fn a_device_that_is_not_exact_never_starts() {
 fn the_built_in_model_runs_on_the_processor() {
     let model = ocelli_model::zoo::get("cifar10-cnn").unwrap();
     let (backend, _) = ocelli_model::CandleBackend::open(ocelli_model::DeviceChoice::Cpu).unwrap();
-    let handle = InferenceService::start(Box::new(backend), vec![model.clone()], Limits::default(), || {
+    let (models, files) = (vec![model.clone()], Arc::new(NoFiles));
+    let handle = InferenceService::start(Box::new(backend), models, files, Limits::default(), || {
         panic!("the processor is sound")
     });
     let claims = [10, 200].map(|first| {
         let task = task(&model, first);
-        let logits = reference::logits(&model, &task.pixels);
-        (task, logits)
+        let answer = right(&model, &task);
+        (task, answer)
     });
     let (sender, receiver) = channel();
     handle.check(claims.to_vec(), move |result| sender.send(result).unwrap());
@@ -521,19 +580,23 @@ fn the_built_in_model_runs_on_the_processor() {
 
 #[test]
 fn the_queue_is_bounded_for_each_kind() {
-    let stage = Stage::new(Limits { queue: 3, ..LIMITS });
+    let stage = Stage::new(Limits { queue: 3 * PICTURE_BYTES, ..LIMITS });
     stage.run("more than may wait, but alone", &[0, 1, 2, 3]);
     stage.batch();
     stage.run("one more", &[4]);
     let (_, answer) = stage.reply();
     let Answer::Run(Err(error)) = answer else { panic!("{answer:?}") };
-    assert!(matches!(error, InferenceError::Busy { waiting: 4, asked: 1, limit: 3 }), "{error}");
+    let busy = |error: &InferenceError| match error {
+        InferenceError::Busy { waiting, asked, limit } => [waiting, asked, limit].map(|bytes| bytes / PICTURE_BYTES),
+        other => panic!("{other}"),
+    };
+    assert_eq!(busy(&error), [4, 1, 3]);
 
     stage.check("block", vec![(4, stage.right(4)), (5, stage.right(5))]);
     stage.check("too much", vec![(6, stage.right(6)), (7, stage.right(7))]);
     let (_, answer) = stage.reply();
     let Answer::Check(Err(error)) = answer else { panic!("{answer:?}") };
-    assert!(matches!(error, InferenceError::Busy { waiting: 2, asked: 2, limit: 3 }), "{error}");
+    assert_eq!(busy(&error), [2, 2, 3]);
 
     stage.act(HONEST);
     stage.batch();
@@ -558,26 +621,149 @@ fn the_cache_is_bounded_and_forgets_the_oldest() {
 }
 
 #[test]
-fn bad_requests_are_refused_at_once() {
+fn bytes_of_another_attachment_are_refused_at_once() {
     let stage = Stage::new(LIMITS);
     let good = stage.task(1);
-    let unknown = Task { model: ModelId([9; 32]), ..good.clone() };
-    let long: Arc<[u8]> = Arc::from([0; 3]);
-    let length = Task { image: ImageHash::of(&long), pixels: long, ..good.clone() };
-    let image = Task { image: ImageHash([1; 32]), ..good.clone() };
-    type IsExpected = fn(&InferenceError) -> bool;
-    let rows: [(Task, IsExpected); 3] = [
-        (unknown, |error| matches!(error, InferenceError::UnknownModel { index: 1, .. })),
-        (length, |error| matches!(error, InferenceError::Length { index: 1, expected: 2, found: 3, .. })),
-        (image, |error| matches!(error, InferenceError::Image { index: 1, .. })),
-    ];
-    for (bad, is_expected) in rows {
-        let (sender, receiver) = channel();
-        stage.handle.run(vec![good.clone(), bad], move |result| sender.send(result).unwrap());
-        let error = receiver.try_recv().expect("replied before the call returned").unwrap_err();
-        assert!(is_expected(&error), "{error}");
-    }
+    let bad = Task { attachment: AttachmentHash([1; 32]), ..good.clone() };
+    let (sender, receiver) = channel();
+    stage.handle.run(vec![good, bad], move |result| sender.send(result).unwrap());
+    let error = receiver.try_recv().expect("replied before the call returned").unwrap_err();
+    assert!(matches!(error, InferenceError::Attachment { index: 1, .. }), "{error}");
     assert_eq!(stage.handle.status().queued, 0);
+}
+
+/// A model of three channels that takes a picture of its sides, or larger ones.
+fn colour_model() -> Model {
+    let graph = Graph::new(Input::new(3, 16, 16), vec![Layer::logits("linear", "input", 2)]).unwrap();
+    let weight = (0..2 * 3 * 256).map(|i| (i % 7) as i8 - 3).collect();
+    let weights = Parameters { weight, bias: vec![1, -1], ..Parameters::default() };
+    ModelFile { graph, parameters: vec![weights], display: Display::numbered(2) }.build().unwrap()
+}
+
+/// A JPEG that the network takes, as a program that sends pictures makes it.
+fn jpeg(model: &Model) -> (Form, Arc<[u8]>, Vec<u8>) {
+    let file = include_bytes!("../../../model/picture/tests/vectors/good/scene_320x240.jpg");
+    let made = ocelli_model::Attachment::from_file(file, model.graph().input().into()).unwrap();
+    let ocelli_model::attachment::Form::Jpeg(sides) = made.form else { panic!("{:?}", made.form) };
+    (Form::Jpeg { width: sides.columns, height: sides.rows }, made.bytes.into(), made.pixels)
+}
+
+#[test]
+fn a_jpeg_is_decoded_and_what_is_none_condemns_a_block() {
+    let model = colour_model();
+    let handle = InferenceService::start(
+        Box::new(ocelli_model::ReferenceBackend),
+        vec![model.clone()],
+        Arc::new(NoFiles),
+        LIMITS,
+        || panic!("the reference is right"),
+    );
+    let (form, bytes, pixels) = jpeg(&model);
+    let Form::Jpeg { width, height } = form else { panic!("{form:?}") };
+    let expected = Classes::of(&reference::logits(&model, &pixels));
+    let good = with_bytes(&model, form, Arc::clone(&bytes));
+    let other_sides = with_bytes(&model, Form::Jpeg { width, height: height - 1 }, Arc::clone(&bytes));
+    let torn = with_bytes(&model, form, bytes[..bytes.len() - 3].into());
+    let no_pixels = with_bytes(&model, Form::Pixels, bytes);
+    let pixels = with_bytes(&model, Form::Pixels, pixels.into());
+
+    let (sender, receiver) = channel();
+    let tasks = vec![good.clone(), other_sides.clone(), torn.clone(), no_pixels, pixels];
+    handle.run(tasks, move |result| sender.send(result).unwrap());
+    let outcomes = receiver.recv().unwrap().unwrap();
+    assert_eq!([&outcomes[0], &outcomes[4]], [&Ok(expected.clone()); 2]);
+    assert!(matches!(outcomes[1], Err(PictureFault::Sides { .. })), "{:?}", outcomes[1]);
+    assert!(matches!(outcomes[2], Err(PictureFault::Refused(_))), "{:?}", outcomes[2]);
+    assert!(matches!(outcomes[3], Err(PictureFault::Length { expected: 768, .. })), "{:?}", outcomes[3]);
+    for task in [&good, &other_sides, &torn] {
+        let expected = match check_picture(task.form, &task.bytes) {
+            Ok(()) => Verdict::Right,
+            Err(fault) => Verdict::Picture { index: 1, fault },
+        };
+        let (sender, receiver) = channel();
+        let claims = vec![(good.clone(), outcomes[0].clone().unwrap()), (task.clone(), outcomes[0].clone().unwrap())];
+        handle.check(claims, move |result| sender.send(result).unwrap());
+        assert_eq!(receiver.recv().unwrap().unwrap(), expected);
+    }
+    assert!(check_picture(good.form, &good.bytes).is_ok() && check_picture(torn.form, &torn.bytes).is_err());
+}
+
+#[test]
+fn a_published_model_is_loaded_once_and_runs() {
+    let (published, unknown) = (tiny_model(5), tiny_model(6));
+    let files = Published::of(std::slice::from_ref(&published));
+    let stage = Stage::with_files(LIMITS, |puppet| Device::new(puppet, FALLBACKS), files.clone());
+    for first in [1, 2] {
+        let (sender, receiver) = channel();
+        let task = task(&published, first);
+        let expected = right(&published, &task);
+        stage.handle.run(vec![task], move |result| sender.send(result).unwrap());
+        assert_eq!(stage.batch(), [first]);
+        stage.act(HONEST);
+        assert_eq!(receiver.recv().unwrap().unwrap(), [Ok(expected)]);
+    }
+    assert_eq!(files.asked.load(Ordering::SeqCst), 1);
+
+    // A file that is not here says nothing of a block, and holds up nobody else.
+    let (sender, receiver) = channel();
+    let claims = vec![(stage.task(3), stage.right(3)), (task(&unknown, 1), stage.right(1))];
+    stage.occupy();
+    stage.handle.check(claims, move |result| sender.send(result).unwrap());
+    stage.run("another", &[4]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    assert_eq!(stage.batch(), [3]);
+    stage.act(HONEST);
+    let error = receiver.recv().unwrap().unwrap_err();
+    assert!(matches!(error, InferenceError::UnknownModel { index: 1, model } if model.0 == unknown.id().0), "{error}");
+    assert_eq!(stage.batch(), [4]);
+    stage.act(HONEST);
+    stage.expect_run("another", &[4]);
+    assert_eq!(stage.handle.status().queued, 0);
+}
+
+#[test]
+fn a_file_that_is_not_its_models_is_not_run() {
+    let (wanted, other) = (tiny_model(5), tiny_model(6));
+    let id = ModelId(wanted.id().0);
+    for bytes in [other.bytes().to_vec(), b"not a model".to_vec()] {
+        let files = Published { files: BTreeMap::from([(id, bytes)]), ..Published::default() };
+        let stage = Stage::with_files(LIMITS, |puppet| Device::new(puppet, FALLBACKS), Arc::new(files));
+        let (sender, receiver) = channel();
+        stage.handle.run(vec![task(&wanted, 1)], move |result| sender.send(result).unwrap());
+        let error = receiver.recv().unwrap().unwrap_err();
+        assert!(matches!(error, InferenceError::Model { model, .. } if model == id), "{error}");
+    }
+}
+
+#[test]
+fn few_published_models_stay_loaded() {
+    let published: Vec<_> = (10..20).map(tiny_model).collect();
+    let files = Published::of(&published);
+    let mut models = Models::new(Vec::new(), files.clone());
+    let mut get = |number: usize| models.get(ModelId(published[number].id().0)).unwrap();
+    (0..8).for_each(|number| drop(get(number)));
+    get(0);
+    assert_eq!(files.asked.load(Ordering::SeqCst), 8);
+    get(8);
+    get(0);
+    assert_eq!(files.asked.load(Ordering::SeqCst), 9);
+    assert_eq!(get(1).id(), published[1].id());
+    assert_eq!(files.asked.load(Ordering::SeqCst), 10, "the one that was used least recently has gone");
+}
+
+#[test]
+fn dear_and_large_models_run_in_small_batches() {
+    for (limit, cost, pixels, expected) in [
+        (256, 12_000_000, 3_072, 256),
+        (4, 12_000_000, 3_072, 4),
+        (256, 1 << 33, 3_072, 2),
+        (256, 1 << 36, 3_072, 1),
+        (256, 1 << 27, 3 << 20, 21),
+        (256, 1 << 27, usize::MAX, 1),
+    ] {
+        assert_eq!(service::room(limit, cost, pixels), expected, "{cost} {pixels}");
+    }
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use ocelli_consensus::{ModelId, Network};
 use ocelli_model::{Backend, Model};
 
-use crate::chain::{MissingPixels, Prune};
+use crate::chain::{MissingAttachments, Prune};
 use crate::clock::Clock;
 use crate::error::NodeError;
-use crate::inference;
+use crate::inference::{self, facts_of};
 use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::pool::{FaucetConfig, Mining};
 use crate::store::StoreOptions;
@@ -52,8 +52,8 @@ pub struct Config {
 pub struct Storage {
     /// How much of the past; `None` keeps everything.
     pub prune: Option<Prune>,
-    /// What becomes of deep blocks whose pixels nobody has any more.
-    pub missing_pixels: MissingPixels,
+    /// What becomes of deep blocks whose attachments nobody has any more.
+    pub missing_attachments: MissingAttachments,
     /// How the store is opened.
     pub store: StoreOptions,
 }
@@ -88,23 +88,19 @@ pub enum Discovery {
 /// If one is not built in, or is not what the network says of it.
 pub fn models(network: &Network) -> Result<Vec<Model>, NodeError> {
     let parameters = &network.parameters;
-    let later = parameters.upgrades.iter().flat_map(|upgrade| &upgrade.models);
-    let wanted = parameters.models.iter().chain(later);
     let built_in: Vec<Model> =
         ocelli_model::zoo::names().iter().filter_map(|name| ocelli_model::zoo::get(name)).collect();
-    wanted
-        .map(|offered| {
-            let model = built_in.iter().find(|model| ModelId(model.id().0) == offered.id);
-            let model =
-                model.ok_or_else(|| NodeError::ModelMissing { network: parameters.name.clone(), model: offered.id })?;
-            let words = |pixels: u64, logits: u64, cost: u64| format!("{pixels} pixels, {logits} logits, cost {cost}");
-            let found = words(model.pixels() as u64, model.logits() as u64, model.cost());
-            let expected = words(offered.pixels.into(), offered.logits.into(), offered.cost);
-            if found == expected {
-                Ok(model.clone())
-            } else {
-                Err(NodeError::ModelDiffers { network: parameters.name.clone(), model: offered.id, found, expected })
-            }
-        })
-        .collect()
+    let wanted = parameters.models.iter().map(|offered| {
+        let model = built_in.iter().find(|model| ModelId(model.id().0) == offered.id);
+        let model =
+            model.ok_or_else(|| NodeError::ModelMissing { network: parameters.name.clone(), model: offered.id })?;
+        let facts = facts_of(model);
+        if facts == offered.facts {
+            Ok(model.clone())
+        } else {
+            let (found, expected) = (format!("{facts:?}"), format!("{:?}", offered.facts));
+            Err(NodeError::ModelDiffers { network: parameters.name.clone(), model: offered.id, found, expected })
+        }
+    });
+    wanted.collect()
 }

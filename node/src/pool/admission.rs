@@ -1,10 +1,11 @@
 //! What is submitted and relayed, checked and taken; who waits for an answer; and what becomes of it as the chain moves.
 
-use std::sync::Arc;
-
-use ocelli_consensus::block::Output;
+use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::checked::CheckError;
-use ocelli_consensus::{CheckedTransaction, ImageHash, ModelId, TxId};
+use ocelli_consensus::rules::TransactionError;
+use ocelli_consensus::transaction::Task;
+use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::{CheckedTransaction, Transaction, TxId};
 use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
@@ -12,6 +13,7 @@ use ocelli_protocol::relay;
 use super::dropped::Reason;
 use super::{Awaited, Pool, failed, tip};
 use crate::chain::{Moved, full_message};
+use crate::inference::{self, PictureFault};
 use crate::network::{Misbehaviour, Peer};
 use crate::reply::ReplyTo;
 use crate::store::StoreError;
@@ -27,7 +29,7 @@ pub(super) type Refusal = InsertError<StoreError>;
 /// The numbers that a refused submitter gets; described in `docs/protocol.md`.
 mod code {
     pub const RULE: u32 = 1;
-    pub const PIXELS: u32 = 2;
+    pub const ATTACHMENT: u32 = 2;
     pub const MODEL: u32 = 3;
     pub const MEMPOOL: u32 = 4;
     pub const BUSY: u32 = 5;
@@ -36,11 +38,10 @@ mod code {
 fn code_of(refusal: &Refusal) -> u32 {
     let Refusal::Refused(refusal) = refusal else { return code::BUSY };
     match refusal {
-        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TotalOverflow | MempoolError::TooHeavy { .. } => {
-            code::RULE
-        }
-        MempoolError::Check(CheckError::Pixels(_)) => code::PIXELS,
-        MempoolError::UnknownModel { .. } => code::MODEL,
+        MempoolError::Rule(TransactionError::UnknownModel { .. }) => code::MODEL,
+        MempoolError::Check(CheckError::Rule(_)) | MempoolError::TooHeavy { .. } => code::RULE,
+        MempoolError::Check(CheckError::Attachment(_)) => code::ATTACHMENT,
+        MempoolError::FileUnchecked(_) => code::BUSY,
         _ => code::MEMPOOL,
     }
 }
@@ -85,8 +86,8 @@ impl Pool {
         // It may come late, from a submitter that asks many nodes: then the chain has the answer.
         match self.confirmed(&txid) {
             Ok(None) => {}
-            Ok(Some(output)) => {
-                let answer = task.zip(output).map(|((model, image), logits)| self.sign(txid, model, image, logits));
+            Ok(Some(answer)) => {
+                let answer = task.zip(answer.classes()).map(|(task, answer)| self.sign(txid, &task, answer.clone()));
                 return self.reply(to, Response::Submitted(SubmitReply::Accepted { answer }));
             }
             Err(error) => return self.reply(to, failed(&error)),
@@ -111,7 +112,7 @@ impl Pool {
         }
         if task.is_none() {
             self.reply(to, Response::Submitted(SubmitReply::Accepted { answer: None }));
-        } else if self.mempool.get(&txid).is_some_and(|entry| entry.output().is_some()) {
+        } else if self.mempool.get(&txid).is_some_and(|entry| *entry.answer() != Answer::None) {
             self.answer(&txid, to);
         } else if let Err(to) = self.waiting.wait(txid, to) {
             let words = "too many wait for an answer: the task is taken, ask again for it";
@@ -119,24 +120,25 @@ impl Pool {
         }
     }
 
-    /// The output of a transaction of the chain; `None` if the chain has none such.
-    fn confirmed(&self, txid: &TxId) -> Result<Option<Output>, StoreError> {
+    /// The answer to a transaction of the chain; `None` if the chain has none such.
+    fn confirmed(&self, txid: &TxId) -> Result<Option<Answer>, StoreError> {
         let rows = &self.chain.rows;
         let Some(location) = rows.transaction_location(txid)? else { return Ok(None) };
         let body = rows.body(location.height, &location.block)?;
         let entry = body.as_ref().and_then(|body| body.transactions.get(location.index as usize));
-        Ok(Some(entry.and_then(|(_, output)| output.clone())))
+        Ok(Some(entry.map_or(Answer::None, |(_, answer)| answer.clone())))
     }
 
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
-        let Submission { transaction, pixels } = submission;
-        let tip = tip(&self.others.views.parameters, &self.chain);
+        let Submission { transaction, attachment } = submission;
+        let tip = tip(&self.others.views.network, &self.chain);
         // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
-        self.mempool.check(&transaction, pixels.as_ref().map_or(0, Vec::len), &tip)?;
-        let (pixels, genesis) = (pixels.map(Arc::from), self.others.views.genesis);
-        let checked = CheckedTransaction::check(transaction, pixels, tip.parameters, genesis, tip.height + 1)
-            .map_err(MempoolError::Check)?;
+        self.mempool.check(&transaction, &tip)?;
+        let genesis = self.others.views.genesis;
+        let checked = CheckedTransaction::check(transaction, attachment, genesis).map_err(MempoolError::Check)?;
+        check_picture(&checked)?;
+        self.check_file(checked.transaction())?;
         let inserted = self.mempool.insert(checked, &tip)?;
         for txid in &inserted.evicted {
             self.drop_waiting(txid, Reason::Outbid);
@@ -144,6 +146,18 @@ impl Pool {
         self.mempool_changed();
         self.run_ahead();
         Ok(inserted)
+    }
+
+    /// Whether the file that a transaction publishes is what it says.
+    fn check_file(&self, transaction: &Transaction) -> Result<(), Refusal> {
+        let Some((model, facts)) = transaction.unsigned.action.published() else { return Ok(()) };
+        let upload = self.chain.rows.upload(&transaction.sender()).map_err(InsertError::Reader)?;
+        // Without an upload the state refuses it.
+        let Some(upload) = upload else { return Ok(()) };
+        match self.others.views.files.verdict(&model, facts, upload.parts) {
+            Some(verdict) => Ok(verdict.map_err(|error| MempoolError::Check(CheckError::Rule(error)))?),
+            None => Err(MempoolError::FileUnchecked(model).into()),
+        }
     }
 
     /// Has a peer answer for a transaction that it has sent. Whether it is to blame.
@@ -180,21 +194,19 @@ impl Pool {
     /// Gives a preliminary answer, signed by this node.
     pub(super) fn answer(&mut self, txid: &TxId, to: ReplyTo) {
         let entry = self.mempool.get(txid);
-        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.output().clone()?)));
+        let task = entry.and_then(|entry| Some((entry.transaction().task()?, entry.answer().classes()?.clone())));
         let reply = match task {
-            Some(((model, image), logits)) => {
-                SubmitReply::Accepted { answer: Some(self.sign(*txid, model, image, logits)) }
-            }
+            Some((task, answer)) => SubmitReply::Accepted { answer: Some(self.sign(*txid, &task, answer)) },
             None => SubmitReply::refused(code::MEMPOOL, "the task is no longer in the mempool"),
         };
         self.reply(to, Response::Submitted(reply));
     }
 
-    fn sign(&self, txid: TxId, model: ModelId, image: ImageHash, logits: Vec<i32>) -> SignedAnswer {
+    fn sign(&self, txid: TxId, task: &Task, answer: Classes) -> SignedAnswer {
         let network = &self.others.network;
-        let hash = SignedAnswer::signing_hash(self.others.views.genesis, txid, model, image, &logits);
+        let hash = SignedAnswer::signing_hash(self.others.views.genesis, txid, task, &answer);
         let (public_key, signature) = (network.public_key(), network.sign(&hash));
-        SignedAnswer { logits, public_key, signature }
+        SignedAnswer { answer, public_key, signature }
     }
 
     /// A transaction has left the mempool: who waits for it is told now, and who asks for it later then.
@@ -210,23 +222,24 @@ impl Pool {
         // Lowest first, so that nonces come in order.
         let mut returned = Vec::new();
         for Moved { hash, header, body } in disconnected.iter().rev() {
-            let pixels = self.chain.rows.pixels(header.height, hash, body)?;
-            let transactions = body.transactions.iter().zip(pixels).map(|((transaction, output), pixels)| Returned {
+            let attachments = self.chain.rows.attachments(header.height, hash, body)?;
+            let transactions = body.transactions.iter().zip(attachments);
+            let transactions = transactions.map(|((transaction, answer), attachment)| Returned {
                 transaction: transaction.clone(),
-                pixels: pixels.map(Arc::from),
-                output: output.clone(),
+                attachment,
+                answer: answer.clone(),
             });
             returned.push(Disconnected { miner: header.miner, transactions: transactions.collect() });
         }
         let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
-        for (transaction, output) in &included {
+        for (transaction, answer) in &included {
             if self.waiting.count == 0 {
                 break;
             }
             let txid = transaction.txid();
             // It was in the mempool, and a block came before its answer here: the block's has been checked.
-            if let (Some(logits), true) = (output, self.waiting.awaited.contains_key(&txid)) {
-                self.mempool.set_output(&txid, logits.clone());
+            if *answer != Answer::None && self.waiting.awaited.contains_key(&txid) {
+                self.mempool.set_answer(&txid, answer.clone());
                 for to in self.waiting.end(&txid) {
                     self.answer(&txid, to);
                 }
@@ -242,7 +255,7 @@ impl Pool {
             disconnected: disconnected.len(),
         });
         let included = included.iter().map(|(transaction, _)| transaction);
-        let tip = tip(&self.others.views.parameters, &self.chain);
+        let tip = tip(&self.others.views.network, &self.chain);
         let changes = self.mempool.on_tip_moved(returned, included, &tip)?;
         for txid in &changes.removed {
             self.drop_waiting(txid, Reason::Impossible);
@@ -252,4 +265,11 @@ impl Pool {
         self.run_ahead();
         Ok(())
     }
+}
+
+/// Whether a picture that is sent as a file is one that the network takes: decoding it costs most, and comes last.
+fn check_picture(checked: &CheckedTransaction) -> Result<(), MempoolError> {
+    let (Some(task), Some(bytes)) = (checked.transaction().task(), checked.attachment()) else { return Ok(()) };
+    let refused = |fault: PictureFault| CheckError::Rule(TransactionError::Picture { reason: fault.to_string() });
+    Ok(inference::check_picture(task.form, bytes).map_err(refused)?)
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ocelli_consensus::rules::weight;
 use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
@@ -129,7 +130,7 @@ impl Pool {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let txid = transaction.txid();
-        if let Err(reason) = self.take_own(Submission { transaction: transaction.clone(), pixels: None }) {
+        if let Err(reason) = self.take_own(Submission { transaction: transaction.clone(), attachment: None }) {
             return Ok(Err(Refusal::Transaction(reason)));
         }
         tracing::info!(%txid, %amount, %group, "the faucet pays");
@@ -147,7 +148,7 @@ impl Pool {
         let public_key = wallet.public_key();
         let sender = Address::of(&public_key);
         let account = self.chain.rows.account(&sender)?.unwrap_or_default();
-        let (height, parameters) = (self.chain.tip.height, &self.others.views.parameters);
+        let (height, parameters) = (self.chain.tip.height, self.others.views.parameters());
         let mut unsigned = Unsigned {
             nonce: self.mempool.next_nonce(sender, account.nonce),
             fee: Amount::ZERO,
@@ -155,7 +156,7 @@ impl Pool {
             action: Action::Transfer { to, amount },
         };
         let draft = Transaction { unsigned: unsigned.clone(), public_key, signature: [0; 64] };
-        let weight = weight(&draft, parameters, height + 1).unwrap_or(0);
+        let weight = weight(&draft, None).unwrap_or(0);
         let rate = self.mempool.rate_within(parameters.weight_limit / 2, mempool::bytes_with(0));
         unsigned.fee = rate.fee(weight);
         let needed = amount.checked_add(unsigned.fee).unwrap_or(Amount(u64::MAX));

@@ -83,6 +83,11 @@ impl Pool {
 
     /// Makes a new template where the present one is too old, or too poor.
     pub(super) fn refresh_template(&mut self, now: u64) -> Result<(), NodeError> {
+        if self.others.views.core().update.is_some() {
+            // Whoever mines on a chain that most have left mines in vain.
+            self.tip_moved();
+            return Ok(());
+        }
         let Some(mine) = &self.mine else { return Ok(()) };
         let age = mine.made_at.map_or(u64::MAX, |at| now.saturating_sub(at));
         if age < GATHER_MILLIS || !(mine.is_stale || age >= REFRESH_MILLIS) {
@@ -109,13 +114,13 @@ impl Pool {
 
     /// Packs the best transactions into a block.
     fn choose(&self, address: Address, time: u64) -> Result<(Header, BlockData), NodeError> {
-        let parameters = &self.others.views.parameters;
+        let network = &self.others.views.network;
         let mut data = BlockData::default();
-        for entry in self.mempool.template(parameters.weight_limit) {
-            data.pixels.push(entry.pixels().map(|pixels| pixels.to_vec()));
-            data.body.transactions.push((entry.transaction().clone(), entry.output().clone()));
+        for entry in self.mempool.template(network.parameters.weight_limit) {
+            data.attachments.push(entry.attachment().cloned());
+            data.body.transactions.push((entry.transaction().clone(), entry.answer().clone()));
         }
-        match self.chain.template(parameters, address, &data.body, time) {
+        match self.chain.template(network, address, &data.body, time) {
             Ok(header) => Ok((header, data)),
             Err(ConnectError::Reader(error)) => Err(error.into()),
             Err(ConnectError::Tree(error)) => Err(StoreError::from(error).into()),

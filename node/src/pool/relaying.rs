@@ -7,7 +7,7 @@ use ocelli_consensus::rules::check_signature;
 use ocelli_consensus::{BlockHash, Transaction, TxId};
 use ocelli_protocol::limits::InVain;
 use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness, Tip};
-use ocelli_protocol::message::{Response, ShortId, Submission, take_pending, take_pixels};
+use ocelli_protocol::message::{Response, ShortId, Submission, take_attachments, take_pending};
 use ocelli_protocol::relay::{self, Decision, Offence, Relay, Verdict};
 use ocelli_protocol::sync::{self, Direction, Failure, Origin};
 
@@ -59,10 +59,8 @@ impl relay::Pool for Glimpse<'_> {
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {
         let tip = &self.tip;
-        let model = transaction.task().and_then(|(model, _)| tip.parameters.model_at(model, tip.height + 1));
-        let pixels = model.map_or(0, |model| model.pixels as usize);
-        let refused = match self.mempool.check(transaction, pixels, tip) {
-            Ok(()) => check_signature(0, transaction, self.genesis).map_err(CheckError::Rule).err().map(Into::into),
+        let refused = match self.mempool.check(transaction, tip) {
+            Ok(()) => check_signature(transaction, self.genesis).map_err(CheckError::Rule).err().map(Into::into),
             Err(InsertError::Refused(refused)) => Some(refused),
             // Without its account nothing of the sender is fetched.
             Err(InsertError::Reader(error)) => {
@@ -112,10 +110,10 @@ impl Pool {
         Response::Pending(take_pending(ids.iter().map(|id| self.mempool.to_relay(*id))))
     }
 
-    /// Images of the mempool by their transactions' short ids.
-    pub(super) fn pixels(&self, ids: &[ShortId]) -> Response {
-        let pixels = |id: &ShortId| Some(self.mempool.get_by_short_id(*id)?.pixels()?.to_vec());
-        Response::Pixels(take_pixels(ids.iter().map(pixels)))
+    /// Attachments of the mempool by their transactions' short ids.
+    pub(super) fn attachments(&self, ids: &[ShortId]) -> Response {
+        let attachment = |id: &ShortId| self.mempool.get_by_short_id(*id)?.attachment().cloned();
+        Response::Attachments(take_attachments(ids.iter().map(attachment)))
     }
 
     pub(super) fn on_response(&mut self, id: RequestId, peer: Peer, result: Result<Response, Failure>, bytes: usize) {
@@ -154,7 +152,7 @@ impl Pool {
         }
         while let Some(input) = self.relaying.inputs.pop_front() {
             let views = &self.others.views;
-            let tip = tip(&views.parameters, &self.chain);
+            let tip = tip(&views.network, &self.chain);
             let glimpse = Glimpse { mempool: &self.mempool, tip, genesis: views.genesis };
             for output in self.relaying.machine.handle(input, self.others.clock.now(), &glimpse) {
                 self.carry_out(output, &mut to);
@@ -228,7 +226,7 @@ fn misbehaviour(offence: Offence) -> Option<Misbehaviour> {
         Offence::Stalled => Some(Misbehaviour::Stalled),
         Offence::BrokenTransaction => Some(Misbehaviour::BadTransaction),
         Offence::InVain => None,
-        Offence::WrongTransaction | Offence::WrongPixels => Some(Misbehaviour::NotTheBlock),
+        Offence::WrongTransaction | Offence::WrongAttachment => Some(Misbehaviour::NotTheBlock),
         Offence::WrongResponse => Some(Misbehaviour::Malformed),
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver};
 
-use ocelli_consensus::rules::check_output;
 use ocelli_consensus::{BlockHash, RuleError};
 
 use crate::inference::{Handle, InferenceError, Verdict};
-use crate::validation::Claims;
+use crate::validation::{Claims, broken_rule};
 
 /// Images under way: some batches for the device, so that it never waits, and few enough for its queue and the memory.
 const MAX_IMAGES: usize = 2048;
@@ -70,14 +69,11 @@ impl<'a> Answers<'a> {
         let Waiting { hash, height, places, verdict } = self.waiting.pop_front()?;
         self.images -= places.len();
         let result = verdict.recv().unwrap_or(Err(InferenceError::Stopped));
-        Some(result.map(|verdict| {
-            let answers = match verdict {
-                Verdict::Right => Ok(()),
-                Verdict::Wrong { index, claimed, expected } => {
-                    check_output(places.get(index).copied().unwrap_or(index), &claimed, &expected)
-                }
-            };
-            CheckedBlock { hash, height, tasks: places.len() as u64, answers }
+        Some(result.map(|verdict| CheckedBlock {
+            hash,
+            height,
+            tasks: places.len() as u64,
+            answers: broken_rule(verdict, &places),
         }))
     }
 }

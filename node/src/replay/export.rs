@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 
 use ocelli_consensus::codec::{decode, encode};
 use ocelli_consensus::header::HEADER_BYTES;
-use ocelli_consensus::{BlockHash, Header, Network};
+use ocelli_consensus::transaction::MAX_FILE_BYTES;
+use ocelli_consensus::{BlockHash, Header, ModelId, Network};
 use ocelli_program::output_file::{OutputFile, Readers};
 use ocelli_protocol::message::BlockData;
 
 use super::Progress;
 use crate::store::{Store, StoreError};
 
-/// What a file of blocks begins with: its format and version. The genesis hash comes next.
-const MAGIC: &[u8; 16] = b"ocelli blocks 1\n";
+/// What a file of blocks begins with: its format and version. The genesis hash comes next, then the files of models.
+const MAGIC: &[u8; 16] = b"ocelli blocks 2\n";
 /// The longest data of a block that is read: far more than any weight limit lets through.
 const MAX_DATA_BYTES: u32 = 256 << 20;
+/// The most files of models that are read: each costs its author a week's rewards of all blocks.
+const MAX_FILES: u32 = 1 << 20;
 
 /// What was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +83,8 @@ pub enum ExportError {
     },
 }
 
-/// Writes the blocks of the main chain from one height to another, with the pixels that are kept, to a new file; `None` is
-/// the first that has a body, and the tip. A regular file appears under its name when it is whole.
+/// Writes the blocks of the main chain from one height to another, with the attachments that are kept, to a new file, before
+/// them the files of all published models; `None` is the first block that has a body, and the tip. A regular file appears under its name when it is whole.
 ///
 /// # Errors
 /// [`ExportError`]; no new file is left then.
@@ -105,14 +108,27 @@ pub fn export(
     };
     write(MAGIC)?;
     write(store.genesis().hash().as_bytes())?;
+    let mut models = Vec::new();
+    for row in store.models(&ModelId([0; 32])) {
+        let (model, _) = row?;
+        if store.has_file(&model)? {
+            models.push(model);
+        }
+    }
+    write(&u32::try_from(models.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+    for model in models {
+        let file = store.file(&model)?.ok_or_else(|| StoreError::missing("files", model.as_bytes()))?;
+        write(&u32::try_from(file.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+        write(&file)?;
+    }
     let of = to.saturating_add(1).saturating_sub(from);
     for (blocks, height) in (1..).zip(from..=to) {
         let missing = || StoreError::missing("heights", &height.to_be_bytes());
         let hash = store.hash_at(height)?.ok_or_else(missing)?;
         let (header, _) = store.header(&hash)?.ok_or_else(missing)?;
         let body = store.body(height, &hash)?.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
-        let pixels = store.pixels(height, &hash, &body)?;
-        let data = encode(&BlockData { body, pixels });
+        let attachments = store.attachments(height, &hash, &body)?;
+        let data = encode(&BlockData { body, attachments });
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         write(&header.to_bytes())?;
         write(&length.to_le_bytes())?;
@@ -128,12 +144,28 @@ pub fn export(
 pub(super) struct Blocks {
     file: BufReader<File>,
     path: PathBuf,
+    /// Where the first block is.
+    start: u64,
     blocks: u64,
 }
 
 impl Blocks {
-    /// Opens a file of this network's blocks.
-    pub(super) fn open(path: &Path, network: &Network) -> Result<Self, ExportError> {
+    /// Opens a file of this network's blocks, and hands over the files of models in it, one after the other.
+    pub(super) fn open<E: From<ExportError>>(
+        path: &Path,
+        network: &Network,
+        mut model: impl FnMut(Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (mut blocks, count) = Self::open_at_models(path, network)?;
+        for _ in 0..count {
+            let file = blocks.next_file()?;
+            model(file)?;
+        }
+        blocks.start = blocks.file.stream_position().map_err(at(path))?;
+        Ok(blocks)
+    }
+
+    fn open_at_models(path: &Path, network: &Network) -> Result<(Self, u32), ExportError> {
         let mut file = BufReader::new(File::open(path).map_err(at(path))?);
         let (mut magic, mut genesis) = ([0; MAGIC.len()], [0; 32]);
         let read = file.read_exact(&mut magic).and_then(|()| file.read_exact(&mut genesis));
@@ -146,7 +178,37 @@ impl Blocks {
         if found != expected {
             return Err(ExportError::Network { path: path.into(), found, expected });
         }
-        Ok(Self { file, path: path.into(), blocks: 0 })
+        let mut blocks = Self { file, path: path.into(), start: 0, blocks: 0 };
+        let count = blocks.length("the number of models", MAX_FILES)?;
+        Ok((blocks, count))
+    }
+
+    /// The next file of a model.
+    fn next_file(&mut self) -> Result<Vec<u8>, ExportError> {
+        let length = self.length("the length of a model's file", MAX_FILE_BYTES)?;
+        let mut file = Vec::new();
+        (&mut self.file).take(length.into()).read_to_end(&mut file).map_err(at(&self.path))?;
+        if file.len() == length as usize {
+            Ok(file)
+        } else {
+            Err(self.damaged("it ends in the midst of a model's file"))
+        }
+    }
+
+    fn length(&mut self, what: &str, limit: u32) -> Result<u32, ExportError> {
+        let mut bytes = [0; 4];
+        match self.file.read_exact(&mut bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(format!("it ends before {what}")));
+            }
+            Err(error) => return Err(at(&self.path)(error)),
+        }
+        let found = u32::from_le_bytes(bytes);
+        if found > limit {
+            return Err(self.damaged(format!("{what} is {found}, expected at most {limit}")));
+        }
+        Ok(found)
     }
 
     /// The next header, its block's data passed over; `None` at the end.
@@ -179,8 +241,7 @@ impl Blocks {
     /// Back to the first block.
     pub(super) fn rewind(&mut self) -> Result<(), ExportError> {
         self.blocks = 0;
-        let start = SeekFrom::Start(MAGIC.len() as u64 + 32);
-        self.file.seek(start).map_err(at(&self.path))?;
+        self.file.seek(SeekFrom::Start(self.start)).map_err(at(&self.path))?;
         Ok(())
     }
 

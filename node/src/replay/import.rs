@@ -8,7 +8,7 @@ use ocelli_consensus::{BlockHash, Header};
 
 use super::export::Blocks;
 use super::{BadBlock, ExportError, Intake, IntakeError, Progress};
-use crate::chain::{Chain, HeaderError};
+use crate::chain::{Chain, CheckedFile, HeaderError};
 use crate::inference::Handle;
 use crate::store::StoreError;
 
@@ -113,7 +113,14 @@ pub fn import(
     is_to_end: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, ImportError> {
-    let mut file = Blocks::open(path, chain.network())?;
+    let mut file = Blocks::open(path, chain.network(), |file| -> Result<(), ImportError> {
+        // Whatever it is, its id says which model's.
+        let checked = CheckedFile::of(&file);
+        let name = checked.facts.as_ref().map_or("", |(_, name)| name);
+        chain.store().add_file(&file, name)?;
+        chain.checked_files().add(checked);
+        Ok(())
+    })?;
     let (of, mut stopped) = take_headers(chain, &mut file, now)?;
     file.rewind()?;
     let mut intake = Intake::new(chain, inference);

@@ -2,16 +2,18 @@
 //! by themselves.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::rules::PixelsError;
-use ocelli_consensus::{BlockHash, RuleError};
+use ocelli_consensus::{BlockHash, ModelId, RuleError};
 use ocelli_protocol::message::BlockData;
 
 use super::BadBlock;
 use super::answers::{Answers, CheckedBlock};
-use crate::chain::{AcceptError, Advance, Chain};
+use crate::chain::{
+    AcceptError, BodyError, Chain, CheckedFile, Moved, assemble, assemble_published, published_files,
+};
 use crate::inference::{Handle, InferenceError};
 use crate::store::StoreError;
 use crate::validation::{CheckedBody, Claims};
@@ -26,7 +28,7 @@ pub enum IntakeError {
         hash: BlockHash,
         height: u64,
         /// What differs.
-        source: PixelsError,
+        source: BodyError,
     },
     /// A block is not valid.
     #[error("found a block that is not valid")]
@@ -34,6 +36,16 @@ pub enum IntakeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A published model's file is in neither the blocks nor the store.
+    #[error(
+        "block {hash} at height {height} cannot be checked: the file of model {model} is not here; start the node, which fetches it"
+    )]
+    File {
+        /// The block that publishes it.
+        hash: BlockHash,
+        height: u64,
+        model: ModelId,
+    },
     /// The answers cannot be computed here.
     #[error("the answers cannot be checked")]
     Inference(#[from] InferenceError),
@@ -88,7 +100,7 @@ impl<'a> Intake<'a> {
         for hash in self.chain.unchecked() {
             let Some(height) = self.chain.tree().get(&hash).map(|node| node.height) else { continue };
             let Some(data) = self.chain.block_data(&hash)? else { continue };
-            self.answers.check(hash, height, Claims::of(&data.body, &data.pixels));
+            self.answers.check(hash, height, Claims::of(&data));
             while self.answers.is_full() {
                 self.settle()?;
             }
@@ -122,11 +134,20 @@ impl<'a> Intake<'a> {
         let Some(header) = header else {
             return Err(BadBlock::new(hash, height, AcceptError::NotWanted(hash)).into());
         };
+        let models = data.body.models();
+        let setting = loop {
+            match self.chain.setting(&header, &models)? {
+                Some(setting) => break setting,
+                // It may name a model that a block publishes which is not stored yet.
+                None if self.store_and_settle()? => {}
+                None => return Err(BadBlock::new(hash, height, AcceptError::Early(hash)).into()),
+            }
+        };
         let (extent, check) = (self.chain.extent(&hash, &data), self.chain.body_check().clone());
         let (send, checked) = mpsc::channel();
         rayon::spawn_fifo(move || {
             // An error only says that nobody waits any more.
-            drop(send.send(CheckedBody::of(&check, None, &header, data, extent, &BTreeSet::new())));
+            drop(send.send(CheckedBody::of(&check, None, &header, data, extent, &setting, &BTreeSet::new())));
         });
         self.bodies.push_back(Body { hash, height, checked });
         while self.bodies.len() >= MAX_BODIES {
@@ -173,7 +194,18 @@ impl<'a> Intake<'a> {
                 return Err(IntakeError::NotTheBlock { hash, height, source });
             }
             Err(AcceptError::Refused { source, .. }) => return Err(BadBlock::new(hash, height, source).into()),
-            Err(error @ AcceptError::NotWanted(_)) => return Err(BadBlock::new(hash, height, error).into()),
+            Err(error @ (AcceptError::NotWanted(_) | AcceptError::Early(_))) => {
+                return Err(BadBlock::new(hash, height, error).into());
+            }
+        }
+        // The file of a model is here when the block that publishes it is connected.
+        let mut models = claims.claims.iter().map(|(task, _)| task.model).collect::<BTreeSet<_>>();
+        let genesis = &self.chain.parameters().models;
+        models.retain(|model| genesis.iter().all(|known| known.id != *model));
+        for model in models {
+            if !self.chain.store().has_file(&model)? {
+                while self.settle()? {}
+            }
         }
         self.answers.check(hash, height, claims);
         while self.answers.is_full() {
@@ -199,13 +231,50 @@ impl<'a> Intake<'a> {
         result.map(|()| true)
     }
 
+    /// Checks and keeps the files that blocks have finished, published or wait for. Whether the tip may move for that.
+    fn take_files(&mut self, connected: &[Moved]) -> Result<bool, IntakeError> {
+        let store = Arc::clone(self.chain.store());
+        for finished in self.chain.finished_uploads(connected)? {
+            if let Some(file) = assemble(&store, &finished)? {
+                self.chain.file_checked(CheckedFile::of(&file));
+            }
+        }
+        for wanted in published_files(connected) {
+            if !store.has_file(&wanted.model)?
+                && let Some(file) = assemble_published(&store, &wanted)?
+            {
+                store.add_file(&file, &self.chain.checked_files().name(&wanted.model).unwrap_or_default())?;
+            }
+        }
+        let awaited = self.chain.awaited_files().next().cloned();
+        let Some((wanted, finished)) = awaited else { return Ok(false) };
+        let file = match assemble(&store, &finished)? {
+            Some(file) => Some(file),
+            None => store.file(&wanted.model)?,
+        };
+        match file {
+            Some(file) => Ok(self.chain.file_checked(CheckedFile::of(&file))),
+            None => {
+                let tip = self.chain.tip();
+                Err(IntakeError::File { hash: tip.hash, height: tip.height + 1, model: wanted.model })
+            }
+        }
+    }
+
     fn settle_one(&mut self, hash: BlockHash, height: u64, answers: Result<(), RuleError>) -> Result<(), IntakeError> {
         // One that was taken on work is verified already.
         if self.chain.tree().get(&hash).is_some_and(|node| node.status == BlockStatus::Received) {
             self.chain.set_answers(hash, answers.clone())?;
         }
         answers.map_err(|rule| BadBlock::new(hash, height, rule))?;
-        let Advance { refused, .. } = self.chain.advance()?;
+        let mut refused = Vec::new();
+        loop {
+            let advance = self.chain.advance()?;
+            refused.extend(advance.refused);
+            if !self.take_files(&advance.connected)? {
+                break;
+            }
+        }
         self.chain.prune()?;
         // Other branches that were here before are no fault of this one.
         if !self.chain.tree().is_condemned(&hash) {

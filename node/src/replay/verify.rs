@@ -1,16 +1,17 @@
 //! `ocelli chain verify`: everything again, as if nothing had ever been checked.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ocelli_consensus::fork_choice::HeaderTree;
 use ocelli_consensus::history::Peaks;
-use ocelli_consensus::transition::{ConnectError, append_header};
-use ocelli_consensus::{BlockHash, Header, Network, Root, RuleError};
+use ocelli_consensus::transition::{ConnectError, StateReader as _, append_header};
+use ocelli_consensus::{BlockHash, Body, Header, Network, Root, RuleError};
 use ocelli_protocol::message::BlockData;
 
 use super::answers::Answers;
 use super::{BadBlock, Progress};
-use crate::chain::{BodyCheck, has_all_pixels};
+use crate::chain::{BodyCheck, CheckedFile, Setting};
 use crate::inference::{Handle, InferenceError};
 use crate::store::{Durability, Extent, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
 use crate::validation::Claims;
@@ -24,11 +25,11 @@ pub struct Verified {
     /// Its tip, and with it all that the tip commits to.
     pub tip: Tip,
     /// What was there to be verified: headers always, bodies and state from [`Kept::bodies_from`] on, answers where there
-    /// are pixels.
+    /// are attachments.
     pub kept: Kept,
     /// Answers that were computed again.
     pub tasks: u64,
-    /// Tasks without pixels, whose answers were taken as they are.
+    /// Tasks without attachments, whose answers were taken as they are.
     pub unchecked: u64,
 }
 
@@ -174,8 +175,7 @@ impl Replay<'_> {
             let text = format!("the history before it has root {}, the header says {}", Root(found), header.history);
             return Err(self.bad(header, text).into());
         }
-        let parameters = &self.network.parameters;
-        self.tree.insert(parameters, header).map_err(|error| BadBlock::new(header.hash(), header.height, error))?;
+        self.tree.insert(self.network, header).map_err(|error| BadBlock::new(header.hash(), header.height, error))?;
         append_header(&mut self.peaks, header).map_err(|error| self.bad(header, error))?;
         Ok(())
     }
@@ -184,19 +184,16 @@ impl Replay<'_> {
         self.check_header(header)?;
         let (hash, height) = (header.hash(), header.height);
         let body = self.store.body(height, &hash)?.ok_or_else(|| self.bad(header, "its body is missing"))?;
-        let pixels = self.store.pixels(height, &hash, &body)?;
-        let data = BlockData { body, pixels };
-        let may_lack = height < self.kept.pixels_from && !has_all_pixels(&data);
-        let checked = if may_lack { Extent::OnWork } else { Extent::Body };
-        self.check.check(header, &data, checked, &|_| false).map_err(|error| self.bad(header, error))?;
-        self.unchecked += data
-            .body
-            .transactions
-            .iter()
-            .zip(&data.pixels)
-            .filter(|((transaction, _), pixels)| transaction.task().is_some() && pixels.is_none())
-            .count() as u64;
-        self.answers.check(hash, height, Claims::of(&data.body, &data.pixels));
+        let attachments = self.store.attachments(height, &hash, &body)?;
+        let data = BlockData { body, attachments };
+        let checked = if data.lacks_attachments() { self.lacking(height, &hash, &data)? } else { Extent::Body };
+        let setting = self.setting(header, &data.body, overlay)?;
+        self.check.check(header, &data, checked, &setting, &|_| false).map_err(|error| self.bad(header, error))?;
+        let claims = Claims::of(&data);
+        let tasks = data.body.transactions.iter().filter(|(transaction, _)| transaction.task().is_some()).count();
+        self.unchecked += (tasks - claims.places.len()) as u64;
+        self.answers.check(hash, height, claims);
+        self.check_files(header, &data.body, overlay)?;
         match overlay.connect(&self.network.parameters, header, &data.body) {
             Ok(()) => {}
             Err(ConnectError::Rule(rule)) => return Err(self.bad(header, rule).into()),
@@ -205,6 +202,48 @@ impl Replay<'_> {
         }
         while self.answers.is_full() {
             self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// How far a block can be checked that lacks attachments: those that the owner has forgotten may lack everywhere.
+    fn lacking(&self, height: u64, hash: &BlockHash, data: &BlockData) -> Result<Extent, VerifyError> {
+        if height < self.kept.attachments_from {
+            return Ok(Extent::OnWork);
+        }
+        for ((transaction, _), attachment) in data.body.transactions.iter().zip(&data.attachments) {
+            if let (Some(named), None) = (transaction.attachment(), attachment)
+                && !self.store.is_forgotten(&named.hash)?
+            {
+                let text = format!("attachment {} is missing", named.hash);
+                return Err(BadBlock::new(*hash, height, text).into());
+            }
+        }
+        Ok(Extent::OnWork)
+    }
+
+    /// What a block on the overlay's tip is checked by: records never change and never go on a branch.
+    fn setting(&self, header: &Header, body: &Body, overlay: &Overlay<'_>) -> Result<Setting, VerifyError> {
+        let mut setting =
+            Setting { place: self.network.place_after(overlay.header(), header.miner), models: BTreeMap::new() };
+        for model in body.models() {
+            if let Some(record) = overlay.model(&model)? {
+                setting.models.insert(model, record);
+            }
+        }
+        Ok(setting)
+    }
+
+    /// Checks the files that a block publishes, which are kept whatever else is not.
+    fn check_files(&self, header: &Header, body: &Body, overlay: &Overlay<'_>) -> Result<(), VerifyError> {
+        for (index, (transaction, _)) in body.transactions.iter().enumerate() {
+            let Some((model, facts)) = transaction.unsigned.action.published() else { continue };
+            // Without an upload the state refuses the block.
+            let Some(upload) = overlay.upload(&transaction.sender())? else { continue };
+            let file = self.store.file(&model)?;
+            let file = file.ok_or_else(|| self.bad(header, format!("the file of model {model} is missing")))?;
+            let checked = CheckedFile::of(&file).check(&model, facts, upload.parts);
+            checked.map_err(|error| self.bad(header, error.at(index)))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ocelli_consensus::AttachmentHash;
 use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, PeerList, Response};
 
 use crate::chain::full_message;
@@ -24,14 +25,14 @@ pub struct Owner {
     network: network::Handle,
     views: Arc<Views>,
     clock: Clock,
-    /// Whether a copy of the chain is being made: it waits for the disk, on a thread of its own.
-    is_copying: Arc<AtomicBool>,
+    /// Whether a command of the owner waits for the disk, on a thread of its own.
+    is_busy: Arc<AtomicBool>,
 }
 
 impl Owner {
     /// Who shows this cookie is the owner of the node on that data folder.
     pub fn new(cookie: Cookie, data: PathBuf, network: network::Handle, views: Arc<Views>, clock: Clock) -> Self {
-        Self { cookie, data, network, views, clock, is_copying: Arc::default() }
+        Self { cookie, data, network, views, clock, is_busy: Arc::default() }
     }
 
     /// Does what whoever shows the cookie says.
@@ -51,6 +52,7 @@ impl Owner {
             Control::Ban { subject, seconds, reason } => self.ban(subject, seconds, &reason),
             Control::Unban { subject } => self.unban(subject),
             Control::Add { address } => self.add(&address),
+            Control::Forget { attachment } => return self.forget(attachment, to),
         };
         to.send(&response.unwrap_or_else(Response::failed));
     }
@@ -109,28 +111,48 @@ impl Owner {
         )))
     }
 
-    /// Copies the chain, one copy at a time.
+    /// Forgets an attachment, wherever it is.
+    fn forget(&self, attachment: AttachmentHash, to: ReplyTo) {
+        let store = Arc::clone(self.views.newest().rows.store());
+        self.beside(to, move || {
+            let deleted = store.forget(&attachment);
+            match deleted {
+                Ok(deleted) => Response::controlled(format!(
+                    "attachment {attachment} was deleted in {deleted} places, and is neither kept nor served from now on"
+                )),
+                Err(error) => Response::failed(full_message(&error)),
+            }
+        });
+    }
+
+    /// Copies the chain.
     fn copy(&self, path: PathBuf, to: ReplyTo) {
-        let is_copying = Arc::clone(&self.is_copying);
-        if is_copying.swap(true, Ordering::AcqRel) {
-            return to.send(&Response::failed("a copy is being made already: try again when it is done"));
-        }
         let newest = self.views.newest();
         let (store, height) = (Arc::clone(newest.rows.store()), newest.tip.height);
         drop(newest);
-        let copying = std::thread::Builder::new().name("copy".into()).spawn(move || {
+        self.beside(to, move || {
             // The tip may move meanwhile: the copy is at least so long.
-            let copied = store.copy_to(&path);
-            drop(store);
-            is_copying.store(false, Ordering::Release);
-            to.send(&match copied {
+            match store.copy_to(&path) {
                 Ok(()) => Response::controlled(format!("copied the chain up to block {height}")),
                 Err(error) => Response::failed(full_message(&error)),
-            });
+            }
         });
-        if let Err(error) = copying {
-            self.is_copying.store(false, Ordering::Release);
-            tracing::error!(%error, "no thread for a copy of the chain");
+    }
+
+    /// Does what waits for the disk on a thread of its own, one thing at a time.
+    fn beside(&self, to: ReplyTo, work: impl FnOnce() -> Response + Send + 'static) {
+        let is_busy = Arc::clone(&self.is_busy);
+        if is_busy.swap(true, Ordering::AcqRel) {
+            return to.send(&Response::failed("another command is at work on the disk: try again when it is done"));
+        }
+        let thread = std::thread::Builder::new().name("owner".into()).spawn(move || {
+            let response = work();
+            is_busy.store(false, Ordering::Release);
+            to.send(&response);
+        });
+        if let Err(error) = thread {
+            self.is_busy.store(false, Ordering::Release);
+            tracing::error!(%error, "no thread for what the owner asks");
         }
     }
 }

@@ -92,7 +92,7 @@ fn who_only_reads_waits_for_nobody() {
         panic!("not found")
     };
     assert_eq!((found.index, found.header.height, &found.submission.transaction), (1, 2, &task));
-    assert_eq!(found.submission.pixels.as_deref(), Some(&[1; crate::store::tests::PIXELS][..]));
+    assert_eq!(found.submission.attachment.as_deref(), Some(&[1; crate::store::tests::PIXELS][..]));
     let unknown = room.ask(Request::Transaction { txid: TxId([3; 32]) });
     assert_eq!(unknown, Some(Response::Transaction(TransactionStatus::Unknown)));
     let transactions = room.ask(Request::Transactions { block: tip.hash, indexes: vec![1] });
@@ -125,7 +125,7 @@ fn one_picture_is_read_for_one_transaction() {
     let txid = block.1.body.transactions[7].0.txid();
     let (response, read) = bytes_read(|| room.ask(Request::Transaction { txid }));
     let Some(Response::Transaction(TransactionStatus::Confirmed(found))) = response else { panic!("not found") };
-    assert_eq!(found.submission.pixels.as_deref(), Some(&[7; PIXELS][..]));
+    assert_eq!(found.submission.attachment.as_deref(), Some(&[7; PIXELS][..]));
     let body = ocelli_consensus::codec::encode(&block.1.body).len();
     assert!((body + PIXELS..body + 2 * PIXELS).contains(&read), "{read} bytes, of which {body} are the body");
 }

@@ -12,32 +12,59 @@ pub(super) const HEADERS: &str = "headers";
 pub(super) const ARRIVALS: &str = "arrivals";
 /// Height and block hash -> body.
 pub(super) const BODIES: &str = "bodies";
-/// Height, block hash and transaction index -> pixels.
-pub(super) const PIXELS: &str = "pixels";
+/// Height, block hash and transaction index -> what the transaction has attached.
+pub(super) const ATTACHMENTS: &str = "attachments";
 /// Height and block hash -> undo record, of the main chain only.
 pub(super) const UNDO: &str = "undo";
-/// Height -> block hash, of the main chain.
+/// Height -> block hash, and the bytes of all attachments up to it; of the main chain.
 pub(super) const HEIGHTS: &str = "heights";
-/// Address -> account.
-pub(super) const ACCOUNTS: &str = "accounts";
+/// Kind and id -> state object.
+pub(super) const OBJECTS: &str = "objects";
 /// Path -> branch of the state tree.
 pub(super) const STATE: &str = "state";
 /// Position -> node of the history.
 pub(super) const HISTORY: &str = "history";
 /// Transaction id -> where it is, of the main chain only.
 pub(super) const TRANSACTIONS: &str = "transactions";
+/// Sender, height at which its upload began, and number -> where the part is, of the main chain only.
+pub(super) const PARTS: &str = "parts";
+/// Model id -> tasks for it, of the main chain only.
+pub(super) const USES: &str = "uses";
+/// Model id -> length of its file and its name; model id and number -> chunk of it.
+pub(super) const FILES: &str = "files";
+/// Attachment hash -> nothing: it is not to be kept.
+pub(super) const FORGOTTEN: &str = "forgotten";
 /// Arrival number -> why a block was refused.
 pub(super) const VERDICTS: &str = "verdicts";
 /// Names -> what there is one of.
 pub(super) const METADATA: &str = "metadata";
 
 /// Every column of the chain.
-pub(super) const ALL: [&str; 12] =
-    [HEADERS, ARRIVALS, BODIES, PIXELS, UNDO, HEIGHTS, ACCOUNTS, STATE, HISTORY, TRANSACTIONS, VERDICTS, METADATA];
+pub(super) const ALL: [&str; 16] = [
+    HEADERS,
+    ARRIVALS,
+    BODIES,
+    ATTACHMENTS,
+    UNDO,
+    HEIGHTS,
+    OBJECTS,
+    STATE,
+    HISTORY,
+    TRANSACTIONS,
+    PARTS,
+    USES,
+    FILES,
+    FORGOTTEN,
+    VERDICTS,
+    METADATA,
+];
+
+/// What follows from the main chain, whichever way it came about.
+pub(super) const OF_THE_CHAIN: [&str; 8] = [UNDO, HEIGHTS, OBJECTS, STATE, HISTORY, TRANSACTIONS, PARTS, USES];
 
 /// Place -> ban.
 pub(super) const BANS: &str = "bans";
-/// Transaction id -> pending transaction with its pixels.
+/// Transaction id -> pending transaction with its attachments.
 pub(super) const MEMPOOL: &str = "mempool";
 
 /// Columns beside the chain, which are made where they are missing.
@@ -113,7 +140,7 @@ fn column_options(name: &str, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(MEMORY_TABLE_BYTES);
-    if name == PIXELS {
+    if name == ATTACHMENTS || name == FILES {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES);
         options.set_blob_file_size(BLOB_FILE_BYTES);

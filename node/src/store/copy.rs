@@ -7,10 +7,6 @@ use rocksdb::checkpoint::Checkpoint;
 
 use super::{Store, StoreError, columns};
 
-/// What follows from the main chain, whichever way it came about.
-const OF_THE_CHAIN: [&str; 6] =
-    [columns::UNDO, columns::HEIGHTS, columns::ACCOUNTS, columns::STATE, columns::HISTORY, columns::TRANSACTIONS];
-
 impl Store {
     /// Makes a copy in the folder `path`, which does not exist yet. On the same disk the large files are linked, not copied.
     ///
@@ -25,7 +21,7 @@ impl Store {
     /// # Errors
     /// If one cannot be read.
     pub fn first_difference(&self, other: &Store) -> Result<Option<(&'static str, Vec<u8>)>, StoreError> {
-        for column in OF_THE_CHAIN {
+        for column in columns::OF_THE_CHAIN {
             let mut ours = self.iterate(column, IteratorMode::Start);
             let mut theirs = other.iterate(column, IteratorMode::Start);
             loop {

@@ -204,8 +204,8 @@ impl From<UpdateError<StoreError>> for StoreError {
             UpdateError::Reader(error) => error,
             UpdateError::Missing(path) => Self::missing(columns::STATE, &path.to_bytes()),
             UpdateError::Damaged(path) => Self::damaged(columns::STATE, &path.to_bytes()),
-            // Only proofs read values: these are accounts.
-            UpdateError::Value => Self::damaged(columns::ACCOUNTS, &[]),
+            // Only proofs read values.
+            UpdateError::Value => Self::damaged(columns::OBJECTS, &[]),
         }
     }
 }

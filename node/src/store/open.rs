@@ -15,7 +15,7 @@ use super::folder::{Folder, error_at as folder_error};
 use super::options::Step;
 use super::overlay::Changes;
 use super::write::Durability;
-use super::{Kept, Store, StoreError, StoreOptions, Tip, WrongNetwork, columns, migrate, rows};
+use super::{Kept, Store, StoreError, StoreOptions, Tip, WrongNetwork, columns, rows};
 
 /// The file that every RocksDB folder has once it is whole.
 const CURRENT: &str = "CURRENT";
@@ -88,15 +88,15 @@ fn staging(path: &Path) -> PathBuf {
 fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
     let genesis = &network.genesis;
     let hash = genesis.hash();
-    let (state, branches, accounts) = genesis_state(&network.parameters);
+    let (state, branches, objects) = genesis_state(&network.parameters);
     let history = append_header(&mut Peaks::default(), genesis).expect("the work of one block fits into 256 bits");
 
     let mut batch = WriteBatch::default();
     let changes = Changes {
-        accounts: accounts.into_iter().map(|(address, account)| (address, Some(account))).collect(),
+        objects: objects.into_iter().map(|(id, object)| (id, Some(object))).collect(),
         branches,
         history: history.into_iter().map(|(position, entry)| (position, Some(entry))).collect(),
-        heights: [(0, Some(hash))].into(),
+        heights: [(0, Some((hash, 0)))].into(),
         ..Changes::default()
     };
     changes.write(store, &Tip { hash, height: 0, state }, &mut batch);
@@ -108,6 +108,7 @@ fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
     batch.put_cf(metadata, rows::SCHEMA_KEY, rows::SCHEMA.to_le_bytes());
     batch.put_cf(metadata, rows::KEPT_KEY, rows::kept_bytes(&Kept::ALL));
     batch.put_cf(metadata, rows::GENESIS_KEY, hash.as_bytes());
+    batch.put_cf(metadata, rows::SCHEDULE_KEY, rows::schedule_bytes(&network.schedule));
     batch.put_cf(metadata, rows::NETWORK_KEY, network.parameters.name.as_bytes());
     batch
 }
@@ -128,27 +129,25 @@ fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<
     let database = DB::open_cf_descriptors(&opening, path, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(path)?;
     let store = Store::of(database, folder, options, network.genesis.clone(), 0);
-    if let Some(version) = check(path, &store, network)? {
-        migrate::migrate(&store, version)?;
-    }
+    check(path, &store, network)?;
     let last = store.iterate(columns::HEADERS, IteratorMode::End).next().transpose()?;
     let (key, _) = last.ok_or_else(|| StoreError::missing(columns::HEADERS, &rows::number_key(0)))?;
     let next = rows::number(&key).and_then(|last| last.checked_add(1));
     let next_arrival = Mutex::new(next.ok_or_else(|| StoreError::damaged(columns::HEADERS, &key))?);
     store.tip()?;
     store.kept()?;
-    Ok(Store { next_arrival, ..store })
+    let store = Store { next_arrival, ..store };
+    store.take_schedule(&network.schedule)?;
+    Ok(store)
 }
 
-/// Checks that a store is this network's, and has this layout or one that it can be brought from: then returns that one's
-/// version.
-fn check(path: &Path, store: &Store, network: &Network) -> Result<Option<u32>, StoreError> {
+/// Checks that a store is this network's, and has this layout.
+fn check(path: &Path, store: &Store, network: &Network) -> Result<(), StoreError> {
     let found = store.get(columns::METADATA, rows::SCHEMA_KEY, rows::schema)?;
     let found = found.ok_or_else(|| StoreError::Foreign { path: path.into() })?;
-    if !(migrate::OLDEST..=rows::SCHEMA).contains(&found) {
+    if found != rows::SCHEMA {
         return Err(StoreError::Schema { path: path.into(), found, expected: rows::SCHEMA });
     }
-    let interrupted = store.get(columns::METADATA, rows::MIGRATION_KEY, rows::schema)?;
     if let Some(column) = columns::ALL.into_iter().find(|column| store.database().cf_handle(column).is_none()) {
         return Err(StoreError::MissingColumn(column));
     }
@@ -160,7 +159,7 @@ fn check(path: &Path, store: &Store, network: &Network) -> Result<Option<u32>, S
         let wrong = WrongNetwork { path: path.into(), found, found_genesis, expected, expected_genesis };
         return Err(StoreError::Network(Box::new(wrong)));
     }
-    Ok(interrupted.or(Some(found).filter(|found| *found != rows::SCHEMA)))
+    Ok(())
 }
 
 /// RocksDB tells a lock that somebody holds from other failures only in words: "lock hold by current process" or "While

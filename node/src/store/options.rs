@@ -25,19 +25,17 @@ pub type Observer = fn(Step, Edge);
 pub enum Step {
     /// Opening, with the replay of the write-ahead log.
     Open,
-    /// Rewriting a store of an earlier schema version.
-    Migrate,
-    /// Writing some of the rows that a migration rewrites.
-    Rewrite,
     /// Adding headers.
     Headers,
-    /// Adding a block's body and pixels.
+    /// Adding a block's body and attachments.
     Block,
+    /// Adding the file of a model.
+    File,
     /// Writing a chain move that only connects blocks.
     Connect,
     /// Writing a chain move that disconnects blocks.
     Reorganise,
-    /// Forgetting pixels or bodies of old blocks.
+    /// Forgetting attachments or bodies of old blocks.
     Prune,
     /// The compaction that frees their files.
     Free,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::object::{Object, ObjectId};
 use ocelli_consensus::state::{self, Branch, BranchChanges, BranchReader};
-use ocelli_consensus::transition::{self, Account, Base, ConnectError, Connection, Place, Roots, StateReader, Undo};
-use ocelli_consensus::{Address, BlockHash, Body, Header, Parameters, Root, TxId};
+use ocelli_consensus::transition::{self, Base, ConnectError, Connected, Place, Roots, StateReader, Undo};
+use ocelli_consensus::{Action, Address, BlockHash, Body, Header, ModelId, Parameters, Root, TxId};
 use rocksdb::WriteBatch;
 
 use super::{Live, Rows, Source, Store, StoreError, Tip, TransactionLocation, columns, rows};
@@ -70,10 +71,10 @@ impl<'a, S: Source> Overlay<'a, S> {
     pub fn propose(
         &self,
         parameters: &Parameters,
-        place: Place,
+        place: &Place,
         body: &Body,
     ) -> Result<Roots, ConnectError<StoreError>> {
-        transition::propose(parameters, &self.base(), place, body).map(|(roots, ..)| roots)
+        transition::propose(parameters, &self.base(), place, body).map(|proposed| proposed.roots)
     }
 
     /// Connects a block to the tip. Its header and body have been checked by themselves.
@@ -91,17 +92,23 @@ impl<'a, S: Source> Overlay<'a, S> {
             let error = StoreError::NotOnTip { block, height, tip: tip.hash, tip_height: tip.height };
             return Err(ConnectError::Reader(error));
         }
-        let Connection { delta, branches, state, history, peaks } =
+        let attached = self.attached_up_to(tip.height).map_err(ConnectError::Reader)?;
+        let parts = self.parts_of(body).map_err(ConnectError::Reader)?;
+        let uses = self.uses_with(body, u64::saturating_add).map_err(ConnectError::Reader)?;
+        let Connected { delta, branches, state, history, peaks } =
             transition::connect(parameters, &self.base(), header, body)?;
         let changes = &mut self.changes;
         changes.undo.insert((height, block), Some(delta.undo()));
-        changes.accounts.extend(delta.accounts.into_iter().map(|(address, change)| (address, Some(change.after))));
+        changes.objects.extend(delta.objects.into_iter().map(|(id, change)| (id, change.after)));
         changes.branches.extend(branches);
         changes.history.extend(history.into_iter().map(|(position, entry)| (position, Some(entry))));
-        changes.heights.insert(height, Some(block));
+        changes.heights.insert(height, Some((block, attached.saturating_add(attachment_bytes(body)))));
+        let location = |index| TransactionLocation { block, height, index };
         for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
-            changes.transactions.insert(transaction.txid(), Some(TransactionLocation { block, height, index }));
+            changes.transactions.insert(transaction.txid(), Some(location(index)));
         }
+        changes.parts.extend(parts.into_iter().map(|(part, index)| (part, Some(location(index)))));
+        changes.uses.extend(uses);
         self.tip = Tip { hash: block, height, state };
         self.header = header.clone();
         self.peaks = peaks;
@@ -126,10 +133,18 @@ impl<'a, S: Source> Overlay<'a, S> {
             return Err(StoreError::Undone { block: hash, found, expected });
         }
         let peaks = Peaks::load(self, height)?;
+        let uses = self.uses_with(&body, u64::saturating_sub)?;
+        let mut before = Vec::new();
+        for (id, bytes) in undo.objects {
+            let object = bytes.map(|bytes| Object::from_bytes(&id, &bytes)).transpose();
+            let damaged = || StoreError::damaged(columns::UNDO, &rows::block_key(height, &hash));
+            before.push((id, object.map_err(|_| damaged())?));
+        }
 
         let changes = &mut self.changes;
         changes.undo.insert((height, hash), None);
-        changes.accounts.extend(undo.accounts);
+        changes.objects.extend(before);
+        changes.uses.extend(uses);
         changes.branches.extend(branches);
         changes.history.extend(completed_by(height).map(|position| (position, None)));
         changes.heights.insert(height, None);
@@ -138,12 +153,57 @@ impl<'a, S: Source> Overlay<'a, S> {
         }
         self.tip = Tip { hash: self.header.parent, height: below, state };
         self.peaks = peaks;
+        // The uploads that the block's parts belong to are again as they were before it.
+        let parts = self.parts_of(&body)?;
+        self.changes.parts.extend(parts.into_iter().map(|(part, _)| (part, None)));
         Ok((std::mem::replace(&mut self.header, parent), body))
     }
 
     /// All that is to be written.
     pub fn into_move(self) -> ChainMove {
         ChainMove { from: self.from, to: self.tip, changes: self.changes }
+    }
+
+    /// The bytes of all attachments of the main chain up to a height.
+    fn attached_up_to(&self, height: u64) -> Result<u64, StoreError> {
+        match self.changes.heights.get(&height) {
+            Some(Some((_, attached))) => Ok(*attached),
+            _ => Ok(self.store.height_row(height)?.map_or(0, |(_, attached)| attached)),
+        }
+    }
+
+    /// The parts that a block's transactions add to uploads which there are before it, each with its transaction's index. A part
+    /// of an upload that begins in the block itself is not among them: it comes too early to be valid.
+    fn parts_of(&self, body: &Body) -> Result<Vec<(PartPlace, u32)>, StoreError> {
+        let mut parts = Vec::new();
+        for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
+            let Action::Part { number, .. } = transaction.unsigned.action else { continue };
+            let sender = transaction.sender();
+            if let Some(upload) = self.upload(&sender)? {
+                parts.push(((sender, upload.since, number), index));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// How often the models of a body's tasks have been used, with those counted in; `None` of never.
+    fn uses_with(
+        &self,
+        body: &Body,
+        count: impl Fn(u64, u64) -> u64,
+    ) -> Result<BTreeMap<ModelId, Option<u64>>, StoreError> {
+        let mut tasks: BTreeMap<ModelId, u64> = BTreeMap::new();
+        for model in body.transactions.iter().filter_map(|(transaction, _)| transaction.unsigned.action.model()) {
+            *tasks.entry(model).or_default() += 1;
+        }
+        let uses = tasks.into_iter().map(|(model, more)| {
+            let before = match self.changes.uses.get(&model) {
+                Some(uses) => uses.unwrap_or(0),
+                None => self.store.uses(&model)?,
+            };
+            Ok((model, Some(count(before, more)).filter(|uses| *uses > 0)))
+        });
+        uses.collect()
     }
 
     fn undo(&self, height: u64, hash: &BlockHash) -> Result<Option<Undo>, StoreError> {
@@ -172,10 +232,10 @@ fn completed_by(leaf: u64) -> impl Iterator<Item = Position> {
 impl<S: Source> StateReader for Overlay<'_, S> {
     type Error = StoreError;
 
-    fn account(&self, address: &Address) -> Result<Option<Account>, StoreError> {
-        match self.changes.accounts.get(address) {
-            Some(account) => Ok(*account),
-            None => self.store.account(address),
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, StoreError> {
+        match self.changes.objects.get(id) {
+            Some(object) => Ok(*object),
+            None => self.store.object(id),
         }
     }
 }
@@ -206,13 +266,25 @@ impl<S: Source> HistoryReader for Overlay<'_, S> {
 /// What a chain move changes: the new row, or `None` where one goes away.
 #[derive(Default)]
 pub(super) struct Changes {
-    pub(super) accounts: BTreeMap<Address, Option<Account>>,
+    pub(super) objects: BTreeMap<ObjectId, Option<Object>>,
     pub(super) branches: BranchChanges,
     pub(super) history: BTreeMap<Position, Option<Entry>>,
     /// By height and block.
     pub(super) undo: BTreeMap<(u64, BlockHash), Option<Undo>>,
-    pub(super) heights: BTreeMap<u64, Option<BlockHash>>,
+    /// The block, and the bytes of all attachments up to it.
+    pub(super) heights: BTreeMap<u64, Option<(BlockHash, u64)>>,
     pub(super) transactions: BTreeMap<TxId, Option<TransactionLocation>>,
+    pub(super) parts: BTreeMap<PartPlace, Option<TransactionLocation>>,
+    pub(super) uses: BTreeMap<ModelId, Option<u64>>,
+}
+
+/// Whose part: the sender, the height at which the upload began, and the part's number.
+pub(super) type PartPlace = (Address, u64, u16);
+
+/// The bytes of all that a body's transactions have attached.
+fn attachment_bytes(body: &Body) -> u64 {
+    let attached = body.transactions.iter().filter_map(|(transaction, _)| transaction.attachment());
+    attached.map(|attachment| u64::from(attachment.bytes)).sum()
 }
 
 impl Changes {
@@ -224,7 +296,7 @@ impl Changes {
     /// Adds the changes, and the tip that they lead to, to a batch.
     pub(super) fn write(&self, store: &Store, tip: &Tip, batch: &mut WriteBatch) {
         let mut put = Put { store, batch };
-        put.all(columns::ACCOUNTS, &self.accounts, |address| address.0.to_vec(), encode);
+        put.all(columns::OBJECTS, &self.objects, ObjectId::to_bytes, Object::to_bytes);
         put.all(columns::STATE, &self.branches, |path| path.to_bytes().to_vec(), Branch::to_bytes);
         put.all(
             columns::HISTORY,
@@ -233,8 +305,11 @@ impl Changes {
             |entry| entry.to_bytes().to_vec(),
         );
         put.all(columns::UNDO, &self.undo, |(height, hash)| rows::block_key(*height, hash).to_vec(), encode);
-        put.all(columns::HEIGHTS, &self.heights, |height| rows::number_key(*height).to_vec(), |hash| hash.0.to_vec());
+        put.all(columns::HEIGHTS, &self.heights, |height| rows::number_key(*height).to_vec(), rows::height_bytes);
         put.all(columns::TRANSACTIONS, &self.transactions, |txid| txid.0.to_vec(), encode);
+        let part_key = |(sender, since, number): &PartPlace| rows::part_key(sender, *since, *number).to_vec();
+        put.all(columns::PARTS, &self.parts, part_key, encode);
+        put.all(columns::USES, &self.uses, |model| model.0.to_vec(), encode);
         batch.put_cf(store.column(columns::METADATA), rows::TIP_KEY, rows::tip_bytes(tip));
     }
 }

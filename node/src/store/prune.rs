@@ -10,8 +10,8 @@ use super::{Rows, Source, Store, StoreError, columns, rows};
 /// neither tasks nor an undo record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Kept {
-    /// The first height from which on the pixels of all tasks are here.
-    pub pixels_from: u64,
+    /// The first height from which on the attachments of all tasks are here.
+    pub attachments_from: u64,
     /// The first height from which on bodies and undo records are here.
     pub bodies_from: u64,
     /// The first height from which on this node has checked every answer itself.
@@ -20,7 +20,7 @@ pub struct Kept {
 
 impl Kept {
     /// Of a store that lacks nothing.
-    pub const ALL: Kept = Kept { pixels_from: 1, bodies_from: 1, answers_from: 1 };
+    pub const ALL: Kept = Kept { attachments_from: 1, bodies_from: 1, answers_from: 1 };
 }
 
 impl<S: Source> Rows<S> {
@@ -34,18 +34,18 @@ impl<S: Source> Rows<S> {
 }
 
 impl Store {
-    /// Forgets the pixels of all blocks below one height, and the bodies and undo records of those below another; blocks
-    /// that stand on no main chain go too. Bodies never outlive their pixels' turn: what has no body needs no pixels. The
+    /// Forgets the attachments of all blocks below one height, and the bodies and undo records of those below another; blocks
+    /// that stand on no main chain go too. Bodies never outlive their attachments' turn: what has no body needs no attachments. The
     /// rows are gone, and [`Rows::kept`](super::Rows::kept) says so, in one write of a few bytes; their files stay until [`Store::free_pruned`].
     ///
     /// # Errors
     /// If it cannot be written; nothing is forgotten then.
-    pub fn prune(&self, pixels_below: u64, bodies_below: u64) -> Result<Kept, StoreError> {
+    pub fn prune(&self, attachments_below: u64, bodies_below: u64) -> Result<Kept, StoreError> {
         let _writing = self.lock();
         let before = self.kept()?;
         let bodies_from = before.bodies_from.max(bodies_below);
-        let pixels_from = before.pixels_from.max(pixels_below).max(bodies_from);
-        let kept = Kept { pixels_from, bodies_from, ..before };
+        let attachments_from = before.attachments_from.max(attachments_below).max(bodies_from);
+        let kept = Kept { attachments_from, bodies_from, ..before };
         if kept == before {
             return Ok(kept);
         }
@@ -53,7 +53,7 @@ impl Store {
         let forget = |batch: &mut WriteBatch, column, end| {
             batch.delete_range_cf(self.column(column), rows::number_key(1), rows::number_key(end));
         };
-        forget(&mut batch, columns::PIXELS, pixels_from);
+        forget(&mut batch, columns::ATTACHMENTS, attachments_from);
         if bodies_from > before.bodies_from {
             forget(&mut batch, columns::BODIES, bodies_from);
             forget(&mut batch, columns::UNDO, bodies_from);
@@ -71,7 +71,7 @@ impl Store {
     pub fn free_pruned(&self, before: Kept) -> Result<(), StoreError> {
         let kept = self.kept()?;
         self.options.observed(Step::Free, || {
-            self.compact(columns::PIXELS, kept.pixels_from);
+            self.compact(columns::ATTACHMENTS, kept.attachments_from);
             if kept.bodies_from > before.bodies_from {
                 self.compact(columns::BODIES, kept.bodies_from);
                 self.compact(columns::UNDO, kept.bodies_from);

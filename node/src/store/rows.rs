@@ -7,19 +7,18 @@ use ocelli_consensus::codec::{MAX_ENCODED, decode, encode};
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::header::HEADER_BYTES;
 use ocelli_consensus::history::{Entry, Position};
+use ocelli_consensus::network::{Schedule, ScheduledVersion};
 use ocelli_consensus::state::{Branch, Child};
-use ocelli_consensus::transition::{Account, Undo};
-use ocelli_consensus::{BlockHash, Body, Header};
+use ocelli_consensus::transition::Undo;
+use ocelli_consensus::{Address, BlockHash, Body, Header, ModelId};
 
 use super::Kept;
 
 /// The version of this layout.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 /// Key of the layout's version in the metadata.
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";
-/// Key of the version that a migration under way began with.
-pub(super) const MIGRATION_KEY: &[u8] = b"migration";
 /// Key of what is kept of old blocks in the metadata.
 pub(super) const KEPT_KEY: &[u8] = b"kept";
 /// Key of the network's genesis hash in the metadata.
@@ -28,6 +27,8 @@ pub(super) const GENESIS_KEY: &[u8] = b"genesis";
 pub(super) const NETWORK_KEY: &[u8] = b"network";
 /// Key of the tip in the metadata.
 pub(super) const TIP_KEY: &[u8] = b"tip";
+/// Key of the schedule of rules that the headers were checked with, in the metadata.
+pub(super) const SCHEDULE_KEY: &[u8] = b"rules";
 /// Key of the known peers in the metadata.
 pub(super) const PEERS_KEY: &[u8] = b"peers";
 
@@ -78,8 +79,8 @@ pub(super) fn block_key(height: u64, hash: &BlockHash) -> [u8; 40] {
     key
 }
 
-/// Height, block hash, index: so that the pixels of all blocks below a height are one range of keys.
-pub(super) fn pixels_key(height: u64, hash: &BlockHash, index: u32) -> [u8; 44] {
+/// Height, block hash, index: so that the attachments of all blocks below a height are one range of keys.
+pub(super) fn attachment_key(height: u64, hash: &BlockHash, index: u32) -> [u8; 44] {
     let mut key = [0; 44];
     key[..8].copy_from_slice(&height.to_be_bytes());
     key[8..40].copy_from_slice(hash.as_bytes());
@@ -142,14 +143,53 @@ pub(super) fn undo(bytes: &[u8]) -> Option<Undo> {
     decode(bytes, MAX_ENCODED).ok()
 }
 
+/// A block of the main chain, and the bytes of all attachments up to it, u64 little-endian.
+pub(super) fn height_bytes((block, attached): &(BlockHash, u64)) -> Vec<u8> {
+    encode(&(block, attached))
+}
+
+/// Reads what [`height_bytes`] wrote.
+pub(super) fn height(bytes: &[u8]) -> Option<(BlockHash, u64)> {
+    decode(bytes, 40).ok()
+}
+
+/// Sender, height at which the upload began, number.
+pub(super) fn part_key(sender: &Address, since: u64, number: u16) -> [u8; 30] {
+    let mut key = [0; 30];
+    key[..20].copy_from_slice(&sender.0);
+    key[20..28].copy_from_slice(&since.to_be_bytes());
+    key[28..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Reads what [`part_key`] wrote.
+pub(super) fn part(key: &[u8]) -> Option<(Address, u64, u16)> {
+    let (sender, rest) = key.split_first_chunk()?;
+    let (since, number) = rest.split_first_chunk()?;
+    Some((Address(*sender), u64::from_be_bytes(*since), u16::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// Model id, number of the chunk.
+pub(super) fn chunk_key(model: &ModelId, number: u16) -> [u8; 34] {
+    let mut key = [0; 34];
+    key[..32].copy_from_slice(model.as_bytes());
+    key[32..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Reads a number of tasks, u64 little-endian.
+pub(super) fn count(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Reads the length of a file, u32, and the name of its model.
+pub(super) fn file(bytes: &[u8]) -> Option<(u32, String)> {
+    decode(bytes, MAX_ENCODED).ok()
+}
+
 /// Reads a block hash.
 pub(super) fn block_hash(bytes: &[u8]) -> Option<BlockHash> {
     bytes.try_into().ok().map(BlockHash)
-}
-
-/// Reads an encoded account.
-pub(super) fn account(bytes: &[u8]) -> Option<Account> {
-    decode(bytes, 16).ok()
 }
 
 /// Reads a branch of the state tree.
@@ -182,6 +222,19 @@ pub(super) fn schema(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_le_bytes)
 }
 
+/// Heights with their versions, in order: a list of u64 and u32.
+pub(super) fn schedule_bytes(schedule: &Schedule) -> Vec<u8> {
+    let entries: Vec<_> = schedule.entries().iter().map(|entry| (entry.height, entry.version)).collect();
+    encode(&entries)
+}
+
+/// Reads what [`schedule_bytes`] wrote.
+pub(super) fn schedule(bytes: &[u8]) -> Option<Schedule> {
+    let entries: Vec<(u64, u32)> = decode(bytes, MAX_ENCODED).ok()?;
+    let entries = entries.into_iter().map(|(height, version)| ScheduledVersion { height, version });
+    Schedule::new(entries.collect()).ok()
+}
+
 /// The three heights, u64 little-endian.
 pub(super) fn kept_bytes(kept: &Kept) -> Vec<u8> {
     encode(kept)
@@ -207,10 +260,10 @@ mod tests {
     fn golden_bytes() {
         let hash = BlockHash([0xaa; 32]);
         assert_eq!(hex::encode(number_key(0x0102)), "0000000000000102");
-        let key = pixels_key(0x0304, &hash, 5);
+        let key = attachment_key(0x0304, &hash, 5);
         assert_eq!(hex::encode(key), format!("0000000000000304{}00000005", "aa".repeat(32)));
         assert_eq!(hex::encode(block_key(0x0304, &hash)), format!("0000000000000304{}", "aa".repeat(32)));
-        let kept_row = kept_bytes(&Kept { pixels_from: 0x0102, bodies_from: 3, answers_from: 4 });
+        let kept_row = kept_bytes(&Kept { attachments_from: 0x0102, bodies_from: 3, answers_from: 4 });
         assert_eq!(hex::encode(kept_row), "020100000000000003000000000000000400000000000000");
         assert_eq!(hex::encode(position_key(Position { level: 3, index: 0x0607 })), "030000000000000607");
         let tip_row = tip_bytes(&Tip { hash, height: 2, state: Child::Branch { hash: [0xbb; 32] } });
@@ -274,8 +327,8 @@ mod tests {
     fn keys_sort_as_their_numbers() {
         let numbers = [0, 1, 255, 256, 1 << 32, u64::MAX];
         assert!(numbers.map(number_key).is_sorted());
-        let low = pixels_key(255, &BlockHash([0xff; 32]), u32::MAX);
-        assert!(low < pixels_key(256, &BlockHash([0; 32]), 0));
+        let low = attachment_key(255, &BlockHash([0xff; 32]), u32::MAX);
+        assert!(low < attachment_key(256, &BlockHash([0; 32]), 0));
         assert!(low[..] < number_key(256)[..]);
     }
 }

@@ -6,7 +6,6 @@ mod crash;
 mod damage;
 #[cfg(unix)]
 mod disk;
-mod migration;
 mod opening;
 mod power;
 mod prune;
@@ -14,14 +13,18 @@ mod session;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ed25519_dalek::{Signer, SigningKey};
+use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
-use ocelli_consensus::network::{ModelParameters, StartingAccount};
+use ocelli_consensus::network::{GenesisModel, StartingAccount};
+use ocelli_consensus::object::{ModelFacts, Object, ObjectId, leaf};
 use ocelli_consensus::state::{self, Branch, BranchReader, Child};
-use ocelli_consensus::transition::Place;
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
-    Action, Address, Amount, Body, CompactTarget, Header, ImageHash, ModelId, Network, Transaction, Unsigned,
+    Action, Address, Amount, AttachmentHash, Body, CompactTarget, Header, ModelId, Network, Transaction, Unsigned,
 };
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
@@ -42,7 +45,7 @@ impl Folder {
 }
 
 const MODEL: ModelId = ModelId([9; 32]);
-/// Above the size from which pixels go to blob files.
+/// Bytes of a picture: above the size from which attachments go to blob files.
 pub(crate) const PIXELS: usize = 2048;
 
 /// A network whose target nearly every hash meets, with four accounts.
@@ -53,7 +56,9 @@ pub(crate) fn network() -> Network {
     let balance = Amount(1_000_000_000);
     parameters.accounts = (0..4).map(|number| StartingAccount { address: address(number), balance }).collect();
     parameters.accounts.sort_by_key(|account| account.address);
-    parameters.models = vec![ModelParameters { id: MODEL, pixels: PIXELS as u32, logits: 2, cost: 1 }];
+    let facts =
+        ModelFacts { size: 1_000, channels: 1, height: 32, width: (PIXELS / 32) as u16, classes: 2, cost: 16_640 };
+    parameters.models = vec![GenesisModel { id: MODEL, facts }];
     Network::new(parameters, Vec::new())
 }
 
@@ -72,14 +77,21 @@ pub(crate) struct Maker<'a> {
     nonces: BTreeMap<u8, u64>,
     fee: Amount,
     body: Body,
-    pixels: Vec<Option<Vec<u8>>>,
+    attachments: Vec<Option<Arc<[u8]>>>,
 }
 
-pub(crate) type Made = (Header, Body, Vec<Option<Vec<u8>>>);
+pub(crate) type Made = (Header, Body, Vec<Option<Arc<[u8]>>>);
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(network: &'a Network, overlay: &'a Overlay<'a>) -> Self {
-        Self { network, overlay, nonces: BTreeMap::new(), fee: Amount(10), body: Body::default(), pixels: Vec::new() }
+        Self {
+            network,
+            overlay,
+            nonces: BTreeMap::new(),
+            fee: Amount(10),
+            body: Body::default(),
+            attachments: Vec::new(),
+        }
     }
 
     /// Has what follows pay another fee.
@@ -89,8 +101,8 @@ impl<'a> Maker<'a> {
 
     pub(crate) fn transfer(mut self, from: u8, to: Address, amount: u64) -> Self {
         let transaction = self.sign(from, Action::Transfer { to, amount: Amount(amount) });
-        self.body.transactions.push((transaction, None));
-        self.pixels.push(None);
+        self.body.transactions.push((transaction, Answer::None));
+        self.attachments.push(None);
         self
     }
 
@@ -100,16 +112,26 @@ impl<'a> Maker<'a> {
 
     /// A task whose answer is made of its first pixel.
     pub(crate) fn classify_image(mut self, from: u8, pixels: Vec<u8>) -> Self {
-        let pixel = pixels[0];
-        let transaction = self.sign(from, Action::Classify { model: MODEL, image: ImageHash::of(&pixels) });
-        self.body.transactions.push((transaction, Some(vec![i32::from(pixel), -1])));
-        self.pixels.push(Some(pixels));
+        let answer = Answer::Classes(Classes::of(&[i32::from(pixels[0]), -1]));
+        let (picture, bytes) = (AttachmentHash::of(&pixels), pixels.len() as u32);
+        let action = Action::Classify { model: MODEL, picture, bytes, royalty: Amount(0), form: Form::Pixels };
+        let transaction = self.sign(from, action);
+        self.body.transactions.push((transaction, answer));
+        self.attachments.push(Some(pixels.into()));
         self
     }
 
-    fn sign(&mut self, from: u8, action: Action) -> Transaction {
+    /// Any action, with what the block answers.
+    pub(crate) fn act(mut self, from: u8, action: Action, answer: Answer, attachment: Option<&[u8]>) -> Self {
+        let transaction = self.sign(from, action);
+        self.body.transactions.push((transaction, answer));
+        self.attachments.push(attachment.map(Arc::from));
+        self
+    }
+
+    pub(crate) fn sign(&mut self, from: u8, action: Action) -> Transaction {
         let stored = self.overlay.base().reader;
-        let account = ocelli_consensus::transition::StateReader::account(stored, &address(from)).expect("it is stored");
+        let account = stored.account(&address(from)).expect("it is stored");
         let nonce = self.nonces.entry(from).or_insert(account.unwrap_or_default().nonce);
         let unsigned = Unsigned { nonce: *nonce, fee: self.fee, expires: u64::MAX, action };
         *nonce += 1;
@@ -121,16 +143,16 @@ impl<'a> Maker<'a> {
     /// The valid block of these transactions, paid to `miner`.
     pub(crate) fn mine(self, miner: Address) -> Made {
         let (parent, tip, parameters) = (self.overlay.header(), self.overlay.tip(), &self.network.parameters);
-        let height = tip.height + 1;
-        let roots = self.overlay.propose(parameters, Place { height, miner }, &self.body).expect("a valid body");
+        let place = self.network.place_after(parent, miner);
+        let roots = self.overlay.propose(parameters, &place, &self.body).expect("a valid body");
         let mut header = Header {
-            version: 1,
+            version: place.version,
             parent: tip.hash,
             history: roots.history,
             state: roots.state,
-            body: self.body.root(),
+            body: self.body.root(&tip.hash),
             miner,
-            height,
+            height: place.height,
             time: parent.time + parameters.spacing,
             target: parameters.easiest_target,
             nonce: 0,
@@ -139,15 +161,15 @@ impl<'a> Maker<'a> {
         while !target.is_met_by(header.hash().0) {
             header.nonce += 1;
         }
-        (header, self.body, self.pixels)
+        (header, self.body, self.attachments)
     }
 }
 
 /// Adds a block as one that has been received and verified.
-pub(crate) fn add(store: &Store, (header, body, pixels): &Made) {
+pub(crate) fn add(store: &Store, (header, body, attachments): &Made) {
     let hash = header.hash();
     store.add_header(header).unwrap();
-    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    store.add_block(&hash, body, attachments, Extent::Body).unwrap();
     store.set_status(&hash, BlockStatus::Verified, None).unwrap();
 }
 
@@ -185,10 +207,6 @@ fn dump(store: &Store, column: &'static str) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// The columns that follow from the main chain, whichever way it came about.
-const OF_THE_CHAIN: [&str; 6] =
-    [columns::UNDO, columns::HEIGHTS, columns::ACCOUNTS, columns::STATE, columns::HISTORY, columns::TRANSACTIONS];
-
 /// That the stored chain equals one that is connected block by block in a new store.
 fn assert_as_from_scratch(store: &Store, network: &Network, blocks: &[Made]) {
     let place = Folder::new();
@@ -198,7 +216,7 @@ fn assert_as_from_scratch(store: &Store, network: &Network, blocks: &[Made]) {
     }
     assert_eq!(store.tip(), scratch.tip());
     assert_eq!(store.peaks(), scratch.peaks());
-    for column in OF_THE_CHAIN {
+    for column in columns::OF_THE_CHAIN {
         assert_eq!(dump(store, column), dump(&scratch, column), "column {column}");
     }
 }
@@ -212,8 +230,10 @@ fn assert_state_root(store: &Store) {
             Ok(None)
         }
     }
-    let leaves = dump(store, columns::ACCOUNTS).into_iter().map(|(key, value)| {
-        let (key, hash) = rows::account(&value).unwrap().leaf(&Address(key.try_into().unwrap()));
+    let leaves = dump(store, columns::OBJECTS).into_iter().map(|(key, value)| {
+        let id = ObjectId::from_bytes(&key).unwrap();
+        assert_eq!(Object::from_bytes(&id, &value).unwrap().to_bytes(), value);
+        let (key, hash) = leaf(&id, &value);
         (key, Some(hash))
     });
     let (root, branches) = state::update(&Nothing, Child::Empty, &leaves.collect()).unwrap();

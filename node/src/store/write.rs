@@ -1,7 +1,7 @@
 //! What is written: headers, blocks, statuses, peers, and chain moves.
 
 use std::collections::HashSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::fork_choice::BlockStatus;
@@ -32,7 +32,7 @@ pub enum Durability {
 pub enum Extent {
     /// By itself: its answers are still to be.
     Body,
-    /// Its pixels are nowhere to be had, and it is taken on the work above it.
+    /// Its attachments are nowhere to be had, and it is taken on the work above it.
     OnWork,
 }
 
@@ -89,7 +89,7 @@ impl Store {
         self.write(batch, Durability::Logged)
     }
 
-    /// Adds what a block has beside its header: the body, and the pixels that are there, `pixels[i]` for the i-th
+    /// Adds what a block has beside its header: the body, and what is there of its attachments, `attachments[i]` of the i-th
     /// transaction. A block of which only the header was here becomes [`BlockStatus::Received`], or [`BlockStatus::Verified`] if it is
     /// taken on work, which [`Rows::kept`](super::Rows::kept) shows from then on; others keep their status.
     ///
@@ -99,16 +99,19 @@ impl Store {
         &self,
         hash: &BlockHash,
         body: &Body,
-        pixels: &[Option<Vec<u8>>],
+        attachments: &[Option<Arc<[u8]>>],
         checked: Extent,
     ) -> Result<(), StoreError> {
         let _writing = self.lock();
         let (arrival, header, status) = self.arrived(hash)?.ok_or(StoreError::UnknownBlock(*hash))?;
         let mut batch = WriteBatch::default();
         batch.put_cf(self.column(columns::BODIES), rows::block_key(header.height, hash), encode(body));
-        for (index, pixels) in (0u32..).zip(pixels) {
-            if let Some(pixels) = pixels {
-                batch.put_cf(self.column(columns::PIXELS), rows::pixels_key(header.height, hash, index), pixels);
+        for (index, attachment) in (0u32..).zip(attachments) {
+            let Some(attachment) = attachment else { continue };
+            let named = body.transactions.get(index as usize).and_then(|(transaction, _)| transaction.attachment());
+            if !named.map_or(Ok(false), |named| self.is_forgotten(&named.hash))? {
+                let key = rows::attachment_key(header.height, hash, index);
+                batch.put_cf(self.column(columns::ATTACHMENTS), key, attachment);
             }
         }
         if status == BlockStatus::Header {
@@ -117,8 +120,11 @@ impl Store {
         }
         if checked == Extent::OnWork {
             let (kept, next) = (self.kept()?, header.height.saturating_add(1));
-            let kept =
-                Kept { pixels_from: kept.pixels_from.max(next), answers_from: kept.answers_from.max(next), ..kept };
+            let kept = Kept {
+                attachments_from: kept.attachments_from.max(next),
+                answers_from: kept.answers_from.max(next),
+                ..kept
+            };
             batch.put_cf(self.column(columns::METADATA), rows::KEPT_KEY, rows::kept_bytes(&kept));
         }
         self.options.observed(Step::Block, || self.write(batch, Durability::Logged))

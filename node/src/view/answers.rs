@@ -1,10 +1,12 @@
 //! What is read of the chain and of what is pending.
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::{Address, BlockHash, Header, TxId};
+use ocelli_consensus::object::UploadRecord;
+use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::{Address, BlockHash, Header, ModelId, Network, TxId, WtxId};
 use ocelli_protocol::message::{
-    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, MAX_HEADERS,
-    MAX_RESPONSE_BYTES, Response, Submission, TransactionStatus, take_blocks,
+    AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, MAX_HEADERS, MAX_MODELS,
+    NetworkModel, NextRules, Response, Submission, TransactionStatus, take_blocks, take_transactions,
 };
 
 use super::{View, Views};
@@ -13,13 +15,17 @@ use crate::store::{Store, StoreError};
 
 /// A block on a branch that is longer than that before it meets the best chain is not served.
 const MAX_BRANCH: u64 = 1_000;
-/// What a submission takes beside its pixels, at most.
-const SUBMISSION_BYTES: usize = 256;
 
 /// Where a chain stands.
-pub fn chain_status(genesis: BlockHash, chain: &AtTip) -> ChainStatus {
+pub fn chain_status(network: &Network, chain: &AtTip) -> ChainStatus {
     let AtTip { tip, work, .. } = chain;
-    ChainStatus { genesis, height: tip.height, tip: tip.hash, work: work.0 }
+    let next_rules = next_rules(network, tip.height);
+    ChainStatus { genesis: network.genesis_hash(), height: tip.height, tip: tip.hash, work: work.0, next_rules }
+}
+
+/// The next rules of the schedule above a height.
+pub fn next_rules(network: &Network, height: u64) -> Option<NextRules> {
+    network.schedule.next_after(height).map(|next| NextRules { height: next.height, version: next.version })
 }
 
 impl AtTip {
@@ -58,29 +64,78 @@ impl AtTip {
         failure.map_or(Ok(blocks), Err)
     }
 
-    /// Transactions of a stored block with their pixels; nothing if one is not here. `None` where the block is not stored.
+    /// Transactions of a stored block with their attachments, `None` for those that are not here. `None` where the block is not
+    /// stored.
     ///
     /// # Errors
     /// The store's.
-    pub fn transactions(&self, hash: &BlockHash, indexes: &[u32]) -> Result<Option<Vec<Submission>>, StoreError> {
+    pub fn transactions(
+        &self,
+        hash: &BlockHash,
+        indexes: &[u32],
+    ) -> Result<Option<Vec<Option<Submission>>>, StoreError> {
         let Some(height) = self.place(hash)? else { return Ok(None) };
         let store = self.rows.store();
-        let Some(mut body) = store.body(height, hash)? else { return Ok(None) };
-        let (mut length, mut found) = (0, Vec::new());
-        for &index in indexes {
-            let Some((transaction, _)) = body.transactions.get_mut(index as usize) else { return Ok(Some(Vec::new())) };
-            let transaction = transaction.clone();
-            let pixels = if transaction.task().is_some() { store.pixels_at(height, hash, index)? } else { None };
-            if transaction.task().is_some() != pixels.is_some() {
-                return Ok(Some(Vec::new()));
-            }
-            length += SUBMISSION_BYTES + pixels.as_ref().map_or(0, Vec::len);
-            if length > MAX_RESPONSE_BYTES {
-                return Ok(Some(Vec::new()));
-            }
-            found.push(Submission { transaction, pixels });
+        let Some(body) = store.body(height, hash)? else { return Ok(None) };
+        let mut failure = None;
+        let found = indexes.iter().map_while(|&index| {
+            let Some((transaction, _)) = body.transactions.get(index as usize) else { return Some(None) };
+            let attachment = match transaction.attachment() {
+                Some(_) => store.attachment_at(height, hash, index),
+                None => Ok(None),
+            };
+            let attachment = attachment.map_err(|error| failure = Some(error)).ok()?;
+            let submission = Submission { transaction: transaction.clone(), attachment };
+            Some((submission.attachment.is_some() == transaction.attachment().is_some()).then_some(submission))
+        });
+        let found = take_transactions(found);
+        failure.map_or(Ok(Some(found)), Err)
+    }
+
+    /// The wtxids of a stored block, in its order; `None` where it is not stored.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn transaction_ids(&self, hash: &BlockHash) -> Result<Option<Vec<WtxId>>, StoreError> {
+        let Some(height) = self.place(hash)? else { return Ok(None) };
+        let body = self.rows.store().body(height, hash)?;
+        Ok(body.map(|body| body.transactions.iter().map(|(transaction, _)| transaction.wtxid()).collect()))
+    }
+
+    /// A chunk of a model's file; `None` where the file is not here, or has no such chunk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn file(&self, model: &ModelId, chunk: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        match u16::try_from(chunk) {
+            Ok(chunk) => self.rows.store().chunk(model, chunk),
+            Err(_) => Ok(None),
         }
-        Ok(Some(found))
+    }
+
+    /// Models of the tip's state in the order of their ids, from one on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn models(&self, from: &ModelId, limit: u32) -> Result<Vec<NetworkModel>, StoreError> {
+        let rows = &self.rows;
+        let models = rows.models(from).take((limit as usize).min(MAX_MODELS)).map(|row| {
+            let (id, record) = row?;
+            let name = match rows.name(&id)? {
+                Some(name) => name,
+                None => crate::inference::built_in_name(&id).unwrap_or_default(),
+            };
+            Ok(NetworkModel { id, record, uses: rows.uses(&id)?, name })
+        });
+        models.collect()
+    }
+
+    /// What a sender has under way.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn upload(&self, sender: &Address) -> Result<Option<UploadRecord>, StoreError> {
+        self.rows.upload(sender)
     }
 
     /// A block with what is kept of its data.
@@ -121,11 +176,11 @@ impl AtTip {
     }
 }
 
-/// A block's body with the pixels that are kept; `None` where not even the body is here.
+/// A block's body with the attachments that are kept; `None` where not even the body is here.
 fn data_of(store: &Store, height: u64, hash: &BlockHash) -> Result<Option<BlockData>, StoreError> {
     let Some(body) = store.body(height, hash)? else { return Ok(None) };
-    let pixels = store.pixels(height, hash, &body)?;
-    Ok(Some(BlockData { body, pixels }))
+    let attachments = store.attachments(height, hash, &body)?;
+    Ok(Some(BlockData { body, attachments }))
 }
 
 impl View {
@@ -143,7 +198,7 @@ impl View {
             let dropped = dropped.map(|reason| TransactionStatus::Dropped { reason: reason.text().into() });
             return Ok(Response::Transaction(dropped.unwrap_or(TransactionStatus::Unknown)));
         };
-        // Its body is one row, and its pixels another; no other picture is read. What is pruned is gone at once, whatever a
+        // Its body is one row, and its attachment another; no other is read. What is pruned is gone at once, whatever a
         // snapshot still shows of it.
         let (store, index) = (rows.store(), location.index);
         let Some(body) = store.body(location.height, &location.block)? else {
@@ -153,12 +208,14 @@ impl View {
                  {bodies_from} on; ask another node"
             )));
         };
-        let is_task =
-            body.transactions.get(index as usize).is_some_and(|(transaction, _)| transaction.task().is_some());
-        let pixels = if is_task { store.pixels_at(location.height, &location.block, index)? } else { None };
+        let transaction = body.transactions.get(index as usize).map(|(transaction, _)| transaction);
+        let attachment = match transaction.and_then(|transaction| transaction.attachment()) {
+            Some(_) => store.attachment_at(location.height, &location.block, index)?,
+            None => None,
+        };
         let (header, _) =
             rows.header(&location.block)?.ok_or_else(|| StoreError::missing("headers", &location.block.0))?;
-        let confirmation = Confirmation::of(header, &body, index, pixels);
+        let confirmation = Confirmation::of(header, &body, index, attachment);
         let confirmation = confirmation.ok_or_else(|| StoreError::missing("bodies", &location.block.0))?;
         Ok(Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))))
     }
@@ -185,7 +242,7 @@ impl Views {
     /// The fee that comes before half of so many blocks: the other half is left to what is still to come.
     pub fn fee(&self, blocks: u32) -> FeeSuggestion {
         let rates = &self.view().pool.fees;
-        let weight = (self.parameters.weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
+        let weight = (self.parameters().weight_limit / 2).saturating_mul(u64::from(blocks.max(1)));
         let rate = |rate: ocelli_protocol::mempool::FeeRate| rate.fee(FeeSuggestion::WEIGHT).0;
         FeeSuggestion { rate: rate(rates.within(weight)), minimum: rate(rates.minimum()) }
     }

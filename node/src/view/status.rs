@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::Address;
 use ocelli_protocol::message::{
-    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, NodeStatus, PeerCounts, Reachability, StorageStatus,
-    Traffic,
+    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, NodeStatus, PeerCounts, Reachability, RulesStatus,
+    StorageStatus, Traffic,
 };
 
+use super::answers::next_rules;
 use super::{CoreFigures, Views};
 use crate::clock::Clock;
 use crate::inference;
@@ -59,7 +60,7 @@ impl Figures {
         let behind = core.best_height.saturating_sub(height);
         let status = NodeStatus {
             agent: AGENT.into(),
-            network: views.parameters.name.clone(),
+            network: views.parameters().name.clone(),
             genesis: views.genesis,
             peer_id: network.peer.to_string(),
             addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
@@ -83,9 +84,14 @@ impl Figures {
             invalid: invalid
                 .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
                 .collect(),
+            rules: RulesStatus {
+                version: views.network.schedule.version_at(height.saturating_add(1)),
+                next: next_rules(&views.network, height),
+                update: core.update.clone(),
+            },
             storage: StorageStatus {
                 disk_bytes: store.recent_disk_bytes()?,
-                pixels_from: kept.pixels_from,
+                attachments_from: kept.attachments_from,
                 bodies_from: kept.bodies_from,
                 answers_from: kept.answers_from,
             },
@@ -122,6 +128,7 @@ impl Figures {
             waiting_for.push(why_alone(network));
         }
         waiting_for.extend(core.missing.map(|height| format!("the data of block {height}")));
+        waiting_for.extend(core.files.first().map(|model| format!("the file of model {model}")));
         waiting_for.extend(core.checking.map(|height| format!("the checks of block {height}")));
         let ahead = tip_time.saturating_sub(self.clock.unix_seconds());
         if ahead > MAX_AHEAD_SECONDS {

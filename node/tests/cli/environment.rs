@@ -74,9 +74,11 @@ impl Environment {
         let text = format!(
             "name = \"local\"\naddress_prefix = \"toc\"\ngenesis_time = 1790000000\nspacing = 2\nhalf_life = 60\n\
              easiest_target = \"0x2000ffff\"\nreward = \"10\"\nhalving = 1000\nweight_limit = 2000000\n\
-             minimum_balance = \"0.001\"\nretention = 1000\n[[models]]\nid = \"{}\"\npixels = {}\nlogits = {}\ncost = {}\n",
+             minimum_balance = \"0.001\"\nretention = 1000\nattachment_retention = 500\nupload_window = 200\n\
+             model_delay = 4\nmodel_price = \"0.00001\"\n\
+             [[models]]\nid = \"{}\"\nsize = {}\nchannels = 3\nheight = 32\nwidth = 32\nclasses = {}\ncost = {}\n",
             model.id(),
-            model.pixels(),
+            model.bytes().len(),
             model.logits(),
             model.cost()
         );

@@ -50,7 +50,7 @@ const ROWS: &[(Lie, &[Question], &str)] = &[
     (Lie::OtherTransaction, &[Transaction], "asked for transaction"),
     (Lie::WrongBlock, &[Transaction], "what it shows of block 7 breaks a rule: body root"),
     (Lie::Unsigned, &[Transaction, Block], "what it shows of block 6 breaks a rule"),
-    (Lie::OtherOutput, &[Transaction], "what it shows of block 6 breaks a rule: body root"),
+    (Lie::OtherAnswer, &[Transaction], "what it shows of block 6 breaks a rule: body root"),
     (Lie::OtherBody, &[Block], "what it shows of block 6 breaks a rule: body root"),
     (Lie::OtherHeight, &[Transaction], "as that of height 777777, which the headers that it shows do not hold"),
     (Lie::OtherHeight, &[Block], "asked for the block at height 6, it shows block"),
@@ -189,7 +189,7 @@ fn a_submitter_waits_for_what_is_checked() {
     for (seed, (lie, words)) in (100..).zip([
         (Lie::OtherTransaction, "asked for transaction"),
         (Lie::WrongBlock, "what it shows of block 7 breaks a rule"),
-        (Lie::OtherOutput, "what it shows of block 6 breaks a rule"),
+        (Lie::OtherAnswer, "what it shows of block 6 breaks a rule"),
         (Lie::OtherHeight, "the block is at 777777"),
         (Lie::HugeHeader, "the block is at 18446744073709551615"),
         (Lie::NoWork, "its header at height 6 breaks a rule"),

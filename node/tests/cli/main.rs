@@ -1,6 +1,7 @@
 //! The binary as a person meets it: with nothing in its environment, in a home folder of its own.
 
 mod environment;
+mod example;
 mod files;
 mod lies;
 mod mistakes;
@@ -10,6 +11,7 @@ mod peers;
 mod pictures;
 #[cfg(unix)]
 mod programs;
+mod published;
 mod real_node;
 mod scripted_chain;
 mod scripted_node;

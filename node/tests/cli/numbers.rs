@@ -6,20 +6,29 @@ use serde_json::Value;
 /// some commands have under these names, are strings as well.
 const WHOLE: &[&str] = &[
     "amount",
+    "attachment_retention",
     "balance",
+    "burned",
     "expires",
     "fee",
+    "fees",
     "grains",
     "grains_per_million_weight",
     "halving",
     "minimum_balance",
     "minimum_grains_per_million_weight",
+    "model_delay",
+    "model_price",
     "next_nonce",
     "nonce",
     "retention",
     "reward",
+    "royalty",
     "seed",
+    "total",
     "transfer",
+    "upload_window",
+    "uses",
 ];
 
 /// The largest number up to which doubles hold every integer.
@@ -35,8 +44,8 @@ pub fn check(value: &Value) {
                 assert!(!is_whole || value.is_string(), "{key} is {value}, expected a string of digits");
                 check(value);
             }
-            if let Some(upgrades) = map.get("upgrades").and_then(Value::as_array) {
-                assert!(upgrades.iter().all(|upgrade| upgrade["height"].is_string()), "{upgrades:?}");
+            if let Some(rules) = map.get("rules").and_then(Value::as_array) {
+                assert!(rules.iter().all(|entry| entry["height"].is_string()), "{rules:?}");
             }
         }
         Value::Number(number) => {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use ocelli_consensus::object::{Account, Object, ObjectId, leaf};
 use ocelli_consensus::rules::{AnchorBlock, expected_target};
 use ocelli_consensus::state::{self, Branch, BranchReader, Child, Path};
-use ocelli_consensus::transition::{Account, account_key};
-use ocelli_consensus::{Address, BlockHash, CompactTarget, Header, Network, Root, Target, U256, Work};
+use ocelli_consensus::{Address, BlockHash, Body, CompactTarget, Header, Network, Root, Target, U256, Work};
 
 /// How a chain is built, and what is wrong with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,9 +27,9 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Builds the headers of these heights, each with its body's root, on the genesis; the tip has the state `state`. What
+    /// Builds the headers of these heights, each over its body, on the genesis; the tip has the state `state`. What
     /// is wrong is so from `from` on.
-    pub fn build(network: &Network, bodies: &[(u64, Root)], state: Root, mining: Mining, from: u64) -> Self {
+    pub fn build(network: &Network, bodies: &[(u64, &Body)], state: Root, mining: Mining, from: u64) -> Self {
         let mut headers = vec![network.genesis.clone()];
         let mut anchor = None;
         for (index, &(height, body)) in bodies.iter().enumerate() {
@@ -38,9 +38,10 @@ impl Chain {
             let time = |height| network.genesis.time + network.parameters.spacing * height;
             let parent = Header { height: height - 1, time: time(height - 1), ..before.clone() };
             let is_bad = height >= from;
+            let hash = if before.height + 1 == height { before.hash() } else { BlockHash([9; 32]) };
             let mut header = Header {
-                parent: if before.height + 1 == height { before.hash() } else { BlockHash([9; 32]) },
-                body,
+                parent: hash,
+                body: body.root(&hash),
                 state: if index + 1 == bodies.len() { state } else { before.state },
                 miner: Address([if mining == Mining::Other && is_bad { 2 } else { 1 }; 20]),
                 height,
@@ -109,7 +110,7 @@ pub struct State {
 impl State {
     pub fn insert(&mut self, address: Address, account: Account) {
         self.accounts.insert(address, account);
-        let (key, leaf) = account.leaf(&address);
+        let (key, leaf) = leaf(&ObjectId::Account(address), &Object::Account(account).to_bytes());
         let changes = BTreeMap::from([(key, Some(leaf))]);
         let root = self.root.unwrap_or(Child::Empty);
         let (root, written) = state::update(&*self, root, &changes).unwrap();
@@ -130,7 +131,7 @@ impl State {
     pub fn path(&self, address: &Address) -> Option<Vec<[u8; 32]>> {
         self.accounts.get(address)?;
         let root = self.root.unwrap_or(Child::Empty);
-        Some(state::prove(self, root, &account_key(address), |_| Ok(None)).unwrap().siblings)
+        Some(state::prove(self, root, &ObjectId::Account(*address).key(), |_| Ok(None)).unwrap().siblings)
     }
 }
 

@@ -6,18 +6,22 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ocelli_consensus::block::Output;
+use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::hash::TxId;
 use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::transition::Account;
-use ocelli_consensus::{Action, Address, Amount, BlockHash, Body, Header, Network, Root, Transaction, U256, Unsigned};
-use ocelli_model::{Model, reference, zoo};
+use ocelli_consensus::object::{Account, ModelRecord};
+use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::{
+    Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned,
+};
+use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};
+use ocelli_node::inference::facts_of;
 use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NodeStatus, PeerCounts, PeerList, Request, Response, SignedAnswer,
-    Submission, SubmitReply, TransactionStatus,
+    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeStatus, PeerCounts, PeerList, Request, Response,
+    SignedAnswer, Submission, SubmitReply, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -65,8 +69,8 @@ pub enum Lie {
     WrongBlock,
     /// The right txid, with a signature that is none.
     Unsigned,
-    /// Another output than the block's.
-    OtherOutput,
+    /// Another answer than the block's.
+    OtherAnswer,
     /// A body that is not the header's.
     OtherBody,
     /// The block at another height, all else right.
@@ -109,6 +113,22 @@ pub enum Lie {
     PaysLess,
     /// A payment that it has not signed.
     PaysUnsigned,
+    /// A file that is not the model's.
+    OtherFile,
+    /// Models that go on for ever.
+    EndlessModels,
+}
+
+/// The royalty of the [`published`] model.
+pub const ROYALTY: Amount = Amount(7_000);
+
+/// A model that somebody has published: 8x8 in colour, three classes.
+pub fn published() -> Model {
+    let graph = Graph::new(Input::new(3, 8, 8), vec![Layer::logits("linear", "input", 3)]).unwrap();
+    let weight = (0..3 * 192).map(|at| (at % 11) as i8 - 5).collect();
+    let parameters = vec![Parameters { weight, bias: vec![5, 0, -5], ..Parameters::default() }];
+    let display = Display { name: "stranger".into(), ..Display::numbered(3) };
+    ModelFile { graph, parameters, display }.build().unwrap()
 }
 
 /// A balance out of nothing: 42,424,242.42 credits.
@@ -181,7 +201,7 @@ impl ScriptedNode {
             chain: None,
         };
         for transaction in transfers(network).into_iter().take(script.transfers) {
-            node.taken.insert(transaction.txid(), (Submission { transaction, pixels: None }, None));
+            node.taken.insert(transaction.txid(), (Submission { transaction, attachment: None }, Answer::None));
         }
         let answering = handle.clone();
         let thread = std::thread::spawn(move || {
@@ -223,8 +243,8 @@ struct Answering {
     model: Model,
     handle: Handle,
     script: Script,
-    /// What is in the block, with its output.
-    taken: HashMap<TxId, (Submission, Output)>,
+    /// What is in the block, with its answer.
+    taken: HashMap<TxId, (Submission, Answer)>,
     dropped: HashSet<TxId>,
     /// All accounts that were asked for: after the tip.
     state: State,
@@ -255,7 +275,8 @@ impl Answering {
         let tip = chain.tip().clone();
         let response = match request {
             Request::Status => {
-                Response::Status(ChainStatus { genesis, height: tip.height, tip: tip.hash(), work: chain.work() })
+                let (height, tip) = (tip.height, tip.hash());
+                Response::Status(ChainStatus { genesis, height, tip, work: chain.work(), next_rules: None })
             }
             Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
             Request::NodeStatus => Response::NodeStatus(Box::new(NodeStatus {
@@ -300,12 +321,24 @@ impl Answering {
             Request::Faucet(FaucetRequest::Claim(claim)) => {
                 let payment = self.payment(claim.address);
                 if self.script.lie.is_none() {
-                    self.taken
-                        .insert(payment.txid(), (Submission { transaction: payment.clone(), pixels: None }, None));
+                    let submission = Submission { transaction: payment.clone(), attachment: None };
+                    self.taken.insert(payment.txid(), (submission, Answer::None));
                     return Response::Faucet(FaucetReply::Paid(payment));
                 }
                 Response::Faucet(FaucetReply::Paid(payment))
             }
+            Request::Models { from, limit } => {
+                let mut models = self.models();
+                models.retain(|model| model.id >= *from);
+                models.truncate(*limit as usize);
+                Response::Models(models)
+            }
+            Request::File { model, chunk } => {
+                let file = published();
+                let file = file.bytes().chunks(MAX_ATTACHMENT_BYTES).nth(*chunk as usize);
+                Response::File(file.filter(|_| model.0 == published().id().0).map(<[u8]>::to_vec))
+            }
+            Request::Upload { .. } => Response::Upload(None),
             Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: FEE_RATES[1], minimum: FEE_RATES[0] }),
             Request::Control { control: Control::Peers, .. } => Response::Peers(Box::new(PeerList {
                 peers: vec![ConnectedPeer {
@@ -344,11 +377,7 @@ impl Answering {
                 match lie {
                     Lie::WrongBlock => *header = self.chain.as_ref().unwrap().at(self.height() + 1).unwrap().clone(),
                     Lie::Unsigned => confirmation.submission.transaction.signature = [1; 64],
-                    Lie::OtherOutput => {
-                        confirmation.output = confirmation
-                            .output
-                            .map_or(Some(vec![1]), |logits| Some(logits.into_iter().map(|logit| logit + 1).collect()));
-                    }
+                    Lie::OtherAnswer => confirmation.answer = Answer::Classes(Classes::of(&[1, 2])),
                     Lie::OtherHeight => header.height = 777_777,
                     Lie::HugeHeader => (header.height, header.time) = (u64::MAX, u64::MAX),
                     _ => {}
@@ -357,7 +386,7 @@ impl Answering {
             }
             (_, _, Response::Block(Some(mut found))) => {
                 match lie {
-                    Lie::OtherBody => drop(found.data.body.transactions.pop().zip(found.data.pixels.pop())),
+                    Lie::OtherBody => drop(found.data.body.transactions.pop().zip(found.data.attachments.pop())),
                     Lie::Unsigned => found.data.body.transactions[0].0.signature = [1; 64],
                     Lie::OtherHeight => found.header.height = 777_777,
                     Lie::HugeHeader => (found.header.height, found.header.time) = (u64::MAX, u64::MAX),
@@ -408,9 +437,29 @@ impl Answering {
                 status.state_root = Root([8; 32]);
                 Response::NodeStatus(status)
             }
+            (Lie::OtherFile, Request::File { .. }, _) => Response::File(Some(b"another file".to_vec())),
+            (Lie::EndlessModels, Request::Models { limit, .. }, Response::Models(models)) => {
+                let model = models.first().cloned().unwrap_or_else(|| self.models().remove(0));
+                Response::Models(vec![model; *limit as usize])
+            }
             (Lie::NoSubmission, Request::Submit(_), _) => self.honest(&Request::Status),
             (_, _, response) => response,
         }
+    }
+
+    /// Those of the network's beginning and the [`published`] one, in the order of their ids.
+    fn models(&self) -> Vec<NetworkModel> {
+        let record = |author, royalty, first, facts| ModelRecord { author, royalty, first, facts };
+        let genesis = self.network.parameters.models.iter().map(|model| {
+            let record = record(Address([0; 20]), Amount::ZERO, 0, model.facts);
+            NetworkModel { id: model.id, record, uses: 12, name: "cifar10-cnn".into() }
+        });
+        let stranger = published();
+        let record = record(NOBODY, ROYALTY, 2, facts_of(&stranger));
+        let stranger = NetworkModel { id: ModelId(stranger.id().0), record, uses: 3, name: "stranger".into() };
+        let mut models: Vec<_> = genesis.chain([stranger]).collect();
+        models.sort_by_key(|model| model.id);
+        models
     }
 
     /// Where the block is that has everything.
@@ -432,10 +481,10 @@ impl Answering {
             _ => (Mining::Honest, 0, TIP),
         };
         let gap = if self.script.is_long { GAP } else { 0 };
-        let (full, empty) = (self.data().body.root(), Body::default().root());
+        let (full, empty) = (self.data().body, Body::default());
         let bodies = (1..=tip).map(|height| if height == 1 { height } else { height + gap });
         let bodies: Vec<_> =
-            bodies.map(|height| (height, if height == self.height() { full } else { empty })).collect();
+            bodies.map(|height| (height, if height == self.height() { &full } else { &empty })).collect();
         Chain::build(&self.network, &bodies, self.state.root(), mining, from)
     }
 
@@ -444,9 +493,9 @@ impl Answering {
         let mut taken: Vec<_> = self.taken.values().collect();
         taken.sort_by_key(|(submission, _)| submission.transaction.unsigned.nonce);
         let mut data = BlockData::default();
-        for (submission, output) in taken {
-            data.body.transactions.push((submission.transaction.clone(), output.clone()));
-            data.pixels.push(submission.pixels.clone());
+        for (submission, answer) in taken {
+            data.body.transactions.push((submission.transaction.clone(), answer.clone()));
+            data.attachments.push(submission.attachment.clone());
         }
         data
     }
@@ -455,7 +504,7 @@ impl Answering {
         let data = self.data();
         let index = data.body.transactions.iter().position(|(transaction, _)| transaction.txid() == *txid)?;
         let header = chain.at(self.height())?.clone();
-        Confirmation::of(header, &data.body, index as u32, data.pixels[index].clone())
+        Confirmation::of(header, &data.body, index as u32, data.attachments[index].clone())
     }
 
     /// What a faucet gives to an address.
@@ -490,24 +539,28 @@ impl Answering {
                 SubmitReply::refused(4, "the account has used this nonce")
             };
         }
-        let output = self.logits(&submission);
-        let answer = transaction.task().zip(output.clone()).map(|((model, image), mut logits)| {
+        let logits = self.logits(&submission);
+        let answer = transaction.task().zip(logits.clone()).map(|(task, mut logits)| {
             if self.script.answers == Answers::OffByOne {
                 logits[7] += 1;
             }
-            let hash = SignedAnswer::signing_hash(genesis, transaction.txid(), model, image, &logits);
+            let answer = Classes::of(&logits);
+            let hash = SignedAnswer::signing_hash(genesis, transaction.txid(), &task, &answer);
             let public_key = if self.script.answers == Answers::Foreign { [9; 32] } else { self.handle.public_key() };
-            SignedAnswer { logits, public_key, signature: self.handle.sign(&hash) }
+            SignedAnswer { answer, public_key, signature: self.handle.sign(&hash) }
         });
+        let right = logits.map_or(Answer::None, |logits| Answer::Classes(Classes::of(&logits)));
         match self.script.forgets.checked_sub(1) {
             Some(left) => self.script.forgets = left,
-            None => drop(self.taken.insert(transaction.txid(), (submission, output))),
+            None => drop(self.taken.insert(transaction.txid(), (submission, right))),
         }
         self.chain = None;
         SubmitReply::Accepted { answer }
     }
 
-    fn logits(&self, submission: &Submission) -> Output {
-        submission.pixels.as_ref().map(|pixels| reference::logits(&self.model, pixels))
+    fn logits(&self, submission: &Submission) -> Option<Vec<i32>> {
+        let model = submission.transaction.task()?.model;
+        let model = if model.0 == self.model.id().0 { self.model.clone() } else { published() };
+        submission.attachment.as_ref().map(|pixels| reference::logits(&model, pixels))
     }
 }

@@ -55,12 +55,15 @@ fn pictures_are_submitted_to_every_node_and_confirmed() {
     assert_eq!(shown["transactions"].as_array().unwrap().len(), pictures.len());
     assert_eq!(shown["transactions"][0]["nonce"], NONCE.to_string());
     assert_eq!(shown["transactions"][0]["sender"], dev_address());
-    assert_eq!(shown["outputs"][0], answers[0]["logits"]);
-    assert_eq!(shown["raw"]["pixels"][0].as_str().unwrap().len(), 2 * 3072);
+    let best = |logits: &Value| logits.as_array().unwrap().iter().map(|logit| logit.as_i64().unwrap()).max();
+    assert_eq!(shown["answers"][0]["best"][0]["logit"].as_i64(), best(&answers[0]["logits"]));
+    assert_eq!(shown["answers"][0]["best"].as_array().unwrap().len(), 5);
+    assert_eq!(shown["raw"]["attachments"][0].as_str().unwrap().len(), 2 * 3072);
+    assert_eq!(shown["transactions"][0]["action"]["picture"], answers[0]["attachment"]);
     let txid = answers[3]["txid"].as_str().unwrap();
     let shown =
         environment.run(&["chain", "tx", txid, "--network", &file, "--peer", &second.address, "--json"]).ok().json();
-    assert_eq!(shown["output"], answers[3]["logits"]);
+    assert_eq!(shown["answer"]["best"][0]["logit"].as_i64(), best(&answers[3]["logits"]));
     assert_eq!(shown["transaction"]["nonce"], (NONCE + 3).to_string());
     assert_eq!((&shown["height"], &shown["confirmations"]), (&HEIGHT.into(), &3.into()));
 
@@ -258,15 +261,12 @@ fn large_numbers_are_strings_in_every_json() {
 
     // Of a network file whose numbers are as large as they may be.
     let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace("reward = \"10\"", "reward = \"0\"").replace("= 1000\n", &format!("= {}\n", i64::MAX));
-    let upgrade = format!("[[upgrades]]\nheight = {}\nversion = 2\nmodels = []\n", i64::MAX);
-    environment.write("large.toml", text + &upgrade);
+    let text = text.replace("reward = \"10\"", "reward = \"0\"");
+    let text = text.replace("halving = 1000\n", &format!("halving = {}\n", i64::MAX));
+    let rules = format!("[[rules]]\nheight = {}\nversion = 2\n", i64::MAX);
+    environment.write("large.toml", text + &rules);
     let shown = environment.run(&["network", "show", "large.toml", "--json"]).ok().json();
-    for value in [
-        &shown["parameters"]["halving"],
-        &shown["parameters"]["retention"],
-        &shown["parameters"]["upgrades"][0]["height"],
-    ] {
+    for value in [&shown["parameters"]["halving"], &shown["rules"][0]["height"]] {
         assert_eq!(*value, i64::MAX.to_string());
     }
 }

@@ -1,9 +1,11 @@
 //! Blocks that break a rule: refused by every node with that rule's own error, and never built on.
 
-use ocelli_consensus::{Address, Amount, CompactTarget, Header, Root};
+use ocelli_consensus::block::{Answer, Classes};
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::{Action, Address, Amount, CompactTarget, Header, Root};
 use ocelli_protocol::message::{Announcement, BlockData};
 
-use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, unmine, wait};
+use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, signed, unmine, wait};
 
 /// A block with one thing wrong: how to spoil it, and what every node must say.
 type Row = (&'static str, fn(&mut Header, &mut BlockData), &'static str);
@@ -11,23 +13,35 @@ type Row = (&'static str, fn(&mut Header, &mut BlockData), &'static str);
 /// A header with one thing wrong.
 type HeaderRow = (&'static str, fn(&mut Header));
 
+/// The answer to the task of a block.
+fn classes(data: &mut BlockData) -> &mut Classes {
+    match &mut data.body.transactions[0].1 {
+        Answer::Classes(classes) => classes,
+        Answer::None => panic!("the first transaction is a task"),
+    }
+}
+
 /// What only shows once the block is checked whole: forwarded, for no forwarder could have known.
-const REFUSED: [Row; 12] = [
+const REFUSED: [Row; 15] = [
+    ("a logit is wrong by one", |_, data| classes(data).best[0].1 += 1, "(Answer)"),
+    ("a digest of other logits", |_, data| classes(data).digest = Classes::of(&[1, 2]).digest, "(Answer)"),
+    ("a class too few", |_, data| classes(data).best.truncate(4), "(AnswerForm)"),
+    ("classes out of order", |_, data| classes(data).best.swap(0, 1), "(AnswerForm)"),
+    ("no answer", |_, data| data.body.transactions[0].1 = Answer::None, "(AnswerMissing)"),
     (
-        "a logit is wrong by one",
-        |_, data| data.body.transactions[0].1.as_mut().unwrap()[3] += 1,
-        "transaction 0: logit 3 is",
+        "an answer to a transfer",
+        |_, data| data.body.transactions[1].1 = Answer::Classes(Classes::of(&[1])),
+        "(AnswerUnexpected)",
     ),
     (
-        "a logit too few",
-        |_, data| data.body.transactions[0].1.as_mut().unwrap().truncate(9),
-        "transaction 0: 9 logits, expected 10",
-    ),
-    ("no logits", |_, data| data.body.transactions[0].1 = None, "transaction 0: a task without its logits"),
-    (
-        "logits of a transfer",
-        |_, data| data.body.transactions[1].1 = Some(vec![1]),
-        "transaction 1: logits where nothing was asked",
+        "a JPEG that is none",
+        |_, data| {
+            let transaction = &mut data.body.transactions[0].0;
+            let Action::Classify { form, .. } = &mut transaction.unsigned.action else { panic!("a task") };
+            *form = Form::Jpeg { width: 32, height: 32 };
+            *transaction = signed(transaction.clone());
+        },
+        "(Picture)",
     ),
     ("another state root", |header, _| header.state = Root([1; 32]), "state root"),
     ("another history root", |header, _| header.history = Root([1; 32]), "history root"),
@@ -37,24 +51,24 @@ const REFUSED: [Row; 12] = [
         "nonces out of order",
         |_, data| {
             data.body.transactions.swap(0, 1);
-            data.pixels.swap(0, 1);
+            data.attachments.swap(0, 1);
         },
-        "transaction 0: nonce 1, the account is at 0",
+        "(Nonce)",
     ),
     (
         "a transaction twice",
         |_, data| {
             data.body.transactions.push(data.body.transactions[1].clone());
-            data.pixels.push(None);
+            data.attachments.push(None);
         },
-        "transaction 2: nonce 1, the account is at 2",
+        "(Nonce)",
     ),
     (
         "a signature over something else",
         |_, data| {
             data.body.transactions[1].0.unsigned.fee = Amount(7);
         },
-        "transaction 1: signature: signature is not the key's over this message",
+        "(Signature)",
     ),
     (
         "expired",
@@ -62,17 +76,17 @@ const REFUSED: [Row; 12] = [
             let transaction = &mut data.body.transactions[1].0;
             transaction.unsigned.expires = 0;
         },
-        "transaction 1: expired at height 0, the block is at 1",
+        "(Expired)",
     ),
     (
         "too heavy",
         |_, data| {
-            for _ in 0..500 {
+            for _ in 0..1_200 {
                 data.body.transactions.push(data.body.transactions[0].clone());
-                data.pixels.push(data.pixels[0].clone());
+                data.attachments.push(data.attachments[0].clone());
             }
         },
-        "weight",
+        "(Weight)",
     ),
 ];
 
@@ -101,7 +115,7 @@ fn a_bad_block_is_refused_by_every_node_with_its_own_error_and_never_built_on() 
         let mut data = maker.data(&submissions);
         let mut header = maker.header(&data.body);
         spoil(&mut header, &mut data);
-        header.body = data.body.root();
+        header.body = data.body.root(&header.parent);
         let header = mine(header);
         let hash = header.hash();
         peer.announce(&header, &data.body);

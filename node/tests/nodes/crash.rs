@@ -9,8 +9,6 @@
 //!
 //! Eighteen kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
 
-mod migration;
-
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
@@ -20,12 +18,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash, Header, Network, Root};
-use ocelli_node::chain::{MissingPixels, Prune};
-use ocelli_node::inference::{Handle, InferenceService, Limits};
+use ocelli_node::chain::{MissingAttachments, Prune};
+use ocelli_node::inference::{Handle, InferenceService, Limits, NoFiles};
 use ocelli_node::node::Storage;
 use ocelli_node::replay;
 use ocelli_node::store::{Edge, Step, Store, StoreOptions};
@@ -85,7 +83,7 @@ const MANNERS: [Manner; 3] = [Manner::AtBegin, Manner::Within, Manner::AtEnd];
 
 fn network() -> Network {
     let mut parameters = easy_network().parameters;
-    parameters.retention = 6;
+    (parameters.retention, parameters.attachment_retention) = (6, 6);
     Network::new(parameters, Vec::new())
 }
 
@@ -98,7 +96,7 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
     let (kills, seed) = (number(KILLS, 18), number(SEED, 1));
     let mut load = Load::new(seed);
     let folder = TempDir::new().unwrap();
-    let inference = InferenceService::start(cpu(), vec![model()], Limits::default(), || {});
+    let inference = InferenceService::start(cpu(), vec![model()], Arc::new(NoFiles), Limits::default(), || {});
     let mut cut: BTreeMap<(Step, Manner), (u32, u32)> = BTreeMap::new();
     let (mut told, mut verified) = (0, 0);
     for kill in 0..kills {
@@ -108,11 +106,11 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
         // Longest first: what replays or flushes, what waits for the disk, and what does neither.
         let (delay, head_start) = match (manner, step) {
             (Manner::AtBegin | Manner::AtEnd, _) => (0, 0),
-            (Manner::Within, Step::Open | Step::Free | Step::Migrate | Step::Rewrite) => {
-                (load.random.random_range(0..40_000), 0)
-            }
+            (Manner::Within, Step::Open | Step::Free) => (load.random.random_range(0..40_000), 0),
             (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
-            (Manner::Within, Step::Block | Step::Prune | Step::Headers) => (0, load.random.random_range(0..1_500)),
+            (Manner::Within, Step::Block | Step::File | Step::Prune | Step::Headers) => {
+                (0, load.random.random_range(0..1_500))
+            }
         };
         let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
         let mut victim = Victim::start(folder.path(), Some(&load.control.address()), Some(death));
@@ -381,7 +379,7 @@ fn victim() {
     MARKED.set(Mutex::new(marks)).unwrap();
     let storage = Storage {
         prune: env::var_os(PRUNE_BYTES).map(|_| Prune::Size(number(PRUNE_BYTES, 1))),
-        missing_pixels: MissingPixels::AcceptOnWork,
+        missing_attachments: MissingAttachments::AcceptOnWork,
         store: StoreOptions { observer: Some(observe), ..StoreOptions::default() },
     };
     let bootstrap: Vec<String> = env::var(BOOTSTRAP).into_iter().collect();

@@ -8,7 +8,7 @@ use ocelli_consensus::{Address, Amount};
 use ocelli_model::{Backend, BackendError, Model};
 use ocelli_protocol::message::SubmitReply;
 
-use super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, model, wait};
+use super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, right, wait};
 
 /// A good device until it is told to break; then one logit is wrong by one.
 struct Breaking {
@@ -76,10 +76,10 @@ fn a_node_listens_while_its_device_is_checked() {
     assert_eq!(node.status().device, "a device that is held, being checked");
     let_go.send(()).unwrap();
     let task = Maker::new(&network).classify(0, 1);
-    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let expected = right(&task);
     let reply = node.submit(task);
     let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
-    assert_eq!(answer.logits, right);
+    assert_eq!(answer.answer, expected);
     assert_eq!(node.status().device, "a device that is held");
 }
 
@@ -98,9 +98,9 @@ fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
     // A task that nobody's block holds yet: the device's answer is wrong, and nothing contradicts it.
     let task = maker.classify(0, 1);
     let reply = node.submit(task.clone());
-    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let expected = right(&task);
     let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
-    assert_ne!(answer.logits, right);
+    assert_ne!(answer.answer, expected);
 
     // A block with the right answer does: the scalar reference decides.
     let (header, data) = maker.make(&[task, maker.transfer(1, Address([5; 20]), Amount(1_000_000))]);
@@ -112,8 +112,8 @@ fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
 
     // From now on the answers are right.
     let task = maker.classify(0, 2);
-    let right = ocelli_model::reference::logits(&model(), task.pixels.as_ref().unwrap());
+    let expected = right(&task);
     let reply = node.submit(task);
     let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
-    assert_eq!(answer.logits, right);
+    assert_eq!(answer.answer, expected);
 }

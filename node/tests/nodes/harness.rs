@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::Body;
+use ocelli_consensus::block::{Answer, Body, Classes};
 use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, Header, ImageHash, ModelId, Network, Transaction, TxId, Unsigned,
+    Action, Address, Amount, AttachmentHash, BlockHash, Header, ModelId, Network, Transaction, TxId, Unsigned,
 };
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
@@ -276,23 +277,30 @@ impl Maker {
     }
 
     pub fn transfer(&self, ahead: u64, to: Address, amount: Amount) -> Submission {
-        Submission { transaction: self.sign(ahead, Action::Transfer { to, amount }), pixels: None }
+        Submission { transaction: self.sign(ahead, Action::Transfer { to, amount }), attachment: None }
     }
 
-    /// A task on an image that `seed` makes.
+    /// A task on a picture that `seed` makes.
     pub fn classify(&self, ahead: u64, seed: u8) -> Submission {
         let pixels: Vec<u8> = (0..3072u32).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ seed).collect();
-        let action = Action::Classify { model: ModelId(model().id().0), image: ImageHash::of(&pixels) };
-        Submission { transaction: self.sign(ahead, action), pixels: Some(pixels) }
+        self.task(ahead, Form::Pixels, pixels)
+    }
+
+    /// A task with that attachment.
+    pub fn task(&self, ahead: u64, form: Form, attachment: Vec<u8>) -> Submission {
+        let (model, picture) = (ModelId(model().id().0), AttachmentHash::of(&attachment));
+        let (bytes, royalty) = (attachment.len() as u32, Amount::ZERO);
+        let action = Action::Classify { model, picture, bytes, royalty, form };
+        Submission { transaction: self.sign(ahead, action), attachment: Some(attachment.into()) }
     }
 
     /// The data of a block with right answers.
     pub fn data(&self, submissions: &[Submission]) -> BlockData {
         let mut data = BlockData::default();
-        for Submission { transaction, pixels } in submissions {
-            let output = pixels.as_ref().map(|pixels| ocelli_model::reference::logits(&model(), pixels));
-            data.body.transactions.push((transaction.clone(), output));
-            data.pixels.push(pixels.clone());
+        for submission in submissions {
+            let answer = submission.transaction.task().map_or(Answer::None, |_| Answer::Classes(right(submission)));
+            data.body.transactions.push((submission.transaction.clone(), answer));
+            data.attachments.push(submission.attachment.clone());
         }
         data
     }
@@ -322,6 +330,23 @@ impl Maker {
     }
 }
 
+/// What the reference says of a task of the harness's model.
+pub fn right(submission: &Submission) -> Classes {
+    let (model, attachment) = (model(), submission.attachment.as_ref().expect("a task has an attachment"));
+    let logits = |pixels: &[u8]| Classes::of(&ocelli_model::reference::logits(&model, pixels));
+    match submission.transaction.task().expect("a task").form {
+        Form::Pixels => logits(attachment),
+        Form::Jpeg { .. } => logits(&ocelli_picture::pixels(attachment, model.graph().input().into()).unwrap()),
+    }
+}
+
+/// Signs a transaction of the rich wallet anew, after it was changed.
+pub fn signed(transaction: Transaction) -> Transaction {
+    let wallet = rich();
+    let genesis = easy_network().genesis_hash();
+    Transaction::sign(transaction.unsigned, wallet.public_key(), genesis, |hash| wallet.sign(hash))
+}
+
 /// Finds a nonce.
 pub fn mine(mut header: Header) -> Header {
     let target = header.target.to_target().unwrap();
@@ -340,13 +365,16 @@ pub fn unmine(mut header: Header) -> Header {
     header
 }
 
-/// Some transactions of a block, with their pixels.
+/// Some transactions of a block, with their attachments.
 pub fn transactions_of(data: &BlockData, indexes: &[u32]) -> Response {
-    let submission = |&index: &u32| Submission {
-        transaction: data.body.transactions[index as usize].0.clone(),
-        pixels: data.pixels[index as usize].clone(),
-    };
+    let submission = |&index: &u32| Some(submission_of(data, index as usize));
     Response::Transactions(indexes.iter().map(submission).collect())
+}
+
+/// A transaction of a block, with its attachment.
+pub fn submission_of(data: &BlockData, index: usize) -> Submission {
+    let transaction = data.body.transactions[index].0.clone();
+    Submission { transaction, attachment: data.attachments[index].clone() }
 }
 
 /// Those of some blocks that are asked for.
@@ -506,6 +534,7 @@ impl RawPeer {
                 height: 0,
                 tip: genesis.hash(),
                 work: genesis.target.to_target().unwrap().work().0,
+                next_rules: None,
             }),
             Request::Headers { .. } => Response::Headers(Vec::new()),
             Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),

@@ -147,6 +147,7 @@ fn what_peers_say_wrong_bans_them_with_its_reason() {
                         height: 9,
                         tip: BlockHash([2; 32]),
                         work: U256::from(9),
+                        next_rules: None,
                     })),
                     _ => None,
                 });
@@ -190,6 +191,7 @@ fn a_node_surrounded_by_peers_that_withhold_blocks_follows_the_best_chain_throug
                             height: 1_000_000,
                             tip: BlockHash([9; 32]),
                             work: U256::MAX,
+                            next_rules: None,
                         }),
                         Request::Headers { .. } => Response::Headers(Vec::new()),
                         Request::Blocks { hashes } => Response::Blocks(vec![None; hashes.len()]),

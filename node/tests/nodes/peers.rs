@@ -3,10 +3,10 @@
 use ocelli_consensus::{Address, Amount};
 use ocelli_protocol::message::{Request, Response, Submission, SubmitReply, TransactionStatus};
 
-use super::harness::{Maker, RawPeer, TestNode, easy_network, wait};
+use super::harness::{Maker, RawPeer, TestNode, easy_network, submission_of, wait};
 
 #[test]
-fn a_block_whose_pixels_are_withheld_is_unavailable_and_connected_once_they_can_be_had() {
+fn a_block_whose_pictures_are_withheld_is_unavailable_and_connected_once_they_can_be_had() {
     let network = easy_network();
     let node = TestNode::start(&network, &[], None);
     let (peer, _) = RawPeer::connect(&network, &node);
@@ -45,16 +45,13 @@ fn a_peer_that_swaps_a_signature_in_a_good_block_is_blamed_and_the_block_is_not(
 
     let mut signature_swapped = data.clone();
     signature_swapped.body.transactions[0].0.signature[0] ^= 1;
-    let mut pixels_swapped = data.clone();
-    pixels_swapped.pixels[0].as_mut().unwrap()[0] ^= 1;
-    for swapped in [signature_swapped, pixels_swapped] {
+    let mut attachment_swapped = data.clone();
+    attachment_swapped.attachments[0] = maker.classify(1, 2).attachment;
+    for swapped in [signature_swapped, attachment_swapped] {
         let (peer, _) = RawPeer::connect(&network, &node);
         peer.announce(&header, &data.body);
         peer.answer("what the block lacks", |request| match request {
-            Request::Transactions { .. } => {
-                let transaction = swapped.body.transactions[0].0.clone();
-                Some(Response::Transactions(vec![Submission { transaction, pixels: swapped.pixels[0].clone() }]))
-            }
+            Request::Transactions { .. } => Some(Response::Transactions(vec![Some(submission_of(&swapped, 0))])),
             Request::Blocks { .. } => Some(Response::Blocks(vec![Some(swapped.clone())])),
             _ => None,
         });
@@ -68,22 +65,22 @@ fn a_peer_that_swaps_a_signature_in_a_good_block_is_blamed_and_the_block_is_not(
 }
 
 #[test]
-fn a_peer_that_swaps_the_pixels_of_a_good_task_is_blamed_and_the_task_is_not() {
+fn a_peer_that_swaps_the_picture_of_a_good_task_is_blamed_and_the_task_is_not() {
     let network = easy_network();
     let node = TestNode::start(&network, &[], None);
     let maker = Maker::new(&network);
     let (first, second) = (maker.classify(0, 1), maker.classify(0, 2));
-    let swapped = Submission { transaction: first.transaction.clone(), pixels: second.pixels.clone() };
+    let swapped = Submission { transaction: first.transaction.clone(), attachment: second.attachment.clone() };
     let (peer, at) = RawPeer::connect(&network, &node);
     peer.relay(at, &first, Some(swapped.clone()));
-    peer.until_gone("swapped pixels");
+    peer.until_gone("a swapped picture");
     // The same as if they were large, and so asked for by themselves.
     let (peer, at) = RawPeer::connect(&network, &node);
-    peer.relay(at, &first, Some(Submission { pixels: None, ..swapped }));
-    peer.answer("the pixels to be asked for", |request| {
-        matches!(request, Request::Pixels { .. }).then(|| Response::Pixels(vec![second.pixels.clone()]))
+    peer.relay(at, &first, Some(Submission { attachment: None, ..swapped }));
+    peer.answer("the picture to be asked for", |request| {
+        matches!(request, Request::Attachments { .. }).then(|| Response::Attachments(vec![second.attachment.clone()]))
     });
-    peer.until_gone("swapped pixels");
+    peer.until_gone("a swapped picture");
     assert_eq!(node.transaction(first.transaction.txid()), TransactionStatus::Unknown);
 
     // The task itself is as good as ever.

@@ -1,7 +1,7 @@
 //! Nodes that keep less than everything, and their peers.
 
 use ocelli_consensus::Network;
-use ocelli_node::chain::{MissingPixels, Prune};
+use ocelli_node::chain::{MissingAttachments, Prune};
 use ocelli_node::node::{NodeError, Storage};
 use ocelli_node::store::StoreError;
 use ocelli_protocol::message::{BlockId, Request, Response, TransactionStatus};
@@ -12,7 +12,7 @@ const BLOCKS: u64 = 12;
 
 fn network() -> Network {
     let mut parameters = easy_network().parameters;
-    parameters.retention = 4;
+    (parameters.retention, parameters.attachment_retention) = (4, 4);
     Network::new(parameters, Vec::new())
 }
 
@@ -26,8 +26,8 @@ fn made(network: &Network) -> Maker {
     maker
 }
 
-fn storage(prune: Option<Prune>, missing_pixels: MissingPixels) -> Storage {
-    Storage { prune, missing_pixels, ..Storage::default() }
+fn storage(prune: Option<Prune>, missing_attachments: MissingAttachments) -> Storage {
+    Storage { prune, missing_attachments, ..Storage::default() }
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn what_everybody_has_pruned_is_taken_on_work_and_said_unless_all_is_insisted_on
     let pruned = TestNode::with_storage(
         &network,
         &[archive.address()],
-        storage(Some(Prune::Age(0)), MissingPixels::AcceptOnWork),
+        storage(Some(Prune::Age(0)), MissingAttachments::AcceptOnWork),
     );
     pruned.wait_for_tip(tip);
     // The last four and the tip's own.
     let kept = wait("the node to prune", || {
         let storage = pruned.status().storage;
-        (storage.pixels_from == BLOCKS - 4 + 1).then_some(storage)
+        (storage.attachments_from == BLOCKS - 4 + 1).then_some(storage)
     });
     assert_eq!((kept.bodies_from, kept.answers_from), (1, 1));
     assert!(kept.disk_bytes > 0);
@@ -52,14 +52,14 @@ fn what_everybody_has_pruned_is_taken_on_work_and_said_unless_all_is_insisted_on
 
     // What it still has is served, and proven as before.
     let found = pruned.block(BlockId::Height(3)).unwrap();
-    assert_eq!(found.data.pixels, [None]);
+    assert_eq!(found.data.attachments, [None]);
     let txid = found.data.body.transactions[0].0.txid();
     let TransactionStatus::Confirmed(confirmation) = pruned.transaction(txid) else { panic!("it is confirmed") };
-    assert_eq!(confirmation.submission.pixels, None);
-    assert_eq!(confirmation.output, found.data.body.transactions[0].1);
+    assert_eq!(confirmation.submission.attachment, None);
+    assert_eq!(confirmation.answer, found.data.body.transactions[0].1);
 
     let late = TestNode::start(&network, &[pruned.address()], None);
-    let full = TestNode::with_storage(&network, &[pruned.address()], storage(None, MissingPixels::Insist));
+    let full = TestNode::with_storage(&network, &[pruned.address()], storage(None, MissingAttachments::Insist));
     late.wait_for_tip(tip);
     let status = late.status();
     assert_eq!(status.storage.answers_from, BLOCKS - 4 + 1);
@@ -72,7 +72,7 @@ fn what_everybody_has_pruned_is_taken_on_work_and_said_unless_all_is_insisted_on
     // Once somebody has all, it goes on.
     let archive = TestNode::on_folder(&network, archive_folder, &[full.address()]);
     full.wait_for_tip(tip);
-    assert_eq!((full.status().storage.answers_from, full.status().storage.pixels_from), (1, 1));
+    assert_eq!((full.status().storage.answers_from, full.status().storage.attachments_from), (1, 1));
     assert_eq!(archive.status().tip, tip);
 }
 
@@ -81,7 +81,7 @@ fn a_node_without_old_bodies_says_so_and_a_late_one_asks_others() {
     let network = network();
     let archive = TestNode::on_folder(&network, made(&network).into_folder(), &[]);
     let tip = archive.status().tip;
-    let bodies = storage(Some(Prune::Size(1)), MissingPixels::AcceptOnWork);
+    let bodies = storage(Some(Prune::Size(1)), MissingAttachments::AcceptOnWork);
     let pruned = TestNode::with_storage(&network, &[archive.address()], bodies);
     pruned.wait_for_tip(tip);
     let first = BLOCKS - 4 + 1;
@@ -119,7 +119,7 @@ fn a_pruned_node_that_cannot_follow_a_better_chain_stops_and_says_what_to_do() {
     let better = other.make(&[task]).0.hash();
     let weaker = one.chain.tip().hash;
     let archive = TestNode::on_folder(&network, one.into_folder(), &[]);
-    let bodies = storage(Some(Prune::Size(1)), MissingPixels::AcceptOnWork);
+    let bodies = storage(Some(Prune::Size(1)), MissingAttachments::AcceptOnWork);
     let mut pruned = TestNode::with_storage(&network, &[archive.address()], bodies);
     pruned.wait_for_tip(weaker);
     wait("the node to prune", || (pruned.status().storage.bodies_from > 1).then_some(()));

@@ -9,9 +9,8 @@ use ocelli_protocol::limits::SUBMISSIONS;
 use ocelli_protocol::message::{
     Announcement, ChainStatus, Request, Response, Submission, SubmitReply, TransactionStatus,
 };
-use ocelli_protocol::relay::BLOCK_PATIENCE;
 
-use super::harness::{Maker, RawPeer, TestNode, blocks_of, easy_network, transactions_of, wait};
+use super::harness::{Maker, RawPeer, TestNode, blocks_of, easy_network, submission_of, transactions_of, wait};
 
 #[test]
 fn four_nodes_fetch_each_task_once() {
@@ -32,7 +31,7 @@ fn four_nodes_fetch_each_task_once() {
     }
     for (at, node) in nodes.iter().enumerate() {
         let (traffic, expected) = (node.status().traffic, if at == 0 { 0 } else { 8 });
-        assert_eq!((traffic.relayed, traffic.relayed_pixels), (expected, 3072 * expected), "node {at}");
+        assert_eq!((traffic.relayed, traffic.relayed_attachments), (expected, 3072 * expected), "node {at}");
     }
 }
 
@@ -129,9 +128,8 @@ fn a_peers_next_block_waits_until_its_last_one_is_validated() {
     while let Ok(event) = witness.events.try_recv() {
         assert!(!is_waiting || !is_gossip_of(&event, second.hash()), "passed on before its turn");
     }
-    let task =
-        Submission { transaction: first_data.body.transactions[0].0.clone(), pixels: first_data.pixels[0].clone() };
-    peer.handle.respond(token, Response::Transactions(vec![task]).to_bytes());
+    let task = submission_of(&first_data, 0);
+    peer.handle.respond(token, Response::Transactions(vec![Some(task)]).to_bytes());
     peer.serve_until(&first_data, first.hash(), || node.status().tip == first.hash());
     until_gossiped(&witness, second.hash());
 }
@@ -145,7 +143,8 @@ fn a_tip_that_gossip_did_not_bring_is_told() {
     let mut maker = Maker::new(&network);
     let blocks = [maker.make(&[]), maker.make(&[])];
     let tip = maker.chain.tip();
-    let status = ChainStatus { genesis: network.genesis_hash(), height: 2, tip: tip.hash, work: tip.work.0 };
+    let status =
+        ChainStatus { genesis: network.genesis_hash(), height: 2, tip: tip.hash, work: tip.work.0, next_rules: None };
     // The peer tells of its tip by itself, as a node does whose gossip got lost; the node fetches what it lacks.
     peer.handle.request(at, Request::NewTip(status.clone()).to_bytes());
     serve_chain(&peer, &status, &blocks, || node.status().tip == tip.hash);
@@ -214,7 +213,7 @@ fn a_block_waits_for_a_task_that_is_on_its_way() {
     miner.announce(&header, &data.body);
     // Passed on before it is complete.
     until_gossiped(&neighbour, header.hash());
-    let in_time = began.elapsed() < Duration::from_millis(BLOCK_PATIENCE / 2);
+    let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
     neighbour.handle.respond(token, Response::Pending(vec![Some(task)]).to_bytes());
     if in_time {
         node.wait_for_tip(header.hash());
@@ -272,7 +271,8 @@ fn ask_a_second_peer(is_silent: bool) {
     let mut maker = Maker::new(&network);
     let status = |maker: &Maker| {
         let tip = maker.chain.tip();
-        ChainStatus { genesis: network.genesis_hash(), height: tip.height, tip: tip.hash, work: tip.work.0 }
+        let genesis = network.genesis_hash();
+        ChainStatus { genesis, height: tip.height, tip: tip.hash, work: tip.work.0, next_rules: None }
     };
     let old = status(&maker);
     let (header, data) = maker.make(&[maker.classify(0, 1)]);
@@ -341,8 +341,8 @@ fn blocks_that_compete_bring_a_task_once() {
     };
     rival.answer("the question for the transfer", |request| answer(request, &mut asked));
     // Otherwise the node has asked the rival for the task by now, as the miner keeps it waiting.
-    let in_time = began.elapsed() < Duration::from_millis(BLOCK_PATIENCE / 2);
-    miner.handle.respond(token, Response::Transactions(vec![task.clone()]).to_bytes());
+    let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
+    miner.handle.respond(token, Response::Transactions(vec![Some(task.clone())]).to_bytes());
     node.wait_for_tip(first.hash());
     rival.announce(&third, &third_data.body);
     let known = [(second.hash(), &second_data), (third.hash(), &third_data)];

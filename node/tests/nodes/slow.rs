@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::Body;
-use ocelli_consensus::{Address, Amount, WtxId};
+use ocelli_consensus::block::{BlockShortId, Body, BodyCommitment};
+use ocelli_consensus::{Address, Amount, Root};
 use ocelli_node::network::Event;
 use ocelli_protocol::message::{Announcement, Request, TransactionStatus};
 
@@ -59,13 +59,6 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_stalled: &AtomicBool) {
     drop((from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both)));
 }
 
-/// A wtxid of no transaction.
-fn wtxid(number: u32) -> WtxId {
-    let mut bytes = [7; 32];
-    bytes[..4].copy_from_slice(&number.to_le_bytes());
-    WtxId(bytes)
-}
-
 /// Longer than a message waits to be forwarded.
 const STALL: Duration = Duration::from_secs(6);
 
@@ -81,9 +74,10 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
     let mut maker = Maker::new(&network);
 
     // An announcement that is too large for what may be under way on a stream, of a block that nobody will ever have.
-    let entries: Vec<_> = (0..12_000_u32).map(|number| (wtxid(number), None)).collect();
-    let mut announcement = Announcement { header: maker.header(&Body::default()), entries };
-    announcement.header.body = announcement.body_root();
+    let ids = (0..60_000).map(BlockShortId).collect();
+    let commitment = BodyCommitment { ids, transactions: Root([1; 32]), answers: Root([2; 32]) };
+    let mut announcement = Announcement { header: maker.header(&Body::default()), commitment };
+    announcement.header.body = announcement.commitment.root();
     announcement.header = mine(announcement.header);
     // A longer chain than that block's.
     let blocks = [maker.make(&[]), maker.make(&[])];

@@ -177,7 +177,7 @@ fn has_work(header: &Header, hash: &BlockHash, easiest: CompactTarget) -> bool {
 }
 
 fn has_own_body(announcement: &Announcement) -> bool {
-    announcement.body_root() == announcement.header.body
+    announcement.commitment.root() == announcement.header.body
 }
 
 /// Whether a header whose ancestors are not known has at least a part of the work that the best header's block has, which is what

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ocelli_consensus::fork_choice::{HeaderTree, Node};
-use ocelli_consensus::{BlockHash, Header, WtxId};
+use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
+use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
 
-use crate::message::{Announcement, BlockData, ChainStatus, Request, Response, ShortId, Submission};
+use crate::message::{
+    Announcement, Assembled, BlockData, ChainStatus, NextRules, Request, Response, ShortId, Submission,
+};
 use crate::origin::Origin;
 use crate::sync::{Failure, Parent};
 
@@ -14,19 +16,21 @@ pub trait View {
     /// The stored headers.
     fn tree(&self) -> &HeaderTree;
     /// The last connected block.
-    fn tip(&self) -> Node;
+    fn tip(&self) -> TreeNode;
+    /// The next change of rules above the tip.
+    fn next_rules(&self) -> Option<NextRules>;
     /// Whether a block's data are being validated.
     fn is_in_validation(&self, hash: &BlockHash) -> bool;
     /// Whether a block's chain has enough work for the block to be passed on before its answers are checked.
-    fn is_worth_forwarding(&self, block: &Node) -> bool;
-    /// A transaction of the mempool with its pixels.
+    fn is_worth_forwarding(&self, block: &TreeNode) -> bool;
+    /// The ids of all transactions in the mempool.
+    fn pending_ids(&self) -> impl Iterator<Item = WtxId>;
+    /// A transaction of the mempool with its attachment.
     fn pending(&self, wtxid: &WtxId) -> Option<Submission>;
     /// The connected block at a height.
     fn connected_at(&self, height: u64) -> Option<BlockHash>;
-    /// A stored block with the pixels of all its tasks.
+    /// A stored block with its attachments, as far as they are kept.
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData>;
-    /// Whether relay has asked a peer for a transaction not long ago ([`crate::relay::is_coming`]).
-    fn is_coming(&self, id: ShortId) -> bool;
 }
 
 /// What happened. `G` names a gossip message, for [`Output::Report`].
@@ -90,19 +94,22 @@ pub enum Output<P, G> {
     Send { peer: P, id: u64, request: Request },
     /// Tell a peer of our tip ([`Request::NewTip`]); what it answers is of no interest.
     Tell { peer: P, status: ChainStatus },
-    /// All of a block is here: each transaction has its wtxid, all images have their hashes, and the body has its header's
-    /// root. To be validated.
+    /// All of a block's transactions are here, with the attachments that they name, and give the transaction root that its header
+    /// binds. To be validated, once its answers are found; if these do not give the answer root ([`Assembled::with_answers`]), the
+    /// whole block is to be fetched, and nothing is said against it before.
     Complete {
         hash: BlockHash,
         /// Who announced it.
         from: P,
-        data: BlockData,
+        block: Assembled,
     },
+    /// No body can have the root that a block's header names: the block is invalid, and nobody who passed it on is to blame.
+    Condemn { hash: BlockHash, rule: RuleError },
     /// Tell [`crate::sync::Input::Announced`].
     Announced { peer: P, hash: BlockHash, height: u64, parent: Parent },
     /// Tell [`crate::sync::Input::BlocksChanged`]: a block is left to sync.
     LeftToSync,
-    /// Tell [`crate::relay::Input::InBlocks`].
+    /// Tell [`crate::relay::Input::InBlocks`]: transactions that came with blocks which are not validated yet.
     InBlocks(BTreeSet<ShortId>),
     /// A peer did what honest ones do not.
     Penalize {
@@ -135,7 +142,7 @@ pub enum Offence {
     BrokenHeader,
     /// An announcement's body root is not its header's.
     BodyRoot,
-    /// Another transaction than was asked for, or other pixels.
+    /// Another transaction than was asked for, another attachment, or ids that are not the block's.
     WrongTransaction,
     /// A response that is no encoding of one.
     Malformed,

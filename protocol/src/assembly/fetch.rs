@@ -1,16 +1,18 @@
 //! What a block lacks: looked for, waited for, asked for.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use ocelli_consensus::BlockHash;
+use ocelli_consensus::block::BlockShortId;
 
-use super::partial::Partial;
+use super::partial::{Lack, Partial};
 use super::{
-    ASSEMBLY_TIME, Assembly, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE, MAX_QUESTIONS_PER_PEER,
-    MAX_SOURCES, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer, QUESTION_TIME, TRIAL_PATIENCE,
-    View,
+    ALONE_TIME, ASSEMBLY_TIME, Assembly, Brought, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE,
+    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer,
+    QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
 };
-use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId};
+use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId, Submission, TRANSACTIONS_BYTES};
 use crate::sync::Failure;
 
 /// The most that [`Peer::lateness`] becomes.
@@ -21,12 +23,25 @@ const MAX_LATENESS: u32 = 2;
 pub(super) struct Question<P> {
     pub(super) peer: P,
     pub(super) block: BlockHash,
-    indexes: Vec<u32>,
+    /// Places in the block; none where its wtxids are asked for.
+    places: Vec<u32>,
     since: u64,
     /// When others are asked as well. The answer counts all the same.
     pub(super) due: u64,
     /// That time has passed.
     pub(super) is_late: bool,
+}
+
+/// What came of a question.
+enum Answer {
+    /// All that was asked for, or as much as one response holds.
+    Whole,
+    /// Some of it, or nothing, of a peer that knows the block: it may have more later.
+    Part,
+    /// The peer does not know the block, or says nothing of it.
+    Nothing,
+    /// Something else.
+    Wrong,
 }
 
 impl<P: Copy + Ord, G> Assembly<P, G> {
@@ -42,25 +57,24 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     ) {
         let mut partial = Partial::new(announcement, from, now);
         partial.fill(view);
-        let missing = partial.missing().count();
         let has_another = self.partial.values().any(|other| other.from == from);
-        if missing > 0 && (has_another || self.partial.len() >= MAX_PARTIAL || missing > MAX_INDEXES) {
+        if partial.lack() != Lack::Nothing && (has_another || self.partial.len() >= MAX_PARTIAL) {
             return leave_to_sync(out);
         }
         self.partial.insert(hash, partial);
         self.pursue(hash, now, view, out);
     }
 
-    /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless relay or another block is
-    /// bringing it; or all that it lacks is waited for; or nobody is left to be asked.
+    /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless another block is bringing it;
+    /// or it waits for that, or for the next round; or nobody is left to be asked.
     pub(super) fn pursue(&mut self, hash: BlockHash, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let Some(mut partial) = self.partial.remove(&hash) else { return };
-        let missing: Vec<(u32, ShortId)> = partial.missing().collect();
-        if missing.is_empty() {
+        let lack = partial.lack();
+        if lack == Lack::Nothing {
             let from = partial.from;
-            if let Some(data) = partial.into_data() {
+            if let Some(block) = partial.into_assembled() {
                 self.handed.insert(hash);
-                out.push(Output::Complete { hash, from, data });
+                out.push(Output::Complete { hash, from, block });
             }
             return;
         }
@@ -68,40 +82,71 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             self.partial.insert(hash, partial);
             return;
         }
-        let mut lacking = missing;
-        lacking.retain(|(_, id)| !view.is_coming(*id) && !self.is_coming_with_another(*id, &hash, now, view));
-        if lacking.is_empty() {
-            self.look_at.get_or_insert(now + LOOK_INTERVAL);
+        let mut places = if let Lack::Transactions(places) = lack { places } else { Vec::new() };
+        let lacks_ids = places.is_empty();
+        places.retain(|place| !self.is_coming_with_another(&partial, *place, &hash, now, view));
+        places.truncate(MAX_INDEXES);
+        if places.is_empty() && !lacks_ids {
+            self.look(now + LOOK_INTERVAL);
+        } else if now < partial.rests_until {
+            self.look(partial.rests_until);
         } else if let Some(peer) = self.next_source(&partial, now) {
             partial.asked.push(peer);
-            self.ask(peer, hash, &lacking, now, out);
-        } else {
-            if !std::mem::replace(&mut partial.is_left, true) {
-                leave_to_sync(out);
-            }
-            // A late answer may still be faster.
-            if self.questions.values().all(|question| question.block != hash) {
-                return;
-            }
+            self.ask(peer, hash, &partial, places, now, out);
+        } else if !self.end_round(&hash, &mut partial, now, out) {
+            return;
         }
         self.partial.insert(hash, partial);
     }
 
-    fn ask(&mut self, peer: P, block: BlockHash, lacking: &[(u32, ShortId)], now: u64, out: &mut Vec<Output<P, G>>) {
-        let indexes: Vec<u32> = lacking.iter().map(|(index, _)| *index).collect();
+    /// Nobody is left to be asked in this round. Whether the block is still put together.
+    fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
+        let is_asked = |peer: &P| self.questions.values().any(|it| it.block == *hash && it.peer == *peer);
+        partial.asked.retain(is_asked);
+        let may_come = !partial.asked.is_empty();
+        let has_hope = std::mem::take(&mut partial.is_known);
+        if (!has_hope || now >= partial.since + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
+            leave_to_sync(out);
+        }
+        if has_hope {
+            partial.rests_until = now + ROUND_PAUSE;
+            self.look(partial.rests_until);
+        }
+        // A late answer may still be faster than sync.
+        has_hope || may_come
+    }
+
+    fn look(&mut self, at: u64) {
+        self.look_at = Some(self.look_at.map_or(at, |other| other.min(at)));
+    }
+
+    fn ask(
+        &mut self,
+        peer: P,
+        block: BlockHash,
+        partial: &Partial<P>,
+        places: Vec<u32>,
+        now: u64,
+        out: &mut Vec<Output<P, G>>,
+    ) {
         let (lateness, most) = match self.peers.get(&peer) {
             Some(peer) if peer.has_answered => (peer.lateness, MAX_PATIENCE),
             _ => (0, TRIAL_PATIENCE),
         };
-        let due = now + patience(indexes.len(), lateness, most);
+        let due = now + patience(places.len(), lateness, most);
         let id = self.next_id;
         self.next_id += 1;
-        out.push(Output::Send { peer, id, request: Request::Transactions { block, indexes: indexes.clone() } });
-        self.questions.insert(id, Question { peer, block, indexes, since: now, due, is_late: false });
+        let request = if places.is_empty() {
+            Request::TransactionIds { block }
+        } else {
+            Request::Transactions { block, indexes: places.clone() }
+        };
+        out.push(Output::Send { peer, id, request });
         if self.bringing.blocks.len() < MAX_BRINGING || self.bringing.blocks.contains_key(&block) {
-            self.bringing.blocks.entry(block).or_default().extend(lacking.iter().map(|(_, id)| *id));
-            self.bringing.has_changed = true;
+            let ids = places.iter().filter_map(|place| partial.id(*place));
+            self.bringing.blocks.entry(block).or_insert_with(|| Brought::new(partial.parent())).asked.extend(ids);
         }
+        self.questions.insert(id, Question { peer, block, places, since: now, due, is_late: false });
     }
 
     /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
@@ -110,7 +155,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if partial.asked.len() >= MAX_SOURCES {
             return None;
         }
-        let near = partial.height.saturating_sub(NEAR_BLOCKS);
+        let near = partial.height().saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
         let is_free = |id: P| {
             let open = self.questions.values().filter(|question| question.peer == id).count();
@@ -118,7 +163,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         };
         let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let order = |id: P, peer: &Peer| {
-            let height = Reverse(peer.height.min(Some(partial.height)));
+            let height = Reverse(peer.height.min(Some(partial.height())));
             let is_failing = peer.is_failing(&self.groups, now);
             (is_failing, id != partial.from, !peer.has_answered, !peer.origin.is_dialled(), height)
         };
@@ -130,10 +175,20 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         self.questions.values().any(|question| question.block == *hash && now < question.due)
     }
 
-    /// Whether a transaction was asked for with another block, not long ago or with success: it will be found there.
-    fn is_coming_with_another(&self, id: ShortId, hash: &BlockHash, now: u64, view: &impl View) -> bool {
+    /// Whether a transaction was asked for with another block of the same parent, not long ago or with success: it will be found
+    /// there.
+    fn is_coming_with_another(
+        &self,
+        partial: &Partial<P>,
+        place: u32,
+        hash: &BlockHash,
+        now: u64,
+        view: &impl View,
+    ) -> bool {
+        let Some(id) = partial.id(place) else { return false };
         let is_under_way = |other: &BlockHash| self.is_handed_over(other, view) || self.is_awaited(other, now);
-        let mut others = self.bringing.blocks.iter().filter(|(other, ids)| *other != hash && ids.contains(&id));
+        let brings = |brought: &Brought| brought.parent == partial.parent() && brought.asked.contains(&id);
+        let mut others = self.bringing.blocks.iter().filter(|(other, brought)| *other != hash && brings(brought));
         others.any(|(other, _)| is_under_way(other))
     }
 
@@ -150,40 +205,78 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if self.questions.get(&id).is_none_or(|question| question.peer != peer) {
             return;
         }
-        let Some(Question { block: hash, indexes, is_late, .. }) = self.questions.remove(&id) else { return };
-        match result {
-            Ok(Response::Transactions(found)) if found.len() == indexes.len() => {
-                self.note_answer(peer, is_late);
-                if let Some(peer) = self.peers.get_mut(&peer) {
-                    peer.has_answered = true;
-                }
-                if let Some(partial) = self.partial.get_mut(&hash) {
-                    match partial.take(&indexes, found) {
-                        // Whoever has sent all that it was asked for may be asked for the rest, if that does not come by itself.
-                        Ok(()) => partial.asked.retain(|asked| *asked != peer),
-                        // The block is not to blame for what was sent in its name.
-                        Err(_) => {
-                            if let Some(peer) = self.peers.get_mut(&peer) {
-                                peer.has_answered = false;
-                            }
-                            out.push(Output::Penalize { peer, hash, offence: Offence::WrongTransaction });
-                        }
-                    }
-                }
+        let Some(Question { block: hash, places, is_late, .. }) = self.questions.remove(&id) else { return };
+        let answer = match result {
+            Ok(Response::Transactions(found)) if !places.is_empty() && found.len() <= places.len() => {
+                self.on_transactions(&hash, &places, found)
             }
-            // It does not have them: an honest forwarder may not. Another may.
-            Ok(_) => self.note_answer(peer, false),
-            Err(Failure::Network) if is_late => out.push(Output::Penalize { peer, hash, offence: Offence::Stalled }),
-            Err(Failure::Network) => {}
-            Err(Failure::Malformed) => out.push(Output::Penalize { peer, hash, offence: Offence::Malformed }),
+            Ok(Response::TransactionIds(Some(wtxids))) if places.is_empty() => match self.partial.get_mut(&hash) {
+                None => Answer::Whole,
+                Some(partial) => match partial.take_wtxids(wtxids) {
+                    Ok(Ok(())) => Answer::Whole,
+                    Ok(Err(rule)) => {
+                        self.partial.remove(&hash);
+                        out.push(Output::Condemn { hash, rule });
+                        Answer::Whole
+                    }
+                    Err(_) => Answer::Wrong,
+                },
+            },
+            // It does not have it yet.
+            Ok(Response::TransactionIds(None)) if places.is_empty() => Answer::Part,
+            Ok(_) => Answer::Nothing,
+            Err(failure) => {
+                let offence = match failure {
+                    Failure::Malformed => Some(Offence::Malformed),
+                    Failure::Network => is_late.then_some(Offence::Stalled),
+                };
+                out.extend(offence.map(|offence| Output::Penalize { peer, hash, offence }));
+                return self.pursue(hash, now, view, out);
+            }
+        };
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            let is_late = is_late && matches!(answer, Answer::Whole | Answer::Wrong);
+            peer.note_answer(is_late);
+            match answer {
+                Answer::Whole => peer.has_answered = true,
+                Answer::Wrong => peer.has_answered = false,
+                Answer::Part | Answer::Nothing => {}
+            }
+        }
+        if let Some(partial) = self.partial.get_mut(&hash) {
+            partial.is_known |= matches!(answer, Answer::Whole | Answer::Part);
+            // Whoever has sent all that it was asked for may be asked for the rest.
+            if matches!(answer, Answer::Whole) {
+                partial.asked.retain(|asked| *asked != peer);
+            }
+        }
+        // The block is not to blame for what was sent in its name.
+        if matches!(answer, Answer::Wrong) {
+            out.push(Output::Penalize { peer, hash, offence: Offence::WrongTransaction });
         }
         self.pursue(hash, now, view, out);
     }
 
-    fn note_answer(&mut self, peer: P, is_late: bool) {
-        let Some(peer) = self.peers.get_mut(&peer) else { return };
-        peer.is_silent = false;
-        peer.lateness = if is_late { (peer.lateness + 1).min(MAX_LATENESS) } else { peer.lateness.saturating_sub(1) };
+    /// Takes transactions of a block. What is right of them counts, whatever else came.
+    fn on_transactions(&mut self, hash: &BlockHash, places: &[u32], found: Vec<Option<Submission>>) -> Answer {
+        let (sent, bytes) = (found.len(), found.iter().flatten().map(Submission::encoded_len).sum::<usize>());
+        let mut came: BTreeSet<ShortId> = BTreeSet::new();
+        let result = match self.partial.get_mut(hash) {
+            Some(partial) => partial.take(places, found, |wtxid| came.extend([ShortId::of(wtxid)])),
+            // It was complete without this.
+            None => Ok(sent),
+        };
+        if let Some(brought) = self.bringing.blocks.get_mut(hash).filter(|_| !came.is_empty()) {
+            brought.came.append(&mut came);
+            self.bringing.has_changed = true;
+        }
+        match result {
+            // A response ends early only if it is large: nobody makes us ask for each transaction alone.
+            Ok(count) if count == sent && (sent == places.len() || bytes >= TRANSACTIONS_BYTES) => Answer::Whole,
+            Ok(_) if sent == 0 => Answer::Nothing,
+            Ok(_) => Answer::Part,
+            Err(_) => Answer::Wrong,
+        }
     }
 
     /// Asks others where an answer is late, and gives up what takes too long.
@@ -218,7 +311,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         late.into_iter().for_each(|hash| self.pursue(hash, now, view, out));
     }
 
-    /// Looks whether what blocks wait for has come, or will not.
+    /// Looks whether what blocks wait for has come, or will not, and begins their next rounds.
     pub(super) fn poll_waiting(&mut self, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         if self.look_at.take_if(|at| *at <= now).is_none() {
             return;
@@ -230,6 +323,19 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
             self.pursue(hash, now, view, out);
         }
+    }
+}
+
+impl Peer {
+    fn note_answer(&mut self, is_late: bool) {
+        self.is_silent = false;
+        self.lateness = if is_late { (self.lateness + 1).min(MAX_LATENESS) } else { self.lateness.saturating_sub(1) };
+    }
+}
+
+impl Brought {
+    fn new(parent: BlockHash) -> Self {
+        Self { parent, asked: BTreeSet::<BlockShortId>::new(), came: BTreeSet::new() }
     }
 }
 

@@ -10,7 +10,7 @@ fn submit() -> Request {
     let unsigned = Unsigned { nonce: 0, fee: Amount(1), expires: 1, action };
     Request::Submit(Submission {
         transaction: Transaction { unsigned, public_key: [0; 32], signature: [0; 64] },
-        pixels: None,
+        attachment: None,
     })
 }
 

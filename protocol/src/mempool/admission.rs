@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::rules::weight;
-use ocelli_consensus::transition::{Overlay, StateReader, TransactionError};
-use ocelli_consensus::{Address, Amount, CheckedTransaction, Transaction, TxId};
+use ocelli_consensus::object::ObjectId;
+use ocelli_consensus::rules::{MODEL_BYTES_AT_LEAST, Sum, TransactionError, check_transaction, weight};
+use ocelli_consensus::transaction::Access;
+use ocelli_consensus::transition::{Changes as Objects, StateReader};
+use ocelli_consensus::{Address, Amount, Transaction, TxId};
 
-use super::entry;
+use super::entry::{self, Size};
 use super::selection::Change;
 use super::{
     Entry, FeeRate, InsertError, MAX_GAP, MAX_PENDING, MIN_FEE_RATE, Mempool, MempoolError, SENDER_SHARE, Tip,
@@ -20,7 +22,7 @@ pub(super) struct Candidate<'a> {
     pub(super) transaction: &'a Transaction,
     pub(super) txid: TxId,
     pub(super) sender: Address,
-    pub(super) weight: u64,
+    pub(super) size: Size,
     pub(super) bytes: usize,
 }
 
@@ -32,8 +34,8 @@ pub(super) struct Admission {
     pub(super) dearest: Option<FeeRate>,
     /// Of the sender's account.
     pub(super) nonce: u64,
-    /// Accounts after it; `None` where it has to wait.
-    pub(super) after: Option<Overlay>,
+    /// The state after it; `None` where it has to wait.
+    pub(super) after: Option<Objects>,
 }
 
 /// Whether those that become ready have to make room for themselves.
@@ -63,7 +65,7 @@ impl Mempool {
             return Err(MempoolError::NonceUsed { found: new.nonce(), expected: nonce }.into());
         }
         let replaced = pending.get(&new.nonce());
-        let own = minimum_fee(new.weight).0;
+        let own = minimum_fee(new.size.weight).0;
         let is_enough = |victims: &[&Entry]| {
             let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
             if replaced.is_none() || new.fee().0 >= fees {
@@ -82,16 +84,14 @@ impl Mempool {
         }
         let (mut after, mut dearest) = (None, None);
         if new.nonce() <= next {
-            let mut accounts = self.accounts_before(new.sender, new.nonce(), tip).map_err(InsertError::Reader)?;
-            let mut transact = |transaction: &Transaction| {
-                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
-            };
-            transact(new.transaction)?.map_err(MempoolError::Transition)?;
-            after = Some(accounts.clone());
+            let mut objects = self.objects_before(new.sender, new.nonce(), tip).map_err(InsertError::Reader)?;
+            self.check_created(created(new.transaction), new.txid, replaced)?;
+            let follow = tip.transact(&mut objects, new.transaction).map_err(InsertError::Reader)?;
+            follow.map_err(MempoolError::Rule)?;
+            after = Some(objects.clone());
             // Those after it follow again, or go with the first that does not.
-            let mut transact = |transaction: &Transaction| {
-                accounts.transact(tip.parameters, transaction, tip.state).map_err(InsertError::Reader)
-            };
+            let mut transact =
+                |transaction: &Transaction| tip.transact(&mut objects, transaction).map_err(InsertError::Reader);
             let mut follows = true;
             for entry in pending.range(new.nonce().saturating_add(1)..next.max(new.nonce().saturating_add(1))) {
                 follows = follows && transact(entry.1.transaction())?.is_ok();
@@ -117,24 +117,31 @@ impl Mempool {
         if self.places.contains_key(&new.txid) {
             return Err(MempoolError::AlreadyKnown(new.txid));
         }
-        if new.transaction.total().is_none() {
-            return Err(MempoolError::TotalOverflow);
-        }
-        let (expires, next) = (new.transaction.unsigned.expires, tip.height.saturating_add(1));
-        if expires < next {
-            return Err(MempoolError::Expired { expires, next });
-        }
-        if new.weight > tip.parameters.weight_limit {
-            return Err(MempoolError::TooHeavy { found: new.weight, limit: tip.parameters.weight_limit });
+        if new.size.weight > tip.network.parameters.weight_limit {
+            return Err(MempoolError::TooHeavy { found: new.size.weight, limit: tip.network.parameters.weight_limit });
         }
         if new.bytes > self.ready_limit() {
             return Err(MempoolError::TooLarge { found: new.bytes, limit: self.ready_limit() });
         }
-        let least = minimum_fee(new.weight).max(self.rolling_minimum().fee(new.weight));
+        let least = minimum_fee(new.size.weight).max(self.rolling_minimum().fee(new.size.weight));
         if new.fee() < least {
             return Err(MempoolError::FeeTooLow { found: new.fee(), expected: least });
         }
         Ok(())
+    }
+
+    /// Whether what only one transaction can create is not created by another that is ready.
+    fn check_created(
+        &self,
+        mut created: impl Iterator<Item = ObjectId>,
+        own: TxId,
+        replaced: Option<&Entry>,
+    ) -> Result<(), MempoolError> {
+        let is_spared = |other: &&TxId| **other == own || replaced.is_some_and(|it| it.txid() == **other);
+        match created.find_map(|object| self.creators.get(&object).filter(|other| !is_spared(other))) {
+            Some(other) => Err(MempoolError::CreatedByAnother(*other)),
+            None => Ok(()),
+        }
     }
 
     fn check_gap(&self, new: &Candidate<'_>, next: u64) -> Result<(), MempoolError> {
@@ -152,16 +159,18 @@ impl Mempool {
         next: u64,
         tip: &Tip<'_, R>,
     ) -> Result<(), InsertError<R::Error>> {
-        let accounts = self.accounts_before(new.sender, next, tip).map_err(InsertError::Reader)?;
-        let account = accounts.account(&new.sender, tip.state).map_err(InsertError::Reader)?;
+        let objects = self.objects_before(new.sender, next, tip).map_err(InsertError::Reader)?;
+        let account = objects.account(&new.sender, tip.state).map_err(InsertError::Reader)?;
         let balance = account.unwrap_or_default().balance;
         let others = pending.range(next..).filter(|(nonce, _)| **nonce != new.nonce());
         let waiting = others.map(|(_, entry)| entry.transaction()).chain([new.transaction]);
-        let total = |transaction: &Transaction| u128::from(transaction.total().map_or(u64::MAX, |total| total.0));
+        let parameters = &tip.network.parameters;
+        let total =
+            |transaction: &Transaction| u128::from(transaction.total(parameters).map_or(u64::MAX, |total| total.0));
         let needed = waiting.map(total).sum::<u128>();
         if needed > u128::from(balance.0) {
             let needed = Amount(u64::try_from(needed).unwrap_or(u64::MAX));
-            return Err(MempoolError::Transition(TransactionError::Balance { balance, needed }).into());
+            return Err(MempoolError::Rule(TransactionError::Balance { balance, needed }).into());
         }
         Ok(())
     }
@@ -214,10 +223,11 @@ impl Mempool {
     ) -> Result<Vec<TxId>, R::Error> {
         let mut gone = Vec::new();
         let Some(next) = self.senders.get(&address).map(|sender| sender.next) else { return Ok(gone) };
-        let mut after = self.accounts_before(address, next, tip)?;
+        let mut after = self.objects_before(address, next, tip)?;
         while let Some(entry) = self.senders.get(&address).and_then(|sender| sender.pending.get(&sender.next)) {
             let (txid, rate) = (entry.txid(), entry.fee_rate());
-            let follows = after.transact(tip.parameters, entry.transaction(), tip.state)?.is_ok();
+            let is_alone = self.check_created(entry.created(), txid, None).is_ok();
+            let follows = is_alone && tip.transact(&mut after, entry.transaction())?.is_ok();
             let candidate = Candidate::of_entry(entry);
             let victims = match room {
                 Room::Made if follows => self.victims_for_room(&candidate, 0).ok(),
@@ -237,25 +247,25 @@ impl Mempool {
         Ok(gone)
     }
 
-    /// Accounts after a sender's ready transactions before a nonce.
-    fn accounts_before<R: StateReader>(
+    /// The state after a sender's ready transactions before a nonce.
+    fn objects_before<R: StateReader>(
         &self,
         address: Address,
         nonce: u64,
         tip: &Tip<'_, R>,
-    ) -> Result<Overlay, R::Error> {
-        let Some(sender) = self.senders.get(&address) else { return Ok(Overlay::default()) };
+    ) -> Result<Objects, R::Error> {
+        let Some(sender) = self.senders.get(&address) else { return Ok(Objects::default()) };
         if let Some((_, after)) =
             sender.after.as_ref().filter(|(moves, _)| *moves == self.moves && nonce == sender.next)
         {
             return Ok(after.clone());
         }
-        let mut accounts = Overlay::default();
+        let mut objects = Objects::default();
         for (_, entry) in sender.pending.range(sender.nonce..nonce) {
-            let followed = accounts.transact(tip.parameters, entry.transaction(), tip.state)?;
+            let followed = tip.transact(&mut objects, entry.transaction())?;
             debug_assert_eq!(followed, Ok(()), "what is ready has followed");
         }
-        Ok(accounts)
+        Ok(objects)
     }
 
     /// Ready transactions in the order in which they go for want of room: the last of a sender, the lowest fee rate first, then
@@ -301,20 +311,18 @@ impl Mempool {
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn of<R>(checked: &'a CheckedTransaction, tip: &Tip<'_, R>) -> Result<Self, MempoolError> {
-        let transaction = checked.transaction();
-        Ok(Self {
-            transaction,
-            txid: checked.txid(),
-            sender: checked.sender(),
-            weight: weight_at(transaction, tip)?,
-            bytes: entry::bytes(transaction, checked.pixels().map_or(0, |pixels| pixels.len())),
-        })
+    pub(super) fn of<R: StateReader>(
+        transaction: &'a Transaction,
+        (txid, sender): (TxId, Address),
+        tip: &Tip<'_, R>,
+    ) -> Result<Self, InsertError<R::Error>> {
+        let size = size_at(transaction, tip).map_err(InsertError::Reader)?.map_err(MempoolError::Rule)?;
+        Ok(Self { transaction, txid, sender, size, bytes: entry::bytes(transaction) })
     }
 
     fn of_entry(entry: &'a Entry) -> Self {
         let (txid, sender) = (entry.txid(), entry.checked().sender());
-        Self { transaction: entry.transaction(), txid, sender, weight: entry.weight(), bytes: entry.bytes() }
+        Self { transaction: entry.transaction(), txid, sender, size: entry.size, bytes: entry.bytes() }
     }
 
     fn nonce(&self) -> u64 {
@@ -326,14 +334,35 @@ impl<'a> Candidate<'a> {
     }
 
     fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.fee(), self.weight)
+        FeeRate::of(self.fee(), self.size.weight)
     }
 }
 
-pub(super) fn weight_at<R>(transaction: &Transaction, tip: &Tip<'_, R>) -> Result<u64, MempoolError> {
-    let height = tip.height.saturating_add(1);
-    let model = transaction.task().map(|(model, _)| model).unwrap_or_default();
-    weight(transaction, tip.parameters, height).ok_or(MempoolError::UnknownModel { model, height })
+/// What a transaction takes of the next block, if that may hold it by itself and by the model that it uses.
+pub(super) fn size_at<R: StateReader>(
+    transaction: &Transaction,
+    tip: &Tip<'_, R>,
+) -> Result<Result<Size, TransactionError>, R::Error> {
+    let (place, id) = (tip.place(), transaction.unsigned.action.model());
+    let record = match id {
+        Some(id) => tip.state.model(&id)?,
+        None => None,
+    };
+    if let Err(error) = check_transaction(&place, transaction, record.as_ref()) {
+        return Ok(Err(error));
+    }
+    if transaction.total(&tip.network.parameters).is_none() {
+        return Ok(Err(TransactionError::AmountOverflow { sum: Sum::Total }));
+    }
+    let facts = record.map(|record| record.facts);
+    let model = id.zip(facts).map(|(id, facts)| (id, u64::from(facts.size.max(MODEL_BYTES_AT_LEAST))));
+    // The model is known: it was just looked at.
+    Ok(Ok(Size { weight: weight(transaction, facts.as_ref()).unwrap_or(u64::MAX), model }))
+}
+
+/// What only one transaction can create.
+pub(super) fn created(transaction: &Transaction) -> impl Iterator<Item = ObjectId> {
+    transaction.touches().filter(|touch| touch.access == Access::Creates).map(|touch| touch.object)
 }
 
 fn minimum_fee(weight: u64) -> Amount {

@@ -2,45 +2,55 @@
 
 use std::sync::Arc;
 
-use ocelli_consensus::block::Output;
-use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
-use ocelli_consensus::{Amount, CheckedTransaction, ImageHash, ModelId, Transaction, TxId};
+use ocelli_consensus::block::Answer;
+use ocelli_consensus::object::ObjectId;
+use ocelli_consensus::transaction::{Access, MAX_TRANSACTION_BYTES, Task, Touch};
+use ocelli_consensus::{Amount, CheckedTransaction, ModelId, Transaction, TxId};
 
 use super::FeeRate;
 
-/// Bytes counted for an entry besides encoding and pixels: roughly what its places in maps take.
+/// Bytes counted for an entry besides encoding and attachment: roughly what its places in maps take.
 const OVERHEAD_BYTES: usize = 512;
 
 /// A pending transaction. Only a mempool makes one, and calls it ready only after it has followed on the state of the tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     checked: CheckedTransaction,
-    weight: u64,
-    pub(super) output: Output,
+    pub(super) size: Size,
+    /// What it touches beside its sender's account.
+    pub(super) touches: Vec<Touch>,
+    pub(super) answer: Answer,
     pub(super) running: bool,
     /// The tip's height since which a nonce before it is missing; `None` while it is ready.
     pub(super) waits_since: Option<u64>,
 }
 
+/// What a transaction takes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) weight: u64,
+    /// The model that it uses, and what that counts of the bytes of models.
+    pub(super) model: Option<(ModelId, u64)>,
+}
+
 /// A task to run: what inference needs, and where the result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingTask {
-    /// For [`super::Mempool::set_output`].
+    /// For [`super::Mempool::set_answer`].
     pub txid: TxId,
-    /// The model to run.
-    pub model: ModelId,
-    /// The hash of the pixels.
-    pub image: ImageHash,
-    /// u8, C×H×W.
-    pub pixels: Arc<[u8]>,
+    pub task: Task,
+    /// The task's attachment.
+    pub bytes: Arc<[u8]>,
 }
 
 impl Entry {
-    pub(super) fn new(checked: CheckedTransaction, weight: u64, output: Output, since: u64) -> Self {
-        Self { checked, weight, output, running: false, waits_since: Some(since) }
+    pub(super) fn new(checked: CheckedTransaction, size: Size, answer: Answer, since: u64) -> Self {
+        let own = ObjectId::Account(checked.sender());
+        let touches = checked.transaction().touches().filter(|touch| touch.object != own).collect();
+        Self { checked, size, touches, answer, running: false, waits_since: Some(since) }
     }
 
-    /// What is asked for, with its ids and pixels.
+    /// What is asked for, with its ids and attachment.
     pub fn checked(&self) -> &CheckedTransaction {
         &self.checked
     }
@@ -55,19 +65,19 @@ impl Entry {
         self.checked.txid()
     }
 
-    /// Of a task the image: u8, C×H×W.
-    pub fn pixels(&self) -> Option<&Arc<[u8]>> {
-        self.checked.pixels()
+    /// The bytes that travel beside it.
+    pub fn attachment(&self) -> Option<&Arc<[u8]>> {
+        self.checked.attachment()
     }
 
     /// What it takes of a block's weight.
     pub fn weight(&self) -> u64 {
-        self.weight
+        self.size.weight
     }
 
-    /// Of a task the logits, once they are known.
-    pub fn output(&self) -> &Output {
-        &self.output
+    /// What a block is to answer it; none as long as that is not known.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
     }
 
     /// The nonce.
@@ -82,12 +92,12 @@ impl Entry {
 
     /// Fee per weight.
     pub fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.fee(), self.weight)
+        FeeRate::of(self.fee(), self.weight())
     }
 
-    /// What it counts against the mempool's bound: encoding, pixels, and a fixed part for keeping it.
+    /// What it counts against the mempool's bound: encoding, attachment, and a fixed part for keeping it.
     pub fn bytes(&self) -> usize {
-        bytes(self.transaction(), self.pixels().map_or(0, |pixels| pixels.len()))
+        bytes(self.transaction())
     }
 
     /// Whether all nonces before it are confirmed or here.
@@ -95,23 +105,29 @@ impl Entry {
         self.waits_since.is_none()
     }
 
-    /// Whether a block may hold it: a task may only with its output.
+    /// Whether a block may hold it: with an answer of the kind that it asks for.
     pub(super) fn is_answered(&self) -> bool {
-        self.output.is_some() || self.transaction().task().is_none()
+        self.answer.kind() == self.transaction().unsigned.action.answer_kind()
+    }
+
+    /// What only one transaction can create.
+    pub(super) fn created(&self) -> impl Iterator<Item = ObjectId> {
+        self.touches.iter().filter(|touch| touch.access == Access::Creates).map(|touch| touch.object)
     }
 
     pub(super) fn task(&self) -> Option<PendingTask> {
-        let (model, image) = self.transaction().task()?;
-        Some(PendingTask { txid: self.txid(), model, image, pixels: Arc::clone(self.pixels()?) })
+        let task = self.transaction().task()?;
+        Some(PendingTask { txid: self.txid(), task, bytes: Arc::clone(self.attachment()?) })
     }
 }
 
-/// The most that a transaction with so many bytes of pixels counts against the mempool's bound.
-pub fn bytes_with(pixels: usize) -> usize {
-    (MAX_TRANSACTION_BYTES + OVERHEAD_BYTES).saturating_add(pixels)
+/// The most that a transaction with so many bytes of attachment counts against the mempool's bound.
+pub fn bytes_with(attachment: usize) -> usize {
+    (MAX_TRANSACTION_BYTES + OVERHEAD_BYTES).saturating_add(attachment)
 }
 
-/// What a transaction with so many bytes of pixels counts against the mempool's bound.
-pub(super) fn bytes(transaction: &Transaction, pixels: usize) -> usize {
-    (transaction.encoded_len() + OVERHEAD_BYTES).saturating_add(pixels)
+/// What a transaction counts against the mempool's bound; its attachment is as long as it says.
+pub(super) fn bytes(transaction: &Transaction) -> usize {
+    let attachment = transaction.attachment().map_or(0, |attachment| attachment.bytes);
+    (transaction.encoded_len() + OVERHEAD_BYTES).saturating_add(usize::try_from(attachment).unwrap_or(usize::MAX))
 }

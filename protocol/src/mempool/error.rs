@@ -1,9 +1,8 @@
 //! Why a transaction is not taken, how long that holds, and who is blamed.
 
 use ocelli_consensus::checked::CheckError;
-use ocelli_consensus::rules::PixelsError;
-use ocelli_consensus::transition::TransactionError;
-use ocelli_consensus::{Amount, ModelId, RuleError, TxId};
+use ocelli_consensus::rules::{AttachmentError, Sum, TransactionError};
+use ocelli_consensus::{Amount, ModelId, TxId};
 
 use super::FeeRate;
 
@@ -16,9 +15,15 @@ pub enum MempoolError {
     /// It is not valid by itself, whatever the state.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// Amount and fee exceed 64 bits together.
-    #[error("amount and fee exceed 64 bits together")]
-    TotalOverflow,
+    /// No block on this tip could hold it: by itself, or on the state of the tip with the sender's pending transactions before it.
+    #[error("no block on this tip could hold it")]
+    Rule(#[source] TransactionError),
+    /// It creates what only one transaction can, and another that is ready does.
+    #[error("transaction {0}, which is pending, creates the same")]
+    CreatedByAnother(TxId),
+    /// It publishes a model whose file is still being checked here.
+    #[error("the file of model {0} is still being checked here: try again in some seconds")]
+    FileUnchecked(ModelId),
     /// It weighs more than a whole block may.
     #[error("weight {found}, a block holds {limit}")]
     TooHeavy {
@@ -26,25 +31,6 @@ pub enum MempoolError {
         found: u64,
         /// The network's.
         limit: u64,
-    },
-    /// The network has no such model yet.
-    #[error("the network does not offer model {model} at height {height}")]
-    UnknownModel {
-        /// The model asked for.
-        model: ModelId,
-        /// Height of the next block.
-        height: u64,
-    },
-    /// It cannot follow on the state of the tip with the sender's pending transactions before it.
-    #[error("no block on this tip could hold it")]
-    Transition(#[source] TransactionError),
-    /// The block that could include it first is too high for it.
-    #[error("expires at height {expires}, the next block has height {next}")]
-    Expired {
-        /// The last height for it.
-        expires: u64,
-        /// Height of the next block.
-        next: u64,
     },
     /// The fee is below the minimum for the weight.
     #[error("fee of {found} is below the minimum of {expected} for its weight")]
@@ -153,16 +139,13 @@ impl MempoolError {
     /// Whom the refusal blames.
     pub fn misbehaviour(&self) -> Blame {
         match self {
-            // Who offers it follows a newer table of upgrades than ours, if any.
-            Self::Check(CheckError::Pixels(PixelsError::Rule(RuleError::UnknownModel { .. }))) => Blame::InVain,
-            Self::Check(_)
-            | Self::TotalOverflow
-            | Self::TooHeavy { .. }
-            | Self::Transition(TransactionError::AmountOverflow) => Blame::Peer,
-            Self::Transition(_) | Self::Expired { .. } | Self::NonceUsed { .. } | Self::UnknownModel { .. } => {
-                Blame::InVain
-            }
+            Self::Check(CheckError::Rule(error) | CheckError::Attachment(AttachmentError::Length(error)))
+            | Self::Rule(error) => blame(error),
+            Self::Check(CheckError::Attachment(_)) | Self::TooHeavy { .. } => Blame::Peer,
+            Self::NonceUsed { .. } => Blame::InVain,
             Self::AlreadyKnown(_)
+            | Self::CreatedByAnother(_)
+            | Self::FileUnchecked(_)
             | Self::FeeTooLow { .. }
             | Self::NonceTooFarAhead { .. }
             | Self::NoRoomToWait { .. }
@@ -176,17 +159,14 @@ impl MempoolError {
     /// How long it holds.
     pub fn holds(&self) -> Holds {
         match self {
-            // Whoever sent other pixels, or none, is to blame; the transaction's own may be good.
-            Self::Check(CheckError::Pixels(PixelsError::Hash { .. } | PixelsError::Presence { .. })) => Holds::Not,
-            Self::AlreadyKnown(_) => Holds::Not,
-            Self::Check(CheckError::Pixels(PixelsError::Rule(RuleError::UnknownModel { .. }))) => Holds::Tip,
-            Self::Check(CheckError::Pixels(PixelsError::Rule(_)) | CheckError::Rule(_))
-            | Self::TotalOverflow
-            | Self::TooHeavy { .. }
-            | Self::TooLarge { .. } => Holds::Forever,
-            Self::Expired { .. } | Self::NonceUsed { .. } => Holds::Branch,
-            Self::Transition(_)
-            | Self::UnknownModel { .. }
+            Self::Check(CheckError::Rule(error) | CheckError::Attachment(AttachmentError::Length(error)))
+            | Self::Rule(error) => holds(error),
+            // Whoever sent another attachment, or none, is to blame; the transaction's own may be good.
+            Self::Check(CheckError::Attachment(_)) | Self::AlreadyKnown(_) => Holds::Not,
+            Self::TooHeavy { .. } | Self::TooLarge { .. } => Holds::Forever,
+            Self::NonceUsed { .. } => Holds::Branch,
+            Self::CreatedByAnother(_)
+            | Self::FileUnchecked(_)
             | Self::FeeTooLow { .. }
             | Self::NonceTooFarAhead { .. }
             | Self::NoRoomToWait { .. }
@@ -194,5 +174,49 @@ impl MempoolError {
             | Self::ReplacementFeeTooLow { .. }
             | Self::Full { .. } => Holds::Tip,
         }
+    }
+}
+
+/// Whether honest nodes see the same, whatever their tip.
+fn blame(error: &TransactionError) -> Blame {
+    match error {
+        // Who sent it may be newer than we are.
+        TransactionError::UnknownAction { .. } => Blame::Nobody,
+        TransactionError::Range { .. }
+        | TransactionError::Form(_)
+        | TransactionError::AnswerUnexpected
+        | TransactionError::AnswerMissing
+        | TransactionError::AnswerForm(_)
+        | TransactionError::AttachmentLength { .. }
+        | TransactionError::Signature(_)
+        | TransactionError::Picture { .. }
+        | TransactionError::Answer(_)
+        | TransactionError::AmountOverflow { sum: Sum::Total } => Blame::Peer,
+        TransactionError::Expired { .. }
+        | TransactionError::UnknownModel { .. }
+        | TransactionError::File { .. }
+        | TransactionError::Nonce { .. }
+        | TransactionError::AmountOverflow { .. }
+        | TransactionError::Balance { .. }
+        | TransactionError::MinimumBalance { .. }
+        | TransactionError::Royalty { .. }
+        | TransactionError::NoUpload
+        | TransactionError::PartNumber { .. }
+        | TransactionError::PartLength { .. }
+        | TransactionError::UploadFile { .. }
+        | TransactionError::UploadSize { .. }
+        | TransactionError::PartsMissing { .. }
+        | TransactionError::UploadWindow { .. }
+        | TransactionError::ModelExists { .. } => Blame::InVain,
+    }
+}
+
+fn holds(error: &TransactionError) -> Holds {
+    match error {
+        // Another version of the rules may allow it, from another height on.
+        TransactionError::UnknownAction { .. } => Holds::Tip,
+        TransactionError::Expired { .. } => Holds::Branch,
+        other if blame(other) == Blame::Peer => Holds::Forever,
+        _ => Holds::Tip,
     }
 }

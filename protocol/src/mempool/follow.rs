@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ocelli_consensus::block::Output;
-use ocelli_consensus::transaction::Touch;
+use ocelli_consensus::block::Answer;
+use ocelli_consensus::object::ObjectId;
 use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{Address, CheckedTransaction, Transaction, TxId};
 
-use super::admission::{Room, weight_at};
+use super::admission::{Room, created, size_at};
 use super::{Entry, MAX_GAP, MAX_PENDING, Mempool, SENDER_SHARE, Tip, WAITING_BLOCKS};
+
+const FIRST: Address = Address([0; 20]);
+const LAST: Address = Address([u8::MAX; 20]);
 
 /// What a new tip changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,10 +37,10 @@ pub struct Disconnected {
 pub struct Returned {
     /// What the block held.
     pub transaction: Transaction,
-    /// Its pixels, if they are kept.
-    pub pixels: Option<Arc<[u8]>>,
-    /// Its output in the block, which this node has checked.
-    pub output: Output,
+    /// Its attachment, if that is kept.
+    pub attachment: Option<Arc<[u8]>>,
+    /// Its answer in the block, which this node has checked.
+    pub answer: Answer,
 }
 
 impl Mempool {
@@ -55,25 +58,40 @@ impl Mempool {
         connected: impl IntoIterator<Item = &'a Transaction>,
         tip: &Tip<'_, R>,
     ) -> Result<Changes, R::Error> {
-        let is_lower = tip.height < self.height;
+        let mut may_lack_models = tip.height < self.height;
         (self.height, self.moves, self.handed_out) = (tip.height, self.moves + 1, None);
-        let mut senders: BTreeSet<Address> = connected.into_iter().map(Transaction::sender).collect();
+        let mut senders: BTreeSet<Address> = BTreeSet::new();
+        for transaction in connected {
+            senders.insert(transaction.sender());
+            created(transaction).for_each(|object| self.who_touches(object, &mut senders));
+        }
         for block in &disconnected {
-            let touched = block.transactions.iter().flat_map(|returned| returned.transaction.touches());
-            for address in touched.map(Touch::address).chain([block.miner]) {
-                self.who_touches(address, &mut senders);
+            self.who_touches(ObjectId::Account(block.miner), &mut senders);
+            for transaction in block.transactions.iter().map(|returned| &returned.transaction) {
+                transaction.touches().for_each(|touch| self.who_touches(touch.object, &mut senders));
+                may_lack_models |= created(transaction).next().is_some();
+                // The royalty is gone as well. Where the model is gone, its author has sent a transaction that is gone.
+                if let Some(model) = transaction.unsigned.action.model()
+                    && let Some(record) = tip.state.model(&model)?
+                {
+                    self.who_touches(ObjectId::Account(record.author), &mut senders);
+                }
             }
         }
+        self.who_uploads(&mut senders);
         let before: BTreeSet<TxId> = senders.iter().flat_map(|sender| self.ready_of(*sender)).collect();
         let mut changes = Changes::default();
         for returned in disconnected.into_iter().flat_map(|block| block.transactions) {
             changes.removed.extend(self.take_back(returned, tip)?);
         }
         changes.removed.extend(self.expire());
-        if is_lower {
-            // Below an upgrade its models are not offered.
-            let is_early = |entry: &&Entry| weight_at(entry.transaction(), tip).is_err();
-            let early: Vec<TxId> = self.iter().filter(is_early).map(Entry::txid).collect();
+        if may_lack_models {
+            let mut early = Vec::new();
+            for entry in self.iter().filter(|entry| entry.size.model.is_some()) {
+                if size_at(entry.transaction(), tip)?.is_err() {
+                    early.push(entry.txid());
+                }
+            }
             changes.removed.extend(early.iter().filter_map(|txid| self.take(txid)).map(|entry| entry.txid()));
         }
         for sender in senders {
@@ -93,8 +111,8 @@ impl Mempool {
 
     /// Has a transaction of a disconnected block wait for its sender to be applied anew. What had to go for it.
     fn take_back<R: StateReader>(&mut self, returned: Returned, tip: &Tip<'_, R>) -> Result<Option<TxId>, R::Error> {
-        let Ok(weight) = weight_at(&returned.transaction, tip) else { return Ok(None) };
-        let Some(checked) = CheckedTransaction::from_connected(returned.transaction, returned.pixels) else {
+        let Ok(size) = size_at(&returned.transaction, tip)? else { return Ok(None) };
+        let Some(checked) = CheckedTransaction::from_connected(returned.transaction, returned.attachment) else {
             return Ok(None);
         };
         let nonce = tip.state.account(&checked.sender())?.unwrap_or_default().nonce;
@@ -105,16 +123,22 @@ impl Mempool {
         let sender = self.senders.get(&checked.sender());
         let conflict = sender.and_then(|sender| sender.pending.get(&unsigned.nonce)).map(Entry::txid);
         let conflict = conflict.and_then(|txid| self.take(&txid)).map(|entry| entry.txid());
-        self.put(Entry::new(checked, weight, returned.output, self.height), nonce);
+        self.put(Entry::new(checked, size, returned.answer, self.height), nonce);
         Ok(conflict)
     }
 
-    /// Whose transactions read or write an account.
-    fn who_touches(&self, address: Address, senders: &mut BTreeSet<Address>) {
-        senders.insert(address);
-        let (first, last) = (Address([0; 20]), Address([u8::MAX; 20]));
-        let credits = self.credits.range((address, first, 0)..=(address, last, u64::MAX));
-        senders.extend(credits.map(|(_, sender, _)| *sender));
+    /// Whose transactions own, add to or create an object.
+    fn who_touches(&self, object: ObjectId, senders: &mut BTreeSet<Address>) {
+        if let ObjectId::Account(owner) | ObjectId::Upload(owner) = object {
+            senders.insert(owner);
+        }
+        senders.extend(self.touched.range((object, FIRST, 0)..=(object, LAST, u64::MAX)).map(|(_, sender, _)| *sender));
+    }
+
+    /// Who has a transaction of an upload pending: with each block it may come too late.
+    fn who_uploads(&self, senders: &mut BTreeSet<Address>) {
+        let uploads = (ObjectId::Upload(FIRST), FIRST, 0)..=(ObjectId::Upload(LAST), LAST, u64::MAX);
+        senders.extend(self.touched.range(uploads).map(|(_, sender, _)| *sender));
     }
 
     /// Reads a sender's account anew and applies all that it has pending.

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::transaction::Touch;
-use ocelli_consensus::transition::Overlay;
+use ocelli_consensus::object::ObjectId;
+use ocelli_consensus::transaction::Access;
+use ocelli_consensus::transition::Changes as Objects;
 use ocelli_consensus::{Address, TxId};
 
 use super::rate::RateIndex;
@@ -34,8 +35,8 @@ pub(super) struct Sender {
     /// The lowest that is missing: those before it are ready, those after it wait.
     pub(super) next: u64,
     pub(super) pending: BTreeMap<u64, Entry>,
-    /// Accounts after those that are ready, and after how many moves of the tip that was so.
-    pub(super) after: Option<(u64, Overlay)>,
+    /// The state after those that are ready, and after how many moves of the tip that was so.
+    pub(super) after: Option<(u64, Objects)>,
 }
 
 impl Mempool {
@@ -46,15 +47,15 @@ impl Mempool {
         self.wtxids.insert(entry.checked().wtxid(), entry.txid());
         self.shown.insert(entry.checked());
         self.expiries.insert((unsigned.expires, address, unsigned.nonce));
-        self.credits.extend(credits(&entry));
+        self.touched.extend(touched(&entry));
         self.leave_order(address);
         let new = || Sender { nonce, next: nonce, ..Sender::default() };
         self.senders.entry(address).or_insert_with(new).pending.insert(entry.nonce(), entry);
         self.enter_order(address);
     }
 
-    /// The first of a sender that waits is ready, with accounts as they are after it: it has just followed.
-    pub(super) fn set_ready(&mut self, address: Address, after: Overlay) {
+    /// The first of a sender that waits is ready, with the state as it is after it: it has just followed.
+    pub(super) fn set_ready(&mut self, address: Address, after: Objects) {
         self.leave_order(address);
         if let Some(sender) = self.senders.get_mut(&address)
             && let Some(entry) = sender.pending.get_mut(&sender.next)
@@ -84,8 +85,8 @@ impl Mempool {
         self.wtxids.remove(&entry.checked().wtxid());
         self.shown.remove(entry.checked());
         self.expiries.remove(&(entry.transaction().unsigned.expires, address, nonce));
-        for credit in credits(&entry) {
-            self.credits.remove(&credit);
+        for place in touched(&entry) {
+            self.touched.remove(&place);
         }
         if entry.is_ready() {
             self.changed_at(entry.fee_rate(), Change::Gone);
@@ -107,6 +108,9 @@ impl Mempool {
         self.order.ready_bytes -= ready;
         self.order.waiting_bytes -= waiting;
         rates.for_each(|(rate, weight)| self.order.rates.remove(rate, weight));
+        for object in sender.ready().flat_map(Entry::created) {
+            self.creators.remove(&object);
+        }
     }
 
     /// A sender has changed.
@@ -120,6 +124,8 @@ impl Mempool {
         self.order.ready_bytes += ready;
         self.order.waiting_bytes += waiting;
         rates.for_each(|(rate, weight)| self.order.rates.add(rate, weight));
+        let created = sender.ready().flat_map(|entry| entry.created().map(|object| (object, entry.txid())));
+        self.creators.extend(created);
     }
 }
 
@@ -160,8 +166,8 @@ impl Sender {
     }
 }
 
-/// The places of an entry in [`Mempool::credits`].
-fn credits(entry: &Entry) -> impl Iterator<Item = (Address, Address, u64)> {
-    let credited = entry.transaction().touches().filter(|touch| matches!(touch, Touch::Credits(_)));
-    credited.map(|touch| (touch.address(), entry.checked().sender(), entry.nonce()))
+/// The places of an entry in [`Mempool::touched`].
+fn touched(entry: &Entry) -> impl Iterator<Item = (ObjectId, Address, u64)> {
+    let touches = entry.touches.iter().filter(|touch| touch.access != Access::Reads);
+    touches.map(|touch| (touch.object, entry.checked().sender(), entry.nonce()))
 }

@@ -26,6 +26,11 @@ impl Pending {
         self.transactions.is_empty()
     }
 
+    /// The ids of all, with their signatures.
+    pub fn wtxids(&self) -> impl Iterator<Item = WtxId> {
+        self.transactions.keys().copied()
+    }
+
     /// Whether a transaction is pending, whatever its signature.
     pub fn contains(&self, txid: &TxId) -> bool {
         self.ids.contains(txid)

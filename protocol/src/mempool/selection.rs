@@ -1,9 +1,10 @@
 //! What is run and mined next.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use ocelli_consensus::Address;
+use ocelli_consensus::rules::MAX_BLOCK_MODEL_BYTES;
 
 use super::{Entry, FeeRate, Mempool, PendingTask};
 
@@ -46,8 +47,8 @@ pub(super) enum Change {
 }
 
 impl Mempool {
-    /// Hands out tasks to run, best fee rate first: those without output among what fits `weight_budget` (the next few
-    /// blocks), at most `max`. A task is handed out once, until it has an output or [`Mempool::task_failed`].
+    /// Hands out tasks to run, best fee rate first: those without answer among what fits `weight_budget` (the next few
+    /// blocks), at most `max`. A task is handed out once, until it has an answer or [`Mempool::task_failed`].
     ///
     /// To be called after every change, however small: it looks through the budget only when the last change can have brought a
     /// task into it. Where more is ready than fits, what pays no more than the last that fits waits until something within the budget
@@ -61,7 +62,7 @@ impl Mempool {
             if tasks.len() == max {
                 return Step::Stop;
             }
-            if entry.output.is_none() && !entry.running {
+            if !entry.is_answered() && !entry.running {
                 tasks.extend(entry.task());
             }
             lowest = Some(lowest.map_or(entry.fee_rate(), |lowest: FeeRate| lowest.min(entry.fee_rate())));
@@ -80,14 +81,18 @@ impl Mempool {
         tasks
     }
 
-    /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`. A task without
-    /// output is left out, and so are its sender's later transactions. All of it follows on the state of the tip.
+    /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`, and models of at most
+    /// [`MAX_BLOCK_MODEL_BYTES`]. A task without answer is left out, and so are its sender's later transactions. All of it follows on the state of the tip.
     pub fn template(&self, weight_limit: u64) -> Vec<&Entry> {
-        let mut entries = Vec::new();
+        let (mut entries, mut models, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         self.walk(weight_limit, |entry| {
-            if !entry.is_answered() {
+            let new = entry.size.model.filter(|(model, _)| !models.contains(model));
+            let more = new.map_or(0, |(_, bytes)| bytes);
+            if !entry.is_answered() || bytes + more > MAX_BLOCK_MODEL_BYTES {
                 return Step::SkipSender;
             }
+            models.extend(new.map(|(model, _)| model));
+            bytes += more;
             entries.push(entry);
             Step::Take
         });

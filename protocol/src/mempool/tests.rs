@@ -3,10 +3,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use ocelli_consensus::network::{ModelParameters, Network, Upgrade};
-use ocelli_consensus::rules::weight;
-use ocelli_consensus::transition::{Account, Overlay, TransactionError};
-use ocelli_consensus::{Action, BlockHash, ImageHash, ModelId, Unsigned};
+use ocelli_consensus::block::Classes;
+use ocelli_consensus::hash::{PartsHash, UploadHash};
+use ocelli_consensus::network::Network;
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, UploadRecord};
+use ocelli_consensus::rules::{FormError, Sum, weight};
+use ocelli_consensus::transaction::{Access, Form};
+use ocelli_consensus::{Action, AttachmentHash, BlockHash, ModelId, Unsigned};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -14,25 +17,31 @@ use super::order::Ranks;
 use super::selection::Step;
 use super::*;
 
-/// Accounts at a tip of [`HEIGHT`], and the network's parameters.
+/// The state at a tip of [`HEIGHT`], and the network.
 #[derive(Clone)]
-struct Accounts {
+struct State {
     accounts: BTreeMap<Address, Account>,
-    parameters: Parameters,
+    models: BTreeMap<ModelId, ModelRecord>,
+    uploads: BTreeMap<Address, UploadRecord>,
+    network: Network,
     height: u64,
 }
 
-impl StateReader for Accounts {
+impl StateReader for State {
     type Error = Infallible;
 
-    fn account(&self, address: &Address) -> Result<Option<Account>, Infallible> {
-        Ok(self.accounts.get(address).copied())
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        Ok(match id {
+            ObjectId::Account(address) => self.accounts.get(address).copied().map(Object::from),
+            ObjectId::Model(model) => self.models.get(model).copied().map(Object::from),
+            ObjectId::Upload(sender) => self.uploads.get(sender).copied().map(Object::from),
+        })
     }
 }
 
-impl Accounts {
+impl State {
     fn tip(&self) -> Tip<'_, Self> {
-        Tip { parameters: &self.parameters, height: self.height, state: self }
+        Tip { network: &self.network, height: self.height, time: 1_000 + 10 * self.height, state: self }
     }
 
     fn at(self, height: u64) -> Self {
@@ -41,9 +50,9 @@ impl Accounts {
 }
 
 const GENESIS: BlockHash = BlockHash([7; 32]);
-/// Of a transfer, and of a task: 152 and 188 bytes, 12 pixels, 256.
+/// Of a transfer, and of a task: 152 and 204 bytes, 12 pixels, 256.
 const WEIGHT: u64 = 408;
-const TASK: u64 = 456;
+const TASK: u64 = 472;
 const HEIGHT: u64 = 10;
 /// Bytes that a transfer counts.
 const BYTES: usize = 152 + 512;
@@ -62,15 +71,36 @@ fn address(seed: u16) -> Address {
 /// Whoever transfers go to: its account exists.
 const RECEIVER: Address = Address([9; 20]);
 
-fn accounts(list: &[(u16, u64, u64)]) -> Accounts {
-    let mut parameters = Network::builtin("local").expect("built in").parameters;
-    parameters.models = vec![ModelParameters { id: MODEL, pixels: 12, logits: 2, cost: 0 }];
-    parameters.minimum_balance = Amount(100_000);
+fn accounts(list: &[(u16, u64, u64)]) -> State {
+    let mut network = Network::builtin("local").expect("built in");
+    network.parameters.minimum_balance = Amount(100_000);
+    network.parameters.model_price = Amount(10);
+    network.parameters.upload_window = 20;
     let account = |(seed, nonce, balance): &(u16, u64, u64)| {
         (address(*seed), Account { nonce: *nonce, balance: Amount(*balance) })
     };
     let receiver = (RECEIVER, Account { nonce: 0, balance: Amount(1) });
-    Accounts { accounts: list.iter().map(account).chain([receiver]).collect(), parameters, height: HEIGHT }
+    State {
+        accounts: list.iter().map(account).chain([receiver]).collect(),
+        models: BTreeMap::from([(MODEL, record(Address([0; 20]), 0, facts(2)))]),
+        uploads: BTreeMap::new(),
+        network,
+        height: HEIGHT,
+    }
+}
+
+/// A model of `6 * width` pixels that costs nothing to run.
+fn facts(width: u16) -> ModelFacts {
+    ModelFacts { size: 1_000, channels: 3, height: 2, width, classes: 2, cost: 0 }
+}
+
+fn record(author: Address, royalty: u64, facts: ModelFacts) -> ModelRecord {
+    ModelRecord { author, royalty: Amount(royalty), first: 0, facts }
+}
+
+/// An answer; another number gives another.
+fn answer(number: i32) -> Answer {
+    Answer::Classes(Classes::of(&[number, -1]))
 }
 
 fn sign(seed: u16, unsigned: Unsigned) -> Transaction {
@@ -93,35 +123,40 @@ fn until(expires: u64, seed: u16, nonce: u64, fee: u64) -> Transaction {
 
 fn classify(seed: u16, nonce: u64, fee: u64) -> (Transaction, Option<Arc<[u8]>>) {
     let pixels: Arc<[u8]> = Arc::from([7u8; 12]);
-    let action = Action::Classify { model: MODEL, image: ImageHash::of(&pixels) };
+    let action = ask(MODEL, &pixels, 0);
     (sign(seed, Unsigned { nonce, fee: Amount(fee), expires: 100, action }), Some(pixels))
 }
 
-fn checked(accounts: &Accounts, transaction: Transaction, pixels: Option<Arc<[u8]>>) -> CheckedTransaction {
-    CheckedTransaction::check(transaction, pixels, &accounts.parameters, GENESIS, HEIGHT + 1)
-        .expect("is good by itself")
+/// Asks a model for pixels.
+fn ask(model: ModelId, pixels: &[u8], royalty: u64) -> Action {
+    let (picture, bytes) = (AttachmentHash::of(pixels), pixels.len() as u32);
+    Action::Classify { model, picture, bytes, royalty: Amount(royalty), form: Form::Pixels }
+}
+
+fn checked(transaction: Transaction, attachment: Option<Arc<[u8]>>) -> CheckedTransaction {
+    CheckedTransaction::check(transaction, attachment, GENESIS).expect("is good by itself")
 }
 
 /// Inserts a transaction, after the cheap check, which must say the same.
 fn insert(
     pool: &mut Mempool,
-    accounts: &Accounts,
+    accounts: &State,
     transaction: Transaction,
-    pixels: Option<Arc<[u8]>>,
+    attachment: Option<Arc<[u8]>>,
 ) -> Result<Inserted, MempoolError> {
-    let cheap = pool.check(&transaction, pixels.as_ref().map_or(0, |pixels| pixels.len()), &accounts.tip());
-    let result = pool.insert(checked(accounts, transaction, pixels), &accounts.tip());
+    let cheap = pool.check(&transaction, &accounts.tip());
+    let result = pool.insert(checked(transaction, attachment), &accounts.tip());
     assert_eq!(cheap, result.clone().map(|_| ()));
     check_invariants(pool);
     result.map_err(|InsertError::Refused(error)| error)
 }
 
 /// Inserts a transfer that pays `fee`.
-fn add(pool: &mut Mempool, accounts: &Accounts, seed: u16, nonce: u64, fee: u64) -> Result<Inserted, MempoolError> {
+fn add(pool: &mut Mempool, accounts: &State, seed: u16, nonce: u64, fee: u64) -> Result<Inserted, MempoolError> {
     insert(pool, accounts, transfer(seed, nonce, fee), None)
 }
 
-fn add_task(pool: &mut Mempool, accounts: &Accounts, seed: u16, nonce: u64, fee: u64) -> TxId {
+fn add_task(pool: &mut Mempool, accounts: &State, seed: u16, nonce: u64, fee: u64) -> TxId {
     let (transaction, pixels) = classify(seed, nonce, fee);
     let txid = transaction.txid();
     insert(pool, accounts, transaction, pixels).expect("is taken");
@@ -129,14 +164,14 @@ fn add_task(pool: &mut Mempool, accounts: &Accounts, seed: u16, nonce: u64, fee:
 }
 
 /// Follows a block of these transactions.
-fn connect(pool: &mut Mempool, block: &[Transaction], accounts: &Accounts) -> Changes {
+fn connect(pool: &mut Mempool, block: &[Transaction], accounts: &State) -> Changes {
     let Ok(changes) = pool.on_tip_moved(vec![], block, &accounts.tip());
     check_invariants(pool);
     changes
 }
 
 /// Follows a block back.
-fn disconnect(pool: &mut Mempool, block: impl IntoIterator<Item = Returned>, accounts: &Accounts) -> Changes {
+fn disconnect(pool: &mut Mempool, block: impl IntoIterator<Item = Returned>, accounts: &State) -> Changes {
     let block = Disconnected { miner: Address([8; 20]), transactions: block.into_iter().collect() };
     let Ok(changes) = pool.on_tip_moved(vec![block], [], &accounts.tip());
     check_invariants(pool);
@@ -144,7 +179,7 @@ fn disconnect(pool: &mut Mempool, block: impl IntoIterator<Item = Returned>, acc
 }
 
 fn returned(transaction: Transaction) -> Returned {
-    Returned { transaction, pixels: None, output: None }
+    Returned { transaction, attachment: None, answer: Answer::None }
 }
 
 /// A mempool in which so many transfers may be ready.
@@ -166,7 +201,7 @@ fn gap() -> Result<Inserted, MempoolError> {
 
 fn poor(balance: u64, needed: u64) -> Result<Inserted, MempoolError> {
     let error = TransactionError::Balance { balance: Amount(balance), needed: Amount(needed) };
-    Err(MempoolError::Transition(error))
+    Err(MempoolError::Rule(error))
 }
 
 fn order(entries: &[&Entry]) -> Vec<(Address, u64)> {
@@ -196,6 +231,16 @@ fn check_invariants(pool: &Mempool) {
         rates.for_each(|(rate, weight)| order.rates.add(rate, weight));
     }
     assert_eq!(pool.order, order);
+    let touched = entries.iter().flat_map(|entry| {
+        let touches = entry.transaction().touches().filter(|touch| touch.access != Access::Reads);
+        let touches = touches.filter(|touch| touch.object != ObjectId::Account(entry.checked().sender()));
+        touches.map(|touch| (touch.object, entry.checked().sender(), entry.nonce()))
+    });
+    assert_eq!(pool.touched, touched.collect());
+    let ready = entries.iter().filter(|entry| entry.is_ready());
+    let created: Vec<_> = ready.flat_map(|entry| entry.created().map(|object| (object, entry.txid()))).collect();
+    assert_eq!(created.len(), pool.creators.len(), "what only one can create, one creates");
+    assert_eq!(pool.creators, created.into_iter().collect());
     let mut shown = Pending::default();
     entries.iter().for_each(|entry| shown.insert(entry.checked()));
     pool.senders.iter().for_each(|(address, sender)| shown.set_next(*address, Some(sender.next)));
@@ -219,7 +264,7 @@ fn what_no_block_may_hold_is_refused() {
         fresh[..8].copy_from_slice(&number.to_le_bytes());
         let transaction = pay((number % 100) as u16, 0, 50_000, Address(fresh), amount);
         let error = TransactionError::MinimumBalance { amount: Amount(amount), minimum: Amount(100_000) };
-        assert_eq!(insert(&mut pool, &accounts, transaction, None), Err(MempoolError::Transition(error)));
+        assert_eq!(insert(&mut pool, &accounts, transaction, None), Err(MempoolError::Rule(error)));
     }
     assert!(pool.is_empty());
     for seed in 0..100 {
@@ -240,7 +285,7 @@ fn an_account_exists_on_the_chain_or_by_its_own_payer() {
     insert(&mut pool, &before, pay(1, 1, 500, fresh, 0), None).expect("comes after it");
     let small = TransactionError::MinimumBalance { amount: Amount(0), minimum: Amount(100_000) };
     let refused = insert(&mut pool, &before, pay(2, 0, 500, fresh, 0), None);
-    assert_eq!(refused, Err(MempoolError::Transition(small)));
+    assert_eq!(refused, Err(MempoolError::Rule(small)));
     // Nor may what another is to be paid be spent.
     insert(&mut pool, &before, pay(1, 2, 500, address(3), 100_000), None).expect("carries enough");
     assert_eq!(add(&mut pool, &before, 3, 0, 500), poor(0, 1500));
@@ -270,13 +315,12 @@ fn an_account_exists_on_the_chain_or_by_its_own_payer() {
 fn what_waits_takes_nothing_from_what_is_ready() {
     let list: Vec<_> = (0..700).map(|seed| (seed, 0, 100_000_000)).collect();
     let mut accounts = accounts(&list);
-    accounts.parameters.models[0].pixels = 3_072;
-    let task = 188 + 3_072 + 512;
+    accounts.models.insert(MODEL, record(Address([0; 20]), 0, facts(512)));
+    let task = 204 + 3_072 + 512;
     let pixels: Arc<[u8]> = vec![7; 3_072].into();
     let keys: Vec<_> = (0..700).map(|seed| key(seed).verifying_key().to_bytes()).collect();
     let submit = |pool: &mut Mempool, seed: u16, nonce, fee| {
-        let action = Action::Classify { model: MODEL, image: ImageHash::of(&pixels) };
-        let unsigned = Unsigned { nonce, fee: Amount(fee), expires: u64::MAX, action };
+        let unsigned = Unsigned { nonce, fee: Amount(fee), expires: u64::MAX, action: ask(MODEL, &pixels, 0) };
         // Forty thousand signatures would take long, and are verified elsewhere.
         let transaction = Transaction { unsigned, public_key: keys[usize::from(seed)], signature: [0; 64] };
         let checked = CheckedTransaction::from_connected(transaction, Some(Arc::clone(&pixels))).expect("a task");
@@ -307,7 +351,8 @@ fn what_waits_takes_nothing_from_what_is_ready() {
     }
     check_invariants(&pool);
     // Now there is none: the minimum says what gets in, and it does.
-    let weight = weight(&classify(1, 0, 1).0, &accounts.parameters, HEIGHT).expect("offered");
+    let asked = sign(1, Unsigned { nonce: 0, fee: Amount(1), expires: 9, action: ask(MODEL, &pixels, 0) });
+    let weight = weight(&asked, Some(&facts(512))).expect("its facts are given");
     let minimum = pool.minimum_rate(task).fee(weight).0;
     assert!((4_001..4_100).contains(&minimum), "{minimum}");
     assert!(pool.rate_within(u64::MAX, task) >= pool.minimum_rate(task));
@@ -345,8 +390,11 @@ fn each_reason_to_refuse() {
     let mut resigned = transfer(1, 5, 500);
     resigned.signature[0] ^= 1;
     let model = ModelId([2; 32]);
-    let action = Action::Classify { model, image: ImageHash([2; 32]) };
-    let unknown = sign(1, Unsigned { nonce: 6, fee: Amount(500), expires: 100, action });
+    let asking = |action| sign(1, Unsigned { nonce: 6, fee: Amount(500), expires: 100, action });
+    let royalty = TransactionError::Royalty { found: Amount(1), expected: Amount(0) };
+    let pixels = FormError::Pixels { found: 11, expected: 12 };
+    let range = TransactionError::Range { field: "bytes", found: 0, least: 1, most: 262_144 };
+    let rule = MempoolError::Rule;
     let low = MempoolError::FeeTooLow { found: Amount(407), expected: Amount(408) };
     let poor = TransactionError::Balance { balance: Amount(8_500), needed: Amount(8_501) };
     let replacement = MempoolError::ReplacementFeeTooLow { found: Amount(907), expected: Amount(908) };
@@ -355,21 +403,40 @@ fn each_reason_to_refuse() {
     let cases = [
         (transfer(1, 5, 500), MempoolError::AlreadyKnown(id(1, 5, 500)), Nobody, Holds::Not),
         (resigned, MempoolError::AlreadyKnown(id(1, 5, 500)), Nobody, Holds::Not),
-        (pay(2, 0, u64::MAX, RECEIVER, 1), MempoolError::TotalOverflow, Peer, Holds::Forever),
-        (until(HEIGHT, 1, 6, 500), MempoolError::Expired { expires: 10, next: 11 }, InVain, Holds::Branch),
+        (
+            pay(2, 0, u64::MAX, RECEIVER, 1),
+            rule(TransactionError::AmountOverflow { sum: Sum::Total }),
+            Peer,
+            Holds::Forever,
+        ),
+        (until(HEIGHT, 1, 6, 500), rule(TransactionError::Expired { expires: 10, height: 11 }), InVain, Holds::Branch),
         (transfer(1, 6, 407), low, Nobody, Holds::Tip),
         (transfer(1, 4, 500), MempoolError::NonceUsed { found: 4, expected: 5 }, InVain, Holds::Branch),
         (transfer(1, 71, 500), ahead, Nobody, Holds::Tip),
-        (transfer(1, 6, 7501), MempoolError::Transition(poor), InVain, Holds::Tip),
-        (transfer(1, 7, 7501), MempoolError::Transition(poor), InVain, Holds::Tip),
+        (transfer(1, 6, 7501), rule(poor.clone()), InVain, Holds::Tip),
+        (transfer(1, 7, 7501), rule(poor), InVain, Holds::Tip),
         (transfer(1, 5, 907), replacement, Nobody, Holds::Tip),
-        (unknown, MempoolError::UnknownModel { model, height: 11 }, InVain, Holds::Tip),
+        (
+            asking(ask(model, &[1; 12], 0)),
+            rule(TransactionError::UnknownModel { model, height: 11 }),
+            InVain,
+            Holds::Tip,
+        ),
+        (asking(ask(MODEL, &[1; 12], 1)), rule(royalty), InVain, Holds::Tip),
+        (asking(ask(MODEL, &[1; 11], 0)), rule(TransactionError::Form(pixels)), Peer, Holds::Forever),
+        (asking(ask(MODEL, &[], 0)), rule(range), Peer, Holds::Forever),
+        (asking(part(0, 1)), rule(TransactionError::NoUpload), InVain, Holds::Tip),
+        (later_version(1, 6), rule(TransactionError::UnknownAction { tag: 77, version: 1 }), Nobody, Holds::Tip),
     ];
     for (transaction, error, blame, holds) in cases {
         assert_eq!((error.misbehaviour(), error.holds()), (blame, holds), "{error}");
-        assert_eq!(pool.check(&transaction, 0, &accounts.tip()), Err(error.into()));
+        assert_eq!(pool.check(&transaction, &accounts.tip()), Err(error.into()));
     }
-    let (parameters, pixels) = (&accounts.parameters, classify(1, 6, 500).1);
+    let pixels = classify(1, 6, 500).1;
+    let mut short = classify(1, 6, 500).0;
+    if let Action::Classify { bytes, .. } = &mut short.unsigned.action {
+        *bytes = 11;
+    }
     let mut forged = transfer(1, 6, 500);
     forged.signature[0] ^= 1;
     let cases = [
@@ -377,18 +444,19 @@ fn each_reason_to_refuse() {
         (transfer(1, 6, 500), pixels.clone(), Peer, Holds::Not),
         (classify(1, 6, 500).0, Some(Arc::from([8u8; 12])), Peer, Holds::Not),
         (forged, None, Peer, Holds::Forever),
+        (short, pixels, Peer, Holds::Forever),
     ];
-    for (transaction, pixels, blame, holds) in cases {
-        let error = CheckedTransaction::check(transaction, pixels, parameters, GENESIS, HEIGHT + 1).unwrap_err();
+    for (transaction, attachment, blame, holds) in cases {
+        let error = CheckedTransaction::check(transaction, attachment, GENESIS).unwrap_err();
         let error = MempoolError::from(error);
         assert_eq!((error.misbehaviour(), error.holds()), (blame, holds), "{error:?}");
     }
     // What fits no block is no promise either.
     let mut narrow = accounts.clone();
-    narrow.parameters.weight_limit = WEIGHT - 1;
+    narrow.network.parameters.weight_limit = WEIGHT - 1;
     let heavy = MempoolError::TooHeavy { found: WEIGHT, limit: WEIGHT - 1 };
     assert_eq!((heavy.misbehaviour(), heavy.holds()), (Peer, Holds::Forever));
-    assert_eq!(pool.check(&transfer(1, 6, 500), 0, &narrow.tip()), Err(heavy.into()));
+    assert_eq!(pool.check(&transfer(1, 6, 500), &narrow.tip()), Err(heavy.into()));
     assert_eq!(pool.len(), 1);
 }
 
@@ -492,24 +560,26 @@ fn room_is_made_by_the_lowest_fee_rate_tails_first() {
 
     // One large entry displaces several, also the one uncovered by the first.
     let mut accounts = accounts.clone();
-    accounts.parameters.models[0].pixels = 500;
+    accounts.models.insert(MODEL, record(Address([0; 20]), 0, facts(80)));
     let mut pool = pool_of(3);
     add(&mut pool, &accounts, 1, 0, 500).unwrap();
     add(&mut pool, &accounts, 1, 1, 501).unwrap();
     add(&mut pool, &accounts, 2, 0, 502).unwrap();
-    let task = |pixels: usize| {
+    let task = |pixels: usize, fee| {
         let pixels: Arc<[u8]> = vec![0; pixels].into();
-        let action = Action::Classify { model: MODEL, image: ImageHash::of(&pixels) };
-        (sign(3, Unsigned { nonce: 0, fee: Amount(2000), expires: 100, action }), Some(pixels))
+        let unsigned = Unsigned { nonce: 0, fee: Amount(fee), expires: 100, action: ask(MODEL, &pixels, 0) };
+        (sign(3, unsigned), Some(pixels))
     };
-    let (transaction, pixels) = task(500);
+    let (transaction, pixels) = task(480, 2_000);
     let inserted = insert(&mut pool, &accounts, transaction, pixels);
     assert_eq!(inserted, ready(vec![], vec![id(1, 1, 501), id(1, 0, 500)]));
-    let found = bytes_with(3 * BYTES);
+    let huge = facts((3 * BYTES / 6) as u16);
+    accounts.models.insert(MODEL, record(Address([0; 20]), 0, huge));
+    let found = 204 + 512 + 3 * BYTES;
     let too_large = MempoolError::TooLarge { found, limit: pool.ready_limit() };
     assert_eq!((too_large.misbehaviour(), too_large.holds()), (Blame::Nobody, Holds::Forever));
-    let (transaction, _) = task(3 * BYTES);
-    assert_eq!(pool.check(&transaction, 3 * BYTES, &accounts.tip()), Err(too_large.into()));
+    let (transaction, _) = task(3 * BYTES, 10_000);
+    assert_eq!(pool.check(&transaction, &accounts.tip()), Err(too_large.into()));
 }
 
 #[test]
@@ -523,13 +593,13 @@ fn template_goes_by_fee_rate_and_nonce() {
     add(&mut pool, &accounts, 3, 1, 800).unwrap();
     let (one, two, three) = (address(1), address(2), address(3));
     assert_eq!(order(&pool.template(u64::MAX)), [(two, 0), (one, 0), (one, 1)]);
-    pool.set_output(&task, vec![1, 2]);
+    pool.set_answer(&task, answer(1));
     let template = pool.template(u64::MAX);
     assert_eq!(order(&template), [(three, 0), (three, 1), (two, 0), (one, 0), (one, 1)]);
-    assert_eq!(template[0].output, Some(vec![1, 2]));
+    assert_eq!(template[0].answer, answer(1));
     assert_eq!(order(&pool.template(TASK + 2 * WEIGHT + 1)), [(three, 0), (three, 1), (two, 0)]);
     assert!(pool.template(WEIGHT - 1).is_empty());
-    pool.clear_outputs();
+    pool.clear_answers();
     assert_eq!(order(&pool.template(u64::MAX)), [(two, 0), (one, 0), (one, 1)]);
 }
 
@@ -549,11 +619,11 @@ fn tasks_are_handed_out_once() {
     assert_eq!(ids(pool.tasks_to_run(u64::MAX, 10)), [third]);
     assert_eq!(ids(pool.tasks_to_run(u64::MAX, 10)), []);
     pool.task_failed(&third);
-    pool.set_output(&first, vec![0]);
+    pool.set_answer(&first, answer(0));
     let again = pool.tasks_to_run(u64::MAX, 10);
-    assert_eq!(again[0].pixels.len(), 12);
+    assert_eq!(again[0].bytes.len(), 12);
     assert_eq!(ids(again), [third]);
-    pool.clear_outputs();
+    pool.clear_answers();
     assert_eq!(ids(pool.tasks_to_run(u64::MAX, 10)), [second, first, third]);
 }
 
@@ -568,8 +638,8 @@ fn asking_again_for_tasks_costs_nothing() {
     let ask = |pool: &mut Mempool| pool.tasks_to_run(budget, 10).iter().map(|task| task.txid).collect::<Vec<_>>();
     let first = add_task(&mut pool, &accounts, early, 0, 500);
     assert_eq!(ask(&mut pool), [first]);
-    // All fits: an output and what goes are no news, and what comes is.
-    pool.set_output(&first, vec![0]);
+    // All fits: an answer and what goes are no news, and what comes is.
+    pool.set_answer(&first, answer(0));
     let second = add_task(&mut pool, &accounts, 2, 0, 600);
     assert!(pool.handed_out.is_none());
     assert_eq!(ask(&mut pool), [second]);
@@ -585,7 +655,7 @@ fn asking_again_for_tasks_costs_nothing() {
     let third = add_task(&mut pool, &accounts, late, 0, 500);
     assert_eq!(ask(&mut pool), [second], "the third is the last by its address, and does not fit");
     // Not all fits: what pays less than what does is no news, whether it comes or goes.
-    let cheap = add_task(&mut pool, &accounts, late, 1, 460);
+    let cheap = add_task(&mut pool, &accounts, late, 1, 475);
     pool.take(&cheap);
     assert!(pool.handed_out.is_some());
     assert_eq!(ask(&mut pool), []);
@@ -597,7 +667,7 @@ fn asking_again_for_tasks_costs_nothing() {
     pool.task_failed(&dear);
     assert_eq!(ask(&mut pool), [dear]);
     assert_eq!(pool.tasks_to_run(budget + TASK, 10), [], "another budget is looked through anew");
-    pool.clear_outputs();
+    pool.clear_answers();
     assert_eq!(ask(&mut pool), [dear, second]);
 }
 
@@ -618,12 +688,12 @@ fn blocks_remove_and_give_back() {
     // It is disconnected: its transactions come back, below the minimum fee too, and are ready.
     let (task, pixels) = classify(2, 0, 1);
     let mut back: Vec<_> = block.map(returned).into();
-    back.push(Returned { transaction: task.clone(), pixels, output: Some(vec![3]) });
+    back.push(Returned { transaction: task.clone(), attachment: pixels, answer: answer(3) });
     let changes = disconnect(&mut pool, back, &before);
     assert_eq!(changes.removed, []);
     assert_eq!(changes.promoted.len(), 4, "those of the block");
     assert_eq!(pool.ready_to_forward().count(), 5);
-    assert_eq!(pool.get(&task.txid()).and_then(|entry| entry.output.clone()), Some(vec![3]));
+    assert_eq!(pool.get(&task.txid()).map(|entry| entry.answer.clone()), Some(answer(3)));
 
     // The other branch took nonce 0 with another transaction, and left too little for the rest.
     let other = accounts(&[(1, 1, 2000), (2, 0, 10_000)]);
@@ -673,19 +743,160 @@ fn what_a_reorganisation_loses_is_missing_before_the_rest() {
     assert_eq!(order(&pool.template(1_000_000)), [(address(1), 0), (address(1), 1)]);
 }
 
-/// A branch that is lower, for a while, may be before an upgrade.
+/// A branch that is lower, for a while, may be too low for a model; and one that is not may not have it.
 #[test]
-fn below_an_upgrade_its_models_are_not_offered() {
+fn what_asks_a_model_that_is_gone_goes() {
     let mut accounts = accounts(&[(1, 0, 1_000_000)]);
-    let upgrade = Upgrade { height: HEIGHT + 1, version: 2, models: accounts.parameters.models.clone() };
-    accounts.parameters.models.clear();
-    accounts.parameters.upgrades = vec![upgrade];
+    accounts.models.get_mut(&MODEL).expect("it is there").first = HEIGHT + 1;
+    let pool = || {
+        let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT);
+        let task = add_task(&mut pool, &accounts, 1, 0, 500);
+        add(&mut pool, &accounts, 1, 1, 500).expect("follows");
+        (pool, task)
+    };
+    let (mut lower, task) = pool();
+    let before = accounts.clone().at(HEIGHT - 1);
+    assert_eq!(disconnect(&mut lower, [], &before).removed, [task]);
+    assert_eq!((lower.len(), lower.ready_to_forward().count()), (1, 0));
+    let (mut unpublished, task) = pool();
+    let mut without = accounts.clone();
+    without.models.clear();
+    let back = returned(sign(2, Unsigned { nonce: 0, fee: Amount(1), expires: 100, action: publish(MODEL) }));
+    assert_eq!(disconnect(&mut unpublished, [back], &without).removed, [task]);
+}
+
+fn part(number: u16, bytes: u32) -> Action {
+    let data: Vec<u8> = vec![number as u8; bytes as usize];
+    Action::Part { number, bytes, data: AttachmentHash::of(&data) }
+}
+
+fn publish(model: ModelId) -> Action {
+    Action::Publish { model, facts: ModelFacts { cost: 16_640, ..facts(2) }, royalty: Amount(9) }
+}
+
+/// A transaction with an action of a later version: its tag is 77.
+fn later_version(seed: u16, nonce: u64) -> Transaction {
+    let bytes = transfer(seed, nonce, 500).to_bytes();
+    let bytes = [&bytes[..24], &77u32.to_le_bytes(), &[1, 2, 3], &bytes[bytes.len() - 96..]].concat();
+    Transaction::from_bytes(&bytes).expect("it is kept whole")
+}
+
+/// The upload of a model of one part of 1,000 bytes.
+fn upload(seed: u16, next: u16, since: u64, last: u64) -> UploadRecord {
+    let file = UploadHash::of(&address(seed), &ModelId([5; 32]));
+    UploadRecord { file, parts: PartsHash::default(), size: 1_000, next, since, last }
+}
+
+fn act(seed: u16, nonce: u64, fee: u64, action: Action) -> (Transaction, Option<Arc<[u8]>>) {
+    let attachment = match action {
+        Action::Part { number, bytes, .. } => Some(Arc::from(vec![number as u8; bytes as usize])),
+        _ => None,
+    };
+    (sign(seed, Unsigned { nonce, fee: Amount(fee), expires: 100, action }), attachment)
+}
+
+/// A part waits for its time, is ready within it, and goes when it has passed, with what comes after it: every template connects.
+#[test]
+fn parts_are_taken_in_their_time() {
+    let mut state = accounts(&[(1, 0, 10_000_000)]);
     let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT);
-    let task = add_task(&mut pool, &accounts, 1, 0, 500);
-    add(&mut pool, &accounts, 1, 1, 500).expect("follows");
-    let lower = accounts.clone().at(HEIGHT - 1);
-    assert_eq!(disconnect(&mut pool, [], &lower).removed, [task]);
-    assert_eq!((pool.len(), pool.ready_to_forward().count()), (1, 0));
+    let add = |pool: &mut Mempool, state: &State| {
+        let (transaction, data) = act(1, 0, 2_000, part(0, 1_000));
+        insert(pool, state, transaction, data)
+    };
+    let window = |height| {
+        Err(MempoolError::Rule(TransactionError::UploadWindow { height, from: HEIGHT + 8, until: HEIGHT + 20 }))
+    };
+    state.uploads.insert(address(1), upload(1, 0, HEIGHT, HEIGHT));
+    assert_eq!(add(&mut pool, &state), window(HEIGHT + 1));
+    let state = state.at(HEIGHT + 7);
+    connect(&mut pool, &[], &state);
+    assert_eq!(add(&mut pool, &state), ready(vec![], vec![]));
+    let (after, _) = act(1, 1, 500, Action::Upload { file: UploadHash([1; 32]), size: 1 });
+    assert_eq!(insert(&mut pool, &state, after.clone(), None), ready(vec![], vec![]));
+    let first = act(1, 0, 2_000, part(0, 1_000)).0.txid();
+    assert_eq!(connect(&mut pool, &[], &state.clone().at(HEIGHT + 18)).removed, []);
+    assert_eq!(pool.template(u64::MAX).len(), 2);
+    assert_eq!(connect(&mut pool, &[], &state.clone().at(HEIGHT + 19)).removed, [first]);
+    assert!(pool.template(u64::MAX).is_empty());
+    assert!(pool.get(&after.txid()).is_some_and(|entry| !entry.is_ready()), "it waits for another in its place");
+}
+
+/// A model is published by one that is ready: another's is refused meanwhile, and goes when a stranger's is in a block. One that waits
+/// for a nonce takes nothing from anybody.
+#[test]
+fn a_model_is_published_by_one() {
+    let mut state = accounts(&[(1, 0, 10_000_000), (2, 0, 10_000_000)]).at(HEIGHT + 9);
+    let model = ModelId([5; 32]);
+    let facts = ModelFacts { size: 1_000, ..facts(2) };
+    for seed in [1, 2] {
+        state.uploads.insert(address(seed), upload(seed, 1, HEIGHT, HEIGHT + 8));
+    }
+    let publish = |seed, nonce, fee| {
+        act(
+            seed,
+            nonce,
+            fee,
+            Action::Publish { model, facts: ModelFacts { cost: 16_640, ..facts }, royalty: Amount(1) },
+        )
+        .0
+    };
+    let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT + 9);
+    assert_eq!(insert(&mut pool, &state, publish(2, 1, 500), None), gap());
+    assert_eq!(insert(&mut pool, &state, publish(1, 0, 500), None), ready(vec![], vec![]));
+    let refused = MempoolError::CreatedByAnother(publish(1, 0, 500).txid());
+    assert_eq!((refused.misbehaviour(), refused.holds()), (Blame::Nobody, Holds::Tip));
+    assert_eq!(insert(&mut pool, &state, publish(2, 0, 5_000), None), Err(refused));
+    // Its own may replace it.
+    let replaced = insert(&mut pool, &state, publish(1, 0, 1_000), None);
+    assert_eq!(replaced, ready(vec![], vec![publish(1, 0, 500).txid()]));
+    // What becomes ready and would create it again goes.
+    let filled = add(&mut pool, &state, 2, 0, 500);
+    assert_eq!(filled, ready(vec![], vec![publish(2, 1, 500).txid()]));
+    // A stranger's is in a block.
+    let mut after = state.clone().at(HEIGHT + 10);
+    after.models.insert(model, ModelRecord { author: address(3), royalty: Amount(0), first: HEIGHT + 14, facts });
+    let changes = connect(&mut pool, &[publish(3, 0, 1)], &after);
+    assert_eq!(changes.removed, [publish(1, 0, 1_000).txid()]);
+    assert_eq!(order(&pool.template(u64::MAX)), [(address(2), 0)]);
+}
+
+/// With a block taken back its royalties are gone: who has spent them is looked at again.
+#[test]
+fn royalties_of_a_block_taken_back_cannot_be_spent() {
+    let mut after = accounts(&[(1, 1, 5_000), (2, 0, 100_000)]);
+    after.models.insert(MODEL, record(address(2), 50_000, facts(2)));
+    let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT);
+    let spends = pay(2, 0, 500, RECEIVER, 60_000);
+    insert(&mut pool, &after, spends.clone(), None).expect("it has been paid");
+    let mut before = accounts(&[(1, 0, 200_000), (2, 0, 50_000)]);
+    before.models = after.models;
+    let asked = sign(1, Unsigned { nonce: 0, fee: Amount(500), expires: 100, action: ask(MODEL, &[7; 12], 50_000) });
+    let back = Returned { transaction: asked, attachment: Some([7; 12].into()), answer: answer(1) };
+    assert_eq!(disconnect(&mut pool, [back], &before).removed, [spends.txid()]);
+}
+
+/// The models that have to be loaded for a block are bounded together: what exceeds that is left to the next one.
+#[test]
+fn a_template_needs_few_models() {
+    let mut state = accounts(&(0..6).map(|seed| (seed, 0, 1_000_000)).collect::<Vec<_>>());
+    let size = 40 << 20;
+    let models: Vec<_> = (0..6u8).map(|number| ModelId([number + 10; 32])).collect();
+    for model in &models {
+        state.models.insert(*model, record(Address([0; 20]), 0, ModelFacts { size, ..facts(2) }));
+    }
+    let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT);
+    // Dearest first: models 0, 0, 1, 2, 3, 1. The fourth model has no room; who asks a fifth that is small has.
+    for (seed, (model, fee)) in (0..).zip([(0, 900), (0, 890), (1, 880), (2, 870), (3, 860), (1, 850)]) {
+        let action = ask(models[model], &[7; 12], 0);
+        let task = sign(seed, Unsigned { nonce: 0, fee: Amount(fee), expires: 100, action });
+        insert(&mut pool, &state, task.clone(), Some([7; 12].into())).expect("is taken");
+        pool.set_answer(&task.txid(), answer(1));
+    }
+    let small = add_task(&mut pool, &state, 5, 1, 840);
+    pool.set_answer(&small, answer(1));
+    let expected = [(0, 0), (1, 0), (2, 0), (3, 0), (5, 0), (5, 1)];
+    assert_eq!(order(&pool.template(u64::MAX)), expected.map(|(seed, nonce)| (address(seed), nonce)));
 }
 
 #[test]
@@ -728,7 +939,7 @@ fn packing_is_the_same_as_by_brute_force() {
     let mut pool = Mempool::default();
     for seed in 0..64 {
         for nonce in 0..64 {
-            let transfer = checked(&accounts, transfer(seed, nonce, random.random_range(500..5000)), None);
+            let transfer = checked(transfer(seed, nonce, random.random_range(500..5000)), None);
             pool.insert(transfer, &accounts.tip()).expect("is taken");
         }
     }
@@ -771,16 +982,16 @@ fn random_operations_keep_the_invariants() {
                         let txid = task.txid();
                         let taken = insert(&mut pool, &accounts, task, pixels).is_ok();
                         if taken && random.random_bool(0.7) {
-                            pool.set_output(&txid, vec![1]);
+                            pool.set_answer(&txid, answer(1));
                         }
                     }
                 }
                 9..11 => {
                     let template = pool.template(random.random_range(0..10) * WEIGHT);
                     let block: Vec<_> = template.iter().map(|entry| entry.transaction().clone()).collect();
-                    let mut after = Overlay::default();
+                    let mut after = transition::Changes::default();
                     for transaction in &block {
-                        assert_eq!(after.transact(&accounts.parameters, transaction, &accounts), Ok(Ok(())));
+                        assert_eq!(accounts.tip().transact(&mut after, transaction), Ok(Ok(())));
                     }
                     for sender in (1..=4).map(address) {
                         let Ok(account) = after.account(&sender, &accounts);
@@ -799,7 +1010,7 @@ fn random_operations_keep_the_invariants() {
             }
             let mut expected = Vec::new();
             pool.walk(budget, |entry| {
-                if entry.output.is_none() && !entry.running {
+                if !entry.is_answered() && !entry.running {
                     expected.extend(entry.task());
                 }
                 Step::Take

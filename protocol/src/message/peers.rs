@@ -6,6 +6,7 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
+use ocelli_consensus::AttachmentHash;
 
 use super::{MAX_BANS, MAX_PEERS, MAX_TEXT_BYTES};
 use crate::wire;
@@ -111,6 +112,8 @@ pub enum Control {
     },
     /// Tag 5: say who the node talks to, and whom it has banned. [`super::Response::Peers`] answers it.
     Peers,
+    /// Tag 6: neither keep nor serve an attachment.
+    Forget { attachment: AttachmentHash },
 }
 
 impl PeerList {
@@ -192,6 +195,7 @@ impl Encode for Control {
             Self::Add { address } => (3u32, address).encode(encoder),
             Self::Snapshot { folder } => (4u32, folder).encode(encoder),
             Self::Peers => 5u32.encode(encoder),
+            Self::Forget { attachment } => (6u32, attachment).encode(encoder),
         }
     }
 }
@@ -208,6 +212,7 @@ impl<C> Decode<C> for Control {
             3 => Ok(Self::Add { address: text(decoder)? }),
             4 => Ok(Self::Snapshot { folder: text(decoder)? }),
             5 => Ok(Self::Peers),
+            6 => Ok(Self::Forget { attachment: Decode::decode(decoder)? }),
             tag => wire::unknown_tag("control", tag),
         }
     }

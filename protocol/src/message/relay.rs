@@ -1,16 +1,19 @@
 //! Transactions passed from node to node: announced by short ids, fetched once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use ocelli_consensus::WtxId;
 
+use super::block::take;
 use super::{RELAY_BYTES, Submission};
 
 /// The first 8 bytes of a wtxid: what a transaction is announced and asked for by.
 ///
 /// Two that somebody makes share one after 2^32 tries, and then hinder each other; to hinder somebody else's takes 2^64
-/// tries in the seconds that it travels, and blocks name their transactions by the whole wtxid anyway.
+/// tries in the seconds that it travels. Blocks name their transactions by ids of their own
+/// ([`ocelli_consensus::block::BlockShortId`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ShortId(pub [u8; 8]);
 
@@ -48,20 +51,10 @@ impl fmt::Display for ShortId {
 /// Takes transactions for a response in the order of the request, stopping when [`RELAY_BYTES`] are reached: at least one,
 /// if there is one. Pulls nothing from the iterator that it does not return.
 pub fn take_pending(found: impl IntoIterator<Item = Option<Submission>>) -> Vec<Option<Submission>> {
-    take(found, |submission| submission.transaction.encoded_len() + 10 + submission.pixels.as_ref().map_or(0, Vec::len))
+    take(found, RELAY_BYTES, |submission| 1 + submission.encoded_len())
 }
 
-/// Takes images for a response as [`take_pending`] takes transactions.
-pub fn take_pixels(found: impl IntoIterator<Item = Option<Vec<u8>>>) -> Vec<Option<Vec<u8>>> {
-    take(found, |pixels| 9 + pixels.len())
-}
-
-fn take<T>(found: impl IntoIterator<Item = Option<T>>, length: impl Fn(&T) -> usize) -> Vec<Option<T>> {
-    let (mut taken, mut bytes, mut found) = (Vec::new(), 0, found.into_iter());
-    while bytes < RELAY_BYTES {
-        let Some(one) = found.next() else { break };
-        bytes += one.as_ref().map_or(1, &length);
-        taken.push(one);
-    }
-    taken
+/// Takes attachments for a response as [`take_pending`] takes transactions.
+pub fn take_attachments(found: impl IntoIterator<Item = Option<Arc<[u8]>>>) -> Vec<Option<Arc<[u8]>>> {
+    take(found, RELAY_BYTES, |bytes| 9 + bytes.len())
 }

@@ -4,7 +4,7 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use ocelli_consensus::{Address, BlockHash, TxId};
+use ocelli_consensus::{Address, BlockHash, ModelId, TxId};
 
 use super::{
     ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, MAX_SUBMISSION_BYTES,
@@ -26,7 +26,7 @@ pub enum Request {
     },
     /// Tag 3: blocks, at most [`MAX_BLOCKS`].
     Blocks { hashes: Vec<BlockHash> },
-    /// Tag 4: transactions of a block with their pixels.
+    /// Tag 4: transactions of a block with their attachments.
     Transactions {
         /// Of which block.
         block: BlockHash,
@@ -70,13 +70,31 @@ pub enum Request {
         /// Which, at most [`MAX_IDS`].
         ids: Vec<ShortId>,
     },
-    /// Tag 17: the images of transactions that came without.
-    Pixels {
+    /// Tag 17: the attachments of transactions that came without.
+    Attachments {
         /// Of which, at most [`MAX_IDS`].
         ids: Vec<ShortId>,
     },
     /// Tag 18: the asker's tip has moved, and gossip may not have told.
     NewTip(ChainStatus),
+    /// Tag 19: the wtxids of a block's transactions, where its short ids are not enough.
+    TransactionIds { block: BlockHash },
+    /// Tag 20: a part of a published model's file.
+    File {
+        /// Whose.
+        model: ModelId,
+        /// Which: [`super::FILE_CHUNK_BYTES`] from as many times this on, fewer at the file's end.
+        chunk: u32,
+    },
+    /// Tag 21: models of the tip's state in the order of their ids.
+    Models {
+        /// The first id, whether there is such a model or not.
+        from: ModelId,
+        /// At most so many, and never more than [`super::MAX_MODELS`].
+        limit: u32,
+    },
+    /// Tag 22: the upload that an account has under way at the tip.
+    Upload { sender: Address },
 }
 
 /// Names a block.
@@ -107,7 +125,10 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             13 => 32 + 4 + 4 + 2 * (LIST + MAX_TEXT_BYTES) + 8,
             14 => 4 + 20 + 32 + 8,
             15..=17 => LIST + 8 * MAX_IDS,
-            18 => 32 + 8 + 32 + 32,
+            18 => ChainStatus::MAX_BYTES,
+            19 => 32,
+            20 | 21 => 32 + 4,
+            22 => 20,
             // Refused for its tag.
             _ => 0,
         }
@@ -130,8 +151,12 @@ impl Encode for Request {
             Self::Faucet(request) => (14u32, request).encode(encoder),
             Self::Announce { ids } => (15u32, ids).encode(encoder),
             Self::Pending { ids } => (16u32, ids).encode(encoder),
-            Self::Pixels { ids } => (17u32, ids).encode(encoder),
+            Self::Attachments { ids } => (17u32, ids).encode(encoder),
             Self::NewTip(status) => (18u32, status).encode(encoder),
+            Self::TransactionIds { block } => (19u32, block).encode(encoder),
+            Self::File { model, chunk } => (20u32, model, chunk).encode(encoder),
+            Self::Models { from, limit } => (21u32, from, limit).encode(encoder),
+            Self::Upload { sender } => (22u32, sender).encode(encoder),
         }
     }
 }
@@ -159,8 +184,12 @@ impl<C> Decode<C> for Request {
             14 => Self::Faucet(Decode::decode(decoder)?),
             15 => Self::Announce { ids: decode_ids(decoder)? },
             16 => Self::Pending { ids: decode_ids(decoder)? },
-            17 => Self::Pixels { ids: decode_ids(decoder)? },
+            17 => Self::Attachments { ids: decode_ids(decoder)? },
             18 => Self::NewTip(Decode::decode(decoder)?),
+            19 => Self::TransactionIds { block: Decode::decode(decoder)? },
+            20 => Self::File { model: Decode::decode(decoder)?, chunk: Decode::decode(decoder)? },
+            21 => Self::Models { from: Decode::decode(decoder)?, limit: Decode::decode(decoder)? },
+            22 => Self::Upload { sender: Decode::decode(decoder)? },
             tag => return wire::unknown_tag("request", tag),
         })
     }

@@ -1,22 +1,25 @@
 //! What a peer answers.
 
+use std::sync::Arc;
+
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use ocelli_consensus::block::{Body, Output, body_root_by_path};
+use ocelli_consensus::block::{Answer, Body, BodyProof, MAX_ANSWER_BYTES};
 use ocelli_consensus::header::HEADER_BYTES;
 use ocelli_consensus::merkle::MerkleError;
+use ocelli_consensus::object::{self, Account, ModelRecord, Object, ObjectId, UploadRecord};
 use ocelli_consensus::state::{self, Proof, ProofError, Terminal};
 use ocelli_consensus::transaction::MAX_TRANSACTION_BYTES;
-use ocelli_consensus::transition::Account;
-use ocelli_consensus::{Address, Amount, Header, Root};
+use ocelli_consensus::{Address, Amount, Header, ModelId, Root, WtxId};
 
-use super::block::{decode_image, decode_output};
+use super::block::{decode_answer, decode_attachment};
 use super::{
-    BlockData, ChainStatus, FaucetReply, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS, MAX_BODY_PATH, MAX_HEADERS, MAX_IDS,
-    MAX_INDEXES, MAX_INVALID, MAX_LOGITS, MAX_PEERS, MAX_RESPONSE_BYTES, MAX_STATE_PATH, MAX_SUBMISSION_BYTES,
-    MAX_TEXT_BYTES, MAX_WAITING, NodeStatus, PeerList, RELAY_BYTES, SignedAnswer, Submission, TAG_BYTES,
+    BlockData, ChainStatus, FILE_CHUNK_BYTES, FaucetReply, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS, MAX_BODY_PATH,
+    MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_INVALID, MAX_MODELS, MAX_PEERS, MAX_RESPONSE_BYTES, MAX_STATE_PATH,
+    MAX_SUBMISSION_BYTES, MAX_TEXT_BYTES, MAX_TRANSACTIONS, MAX_WAITING, NodeStatus, PeerList, RELAY_BYTES,
+    SignedAnswer, Submission, TAG_BYTES, TRANSACTIONS_BYTES,
 };
 use crate::wire;
 
@@ -30,9 +33,9 @@ pub enum Response {
     /// Tag 3: in the order of the request, `None` for those the peer does not have; a response that would be large ends
     /// early, after at least one.
     Blocks(Vec<Option<BlockData>>),
-    /// Tag 4: in the order of the request; a response that would be large ends early, after at least one, and one without
-    /// any says that the peer does not have the block.
-    Transactions(Vec<Submission>),
+    /// Tag 4: in the order of the request, `None` for those that the peer does not have yet; a response of
+    /// [`super::TRANSACTIONS_BYTES`] ends early, after at least one, and one without any says that the peer does not know the block.
+    Transactions(Vec<Option<Submission>>),
     /// Tag 5.
     Submitted(SubmitReply),
     /// Tag 6.
@@ -64,39 +67,51 @@ pub enum Response {
         /// How many.
         noted: u32,
     },
-    /// Tag 16: in the order of the request, `None` for those the peer does not have; images above
-    /// [`super::MAX_INLINE_PIXELS`] are left out. A response that would be large ends early, after at least one.
+    /// Tag 16: in the order of the request, `None` for those the peer does not have; attachments above
+    /// [`super::MAX_INLINE_ATTACHMENT`] are left out. A response that would be large ends early, after at least one.
     Pending(Vec<Option<Submission>>),
     /// Tag 17: in the order of the request, `None` for those the peer does not have. A response that would be large ends
     /// early, after at least one.
-    Pixels(Vec<Option<Vec<u8>>>),
+    Attachments(Vec<Option<Arc<[u8]>>>),
     /// Tag 18.
     NewTip,
+    /// Tag 19: in the block's order, at most [`super::MAX_TRANSACTIONS`]; `None` where the peer does not have them all.
+    TransactionIds(Option<Vec<WtxId>>),
+    /// Tag 20: at most [`FILE_CHUNK_BYTES`]; `None` where the peer does not have the file, or the file has no such chunk.
+    File(Option<Vec<u8>>),
+    /// Tag 21: in ascending order of ids; fewer than asked for, and than [`MAX_MODELS`], are the last.
+    Models(Vec<NetworkModel>),
+    /// Tag 22: `None` where there is none.
+    Upload(Option<UploadRecord>),
 }
 
 /// The most bytes of a response by its tag, the tag included.
 pub(super) fn max_bytes(tag: u32) -> usize {
     const LIST: usize = 8;
     const TEXT: usize = LIST + MAX_TEXT_BYTES;
-    const LOGITS: usize = 1 + LIST + 4 * MAX_LOGITS;
     TAG_BYTES
         + match tag {
-            1 => 32 + 8 + 32 + 32,
+            1 => ChainStatus::MAX_BYTES,
             2 => LIST + HEADER_BYTES * MAX_HEADERS,
-            3 | 4 | 7 => MAX_RESPONSE_BYTES - TAG_BYTES,
-            5 => 4 + 1 + LOGITS + 32 + 64 + TEXT,
+            3 | 7 => MAX_RESPONSE_BYTES - TAG_BYTES,
+            4 => TRANSACTIONS_BYTES + MAX_SUBMISSION_BYTES + MAX_INDEXES,
+            5 => 4 + 1 + MAX_ANSWER_BYTES + 32 + 64 + TEXT,
             // Beside the transaction, what shows where it is.
-            6 => 4 + MAX_SUBMISSION_BYTES + LOGITS + (16 << 10),
+            6 => 4 + MAX_SUBMISSION_BYTES + MAX_ANSWER_BYTES + (16 << 10),
             8 => 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH,
             // Its texts in all lists, and its numbers.
             9 => TEXT * (2 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (4 << 10),
             10 | 13 => TEXT,
             11 => 8 + 8,
             12 => MAX_PEERS * (3 * TEXT + 64) + MAX_BANS * (2 * TEXT + 16) + 2 * LIST + 8,
-            14 => 4 + MAX_TRANSACTION_BYTES,
+            14 => 4 + LIST + MAX_TRANSACTION_BYTES,
             15 => 4,
-            16 | 17 => RELAY_BYTES + 2 * MAX_SUBMISSION_BYTES + MAX_IDS * (MAX_TRANSACTION_BYTES + LIST + 2),
+            16 | 17 => RELAY_BYTES + MAX_SUBMISSION_BYTES + MAX_IDS,
             18 => 0,
+            19 => 1 + LIST + 32 * MAX_TRANSACTIONS,
+            20 => 1 + LIST + FILE_CHUNK_BYTES,
+            21 => LIST + MAX_MODELS * (32 + 58 + 8 + TEXT),
+            22 => 1 + 86,
             // Refused for its tag.
             _ => 0,
         }
@@ -173,43 +188,49 @@ pub enum TransactionStatus {
 pub struct Confirmation {
     /// Of the block that holds it.
     pub header: Header,
-    /// Its place in the block, from 0.
-    pub index: u32,
-    /// The transactions of the block.
-    pub count: u32,
-    /// The hashes from its leaf to the root of the block's body, lowest first, at most [`MAX_BODY_PATH`].
-    pub path: Vec<[u8; 32]>,
-    /// The transaction, with its pixels if they are kept.
+    /// Its place in the block, and what leads from there to the root of the block's body; paths of at most [`MAX_BODY_PATH`].
+    pub proof: BodyProof,
+    /// The transaction, with its attachment if that is kept.
     pub submission: Submission,
-    /// The output that the block holds for it.
-    pub output: Output,
+    /// The answer that the block holds for it.
+    pub answer: Answer,
 }
 
 impl Confirmation {
     /// Of the transaction at `index` of a block; `None` where it has none there.
-    pub fn of(header: Header, body: &Body, index: u32, pixels: Option<Vec<u8>>) -> Option<Self> {
+    pub fn of(header: Header, body: &Body, index: u32, attachment: Option<Arc<[u8]>>) -> Option<Self> {
         let place = index as usize;
-        let (transaction, output) = body.transactions.get(place)?.clone();
-        let count = u32::try_from(body.transactions.len()).ok()?;
-        let path = body.path(place)?;
-        Some(Self { header, index, count, path, submission: Submission { transaction, pixels }, output })
+        let (transaction, answer) = body.transactions.get(place)?.clone();
+        let proof = body.prove(&header.parent, place)?;
+        Some(Self { header, proof, submission: Submission { transaction, attachment }, answer })
     }
 
-    /// The body root to which the path leads, to be compared with the header's.
+    /// The body root to which the paths lead, to be compared with the header's.
     ///
     /// # Errors
-    /// If the block has no such place, or the path has the wrong length for it.
+    /// If the block has no such place, or a path has the wrong length for it.
     pub fn body_root(&self) -> Result<Root, MerkleError> {
-        let entry = (self.submission.transaction.wtxid(), &self.output);
-        body_root_by_path(entry, self.index, self.count, &self.path)
+        self.proof.root(&self.submission.transaction.wtxid(), &self.answer)
     }
+}
+
+/// A model of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+pub struct NetworkModel {
+    pub id: ModelId,
+    /// In the state of the tip.
+    pub record: ModelRecord,
+    /// Transactions of the main chain that use it, as far as the node has counted.
+    pub uses: u64,
+    /// What its author calls it, at most [`MAX_TEXT_BYTES`]: not unique. Empty where the node lacks the file.
+    pub name: String,
 }
 
 /// A block with its header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FoundBlock {
     pub header: Header,
-    /// Its body and the pixels kept.
+    /// Its body and the attachments kept.
     pub data: BlockData,
 }
 
@@ -239,7 +260,7 @@ impl AccountStatus {
         let Some(path) = &self.path else {
             return if account == Account::default() { Ok(()) } else { Err(ProofError::WrongKind) };
         };
-        let (key, leaf) = account.leaf(address);
+        let (key, leaf) = object::leaf(&ObjectId::Account(*address), &Object::Account(account).to_bytes());
         let proof = Proof { siblings: path.clone(), terminal: Terminal::Found };
         state::verify(&self.header.state.0, &key, Some(&leaf), &proof)
     }
@@ -254,6 +275,13 @@ impl Response {
     /// A [`Response::Failed`] with its reason cut to the limit.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed { reason: wire::shorten(reason.into(), MAX_TEXT_BYTES) }
+    }
+}
+
+impl NetworkModel {
+    /// With its name cut to the limit.
+    pub fn new(id: ModelId, record: ModelRecord, uses: u64, name: impl Into<String>) -> Self {
+        Self { id, record, uses, name: wire::shorten(name.into(), MAX_TEXT_BYTES) }
     }
 }
 
@@ -283,8 +311,12 @@ impl Encode for Response {
             Self::Faucet(reply) => (14u32, reply).encode(encoder),
             Self::Announce { noted } => (15u32, noted).encode(encoder),
             Self::Pending(submissions) => (16u32, submissions).encode(encoder),
-            Self::Pixels(images) => (17u32, images).encode(encoder),
+            Self::Attachments(found) => (17u32, found).encode(encoder),
             Self::NewTip => 18u32.encode(encoder),
+            Self::TransactionIds(ids) => (19u32, ids).encode(encoder),
+            Self::File(chunk) => (20u32, chunk).encode(encoder),
+            Self::Models(models) => (21u32, models).encode(encoder),
+            Self::Upload(record) => (22u32, record).encode(encoder),
         }
     }
 }
@@ -297,7 +329,9 @@ impl<C> Decode<C> for Response {
             3 => Self::Blocks(wire::list(decoder, "blocks", MAX_BLOCKS, |decoder| {
                 wire::optional(decoder, BlockData::decode)
             })?),
-            4 => Self::Transactions(wire::list(decoder, "transactions", MAX_INDEXES, Submission::decode)?),
+            4 => Self::Transactions(wire::list(decoder, "transactions", MAX_INDEXES, |decoder| {
+                wire::optional(decoder, Submission::decode)
+            })?),
             5 => Self::Submitted(Decode::decode(decoder)?),
             6 => Self::Transaction(Decode::decode(decoder)?),
             7 => Self::Block(wire::optional(decoder, |decoder| Ok(Box::new(FoundBlock::decode(decoder)?)))?),
@@ -312,10 +346,18 @@ impl<C> Decode<C> for Response {
             16 => Self::Pending(wire::list(decoder, "transactions", MAX_IDS, |decoder| {
                 wire::optional(decoder, Submission::decode)
             })?),
-            17 => {
-                Self::Pixels(wire::list(decoder, "images", MAX_IDS, |decoder| wire::optional(decoder, decode_image))?)
-            }
+            17 => Self::Attachments(wire::list(decoder, "attachments", MAX_IDS, |decoder| {
+                wire::optional(decoder, decode_attachment)
+            })?),
             18 => Self::NewTip,
+            19 => Self::TransactionIds(wire::optional(decoder, |decoder| {
+                wire::list(decoder, "transactions", MAX_TRANSACTIONS, WtxId::decode)
+            })?),
+            20 => Self::File(wire::optional(decoder, |decoder| {
+                wire::bytes(decoder, "bytes of a file", FILE_CHUNK_BYTES)
+            })?),
+            21 => Self::Models(wire::list(decoder, "models", MAX_MODELS, NetworkModel::decode)?),
+            22 => Self::Upload(Decode::decode(decoder)?),
             tag => return wire::unknown_tag("response", tag),
         })
     }
@@ -365,13 +407,29 @@ impl<C> Decode<C> for TransactionStatus {
 
 impl<C> Decode<C> for Confirmation {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let path = |decoder: &mut D| wire::list(decoder, "hashes of a path", MAX_BODY_PATH, <[u8; 32]>::decode);
         Ok(Self {
             header: Decode::decode(decoder)?,
-            index: Decode::decode(decoder)?,
-            count: Decode::decode(decoder)?,
-            path: wire::list(decoder, "hashes of a path", MAX_BODY_PATH, <[u8; 32]>::decode)?,
+            proof: BodyProof {
+                index: Decode::decode(decoder)?,
+                count: Decode::decode(decoder)?,
+                ids: Decode::decode(decoder)?,
+                transaction_path: path(decoder)?,
+                answer_path: path(decoder)?,
+            },
             submission: Decode::decode(decoder)?,
-            output: decode_output(decoder)?,
+            answer: decode_answer(decoder)?,
+        })
+    }
+}
+
+impl<C> Decode<C> for NetworkModel {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: Decode::decode(decoder)?,
+            record: Decode::decode(decoder)?,
+            uses: Decode::decode(decoder)?,
+            name: decode_reason(decoder)?,
         })
     }
 }

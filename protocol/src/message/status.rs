@@ -20,6 +20,17 @@ pub struct ChainStatus {
     pub tip: BlockHash,
     /// Work accumulated up to the tip; 32 bytes, little-endian. A claim: only headers prove it.
     pub work: U256,
+    /// The next change of rules above the tip that the node's schedule has.
+    pub next_rules: Option<NextRules>,
+}
+
+/// A change of rules to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NextRules {
+    /// The first height that it holds for.
+    pub height: u64,
+    /// The version of headers from there on.
+    pub version: u32,
 }
 
 /// How a node is: one screen of `ocelli status`.
@@ -49,7 +60,7 @@ pub struct NodeStatus {
     pub peers: PeerCounts,
     /// Transactions in the mempool.
     pub mempool_transactions: u64,
-    /// Bytes in the mempool, pixels included.
+    /// Bytes in the mempool, attachments included.
     pub mempool_bytes: u64,
     /// What runs the models.
     pub device: String,
@@ -81,6 +92,19 @@ pub struct NodeStatus {
     pub time: u64,
     /// Bytes exchanged with peers.
     pub traffic: TrafficStatus,
+    /// The rules that the node follows.
+    pub rules: RulesStatus,
+}
+
+/// The rules that a node follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
+pub struct RulesStatus {
+    /// Version of the next block.
+    pub version: u32,
+    /// The next change that its schedule has.
+    pub next: Option<NextRules>,
+    /// Why the node has to be updated, where a chain of a version that it does not know has more work than its own.
+    pub update: Option<String>,
 }
 
 /// Whether others can dial a node, as far as it has found out.
@@ -106,8 +130,8 @@ pub enum Reachability {
 pub struct StorageStatus {
     /// Bytes on the disk of the chain's folder.
     pub disk_bytes: u64,
-    /// The first height from which on it has the pixels of all tasks.
-    pub pixels_from: u64,
+    /// The first height from which on it has all attachments, but for those that its operator does not keep.
+    pub attachments_from: u64,
     /// The first height from which on it has bodies, and can take blocks back.
     pub bodies_from: u64,
     /// The first height from which on it has checked every answer itself.
@@ -142,7 +166,7 @@ pub struct TrafficStatus {
     pub blocks: Traffic,
     /// Announcements of transactions, and the answers to them.
     pub announcements: Traffic,
-    /// Transactions with their pixels between nodes, and the requests for them.
+    /// Transactions with their attachments between nodes, and the requests for them.
     pub transactions: Traffic,
     /// Statuses, headers, blocks, and what announced blocks lacked, and the requests for them.
     pub sync: Traffic,
@@ -150,8 +174,8 @@ pub struct TrafficStatus {
     pub other: Traffic,
     /// Transactions received from nodes, before they were checked.
     pub relayed: u64,
-    /// The bytes of their pixels.
-    pub relayed_pixels: u64,
+    /// The bytes of their attachments.
+    pub relayed_attachments: u64,
 }
 
 /// Bytes both ways.
@@ -188,6 +212,11 @@ pub struct InvalidBlock {
     pub reason: String,
 }
 
+impl ChainStatus {
+    /// The most that one takes.
+    pub(super) const MAX_BYTES: usize = 32 + 8 + 32 + 32 + 1 + 12;
+}
+
 impl NodeStatus {
     /// Cuts every list and text to its limit, so that the peer can read the whole.
     #[must_use]
@@ -196,6 +225,7 @@ impl NodeStatus {
         for text in [&mut self.agent, &mut self.network, &mut self.peer_id, &mut self.device, &mut self.sync] {
             shorten(text);
         }
+        self.rules.update.iter_mut().for_each(shorten);
         self.addresses.truncate(MAX_ADDRESSES);
         self.waiting_for.truncate(MAX_WAITING);
         self.invalid.truncate(MAX_INVALID);
@@ -216,7 +246,8 @@ impl NodeStatus {
 impl Encode for ChainStatus {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.genesis, self.height, self.tip).encode(encoder)?;
-        wire::encode_u256(&self.work, encoder)
+        wire::encode_u256(&self.work, encoder)?;
+        self.next_rules.encode(encoder)
     }
 }
 
@@ -227,6 +258,7 @@ impl<C> Decode<C> for ChainStatus {
             height: Decode::decode(decoder)?,
             tip: Decode::decode(decoder)?,
             work: wire::decode_u256(decoder)?,
+            next_rules: Decode::decode(decoder)?,
         })
     }
 }
@@ -240,7 +272,7 @@ impl Encode for NodeStatus {
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
         (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
-        (&self.reachability, self.time, self.traffic).encode(encoder)
+        (&self.reachability, self.time, self.traffic, &self.rules).encode(encoder)
     }
 }
 
@@ -275,6 +307,17 @@ impl<C> Decode<C> for NodeStatus {
             reachability: Decode::decode(decoder)?,
             time: Decode::decode(decoder)?,
             traffic: Decode::decode(decoder)?,
+            rules: Decode::decode(decoder)?,
+        })
+    }
+}
+
+impl<C> Decode<C> for RulesStatus {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            version: Decode::decode(decoder)?,
+            next: Decode::decode(decoder)?,
+            update: wire::optional(decoder, text)?,
         })
     }
 }

@@ -1,13 +1,17 @@
 //! Golden bytes of every message, round trips, and limits.
 
+use std::sync::Arc;
+
 use bincode::Encode;
-use ocelli_consensus::block::Output;
+use ocelli_consensus::block::{Answer, BlockShortId, BodyCommitment, BodyProof, Classes};
 use ocelli_consensus::codec::{DecodeError, encode};
-use ocelli_consensus::hash::tagged;
+use ocelli_consensus::hash::{LogitsDigest, PartsHash, UploadHash, tagged};
+use ocelli_consensus::object::{ModelFacts, ModelRecord, UploadRecord};
 use ocelli_consensus::signature::SignatureError;
+use ocelli_consensus::transaction::{Form, Task};
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, Body, CompactTarget, Header, ImageHash, ModelId, Root, Transaction, TxId, U256,
-    Unsigned, WtxId,
+    Action, Address, Amount, AttachmentHash, BlockHash, Body, CompactTarget, Header, ModelId, Root, Transaction, TxId,
+    U256, Unsigned, WtxId,
 };
 use proptest::prelude::*;
 
@@ -36,23 +40,50 @@ fn transfer() -> Transaction {
 
 fn classify() -> Transaction {
     let mut transaction = transfer();
-    transaction.unsigned.action = Action::Classify { model: ModelId([8; 32]), image: ImageHash([9; 32]) };
+    transaction.unsigned.action = Action::Classify {
+        model: ModelId([8; 32]),
+        picture: AttachmentHash([9; 32]),
+        bytes: 2,
+        royalty: Amount(10),
+        form: Form::Pixels,
+    };
     transaction
 }
 
+/// A transaction of an action that nobody knows yet, with so many bytes of fields.
+fn unknown(fields: usize) -> Transaction {
+    let known = transfer().to_bytes();
+    let (prefix, suffix) = (&known[..24], &known[known.len() - 96..]);
+    let bytes = [prefix, &77u32.to_le_bytes(), &vec![0xaa; fields], suffix].concat();
+    Transaction::from_bytes(&bytes).expect("kept whole")
+}
+
 fn submission() -> Submission {
-    Submission { transaction: classify(), pixels: Some(vec![0x0a, 0x0b]) }
+    Submission { transaction: classify(), attachment: Some([0x0a, 0x0b].into()) }
+}
+
+fn classes() -> Classes {
+    Classes { best: vec![(3, -2)], digest: LogitsDigest([0x22; 32]) }
 }
 
 fn block_data() -> BlockData {
     BlockData {
-        body: Body { transactions: vec![(transfer(), None), (classify(), Some(vec![1, -1]))] },
-        pixels: vec![None, Some(vec![0x0a])],
+        body: Body { transactions: vec![(transfer(), Answer::None), (classify(), Answer::Classes(classes()))] },
+        attachments: vec![None, Some([0x0a].into())],
     }
 }
 
 fn answer() -> SignedAnswer {
-    SignedAnswer { logits: vec![-2], public_key: [0x11; 32], signature: [0x12; 64] }
+    SignedAnswer { answer: classes(), public_key: [0x11; 32], signature: [0x12; 64] }
+}
+
+fn facts() -> ModelFacts {
+    ModelFacts { size: 1, channels: 2, height: 3, width: 4, classes: 5, cost: 6 }
+}
+
+/// A text of hex: a transaction as bytes.
+fn transaction(transaction: &Transaction) -> String {
+    n(transaction.encoded_len() as u64) + &hex(&transaction.to_bytes())
 }
 
 fn node_status() -> NodeStatus {
@@ -80,7 +111,7 @@ fn node_status() -> NodeStatus {
         disabled_device: true,
         state_root: Root([14; 32]),
         invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
-        storage: StorageStatus { disk_bytes: 17, pixels_from: 18, bodies_from: 19, answers_from: 20 },
+        storage: StorageStatus { disk_bytes: 17, attachments_from: 18, bodies_from: 19, answers_from: 20 },
         inference: InferenceStatus {
             queued: 21,
             computed: 22,
@@ -99,8 +130,9 @@ fn node_status() -> NodeStatus {
             sync: Traffic { received: 35, sent: 36 },
             other: Traffic { received: 37, sent: 38 },
             relayed: 39,
-            relayed_pixels: 40,
+            relayed_attachments: 40,
         },
+        rules: RulesStatus { version: 41, next: Some(NextRules { height: 42, version: 43 }), update: Some("u".into()) },
     }
 }
 
@@ -157,27 +189,53 @@ fn assert_golden(message: &impl Encode, expected: &[String]) {
 
 #[test]
 fn golden_gossip() {
-    let entries =
-        vec![(WtxId([1; 32]), None), (WtxId([2; 32]), Some(vec![3, -1, 12_345])), (WtxId([3; 32]), Some(vec![]))];
-    assert_golden(
-        &Announcement { header: header(), entries },
-        &[
-            hex(&header().to_bytes()),
-            n(3),
-            all(1, 32),
-            "00".into(),
-            all(2, 32),
-            "04".into(),
-            "06".into(),
-            "01".into(),
-            "f2c001".into(),
-            all(3, 32),
-            "01".into(),
-        ],
-    );
-    assert_golden(&submission(), &[hex(&encode(&classify())), "01".into(), n(2), "0a0b".into()]);
-    let without = Submission { transaction: transfer(), pixels: None };
-    assert_golden(&without, &[hex(&encode(&transfer())), "00".into()]);
+    let ids = vec![BlockShortId(0x0102), BlockShortId(u64::MAX)];
+    let commitment = BodyCommitment { ids, transactions: Root([0x31; 32]), answers: Root([0x32; 32]) };
+    let announcement = Announcement { header: header(), commitment };
+    let roots = [all(0x31, 32), all(0x32, 32)].concat();
+    assert_golden(&announcement, &[hex(&header().to_bytes()), n(2), "0201000000000000".into(), all(0xff, 8), roots]);
+    assert_eq!(Announcement::from_bytes(&announcement.to_bytes()), Ok(announcement));
+    assert_golden(&submission(), &[transaction(&classify()), n(1), n(2), "0a0b".into()]);
+    let without = Submission { transaction: transfer(), attachment: None };
+    assert_golden(&without, &[transaction(&transfer()), n(0)]);
+}
+
+/// The largest block of the testnet is full of tasks of 32x32.
+#[test]
+fn a_thousand_tasks_are_announced_in_8252_bytes() {
+    let ids = (0..1_000).map(BlockShortId).collect();
+    let commitment = BodyCommitment { ids, transactions: Root([1; 32]), answers: Root([2; 32]) };
+    assert_eq!(Announcement { header: header(), commitment }.to_bytes().len(), 8_252);
+}
+
+/// What a later version sends does not spoil what comes beside it, in blocks and in responses; its attachments are counted, and no more
+/// than one can be is taken.
+#[test]
+fn an_unknown_action_does_not_spoil_its_neighbours() {
+    for fields in [0, 100, MAX_UNKNOWN_TRANSACTION_BYTES - 24 - 4 - 96] {
+        let stranger = unknown(fields);
+        assert!(matches!(stranger.unsigned.action, Action::Unknown(_)));
+        let lone = Submission { transaction: stranger.clone(), attachment: None };
+        let response = Response::Pending(vec![Some(submission()), Some(lone), Some(submission())]);
+        assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+        let mut data = block_data();
+        data.body.transactions.insert(1, (stranger.clone(), Answer::None));
+        data.attachments.insert(1, None);
+        let response = Response::Blocks(vec![Some(data)]);
+        assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+        let several = |attachments: &[usize]| {
+            let lists = attachments.iter().map(|length| encode(&vec![7u8; *length])).collect::<Vec<_>>().concat();
+            [encode(&stranger), (attachments.len() as u64).to_le_bytes().to_vec(), lists].concat()
+        };
+        let kept = Submission::from_bytes(&several(&[2, 0, 3])).expect("they are few");
+        assert_eq!((kept.to_bytes(), kept.encoded_len()), (several(&[2, 0, 3]), several(&[2, 0, 3]).len()));
+        assert_eq!(kept.attachment.map(|list| list.len()), Some(8 + 3 * 8 + 5));
+        for too_many in [several(&[1; MAX_ATTACHMENTS + 1]), several(&[MAX_ATTACHMENT_BYTES, 1])] {
+            assert!(Submission::from_bytes(&too_many).is_err());
+        }
+    }
+    let known = [encode(&classify()), encode(&vec![vec![1u8], vec![2]])].concat();
+    assert!(Submission::from_bytes(&known).is_err(), "it has one attachment");
 }
 
 #[test]
@@ -233,13 +291,21 @@ fn golden_requests() {
         ),
         (control(Control::Snapshot { folder: "verify".into() }), vec![tag(13), all(0xcc, 32), tag(4), text("verify")]),
         (control(Control::Peers), vec![tag(13), all(0xcc, 32), tag(5)]),
+        (
+            control(Control::Forget { attachment: AttachmentHash([6; 32]) }),
+            vec![tag(13), all(0xcc, 32), tag(6), all(6, 32)],
+        ),
         (Request::Announce { ids: vec![ShortId([1; 8]), ShortId([2; 8])] }, vec![tag(15), n(2), all(1, 8), all(2, 8)]),
         (Request::Pending { ids: vec![ShortId([3; 8])] }, vec![tag(16), n(1), all(3, 8)]),
-        (Request::Pixels { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
+        (Request::Attachments { ids: vec![ShortId([4; 8])] }, vec![tag(17), n(1), all(4, 8)]),
         (
-            Request::NewTip(ChainStatus { genesis: a, height: 5, tip: b, work: U256::from(6) }),
-            vec![tag(18), all(0xaa, 32), n(5), all(0xbb, 32), "06".into(), all(0, 31)],
+            Request::NewTip(ChainStatus { genesis: a, height: 5, tip: b, work: U256::from(6), next_rules: None }),
+            vec![tag(18), all(0xaa, 32), n(5), all(0xbb, 32), "06".into(), all(0, 31), "00".into()],
         ),
+        (Request::TransactionIds { block: a }, vec![tag(19), all(0xaa, 32)]),
+        (Request::File { model: ModelId([8; 32]), chunk: 7 }, vec![tag(20), all(8, 32), "07000000".into()]),
+        (Request::Models { from: ModelId([9; 32]), limit: 6 }, vec![tag(21), all(9, 32), "06000000".into()]),
+        (Request::Upload { sender: Address([5; 20]) }, vec![tag(22), all(5, 20)]),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -249,43 +315,53 @@ fn golden_requests() {
 
 #[test]
 fn golden_responses() {
+    let answered = ["01".to_owned(), n(1), "0300feffffff".into(), all(0x22, 32)].concat();
     let data = [
         n(2),
-        hex(&encode(&transfer())),
+        transaction(&transfer()),
         "00".into(),
-        hex(&encode(&classify())),
-        "01".into(),
+        transaction(&classify()),
+        answered.clone(),
         n(2),
-        "01000000".into(),
-        "ffffffff".into(),
-        n(2),
-        "00".into(),
-        "01".into(),
+        n(0),
+        n(1),
         n(1),
         "0a".into(),
     ]
     .concat();
     let head = hex(&header().to_bytes());
     let submitted = hex(&submission().to_bytes());
-    let signed = [n(1), "feffffff".into(), all(0x11, 32), all(0x12, 64)].concat();
-    let status =
-        ChainStatus { genesis: BlockHash([1; 32]), height: 2, tip: BlockHash([3; 32]), work: U256::from(0x0405) };
-    let confirmation = Confirmation {
-        header: header(),
+    let signed = [n(1), "0300feffffff".into(), all(0x22, 32), all(0x11, 32), all(0x12, 64)].concat();
+    let status = ChainStatus {
+        genesis: BlockHash([1; 32]),
+        height: 2,
+        tip: BlockHash([3; 32]),
+        work: U256::from(0x0405),
+        next_rules: Some(NextRules { height: 6, version: 7 }),
+    };
+    let proof = BodyProof {
         index: 1,
         count: 2,
-        path: vec![[4; 32]],
-        submission: submission(),
-        output: Some(vec![3]),
+        ids: [3; 32],
+        transaction_path: vec![[4; 32]],
+        answer_path: vec![[5; 32], [6; 32]],
     };
+    let confirmation =
+        Confirmation { header: header(), proof, submission: submission(), answer: Answer::Classes(classes()) };
     let found = FoundBlock { header: header(), data: block_data() };
     let account = |path| AccountStatus { nonce: 1, balance: Amount(2), next_nonce: 3, header: header(), path };
     let unknown = Response::Transaction(TransactionStatus::Unknown);
     let cases = [
-        (Response::Status(status), vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30)]),
+        (
+            Response::Status(status),
+            vec![tag(1), all(1, 32), n(2), all(3, 32), "0504".into(), all(0, 30), "01".into(), n(6), tag(7)],
+        ),
         (Response::Headers(vec![header()]), vec![tag(2), n(1), head.clone()]),
         (Response::Blocks(vec![None, Some(block_data())]), vec![tag(3), n(2), "00".into(), "01".into(), data.clone()]),
-        (Response::Transactions(vec![submission()]), vec![tag(4), n(1), submitted.clone()]),
+        (
+            Response::Transactions(vec![None, Some(submission())]),
+            vec![tag(4), n(2), "00".into(), "01".into(), submitted.clone()],
+        ),
         (Response::Submitted(SubmitReply::Accepted { answer: None }), vec![tag(5), tag(1), "00".into()]),
         (
             Response::Submitted(SubmitReply::Accepted { answer: Some(answer()) }),
@@ -303,12 +379,14 @@ fn golden_responses() {
                 head.clone(),
                 "01000000".into(),
                 "02000000".into(),
+                all(3, 32),
                 n(1),
                 all(4, 32),
+                n(2),
+                all(5, 32),
+                all(6, 32),
                 submitted,
-                "01".into(),
-                n(1),
-                "03000000".into(),
+                answered,
             ],
         ),
         (Response::Block(None), vec![tag(7), "00".into()]),
@@ -324,7 +402,7 @@ fn golden_responses() {
             Response::Faucet(FaucetReply::Terms(FaucetTerms { amount: Amount(6), bits: 7, block: BlockHash([8; 32]) })),
             vec![tag(14), tag(1), n(6), "07000000".into(), "08".repeat(32)],
         ),
-        (Response::Faucet(FaucetReply::Paid(transfer())), vec![tag(14), tag(2), hex(&encode(&transfer()))]),
+        (Response::Faucet(FaucetReply::Paid(transfer())), vec![tag(14), tag(2), transaction(&transfer())]),
         (
             Response::Peers(Box::new(peer_list())),
             vec![
@@ -356,10 +434,47 @@ fn golden_responses() {
             vec![tag(16), n(2), "00".into(), "01".into(), hex(&submission().to_bytes())],
         ),
         (
-            Response::Pixels(vec![Some(vec![7, 8]), None]),
+            Response::Attachments(vec![Some([7, 8].into()), None]),
             vec![tag(17), n(2), "01".into(), n(2), "0708".into(), "00".into()],
         ),
         (Response::NewTip, vec![tag(18)]),
+        (Response::TransactionIds(None), vec![tag(19), "00".into()]),
+        (Response::TransactionIds(Some(vec![WtxId([7; 32])])), vec![tag(19), "01".into(), n(1), all(7, 32)]),
+        (Response::File(None), vec![tag(20), "00".into()]),
+        (Response::File(Some(vec![7, 8])), vec![tag(20), "01".into(), n(2), "0708".into()]),
+        (
+            Response::Models(vec![NetworkModel::new(
+                ModelId([7; 32]),
+                ModelRecord { author: Address([8; 20]), royalty: Amount(9), first: 10, facts: facts() },
+                11,
+                "m",
+            )]),
+            vec![
+                tag(21),
+                n(1),
+                all(7, 32),
+                all(8, 20),
+                n(9),
+                n(10),
+                "010000000200030004000500".into(),
+                "0000".into(),
+                n(6),
+                n(11),
+                text("m"),
+            ],
+        ),
+        (Response::Upload(None), vec![tag(22), "00".into()]),
+        (
+            Response::Upload(Some(UploadRecord {
+                file: UploadHash([1; 32]),
+                parts: PartsHash([2; 32]),
+                size: 3,
+                next: 4,
+                since: 5,
+                last: 6,
+            })),
+            vec![tag(22), "01".into(), all(1, 32), all(2, 32), "030000000400".into(), n(5), n(6)],
+        ),
     ];
     for (response, expected) in cases {
         assert_golden(&response, &expected);
@@ -411,6 +526,12 @@ fn golden_node_status() {
             text("y"),
             n(28),
             (29..=40).map(n).collect(),
+            tag(41),
+            "01".into(),
+            n(42),
+            tag(43),
+            "01".into(),
+            text("u"),
         ],
     );
     assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
@@ -444,20 +565,23 @@ fn cookies_match_when_every_byte_does() {
 #[test]
 fn announcement_repeats_the_body_root() {
     let body = block_data().body;
-    assert_eq!(Announcement::of(header(), &body).body_root(), body.root());
+    let announcement = Announcement::of(header(), &body);
+    assert_eq!(announcement.commitment.root(), body.root(&header().parent));
+    assert_ne!(announcement.commitment.root(), body.root(&BlockHash([3; 32])), "ids depend on the parent");
 }
 
 #[test]
-fn signed_answer_binds_network_transaction_and_logits() {
-    let (genesis, txid, model, image) = (BlockHash([1; 32]), TxId([2; 32]), ModelId([3; 32]), ImageHash([4; 32]));
-    let logits = [2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255];
-    let expected = tagged("ocelli/answer", &[&[1; 32], &[2; 32], &[3; 32], &[4; 32], &logits]);
-    assert_eq!(SignedAnswer::signing_hash(genesis, txid, model, image, &[1, -1]), expected);
+fn signed_answer_binds_network_transaction_task_and_answer() {
+    let (genesis, txid) = (BlockHash([1; 32]), TxId([2; 32]));
+    let task = Task { model: ModelId([3; 32]), attachment: AttachmentHash([4; 32]), form: Form::Pixels };
+    let answered = [[1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0xfe, 0xff, 0xff, 0xff].as_slice(), &[0x22; 32]].concat();
+    let expected = tagged("ocelli/answer", &[&[1; 32], &[2; 32], &[3; 32], &[4; 32], &answered]);
+    assert_eq!(SignedAnswer::signing_hash(genesis, txid, &task, &classes()), expected);
     // A key that is no point: verify goes through the strict rules.
     let mut nowhere = answer();
     nowhere.public_key = [0; 32];
     nowhere.public_key[0] = 2;
-    assert_eq!(nowhere.verify(genesis, txid, model, image), Err(SignatureError::PublicKeyNotAPoint));
+    assert_eq!(nowhere.verify(genesis, txid, &task), Err(SignatureError::PublicKeyNotAPoint));
 }
 
 /// A message of tag `tag` whose list claims `length` elements, none of which follow.
@@ -489,7 +613,8 @@ fn lengths_above_their_limit_do_not_decode() {
         (4, MAX_INDEXES, "transactions"),
         (10, MAX_TEXT_BYTES, "bytes of text"),
         (16, MAX_IDS, "transactions"),
-        (17, MAX_IDS, "images"),
+        (17, MAX_IDS, "attachments"),
+        (21, MAX_MODELS, "models"),
     ];
     for (tag, limit, what) in responses {
         for length in [limit as u64 + 1, u64::MAX] {
@@ -548,14 +673,18 @@ fn inner_limits_are_enforced() {
         assert_eq!(Response::from_bytes(&bounded.to_bytes()), Ok(bounded));
     }
     let mut data = block_data();
-    data.pixels.pop();
-    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1 images, 2 expected");
+    data.attachments.pop();
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1 lists of attachments, 2 expected");
     let mut data = block_data();
-    data.body.transactions[1].1 = Some(vec![0; MAX_LOGITS + 1]);
-    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "32769 logits");
+    let many = Classes { best: vec![(0, 0); MAX_CLASSES + 1], ..classes() };
+    data.body.transactions[1].1 = Answer::Classes(many);
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "32769 classes");
     let mut data = block_data();
-    data.pixels[1] = Some(vec![0; MAX_PIXELS + 1]);
-    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "1048577 pixels");
+    data.attachments[1] = Some(vec![0; MAX_ATTACHMENT_BYTES + 1].into());
+    refused(Response::from_bytes(&Response::Blocks(vec![Some(data)]).to_bytes()), "262145 bytes of an attachment");
+    refused(Response::from_bytes(&Response::File(Some(vec![0; FILE_CHUNK_BYTES + 1])).to_bytes()), "bytes of a file");
+    let ids = Response::TransactionIds(Some(vec![WtxId([0; 32]); MAX_TRANSACTIONS + 1]));
+    refused(Response::from_bytes(&ids.to_bytes()), "32769 transactions");
     let long = Response::Failed { reason: long };
     refused(Response::from_bytes(&long.to_bytes()), "501 bytes of text");
 }
@@ -563,26 +692,17 @@ fn inner_limits_are_enforced() {
 #[test]
 fn whole_messages_are_limited_and_consumed() {
     let mut largest = submission();
-    largest.pixels = Some(vec![1; MAX_PIXELS]);
+    largest.transaction = unknown(MAX_UNKNOWN_TRANSACTION_BYTES - 24 - 4 - 96);
+    let attachments: Vec<Vec<u8>> = vec![vec![1; MAX_ATTACHMENT_BYTES / MAX_ATTACHMENTS]; MAX_ATTACHMENTS];
+    largest.attachment = Some(encode(&attachments).into());
     let bytes = largest.to_bytes();
     assert_eq!(bytes.len(), MAX_SUBMISSION_BYTES);
     assert_eq!(Submission::from_bytes(&bytes).as_ref(), Ok(&largest));
     let request = Request::Submit(largest);
-    assert_eq!(request.to_bytes().len(), MAX_REQUEST_BYTES);
     assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));
     let found = MAX_ANNOUNCEMENT_BYTES + 1;
     let too_long = Err(DecodeError::TooLong { found, limit: MAX_ANNOUNCEMENT_BYTES });
     assert_eq!(Announcement::from_bytes(&vec![0; found]), too_long);
-    let announced = |entry: &[u8]| [header().to_bytes().as_slice(), &1u64.to_le_bytes(), &[1; 32], entry].concat();
-    // A number of logits above the limit, and numbers in more bytes than they need.
-    for (entry, reason) in [
-        ([0x82, 0x80, 0x02].as_slice(), "32769 logits, at most 32768 expected"),
-        (&[0x80, 0x00], "a number of more bytes than it needs, or above 32 bits"),
-        (&[0x02, 0x83, 0x00], "a number of more bytes than it needs, or above 32 bits"),
-    ] {
-        let refused = Announcement::from_bytes(&announced(entry)).expect_err(reason).to_string();
-        assert!(refused.contains(reason), "{refused}");
-    }
 
     let mut bytes = Request::Status.to_bytes();
     bytes.push(0);
@@ -605,9 +725,9 @@ fn blocks_for_a_response_stop_when_large() {
     let data = block_data();
     assert_eq!(data.encoded_len(), encode(&data).len());
     let mut large = BlockData::default();
-    for _ in 0..2 {
-        large.body.transactions.push((classify(), None));
-        large.pixels.push(Some(vec![0; 1 << 20]));
+    for _ in 0..8 {
+        large.body.transactions.push((classify(), Answer::None));
+        large.attachments.push(Some(vec![0; MAX_ATTACHMENT_BYTES].into()));
     }
     let blocks = || vec![None, Some(large.clone()), Some(large.clone()), Some(large.clone())];
     assert_eq!(take_blocks(blocks()).len(), 3);
@@ -615,18 +735,56 @@ fn blocks_for_a_response_stop_when_large() {
     assert_eq!(take_blocks([]), vec![]);
     let mut huge = large.clone();
     huge.body.transactions.extend_from_within(..);
-    huge.pixels.extend_from_within(..);
+    huge.attachments.extend_from_within(..);
     assert_eq!(take_blocks([Some(huge.clone()), Some(huge)]).len(), 1);
 }
 
 #[test]
-fn relayed_transactions_for_a_response_stop_when_large() {
-    let large = Submission { transaction: classify(), pixels: Some(vec![0; RELAY_BYTES / 2]) };
-    let found = || std::iter::repeat_n(Some(large.clone()), 5);
-    assert_eq!(take_pending(found()).len(), 2);
+fn transactions_for_a_response_stop_when_large() {
+    let large = Submission { transaction: classify(), attachment: Some(vec![0; MAX_ATTACHMENT_BYTES].into()) };
+    assert_eq!(large.encoded_len(), large.to_bytes().len());
+    let found = || std::iter::repeat_n(Some(large.clone()), 9);
+    for taken in [take_pending(found()), take_transactions(found())] {
+        assert_eq!(taken.len(), 4);
+    }
+    assert_eq!(take_transactions(std::iter::repeat_n(None, MAX_INDEXES)).len(), MAX_INDEXES);
     assert_eq!(take_pending(std::iter::repeat_n(None, MAX_IDS)).len(), MAX_IDS);
-    assert_eq!(take_pixels(found().map(|one| one.and_then(|one| one.pixels))).len(), 2);
-    assert_eq!(take_pixels([Some(vec![0; MAX_PIXELS]), None]).len(), 1);
+    assert_eq!(take_attachments(found().map(|one| one.and_then(|one| one.attachment))).len(), 4);
+}
+
+/// Each kind has room for the largest that honest nodes make of it, and for hardly more.
+#[test]
+fn the_largest_responses_fit_their_kind() {
+    let largest = Submission {
+        transaction: unknown(MAX_UNKNOWN_TRANSACTION_BYTES - 24 - 4 - 96),
+        attachment: Some(encode(&vec![vec![0u8; MAX_ATTACHMENT_BYTES]]).into()),
+    };
+    let all = || std::iter::repeat_n(Some(largest.clone()), MAX_IDS);
+    let model = ModelRecord { author: Address([8; 20]), royalty: Amount(9), first: 10, facts: facts() };
+    let model = NetworkModel::new(ModelId([7; 32]), model, 11, "x".repeat(MAX_TEXT_BYTES));
+    let rows = [
+        (
+            Request::Transactions { block: BlockHash([1; 32]), indexes: vec![] },
+            Response::Transactions(take_transactions(all())),
+        ),
+        (Request::Pending { ids: vec![] }, Response::Pending(take_pending(all()))),
+        (
+            Request::Attachments { ids: vec![] },
+            Response::Attachments(take_attachments(all().map(|one| one.and_then(|one| one.attachment)))),
+        ),
+        (
+            Request::TransactionIds { block: BlockHash([1; 32]) },
+            Response::TransactionIds(Some(vec![WtxId([0; 32]); MAX_TRANSACTIONS])),
+        ),
+        (Request::File { model: ModelId([1; 32]), chunk: 0 }, Response::File(Some(vec![0; FILE_CHUNK_BYTES]))),
+        (Request::Models { from: ModelId([0; 32]), limit: 64 }, Response::Models(vec![model; MAX_MODELS])),
+    ];
+    for (request, response) in rows {
+        let (request, bytes) = (request.to_bytes(), response.to_bytes());
+        let limit = Response::max_bytes(&request);
+        assert!((bytes.len()..bytes.len() + MAX_SUBMISSION_BYTES + 1_000).contains(&limit), "{limit}: {}", bytes.len());
+        assert_eq!(Response::from_bytes(&bytes), Ok(response));
+    }
 }
 
 #[test]
@@ -637,18 +795,42 @@ fn short_ids_are_the_first_bytes() {
     assert_eq!(ShortId::of(&ShortId([9; 8]).first()), ShortId([9; 8]));
 }
 
-fn arb_output() -> impl Strategy<Value = Output> {
-    proptest::option::of(proptest::collection::vec(any::<i32>(), 0..12))
+fn arb_answer() -> impl Strategy<Value = Answer> {
+    let best = proptest::collection::vec(any::<(u16, i32)>(), 0..6);
+    let classes = (best, any::<[u8; 32]>()).prop_map(|(best, digest)| Classes { best, digest: LogitsDigest(digest) });
+    proptest::option::of(classes).prop_map(|classes| classes.map_or(Answer::None, Answer::Classes))
+}
+
+fn arb_action() -> impl Strategy<Value = Action> {
+    let form = proptest::option::of(any::<(u16, u16)>())
+        .prop_map(|sides| sides.map_or(Form::Pixels, |(width, height)| Form::Jpeg { width, height }));
+    let facts = any::<(u32, u16, u16, u16, u32, u64)>().prop_map(|(size, channels, height, width, classes, cost)| {
+        ModelFacts { size, channels, height, width, classes, cost }
+    });
+    prop_oneof![
+        any::<([u8; 20], u64)>().prop_map(|(to, amount)| Action::Transfer { to: Address(to), amount: Amount(amount) }),
+        (any::<([u8; 32], [u8; 32], u32, u64)>(), form).prop_map(|((model, picture, bytes, royalty), form)| {
+            let (model, picture) = (ModelId(model), AttachmentHash(picture));
+            Action::Classify { model, picture, bytes, royalty: Amount(royalty), form }
+        }),
+        any::<([u8; 32], u32)>().prop_map(|(file, size)| Action::Upload { file: UploadHash(file), size }),
+        any::<(u16, u32, [u8; 32])>().prop_map(|(number, bytes, data)| Action::Part {
+            number,
+            bytes,
+            data: AttachmentHash(data)
+        }),
+        (any::<([u8; 32], u64)>(), facts).prop_map(|((model, royalty), facts)| Action::Publish {
+            model: ModelId(model),
+            facts,
+            royalty: Amount(royalty)
+        }),
+        (0usize..300).prop_map(|fields| unknown(fields).unsigned.action),
+    ]
 }
 
 fn arb_transaction() -> impl Strategy<Value = Transaction> {
-    let action = prop_oneof![
-        any::<([u8; 20], u64)>().prop_map(|(to, amount)| Action::Transfer { to: Address(to), amount: Amount(amount) }),
-        any::<([u8; 32], [u8; 32])>()
-            .prop_map(|(model, image)| Action::Classify { model: ModelId(model), image: ImageHash(image) }),
-    ];
     let signature = proptest::collection::vec(any::<u8>(), 64);
-    (any::<(u64, u64, u64, [u8; 32])>(), action, signature).prop_map(
+    (any::<(u64, u64, u64, [u8; 32])>(), arb_action(), signature).prop_map(
         |((nonce, fee, expires, public_key), action, signature)| Transaction {
             unsigned: Unsigned { nonce, fee: Amount(fee), expires, action },
             public_key,
@@ -658,16 +840,21 @@ fn arb_transaction() -> impl Strategy<Value = Transaction> {
 }
 
 fn arb_submission() -> impl Strategy<Value = Submission> {
-    (arb_transaction(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)))
-        .prop_map(|(transaction, pixels)| Submission { transaction, pixels })
+    (arb_transaction(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80))).prop_map(
+        |(transaction, attachment)| {
+            let is_known = !matches!(transaction.unsigned.action, Action::Unknown(_));
+            let encoded = attachment.map(|bytes| if is_known { bytes } else { encode(&vec![bytes]) });
+            Submission { transaction, attachment: encoded.map(Arc::from) }
+        },
+    )
 }
 
 fn arb_data() -> impl Strategy<Value = BlockData> {
-    proptest::collection::vec((arb_submission(), arb_output()), 0..5).prop_map(|entries| {
+    proptest::collection::vec((arb_submission(), arb_answer()), 0..5).prop_map(|entries| {
         let mut data = BlockData::default();
-        for (submission, output) in entries {
-            data.body.transactions.push((submission.transaction, output));
-            data.pixels.push(submission.pixels);
+        for (submission, answer) in entries {
+            data.body.transactions.push((submission.transaction, answer));
+            data.attachments.push(submission.attachment);
         }
         data
     })
@@ -680,7 +867,7 @@ proptest! {
     fn messages_round_trip(
         data in proptest::collection::vec(proptest::option::of(arb_data()), 0..4),
         submission in arb_submission(),
-        entries in proptest::collection::vec((any::<[u8; 32]>(), arb_output()), 0..6),
+        ids in proptest::collection::vec(any::<u64>(), 0..6),
         nonce: u64,
     ) {
         for block in data.iter().flatten() {
@@ -688,15 +875,17 @@ proptest! {
         }
         let response = Response::Blocks(data);
         prop_assert_eq!(Response::from_bytes(&response.to_bytes()), Ok(response));
+        prop_assert_eq!(submission.encoded_len(), submission.to_bytes().len());
         prop_assert_eq!(Submission::from_bytes(&submission.to_bytes()), Ok(submission));
-        let entries = entries.into_iter().map(|(wtxid, output)| (WtxId(wtxid), output)).collect();
-        let announcement = Announcement { header: Header { nonce, ..header() }, entries };
+        let ids = ids.into_iter().map(BlockShortId).collect();
+        let commitment = BodyCommitment { ids, transactions: Root([1; 32]), answers: Root([2; 32]) };
+        let announcement = Announcement { header: Header { nonce, ..header() }, commitment };
         prop_assert_eq!(Announcement::from_bytes(&announcement.to_bytes()), Ok(announcement));
     }
 
     /// What decodes is the only encoding of its value, and nothing panics.
     #[test]
-    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..20, bytes in proptest::collection::vec(0u8..3, 0..120)) {
+    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..24, bytes in proptest::collection::vec(0u8..3, 0..120)) {
         let bytes = [tag.to_le_bytes().as_slice(), &bytes].concat();
         if let Ok(request) = Request::from_bytes(&bytes) {
             prop_assert_eq!(request.to_bytes(), bytes.clone());

@@ -13,7 +13,7 @@ use crate::sync::Failure;
 pub trait Pool {
     /// The mempool.
     fn mempool(&self) -> &Mempool;
-    /// Whether a transaction whose pixels are still to be fetched would be taken: all that can be checked without them.
+    /// Whether a transaction whose attachment is still to be fetched would be taken: all that can be checked without it.
     fn would_take(&self, transaction: &Transaction) -> Verdict;
 
     /// Whether a transaction is here, ready to be passed on or not.
@@ -27,12 +27,12 @@ pub trait Pool {
     }
 }
 
-/// What is found of a transaction before its pixels are here.
+/// What is found of a transaction before its attachment is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its pixels are worth fetching.
+    /// Its attachment is worth fetching.
     Take,
-    /// They are not.
+    /// It is not.
     Refuse {
         /// For so long.
         holds: Holds,
@@ -78,8 +78,8 @@ pub enum Input<P> {
         /// Blocks that were taken back.
         disconnected: usize,
     },
-    /// The transactions that are on their way with blocks, asked for by whoever puts these together: not fetched here in the
-    /// meantime, whoever announces them. Takes the place of what was said before.
+    /// The transactions that have come with blocks which are not validated yet: not fetched here in the meantime, whoever announces
+    /// them. Takes the place of what was said before.
     InBlocks(BTreeSet<ShortId>),
     /// The time that [`Output::WakeAt`] named has come.
     Woken,
@@ -114,7 +114,7 @@ pub enum Output<P> {
         /// How many.
         count: u32,
     },
-    /// A transaction is here with its pixels, which have the hash that it names. Nothing else has been checked but what
+    /// A transaction is here with its attachment, which has the hash that it names. Nothing else has been checked but what
     /// [`Pool::would_take`] did. [`Input::Decided`] must follow.
     Take {
         /// Who sent it.
@@ -137,8 +137,8 @@ pub enum Offence {
     Stalled,
     /// Another transaction than was asked for.
     WrongTransaction,
-    /// Pixels that are not those that the transaction names, or that nobody asked for.
-    WrongPixels,
+    /// An attachment that is not the one that the transaction names, or that nobody asked for.
+    WrongAttachment,
     /// A transaction that breaks a rule which every forwarder checks.
     BrokenTransaction,
     /// A transaction that no block on this tip could hold. Its own tip may differ.

@@ -1,12 +1,14 @@
 //! Getting what peers have announced, each from one of them.
 
-use ocelli_consensus::{ImageHash, Transaction};
+use std::sync::Arc;
+
+use ocelli_consensus::{Action, AttachmentHash, Transaction};
 
 use super::{
     Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, TRIAL_FETCH, UnderWay,
     Verdict, Wanted,
 };
-use crate::mempool::Blame;
+use crate::mempool::{Blame, Holds};
 use crate::message::{Response, ShortId, Submission};
 use crate::sync::Failure;
 
@@ -63,11 +65,13 @@ impl<P: Copy + Ord> Relay<P> {
         let took = now.saturating_sub(fetch.since);
         let offence = match (fetch.kind, result) {
             (Kind::Transactions, Ok(Response::Pending(found))) if fits(found.len(), &fetch) => {
-                self.take_all(id, &fetch.ids, found, pool, out, Self::on_transaction)
+                self.take_all(id, &fetch.ids, found, pool, out, |relay, id, wanted, submission, pool, out| {
+                    relay.on_transaction(id, wanted, submission, now, pool, out)
+                })
             }
-            (Kind::Pixels, Ok(Response::Pixels(found))) if fits(found.len(), &fetch) => {
-                self.take_all(id, &fetch.ids, found, pool, out, |relay, id, wanted, pixels, _, out| {
-                    relay.on_pixels(id, wanted, pixels, out)
+            (Kind::Attachments, Ok(Response::Attachments(found))) if fits(found.len(), &fetch) => {
+                self.take_all(id, &fetch.ids, found, pool, out, |relay, id, wanted, attachment, _, out| {
+                    relay.on_attachment(id, wanted, attachment, out)
                 })
             }
             (_, Ok(Response::Failed { .. }) | Err(Failure::Network)) => {
@@ -115,12 +119,13 @@ impl<P: Copy + Ord> Relay<P> {
         worst
     }
 
-    /// A transaction has come, with its pixels unless they are large.
+    /// A transaction has come, with its attachment unless that is large.
     fn on_transaction(
         &mut self,
         id: P,
         asked: ShortId,
         submission: Submission,
+        now: u64,
         pool: &impl Pool,
         out: &mut Vec<Output<P>>,
     ) -> Option<Offence> {
@@ -128,9 +133,15 @@ impl<P: Copy + Ord> Relay<P> {
             return Some(Offence::WrongTransaction);
         }
         let wanted = self.wanted.get_mut(&asked).filter(|wanted| matches!(wanted.stage, Stage::Asked(_)))?;
-        match (submission.transaction.task(), &submission.pixels) {
-            (Some((_, image)), Some(pixels)) if ImageHash::of(pixels) != image => return Some(Offence::WrongPixels),
-            (None, Some(_)) => return Some(Offence::WrongPixels),
+        if let Action::Unknown(_) = submission.transaction.unsigned.action {
+            self.wanted.remove(&asked);
+            self.refused.insert(asked, Holds::Forever);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.service.on_unknown(submission.encoded_len(), now);
+            }
+            return None;
+        }
+        match (submission.transaction.attachment(), &submission.attachment) {
             (Some(_), None) => match pool.would_take(&submission.transaction) {
                 Verdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
                 Verdict::Refuse { holds, blame } => {
@@ -144,34 +155,40 @@ impl<P: Copy + Ord> Relay<P> {
                     }
                 }
             },
-            (Some(_), Some(_)) | (None, None) => {
+            _ if submission.has_its_attachment() => {
                 wanted.stage = Stage::Handed;
                 out.push(Output::Take { peer: id, submission });
             }
+            _ => return Some(Offence::WrongAttachment),
         }
         None
     }
 
-    /// The pixels of a transaction that was here without.
-    fn on_pixels(&mut self, id: P, asked: ShortId, pixels: Vec<u8>, out: &mut Vec<Output<P>>) -> Option<Offence> {
+    /// The attachment of a transaction that was here without.
+    fn on_attachment(
+        &mut self,
+        id: P,
+        asked: ShortId,
+        attachment: Arc<[u8]>,
+        out: &mut Vec<Output<P>>,
+    ) -> Option<Offence> {
         let wanted = self.wanted.get_mut(&asked)?;
         let Stage::Asked(Some(transaction)) = &wanted.stage else { return None };
-        if transaction.task().is_none_or(|(_, image)| ImageHash::of(&pixels) != image) {
-            return Some(Offence::WrongPixels);
+        if transaction.attachment().is_none_or(|named| AttachmentHash::of(&attachment) != named.hash) {
+            return Some(Offence::WrongAttachment);
         }
         let transaction = Transaction::clone(transaction);
         wanted.stage = Stage::Handed;
-        out.push(Output::Take { peer: id, submission: Submission { transaction, pixels: Some(pixels) } });
+        out.push(Output::Take { peer: id, submission: Submission { transaction, attachment: Some(attachment) } });
         None
     }
 
     /// A fetch has its end: of what was asked for, that which has not come may be asked of another.
     pub(super) fn end(&mut self, ids: &[ShortId]) {
         for id in ids {
-            self.asked.remove_mut(id);
             let Some(wanted) = self.wanted.get_mut(id) else { continue };
             if let Stage::Asked(transaction) = &mut wanted.stage {
-                wanted.stage = transaction.take().map_or(Stage::Open, Stage::WithoutPixels);
+                wanted.stage = transaction.take().map_or(Stage::Open, Stage::WithoutAttachment);
             }
             for announcer in &wanted.announcers {
                 if let Some(peer) = self.peers.get_mut(announcer) {
@@ -189,7 +206,7 @@ impl<P: Copy + Ord> Relay<P> {
         let Some(wanted) = self.wanted.get_mut(&id) else { return };
         wanted.announcers.remove(&peer);
         // One that somebody is asked for ends with the request.
-        if wanted.announcers.is_empty() && matches!(wanted.stage, Stage::Open | Stage::WithoutPixels(_)) {
+        if wanted.announcers.is_empty() && matches!(wanted.stage, Stage::Open | Stage::WithoutAttachment(_)) {
             self.wanted.remove(&id);
         }
     }
@@ -249,7 +266,7 @@ impl<P: Copy + Ord> Relay<P> {
             }
             let (needs, transaction) = match std::mem::replace(&mut wanted.stage, Stage::Open) {
                 Stage::Open => (Kind::Transactions, None),
-                Stage::WithoutPixels(transaction) => (Kind::Pixels, Some(transaction)),
+                Stage::WithoutAttachment(transaction) => (Kind::Attachments, Some(transaction)),
                 busy @ (Stage::Asked(_) | Stage::Handed) => {
                     wanted.stage = busy;
                     return true;
@@ -259,7 +276,7 @@ impl<P: Copy + Ord> Relay<P> {
                 wanted.stage = Stage::Asked(transaction);
                 ids.push(noted);
             } else {
-                wanted.stage = transaction.map_or(Stage::Open, Stage::WithoutPixels);
+                wanted.stage = transaction.map_or(Stage::Open, Stage::WithoutAttachment);
             }
             true
         });
@@ -273,7 +290,7 @@ impl<P: Copy + Ord> Relay<P> {
 fn most_at_once(kind: Kind, is_proven: bool) -> usize {
     match (is_proven, kind) {
         (true, _) => MAX_FETCH,
-        (false, Kind::Pixels) => 1,
+        (false, Kind::Attachments) => 1,
         (false, _) => TRIAL_FETCH,
     }
 }

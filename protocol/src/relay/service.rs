@@ -4,6 +4,7 @@
 //! its address group, and is tried with little and for a short time.
 
 use super::{FETCH_TIMEOUT, Kind, MAX_FETCH_TIMEOUT, TRIAL_TIMEOUT, rest};
+use crate::limits::{Bucket, UNKNOWN_BYTES};
 use crate::origin::{Failures, Groups, Origin};
 
 /// The most that [`Service::patience`] becomes.
@@ -22,6 +23,8 @@ pub(super) struct Service {
     pace: Option<u64>,
     /// Factor on its time for a fetch, as a power of two: grows with time-outs.
     patience: u32,
+    /// Bytes that it may still send of what this node does not know; full as long as it has sent none.
+    unknown: Option<Bucket>,
 }
 
 /// Smaller is asked before.
@@ -29,7 +32,7 @@ pub(super) type Rank = (u32, bool, bool, u64);
 
 impl Service {
     pub(super) fn new(origin: Origin, number: u64) -> Self {
-        Self { origin, number, failures: 0, rests_until: 0, pace: None, patience: 0 }
+        Self { origin, number, failures: 0, rests_until: 0, pace: None, patience: 0, unknown: None }
     }
 
     /// Whether it has brought all that it was asked for at least once.
@@ -62,6 +65,16 @@ impl Service {
         }
     }
 
+    /// It has sent a transaction with an action that this node does not know, which is no fault. When it has sent much of that, it
+    /// rests until more is earned.
+    pub(super) fn on_unknown(&mut self, bytes: usize, now: u64) {
+        let unknown = self.unknown.get_or_insert_with(|| Bucket::new(UNKNOWN_BYTES, now));
+        unknown.charge(u64::try_from(bytes).unwrap_or(u64::MAX), now);
+        if let Err(wait) = unknown.check(1, now) {
+            self.rests_until = self.rests_until.max(now.saturating_add(wait));
+        }
+    }
+
     pub(super) fn rests_until(&self, groups: &Groups) -> u64 {
         self.rests_until.max(self.inherited(groups).rests_until())
     }
@@ -76,8 +89,8 @@ impl Service {
     pub(super) fn fetch_time(&self, kind: Kind) -> u64 {
         let first = match (self.pace, kind) {
             (Some(pace), _) => (4 * pace).max(FETCH_TIMEOUT),
-            // A picture alone may be large.
-            (None, Kind::Pixels) => FETCH_TIMEOUT,
+            // One alone may be large.
+            (None, Kind::Attachments) => FETCH_TIMEOUT,
             (None, _) => TRIAL_TIMEOUT,
         };
         first.saturating_mul(1 << self.patience).min(MAX_FETCH_TIMEOUT)
@@ -123,7 +136,7 @@ mod tests {
     fn time_grows_with_what_a_peer_takes() {
         let mut service = service(1, Direction::Inbound, 1);
         assert_eq!(service.fetch_time(Kind::Transactions), TRIAL_TIMEOUT);
-        assert_eq!(service.fetch_time(Kind::Pixels), FETCH_TIMEOUT);
+        assert_eq!(service.fetch_time(Kind::Attachments), FETCH_TIMEOUT);
         service.on_timeout();
         assert_eq!(service.fetch_time(Kind::Transactions), 2 * TRIAL_TIMEOUT);
         service.succeed(1_500);

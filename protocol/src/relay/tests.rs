@@ -4,9 +4,11 @@ mod simulator;
 
 use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
+use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+
 use super::*;
-use crate::mempool::MAX_PENDING;
-use crate::mempool::{Blame, Mempool};
+use crate::limits::UNKNOWN_BYTES;
+use crate::mempool::{Blame, MAX_PENDING, Mempool};
 use crate::message::{MAX_IDS, Submission};
 use crate::origin::{Direction, Group};
 
@@ -53,7 +55,7 @@ fn a_task_travels_along_a_line() {
     }
     assert!(
         simulator.nodes.iter().all(|node| !node.received.contains_key(&id_of(&large))),
-        "pixels come by themselves"
+        "large attachments come by themselves"
     );
 }
 
@@ -64,7 +66,7 @@ fn another_announcer_is_asked_when_one_fails() {
         (Mode::Stalls, Some(Offence::Stalled), TRIAL_TIMEOUT),
         (Mode::Vanishes, None, 0),
         (Mode::Lies, Some(Offence::Unserved), 0),
-        (Mode::WrongPixels, Some(Offence::WrongPixels), 0),
+        (Mode::WrongAttachment, Some(Offence::WrongAttachment), 0),
         (Mode::WrongTransaction, Some(Offence::WrongTransaction), 0),
     ];
     for (mode, offence, hold_up) in rows {
@@ -272,17 +274,17 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
 fn responses_are_judged() {
     let (right, other) = (task(1, SMALL), task(2, SMALL));
     let id = id_of(&right);
-    let with = |pixels: Option<Vec<u8>>| Submission { transaction: right.transaction.clone(), pixels };
+    let with = |attachment| Submission { transaction: right.transaction.clone(), attachment };
     let pending = |found| Ok(Response::Pending(found));
     type Row = (Result<Response, Failure>, Option<Offence>, bool);
     let rows: [Row; 11] = [
         (pending(vec![Some(right.clone())]), None, true),
         (pending(vec![None]), Some(Offence::Unserved), false),
         (pending(vec![Some(other.clone())]), Some(Offence::WrongTransaction), false),
-        (pending(vec![Some(with(other.pixels))]), Some(Offence::WrongPixels), false),
+        (pending(vec![Some(with(other.attachment))]), Some(Offence::WrongAttachment), false),
         (pending(vec![]), Some(Offence::WrongResponse), true),
         (pending(vec![None, None]), Some(Offence::WrongResponse), true),
-        (Ok(Response::Pixels(vec![None])), Some(Offence::WrongResponse), true),
+        (Ok(Response::Attachments(vec![None])), Some(Offence::WrongResponse), true),
         (Ok(Response::Announce { noted: 1 }), Some(Offence::WrongResponse), true),
         (Ok(Response::failed("busy")), None, true),
         (Err(Failure::Network), None, true),
@@ -311,13 +313,13 @@ fn responses_are_judged() {
     }
 }
 
-/// A large image is fetched by itself, and only if the transaction would be taken.
+/// A large attachment is fetched by itself, and only if the transaction would be taken.
 #[test]
-fn large_images_are_fetched_after_the_transaction_is_checked() {
+fn large_attachments_are_fetched_after_the_transaction_is_checked() {
     let large = task(1, 100_000);
     let id = id_of(&large);
-    let bare = Submission { transaction: large.transaction.clone(), pixels: None };
-    let pixels = large.pixels.clone().expect("a task");
+    let bare = Submission { transaction: large.transaction.clone(), attachment: None };
+    let pixels = large.attachment.clone().expect("a task");
     let rows = [
         (Verdict::Take, None, true),
         (refuse(Holds::Tip, Blame::Nobody), None, false),
@@ -344,8 +346,8 @@ fn large_images_are_fetched_after_the_transaction_is_checked() {
             assert!(sent(&relay.handle(again(), 60_000, &pool), 1).is_some());
             continue;
         };
-        assert_eq!(request, Request::Pixels { ids: vec![id] });
-        let response = Response::Pixels(vec![Some(pixels.clone())]);
+        assert_eq!(request, Request::Attachments { ids: vec![id] });
+        let response = Response::Attachments(vec![Some(pixels.clone())]);
         let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
         assert!(out.contains(&Output::Take { peer: 1, submission: large.clone() }));
     }
@@ -419,21 +421,47 @@ fn what_comes_with_a_block_is_not_fetched_meanwhile() {
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
 }
 
-/// A block waits for what a peer was asked for just now, and for a peer that does not answer no longer than said.
+/// A transaction with an action of a later version, and as many bytes beside it as said.
+fn later_version(seed: u64, attachment: usize) -> Submission {
+    let bytes = task(seed, SMALL).transaction.to_bytes();
+    let bytes = [&bytes[..24], &77u32.to_le_bytes(), &[1, 2, 3], &bytes[bytes.len() - 96..]].concat();
+    let transaction = Transaction::from_bytes(&bytes).expect("it is kept whole");
+    Submission { transaction, attachment: (attachment > 0).then(|| vec![0; attachment].into()) }
+}
+
+/// Who sends actions of a later version is not to blame: they are dropped, what came beside them is taken, and they are not fetched again. Who
+/// sends a lot of them is not asked for a while, and asked again.
 #[test]
-fn what_is_asked_for_is_coming_and_not_for_long() {
+fn unknown_actions_are_dropped_and_cost_their_bytes() {
     let pool = Nothing::new(Verdict::Take);
     let mut relay = Relay::new([0; 32]);
-    let ids = numbered(0..2);
     relay.handle(connected(1), 0, &pool);
-    assert!(!relay.is_coming(ids[0], 0));
-    relay.handle(Input::Announced { peer: 1, ids: vec![ids[0]] }, 100, &pool);
-    // The second waits its turn at the same peer: nobody has been asked for it.
-    relay.handle(Input::Announced { peer: 1, ids: vec![ids[1]] }, 110, &pool);
-    assert!(relay.is_coming(ids[0], 100 + BLOCK_PATIENCE - 1) && !relay.is_coming(ids[1], 110));
-    assert!(!relay.is_coming(ids[0], 100 + BLOCK_PATIENCE), "it stalls");
-    relay.handle(Input::PeerDisconnected(1), 120, &pool);
-    assert!(!relay.is_coming(ids[0], 120), "it is gone");
+    let (known, unknown) = (task(1, SMALL), later_version(2, 0));
+    let ids = vec![id_of(&unknown), id_of(&known)];
+    let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
+    let (number, _) = sent(&out, 1).expect("they are asked for");
+    let response = Response::Pending(vec![Some(unknown.clone()), Some(known.clone())]);
+    let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
+    assert_eq!(out, [Output::Take { peer: 1, submission: known }]);
+    relay.handle(connected(2), 0, &pool);
+    let out = relay.handle(Input::Announced { peer: 2, ids: vec![ids[0]] }, 0, &pool);
+    assert_eq!(sent(&out, 2), None, "nobody is asked for it again");
+
+    let (mut fetched, mut asked) = (0, 0);
+    for seed in 3.. {
+        let unknown = later_version(seed, MAX_ATTACHMENT_BYTES);
+        let out = relay.handle(Input::Announced { peer: 1, ids: vec![id_of(&unknown)] }, 0, &pool);
+        let Some((number, _)) = sent(&out, 1) else { break };
+        (fetched, asked) = (fetched + unknown.encoded_len(), asked + 1);
+        let response = Response::Pending(vec![Some(unknown)]);
+        let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
+        assert!(!out.iter().any(|output| matches!(output, Output::Penalize { .. })));
+    }
+    let (rate, burst) = (u64::from(UNKNOWN_BYTES.rate), UNKNOWN_BYTES.burst as usize);
+    assert!((burst - 1_000..burst + MAX_ATTACHMENT_BYTES + 1_000).contains(&fetched), "{fetched} of {burst}");
+    let wait = 1_000 * (fetched - burst + 1_000) as u64 / rate + 1_000;
+    let out = relay.handle(Input::Woken, wait, &pool);
+    assert!(sent(&out, 1).is_some(), "after {wait} ms it is asked again, for the {asked}th");
 }
 
 #[test]

@@ -82,9 +82,9 @@ impl<P: Copy + Ord> Sync<P> {
         let (answered, mut came) = (blocks.len(), false);
         for (hash, data) in asked.iter().zip(blocks) {
             came |= data.is_some();
-            // Without pixels only where every peer was asked for them before.
-            let may_lack_pixels = || self.unavailable.contains_key(hash) && view.may_lack_pixels(hash);
-            match data.filter(|data| has_all_pixels(data) || may_lack_pixels()) {
+            // Without attachments only where every peer was asked for them before.
+            let may_lack = || self.unavailable.contains_key(hash) && view.may_lack_attachments(hash);
+            match data.filter(|data| !data.lacks_attachments() || may_lack()) {
                 // Another may have been faster.
                 Some(data) if view.wants(hash) && self.handed.insert(*hash) => {
                     out.push(Output::ImportBlock { peer: from, hash: *hash, data });
@@ -329,13 +329,4 @@ impl Places {
             Direction::Inbound => fits && self.inbound + KEPT_BLOCK_REQUESTS < MAX_BLOCK_REQUESTS,
         }
     }
-}
-
-/// A peer that has pruned pixels can serve the rest, which is not enough to validate.
-fn has_all_pixels(data: &BlockData) -> bool {
-    data.body
-        .transactions
-        .iter()
-        .zip(&data.pixels)
-        .all(|((transaction, _), pixels)| transaction.task().is_none() || pixels.is_some())
 }

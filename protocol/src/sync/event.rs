@@ -1,7 +1,7 @@
 //! What goes into the sync machine and what comes out.
 
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
-use ocelli_consensus::{BlockHash, Header, U256};
+use ocelli_consensus::{BlockHash, Header, U256, Work};
 
 use super::{Direction, Group, Place};
 use crate::message::{BlockData, Request, Response};
@@ -14,8 +14,8 @@ pub trait ChainView {
     fn is_in_validation(&self, hash: &BlockHash) -> bool;
     /// How many blocks handed over wait for their validation. Large ones may count as several.
     fn in_validation(&self) -> usize;
-    /// Whether a block whose pixels no peer has is taken without them, on the work above it.
-    fn may_lack_pixels(&self, hash: &BlockHash) -> bool;
+    /// Whether a block whose attachments no peer has is taken without them, on the work above it.
+    fn may_lack_attachments(&self, hash: &BlockHash) -> bool;
     /// Work without which a chain of headers is not stored.
     fn minimum_work(&self) -> U256;
     /// Whether a block's data are being put together by others than sync.
@@ -132,7 +132,7 @@ pub enum HeaderImport {
     Invalid,
     /// The first one's parent is not stored.
     Unconnected,
-    /// One could not be stored yet, through nobody's fault: too far ahead of the clock, or of a later version.
+    /// One could not be stored yet, through nobody's fault: it is too far ahead of the clock.
     Held,
 }
 
@@ -162,8 +162,21 @@ pub enum Output<P> {
         peer: P,
         /// The block asked for; that the data are its own has not been checked.
         hash: BlockHash,
-        /// Every task has pixels; that they are the right ones has not been checked.
+        /// With all its attachments, unless no peer has them; that they are the right ones has not been checked.
         data: BlockData,
+    },
+    /// A peer follows a chain of headers that keep all rules but that of the version, and that have the work to be stored. Nobody is to
+    /// blame, and none of them is stored: this node may have to be updated.
+    OtherVersion {
+        peer: P,
+        /// Of the first such header.
+        version: u32,
+        /// Of the first such header.
+        height: u64,
+        /// The last block before it.
+        fork: BlockHash,
+        /// Of the chain, as far as it was followed: to its end, or until it had more than our best header.
+        work: Work,
     },
     /// A peer did what honest ones do not.
     Penalize { peer: P, offence: Offence },

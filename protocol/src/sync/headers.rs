@@ -4,8 +4,7 @@
 //! not, whatever they claim. As long as headers come, one peer is asked. When they do not, others are asked beside it, of
 //! each address group one, and one place is kept for a peer that we dialled, which waits for nobody that has brought nothing.
 
-use ocelli_consensus::rules::Blame;
-use ocelli_consensus::{BlockHash, Header, U256, Work};
+use ocelli_consensus::{BlockHash, Header, RuleError, U256, Work};
 
 use super::peer::Peer;
 use super::presync::{Place, Presync, Progress};
@@ -44,8 +43,19 @@ pub(super) struct HeaderSync<P> {
     batch_work: U256,
     /// While its chain has yet to show enough work.
     presync: Option<Presync>,
+    /// Since its headers have a version that is not expected.
+    other: Option<Other>,
     /// Where to go on after the import under way; nowhere if that was all.
     next: Option<BlockHash>,
+}
+
+/// A chain whose headers have a version that this node does not expect: followed, and not stored.
+#[derive(Debug)]
+struct Other {
+    version: u32,
+    height: u64,
+    fork: BlockHash,
+    last: Place,
 }
 
 impl<P: Copy + Ord> Sync<P> {
@@ -65,6 +75,7 @@ impl<P: Copy + Ord> Sync<P> {
                 best_work,
                 batch_work: best_work,
                 presync: None,
+                other: None,
                 next: None,
             });
             self.ask_headers(peer, None, now, view, out);
@@ -143,6 +154,9 @@ impl<P: Copy + Ord> Sync<P> {
             return self.fail(peer, Purpose::All, Some(Offence::BrokenHeaders), now, out);
         }
         let Some(sync) = self.header_sync(peer) else { return };
+        if let Some(other) = sync.other.take_if(|other| headers.first().is_none_or(|it| it.parent == other.last.hash)) {
+            return self.follow_other(peer, other, Vec::new(), &headers, headers.len() >= MAX_HEADERS, now, view, out);
+        }
         match (headers.first(), &sync.presync) {
             (None, None) => self.finish_headers(peer, now, view, out),
             (None, Some(presync)) => {
@@ -178,11 +192,16 @@ impl<P: Copy + Ord> Sync<P> {
             return self.on_known(id, &start, full, now, view, out);
         }
         let mut end = start;
-        for header in &headers[skip..] {
-            match end.child(&self.parameters, header) {
+        for index in skip..headers.len() {
+            match end.child(&self.network, &headers[index]) {
                 Ok(place) => end = place,
-                // Of a later version than this node knows: the good part goes on, and whoever imports it says so.
-                Err(rule) if rule.blame() == Blame::Nobody => break,
+                Err(RuleError::Version { found, height, .. }) => {
+                    let rest = headers.split_off(index);
+                    // What is good before may be stored, if it has the work.
+                    let good = if index > skip && end.work.0 >= view.minimum_work() { headers } else { Vec::new() };
+                    let other = Other { version: found, height, fork: end.hash, last: end };
+                    return self.follow_other(id, other, good, &rest, full, now, view, out);
+                }
                 Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
             }
         }
@@ -195,6 +214,52 @@ impl<P: Copy + Ord> Sync<P> {
             sync.presync = Some(Presync::new(self.salt, start));
             headers.drain(..skip);
             self.count(id, &headers, full, now, view, out);
+        }
+    }
+
+    /// Follows headers of another version: until they have more work than ours, which is all that there is to know, or to their end.
+    /// `good` are those before them that are to be stored.
+    #[expect(clippy::too_many_arguments, reason = "a chain, a batch of it, and what every on_ method gets")]
+    fn follow_other(
+        &mut self,
+        id: P,
+        mut other: Other,
+        good: Vec<Header>,
+        headers: &[Header],
+        full: bool,
+        now: u64,
+        view: &dyn ChainView,
+        out: &mut Vec<Output<P>>,
+    ) {
+        for header in headers {
+            match other.last.child_of_any_version(&self.network, header) {
+                Ok(place) => other.last = place,
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+            }
+        }
+        let (last, is_dialled) = (other.last, self.peers.get(&id).is_some_and(Peer::is_dialled));
+        let goes_on = full && last.work.0 <= view.best_work();
+        if !goes_on && last.work.0 < view.minimum_work() {
+            // Too cheap for us to be what is out of date.
+            return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out);
+        }
+        if !goes_on {
+            let Other { version, height, fork, .. } = other;
+            out.push(Output::OtherVersion { peer: id, version, height, fork, work: last.work });
+        }
+        let Some(sync) = self.header_sync(id) else { return };
+        (sync.other, sync.presync) = (Some(other), None);
+        sync.next = goes_on.then_some(last.hash);
+        if is_dialled {
+            sync.since = now;
+        }
+        if !good.is_empty() {
+            self.on_brought(id, now);
+            out.push(Output::ImportHeaders { peer: id, headers: good });
+        } else if goes_on {
+            self.ask_headers(id, Some(last.hash), now, view, out);
+        } else {
+            self.doubt(id);
         }
     }
 
@@ -233,8 +298,9 @@ impl<P: Copy + Ord> Sync<P> {
     ) {
         let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == peer) else { return };
         let Some(presync) = sync.presync.as_mut() else { return };
-        let progress = presync.take(&self.parameters, headers, full, view.minimum_work());
-        let last = presync.last().hash;
+        let progress = presync.take(&self.network, headers, full, view.minimum_work());
+        let place = *presync.last();
+        let last = place.hash;
         let shown = presync.last().work;
         (sync.next, sync.batch_work) = (Some(last), shown.0);
         // Headers of little work are cheap: others are asked too, unless we chose the peer.
@@ -255,7 +321,11 @@ impl<P: Copy + Ord> Sync<P> {
             Progress::Poor => self.give_up_poor(peer, shown, now, out),
             // A reorganisation between both passes looks the same.
             Progress::Changed => self.fail(peer, Purpose::Headers, None, now, out),
-            Progress::Broken(rule) if rule.blame() == Blame::Nobody => self.doubt(peer),
+            Progress::Broken(RuleError::Version { found, height, .. }) => {
+                let begun = headers.iter().position(|header| header.parent == last).unwrap_or(headers.len());
+                let other = Other { version: found, height, fork: last, last: place };
+                self.follow_other(peer, other, Vec::new(), &headers[begun..], full, now, view, out);
+            }
             Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
         }
     }
@@ -264,7 +334,7 @@ impl<P: Copy + Ord> Sync<P> {
     fn on_unconnected(&mut self, peer: P, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
         match self.header_sync(peer) {
             Some(sync) if !sync.retried => {
-                (sync.retried, sync.presync) = (true, None);
+                (sync.retried, sync.presync, sync.other) = (true, None, None);
                 self.ask_headers(peer, None, now, view, out);
             }
             _ => self.fail(peer, Purpose::All, Some(Offence::UnconnectedHeaders), now, out),
@@ -287,8 +357,11 @@ impl<P: Copy + Ord> Sync<P> {
             HeaderImport::Connected => {
                 let is_barren = sync.batch_work <= sync.best_work && sync.presync.is_none();
                 sync.barren = if is_barren { sync.barren + 1 } else { 0 };
-                match sync.next.take().filter(|_| sync.barren < MAX_BARREN_BATCHES) {
+                let is_other = sync.other.is_some();
+                match sync.next.take().filter(|_| is_other || sync.barren < MAX_BARREN_BATCHES) {
                     Some(after) => self.ask_headers(peer, Some(after), now, view, out),
+                    // They showed their work, though not to be stored.
+                    None if is_other => self.doubt(peer),
                     None => self.finish_headers(peer, now, view, out),
                 }
             }

@@ -8,10 +8,10 @@
 //! keeps a bit for some 600 headers, because its difficulty rule cannot be checked so cheaply; ours can, and a bit for
 //! each header makes the second pass simpler: 10 years of the testnet's headers are 4 MB.
 
-use ocelli_consensus::fork_choice::Node;
+use ocelli_consensus::fork_choice::TreeNode;
 use ocelli_consensus::rules::{AnchorBlock, ParentBlock, RuleError, check_header};
 use ocelli_consensus::target::Target;
-use ocelli_consensus::{BlockHash, Header, Parameters, U256, Work, hash};
+use ocelli_consensus::{BlockHash, Header, Network, U256, Work, hash};
 
 /// Headers whose bits confirm one before it is let through.
 pub const CONFIRMING: usize = 128;
@@ -33,7 +33,7 @@ pub struct Place {
 
 impl Place {
     /// The place of a header in a tree.
-    pub fn of(node: &Node) -> Self {
+    pub fn of(node: &TreeNode) -> Self {
         Self { hash: node.hash, block: node.into(), anchor: node.anchor(), work: node.work }
     }
 
@@ -41,12 +41,29 @@ impl Place {
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn child(&self, parameters: &Parameters, header: &Header) -> Result<Self, RuleError> {
-        check_header(parameters, self.block, self.anchor, header)?;
-        let work = header.target.to_target().unwrap_or(Target::MAX).work();
-        let work = self.work.checked_add(work).ok_or(RuleError::WorkOverflow)?;
+    pub fn child(&self, network: &Network, header: &Header) -> Result<Self, RuleError> {
+        check_header(network, self.block, self.anchor, self.work, header).map(|work| self.of_child(header, work))
+    }
+
+    /// The same, whatever its version: the last of these rules, which changes none of the others.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub(super) fn child_of_any_version(&self, network: &Network, header: &Header) -> Result<Self, RuleError> {
+        match check_header(network, self.block, self.anchor, self.work, header) {
+            Ok(work) => Ok(self.of_child(header, work)),
+            Err(RuleError::Version { .. }) => {
+                let work = header.target.to_target().unwrap_or(Target::MAX).work();
+                let work = self.work.checked_add(work).ok_or(RuleError::WorkOverflow)?;
+                Ok(self.of_child(header, work))
+            }
+            Err(rule) => Err(rule),
+        }
+    }
+
+    fn of_child(&self, header: &Header, work: Work) -> Self {
         let anchor = self.anchor.or(Some(AnchorBlock { target: header.target, time: header.time }));
-        Ok(Self { hash: header.hash(), block: header.into(), anchor, work })
+        Self { hash: header.hash(), block: header.into(), anchor, work }
     }
 }
 
@@ -86,7 +103,7 @@ pub(super) enum Progress {
     Poor,
     /// It is not the chain of the first pass.
     Changed,
-    /// A header breaks a rule.
+    /// The header after [`Presync::last`] breaks a rule.
     Broken(RuleError),
 }
 
@@ -102,9 +119,9 @@ impl Presync {
     }
 
     /// Takes a batch that begins after [`Presync::last`]; a batch that is not full is the chain's end.
-    pub(super) fn take(&mut self, parameters: &Parameters, batch: &[Header], full: bool, minimum: U256) -> Progress {
+    pub(super) fn take(&mut self, network: &Network, batch: &[Header], full: bool, minimum: U256) -> Progress {
         for header in batch {
-            self.last = match self.last.child(parameters, header) {
+            self.last = match self.last.child(network, header) {
                 Ok(place) => place,
                 Err(rule) => return Progress::Broken(rule),
             };

@@ -1,18 +1,20 @@
 mod simulator;
 mod starvation;
 
-use ocelli_consensus::{Action, Address, Amount, Body, Header, ImageHash, ModelId, Transaction, U256, Unsigned};
+use ocelli_consensus::{Action, Address, Amount, Body, Header, ModelId, Transaction, U256, Unsigned, Work};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::presync::{Presync, Progress};
 use super::*;
 use crate::message::{BlockData, MAX_BLOCKS};
-use simulator::{Chain, Mode, NETWORK, Simulator, connected, data_of, extend, genesis, pruned_data_of, work};
+use simulator::{
+    Chain, Mode, NETWORK, Simulator, connected, data_of, extend, extend_in, genesis, pruned_data_of, work,
+};
 
 fn status(tip: &Header) -> Response {
     let (height, tip) = (tip.height, tip.hash());
-    Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: work(height) })
+    Response::Status(ChainStatus { genesis: genesis().hash(), height, tip, work: work(height), next_rules: None })
 }
 
 fn answer(peer: u16, id: u64, response: Response) -> Input<u16> {
@@ -184,7 +186,13 @@ fn another_network_and_late_or_foreign_responses() {
     sync.handle(connected(2), 0, &chain);
     assert_eq!(sync.handle(answer(2, 0, status(&genesis())), 1, &chain), []);
     assert_eq!(sync.handle(answer(1, 77, status(&genesis())), 1, &chain), []);
-    let other = ChainStatus { genesis: BlockHash([9; 32]), height: 0, tip: BlockHash([9; 32]), work: U256::MAX };
+    let other = ChainStatus {
+        genesis: BlockHash([9; 32]),
+        height: 0,
+        tip: BlockHash([9; 32]),
+        work: U256::MAX,
+        next_rules: None,
+    };
     let out = sync.handle(answer(1, 0, Response::Status(other)), 1, &chain);
     assert!(out.contains(&Output::Penalize { peer: 1, offence: Offence::WrongNetwork }));
     assert_eq!(sync.claim(1), None);
@@ -242,9 +250,9 @@ fn unavailable_blocks_are_asked_for_with_back_off() {
     assert_eq!(sync.state(), State::Synced);
 }
 
-/// A task without its pixels is as good as no block.
+/// A task without its picture is as good as no block.
 #[test]
-fn blocks_without_pixels_count_as_lacking() {
+fn blocks_without_attachments_count_as_lacking() {
     let headers = extend(&genesis(), 1, 0);
     let mut chain = Chain::new();
     chain.add_headers(&headers);
@@ -264,7 +272,7 @@ fn blocks_without_pixels_count_as_lacking() {
     };
     sync.handle(Input::TimerFired(Timer::Wake), 1000, &chain);
     assert!(!respond(&mut sync, &chain, 2, 1001), "it may not lack them");
-    chain.may_lack_pixels.insert(hash);
+    chain.may_lack_attachments.insert(hash);
     sync.handle(Input::TimerFired(Timer::Wake), 3001, &chain);
     assert!(respond(&mut sync, &chain, 3, 3002));
     let mut fresh = Sync::new(&NETWORK, [7; 32]);
@@ -485,40 +493,95 @@ fn another_chain_in_the_second_pass_is_not_stored() {
     assert_eq!(simulator.penalties, [], "it may have been a reorganisation");
 }
 
+/// Others follow rules that this node does not know, from a height on: their headers are followed, none is stored, nobody is to blame, and
+/// the node's own chain goes on. Each row: how many blocks both share, how many of the other version follow, how many our own chain has
+/// on top, what work a chain must have to be stored, and how far the others are followed: to their end, or until they have more than we.
+#[test]
+fn headers_of_another_version_are_followed_and_not_stored() {
+    let rows = [
+        ("a little ahead", 10, 3, 1, 0, Some(3)),
+        ("behind", 10, 3, 5, 0, None),
+        ("far ahead", 10, 9_000, 5, 0, Some(2_000 - 10)),
+        ("far back, and more than is asked for", 10, 4_500, 2_500, 2_400, Some(4_000 - 10)),
+        ("from the start", 0, 3_000, 100, 2_500, Some(3_000)),
+    ];
+    for (what, shared, other, own, minimum, followed) in rows {
+        let ours = extend(&genesis(), shared + own, 0);
+        let fork = if shared == 0 { genesis() } else { ours[shared - 1].clone() };
+        let theirs = [&ours[..shared], &extend_in(&fork, other, 1, 7)].concat();
+        let mut simulator = Simulator::new();
+        simulator.connect(1, &ours, Mode::Honest);
+        simulator.run_for(20_000);
+        assert_eq!(simulator.chain.connected() as usize, shared + own);
+        simulator.chain.minimum_work = U256::from(minimum);
+        simulator.connect(2, &theirs, Mode::Honest);
+        simulator.run_for(20_000);
+        assert_eq!(simulator.penalties, [], "{what}");
+        assert_eq!(simulator.chain.len(), shared + own + 1, "{what}");
+        let work = |blocks: usize| Work(work((shared + blocks) as u64));
+        let expected = followed.map(|blocks| (2, 7, shared as u64 + 1, fork.hash(), work(blocks)));
+        assert_eq!(simulator.others.first().copied(), expected, "{what}");
+        assert!(simulator.others.len() <= 2, "{what}: once a status");
+    }
+}
+
+/// Who sends cheap headers of another version could have made them in no time: it is to blame, as for any headers that break a rule. So is
+/// who breaks another rule in them.
+#[test]
+fn cheap_headers_of_another_version_are_their_senders_fault() {
+    let ours = extend(&genesis(), 100, 0);
+    let cheap = extend_in(&genesis(), 50, 1, 7);
+    let mut broken = extend_in(&genesis(), 200, 1, 7);
+    broken[150].time = 0;
+    let repaired = extend_in(&broken[150], 100, 1, 7);
+    broken.truncate(151);
+    broken.extend(repaired);
+    for (chain, mode) in [(&cheap, Mode::ClaimsTooMuch), (&broken, Mode::Honest)] {
+        let mut simulator = Simulator::new();
+        simulator.connect(1, &ours, Mode::Honest);
+        simulator.run_for(5_000);
+        simulator.chain.minimum_work = work(80);
+        simulator.connect(2, chain, mode);
+        simulator.run_for(5_000);
+        assert_eq!(simulator.penalties.first(), Some(&(2, Offence::InvalidHeaders)));
+        assert_eq!((simulator.others.len(), simulator.chain.len()), (0, 101));
+    }
+}
+
 #[test]
 fn what_the_second_pass_lets_through() {
     let headers = extend(&genesis(), 1000, 0);
     let start = Chain::new().place(&genesis().hash()).expect("genesis");
-    let parameters = &NETWORK.parameters;
+    let network = &NETWORK;
     let minimum = work(900);
     let counted = |salt| {
         let mut presync = Presync::new(salt, start);
-        assert_eq!(presync.take(parameters, &headers[..500], true, minimum), Progress::More);
+        assert_eq!(presync.take(network, &headers[..500], true, minimum), Progress::More);
         assert_eq!(presync.last().hash, headers[499].hash());
-        assert_eq!(presync.take(parameters, &headers[500..950], true, minimum), Progress::More);
+        assert_eq!(presync.take(network, &headers[500..950], true, minimum), Progress::More);
         assert_eq!(presync.last().hash, genesis().hash(), "from the start again");
         presync
     };
     let mut presync = counted([1; 32]);
-    assert_eq!(presync.take(parameters, &headers[..CONFIRMING], true, minimum), Progress::More);
+    assert_eq!(presync.take(network, &headers[..CONFIRMING], true, minimum), Progress::More);
     let proven = Progress::Proven(headers[..300 - CONFIRMING].to_vec());
-    assert_eq!(presync.take(parameters, &headers[CONFIRMING..300], true, minimum), proven);
+    assert_eq!(presync.take(network, &headers[CONFIRMING..300], true, minimum), proven);
     let done = Progress::Done(headers[300 - CONFIRMING..900].to_vec());
-    assert_eq!(presync.take(parameters, &headers[300..900], true, minimum), done);
+    assert_eq!(presync.take(network, &headers[300..900], true, minimum), done);
 
     // 64 salts see 128 other headers each: all but one in 2^128 notice.
     let mut others = headers[..200].to_vec();
     others.extend(extend(&headers[199], 300, 5));
     for salt in 0..64 {
         let mut presync = counted([salt; 32]);
-        assert_eq!(presync.take(parameters, &others, true, minimum), Progress::Changed);
+        assert_eq!(presync.take(network, &others, true, minimum), Progress::Changed);
     }
-    assert_eq!(counted([2; 32]).take(parameters, &headers[..500], false, minimum), Progress::Changed, "it has shrunk");
+    assert_eq!(counted([2; 32]).take(network, &headers[..500], false, minimum), Progress::Changed, "it has shrunk");
     let mut late = headers[0].clone();
     late.time = 0;
-    assert!(matches!(counted([3; 32]).take(parameters, &[late], true, minimum), Progress::Broken(_)));
+    assert!(matches!(counted([3; 32]).take(network, &[late], true, minimum), Progress::Broken(_)));
     let mut short = Presync::new([4; 32], start);
-    assert_eq!(short.take(parameters, &headers[..500], false, minimum), Progress::Poor);
+    assert_eq!(short.take(network, &headers[..500], false, minimum), Progress::Poor);
     assert_eq!(short.last().work.0, work(500));
 }
 

@@ -1,17 +1,19 @@
-//! A small mempool beside a chain of accounts in memory, both driven by bytes: admissions, blocks of the template and of
-//! strangers, reorganisations, expiry, replacement and eviction. The chain applies bodies by `consensus::transition`.
+//! A small mempool beside a chain of accounts, models and uploads in memory, both driven by bytes: admissions, blocks of the template and
+//! of strangers, reorganisations, expiry, replacement and eviction. The chain applies bodies by `consensus::transition`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use ocelli_consensus::block::Output;
-use ocelli_consensus::network::{ModelParameters, Upgrade};
-use ocelli_consensus::rules::{check_body, weight};
-use ocelli_consensus::transition::{self, Account, Place, StateReader};
+use ocelli_consensus::block::{Answer, Classes};
+use ocelli_consensus::hash::UploadHash;
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
+use ocelli_consensus::rules::{ParentBlock, check_body, check_transaction, weight};
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::transition::{self, Changes, Place, StateReader};
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, Body, CheckedTransaction, CompactTarget, ImageHash, ModelId, Parameters,
+    Action, Address, Amount, AttachmentHash, BlockHash, Body, CheckedTransaction, ModelId, Network, Parameters,
     Transaction, TxId, Unsigned,
 };
 use ocelli_protocol::mempool::{
@@ -23,18 +25,18 @@ const GENESIS: BlockHash = BlockHash([7; 32]);
 const SENDERS: usize = 6;
 /// Bytes: some twenty transactions.
 const LIMIT: usize = 16_000;
-/// From this height on there is a second model.
-const UPGRADE_HEIGHT: u64 = 4;
+/// Bytes of a model's file, which is one part.
+const FILE: u32 = 40;
 
-/// Accounts at a tip.
+/// The state at a tip.
 #[derive(Debug, Clone, Default)]
-struct State(BTreeMap<Address, Account>);
+struct State(BTreeMap<ObjectId, Object>);
 
 impl StateReader for State {
     type Error = Infallible;
 
-    fn account(&self, address: &Address) -> Result<Option<Account>, Infallible> {
-        Ok(self.0.get(address).copied())
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        Ok(self.0.get(id).copied())
     }
 }
 
@@ -43,32 +45,42 @@ fn stranger(number: usize) -> Address {
     Address([200 + number as u8; 20])
 }
 
-fn model(number: u8) -> ModelParameters {
-    ModelParameters { id: ModelId([number; 32]), pixels: 4, logits: 2, cost: 0 }
+/// The first is there from genesis on, the others may be published.
+fn model(number: u8) -> ModelId {
+    ModelId([number % 3 + 1; 32])
 }
 
-fn parameters() -> Parameters {
-    Parameters {
-        name: "test".into(),
-        address_prefix: "toc".into(),
-        genesis_time: 1_000_000,
-        spacing: 10,
-        half_life: 100,
-        easiest_target: CompactTarget(0x2000_ffff),
+fn facts(cost: u64) -> ModelFacts {
+    ModelFacts { size: FILE, channels: 1, height: 2, width: 2, classes: 2, cost }
+}
+
+fn answer() -> Answer {
+    Answer::Classes(Classes::of(&[1, 2]))
+}
+
+fn network() -> Network {
+    let local = Network::builtin("local").expect("built in");
+    let parameters = Parameters {
         reward: Amount(700),
         halving: 5,
         weight_limit: 8_000,
         minimum_balance: Amount(100),
-        retention: 10,
-        accounts: vec![],
-        models: vec![model(1)],
-        upgrades: vec![Upgrade { height: UPGRADE_HEIGHT, version: 2, models: vec![model(2)] }],
-    }
+        upload_window: 16,
+        model_delay: 2,
+        model_price: Amount(1),
+        ..local.parameters.clone()
+    };
+    Network { parameters, ..local }
+}
+
+/// Of the block at a height, in seconds since 1970.
+fn time(height: u64) -> u64 {
+    1_000_000 + 10 * height
 }
 
 /// A mempool and the chain that it follows.
 pub struct World {
-    parameters: Parameters,
+    network: Network,
     keys: Vec<SigningKey>,
     /// After each block, genesis first.
     states: Vec<State>,
@@ -81,12 +93,14 @@ impl World {
     pub fn new() -> Self {
         let keys: Vec<_> = (0..SENDERS).map(|seed| SigningKey::from_bytes(&[seed as u8 + 1; 32])).collect();
         let account = |key: &SigningKey| {
-            let balance = Amount(20_000);
-            (Address::of(key.verifying_key().as_bytes()), Account { nonce: 0, balance })
+            let balance = Amount(200_000);
+            (ObjectId::Account(Address::of(key.verifying_key().as_bytes())), Account { nonce: 0, balance }.into())
         };
-        let genesis = State(keys[..SENDERS - 2].iter().map(account).collect());
+        let mut genesis = State(keys[..SENDERS - 2].iter().map(account).collect());
+        let record = ModelRecord { author: Address([0; 20]), royalty: Amount(0), first: 0, facts: facts(0) };
+        genesis.0.insert(ObjectId::Model(model(0)), record.into());
         let pool = Mempool::new(LIMIT, 0);
-        Self { parameters: parameters(), keys, states: vec![genesis], blocks: Vec::new(), pool }
+        Self { network: network(), keys, states: vec![genesis], blocks: Vec::new(), pool }
     }
 
     /// Does what the next bytes say, and checks what must hold.
@@ -115,6 +129,15 @@ impl World {
         self.states.last().expect("genesis is there")
     }
 
+    fn account(&self, state: &State, address: Address) -> Account {
+        let Ok(account) = state.account(&address);
+        account.unwrap_or_default()
+    }
+
+    fn place(&self, height: u64, miner: Address) -> Place {
+        self.network.place_after(ParentBlock { height: height - 1, time: time(height - 1) }, miner)
+    }
+
     fn miner(&self, next: &mut impl FnMut() -> u8) -> Address {
         self.anybody(next())
     }
@@ -129,34 +152,53 @@ impl World {
         if number < SENDERS { self.address(number) } else { stranger(number) }
     }
 
-    /// A transaction, with its pixels if it is a task; its nonce is around what is next for its sender.
+    /// A transaction, with its attachment; its nonce is around what is next for its sender.
     fn transaction(
         &self,
+        state: &State,
         sender: usize,
-        nonce: u64,
-        balance: Amount,
+        (nonce, balance): (u64, Amount),
         next: &mut impl FnMut() -> u8,
     ) -> (Transaction, Option<Arc<[u8]>>) {
-        let fee = Amount([0, 407, 408, 455, 460][usize::from(next()) % 5] + u64::from(next()) * 8);
-        let expires = self.height() + u64::from(next() % 12);
-        let kind = next();
-        let (action, pixels) = if kind.is_multiple_of(3) {
-            let pixels: Arc<[u8]> = Arc::from([kind, 0, 0, 0].as_slice());
-            (Action::Classify { model: model(1 + kind % 2).id, image: ImageHash::of(&pixels) }, Some(pixels))
-        } else {
-            let rest = balance.checked_sub(fee).unwrap_or_default();
-            let amounts = [Amount(0), Amount(1), Amount(99), Amount(100), Amount(500), Amount(rest.0 / 2), rest];
-            (Action::Transfer { to: self.anybody(next()), amount: amounts[usize::from(kind) % 7] }, None)
+        let fee = Amount([0, 407, 416, 472, 480][usize::from(next()) % 5] + u64::from(next()) * 8);
+        let expires = self.height() + u64::from(next() % 40);
+        let (kind, number) = (next(), next());
+        let address = self.address(sender);
+        let (action, attachment) = match kind % 8 {
+            0..=1 => {
+                let picture: Arc<[u8]> = Arc::from([kind, 0, 0, 0].as_slice());
+                let (hash, bytes) = (AttachmentHash::of(&picture), 4);
+                let Ok(record) = StateReader::model(state, &model(number));
+                let royalty = record.map_or(Amount(u64::from(number / 64)), |record| record.royalty);
+                let action =
+                    Action::Classify { model: model(number), picture: hash, bytes, royalty, form: Form::Pixels };
+                (action, Some(picture))
+            }
+            2 => (Action::Upload { file: UploadHash::of(&address, &model(number)), size: FILE }, None),
+            3..=4 => {
+                let part: Arc<[u8]> = Arc::from([number; FILE as usize].as_slice());
+                let (data, bytes) = (AttachmentHash::of(&part), FILE);
+                (Action::Part { number: u16::from(number % 16 == 15), bytes, data }, Some(part))
+            }
+            5 => {
+                let royalty = Amount(u64::from(number));
+                (Action::Publish { model: model(number), facts: facts(16_640), royalty }, None)
+            }
+            _ => {
+                let rest = balance.checked_sub(fee).unwrap_or_default();
+                let amounts = [Amount(0), Amount(1), Amount(99), Amount(100), Amount(500), Amount(rest.0 / 2), rest];
+                (Action::Transfer { to: self.anybody(next()), amount: amounts[usize::from(number) % 7] }, None)
+            }
         };
         let key = &self.keys[sender];
         let unsigned = Unsigned { nonce, fee, expires, action };
         let public_key = key.verifying_key().to_bytes();
-        (Transaction::sign(unsigned, public_key, GENESIS, |hash| key.sign(hash).to_bytes()), pixels)
+        (Transaction::sign(unsigned, public_key, GENESIS, |hash| key.sign(hash).to_bytes()), attachment)
     }
 
     fn admit(&mut self, next: &mut impl FnMut() -> u8) {
         let sender = usize::from(next()) % SENDERS;
-        let account = self.state().0.get(&self.address(sender)).copied().unwrap_or_default();
+        let account = self.account(self.state(), self.address(sender));
         // Mostly what is next, or one that replaces another, or one beyond a gap; one used already included.
         let first = self.pool.next_nonce(self.address(sender), account.nonce);
         let nonce = match next() % 4 {
@@ -164,17 +206,14 @@ impl World {
             2 => (account.nonce + u64::from(next() % 12)).saturating_sub(1),
             _ => first + u64::from(next() % 5),
         };
-        let (transaction, pixels) = self.transaction(sender, nonce, account.balance, next);
+        let (transaction, attachment) = self.transaction(self.state(), sender, (nonce, account.balance), next);
         let txid = transaction.txid();
         let (before, bytes) = (self.ids(), self.pool.bytes());
         let state = self.states.last().expect("genesis is there");
-        let tip = Tip { parameters: &self.parameters, height: self.blocks.len() as u64, state };
-        let cheap = self.pool.check(&transaction, pixels.as_ref().map_or(0, |pixels| pixels.len()), &tip);
-        let height = tip.height + 1;
-        let Ok(checked) = CheckedTransaction::check(transaction, pixels, &self.parameters, GENESIS, height) else {
-            assert!(cheap.is_err(), "of an unknown model");
-            return;
-        };
+        let height = self.blocks.len() as u64;
+        let tip = Tip { network: &self.network, height, time: time(height), state };
+        let cheap = self.pool.check(&transaction, &tip);
+        let checked = CheckedTransaction::check(transaction, attachment, GENESIS).expect("it is good by itself");
         match self.pool.insert(checked, &tip) {
             Ok(inserted) => {
                 assert_eq!(cheap, Ok(()));
@@ -193,47 +232,51 @@ impl World {
     }
 
     fn answer(&mut self, next: &mut impl FnMut() -> u8) {
-        for task in self.pool.tasks_to_run(self.parameters.weight_limit * 3, 16) {
+        for task in self.pool.tasks_to_run(self.network.parameters.weight_limit * 3, 16) {
             match next() % 4 {
                 0 => self.pool.task_failed(&task.txid),
-                _ => self.pool.set_output(&task.txid, vec![1, 2]),
+                _ => self.pool.set_answer(&task.txid, answer()),
             }
         }
         if next().is_multiple_of(16) {
-            self.pool.clear_outputs();
+            self.pool.clear_answers();
         }
     }
 
     fn body(entries: &[&Entry]) -> Body {
-        let transactions = entries.iter().map(|entry| (entry.transaction().clone(), entry.output().clone()));
+        let transactions = entries.iter().map(|entry| (entry.transaction().clone(), entry.answer().clone()));
         Body { transactions: transactions.collect() }
     }
 
     /// A block of the template, or of its first few.
     fn some_of_template(&self, next: &mut impl FnMut() -> u8) -> Body {
-        let mut body = Self::body(&self.pool.template(self.parameters.weight_limit));
+        let mut body = Self::body(&self.pool.template(self.network.parameters.weight_limit));
         body.transactions.truncate(usize::from(next()) % 24);
         body
     }
 
     /// A block of transactions that this mempool has not seen, on a state.
     fn of_strangers(&self, state: &State, height: u64, next: &mut impl FnMut() -> u8) -> Body {
-        let (mut accounts, mut body, mut left) = (transition::Overlay::default(), Body::default(), 8_000);
+        let (mut changes, mut body, mut left) = (Changes::default(), Body::default(), 8_000);
+        let place = self.place(height, stranger(0));
         for _ in 0..next() % 4 {
             let sender = usize::from(next()) % SENDERS;
-            let Ok(account) = accounts.account(&self.address(sender), state);
+            let Ok(account) = changes.account(&self.address(sender), state);
             let account = account.unwrap_or_default();
-            let (transaction, _) = self.transaction(sender, account.nonce, account.balance, next);
-            let Some(weight) = weight(&transaction, &self.parameters, height).filter(|weight| *weight <= left) else {
-                continue;
-            };
-            if transaction.unsigned.expires < height {
+            let (transaction, _) = self.transaction(state, sender, (account.nonce, account.balance), next);
+            let record = transaction.unsigned.action.model().and_then(|id| {
+                let Ok(record) = StateReader::model(state, &id);
+                record
+            });
+            let facts = record.map(|record| record.facts);
+            let Some(weight) = weight(&transaction, facts.as_ref()).filter(|weight| *weight <= left) else { continue };
+            if check_transaction(&place, &transaction, record.as_ref()).is_err() {
                 continue;
             }
-            if let Ok(Ok(())) = accounts.transact(&self.parameters, &transaction, state) {
+            if let Ok(Ok(())) = changes.transact(&self.network.parameters, &place, &transaction, state) {
                 left -= weight;
-                let output: Output = transaction.task().map(|_| vec![1, 2]);
-                body.transactions.push((transaction, output));
+                let answer = if transaction.task().is_some() { answer() } else { Answer::None };
+                body.transactions.push((transaction, answer));
             }
         }
         body
@@ -256,27 +299,39 @@ impl World {
 
     /// The state after a block, which must be valid.
     fn after(&self, state: &State, height: u64, miner: Address, body: &Body) -> State {
-        assert_eq!(check_body(&self.parameters, height, body), Ok(()));
-        let delta = transition::apply(&self.parameters, Place { height, miner }, body, state);
+        let place = self.place(height, miner);
+        assert_eq!(check_body(&self.network.parameters, &place, body, state), Ok(Ok(())));
+        let delta = transition::apply(&self.network.parameters, &place, body, state);
         let delta = delta.unwrap_or_else(|error| panic!("every block connects: {error}"));
         let mut after = state.clone();
-        after.0.extend(delta.accounts.into_iter().map(|(address, change)| (address, change.after)));
+        for (id, change) in delta.objects {
+            match change.after {
+                Some(object) => drop(after.0.insert(id, object)),
+                None => drop(after.0.remove(&id)),
+            }
+        }
         after
     }
 
     fn move_tip(&mut self, depth: usize, connected: Vec<(Address, Body)>) {
         let gone = self.blocks.split_off(self.blocks.len() - depth);
         self.states.truncate(self.states.len() - depth);
-        let pixels = |transaction: &Transaction| {
-            let (_, image) = transaction.task()?;
-            (0..=u8::MAX).map(|kind| [kind, 0, 0, 0]).find(|pixels| ImageHash::of(pixels) == image)
+        let attachment = |transaction: &Transaction| -> Option<Arc<[u8]>> {
+            let named = transaction.attachment()?;
+            let all = |byte: u8| match named.bytes {
+                4 => Arc::from([byte, 0, 0, 0].as_slice()),
+                _ => Arc::from([byte; FILE as usize].as_slice()),
+            };
+            // Some have been pruned.
+            (0..=u8::MAX)
+                .filter(|byte| *byte > 20)
+                .map(all)
+                .find(|bytes: &Arc<[u8]>| AttachmentHash::of(bytes) == named.hash)
         };
         let disconnected = gone.into_iter().map(|(miner, body)| {
-            let returned = body.transactions.into_iter().map(|(transaction, output)| {
-                // Some have been pruned.
-                let pixels =
-                    pixels(&transaction).filter(|pixels| pixels[0] > 20).map(|pixels| Arc::from(pixels.as_slice()));
-                Returned { transaction, pixels, output }
+            let returned = body.transactions.into_iter().map(|(transaction, answer)| {
+                let attachment = attachment(&transaction);
+                Returned { transaction, attachment, answer }
             });
             Disconnected { miner, transactions: returned.collect() }
         });
@@ -289,7 +344,8 @@ impl World {
         let before = self.ids();
         let included = connected.iter().flat_map(|(_, body)| &body.transactions).map(|(transaction, _)| transaction);
         let state = self.states.last().expect("genesis is there");
-        let tip = Tip { parameters: &self.parameters, height: self.blocks.len() as u64, state };
+        let height = self.blocks.len() as u64;
+        let tip = Tip { network: &self.network, height, time: time(height), state };
         let Ok(changes) = self.pool.on_tip_moved(disconnected, included, &tip);
         let gone: BTreeSet<TxId> = before.difference(&self.ids()).copied().collect();
         assert!(gone.iter().all(|txid| changes.removed.contains(txid)), "who waits for one is told");
@@ -326,7 +382,7 @@ impl World {
         // Of each sender what is ready begins at the account's nonce, without a gap, and what waits is behind one.
         let mut nexts: BTreeMap<Address, u64> = BTreeMap::new();
         for entry in entries {
-            let account = self.state().0.get(&entry.checked().sender()).copied().unwrap_or_default();
+            let account = self.account(self.state(), entry.checked().sender());
             let expected = nexts.entry(entry.checked().sender()).or_insert(account.nonce);
             if entry.is_ready() {
                 assert_eq!(entry.nonce(), *expected);
@@ -342,7 +398,7 @@ impl World {
     /// sender's come one after the other.
     fn check_templates(&self, next: &mut impl FnMut() -> u8) {
         let height = self.height() + 1;
-        let limit = [self.parameters.weight_limit, 1_500][usize::from(next() % 2)];
+        let limit = [self.network.parameters.weight_limit, 1_500][usize::from(next() % 2)];
         let template = self.pool.template(limit);
         self.after(self.state(), height, self.miner(next), &Self::body(&template));
         let mut senders: BTreeMap<Address, Vec<&Entry>> = BTreeMap::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::block::Output;
+use ocelli_consensus::block::Answer;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Action, Address, BlockHash, TxId};
 use ocelli_node::client::{Client, Reply};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Change<'a> {
     /// A transaction is in a block now.
-    Connected(TxId, &'a Output),
+    Connected(TxId, &'a Answer),
     /// Its block was taken back.
     Disconnected(TxId),
 }
@@ -61,7 +61,7 @@ struct Seen {
 #[derive(Debug)]
 struct Fetched {
     hash: BlockHash,
-    transactions: Vec<(TxId, Output)>,
+    transactions: Vec<(TxId, Answer)>,
 }
 
 impl Follower {
@@ -205,7 +205,8 @@ mod tests {
             let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
             let (hash, height) = (parent.hash(), parent.height + 1);
             let header = Header { parent: hash, height, miner: Address([salt; 20]), ..parent };
-            let data = BlockData { body: Body { transactions: vec![(transaction, None)] }, pixels: vec![None] };
+            let body = Body { transactions: vec![(transaction, Answer::None)] };
+            let data = BlockData { body, attachments: vec![None] };
             parent = header.clone();
             blocks.push(FoundBlock { header, data });
         }

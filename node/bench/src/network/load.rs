@@ -3,15 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::rules::weight;
-use ocelli_consensus::{Action, Amount, ImageHash, ModelId, Transaction, TxId, Unsigned};
+use ocelli_consensus::{Action, Amount, Transaction, TxId, Unsigned};
 use ocelli_model::{Backend, BackendError, Model};
 use ocelli_node::client::fee::{default_fee, expiry};
 use ocelli_node::client::submission::{Verdict, verdict};
 use ocelli_node::client::{Client, Reply};
 use ocelli_node::commands::wallet_option::address_of;
 use ocelli_node::commands::{check_depth, too_little};
+use ocelli_node::inference::facts_of;
 use ocelli_node::network::RequestId;
 use ocelli_node::wallet::Wallet;
 use ocelli_program::error::CommandError;
@@ -20,6 +22,7 @@ use ocelli_protocol::message::{Request, Submission};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::block_maker::task_on;
 use super::follow::Change;
 
 /// Tasks of one sender that are not confirmed: below what nodes keep of one, so that those that are funded too fit.
@@ -53,7 +56,7 @@ pub struct Task {
     submission: Submission,
     txid: TxId,
     /// By this machine's own run.
-    logits: Vec<i32>,
+    answer: Classes,
     sender: usize,
     state: State,
     /// When it was handed in first.
@@ -149,8 +152,8 @@ impl Load {
             patience: PATIENCE.max(PATIENCE_BLOCKS * Duration::from_secs(network.parameters.spacing)),
         };
         let example = load.sign(&load.senders[0].wallet, 0, Amount::ZERO, load.task(&[]));
-        let height = account.height.saturating_add(1);
-        let weight_of = |transaction: &Transaction| weight(transaction, &network.parameters, height);
+        let facts = facts_of(&load.model);
+        let weight_of = |transaction: &Transaction| weight(transaction, Some(&facts));
         load.fee = weight_of(&example).map(default_fee).ok_or_else(|| {
             CommandError::failed(format!("network {} does not offer {} now", network.parameters.name, model.name()))
         })?;
@@ -163,10 +166,10 @@ impl Load {
             let fee =
                 weight_of(&load.sign(wallet, nonce, Amount::ZERO, action.clone())).map_or(Amount::ZERO, default_fee);
             let transaction = load.sign(wallet, nonce, fee, action);
-            let total = transaction.total().and_then(|total| needed.checked_add(total));
+            let total = transaction.total(&network.parameters).and_then(|total| needed.checked_add(total));
             needed =
                 total.ok_or_else(|| CommandError::usage("the tasks cost more than all the credits there can be"))?;
-            payments.push(Submission { transaction, pixels: None });
+            payments.push(Submission { transaction, attachment: None });
         }
         if account.balance < needed {
             return Err(too_little(network, from, account.balance, needed));
@@ -205,9 +208,9 @@ impl Load {
             let transaction = self.sign(&sender.wallet, sender.nonce, self.fee, action);
             let (index, txid) = (self.tasks.len(), transaction.txid());
             self.tasks.push(Task {
-                submission: Submission { transaction, pixels: Some(pixels) },
+                submission: Submission { transaction, attachment: Some(pixels.into()) },
                 txid,
-                logits,
+                answer: Classes::of(&logits),
                 sender: number,
                 state: State::Due(now),
                 sent: None,
@@ -270,8 +273,8 @@ impl Load {
         let verdict = verdict(&task.submission.transaction, genesis, reply.peer, reply.result);
         let problem = verdict.problem();
         let state = match verdict {
-            Verdict::Answered(logits) => {
-                self.wrong_answers += usize::from(logits != task.logits);
+            Verdict::Answered(answer) => {
+                self.wrong_answers += usize::from(answer != task.answer);
                 let time = task.sent.map(|sent| received.saturating_duration_since(sent));
                 task.preliminary = task.preliminary.or(time);
                 State::Taken(received)
@@ -302,8 +305,8 @@ impl Load {
         let (task, now) = (&mut self.tasks[index], Instant::now());
         let open = &mut self.senders[task.sender].open;
         match change {
-            Change::Connected(_, output) => {
-                self.wrong_answers += usize::from(output.as_ref() != Some(&task.logits));
+            Change::Connected(_, answer) => {
+                self.wrong_answers += usize::from(answer.classes() != Some(&task.answer));
                 task.confirmed = task.confirmed.or(task.sent.map(|sent| now - sent));
                 task.state = State::Confirmed;
                 open.retain(|other| *other != index);
@@ -364,7 +367,7 @@ impl Load {
     }
 
     fn task(&self, pixels: &[u8]) -> Action {
-        Action::Classify { model: ModelId(self.model.id().0), image: ImageHash::of(pixels) }
+        task_on(&self.model, pixels)
     }
 
     fn sign(&self, wallet: &Wallet, nonce: u64, fee: Amount, action: Action) -> Transaction {

@@ -80,7 +80,7 @@ fn block_on(
         };
     }
     // Another miner each, so that no two blocks are the same.
-    let (mut header, body, pixels) = maker.mine(Address([100 + blocks.len() as u8; 20]));
+    let (mut header, body, attachments) = maker.mine(Address([100 + blocks.len() as u8; 20]));
     if fault == Fault::State {
         header.state.0[0] ^= 1;
     }
@@ -88,7 +88,7 @@ fn block_on(
         header.nonce += 1;
     }
     let is_good = fault == Fault::None && parent.is_none_or(|parent| blocks[parent].is_good);
-    Planted { header, data: BlockData { body, pixels }, fault, parent, is_good }
+    Planted { header, data: BlockData { body, attachments }, fault, parent, is_good }
 }
 
 /// How much of a block has arrived.
@@ -159,7 +159,7 @@ fn arrive(chain: &mut Chain, block: &Planted, arrived: Arrived) -> Arrived {
             Arrived::Data
         }
         Arrived::Data => {
-            let wrong = RuleError::Output { index: 0, class: 0, found: 1, expected: 2 };
+            let wrong = TransactionError::File { reason: "it is wrong".into() }.at(0);
             chain.set_answers(hash, if block.fault == Fault::Answer { Err(wrong) } else { Ok(()) }).unwrap();
             for (refused, ..) in chain.advance().unwrap().refused {
                 assert_eq!(chain.store.header(&refused).unwrap().unwrap().1, BlockStatus::Invalid);

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,14 +14,14 @@ use ocelli_model::{DeviceChoice, backend};
 use ocelli_protocol::message::Control;
 use serde_json::json;
 
-use crate::chain::{Bytes, Chain, MissingPixels};
+use crate::chain::{Bytes, Chain, MissingAttachments};
 use crate::commands::device_option::OTHER_DEVICE;
 use crate::commands::error::{CommandError, Explain as _};
 use crate::commands::node_file::NodeFile;
 use crate::commands::output::Output;
 use crate::commands::peer_option::OwnNode;
 use crate::commands::{folders, network_option};
-use crate::inference::{Handle, InferenceService, Limits};
+use crate::inference::{Handle, InferenceService, Limits, ModelFiles};
 use crate::node::{SNAPSHOT, models};
 use crate::replay::{self, ExportError, Progress, Stopped, Why};
 use crate::store::{Store, StoreError, StoreOptions};
@@ -87,7 +88,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
 
-    /// Take no block without its pictures, however deep
+    /// Take no block without its attachments, however deep
     #[arg(long)]
     full: bool,
 }
@@ -150,7 +151,8 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
         .context(|| format!("cannot make a folder in {}", data.display()))
         .hint(|| "make the data folder writable: the state is made anew beside it")?;
     let store = if is_running { snapshot(&network, &args.data, &data, scratch.path())? } else { opened? };
-    let inference = inference(&network, args.device)?;
+    let store = Arc::new(store);
+    let inference = inference(&network, args.device, store.model_files())?;
     let bar = Bar::new();
     let verified = replay::verify(&store, &network, scratch.path(), &inference, &mut |progress| bar.show(progress));
     bar.clear();
@@ -172,7 +174,7 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
     let mut what = format!("{} blocks, {} answers computed again", verified.tip.height, verified.tasks);
     if verified.unchecked > 0 {
         // Writing to a text cannot fail.
-        let _ = write!(what, ", {} without their pictures taken as they are", verified.unchecked);
+        let _ = write!(what, ", {} without their attachments taken as they are", verified.unchecked);
     }
     let from = match kept.bodies_from {
         0..=1 => "genesis".into(),
@@ -225,9 +227,9 @@ pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError
     let network = network_option::resolve(&args.data.network)?;
     let data = args.data.folder(&network)?;
     let store = Store::open(&data.join("chain"), &network).map_err(explained)?;
-    let missing_pixels = if args.full { MissingPixels::Insist } else { MissingPixels::AcceptOnWork };
-    let mut chain = Chain::open(network.clone(), store)?.keeping(None, missing_pixels);
-    let inference = inference(&network, args.device)?;
+    let missing = if args.full { MissingAttachments::Insist } else { MissingAttachments::AcceptOnWork };
+    let mut chain = Chain::open(network.clone(), store)?.keeping(None, missing);
+    let inference = inference(&network, args.device, chain.store().model_files())?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let stop = signals::stop_flag().context(|| "cannot listen for signals")?;
     let (is_to_end, bar) = (|| stop.load(Ordering::Relaxed), Bar::new());
@@ -300,13 +302,13 @@ pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), Comm
     ])
 }
 
-fn inference(network: &Network, device: DeviceChoice) -> Result<Handle, CommandError> {
+fn inference(network: &Network, device: DeviceChoice, files: Arc<dyn ModelFiles>) -> Result<Handle, CommandError> {
     let (device, why_not) = backend::open(device).hint(|| OTHER_DEVICE)?;
     if let Some(reason) = why_not {
         tracing::info!(reason, "no GPU is used");
     }
     // The verdict of a replaced device never counts: what it gave is computed again.
-    Ok(InferenceService::start(device, models(network)?, Limits::default(), || {}))
+    Ok(InferenceService::start(device, models(network)?, files, Limits::default(), || {}))
 }
 
 fn explained(error: StoreError) -> CommandError {

@@ -4,13 +4,14 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::{ModelId, Network, Parameters, rules};
+use ocelli_consensus::{Network, Parameters};
 use ocelli_model::{Backend, DeviceChoice, Model, backend, golden};
 
 use super::Finding;
 use crate::commands::error::CommandError;
 use crate::commands::node::DEFAULT_PORT;
-use crate::inference::BATCH_IMAGES;
+use crate::fee::task_weight;
+use crate::inference::{BATCH_PICTURES, facts_of};
 use crate::node::models;
 
 /// For how long inference is measured.
@@ -67,7 +68,7 @@ pub(super) fn device(choice: DeviceChoice, network: &Network) -> Vec<Finding> {
 /// How many images a second, beside what full blocks would need.
 fn speed(backend: &mut dyn Backend, model: &Model, parameters: &Parameters) -> Finding {
     let pictures: Vec<Vec<u8>> = golden::inputs(model.pixels());
-    let images: Vec<&[u8]> = pictures.iter().cycle().take(BATCH_IMAGES).map(Vec::as_slice).collect();
+    let images: Vec<&[u8]> = pictures.iter().cycle().take(BATCH_PICTURES).map(Vec::as_slice).collect();
     let (start, mut done) = (Instant::now(), 0);
     while start.elapsed() < MEASURE {
         if let Err(error) = backend.logits(model, &images) {
@@ -76,9 +77,7 @@ fn speed(backend: &mut dyn Backend, model: &Model, parameters: &Parameters) -> F
         done += images.len();
     }
     let rate = done as f64 / start.elapsed().as_secs_f64();
-    // Every model comes from these parameters, at one height or another.
-    let offered = parameters.model_at(ModelId(model.id().0), u64::MAX);
-    judge_speed(model.name(), rate, offered.map_or(u64::MAX, rules::task_weight), parameters)
+    judge_speed(model.name(), rate, task_weight(&facts_of(model)), parameters)
 }
 
 fn judge_speed(name: &str, rate: f64, weight: u64, parameters: &Parameters) -> Finding {

@@ -1,9 +1,6 @@
 //! `ocelli model inspect`.
 
-use ocelli_consensus::network::{ModelParameters, Network};
-use ocelli_consensus::rules;
-use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
-use ocelli_consensus::{Amount, ImageHash, ModelId};
+use ocelli_consensus::network::Network;
 use ocelli_model::cost::products;
 use ocelli_model::{Bounds, Model, Operation, Shape};
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
@@ -12,6 +9,8 @@ use serde_json::json;
 
 use super::super::error::CommandError;
 use super::super::output::Output;
+use crate::fee::task_weight;
+use crate::inference::facts_of;
 
 /// The network whose blocks are filled.
 const NETWORK: &str = "testnet";
@@ -115,15 +114,8 @@ struct Weight {
 }
 
 fn weight(model: &Model) -> Weight {
-    let mut parameters = Network::builtin(NETWORK).expect("a test loads every built-in network").parameters;
-    let id = ModelId(*model.id().as_bytes());
-    // A file has at most 2^22 pixels and logits.
-    let (pixels, logits) = (model.pixels() as u32, model.logits() as u32);
-    parameters.models = vec![ModelParameters { id, pixels, logits, cost: model.cost() }];
-    let action = Action::Classify { model: id, image: ImageHash([0; 32]) };
-    let unsigned = Unsigned { nonce: 0, fee: Amount::ZERO, expires: 0, action };
-    let task = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
-    let weight = rules::weight(&task, &parameters, 0).expect("the parameters have this model alone");
+    let parameters = Network::builtin(NETWORK).expect("a test loads every built-in network").parameters;
+    let weight = task_weight(&facts_of(model));
     Weight { weight, tasks_a_block: parameters.weight_limit / weight }
 }
 

@@ -1,20 +1,95 @@
 //! `ocelli model list`.
 
+use std::path::PathBuf;
+
 use ocelli_model::zoo;
 use serde_json::json;
 
+use super::super::chain::short;
 use super::super::error::CommandError;
-use super::super::output::Output;
+use super::super::evidence;
+use super::super::output::{Output, Whole};
+use super::super::peer_option::PeerOption;
+use crate::client::printable;
 
-/// List the models that are built in
+/// List the models that are built in, or those of a network
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// List the models of this network instead, as its nodes tell: local, testnet, or a network file [default: the one that
+    /// the node is on]
+    #[arg(long, value_name = "NAME|FILE", num_args = 0..=1)]
+    network: Option<Option<String>>,
+
+    /// Ask the node at this multiaddr; may be repeated
+    #[arg(long, value_name = "MULTIADDR", conflicts_with = "data")]
+    peer: Vec<String>,
+
+    /// Ask the node that runs on this machine with this data folder
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// When stdout cannot be written.
-pub fn run(_: &Args, output: &mut Output) -> Result<(), CommandError> {
+/// When stdout cannot be written, or no node answers.
+pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+    if args.network.is_none() && args.peer.is_empty() && args.data.is_none() {
+        return list_built_in(output);
+    }
+    let peer = PeerOption::of(args.peer.clone(), args.data.clone(), args.network.clone().flatten());
+    let mut client = peer.connect()?;
+    let models = client.models()?;
+    evidence::warn_of_left(&client);
+    let prefix = &client.network().parameters.address_prefix;
+    let author = |author: &ocelli_consensus::Address| {
+        if author.0 == [0; 20] { None } else { Some(author.to_text(prefix)) }
+    };
+    if output.is_json() {
+        let models: Vec<_> = models
+            .iter()
+            .map(|model| {
+                let (record, facts) = (&model.record, &model.record.facts);
+                json!({
+                    "id": model.id,
+                    "name": model.name,
+                    "author": author(&record.author),
+                    "royalty": Whole(record.royalty.0),
+                    "first": record.first,
+                    "channels": facts.channels,
+                    "height": facts.height,
+                    "width": facts.width,
+                    "classes": facts.classes,
+                    "cost": facts.cost,
+                    "bytes": facts.size,
+                    "uses": Whole(model.uses),
+                })
+            })
+            .collect();
+        return output.json(&models);
+    }
+    for model in &models {
+        let (record, facts) = (&model.record, &model.record.facts);
+        let name = if model.name.is_empty() { "no name known".into() } else { printable(&model.name) };
+        let by = author(&record.author).map_or("from the beginning".into(), |author| {
+            format!("by {author}, royalty {} credits, from block {}", record.royalty, record.first)
+        });
+        output.line(format_args!(
+            "{}  {name}  input {}x{}x{}, {} classes, cost {}, {} bytes, {by}, {} uses",
+            short(&model.id),
+            facts.channels,
+            facts.height,
+            facts.width,
+            facts.classes,
+            facts.cost,
+            facts.size,
+            model.uses
+        ))?;
+    }
+    Ok(())
+}
+
+fn list_built_in(output: &mut Output) -> Result<(), CommandError> {
     let models: Vec<_> =
         zoo::names().into_iter().filter_map(|name| zoo::get(name).map(|model| (name, model))).collect();
     if output.is_json() {

@@ -1,4 +1,4 @@
-//! Headers, bodies, pixels and verdicts: what does not move the chain.
+//! Headers, bodies, attachments and verdicts: what does not move the chain.
 
 use ocelli_consensus::BlockHash;
 
@@ -44,32 +44,35 @@ fn a_block_is_received_once_its_body_is_here() {
     let overlay = Overlay::new(&store).unwrap();
     let block =
         Maker::new(&network, &overlay).classify(0, 1).transfer(1, address(2), 5).classify(2, 3).mine(address(3));
-    let (header, body, pixels) = &block;
+    let (header, body, attachments) = &block;
     let hash = header.hash();
-    assert_eq!(store.add_block(&hash, body, pixels, Extent::Body), Err(StoreError::UnknownBlock(hash)));
+    assert_eq!(store.add_block(&hash, body, attachments, Extent::Body), Err(StoreError::UnknownBlock(hash)));
     assert_eq!(store.set_status(&hash, BlockStatus::Verified, None), Err(StoreError::UnknownBlock(hash)));
 
     store.add_header(header).unwrap();
-    assert_eq!((store.body(1, &hash), store.pixels(1, &hash, body)), (Ok(None), Ok(vec![None; pixels.len()])));
-    store.add_block(&hash, body, &pixels[..2], Extent::Body).unwrap();
-    let mut first = pixels.clone();
+    assert_eq!(
+        (store.body(1, &hash), store.attachments(1, &hash, body)),
+        (Ok(None), Ok(vec![None; attachments.len()]))
+    );
+    store.add_block(&hash, body, &attachments[..2], Extent::Body).unwrap();
+    let mut first = attachments.clone();
     first[2..].fill(None);
-    assert_eq!(store.pixels(1, &hash, body), Ok(first), "one task's pixels are missing");
-    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    assert_eq!(store.attachments(1, &hash, body), Ok(first), "one task's attachments are missing");
+    store.add_block(&hash, body, attachments, Extent::Body).unwrap();
     assert_eq!(store.header(&hash).unwrap().unwrap().1, BlockStatus::Received);
     store.set_status(&hash, BlockStatus::Verified, None).unwrap();
-    store.add_block(&hash, body, pixels, Extent::Body).unwrap();
+    store.add_block(&hash, body, attachments, Extent::Body).unwrap();
     assert_eq!(store.header(&hash).unwrap().unwrap().1, BlockStatus::Verified);
 
     drop(overlay);
     drop(store);
     let store = Store::open(&folder.path(), &network).unwrap();
     assert_eq!(store.body(1, &hash), Ok(Some(body.clone())));
-    assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
-    assert_eq!(store.pixels(2, &hash, body), Ok(vec![None; pixels.len()]));
+    assert_eq!(store.attachments(1, &hash, body), Ok(attachments.clone()));
+    assert_eq!(store.attachments(2, &hash, body), Ok(vec![None; attachments.len()]));
     // The same from the files, blobs included, as from memory.
-    store.database().flush_cf(store.column(columns::PIXELS)).unwrap();
-    assert_eq!(store.pixels(1, &hash, body), Ok(pixels.clone()));
+    store.database().flush_cf(store.column(columns::ATTACHMENTS)).unwrap();
+    assert_eq!(store.attachments(1, &hash, body), Ok(attachments.clone()));
 }
 
 #[test]

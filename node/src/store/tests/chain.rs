@@ -2,7 +2,7 @@
 
 use ocelli_consensus::history::{HistoryReader, Position};
 use ocelli_consensus::rules::RuleError;
-use ocelli_consensus::transition::{ConnectError, StateReader};
+use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{BlockHash, Root};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -61,7 +61,7 @@ fn two_branches() {
     // The headers keep the rules, and the tree of all of them agrees which branch is the best.
     let mut tree = HeaderTree::new(&network.genesis);
     for row in store.headers() {
-        tree.insert(&network.parameters, &row.unwrap().0).unwrap();
+        tree.insert(&network, &row.unwrap().0).unwrap();
     }
     assert_eq!(tree.len(), 1 + 3 + 4 + 5);
     assert_eq!(tree.best_header().hash, store.tip().unwrap().hash);
@@ -70,10 +70,10 @@ fn two_branches() {
     drop(store);
     let store = Store::open(&folder.path(), &network).unwrap();
     assert_indexed(&store, &chain_two);
-    // And back, to the branch of fewer blocks: bodies and pixels of stale blocks are still there.
-    let (header, body, pixels) = &one[3];
+    // And back, to the branch of fewer blocks: bodies and attachments of stale blocks are still there.
+    let (header, body, attachments) = &one[3];
     assert_eq!(store.body(header.height, &header.hash()), Ok(Some(body.clone())));
-    assert_eq!(store.pixels(header.height, &header.hash(), body), Ok(pixels.clone()));
+    assert_eq!(store.attachments(header.height, &header.hash(), body), Ok(attachments.clone()));
     reorganise(&store, &network, 5, &one);
     assert_indexed(&store, &chain_one);
     assert_as_from_scratch(&store, &network, &chain_one);

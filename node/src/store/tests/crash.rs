@@ -44,9 +44,12 @@ fn killed_while_writing() {
         while overlay.tip().height > 0 {
             let (header, body) = overlay.disconnect_tip().unwrap();
             assert_eq!(store.hash_at(header.height), Ok(Some(header.hash())));
-            let pixels = store.pixels(header.height, &header.hash(), &body).unwrap();
+            let attachments = store.attachments(header.height, &header.hash(), &body).unwrap();
             assert!(
-                pixels.iter().zip(&body.transactions).all(|(pixels, (tx, _))| pixels.is_some() == tx.task().is_some())
+                attachments
+                    .iter()
+                    .zip(&body.transactions)
+                    .all(|(attachments, (tx, _))| attachments.is_some() == tx.task().is_some())
             );
         }
         assert_eq!(overlay.tip().hash, network.genesis_hash());

@@ -33,7 +33,7 @@ fn a_malformed_row_is_named() {
         (columns::BODIES, rows::block_key(1, &hash).into(), Box::new(|| store.body(1, &hash).err())),
         (columns::UNDO, rows::block_key(1, &hash).into(), Box::new(|| store.undo(1, &hash).err())),
         (columns::HEIGHTS, rows::number_key(1).into(), Box::new(|| store.hash_at(1).err())),
-        (columns::ACCOUNTS, address(0).0.into(), Box::new(|| store.account(&address(0)).err())),
+        (columns::OBJECTS, ObjectId::Account(address(0)).to_bytes(), Box::new(|| store.account(&address(0)).err())),
         (columns::STATE, Path::ROOT.to_bytes().into(), Box::new(|| store.branch(&Path::ROOT).err())),
         (columns::HISTORY, rows::position_key(leaf).into(), Box::new(|| store.entry(leaf).err())),
         (columns::TRANSACTIONS, txid.0.into(), Box::new(|| store.transaction_location(&txid).err())),
@@ -146,7 +146,7 @@ fn flipped_bytes_in_files_are_noticed() {
         let store = Store::open(&folder.path(), &network)?;
         store.headers().collect::<Result<Vec<_>, _>>()?;
         for (header, body, _) in &headers {
-            store.pixels(header.height, &header.hash(), body)?;
+            store.attachments(header.height, &header.hash(), body)?;
         }
         Ok(())
     };

@@ -69,13 +69,13 @@ fn fill() {
         let mut overlay = Overlay::new(store)?;
         let mut maker = Maker::new(&network, &overlay);
         for from in 0..200u32 {
-            let mut pixels = vec![0; PIXELS];
-            random.fill_bytes(&mut pixels);
-            maker = maker.classify_image((from % 4) as u8, pixels);
+            let mut attachments = vec![0; PIXELS];
+            random.fill_bytes(&mut attachments);
+            maker = maker.classify_image((from % 4) as u8, attachments);
         }
-        let (header, body, pixels) = maker.mine(address(0));
+        let (header, body, attachments) = maker.mine(address(0));
         store.add_header(&header)?;
-        store.add_block(&header.hash(), &body, &pixels, Extent::Body)?;
+        store.add_block(&header.hash(), &body, &attachments, Extent::Body)?;
         overlay.connect(&network.parameters, &header, &body).expect("it is valid");
         store.commit(overlay.into_move(), Durability::Synced)
     };
@@ -104,7 +104,7 @@ fn fill() {
     let mut overlay = Overlay::new(&store).unwrap();
     while overlay.tip().height > 0 {
         let (header, body) = overlay.disconnect_tip().unwrap();
-        assert!(store.pixels(header.height, &header.hash(), &body).unwrap().iter().all(Option::is_some));
+        assert!(store.attachments(header.height, &header.hash(), &body).unwrap().iter().all(Option::is_some));
     }
     writeln!(std::io::stdout(), "said to be full after {height} blocks").unwrap();
 }

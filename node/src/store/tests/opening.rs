@@ -4,7 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 
 use ocelli_consensus::history::{HistoryReader, Position};
-use ocelli_consensus::transition::{Account, genesis_state};
+use ocelli_consensus::object::Account;
+use ocelli_consensus::transition::genesis_state;
 use rocksdb::Options;
 
 use super::*;
@@ -23,7 +24,7 @@ fn a_new_store_holds_the_genesis() {
     assert!(store.headers().next().is_none());
     assert_eq!(store.header(&hash), Ok(Some((network.genesis.clone(), BlockStatus::Verified))));
     assert_eq!(store.body(0, &hash), Ok(Some(Body::default())));
-    assert_eq!(store.pixels(0, &hash, &Body::default()), Ok(vec![]));
+    assert_eq!(store.attachments(0, &hash, &Body::default()), Ok(vec![]));
     assert_eq!((store.hash_at(0), store.hash_at(1)), (Ok(Some(hash)), Ok(None)));
     assert_eq!(store.kept(), Ok(Kept::ALL));
     assert_eq!((store.undo(0, &hash), store.verdicts(9), store.known_peers()), (Ok(None), Ok(vec![]), Ok(vec![])));

@@ -1,4 +1,4 @@
-//! Forgetting pixels and bodies of old blocks.
+//! Forgetting attachments and bodies of old blocks.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::*;
 
-/// Blocks of tasks on random pixels, which do not compress, with the pixels in files of a few blocks each.
+/// Blocks of tasks on random attachments, which do not compress, with the attachments in files of a few blocks each.
 fn grow_tasks(store: &Store, network: &Network, blocks: u64, tasks: u8) -> Vec<Made> {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut made = Vec::new();
@@ -22,7 +22,7 @@ fn grow_tasks(store: &Store, network: &Network, blocks: u64, tasks: u8) -> Vec<M
         made.push(maker.mine(address(0)));
         reorganise(store, network, 0, &made[made.len() - 1..]);
         if number % 4 == 3 {
-            store.database().flush_cf(store.column(columns::PIXELS)).unwrap();
+            store.database().flush_cf(store.column(columns::ATTACHMENTS)).unwrap();
         }
     }
     made
@@ -38,26 +38,26 @@ fn pruned_pixels_free_their_files_and_nothing_else_goes() {
     let (folder, network) = (Folder::new(), network());
     let store = Store::open(&folder.path(), &network).unwrap();
     let blocks = grow_tasks(&store, &network, 40, 30);
-    let pixels = 40 * 30 * PIXELS as u64;
+    let bytes = 40 * 30 * PIXELS as u64;
     let (before, blobs) = (store.disk_bytes().unwrap(), files(&folder, "blob"));
-    assert!(before > pixels && blobs >= 10, "{before} bytes, {blobs} files");
+    assert!(before > bytes && blobs >= 10, "{before} bytes, {blobs} files");
 
     let kept = store.prune(31, 0).unwrap();
-    assert_eq!(kept, Kept { pixels_from: 31, bodies_from: 1, answers_from: 1 });
+    assert_eq!(kept, Kept { attachments_from: 31, bodies_from: 1, answers_from: 1 });
     assert_eq!(files(&folder, "blob"), blobs, "forgetting touches no file");
     store.free_pruned(Kept::ALL).unwrap();
     let (after, blobs) = (store.disk_bytes().unwrap(), files(&folder, "blob"));
     // Block 31 lies in a file with 29 and 30, which stays.
     assert!(blobs <= 4, "{blobs} files");
-    assert!(before - after >= pixels * 28 / 40, "{before} bytes before, {after} after");
+    assert!(before - after >= bytes * 28 / 40, "{before} bytes before, {after} after");
 
     let check = |store: &Store| {
         assert_eq!(store.kept(), Ok(kept));
-        for (header, body, pixels) in &blocks {
+        for (header, body, attachments) in &blocks {
             let (height, hash) = (header.height, header.hash());
             assert_eq!(store.body(height, &hash), Ok(Some(body.clone())));
-            let expected = if height < 31 { vec![None; pixels.len()] } else { pixels.clone() };
-            assert_eq!(store.pixels(height, &hash, body), Ok(expected), "block {height}");
+            let expected = if height < 31 { vec![None; attachments.len()] } else { attachments.clone() };
+            assert_eq!(store.attachments(height, &hash, body), Ok(expected), "block {height}");
         }
         assert_state_root(store);
         let mut overlay = Overlay::new(store).unwrap();
@@ -80,7 +80,7 @@ fn pruned_bodies_take_the_way_back_with_them() {
     let store = Store::open(&folder.path(), &network).unwrap();
     let blocks = grow_tasks(&store, &network, 10, 2);
     let kept = store.prune(0, 6).unwrap();
-    assert_eq!(kept, Kept { pixels_from: 6, bodies_from: 6, answers_from: 1 });
+    assert_eq!(kept, Kept { attachments_from: 6, bodies_from: 6, answers_from: 1 });
     for (header, body, _) in &blocks {
         let (height, hash) = (header.height, header.hash());
         assert_eq!(store.body(height, &hash).unwrap().is_some(), height >= 6);
@@ -118,7 +118,7 @@ fn a_block_taken_on_work_is_verified_and_said() {
         let expected = if checked == Extent::OnWork { BlockStatus::Verified } else { BlockStatus::Received };
         assert_eq!(store.header(&hash).unwrap().unwrap().1, expected);
         let from = (height + 1).min(3);
-        assert_eq!(store.kept(), Ok(Kept { pixels_from: from, bodies_from: 1, answers_from: from }));
+        assert_eq!(store.kept(), Ok(Kept { attachments_from: from, bodies_from: 1, answers_from: from }));
         // The next one stands on it, for the maker as well.
         let mut single = Overlay::new(&store).unwrap();
         single.connect(&network.parameters, &block.0, &block.1).unwrap();

@@ -23,6 +23,8 @@ pub enum Mode {
     Honest,
     /// Has passed on what it does not have.
     Lacks,
+    /// Is still putting it together itself.
+    Partly,
     /// Never answers.
     Silent,
     /// Takes its time.
@@ -34,7 +36,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 6] = [Self::Honest, Self::Lacks, Self::Silent, Self::Slow(1_500), Self::Lies, Self::Vanishes];
+    const ALL: [Self; 7] =
+        [Self::Honest, Self::Lacks, Self::Partly, Self::Silent, Self::Slow(1_500), Self::Lies, Self::Vanishes];
 
     /// Whether an honest peer may behave so.
     fn is_blameless(self) -> bool {
@@ -72,6 +75,8 @@ pub struct Simulator {
     pub completed: BTreeMap<BlockHash, u64>,
     left: BTreeSet<BlockHash>,
     pub offences: Vec<(u8, Offence)>,
+    /// Questions that those answered who are still putting a block together.
+    served: usize,
 }
 
 impl Simulator {
@@ -93,6 +98,7 @@ impl Simulator {
             completed: BTreeMap::new(),
             left: BTreeSet::new(),
             offences: Vec::new(),
+            served: 0,
         }
     }
 
@@ -265,9 +271,9 @@ impl Simulator {
         for output in out {
             match output {
                 Output::Send { peer, id, request } => self.on_question(peer, id, request),
-                Output::Complete { hash, data, .. } => {
+                Output::Complete { hash, block: assembled, .. } => {
                     let block = self.blocks.iter().find(|block| block.hash() == hash).expect("somebody made it");
-                    assert_eq!(data, block.data);
+                    assert_eq!(assembled.with_answers(block.answers()).as_ref(), Ok(&block.data));
                     assert!(self.completed.insert(hash, self.tested.now).is_none(), "complete twice");
                     self.push(self.tested.now + VALIDATION, Event::Validated(hash));
                 }
@@ -280,27 +286,53 @@ impl Simulator {
                 Output::Announced { hash, .. } => self.push(self.tested.now + SYNC, Event::Synced(hash)),
                 Output::Tell { .. } | Output::Report { .. } | Output::InBlocks(_) => {}
                 Output::ImportHeader { .. } | Output::WakeAt(_) => unreachable!("carried out before"),
+                Output::Condemn { .. } => unreachable!("all are good"),
             }
         }
     }
 
     fn on_question(&mut self, peer: u8, id: u64, request: Request) {
-        let Request::Transactions { block: hash, indexes } = request else { panic!("{request:?}") };
-        let block = self.blocks.iter().find(|block| block.hash() == hash).expect("somebody made it");
         let mode = self.modes[peer as usize];
-        let found = if self.has.contains(&(peer, hash)) { block.submissions(&indexes) } else { Vec::new() };
-        let (delay, found) = match mode {
-            Mode::Honest => (0, found),
-            Mode::Slow(delay) => (delay, found),
-            Mode::Lacks => (0, Vec::new()),
-            Mode::Lies => (0, indexes.iter().map(|_| task(u64::MAX)).collect()),
+        let delay = match mode {
+            Mode::Honest | Mode::Lacks | Mode::Lies | Mode::Partly => 0,
+            Mode::Slow(delay) => delay,
             Mode::Silent => return,
             Mode::Vanishes => {
                 self.push(self.tested.now + 5_000, Event::Reconnect(peer));
                 return self.drive(Input::PeerDisconnected(peer));
             }
         };
-        let result = Ok(Response::Transactions(found));
+        let result = Ok(self.answer(peer, mode, request));
         self.push(self.tested.now + 2 * LATENCY + delay, Event::Answer { peer, id, result });
+    }
+
+    fn answer(&mut self, peer: u8, mode: Mode, request: Request) -> Response {
+        let hash = match &request {
+            Request::Transactions { block, .. } | Request::TransactionIds { block } => *block,
+            other => panic!("{other:?}"),
+        };
+        let block = self.blocks.iter().find(|block| block.hash() == hash).expect("somebody made it");
+        let is_here = self.has.contains(&(peer, hash));
+        match request {
+            Request::Transactions { indexes, .. } => Response::Transactions(match mode {
+                Mode::Lies => indexes.iter().map(|_| Some(task(u64::MAX))).collect(),
+                // Each time it has one more.
+                Mode::Partly => {
+                    self.served += 1;
+                    let has = |index: u32| index as usize % 3 < self.served;
+                    let some = block.submissions(&indexes).into_iter().zip(&indexes);
+                    some.map(|(submission, index)| has(*index).then_some(submission)).collect()
+                }
+                _ if is_here => block.submissions(&indexes).into_iter().map(Some).collect(),
+                _ => Vec::new(),
+            }),
+            _ => {
+                let ids = block.data.body.transactions.iter().map(|(transaction, _)| transaction.wtxid());
+                Response::TransactionIds(match mode {
+                    Mode::Lies => Some(vec![task(u64::MAX).transaction.wtxid()]),
+                    _ => is_here.then(|| ids.collect()),
+                })
+            }
+        }
     }
 }

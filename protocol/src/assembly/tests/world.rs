@@ -2,16 +2,18 @@
 //! machine is looked through for what must always hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, Node};
+use ocelli_consensus::block::{Answer, Classes, answer_root};
+use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, TreeNode};
+use ocelli_consensus::transaction::{Form, MAX_ATTACHMENT_BYTES};
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, CompactTarget, Header, ImageHash, ModelId, Network, Transaction, Unsigned,
+    Action, Address, Amount, AttachmentHash, BlockHash, CompactTarget, Header, ModelId, Network, Transaction, Unsigned,
     WtxId,
 };
 
 use super::*;
-use crate::message::{Announcement, BlockData, ShortId, Submission};
+use crate::message::{Announcement, Assembled, BlockData, NextRules, ShortId, Submission};
 use crate::origin::{Direction, Group, Origin};
 
 pub type In = Input<u8, u32>;
@@ -37,10 +39,17 @@ pub fn network(easiest: u32) -> Network {
 
 /// A task, its picture made of its number.
 pub fn task(number: u64) -> Submission {
-    let pixels = number.to_le_bytes().to_vec();
-    let action = Action::Classify { model: ModelId([1; 32]), image: ImageHash::of(&pixels) };
+    let pixels: Arc<[u8]> = Arc::from(number.to_le_bytes());
+    let action = Action::Classify {
+        model: ModelId([1; 32]),
+        picture: AttachmentHash::of(&pixels),
+        bytes: 8,
+        royalty: Amount(0),
+        form: Form::Pixels,
+    };
     let unsigned = Unsigned { nonce: number, fee: Amount(1), expires: 100, action };
-    Submission { transaction: Transaction { unsigned, public_key: [0; 32], signature: [1; 64] }, pixels: Some(pixels) }
+    let transaction = Transaction { unsigned, public_key: [0; 32], signature: [1; 64] };
+    Submission { transaction, attachment: Some(pixels) }
 }
 
 pub fn wtxid(number: u64) -> WtxId {
@@ -61,14 +70,14 @@ impl Block {
     /// A block with the tasks of these numbers; another salt gives another block.
     pub fn on(parent: &Header, tasks: impl IntoIterator<Item = u64>, salt: u64) -> Self {
         let mut data = BlockData::default();
-        for Submission { transaction, pixels } in tasks.into_iter().map(task) {
-            data.body.transactions.push((transaction, Some(vec![1, -1])));
-            data.pixels.push(pixels);
+        for Submission { transaction, attachment } in tasks.into_iter().map(task) {
+            data.body.transactions.push((transaction, Answer::Classes(Classes::of(&[1, -1]))));
+            data.attachments.push(attachment);
         }
         let mut miner = [0; 20];
         miner[..8].copy_from_slice(&salt.to_le_bytes());
         let (height, time) = (parent.height + 1, parent.time + NETWORK.parameters.spacing);
-        let body = data.body.root();
+        let body = data.body.root(&parent.hash());
         let header =
             Header { parent: parent.hash(), body, height, time, miner: Address(miner), nonce: 0, ..parent.clone() };
         Self { header: mine(header), data }
@@ -85,10 +94,36 @@ impl Block {
     pub fn submissions(&self, indexes: &[u32]) -> Vec<Submission> {
         let submission = |&index: &u32| Submission {
             transaction: self.data.body.transactions[index as usize].0.clone(),
-            pixels: self.data.pixels[index as usize].clone(),
+            attachment: self.data.attachments[index as usize].clone(),
         };
         indexes.iter().map(submission).collect()
     }
+
+    pub fn answers(&self) -> Vec<Answer> {
+        self.data.body.transactions.iter().map(|(_, answer)| answer.clone()).collect()
+    }
+
+    pub fn assembled(&self) -> Assembled {
+        let all: Vec<u32> = (0..).take(self.data.attachments.len()).collect();
+        Assembled { submissions: self.submissions(&all), answer_root: answer_root(&self.answers()) }
+    }
+}
+
+/// A block of pictures as large as an attachment may be.
+pub fn large_block(parent: &Header, tasks: u8) -> Block {
+    let small = Block::on(parent, [], 0);
+    let mut data = BlockData::default();
+    for number in 0..tasks {
+        let picture: Arc<[u8]> = Arc::from(vec![number; MAX_ATTACHMENT_BYTES]);
+        let Submission { mut transaction, .. } = task(number.into());
+        if let Action::Classify { picture: hash, bytes, .. } = &mut transaction.unsigned.action {
+            (*hash, *bytes) = (AttachmentHash::of(&picture), MAX_ATTACHMENT_BYTES as u32);
+        }
+        data.body.transactions.push((transaction, Answer::None));
+        data.attachments.push(Some(picture));
+    }
+    let header = mine(Header { body: data.body.root(&parent.hash()), ..small.header });
+    Block { header, data }
 }
 
 pub fn mine(mut header: Header) -> Header {
@@ -118,8 +153,6 @@ pub struct World {
     pub stored: BTreeMap<BlockHash, BlockData>,
     /// By height.
     pub connected: BTreeMap<u64, BlockHash>,
-    /// With relay.
-    pub coming: BTreeSet<ShortId>,
     /// Blocks that are too far behind to be passed on.
     pub unworthy: BTreeSet<BlockHash>,
 }
@@ -135,7 +168,6 @@ impl World {
             mempool: BTreeMap::new(),
             stored: BTreeMap::new(),
             connected: BTreeMap::new(),
-            coming: BTreeSet::new(),
             unworthy: BTreeSet::new(),
         }
     }
@@ -145,7 +177,7 @@ impl World {
     }
 
     fn has_inserted(&mut self, header: &Header) -> bool {
-        let inserted = self.tree.insert(&self.network.parameters, header);
+        let inserted = self.tree.insert(&self.network, header);
         inserted.map(|hash| self.headers.insert(hash, header.clone())).is_ok()
     }
 
@@ -172,7 +204,7 @@ impl View for World {
         &self.tree
     }
 
-    fn tip(&self) -> Node {
+    fn tip(&self) -> TreeNode {
         self.tree.get(&self.tip).expect("always there")
     }
 
@@ -180,8 +212,19 @@ impl View for World {
         self.validating.contains(hash)
     }
 
-    fn is_worth_forwarding(&self, block: &Node) -> bool {
+    fn is_worth_forwarding(&self, block: &TreeNode) -> bool {
         !self.unworthy.contains(&block.hash)
+    }
+
+    fn next_rules(&self) -> Option<NextRules> {
+        self.network
+            .schedule
+            .next_after(self.tip().height)
+            .map(|next| NextRules { height: next.height, version: next.version })
+    }
+
+    fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
+        self.mempool.keys().copied()
     }
 
     fn pending(&self, wtxid: &WtxId) -> Option<Submission> {
@@ -194,10 +237,6 @@ impl View for World {
 
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
         self.stored.get(hash).cloned()
-    }
-
-    fn is_coming(&self, id: ShortId) -> bool {
-        self.coming.contains(&id)
     }
 }
 
@@ -245,6 +284,9 @@ impl Tested {
                     self.wake_at = Some(*at);
                 }
                 Output::Complete { hash, .. } => drop(self.world.validating.insert(*hash)),
+                Output::Condemn { hash, .. } => {
+                    assert!(self.world.tree.set_status(*hash, BlockStatus::Invalid));
+                }
                 _ => {}
             }
         }
@@ -275,7 +317,8 @@ impl Tested {
         for (hash, block) in partial {
             assert!(self.world.tree.get(hash).is_some_and(|node| node.status == BlockStatus::Header));
             assert!(!self.world.validating.contains(hash), "not put together any more");
-            assert!((1..=block.len()).contains(&block.missing().count()), "what is complete is handed over");
+            let is_complete = block.missing().next().is_none();
+            assert!(!is_complete || block.needs_wtxids(), "what is complete is handed over");
             assert!(block.since + ASSEMBLY_TIME > self.now);
             let asked: BTreeSet<_> = block.asked.iter().collect();
             assert!(asked.len() == block.asked.len() && asked.len() <= MAX_SOURCES);

@@ -5,15 +5,17 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use ocelli_consensus::network::{ModelParameters, Network};
-use ocelli_consensus::transition::{Account, StateReader};
+use ocelli_consensus::network::Network;
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, CheckedTransaction, ImageHash, ModelId, Parameters, Transaction, Unsigned,
+    Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Transaction, Unsigned,
 };
 
 use super::*;
 use crate::mempool::{Blame, InsertError, Mempool, Readiness, Tip};
-use crate::message::{Submission, take_pending, take_pixels};
+use crate::message::{Submission, take_attachments, take_pending};
 use crate::origin::{Direction, Group};
 
 /// Milliseconds that a message takes.
@@ -31,8 +33,8 @@ pub enum Mode {
     Vanishes,
     /// Says that it has nothing.
     Lies,
-    /// Sends pixels with one bit turned.
-    WrongPixels,
+    /// Sends attachments with one bit turned.
+    WrongAttachment,
     /// Sends another transaction.
     WrongTransaction,
     /// Notes nothing of what is announced to it before this time.
@@ -41,31 +43,38 @@ pub enum Mode {
     DeafUntil(u64),
 }
 
-/// Whoever it is, the account can pay.
+/// Whoever it is, the account can pay; and there is a model for pictures of each size.
 struct Rich;
 
 impl StateReader for Rich {
     type Error = Infallible;
 
-    fn account(&self, _: &Address) -> Result<Option<Account>, Infallible> {
-        Ok(Some(Account { nonce: 0, balance: Amount(u64::MAX / 2) }))
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        let account = Account { nonce: 0, balance: Amount(u64::MAX / 2) };
+        let record = |pixels: usize| {
+            let facts =
+                ModelFacts { size: 9, channels: 2, height: 2, width: (pixels / 4) as u16, classes: 10, cost: 0 };
+            ModelRecord { author: Address([0; 20]), royalty: Amount(0), first: 0, facts }
+        };
+        Ok(match id {
+            ObjectId::Account(_) => Some(account.into()),
+            ObjectId::Model(model) => {
+                let sizes = [16, SMALL, 100_000].into_iter();
+                sizes.filter(|pixels| model_of(*pixels) == *model).map(|pixels| record(pixels).into()).next()
+            }
+            ObjectId::Upload(_) => None,
+        })
     }
 }
 
-/// A network with a model for pictures of each size that is used.
-static PARAMETERS: LazyLock<Parameters> = LazyLock::new(|| {
-    let mut parameters = Network::builtin("local").expect("built in").parameters;
-    let model = |pixels| ModelParameters { id: model_of(pixels), pixels: pixels as u32, logits: 10, cost: 0 };
-    parameters.models = [16, SMALL, 100_000].into_iter().map(model).collect();
-    parameters
-});
+static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::builtin("local").expect("built in"));
 
 fn model_of(pixels: usize) -> ModelId {
-    ModelId(*ImageHash::of(&pixels.to_le_bytes()).as_bytes())
+    ModelId::of(&pixels.to_le_bytes())
 }
 
 fn tip() -> Tip<'static, Rich> {
-    Tip { parameters: &PARAMETERS, height: 0, state: &Rich }
+    Tip { network: &NETWORK, height: 0, time: 0, state: &Rich }
 }
 
 const GENESIS: BlockHash = BlockHash([7; 32]);
@@ -78,7 +87,7 @@ impl Pool for View<'_> {
     }
 
     fn would_take(&self, transaction: &Transaction) -> Verdict {
-        match self.0.check(transaction, 1 << 17, &tip()) {
+        match self.0.check(transaction, &tip()) {
             Ok(()) if transaction.verify_signatures(GENESIS).is_ok() => Verdict::Take,
             Ok(()) => Verdict::Refuse { holds: Holds::Forever, blame: Blame::Peer },
             Err(InsertError::Refused(error)) => Verdict::Refuse { holds: error.holds(), blame: error.misbehaviour() },
@@ -95,7 +104,7 @@ pub struct Node {
     /// Where others see it, and whether they say that they have dialled it.
     pub group: u64,
     pub direction: Direction,
-    /// How often each transaction came, with its pixels.
+    /// How often each transaction came, with its attachment.
     pub received: BTreeMap<ShortId, usize>,
     /// Bytes of messages that came, by request and response alike.
     pub bytes: usize,
@@ -128,15 +137,16 @@ pub fn task(seed: u64, pixels: usize) -> Submission {
 
 /// A sender's task with a nonce.
 pub fn task_of(seed: u64, nonce: u64, pixels: usize) -> Submission {
-    let pixels: Vec<u8> = (0..pixels).map(|at| (at as u64 ^ seed) as u8).collect();
-    let action = Action::Classify { model: model_of(pixels.len()), image: ImageHash::of(&pixels) };
+    let pixels: Arc<[u8]> = (0..pixels).map(|at| (at as u64 ^ seed) as u8).collect();
+    let (model, picture, bytes) = (model_of(pixels.len()), AttachmentHash::of(&pixels), pixels.len() as u32);
+    let action = Action::Classify { model, picture, bytes, royalty: Amount(0), form: Form::Pixels };
     let unsigned = Unsigned { nonce, fee: Amount(1_000_000), expires: 100, action };
     let mut secret = [0; 32];
     secret[..8].copy_from_slice(&seed.to_le_bytes());
     let key = SigningKey::from_bytes(&secret);
     let public_key = key.verifying_key().to_bytes();
     let transaction = Transaction::sign(unsigned, public_key, GENESIS, |hash| key.sign(hash).to_bytes());
-    Submission { transaction, pixels: Some(pixels) }
+    Submission { transaction, attachment: Some(pixels) }
 }
 
 pub fn id_of(submission: &Submission) -> ShortId {
@@ -184,7 +194,7 @@ impl Simulator {
         self.push(time, Event::Submit { at, submission });
     }
 
-    /// Whether a node has a transaction with its pixels.
+    /// Whether a node has a transaction with its attachment.
     pub fn has(&self, at: usize, id: ShortId) -> bool {
         self.nodes[at].pool.get_by_short_id(id).is_some()
     }
@@ -238,7 +248,7 @@ impl Simulator {
                 }
                 self.nodes[to].bytes += response.to_bytes().len();
                 if let Response::Pending(found) = &response {
-                    for found in found.iter().flatten().filter(|found| found.pixels.is_some()) {
+                    for found in found.iter().flatten().filter(|found| found.attachment.is_some()) {
                         *self.nodes[to].received.entry(id_of(found)).or_default() += 1;
                     }
                 }
@@ -274,8 +284,9 @@ impl Simulator {
                     Mode::Stalls => return,
                     Mode::Vanishes => return self.disconnect(from, to),
                     Mode::Lies => found.iter_mut().for_each(|found| *found = None),
-                    Mode::WrongPixels => {
-                        found.iter_mut().flatten().filter_map(|found| found.pixels.as_mut()).for_each(|it| it[0] ^= 1);
+                    Mode::WrongAttachment => {
+                        let attachments = found.iter_mut().flatten().filter_map(|found| found.attachment.as_mut());
+                        attachments.for_each(|it| *it = it.iter().map(|byte| byte ^ 1).collect());
                     }
                     Mode::WrongTransaction => {
                         found.iter_mut().flatten().for_each(|found| found.transaction.signature = [9; 64]);
@@ -284,10 +295,10 @@ impl Simulator {
                 }
                 Response::Pending(found)
             }
-            Request::Pixels { ids } => {
+            Request::Attachments { ids } => {
                 let pool = &self.nodes[to].pool;
-                let pixels = |id| Some(pool.get_by_short_id(id)?.pixels()?.to_vec());
-                Response::Pixels(take_pixels(ids.into_iter().map(pixels)))
+                let attachment = |id| pool.get_by_short_id(id)?.attachment().cloned();
+                Response::Attachments(take_attachments(ids.into_iter().map(attachment)))
             }
             other => panic!("relay does not ask {other:?}"),
         };
@@ -308,8 +319,8 @@ impl Simulator {
     /// Puts a transaction into a node's mempool, as a submitter does, and as the node itself does with what came.
     fn take(&mut self, at: usize, submission: Submission) {
         let id = id_of(&submission);
-        let Submission { transaction, pixels } = submission;
-        let checked = CheckedTransaction::check(transaction, pixels.map(Arc::from), &PARAMETERS, GENESIS, 1);
+        let Submission { transaction, attachment } = submission;
+        let checked = CheckedTransaction::check(transaction, attachment, GENESIS);
         let taken = checked.map_err(|error| InsertError::Refused(error.into()));
         let taken = taken.and_then(|checked| self.nodes[at].pool.insert(checked, &tip()));
         let decision = match taken.map(|inserted| inserted.readiness) {

@@ -3,8 +3,10 @@
 
 use std::sync::LazyLock;
 
-use ocelli_consensus::CompactTarget;
+use ocelli_consensus::block::Answer;
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
+use ocelli_consensus::transaction::Form;
+use ocelli_consensus::{AttachmentHash, CompactTarget, Work};
 
 use super::*;
 
@@ -52,7 +54,7 @@ pub enum Mode {
     LacksLate,
     /// Claims the most work possible, is of use for [`TURN`] answers, and says nothing any more.
     Turns,
-    /// Blocks without their pixels.
+    /// Blocks without their attachments.
     Pruned,
     /// All there is, but takes [`SLUGGISH`] for it.
     Sluggish,
@@ -101,14 +103,19 @@ pub fn work(blocks: u64) -> U256 {
 
 /// `count` headers on a parent; another salt gives others. They come on time, so that the target never changes.
 pub fn extend(parent: &Header, count: usize, salt: u64) -> Vec<Header> {
+    extend_in(parent, count, salt, parent.version)
+}
+
+/// The same with another version.
+pub fn extend_in(parent: &Header, count: usize, salt: u64, version: u32) -> Vec<Header> {
     let mut headers: Vec<Header> = Vec::new();
     let mut miner = [0; 20];
     miner[..8].copy_from_slice(&salt.to_le_bytes());
     for _ in 0..count {
         let parent = headers.last().unwrap_or(parent);
         let (height, time) = (parent.height + 1, parent.time + NETWORK.parameters.spacing);
-        let mut header =
-            Header { parent: parent.hash(), height, time, miner: Address(miner), nonce: 0, ..parent.clone() };
+        let (parent, miner) = (parent.hash(), Address(miner));
+        let mut header = Header { version, parent, height, time, miner, nonce: 0, ..genesis() };
         let target = header.target.to_target().expect("the easiest");
         while !target.is_met_by(header.hash().0) {
             header.nonce += 1;
@@ -123,14 +130,19 @@ pub fn data_of(header: &Header) -> BlockData {
     let action = Action::Transfer { to: Address([0; 20]), amount: Amount(u64::from(header.miner.0[0])) };
     let unsigned = Unsigned { nonce: header.height, fee: Amount(1), expires: 0, action };
     let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
-    BlockData { body: Body { transactions: vec![(transaction, None)] }, pixels: vec![None] }
+    BlockData { body: Body { transactions: vec![(transaction, Answer::None)] }, attachments: vec![None] }
 }
 
-/// A block's data with a task whose pixels are forgotten.
+/// A block's data with a task whose picture is forgotten.
 pub fn pruned_data_of(header: &Header) -> BlockData {
     let mut data = data_of(header);
-    data.body.transactions[0].0.unsigned.action =
-        Action::Classify { model: ModelId([1; 32]), image: ImageHash([2; 32]) };
+    data.body.transactions[0].0.unsigned.action = Action::Classify {
+        model: ModelId([1; 32]),
+        picture: AttachmentHash([2; 32]),
+        bytes: 1,
+        royalty: Amount(0),
+        form: Form::Pixels,
+    };
     data
 }
 
@@ -139,8 +151,8 @@ pub struct Chain {
     tree: HeaderTree,
     headers: BTreeMap<BlockHash, Header>,
     pub validating: BTreeSet<BlockHash>,
-    /// Blocks that are taken without their pixels.
-    pub may_lack_pixels: BTreeSet<BlockHash>,
+    /// Blocks that are taken without their attachments.
+    pub may_lack_attachments: BTreeSet<BlockHash>,
     pub minimum_work: U256,
 }
 
@@ -150,14 +162,14 @@ impl Chain {
             tree: HeaderTree::new(&genesis()),
             headers: BTreeMap::new(),
             validating: BTreeSet::new(),
-            may_lack_pixels: BTreeSet::new(),
+            may_lack_attachments: BTreeSet::new(),
             minimum_work: U256::ZERO,
         }
     }
 
     pub fn add_headers(&mut self, headers: &[Header]) {
         for header in headers {
-            let hash = self.tree.insert(&NETWORK.parameters, header).expect("sync hands over only good headers");
+            let hash = self.tree.insert(&NETWORK, header).expect("sync hands over only good headers");
             self.headers.insert(hash, header.clone());
         }
     }
@@ -196,8 +208,8 @@ impl ChainView for Chain {
         self.validating.len()
     }
 
-    fn may_lack_pixels(&self, hash: &BlockHash) -> bool {
-        self.may_lack_pixels.contains(hash)
+    fn may_lack_attachments(&self, hash: &BlockHash) -> bool {
+        self.may_lack_attachments.contains(hash)
     }
 
     fn minimum_work(&self) -> U256 {
@@ -263,6 +275,8 @@ pub struct Simulator {
     pub sync: Sync<u16>,
     pub chain: Chain,
     pub penalties: Vec<(u16, Offence)>,
+    /// Chains of another version that were followed: of whom, the first header's version and height, what it stands on, and their work.
+    pub others: Vec<(u16, u32, u64, BlockHash, Work)>,
     pub asked_headers: usize,
     /// Blocks that no peer serves.
     pub withheld: BTreeSet<BlockHash>,
@@ -294,6 +308,7 @@ impl Simulator {
             sync: Sync::new(&NETWORK, [7; 32]),
             chain: Chain::new(),
             penalties: vec![],
+            others: vec![],
             asked_headers: 0,
             withheld: BTreeSet::new(),
             honest: BTreeSet::new(),
@@ -485,6 +500,9 @@ impl Simulator {
                 let right = data == data_of(header) || data == pruned_data_of(header);
                 self.schedule(VALIDATION, if right { Event::Validated(hash) } else { Event::Refused(peer, hash) });
             }
+            Output::OtherVersion { peer, version, height, fork, work } => {
+                self.others.push((peer, version, height, fork, work));
+            }
             Output::Penalize { peer, offence } => self.penalties.push((peer, offence)),
             Output::SetTimer { timer, at } => {
                 assert!(at > self.now);
@@ -503,7 +521,7 @@ impl Simulator {
                 let tip = remote.chain.last().cloned().unwrap_or_else(genesis);
                 let work = if remote.mode.claims_all() { U256::MAX } else { work(tip.height) };
                 let (genesis, height, tip) = (genesis().hash(), tip.height, tip.hash());
-                Some(Response::Status(ChainStatus { genesis, height, tip, work }))
+                Some(Response::Status(ChainStatus { genesis, height, tip, work, next_rules: None }))
             }
             (Mode::StallsData | Mode::ClaimsAndStalls, _) | (Mode::StallsBlocks, Request::Blocks { .. }) => None,
             (Mode::Refuses, _) => Some(Response::failed("busy")),

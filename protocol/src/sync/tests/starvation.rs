@@ -153,11 +153,11 @@ fn an_honest_peer_on_a_bad_line_is_not_starved() {
     }
 }
 
-/// Blocks deep enough are taken without pixels once nobody has these. Who is silent is not waited for.
+/// Blocks deep enough are taken without attachments once nobody has these. Who is silent is not waited for.
 #[test]
 fn pruned_blocks_beside_silent_peers() {
     let mut simulator = Simulator::new();
-    simulator.chain.may_lack_pixels = CHAIN[..300].iter().map(Header::hash).collect();
+    simulator.chain.may_lack_attachments = CHAIN[..300].iter().map(Header::hash).collect();
     for liar in 2..5 {
         simulator.connect_from(liar, &CHAIN[..300], Mode::StallsBlocks, u64::from(liar), Direction::Inbound);
     }

@@ -1,0 +1,136 @@
+//! The models that can be run: those of the network's beginning, and published ones, loaded from their files as they are needed.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use ocelli_consensus::ModelId;
+use ocelli_consensus::object::ModelFacts;
+use ocelli_model::{Model, ModelError, zoo};
+
+use crate::store::StoreError;
+
+/// Bounds how many published models stay loaded.
+const MAX_LOADED: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
+/// Bounds the bytes of all loaded models but the latest. The largest file that is allowed takes a quarter.
+const MAX_LOADED_BYTES: usize = 512 << 20;
+
+/// Where the files of published models are.
+pub trait ModelFiles: Send + Sync {
+    /// A model's file; `None` if this node does not have it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn file(&self, model: ModelId) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// No files: for programs that run only models that they have loaded.
+pub struct NoFiles;
+
+impl ModelFiles for NoFiles {
+    fn file(&self, _: ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Why a model cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFault {
+    /// This node does not have its file.
+    #[error("its file is not here")]
+    Missing,
+    /// Its file cannot be read.
+    #[error("its file cannot be read")]
+    Store(#[source] StoreError),
+    /// What is stored as its file is another one.
+    #[error("its file is that of model {found}")]
+    Other {
+        /// Whose file it is.
+        found: ModelId,
+    },
+    /// What is stored as its file is none.
+    #[error("its file is not one that nodes run")]
+    File(#[source] ModelError),
+}
+
+/// The models at hand.
+pub(super) struct Models {
+    built_in: BTreeMap<ModelId, Model>,
+    files: Arc<dyn ModelFiles>,
+    loaded: LruCache<ModelId, Model>,
+    bytes: usize,
+}
+
+impl Models {
+    pub(super) fn new(models: Vec<Model>, files: Arc<dyn ModelFiles>) -> Self {
+        let built_in = models.into_iter().map(|model| (id(&model), model)).collect();
+        Self { built_in, files, loaded: LruCache::new(MAX_LOADED), bytes: 0 }
+    }
+
+    /// Those that are never unloaded.
+    pub(super) fn built_in(&self) -> &BTreeMap<ModelId, Model> {
+        &self.built_in
+    }
+
+    /// A model, loaded now if it was not before. Those that ran least recently make room.
+    pub(super) fn get(&mut self, id: ModelId) -> Result<Model, ModelFault> {
+        if let Some(model) = self.built_in.get(&id).or_else(|| self.loaded.get(&id)) {
+            return Ok(model.clone());
+        }
+        let file = self.files.file(id).map_err(ModelFault::Store)?.ok_or(ModelFault::Missing)?;
+        let model = load(id, &file)?;
+        let bytes = memory(&model);
+        while self.loaded.len() == MAX_LOADED.get() || self.bytes.saturating_add(bytes) > MAX_LOADED_BYTES {
+            let Some((_, unloaded)) = self.loaded.pop_lru() else { break };
+            self.bytes -= memory(&unloaded);
+        }
+        self.bytes += bytes;
+        self.loaded.put(id, model.clone());
+        Ok(model)
+    }
+}
+
+fn load(expected: ModelId, file: &[u8]) -> Result<Model, ModelFault> {
+    let model = Model::from_bytes(file).map_err(ModelFault::File)?;
+    // What a disk gives is looked at again: another model would give other answers.
+    let found = id(&model);
+    if found == expected { Ok(model) } else { Err(ModelFault::Other { found }) }
+}
+
+fn id(model: &Model) -> ModelId {
+    ModelId(model.id().0)
+}
+
+/// The file, and its numbers once more.
+fn memory(model: &Model) -> usize {
+    2 * model.bytes().len()
+}
+
+/// What a model's file is, and its author's name for it: read and proven exact.
+///
+/// # Errors
+/// The first rule of `docs/inference.md` that it breaks.
+pub fn describe_file(file: &[u8]) -> Result<(ModelFacts, String), String> {
+    let model = Model::from_bytes(file).map_err(|error| error.to_string())?;
+    Ok((facts_of(&model), model.name().to_owned()))
+}
+
+/// What the network knows of a model. All are far below their types' bounds, which a file is held to.
+pub fn facts_of(model: &Model) -> ModelFacts {
+    let shape = model.input();
+    ModelFacts {
+        size: model.bytes().len() as u32,
+        channels: shape.channels as u16,
+        height: shape.height as u16,
+        width: shape.width as u16,
+        classes: model.logits() as u32,
+        cost: model.cost(),
+    }
+}
+
+/// The name of a model that is built in.
+pub fn built_in_name(id: &ModelId) -> Option<String> {
+    let mut built_in = zoo::names().into_iter().filter_map(zoo::get);
+    built_in.find(|model| model.id().0 == id.0).map(|model| model.name().to_owned())
+}

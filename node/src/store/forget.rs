@@ -1,0 +1,51 @@
+//! Attachments that the node's owner will not have here.
+
+use ocelli_consensus::AttachmentHash;
+use rocksdb::{IteratorMode, WriteBatch};
+
+use super::write::Durability;
+use super::{Rows, Source, Store, StoreError, columns, rows};
+
+impl<S: Source> Rows<S> {
+    /// Whether an attachment is not to be kept.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn is_forgotten(&self, attachment: &AttachmentHash) -> Result<bool, StoreError> {
+        Ok(self.get(columns::FORGOTTEN, attachment.as_bytes(), |_| Some(()))?.is_some())
+    }
+}
+
+impl Store {
+    /// Deletes an attachment wherever a block has it, and keeps it no more when another comes with it: it is checked then as
+    /// any other, and not written. Reads all bodies, which may take minutes, beside which other writes go on. Returns how many
+    /// were deleted.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn forget(&self, attachment: &AttachmentHash) -> Result<u64, StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.column(columns::FORGOTTEN), attachment.as_bytes(), []);
+        // From here on none is added.
+        self.write(batch, Durability::Synced)?;
+        let mut deleted = 0;
+        for row in self.iterate(columns::BODIES, IteratorMode::Start) {
+            let (key, value) = row?;
+            let body = rows::body(&value).ok_or_else(|| StoreError::damaged(columns::BODIES, &key))?;
+            let place = key
+                .split_first_chunk()
+                .and_then(|(height, hash)| Some((u64::from_be_bytes(*height), rows::block_hash(hash)?)));
+            let (height, hash) = place.ok_or_else(|| StoreError::damaged(columns::BODIES, &key))?;
+            for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
+                let is_it = transaction.attachment().is_some_and(|attached| attached.hash == *attachment);
+                if is_it && self.attachment_at(height, &hash, index)?.is_some() {
+                    let mut batch = WriteBatch::default();
+                    batch.delete_cf(self.column(columns::ATTACHMENTS), rows::attachment_key(height, &hash, index));
+                    self.write(batch, Durability::Synced)?;
+                    deleted += 1;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+}
