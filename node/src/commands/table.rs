@@ -1,11 +1,13 @@
 //! `--csv FILE`: a row for each picture, written as it is known, so that a run that was ended goes on where it was.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
+use ocelli_consensus::Amount;
 use ocelli_model::Model;
+use serde::{Deserialize, Serialize};
 
 use super::error::{CommandError, Explain as _};
 
@@ -13,7 +15,7 @@ use super::error::{CommandError, Explain as _};
 pub const BEST: usize = 5;
 
 /// The columns: the same whoever has answered, so that free answers and paid ones stand in one table.
-pub const HEADER: [&str; 18] = [
+pub const HEADER: [&str; 19] = [
     "file",
     "model",
     "taken",
@@ -31,11 +33,15 @@ pub const HEADER: [&str; 18] = [
     "sent_sha256",
     "txid",
     "block",
+    "paid",
     "problem",
 ];
 
+/// The column of transactions.
+const TXID: usize = 15;
+
 /// What the table has of one picture. What is empty is not known.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// As it was named on the command line or found below a folder.
     pub file: String,
@@ -51,16 +57,22 @@ pub struct Row {
     pub txid: String,
     /// Of a confirmed task its block's height.
     pub block: Option<u64>,
+    /// Of a paid task fee and royalty together, in grains.
+    pub paid: Option<u64>,
     /// Why there is no answer.
     pub problem: Option<String>,
 }
+
+/// Pictures that have an answer of a model, by file and model, and whether that was paid for.
+type Done = HashMap<(String, String), bool>;
 
 /// The table's file.
 #[derive(Debug)]
 pub struct Table {
     writer: csv::Writer<File>,
     path: PathBuf,
-    done: HashSet<(String, String)>,
+    done: Done,
+    paid: Amount,
 }
 
 impl Table {
@@ -78,7 +90,7 @@ impl Table {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).context(failed)?;
-        let (done, whole) = read(&text).map_err(|found| {
+        let (done, paid, whole) = read(&text).map_err(|found| {
             CommandError::failed(format!("{} is another table: {found}", path.display()))
                 .with_hint("name a new file, or one that --csv has written")
         })?;
@@ -86,7 +98,7 @@ impl Table {
             file.set_len(whole).context(failed)?;
         }
         file.seek(io::SeekFrom::End(0)).context(failed)?;
-        let mut table = Self { writer: csv::WriterBuilder::new().from_writer(file), path: path.into(), done };
+        let mut table = Self { writer: csv::WriterBuilder::new().from_writer(file), path: path.into(), done, paid };
         if whole == 0 {
             table.write(&HEADER.map(str::to_owned))?;
             table.flush()?;
@@ -96,7 +108,17 @@ impl Table {
 
     /// Whether a picture has an answer of a model already.
     pub fn has(&self, file: &str, model: &str) -> bool {
-        self.done.contains(&(file.to_owned(), model.to_owned()))
+        self.done.contains_key(&(file.to_owned(), model.to_owned()))
+    }
+
+    /// Whether it has one that was paid for.
+    pub fn has_paid(&self, file: &str, model: &str) -> bool {
+        self.done.get(&(file.to_owned(), model.to_owned())) == Some(&true)
+    }
+
+    /// What all rows together have cost.
+    pub fn paid(&self) -> Amount {
+        self.paid
     }
 
     /// Adds a row.
@@ -104,6 +126,8 @@ impl Table {
     /// # Errors
     /// If the file cannot be written, such as when the disk is full.
     pub fn add(&mut self, row: &Row) -> Result<(), CommandError> {
+        self.paid = Amount(self.paid.0.saturating_add(row.paid.unwrap_or_default()));
+        note(&mut self.done, row.file.clone(), row.model.clone(), !row.txid.is_empty(), row.problem.is_some());
         let mut cells = vec![row.file.clone(), row.model.clone(), row.taken.clone().unwrap_or_default()];
         for place in 0..BEST {
             let best = row.best.get(place);
@@ -115,6 +139,7 @@ impl Table {
             None => Default::default(),
         };
         cells.extend([file, sent, row.txid.clone(), row.block.map(|block| block.to_string()).unwrap_or_default()]);
+        cells.push(row.paid.map(|paid| Amount(paid).to_string()).unwrap_or_default());
         cells.push(row.problem.clone().unwrap_or_default());
         self.write(&cells)
     }
@@ -138,13 +163,14 @@ impl Table {
     }
 }
 
-/// Pictures that have an answer, and how many bytes are whole rows; or what was found where a table was expected.
-fn read(text: &[u8]) -> Result<(HashSet<(String, String)>, u64), String> {
+/// Pictures that have an answer, what all rows have cost, and how many bytes are whole rows; or what was found where a table
+/// was expected.
+fn read(text: &[u8]) -> Result<(Done, Amount, u64), String> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
-    let (mut done, mut whole, mut record) = (HashSet::new(), 0, csv::ByteRecord::new());
+    let (mut done, mut paid, mut whole, mut record) = (Done::new(), 0u64, 0, csv::ByteRecord::new());
     loop {
         match reader.read_byte_record(&mut record) {
-            Ok(false) => return Ok((done, whole)),
+            Ok(false) => return Ok((done, Amount(paid), whole)),
             Ok(true) => {}
             Err(error) => return Err(error.to_string()),
         }
@@ -154,7 +180,7 @@ fn read(text: &[u8]) -> Result<(HashSet<(String, String)>, u64), String> {
             let is_last = end == text.len() as u64;
             let begins_so = whole > 0 || HEADER.join(",").as_bytes().starts_with(text);
             if is_last && begins_so {
-                return Ok((done, whole));
+                return Ok((done, Amount(paid), whole));
             }
             return Err(format!(
                 "{} columns in line {}, expected {}",
@@ -169,10 +195,23 @@ fn read(text: &[u8]) -> Result<(HashSet<(String, String)>, u64), String> {
             if record != HEADER[..] {
                 return Err(format!("the first line does not begin with {}", HEADER[..4].join(",")));
             }
-        } else if record[HEADER.len() - 1].is_empty() {
-            done.insert((text_of(0), text_of(1)));
+        } else {
+            let cost = text_of(HEADER.len() - 2);
+            if !cost.is_empty() {
+                let cost: Amount =
+                    cost.parse().map_err(|error| format!("paid in line {}: {error}", reader.position().line()))?;
+                paid = paid.saturating_add(cost.0);
+            }
+            note(&mut done, text_of(0), text_of(1), !text_of(TXID).is_empty(), !text_of(HEADER.len() - 1).is_empty());
         }
         whole = end;
+    }
+}
+
+/// A picture is done with an answer, and whatever came of it, when it was paid for.
+fn note(done: &mut Done, file: String, model: String, is_paid: bool, is_problem: bool) {
+    if is_paid || !is_problem {
+        *done.entry((file, model)).or_default() |= is_paid;
     }
 }
 
@@ -202,7 +241,9 @@ mod tests {
             model: "77".into(),
             best: vec![("cat, tabby".into(), 0.5), ("dog".into(), 0.25)],
             hashes: Some(([1; 32], [2; 32])),
+            txid: "abc".into(),
             block: Some(9),
+            paid: Some(1_500_000),
             problem: problem.map(str::to_owned),
             ..Row::default()
         }
@@ -217,7 +258,7 @@ mod tests {
         for name in names {
             table.add(&row(name, None)).unwrap();
         }
-        table.add(&row("bad.jpg", Some("damaged"))).unwrap();
+        table.add(&Row { txid: String::new(), ..row("bad.jpg", Some("damaged")) }).unwrap();
         drop(table);
         let whole = fs::read(&path).unwrap();
         for cut in 0..=whole.len() {
@@ -230,11 +271,28 @@ mod tests {
             }
             drop(table);
             let table = Table::open(&path).unwrap();
-            assert!(names.iter().all(|name| table.has(name, "77")), "{cut}");
+            assert!(names.iter().all(|name| table.has(name, "77") && table.has_paid(name, "77")), "{cut}");
+            assert!(table.paid() >= Amount(3 * 1_500_000));
             drop(table);
             let again = fs::read(&path).unwrap();
             assert!(again.starts_with(&whole[..cut]) || cut < whole.len());
         }
+    }
+
+    #[test]
+    fn a_free_answer_is_not_a_paid_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        assert_eq!(HEADER[TXID], "txid");
+        let open = || Table::open(&path).unwrap();
+        open().add(&Row { txid: String::new(), paid: None, ..row("a.jpg", None) }).unwrap();
+        assert_eq!(
+            (open().has("a.jpg", "77"), open().has_paid("a.jpg", "77"), open().paid()),
+            (true, false, Amount::ZERO)
+        );
+        open().add(&row("a.jpg", None)).unwrap();
+        open().add(&Row { txid: String::new(), ..row("a.jpg", None) }).unwrap();
+        assert_eq!((open().has_paid("a.jpg", "77"), open().paid()), (true, Amount(3_000_000)));
     }
 
     #[test]
