@@ -5,255 +5,348 @@ mod chain;
 use std::collections::BTreeMap;
 
 use chain::*;
-use ocelli_consensus::state;
-use ocelli_consensus::transition::{self, Account, TransactionError};
+use ocelli_consensus::rules::{Sum, TransactionError};
+use ocelli_consensus::state::{self, Child};
+use ocelli_consensus::transition::{self, Changes, Place, StateReader};
 use ocelli_consensus::*;
 use proptest::prelude::*;
 
-// import hashlib; from struct import pack; from nacl.signing import SigningKey
-// S = lambda b: hashlib.sha256(b).digest()
-// H = lambda t, d: S(S(t.encode()) * 2 + d)
-// key = lambda s: SigningKey(bytes([s]) * 32)
-// pub = lambda s: bytes(key(s).verify_key)
-// addr = lambda s: H("ocelli/address", pub(s))[:20]
-// text = lambda s: pack('<Q', len(s)) + s.encode()
-// model, image = H("ocelli/model", b"not a real model"), H("ocelli/image", bytes([0, 85, 170, 255]))
-// params = (text("example") + text("toc") + pack('<QQQIQQQQQ', 1800000000, 10, 3600, 0x2000ffff, 10**9, 2000000,
-//     10000, 100000, 100) + pack('<Q', 1) + addr(1) + pack('<Q', 10**10) + pack('<Q', 1) + model
-//     + pack('<IIQ', 4, 2, 8192) + pack('<Q', 1) + pack('<QIQ', 1000, 2, 0))
-// def root(leaves, depth=0):
-//     if len(leaves) < 2: return leaves[0][1] if leaves else bytes(32)
-//     half = [[l for l in leaves if l[0][depth // 8] >> (7 - depth % 8) & 1 == b] for b in (0, 1)]
-//     return H("ocelli/state/node", root(half[0], depth + 1) + root(half[1], depth + 1))
-// def state(accounts):
-//     keys = [(H("ocelli/state/key", b"\0" + a), pack('<QQ', *v)) for a, v in accounts.items()]
-//     return root([(k, H("ocelli/state/leaf", k + v)) for k, v in keys])
-// work = 2**256 // ((0xffff << 232) + 1)
-// leaf = lambda h, t: h + work.to_bytes(32, 'little') + pack('<QQII', t, t, 0x2000ffff, 0x2000ffff)
-// def parent(l, r):
-//     sum = int.from_bytes(l[32:64], 'little') + int.from_bytes(r[32:64], 'little')
-//     return H("ocelli/history", l + r) + sum.to_bytes(32, 'little') + l[64:72] + r[72:80] + l[80:84] + r[84:88]
-// def history(leaves):
-//     peaks, rest = [], list(leaves)
-//     while rest:
-//         level, rest = rest[:1 << (len(rest).bit_length() - 1)], rest[1 << (len(rest).bit_length() - 1):]
-//         while len(level) > 1: level = [parent(*level[i:i + 2]) for i in range(0, len(level), 2)]
-//         peaks += level
-//     bag = peaks.pop()
-//     while peaks: bag = parent(peaks.pop(), bag)
-//     return H("ocelli/history/root", pack('<Q', len(leaves)) + bag)
-// def tx(seed, nonce, fee, action):
-//     body = pack('<QQQ', nonce, fee, 100) + action + pub(seed)
-//     sig = key(seed).sign(H("ocelli/sign", genesis + body)).signature
-//     return H("ocelli/wtx", H("ocelli/tx", body) + sig)
-// def body(items):
-//     level = [S(b"\0" + i) for i in items]
-//     while len(level) > 1:
-//         pairs = [level[i:i + 2] for i in range(0, len(level), 2)]
-//         level = [S(b"\1" + b"".join(p)) if len(p) == 2 else p[0] for p in pairs]
-//     return H("ocelli/body", pack('<I', len(items)) + (level[0] if items else S(b"")))
-// send = lambda to, n: pack('<I', 1) + addr(to) + pack('<Q', n)
-// ask = pack('<I', 2) + model + image
-// out = pack('<Qii', 2, 510, -510)
-// header = lambda parent, hist, st, bo, miner, h: (pack('<I', 1) + parent + hist + st + bo + miner
-//     + pack('<QQI', h, 1800000000 + 10 * h, 0x2000ffff))
-// accounts = {addr(1): (0, 10**10)}
-// bare = header(H("ocelli/params", params), bytes(32), state(accounts), body([]), bytes(20), 0) + bytes(8)
-// genesis = tip = S(S(bare)); leaves = [leaf(tip, 1800000000)]; print(genesis.hex())
-// blocks = [([tx(1, 0, 1000, send(2, 250000000)), tx(1, 1, 2000, ask) + out],
-//            {addr(1): (2, 9749997000), addr(2): (0, 250000000), addr(3): (0, 1000003000)}),
-//           ([tx(2, 0, 7, ask) + out, tx(2, 1, 3, send(4, 100000))],
-//            {addr(1): (2, 9749997000), addr(2): (2, 249899990), addr(3): (0, 2000003010), addr(4): (0, 100000)}),
-//           ([], {addr(1): (2, 9749997000), addr(2): (2, 249899990), addr(3): (0, 3000003010), addr(4): (0, 100000)})]
-// for h, (items, accounts) in enumerate(blocks, 1):
-//     bare, nonce = header(tip, history(leaves), state(accounts), body(items), addr(3), h), 0
-//     while int.from_bytes(S(S(bare + pack('<Q', nonce))), 'little') > 0xffff << 232: nonce += 1
-//     tip = S(S(bare + pack('<Q', nonce))); leaves.append(leaf(tip, 1800000000 + 10 * h))
-//     print(bare[36:68].hex(), bare[68:100].hex(), bare[100:132].hex(), nonce, tip.hex())
-#[test]
-fn golden_chain() {
-    let mut chain = Chain::new(example_parameters());
-    assert_eq!(chain.genesis.to_string(), "4261bbc4c9bcfc22609c8e994ed5f1504c74ee6e204353f89ddf4015154d367a");
-    let task = |seed, nonce, fee| {
-        let action = Action::Classify { model: example_model(), image: ImageHash::of(&EXAMPLE_PIXELS) };
-        (Unsigned { nonce, fee: Amount(fee), expires: 100, action }, seed)
-    };
-    let first = example_block(&chain);
-    let expected = [
-        [
-            "d07c59ae7b006afd52a841041bda262195c73fb54541f5287f2322b4d58636f9",
-            "cb9c898ee209515bfc3bccb95c43c288430a26bf4aea2db3c6e22785c4b6798f",
-            "264669de963670e78dcf7480ee0da0a2162a2f5894a46b22a3148f27625c1b2c",
-            "253",
-            "df5da7d54978ff9af15900be2d19448244b43002c90339415b1d0eb110d06600",
-        ],
-        [
-            "e21a75d1ac958486c78b89f47b12ac9e540f3274bd007c7578f5630944dd58e1",
-            "ca7b939d82109cafe3f24771cb05f290185e331cb6df8d2e19ffd522a5583c0b",
-            "8f6d10b6c1398fac4f5249f7ec8c94a8db42350dd4079c2ffc4f71751ecdc364",
-            "234",
-            "07b05f1b33cd2404cc63003401ea57e2fbc0e15698616f40f2dd65264a858e00",
-        ],
-        [
-            "f45ea5834ec9c095835df94e216a2ae022b2b65854bdb297ea5b04e0bf0e1322",
-            "b0655ed3a4085003b43f569e3a4ba5c3a3b108a45e738f7b393828a0e2a45d3f",
-            "a9ae957b88230948bbfb5c9e734de4622960e1e874e0249a7a261f5dc0ce261f",
-            "133",
-            "1ac5ebab73ca60dc5657e8a89a310dc488b43976a76d970c5de6b551a0336f00",
-        ],
-    ];
-    for (number, values) in expected.into_iter().enumerate() {
-        let candidate = match number {
-            0 => first.clone(),
-            1 => {
-                let (ask, seed) = task(2, 0, 7);
-                let send = Action::Transfer { to: address(4), amount: Amount(100_000) };
-                let send = Unsigned { nonce: 1, fee: Amount(3), expires: 100, action: send };
-                let pixels = Some(EXAMPLE_PIXELS.to_vec());
-                let mut candidate = chain.candidate(vec![(chain.sign(seed, ask), pixels), (chain.sign(2, send), None)]);
-                candidate.header.miner = address(3);
-                chain.seal(&mut candidate);
-                candidate
-            }
-            _ => {
-                let mut candidate = chain.candidate(vec![]);
-                candidate.header.miner = address(3);
-                chain.seal(&mut candidate);
-                candidate
-            }
-        };
-        chain.connect(&candidate);
-        let Header { history, state, body, nonce, .. } = candidate.header;
-        let found = [&history.to_string(), &state.to_string(), &body.to_string(), &nonce.to_string()];
-        assert_eq!(found, values[..4], "block {}", number + 1);
-        assert_eq!(candidate.header.hash().to_string(), values[4]);
-    }
+/// Objects in the plainest way: nothing to undo, nothing shared with the code under test. Accounts, uploads, models.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Naive {
+    accounts: BTreeMap<Address, (u64, u128)>,
+    /// By sender: the model that it is bound to, its size, the parts that have come, begin and last height.
+    uploads: BTreeMap<Address, (ModelId, u32, Vec<AttachmentHash>, u64, u64)>,
+    /// By id: author, royalty, first height, size.
+    models: BTreeMap<ModelId, (Address, u64, u64, u32)>,
+    burnt: u128,
 }
 
-/// Accounts in the plainest way: nothing to undo, nothing shared with the code under test.
-type Naive = BTreeMap<Address, (u64, u128)>;
-
-/// One transaction of a generated block: sender and recipient by seed, what is added to the right nonce, amount, fee.
+/// One transaction of a generated block: its sender by seed, what is added to the right nonce, its fee.
 #[derive(Debug, Clone)]
 struct Move {
     from: u8,
-    to: u8,
     nonce: u64,
-    amount: u64,
     fee: u64,
-    task: bool,
+    action: MoveAction,
+}
+
+#[derive(Debug, Clone)]
+enum MoveAction {
+    Transfer {
+        to: u8,
+        amount: u64,
+    },
+    /// The royalty is the model's plus this.
+    Classify {
+        model: u8,
+        royalty: u64,
+    },
+    Upload {
+        model: u8,
+        size: u32,
+    },
+    /// The number is the next plus `number`, the length the right one plus `bytes`.
+    Part {
+        number: u16,
+        bytes: u32,
+    },
+    Publish {
+        model: u8,
+        royalty: u64,
+        size: u32,
+    },
+}
+
+/// Models 0 to 2: 0 is there from genesis on, the others may be published. They are as small as the price is high.
+fn model_id(number: u8) -> ModelId {
+    if number == 0 { MODEL } else { ModelId([number; 32]) }
+}
+
+fn facts_of(size: u32) -> ModelFacts {
+    ModelFacts { size, ..FACTS }
 }
 
 fn moves() -> impl Strategy<Value = Move> {
     let amounts = || prop_oneof![Just(0u64), 1u64..99, Just(99), Just(100), 100u64..12_000];
     let nonces = prop_oneof![9 => Just(0u64), 1 => 1u64..3];
-    // 1 to 3 begin with something, 7 mines, the others begin with nothing.
-    (1u8..9, 1u8..9, nonces, amounts(), prop_oneof![0u64..30, amounts()], any::<bool>())
-        .prop_map(|(from, to, nonce, amount, fee, task)| Move { from, to, nonce, amount, fee, task })
+    let rarely = || prop_oneof![12 => Just(0u64), 1 => 1u64..3];
+    let sizes = || prop_oneof![4 => Just(5u32), 1 => Just(262_149u32)];
+    let action = prop_oneof![
+        3 => (1u8..9, amounts()).prop_map(|(to, amount)| MoveAction::Transfer { to, amount }),
+        3 => (0u8..3, rarely()).prop_map(|(model, royalty)| MoveAction::Classify { model, royalty }),
+        2 => (1u8..3, sizes()).prop_map(|(model, size)| MoveAction::Upload { model, size }),
+        4 => (rarely(), rarely())
+            .prop_map(|(number, bytes)| MoveAction::Part { number: number as u16, bytes: bytes as u32 }),
+        3 => (1u8..3, 0u64..9, sizes())
+            .prop_map(|(model, royalty, size)| MoveAction::Publish { model, royalty, size }),
+    ];
+    // 1 to 3 begin with something, 7 mines, the others begin with nothing. Uploads are the first three's.
+    (1u8..9, nonces, prop_oneof![0u64..30, amounts()], action).prop_map(|(from, nonce, fee, action)| {
+        let is_upload = !matches!(action, MoveAction::Transfer { .. } | MoveAction::Classify { .. });
+        Move { from: if is_upload { 1 + from % 3 } else { from }, nonce, fee, action }
+    })
 }
 
-fn blocks() -> impl Strategy<Value = Vec<Vec<Move>>> {
-    prop::collection::vec(prop::collection::vec(moves(), 0..8), 1..6)
+/// Blocks, some of them after many empty ones: uploads take time.
+fn blocks() -> impl Strategy<Value = Vec<(u8, Vec<Move>)>> {
+    let empty = prop_oneof![4 => Just(0u8), 1 => Just(3), 3 => Just(7)];
+    prop::collection::vec((empty, prop::collection::vec(moves(), 0..8)), 1..7)
 }
 
-/// Applies a transaction as docs/protocol.md says it, or says that it cannot be.
-fn apply(naive: &Naive, it: &Move) -> Option<Naive> {
-    let mut after = naive.clone();
-    let (nonce, balance) = after.get(&address(it.from)).copied().unwrap_or_default();
-    let amount = if it.task { 0 } else { u128::from(it.amount) };
-    let rest = balance.checked_sub(amount + u128::from(it.fee))?;
-    if it.nonce != 0 {
-        return None;
-    }
-    after.insert(address(it.from), (nonce + 1, rest));
-    if !it.task {
-        if !after.contains_key(&address(it.to)) && amount < 100 {
-            return None;
+const BYTES_A_PART: u64 = 262_144;
+
+/// What a move is in the state before it: the action, and the attachment beside it.
+fn to_action(naive: &Naive, it: &Move) -> (Action, Option<Vec<u8>>) {
+    let sender = address(it.from);
+    match it.action {
+        MoveAction::Transfer { to, amount } => (Action::Transfer { to: address(to), amount: Amount(amount) }, None),
+        MoveAction::Classify { model, royalty } => {
+            let asked = naive.models.get(&model_id(model)).map_or(0, |model| model.1);
+            let pixels = vec![it.from; 4];
+            let picture = AttachmentHash::of(&pixels);
+            let royalty = Amount(asked + royalty);
+            let action = Action::Classify { model: model_id(model), picture, bytes: 4, royalty, form: Form::Pixels };
+            (action, Some(pixels))
         }
-        after.entry(address(it.to)).or_default().1 += amount;
+        MoveAction::Upload { model, size } => {
+            (Action::Upload { file: UploadHash::of(&sender, &model_id(model)), size }, None)
+        }
+        MoveAction::Part { number, bytes } => {
+            let (next, size) =
+                naive.uploads.get(&sender).map_or((0, 5), |(_, size, parts, ..)| (parts.len() as u16, *size));
+            let rest = u64::from(size).saturating_sub(u64::from(next) * BYTES_A_PART).clamp(1, BYTES_A_PART);
+            let bytes = (rest as u32 + bytes).min(262_144);
+            let data = vec![next as u8; bytes as usize];
+            let action = Action::Part { number: next + number, bytes, data: AttachmentHash::of(&data) };
+            (action, Some(data))
+        }
+        MoveAction::Publish { model, royalty, size } => {
+            let (model, facts, royalty) = (model_id(model), facts_of(size), Amount(royalty));
+            (Action::Publish { model, facts, royalty }, None)
+        }
     }
-    Some(after)
 }
 
-/// The state root by its definition, over all accounts.
-fn naive_root(naive: &Naive) -> [u8; 32] {
-    fn tree(depth: usize, leaves: &[([u8; 32], [u8; 32])]) -> [u8; 32] {
-        match leaves {
-            [] => [0; 32],
-            [(_, hash)] => *hash,
-            _ => {
-                let one = |(key, _): &([u8; 32], _)| key[depth / 8] >> (7 - depth % 8) & 1 == 1;
-                let (right, left): (Vec<_>, Vec<_>) = leaves.iter().copied().partition(|leaf| one(leaf));
-                hash::tagged("ocelli/state/node", &[&tree(depth + 1, &left), &tree(depth + 1, &right)])
+/// Applies a transaction at a height as docs/protocol.md says it, or gives the rule that it breaks.
+fn apply(naive: &Naive, parameters: &Parameters, height: u64, it: &Move) -> Result<Naive, &'static str> {
+    let mut after = naive.clone();
+    let sender = address(it.from);
+    let (action, _) = to_action(naive, it);
+    let (nonce, balance) = after.accounts.get(&sender).copied().unwrap_or_default();
+    let price = u128::from(parameters.model_price.0);
+    let paid = match &action {
+        Action::Transfer { amount: Amount(amount), .. } | Action::Classify { royalty: Amount(amount), .. } => {
+            u128::from(*amount)
+        }
+        Action::Part { bytes, .. } => u128::from(*bytes) * price,
+        Action::Publish { .. } => 65_536 * price,
+        _ => 0,
+    };
+    if it.nonce != 0 {
+        return Err("Nonce");
+    }
+    let rest = balance.checked_sub(paid + u128::from(it.fee)).ok_or("Balance")?;
+    after.accounts.insert(sender, (nonce + 1, rest));
+    match action {
+        Action::Transfer { to, amount } => {
+            if !after.accounts.contains_key(&to) && amount.0 < 100 {
+                return Err("MinimumBalance");
+            }
+            after.accounts.entry(to).or_default().1 += paid;
+        }
+        Action::Classify { model, .. } => {
+            let Some(&(author, asked, first, _)) = naive.models.get(&model) else { return Err("UnknownModel") };
+            if first > height {
+                return Err("UnknownModel");
+            }
+            if u128::from(asked) != paid {
+                return Err("Royalty");
+            }
+            if paid > 0 {
+                after.accounts.entry(author).or_default().1 += paid;
             }
         }
+        Action::Upload { size, .. } => {
+            let MoveAction::Upload { model, .. } = it.action else { unreachable!() };
+            after.uploads.insert(sender, (model_id(model), size, vec![], height, height));
+        }
+        Action::Part { number, bytes, data } => {
+            let (_, size, parts, since, last) = after.uploads.get_mut(&sender).ok_or("NoUpload")?;
+            let begin = u64::from(number) * BYTES_A_PART;
+            if usize::from(number) != parts.len() || begin >= u64::from(*size) {
+                return Err("PartNumber");
+            }
+            if u64::from(bytes) != (u64::from(*size) - begin).min(BYTES_A_PART) {
+                return Err("PartLength");
+            }
+            if height < *since + 8 || height >= *since + parameters.upload_window {
+                return Err("UploadWindow");
+            }
+            parts.push(data);
+            *last = height;
+            after.burnt += paid;
+        }
+        Action::Publish { model, facts, royalty } => {
+            let (bound, size, parts, since, last) = after.uploads.get(&sender).ok_or("NoUpload")?;
+            if *bound != model {
+                return Err("UploadFile");
+            }
+            if *size != facts.size {
+                return Err("UploadSize");
+            }
+            if (parts.len() as u64) * BYTES_A_PART < u64::from(*size) {
+                return Err("PartsMissing");
+            }
+            if height <= *last || height >= *since + parameters.upload_window {
+                return Err("UploadWindow");
+            }
+            if after.models.contains_key(&model) {
+                return Err("ModelExists");
+            }
+            after.uploads.remove(&sender);
+            after.models.insert(model, (sender, royalty.0, height + parameters.model_delay, facts.size));
+            after.burnt += paid;
+        }
+        Action::Unknown(_) => unreachable!(),
     }
-    let leaves: Vec<_> = naive
-        .iter()
-        .map(|(address, &(nonce, balance))| {
-            let key = hash::tagged("ocelli/state/key", &[&[0], &address.0]);
-            let balance = u64::try_from(balance).unwrap();
-            (key, hash::tagged("ocelli/state/leaf", &[&key, &nonce.to_le_bytes(), &balance.to_le_bytes()]))
-        })
-        .collect();
-    tree(0, &leaves)
+    Ok(after)
+}
+
+impl Naive {
+    /// Kind, id and value of every object, by the tables of docs/protocol.md.
+    fn values(&self) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
+        let mut values = Vec::new();
+        for (address, (nonce, balance)) in &self.accounts {
+            let balance = u64::try_from(*balance).unwrap();
+            values.push((0, address.0.to_vec(), [nonce.to_le_bytes(), balance.to_le_bytes()].concat()));
+        }
+        for (id, (author, royalty, first, size)) in &self.models {
+            let ModelFacts { channels, height, width, classes, cost, .. } = FACTS;
+            let sides = [channels, height, width].map(u16::to_le_bytes).concat();
+            let value = [
+                &author.0[..],
+                &royalty.to_le_bytes(),
+                &first.to_le_bytes(),
+                &size.to_le_bytes(),
+                &sides,
+                &classes.to_le_bytes(),
+                &cost.to_le_bytes(),
+            ];
+            values.push((1, id.0.to_vec(), value.concat()));
+        }
+        for (sender, (model, size, parts, since, last)) in &self.uploads {
+            let file = hash::tagged("ocelli/upload", &[&sender.0, &model.0]);
+            let chained = parts.iter().fold([0; 32], |hash, part| hash::tagged("ocelli/parts", &[&hash, &part.0]));
+            let numbers = [&since.to_le_bytes()[..], &last.to_le_bytes()].concat();
+            let next = (parts.len() as u16).to_le_bytes();
+            values.push((2, sender.0.to_vec(), [&file[..], &chained, &size.to_le_bytes(), &next, &numbers].concat()));
+        }
+        values
+    }
+
+    /// The state root by its definition, over all objects.
+    fn root(&self) -> [u8; 32] {
+        let leaves: Vec<_> = self
+            .values()
+            .iter()
+            .map(|(kind, id, value)| {
+                let key = hash::tagged("ocelli/state/key", &[&[*kind], id]);
+                (key, hash::tagged("ocelli/state/leaf", &[&key, value]))
+            })
+            .collect();
+        tree(0, &leaves)
+    }
+
+    /// As a store would hold them.
+    fn objects(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.values().into_iter().map(|(kind, id, value)| ([vec![kind], id].concat(), value)).collect()
+    }
+}
+
+fn tree(depth: usize, leaves: &[([u8; 32], [u8; 32])]) -> [u8; 32] {
+    match leaves {
+        [] => [0; 32],
+        [(_, hash)] => *hash,
+        _ => {
+            let one = |(key, _): &([u8; 32], _)| key[depth / 8] >> (7 - depth % 8) & 1 == 1;
+            let (right, left): (Vec<_>, Vec<_>) = leaves.iter().copied().partition(|leaf| one(leaf));
+            hash::tagged("ocelli/state/node", &[&tree(depth + 1, &left), &tree(depth + 1, &right)])
+        }
+    }
+}
+
+/// A network whose models cost little enough for the accounts of these tests.
+fn priced() -> Parameters {
+    let accounts = starting((1..=3).map(|seed| (seed, 100_000_000)));
+    Parameters { accounts, model_price: Amount(3), weight_limit: 12_000_000, ..parameters() }
+}
+
+fn genesis_of(parameters: &Parameters) -> Naive {
+    let accounts = (1..=3).map(|seed| (address(seed), (0, 100_000_000))).collect();
+    let model = (Address::default(), 0, 0, parameters.models[0].facts.size);
+    Naive { accounts, models: [(MODEL, model)].into(), ..Naive::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn a_naive_ledger_agrees_and_undo_goes_back(blocks in blocks()) {
-        let mut chain = Chain::new(parameters());
-        let mut naive: Naive = (1..=3).map(|seed| (address(seed), (0, 10_000))).collect();
-        prop_assert_eq!(chain.tip().state.0, naive_root(&naive));
+        let mut chain = Chain::new(priced());
+        let mut naive = genesis_of(chain.parameters());
+        prop_assert_eq!(chain.tip().state.0, naive.root());
+        prop_assert_eq!(&chain.ledger.objects, &naive.objects());
         let mut stages = vec![];
-        for moves in &blocks {
-            stages.push((chain.ledger.clone(), chain.state, naive_root(&naive)));
-            let (mut transactions, mut fees) = (vec![], 0);
-            for it in moves {
-                let nonce = naive.get(&address(it.from)).map_or(0, |account| account.0) + it.nonce;
-                let transaction = if it.task {
-                    (chain.classify(it.from, nonce, &[it.from; 4], it.fee), Some(vec![it.from; 4]))
-                } else {
-                    (chain.transfer(it.from, nonce, address(it.to), it.amount, it.fee), None)
-                };
-                match apply(&naive, it) {
-                    Some(after) => {
+        let blocks = blocks.into_iter().flat_map(|(empty, moves)| {
+            std::iter::repeat_n(vec![], empty.into()).chain([moves])
+        });
+        for moves in blocks {
+            stages.push((chain.ledger.clone(), chain.state, naive.root()));
+            let (mut transactions, mut fees, height) = (vec![], 0, chain.tip().height + 1);
+            for it in &moves {
+                let nonce = naive.accounts.get(&address(it.from)).map_or(0, |account| account.0) + it.nonce;
+                let (action, attachment) = to_action(&naive, it);
+                let unsigned = Unsigned { nonce, fee: Amount(it.fee), expires: u64::MAX, action };
+                let transaction = (chain.sign(it.from, unsigned), attachment);
+                match apply(&naive, chain.parameters(), height, it) {
+                    Ok(after) => {
                         naive = after;
                         fees += u128::from(it.fee);
                         transactions.push(transaction);
                     }
-                    None => {
+                    Err(expected) => {
                         let with = [transactions.clone(), vec![transaction]].concat();
                         let index = with.len() - 1;
                         let found = chain.verdict(&chain.candidate(with)).unwrap_err();
-                        let last = match found {
-                            RuleError::Nonce { index, .. }
-                            | RuleError::Balance { index, .. }
-                            | RuleError::MinimumBalance { index, .. } => index,
-                            _ => usize::MAX,
+                        // What needs no state comes before what does.
+                        let first = match found.rule().name {
+                            "UnknownModel" => expected_model(&chain, it),
+                            _ => expected,
                         };
-                        prop_assert_eq!(last, index, "{}", found);
+                        prop_assert_eq!(found.rule().name, first);
+                        let RuleError::Transaction { index: last, .. } = found else { panic!("{found}") };
+                        prop_assert_eq!(last, index);
                     }
                 }
             }
-            let reward = u128::from(chain.parameters.reward_at(chain.tip().height + 1).0);
-            naive.entry(address(7)).or_default().1 += reward + fees;
+            let reward = u128::from(chain.parameters().reward_at(height).0);
+            if reward + fees > 0 {
+                naive.accounts.entry(address(7)).or_default().1 += reward + fees;
+            }
             let candidate = chain.candidate(transactions);
-            let connection = chain.check(&candidate).unwrap();
-            let unchanged = connection.delta.accounts.values().any(|change| change.before == Some(change.after));
+            let connected = chain.check(&candidate).unwrap();
+            let unchanged = connected.delta.objects.values().any(|change| change.before == change.after);
             prop_assert!(!unchanged, "a delta holds only what differs");
-            let undo = connection.delta.undo();
+            let undo = connected.delta.undo();
             prop_assert_eq!(codec::decode::<transition::Undo>(&codec::encode(&undo), 1 << 20), Ok(undo));
             chain.connect(&candidate);
-            let ledger: Naive = (chain.ledger.accounts.iter())
-                .map(|(address, Account { nonce, balance })| (*address, (*nonce, u128::from(balance.0)))).collect();
-            prop_assert_eq!(&ledger, &naive);
-            prop_assert_eq!(candidate.header.state.0, naive_root(&naive));
-            let reward = |height| u128::from(chain.parameters.reward_at(height).0);
+            prop_assert_eq!(&chain.ledger.objects, &naive.objects());
+            prop_assert_eq!(candidate.header.state.0, naive.root());
+            let reward = |height| u128::from(chain.parameters().reward_at(height).0);
             let rewards: u128 = (1..=chain.tip().height).map(reward).sum();
-            prop_assert_eq!(naive.values().map(|account| account.1).sum::<u128>(), 30_000 + rewards, "nothing is lost");
+            let held = naive.accounts.values().map(|account| account.1).sum::<u128>();
+            prop_assert_eq!(held + naive.burnt, 300_000_000 + rewards, "nothing is lost but what is burnt");
         }
         for (ledger, state, root) in stages.into_iter().rev() {
             prop_assert_eq!(chain.disconnect(), state);
@@ -264,12 +357,14 @@ proptest! {
     }
 }
 
-#[test]
-fn accounts_are_found_where_the_state_key_says() {
-    let account = Account { nonce: 1, balance: Amount(2) };
-    let (key, leaf) = account.leaf(&address(1));
-    assert_eq!(key, state::key(transition::KIND_ACCOUNT, &address(1).0));
-    assert_eq!(leaf, state::leaf_hash(&key, &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]));
+/// A task whose model is not offered breaks that rule, whatever its account.
+fn expected_model(chain: &Chain, it: &Move) -> &'static str {
+    let MoveAction::Classify { model, .. } = it.action else { return "no task" };
+    let record = chain.ledger.model(&model_id(model));
+    match record.filter(|record| record.first <= chain.tip().height + 1) {
+        Some(_) => "another rule",
+        None => "UnknownModel",
+    }
 }
 
 /// A store that lost a branch is not a block's fault.
@@ -278,7 +373,7 @@ fn a_damaged_store_condemns_no_block() {
     let mut chain = Chain::new(parameters());
     let candidate = chain.candidate(vec![(chain.transfer(1, 0, address(2), 1, 0), None)]);
     chain.ledger.branches.clear();
-    let found = transition::connect(&chain.parameters, &chain.base(), &candidate.header, &candidate.body);
+    let found = transition::connect(chain.parameters(), &chain.base(), &candidate.header, &candidate.body);
     assert!(matches!(found, Err(transition::ConnectError::Tree(_))), "{found:?}");
 }
 
@@ -286,11 +381,11 @@ fn a_damaged_store_condemns_no_block() {
 #[test]
 fn what_cannot_follow_changes_nothing() {
     let chain = Chain::new(parameters());
-    let mut overlay = transition::Overlay::default();
+    let mut changes = Changes::default();
     let mut transact = |transaction: Transaction| {
-        let before = overlay.clone();
-        let Ok(result) = overlay.transact(&chain.parameters, &transaction, &chain.ledger);
-        assert_eq!(overlay == before, result.is_err());
+        let before = changes.clone();
+        let Ok(result) = changes.transact(chain.parameters(), &chain.place(), &transaction, &chain.ledger);
+        assert_eq!(changes == before, result.is_err());
         result
     };
     let balance = |balance, needed| TransactionError::Balance { balance: Amount(balance), needed: Amount(needed) };
@@ -299,7 +394,7 @@ fn what_cannot_follow_changes_nothing() {
         (chain.transfer(1, 1, address(2), 1, 1), Err(TransactionError::Nonce { found: 1, expected: 0 })),
         (chain.transfer(1, 0, address(2), 9_999, 2), Err(balance(10_000, 10_001))),
         (chain.transfer(1, 0, address(9), 99, 1), Err(small)),
-        (chain.transfer(1, 0, address(9), u64::MAX, 1), Err(TransactionError::AmountOverflow)),
+        (chain.transfer(1, 0, address(9), u64::MAX, 1), Err(TransactionError::AmountOverflow { sum: Sum::Total })),
         (chain.transfer(9, 0, address(1), 1, 1), Err(balance(0, 2))),
         (chain.transfer(1, 0, address(1), 9_000, 1_000), Ok(())),
         (chain.transfer(1, 1, address(9), 100, 8_900), Ok(())),
@@ -322,16 +417,199 @@ fn a_transfer_of_nothing_creates_an_account_where_the_minimum_is_nothing() {
         let transfer = chain.transfer(1, 0, address(9), 0, 0);
         let candidate = chain.candidate(vec![(transfer, None)]);
         if !is_created {
-            let expected = RuleError::MinimumBalance { index: 0, amount: Amount(0), minimum: minimum_balance };
-            assert_eq!(chain.verdict(&candidate), Err(expected));
+            let expected = TransactionError::MinimumBalance { amount: Amount(0), minimum: minimum_balance };
+            assert_eq!(chain.verdict(&candidate), Err(expected.at(0)));
             continue;
         }
         chain.connect(&candidate);
-        assert_eq!(chain.ledger.accounts.get(&address(9)), Some(&Account { nonce: 0, balance: Amount(0) }));
-        assert_eq!(chain.ledger.accounts.get(&candidate.header.miner), None);
-        let naive = |(address, account): (&Address, &Account)| (*address, (account.nonce, account.balance.0.into()));
-        assert_eq!(chain.tip().state.0, naive_root(&chain.ledger.accounts.iter().map(naive).collect()));
+        assert_eq!(chain.ledger.account(&address(9)), Some(Account { nonce: 0, balance: Amount(0) }));
+        assert_eq!(chain.ledger.account(&candidate.header.miner), None);
+        let mut naive = Naive { models: genesis_of(chain.parameters()).models, ..Naive::default() };
+        naive.accounts =
+            chain.ledger.accounts().map(|(address, it)| (address, (it.nonce, it.balance.0.into()))).collect();
+        assert_eq!(chain.tip().state.0, naive.root());
         // Again, it is there: another minimum is no matter to it.
         chain.extend(vec![(chain.transfer(1, 1, address(9), 0, 0), None)]);
     }
+}
+
+/// From `Upload` to the first use: heights, burns, the royalty, and back again across a reorganisation.
+#[test]
+fn a_model_comes_to_the_chain() {
+    let mut chain = Chain::new(priced());
+    let file = [vec![1; 262_144], vec![2; 5]];
+    let (model, facts) = (ModelId([1; 32]), facts_of(262_149));
+    let balance = |chain: &Chain, seed| chain.ledger.account(&address(seed)).unwrap().balance.0;
+    chain.extend(vec![(
+        chain.act(1, 0, Action::Upload { file: UploadHash::of(&address(1), &model), size: facts.size }),
+        None,
+    )]);
+    let part = |chain: &Chain, after, number: u16| {
+        let data = file[usize::from(number)].clone();
+        let action = Action::Part { number, bytes: data.len() as u32, data: AttachmentHash::of(&data) };
+        (chain.act(1, after, action), Some(data))
+    };
+    let publish =
+        |chain: &Chain, after, royalty| chain.act(1, after, Action::Publish { model, facts, royalty: Amount(royalty) });
+    let window = |height, from, until| Err(TransactionError::UploadWindow { height, from, until });
+    while chain.tip().height < 7 {
+        let early = chain.verdict(&chain.candidate(vec![part(&chain, 0, 0)]));
+        assert_eq!(early, window(chain.tip().height + 1, 9, 21).map_err(|error| error.at(0)));
+        chain.extend(vec![]);
+    }
+    chain.extend(vec![]);
+    // Both parts may come in one block, the publish only after it.
+    let all = vec![part(&chain, 0, 0), part(&chain, 1, 1), (publish(&chain, 2, 5), None)];
+    assert_eq!(chain.verdict(&chain.candidate(all)), window(9, 10, 21).map_err(|error| error.at(2)));
+    chain.extend(vec![part(&chain, 0, 0), part(&chain, 1, 1)]);
+    assert_eq!(balance(&chain, 1), 100_000_000 - 3 * 262_149);
+    let upload = chain.ledger.upload(&address(1)).unwrap();
+    assert_eq!((upload.next, upload.since, upload.last, upload.is_complete()), (2, 1, 9, true));
+    assert_eq!(upload.parts, PartsHash::of_file(&file.concat()));
+
+    let before = chain.clone();
+    chain.extend(vec![(publish(&chain, 0, 5), None)]);
+    assert_eq!(balance(&chain, 1), 100_000_000 - 3 * (262_149 + 65_536));
+    assert_eq!(chain.ledger.upload(&address(1)), None, "it goes");
+    let record = ModelRecord { author: address(1), royalty: Amount(5), first: 12, facts };
+    assert_eq!(chain.ledger.model(&model), Some(record));
+
+    let task = |chain: &Chain, royalty| {
+        let (picture, form) = (AttachmentHash::of(&[3; 4]), Form::Pixels);
+        let action = Action::Classify { model, picture, bytes: 4, royalty: Amount(royalty), form };
+        vec![(chain.act(2, 0, action), Some(vec![3; 4]))]
+    };
+    let unknown = TransactionError::UnknownModel { model, height: 11 };
+    assert_eq!(chain.verdict(&chain.candidate(task(&chain, 5))), Err(unknown.at(0)));
+    chain.extend(vec![]);
+    let wrong = TransactionError::Royalty { found: Amount(4), expected: Amount(5) };
+    assert_eq!(chain.verdict(&chain.candidate(task(&chain, 4))), Err(wrong.at(0)));
+    chain.extend(task(&chain, 5));
+    assert_eq!(balance(&chain, 1), 100_000_000 - 3 * (262_149 + 65_536) + 5);
+    assert_eq!(balance(&chain, 2), 100_000_000 - 5);
+
+    // Another branch from before the publish: there the model is not, and is published later, for another price.
+    (0..3).for_each(|_| _ = chain.disconnect());
+    assert_eq!(chain.ledger, before.ledger);
+    chain.extend(vec![]);
+    chain.extend(vec![(publish(&chain, 0, 6), None)]);
+    let unknown = TransactionError::UnknownModel { model, height: 12 };
+    assert_eq!(chain.verdict(&chain.candidate(task(&chain, 5))), Err(unknown.at(0)));
+    assert_eq!(chain.ledger.model(&model).map(|record| (record.first, record.royalty)), Some((13, Amount(6))));
+}
+
+/// An upload takes the place of another, whose parts are lost with what they burnt.
+#[test]
+fn an_upload_is_replaced() {
+    let mut chain = Chain::new(priced());
+    let begin = |chain: &Chain, after, model: u8, size| {
+        let file = UploadHash::of(&address(1), &ModelId([model; 32]));
+        (chain.act(1, after, Action::Upload { file, size }), None)
+    };
+    chain.extend(vec![begin(&chain, 0, 1, 5)]);
+    (0..7).for_each(|_| chain.extend(vec![]));
+    let part = Action::Part { number: 0, bytes: 5, data: AttachmentHash::of(&[1; 5]) };
+    chain.extend(vec![(chain.act(1, 0, part), Some(vec![1; 5]))]);
+    chain.extend(vec![begin(&chain, 0, 1, 5), begin(&chain, 1, 2, 6)]);
+    let upload = chain.ledger.upload(&address(1)).unwrap();
+    let expected = UploadRecord {
+        file: UploadHash::of(&address(1), &ModelId([2; 32])),
+        parts: PartsHash([0; 32]),
+        size: 6,
+        next: 0,
+        since: 10,
+        last: 10,
+    };
+    assert_eq!(upload, expected);
+}
+
+/// Authors are paid as anybody: an account may come of it, whatever the minimum, and who asks their own model pays
+/// themselves.
+#[test]
+fn a_royalty_is_a_payment() {
+    let chain = Chain::new(priced());
+    let model = ModelId([1; 32]);
+    for (asker, author) in [(1, 9), (1, 1), (1, 2)] {
+        let mut ledger = chain.ledger.clone();
+        let record = ModelRecord { author: address(author), royalty: Amount(7), first: 0, facts: FACTS };
+        ledger.put(ObjectId::Model(model), record);
+        let (picture, form) = (AttachmentHash::default(), Form::Pixels);
+        let action = Action::Classify { model, picture, bytes: 4, royalty: Amount(7), form };
+        let unsigned = Unsigned { nonce: 0, fee: Amount(2), expires: 9, action };
+        let mut changes = Changes::default();
+        let transaction = chain.sign(asker, unsigned);
+        let Ok(result) = changes.transact(chain.parameters(), &chain.place(), &transaction, &ledger);
+        result.unwrap();
+        let after = |seed| changes.account(&address(seed), &ledger).unwrap().unwrap();
+        let left = if author == asker { 99_999_998 } else { 99_999_991 };
+        assert_eq!(after(asker), Account { nonce: 1, balance: Amount(left) });
+        match author {
+            9 => assert_eq!(after(9), Account { nonce: 0, balance: Amount(7) }),
+            2 => assert_eq!(after(2), Account { nonce: 0, balance: Amount(100_000_007) }),
+            _ => {}
+        }
+        assert_eq!(changes.fees(), Amount(2));
+    }
+}
+
+/// What is burnt may exceed what there is, or 64 bits.
+#[test]
+fn burning_needs_a_balance() {
+    let chain = Chain::new(Parameters { model_price: Amount((1 << 40) - 1), ..priced() });
+    let part = chain.act(1, 0, Action::Part { number: 0, bytes: 262_144, data: AttachmentHash::default() });
+    let publish = chain.act(1, 0, Action::Publish { model: MODEL, facts: FACTS, royalty: Amount(0) });
+    for (transaction, needed) in [(part, 262_144 * ((1u64 << 40) - 1)), (publish, 65_536 * ((1 << 40) - 1))] {
+        let mut changes = Changes::default();
+        let Ok(found) = changes.transact(chain.parameters(), &chain.place(), &transaction, &chain.ledger);
+        let balance = TransactionError::Balance { balance: Amount(100_000_000), needed: Amount(needed) };
+        assert_eq!(found, Err(balance));
+    }
+}
+
+/// The vector of docs/protocol.md's worked example: when the upload goes, the node that held it and the model collapses into
+/// the model's leaf, and so do the two above it.
+#[test]
+fn a_node_collapses_into_a_leaf() {
+    let mut chain = Chain::new(example_parameters());
+    let candidate = example_block(&chain);
+    chain.connect(&candidate);
+    let upload = ObjectId::Upload(address(1));
+    let depth = |chain: &Chain, id: &ObjectId| {
+        let proof = state::prove(&chain.ledger, chain.state, &id.key(), |_| Ok(None)).unwrap();
+        proof.siblings.len()
+    };
+    let model = ObjectId::Model(example_model());
+    assert_eq!((depth(&chain, &upload), depth(&chain, &model)), (4, 4));
+    let (state, branches) = state::update(&chain.ledger, chain.state, &[(upload.key(), None)].into()).unwrap();
+    assert_eq!(branches.values().filter(|branch| branch.is_none()).count(), 3, "branches that go");
+    assert_eq!(hex::encode(state.hash()), "0cd8e1394ac1cdec71cecbd37279274eccdcb363c09340bff147fd57fd7b1f7f");
+    chain.ledger.write([(upload, None)], branches);
+    chain.state = state;
+    assert_eq!(depth(&chain, &model), 1);
+    // As if it had never been there.
+    let objects: BTreeMap<_, _> = (chain.ledger.objects.iter())
+        .map(|(key, value)| {
+            let (key, hash) = object::leaf(&ObjectId::from_bytes(key).unwrap(), value);
+            (key, Some(hash))
+        })
+        .collect();
+    assert_eq!(state::update(&Ledger::default(), Child::Empty, &objects).unwrap().0, state);
+}
+
+/// The transition reads nothing but the transaction, the state and the height.
+#[test]
+fn a_place_is_its_height() {
+    let chain = Chain::new(priced());
+    let transaction = chain.transfer(1, 0, address(2), 5, 1);
+    let changes = |place: Place| {
+        let mut changes = Changes::default();
+        let Ok(result) = changes.transact(chain.parameters(), &place, &transaction, &chain.ledger);
+        result.unwrap();
+        changes
+    };
+    let place = chain.place();
+    let other = Place { miner: address(9), parent_time: 5, ..place };
+    assert_eq!(changes(place), changes(other));
+    let Ok(account) = StateReader::account(&chain.ledger, &address(1));
+    assert_eq!(account.unwrap().nonce, 0);
 }

@@ -198,6 +198,9 @@ impl<P: Copy + Ord> Files<P> {
         out.push(Output::File { model: *model, peer: *peer, bytes });
         self.wanted.retain(|(wanted, _)| wanted != model);
         self.unavailable.remove(model);
+        for peer in self.peers.values_mut() {
+            peer.lacks.remove(model);
+        }
         self.fetch = None;
     }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Behaviour, Churn, Config, Partition, tasks_of_weight};
-use crate::cost::{ANNOUNCED_TASK, announcement};
+use crate::config::{Behaviour, Churn, Config, Partition, Task, WEIGHT_LIMIT};
+use crate::cost::announcement;
 use crate::report::Report;
 use crate::run;
 
@@ -56,7 +56,7 @@ pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&
             nodes: config.nodes,
             spacing: config.spacing,
             tasks_per_block: config.tasks_per_block,
-            announcement_bytes: announcement(config.tasks_per_block, config.announced_task_bytes),
+            announcement_bytes: announcement(config.tasks_per_block),
             dishonest_hash_percent: if config.dishonest > 0 { config.dishonest_hash_percent } else { 0 },
             report: run(&config),
         };
@@ -68,10 +68,11 @@ pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&
 
 /// Experiments that may end with several tips, which is a result: blocks are too large for slow lines, or no connection ever
 /// crosses where a partition was.
-pub const MAY_END_APART: [&str; 5] =
-    ["size and spacing", "8 bytes a task", "nothing missing", "8 bytes a task, nothing missing", "partition"];
-/// Weight limits and spacings that are compared.
-pub const WEIGHTS: [u64; 5] = [500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000];
+pub const MAY_END_APART: [&str; 4] = ["size and spacing", "slow lines", "hidden tasks", "partition"];
+/// Weight limits that are compared.
+pub const WEIGHTS: [u64; 4] = [1_100_000, 2_100_000, WEIGHT_LIMIT, 8_400_000];
+/// Thousandths of tasks that nodes lack.
+pub const MISSING: [u64; 3] = [0, 4, 50];
 /// Seconds.
 pub const SPACINGS: [u64; 3] = [5, 10, 20];
 /// Percent of the hash rate that a selfish miner has.
@@ -81,8 +82,8 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     let full = extent == Extent::Full;
     let base =
         Config { seed, nodes: if full { 150 } else { 40 }, blocks: if full { 120 } else { 40 }, ..Config::default() };
-    // What the rest is run with: the testnet's spacing, and blocks of a size at which it works.
-    let usual = Config { tasks_per_block: tasks_of_weight(2_000_000), ..base.clone() };
+    // What the rest is run with: the testnet's parameters.
+    let usual = base.clone();
     let mut plan = Vec::new();
     let mut add = |experiment, name: String, config: Config| plan.push((experiment, name, config));
     let (weights, spacings, shares) = if full {
@@ -92,7 +93,7 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     };
     for &weight in weights {
         for &spacing in spacings {
-            let config = Config { spacing, tasks_per_block: tasks_of_weight(weight), ..base.clone() };
+            let config = Config { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
             add("size and spacing", format!("{weight}, {spacing} s"), config);
         }
     }
@@ -101,17 +102,25 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
         add("number of nodes", format!("{nodes} nodes"), Config { nodes, blocks: base.blocks / 2, ..usual.clone() });
     }
     add("latency", "twice the latencies".into(), Config { latency_percent: 200, ..usual.clone() });
-    add("missing tasks", "10 % of the tasks missing".into(), Config { missing_permille: 100, ..usual.clone() });
-    for weight in [4_000_000, 8_000_000] {
-        let tasks_per_block = tasks_of_weight(weight);
-        for (experiment, announced_task_bytes, missing_permille) in [
-            ("8 bytes a task", 8, base.missing_permille),
-            ("nothing missing", ANNOUNCED_TASK, 0),
-            ("8 bytes a task, nothing missing", 8, 0),
-        ] {
-            let config = Config { announced_task_bytes, missing_permille, tasks_per_block, ..base.clone() };
-            add(experiment, format!("{weight}, {} s", config.spacing), config);
+    let kinds = [("3 kB", Task::SMALL), ("25 kB", Task::LARGE)];
+    for (kind, task) in kinds {
+        let with = Config { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
+        for missing_permille in MISSING {
+            let name = format!("{kind}, {:.1} % missing", missing_permille as f64 / 10.0);
+            add("missing tasks", name, Config { missing_permille, ..with.clone() });
         }
+        for (percent, missing_permille) in [(50, 4), (25, 4), (25, 50)] {
+            let name = format!("{kind}, {percent} % of the bandwidth, {:.1} % missing", missing_permille as f64 / 10.0);
+            add("slow lines", name, Config { bandwidth_percent: percent, missing_permille, ..with.clone() });
+        }
+        let hides = Config {
+            dishonest: 1,
+            behaviour: Behaviour::HidesTasks,
+            dishonest_hash_percent: 30,
+            blocks: 3 * base.blocks,
+            ..with
+        };
+        add("hidden tasks", format!("{kind}, 30 % of the hash rate hide theirs"), hides);
     }
     let churn = Some(Churn { up: 1_800, down: 300 });
     add("churn", "half an hour up, five minutes away".into(), Config { churn, ..usual.clone() });

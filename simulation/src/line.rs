@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ocelli_consensus::BlockHash;
 use ocelli_protocol::message::{Request, Response};
 
 use crate::simulation::Block;
@@ -17,11 +16,7 @@ const CHUNK: u64 = 16 << 10;
 pub enum Message {
     /// A block, by gossip.
     Announcement(Arc<Block>),
-    /// Asks for the tasks of an announced block that are missing.
-    Missing(BlockHash, u64),
-    /// These.
-    Found(BlockHash),
-    /// What the sync machine asks.
+    /// What a machine asks.
     Request(u64, Arc<Request>),
     /// What answers it.
     Response(u64, Arc<Response>),
@@ -125,7 +120,7 @@ mod tests {
     #[test]
     fn messages_share_the_line() {
         let mut line = Line::new(Bandwidth { up: CHUNK, down: CHUNK });
-        let message = |to, bytes| Outgoing::new(to, 0, Message::Found(BlockHash::default()), bytes);
+        let message = |to, bytes| Outgoing::new(to, 0, Message::Request(0, Arc::new(Request::Status)), bytes);
         line.push(message(1, 2 * CHUNK));
         line.push(message(2, CHUNK / 2));
         line.push(message(3, CHUNK));

@@ -74,7 +74,7 @@ impl Selfish {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_consensus::Network;
+    use ocelli_consensus::{Body, Network};
 
     use super::*;
 
@@ -85,8 +85,9 @@ mod tests {
             number: height as usize,
             header,
             hash,
-            tasks: 0,
-            transactions: vec![],
+            wtxids: vec![],
+            submissions: vec![],
+            commitment: Body::default().commitment(&hash),
             found_at: 0,
             by: 0,
             is_right: true,

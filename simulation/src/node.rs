@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{Address, BlockHash, Network};
+use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::relay::Relay;
 use ocelli_protocol::sync::{Input, Offence, Output, Sync, Timer};
@@ -12,7 +13,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::Behaviour;
 use crate::miner::Selfish;
-use crate::views::View;
+use crate::simulation::Gossip;
+use crate::views::SyncView;
 use crate::world::{self, Region};
 
 /// Peers that each node passes blocks on to, and the fewest and most that there may be: gossipsub's mesh as the node sets it.
@@ -48,8 +50,13 @@ pub struct Node {
     pub tree: HeaderTree,
     pub sync: Sync<usize>,
     pub peers: BTreeMap<usize, Peer>,
-    /// Announced blocks whose missing tasks are asked for, and of whom.
-    pub partial: BTreeMap<BlockHash, usize>,
+    pub assembly: Assembly<usize, Gossip>,
+    /// When assembly wants to be woken, in milliseconds.
+    pub assembly_wake_at: Option<u64>,
+    /// Announced blocks that are not validated.
+    pub open: BTreeSet<usize>,
+    /// Tasks of a block that were not here when it was announced.
+    pub missing: BTreeMap<usize, u64>,
     pub validating: BTreeSet<BlockHash>,
     /// When all that is being validated will be.
     pub busy_until: u64,
@@ -81,7 +88,10 @@ impl Node {
             tree: HeaderTree::new(&network.genesis),
             sync: Sync::new(network, random.random()),
             peers: BTreeMap::new(),
-            partial: BTreeMap::new(),
+            assembly: Assembly::new(network.genesis_hash()),
+            assembly_wake_at: None,
+            open: BTreeSet::new(),
+            missing: BTreeMap::new(),
             validating: BTreeSet::new(),
             busy_until: 0,
             timers: BTreeMap::new(),
@@ -104,7 +114,10 @@ impl Node {
         self.relay = Relay::new(random.random());
         self.wake_at = None;
         self.peers.clear();
-        self.partial.clear();
+        self.assembly = Assembly::new(network.genesis_hash());
+        self.assembly_wake_at = None;
+        self.open.clear();
+        self.missing.clear();
         self.validating.clear();
         self.timers.clear();
         self.asked.clear();
@@ -113,7 +126,7 @@ impl Node {
 
     /// Gives the sync machine an input at a time in milliseconds.
     pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<Output<usize>> {
-        let view = View { tree: &self.tree, partial: &self.partial, validating: &self.validating };
+        let view = SyncView { tree: &self.tree, assembly: &self.assembly, validating: &self.validating };
         self.sync.handle(input, now, &view)
     }
 
@@ -131,6 +144,12 @@ impl Node {
     /// Peers in its mesh.
     pub fn mesh(&self) -> usize {
         self.peers.values().filter(|peer| peer.is_in_mesh).count()
+    }
+
+    /// Counts what assembly finds; true when the peer has to go.
+    pub fn penalize_for_block(&mut self, peer: usize, offence: assembly::Offence) -> bool {
+        // It fades faster than it adds up.
+        offence != assembly::Offence::Stalled && self.banned.insert(peer)
     }
 
     /// Counts an offence as a node does (`docs/protocol.md`); true when the peer has to go.

@@ -10,7 +10,10 @@ mod tasks;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, Transaction};
+use ocelli_consensus::block::BodyCommitment;
+use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, WtxId};
+use ocelli_protocol::assembly;
+use ocelli_protocol::message::Submission;
 use ocelli_protocol::sync::{Input, Timer};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -24,21 +27,33 @@ use crate::world;
 use connections::BOOTSTRAP;
 use tasks::TaskTimes;
 
+pub use tasks::Tasks;
+
 /// Before the first block: connections are made.
 const WARM_UP: u64 = 30 * SECOND;
+/// A block's announcement at a node: the block's number, and who sent it.
+pub type Gossip = (usize, usize);
+
 /// A block that was found.
 #[derive(Debug)]
 pub struct Block {
     pub number: usize,
     pub header: Header,
     pub hash: BlockHash,
-    pub tasks: u64,
-    /// The tasks themselves, where they are simulated too.
-    pub transactions: Vec<Transaction>,
+    pub submissions: Vec<Submission>,
+    pub wtxids: Vec<WtxId>,
+    pub commitment: BodyCommitment,
     pub found_at: u64,
     pub by: usize,
     /// Whether its answers are right.
     pub is_right: bool,
+}
+
+impl Block {
+    /// How many tasks it has.
+    pub fn tasks(&self) -> u64 {
+        self.wtxids.len() as u64
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +69,7 @@ enum Event {
         connection: u64,
         message: Message,
     },
-    /// An announcement's header and root were found right.
+    /// An announcement has been looked through.
     Checked {
         node: usize,
         life: u64,
@@ -72,11 +87,11 @@ enum Event {
         timer: Timer<usize>,
         at: u64,
     },
-    /// An announced block is left to sync.
-    Overdue {
+    /// A node's assembly wants to be woken.
+    Assemble {
         node: usize,
         life: u64,
-        hash: BlockHash,
+        at: u64,
     },
     Upkeep {
         node: usize,
@@ -121,6 +136,8 @@ struct Simulation {
     connections: u64,
     blocks: Vec<Arc<Block>>,
     by_hash: HashMap<BlockHash, usize>,
+    /// Of each task of a block, where it is.
+    by_wtxid: HashMap<WtxId, (usize, usize)>,
     /// By block and node: when the announcement came, and when the block was validated; never is `u64::MAX`.
     announced_at: Vec<Vec<u64>>,
     validated_at: Vec<Vec<u64>>,
@@ -145,7 +162,7 @@ impl Simulation {
         parameters.easiest_target = CompactTarget(0x207f_ffff);
         parameters.half_life = 1 << 40;
         let network = Network::new(parameters, Vec::new());
-        let tasks = TaskTimes::new(&network);
+        let tasks = TaskTimes::new(&network, &config);
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         let first_dishonest = config.nodes - config.dishonest;
         let nodes = (0..config.nodes).map(|at| {
@@ -153,7 +170,10 @@ impl Simulation {
             Node::new(&network, behaviour, &mut random)
         });
         let nodes: Vec<_> = nodes.collect();
-        let lines = nodes.iter().map(|node| Line::new(world::bandwidth(node.region, &mut random))).collect();
+        let lines = nodes
+            .iter()
+            .map(|node| Line::new(world::bandwidth(node.region, config.bandwidth_percent, &mut random)))
+            .collect();
         Self {
             config,
             network,
@@ -165,6 +185,7 @@ impl Simulation {
             connections: 0,
             blocks: Vec::new(),
             by_hash: HashMap::new(),
+            by_wtxid: HashMap::new(),
             announced_at: Vec::new(),
             validated_at: Vec::new(),
             is_split: false,
@@ -228,9 +249,10 @@ impl Simulation {
                     self.drive(node, Input::TimerFired(timer));
                 }
             }
-            Event::Overdue { node, life, hash } if lives(&self.nodes, node, life) => {
-                if self.nodes[node].partial.remove(&hash).is_some() {
-                    self.drive(node, Input::BlocksChanged);
+            Event::Assemble { node, life, at } if lives(&self.nodes, node, life) => {
+                if self.nodes[node].assembly_wake_at == Some(at) {
+                    self.nodes[node].assembly_wake_at = None;
+                    self.drive_assembly(node, assembly::Input::Woken);
                 }
             }
             Event::Wake { node, life, at } if lives(&self.nodes, node, life) => self.on_wake(node, at),
@@ -238,7 +260,7 @@ impl Simulation {
             | Event::Checked { .. }
             | Event::Validated { .. }
             | Event::Timer { .. }
-            | Event::Overdue { .. }
+            | Event::Assemble { .. }
             | Event::Wake { .. } => {}
             Event::Submit => self.on_submit(),
             Event::Deliver { from, to, connection, message } => {

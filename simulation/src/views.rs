@@ -1,19 +1,28 @@
-//! What the sync machine sees of a simulated node.
+//! What the sync and assembly machines see of a simulated node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use ocelli_consensus::fork_choice::HeaderTree;
-use ocelli_consensus::{BlockHash, U256};
+use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
+use ocelli_consensus::{BlockHash, U256, WtxId};
+use ocelli_protocol::assembly::{self, Assembly};
+use ocelli_protocol::mempool::Mempool;
+use ocelli_protocol::message::{BlockData, NextRules, Submission};
 use ocelli_protocol::sync::ChainView;
 
+use crate::simulation::{Block, Gossip, Tasks};
+
+/// Blocks below the best that are still passed on.
+const WORTH_FORWARDING: u64 = 6;
+
 /// A node's headers and the blocks that it is about to have.
-pub struct View<'a> {
+pub struct SyncView<'a> {
     pub tree: &'a HeaderTree,
-    pub partial: &'a BTreeMap<BlockHash, usize>,
+    pub assembly: &'a Assembly<usize, Gossip>,
     pub validating: &'a BTreeSet<BlockHash>,
 }
 
-impl ChainView for View<'_> {
+impl ChainView for SyncView<'_> {
     fn tree(&self) -> &HeaderTree {
         self.tree
     }
@@ -26,7 +35,7 @@ impl ChainView for View<'_> {
         self.validating.len()
     }
 
-    fn may_lack_pixels(&self, _: &BlockHash) -> bool {
+    fn may_lack_attachments(&self, _: &BlockHash) -> bool {
         false
     }
 
@@ -35,6 +44,72 @@ impl ChainView for View<'_> {
     }
 
     fn is_put_together(&self, hash: &BlockHash) -> bool {
-        self.partial.contains_key(hash)
+        self.assembly.is_put_together(hash)
+    }
+}
+
+/// A node's headers, and the tasks that it has.
+pub struct AssemblyView<'a> {
+    pub node: usize,
+    pub tree: &'a HeaderTree,
+    pub validating: &'a BTreeSet<BlockHash>,
+    pub mempool: &'a Mempool,
+    /// Announced blocks that are not validated: of their tasks it has all but the missing ones.
+    pub open: &'a BTreeSet<usize>,
+    pub blocks: &'a [Arc<Block>],
+    pub by_wtxid: &'a HashMap<WtxId, (usize, usize)>,
+    pub tasks: Tasks,
+}
+
+impl assembly::View for AssemblyView<'_> {
+    fn tree(&self) -> &HeaderTree {
+        self.tree
+    }
+
+    fn tip(&self) -> TreeNode {
+        self.tree.best_candidate()
+    }
+
+    fn next_rules(&self) -> Option<NextRules> {
+        None
+    }
+
+    fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.validating.contains(hash)
+    }
+
+    fn is_worth_forwarding(&self, block: &TreeNode) -> bool {
+        block.height + WORTH_FORWARDING >= self.tree.best_candidate().height
+    }
+
+    fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
+        let pending = self.mempool.iter().map(|entry| entry.checked().wtxid());
+        let of_block = |number: &usize| {
+            let block = &self.blocks[*number];
+            let here = block.wtxids.iter().enumerate().filter(|(index, _)| self.tasks.has(self.node, block, *index));
+            here.map(|(_, wtxid)| *wtxid)
+        };
+        // Where tasks are simulated, mempools have them.
+        let open = self.open.iter().filter(|_| !self.tasks.are_simulated()).flat_map(of_block);
+        pending.chain(open)
+    }
+
+    fn pending(&self, wtxid: &WtxId) -> Option<Submission> {
+        if let Some(entry) = self.mempool.get_by_wtxid(wtxid) {
+            let attachment = entry.attachment().cloned();
+            return Some(Submission { transaction: entry.transaction().clone(), attachment });
+        }
+        let (number, index) = *self.by_wtxid.get(wtxid)?;
+        let block = &self.blocks[number];
+        self.tasks.has(self.node, block, index).then(|| block.submissions[index].clone())
+    }
+
+    // Blocks have tasks of their own here: those that compete have none in common.
+    fn connected_at(&self, _: u64) -> Option<BlockHash> {
+        None
+    }
+
+    fn block_data(&self, _: &BlockHash) -> Option<BlockData> {
+        None
     }
 }

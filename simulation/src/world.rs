@@ -59,9 +59,9 @@ pub fn region(random: &mut ChaCha8Rng) -> Region {
     Region(found.unwrap_or(0))
 }
 
-/// Draws a node's line.
-pub fn bandwidth(region: Region, random: &mut ChaCha8Rng) -> Bandwidth {
-    let percent = SPREAD[random.random_range(0..SPREAD.len())];
+/// Draws a node's line, with a factor on all lines in percent.
+pub fn bandwidth(region: Region, factor: u64, random: &mut ChaCha8Rng) -> Bandwidth {
+    let percent = SPREAD[random.random_range(0..SPREAD.len())] * factor / 100;
     let (up, down) = BANDWIDTHS[region.0];
     Bandwidth { up: up * percent / 100 / 8, down: down * percent / 100 / 8 }
 }

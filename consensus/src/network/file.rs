@@ -367,6 +367,7 @@ fn check(parameters: &Parameters) -> Result<(), NetworkFileError> {
 mod tests {
     use super::*;
     use crate::hash::sha256;
+    use crate::network::TEST_VERSION;
 
     const LOCAL: &str = include_str!("../../networks/local.toml");
 
@@ -395,13 +396,17 @@ mod tests {
 
     #[test]
     fn the_documented_file_is_read_and_every_key_is_documented() {
-        let document = include_str!("../../../docs/network.md");
-        let section = document.split_once("## A network of your own").unwrap().1;
+        let document = include_str!("../../../docs/protocol.md");
+        let section = document.split_once("### The network file").unwrap().1;
+        let section = section.split_once("\n## ").unwrap().0;
         let example = section.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
         let network = Network::from_toml(example).unwrap();
         assert_eq!(network.parameters.accounts.len(), 1);
-        assert_eq!(network.parameters.upgrades[0].models.len(), 1);
+        assert_eq!(network.parameters.models.len(), 1);
+        assert_eq!(network.schedule.entries().len(), 1);
         assert_eq!(network.bootstrap, ["/ip4/192.168.0.10/tcp/3297"]);
+        let hash = network.genesis_hash().to_string();
+        assert!(section.contains(&hash), "the example's genesis hash, {hash}, is there");
 
         // The parser lists the keys that it knows wherever it meets another one.
         let mut documented = 0;
@@ -409,18 +414,44 @@ mod tests {
             ("", "unknown = 1".to_owned()),
             ("accounts.", format!("{example}[[accounts]]\nunknown = 1")),
             ("models.", format!("{example}[[models]]\nunknown = 1")),
-            ("upgrades.", format!("{example}[[upgrades]]\nunknown = 1")),
+            ("rules.", format!("{example}[[rules]]\nunknown = 1")),
         ] {
             let error = Network::from_toml(&text).unwrap_err().to_string();
             let list = error.split_once("expected one of ").or_else(|| error.split_once("expected ")).unwrap().1;
             for key in list.split('`').skip(1).step_by(2) {
-                let row = [format!("| `{table}{key}`"), format!("| `[[{key}]]`")];
-                assert!(row.iter().any(|row| section.contains(row)), "{table}{key} is in the table of docs/network.md");
+                let row = [format!("| `{table}{key}`"), format!("`[[{key}]]`")];
+                assert!(row.iter().any(|row| section.contains(row)), "{table}{key} is in docs/protocol.md");
                 assert!(example.contains(key), "{table}{key} is in the example");
                 documented += 1;
             }
         }
-        assert_eq!(documented, 16 + 2 + 4 + 3);
+        assert_eq!(documented, 20 + 2 + 7 + 2);
+    }
+
+    /// Shape and cost take a program that reads models: a node compares them when it starts.
+    #[test]
+    fn the_models_of_built_in_networks_are_the_files_of_the_zoo() {
+        let files: [&[u8]; 2] = [
+            include_bytes!("../../../model/zoo/cifar10-cnn.safetensors"),
+            include_bytes!("../../../model/zoo/cifar10-resnet.safetensors"),
+        ];
+        let expected = files.map(|file| (ModelId::of(file), file.len() as u32));
+        for name in Network::built_in_names() {
+            let models = Network::builtin(name).unwrap().parameters.models;
+            assert!(models.iter().map(|model| (model.id, model.facts.size)).eq(expected));
+        }
+    }
+
+    #[test]
+    fn rules_change_without_another_genesis() {
+        let local = Network::from_toml(LOCAL).unwrap();
+        let rules = "[[rules]]\nheight = 9\nversion = 1\n[[rules]]\nheight = 10\nversion = 4_294_967_295\n";
+        let other = Network::from_toml(&format!("{LOCAL}\n{rules}")).unwrap();
+        assert_eq!(other.genesis_hash(), local.genesis_hash());
+        assert_eq!((local.schedule.version_at(10), other.schedule.version_at(10)), (1, TEST_VERSION));
+        let place = other.place_after(ParentBlock { height: 9, time: 7 }, Address([3; 20]));
+        let expected = Place { height: 10, version: TEST_VERSION, miner: Address([3; 20]), parent_time: 7 };
+        assert_eq!(place, expected);
     }
 
     #[test]
@@ -448,11 +479,22 @@ mod tests {
             ("reward = \"10\"", "reward = \"ten\"", "reward"),
             ("halving = 2_000_000", "halving = 0", "halving is 0, expected a number of blocks above zero"),
             ("halving = 2_000_000", "halving = 9_000_000_000_000_000_000", "in all"),
-            ("weight_limit = 2_000_000", "weight_limit = 2_000", "room for a task of every model"),
-            ("weight_limit = 2_000_000", "weight_limit = 12_000_001", "expected at most 12,000,000"),
-            ("logits = 10", "logits = 0", "models is 3072 pixels, 0 logits"),
-            ("logits = 10", "logits = 1_000", "bytes of outputs in a block"),
-            ("retention = 1_000", "retention = 0", "retention is 0"),
+            ("weight_limit = 4_200_000", "weight_limit = 1_099_999", "expected 1,100,000 to 12,000,000"),
+            ("weight_limit = 4_200_000", "weight_limit = 12_000_001", "expected 1,100,000 to 12,000,000"),
+            ("\nretention = 1_000", "\nretention = 4_294_967_296", "retention is 4294967296, expected fewer than 2^32"),
+            ("\nretention = 1_000", "\nretention = 499", "attachment_retention is 500, expected at most as many"),
+            ("upload_window = 200", "upload_window = 500", "upload_window is 500, expected at least 16 blocks"),
+            ("upload_window = 200", "upload_window = 15", "upload_window is 15, expected at least 16 blocks"),
+            ("model_delay = 4", "model_delay = 0", "model_delay is 0, expected 1 to 2^32 - 1 blocks"),
+            ("model_delay = 4", "model_delay = 4_294_967_296", "expected 1 to 2^32 - 1 blocks"),
+            ("\"0.00001\"", "\"10995.11627776\"", "model_price is 10995.11627776 credits a byte, expected fewer"),
+            ("\"0.00001\"", "\"a lot\"", "model_price"),
+            ("size = 129_304", "size = 67_108_865", "expected 1 to 67108864"),
+            ("channels = 3", "channels = 0", "channels of model 8cb621af"),
+            ("classes = 10", "classes = 32_769", "is 32769, expected 1 to 32768"),
+            ("cost = 5_090_944", "cost = 16_639", "is 16639, expected 16640 to 8589934592"),
+            ("bootstrap = []", "rules = [{ height = 0, version = 1 }]", "rules"),
+            ("bootstrap = []", "rules = [{ height = 7, version = 2 }]", "rules"),
             ("bootstrap = []", "minimum_work = \"12\"", "minimum_work is 12, expected a hexadecimal number"),
         ] {
             assert!(LOCAL.contains(line), "{line}");

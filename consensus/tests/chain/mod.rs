@@ -382,16 +382,28 @@ pub const EXAMPLE_FACTS: ModelFacts =
 /// The picture of the worked example.
 pub const EXAMPLE_PIXELS: [u8; 4] = [0, 85, 170, 255];
 
-/// Block 1 of the worked example: account 1 sends account 2 something and asks what is in a picture; 3 mines.
+/// The model that is on its way in the worked example.
+pub fn example_coming() -> ModelId {
+    ModelId(hash::tagged("ocelli/model", &[b"another"]))
+}
+
+/// A transaction of the worked example.
+pub fn example_transaction(chain: &Chain, seed: u8, nonce: u64, fee: u64, action: Action) -> Transaction {
+    chain.sign(seed, Unsigned { nonce, fee: Amount(fee), expires: 100, action })
+}
+
+/// Block 1 of the worked example: account 1 sends account 2 something, asks what is in a picture, and begins an upload; 3
+/// mines.
 pub fn example_block(chain: &Chain) -> Candidate {
     let transfer = Action::Transfer { to: address(2), amount: Amount(250_000_000) };
     let classify = pixels_for(example_model(), &EXAMPLE_PIXELS);
+    let upload = Action::Upload { file: UploadHash::of(&address(1), &example_coming()), size: 7 };
     let mut transactions = Vec::new();
-    for (nonce, fee, action) in [(0, 1_000, transfer), (1, 2_000, classify)] {
-        transactions.push(chain.sign(1, Unsigned { nonce, fee: Amount(fee), expires: 100, action }));
+    for (nonce, action) in (0..).zip([transfer, classify, upload]) {
+        transactions.push(example_transaction(chain, 1, nonce, 1_000 * (nonce + 1), action));
     }
-    let pictures = [None, Some(EXAMPLE_PIXELS.to_vec())];
-    let mut candidate = chain.candidate(transactions.into_iter().zip(pictures).collect());
+    let attachments = [None, Some(EXAMPLE_PIXELS.to_vec()), None];
+    let mut candidate = chain.candidate(transactions.into_iter().zip(attachments).collect());
     candidate.header.miner = address(3);
     chain.seal(&mut candidate);
     candidate

@@ -102,13 +102,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     /// Nobody is left to be asked in this round. Whether the block is still put together.
     fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
         let is_asked = |peer: &P| self.questions.values().any(|it| it.block == *hash && it.peer == *peer);
-        partial.asked.retain(is_asked);
-        let may_come = !partial.asked.is_empty();
+        let may_come = partial.asked.iter().any(is_asked);
         let has_hope = std::mem::take(&mut partial.is_known);
         if (!has_hope || now >= partial.since + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
             leave_to_sync(out);
         }
         if has_hope {
+            // Who has not answered is not asked again.
+            partial.asked.retain(is_asked);
             partial.rests_until = now + ROUND_PAUSE;
             self.look(partial.rests_until);
         }

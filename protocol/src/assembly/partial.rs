@@ -42,6 +42,8 @@ pub(super) struct Partial<P> {
 enum Wtxids {
     /// Nothing: short ids have been enough until now.
     Open,
+    /// What was found for the short ids gives the transaction root.
+    Found,
     /// What was found for the short ids does not give the transaction root.
     Wanted,
     /// They give the transaction root.
@@ -123,10 +125,8 @@ impl<P: Copy> Partial<P> {
         }
         if let Wtxids::Open = self.wtxids {
             let found = self.found.iter().flatten().map(|(wtxid, _)| *wtxid);
-            if transaction_root(found) == self.commitment.transactions {
-                return Lack::Nothing;
-            }
-            self.wtxids = Wtxids::Wanted;
+            let is_right = transaction_root(found) == self.commitment.transactions;
+            self.wtxids = if is_right { Wtxids::Found } else { Wtxids::Wanted };
         }
         if let Wtxids::Wanted = self.wtxids { Lack::Wtxids } else { Lack::Nothing }
     }
@@ -187,7 +187,7 @@ impl<P: Copy> Partial<P> {
         let is_open = |place: &u32| self.found[*place as usize].is_none();
         match &self.wtxids {
             Wtxids::Known(wtxids) => same.filter(is_open).find(|place| wtxids[*place as usize] == *wtxid),
-            Wtxids::Open | Wtxids::Wanted => {
+            Wtxids::Open | Wtxids::Found | Wtxids::Wanted => {
                 let mut same = same;
                 let place = same.next()?;
                 (same.next().is_none() && is_open(&place)).then_some(place)
@@ -208,7 +208,7 @@ impl<P: Copy> Partial<P> {
             let wtxid = submission.transaction.wtxid();
             let is_right = match &self.wtxids {
                 Wtxids::Known(wtxids) => wtxids.get(*place as usize) == Some(&wtxid),
-                Wtxids::Open | Wtxids::Wanted => self.id(*place) == Some(self.id_of(&wtxid)),
+                Wtxids::Open | Wtxids::Found | Wtxids::Wanted => self.id(*place) == Some(self.id_of(&wtxid)),
             };
             if !is_right || !submission.has_its_attachment() {
                 return Err(Mismatch);

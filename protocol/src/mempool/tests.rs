@@ -762,7 +762,8 @@ fn what_asks_a_model_that_is_gone_goes() {
     let mut without = accounts.clone();
     without.models.clear();
     let back = returned(sign(2, Unsigned { nonce: 0, fee: Amount(1), expires: 100, action: publish(MODEL) }));
-    assert_eq!(disconnect(&mut unpublished, [back], &without).removed, [task]);
+    let publication = back.transaction.txid();
+    assert_eq!(disconnect(&mut unpublished, [back], &without).removed, [task, publication], "nothing is uploaded");
 }
 
 fn part(number: u16, bytes: u32) -> Action {

@@ -193,7 +193,7 @@ fn golden_gossip() {
     let commitment = BodyCommitment { ids, transactions: Root([0x31; 32]), answers: Root([0x32; 32]) };
     let announcement = Announcement { header: header(), commitment };
     let roots = [all(0x31, 32), all(0x32, 32)].concat();
-    assert_golden(&announcement, &[hex(&header().to_bytes()), n(2), "0201000000000000".into(), all(0xff, 8), roots]);
+    assert_golden(&announcement, &[hex(&header().to_bytes()), roots, n(2), "0201000000000000".into(), all(0xff, 8)]);
     assert_eq!(Announcement::from_bytes(&announcement.to_bytes()), Ok(announcement));
     assert_golden(&submission(), &[transaction(&classify()), n(1), n(2), "0a0b".into()]);
     let without = Submission { transaction: transfer(), attachment: None };
@@ -697,9 +697,9 @@ fn whole_messages_are_limited_and_consumed() {
     largest.attachment = Some(encode(&attachments).into());
     let bytes = largest.to_bytes();
     assert_eq!(bytes.len(), MAX_SUBMISSION_BYTES);
-    assert_eq!(Submission::from_bytes(&bytes).as_ref(), Ok(&largest));
+    assert!(Submission::from_bytes(&bytes).as_ref() == Ok(&largest));
     let request = Request::Submit(largest);
-    assert_eq!(Request::from_bytes(&request.to_bytes()), Ok(request));
+    assert!(Request::from_bytes(&request.to_bytes()) == Ok(request));
     let found = MAX_ANNOUNCEMENT_BYTES + 1;
     let too_long = Err(DecodeError::TooLong { found, limit: MAX_ANNOUNCEMENT_BYTES });
     assert_eq!(Announcement::from_bytes(&vec![0; found]), too_long);
@@ -760,6 +760,7 @@ fn the_largest_responses_fit_their_kind() {
         attachment: Some(encode(&vec![vec![0u8; MAX_ATTACHMENT_BYTES]]).into()),
     };
     let all = || std::iter::repeat_n(Some(largest.clone()), MAX_IDS);
+    let large: Arc<[u8]> = vec![0; MAX_ATTACHMENT_BYTES].into();
     let model = ModelRecord { author: Address([8; 20]), royalty: Amount(9), first: 10, facts: facts() };
     let model = NetworkModel::new(ModelId([7; 32]), model, 11, "x".repeat(MAX_TEXT_BYTES));
     let rows = [
@@ -770,7 +771,7 @@ fn the_largest_responses_fit_their_kind() {
         (Request::Pending { ids: vec![] }, Response::Pending(take_pending(all()))),
         (
             Request::Attachments { ids: vec![] },
-            Response::Attachments(take_attachments(all().map(|one| one.and_then(|one| one.attachment)))),
+            Response::Attachments(take_attachments(std::iter::repeat_n(Some(large), MAX_IDS))),
         ),
         (
             Request::TransactionIds { block: BlockHash([1; 32]) },
@@ -783,7 +784,7 @@ fn the_largest_responses_fit_their_kind() {
         let (request, bytes) = (request.to_bytes(), response.to_bytes());
         let limit = Response::max_bytes(&request);
         assert!((bytes.len()..bytes.len() + MAX_SUBMISSION_BYTES + 1_000).contains(&limit), "{limit}: {}", bytes.len());
-        assert_eq!(Response::from_bytes(&bytes), Ok(response));
+        assert!(Response::from_bytes(&bytes) == Ok(response), "tag {}", bytes[0]);
     }
 }
 

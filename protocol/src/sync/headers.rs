@@ -238,7 +238,7 @@ impl<P: Copy + Ord> Sync<P> {
             }
         }
         let (last, is_dialled) = (other.last, self.peers.get(&id).is_some_and(Peer::is_dialled));
-        let goes_on = full && last.work.0 <= view.best_work();
+        let goes_on = full && last.work.0 <= view.best_work().max(view.minimum_work());
         if !goes_on && last.work.0 < view.minimum_work() {
             // Too cheap for us to be what is out of date.
             return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out);

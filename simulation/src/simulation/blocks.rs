@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use ocelli_consensus::block::Answer;
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::{Address, BlockHash, Header, Root, rules};
-use ocelli_protocol::sync::{Input, Parent};
+use ocelli_consensus::{Address, Body, Header, Root, rules};
+use ocelli_protocol::assembly;
+use ocelli_protocol::message::Announcement;
+use ocelli_protocol::sync::Input;
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
@@ -12,10 +15,6 @@ use crate::config::{Behaviour, Config, SECOND};
 use crate::cost;
 use crate::line::Message;
 
-/// Time after which an announced block is left to sync.
-const PARTIAL_TIME: u64 = 5 * SECOND;
-/// Blocks below the best that are still passed on.
-const WORTH_FORWARDING: u64 = 6;
 /// Blocks after the last that is counted, far apart: two branches of the same work stay until one of them grows.
 const CLOSING: usize = 3;
 /// Time before each of these, and after the last.
@@ -41,7 +40,7 @@ impl Simulation {
             let published = self.nodes[miner].selfish.on_found(block);
             return self.publish(miner, published);
         }
-        self.pass_on(miner, None, &block);
+        self.publish(miner, vec![block]);
         self.drive(miner, Input::BlocksChanged);
     }
 
@@ -56,7 +55,7 @@ impl Simulation {
         } else if self.blocks.len() < self.config.blocks + CLOSING {
             let block = self.make_block(0, true);
             self.take_own(0, &block);
-            self.pass_on(0, None, &block);
+            self.publish(0, vec![block]);
             self.drive(0, Input::BlocksChanged);
         } else {
             return self.queue.push(self.now, Event::End);
@@ -68,7 +67,7 @@ impl Simulation {
     fn take_own(&mut self, miner: usize, block: &Block) {
         let node = &mut self.nodes[miner];
         let before = node.tree.best_candidate().hash;
-        node.tree.insert(&self.network.parameters, &block.header).expect("made by the rules");
+        node.tree.insert(&self.network, &block.header).expect("made by the rules");
         node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
         self.follow_chain(miner, before);
         self.announced_at[block.number][miner] = self.now;
@@ -79,16 +78,18 @@ impl Simulation {
         let parameters = &self.network.parameters;
         let parent = self.nodes[miner].tree.best_candidate();
         let number = self.blocks.len();
-        let mut body = [0; 32];
-        body[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        let submissions = self.template(miner, number);
+        let transactions = submissions.iter().map(|task| (task.transaction.clone(), Answer::None)).collect();
+        let commitment = Body { transactions }.commitment(&parent.hash);
+        let wtxids: Vec<_> = submissions.iter().map(|task| task.transaction.wtxid()).collect();
         let mut address = [0; 20];
         address[..8].copy_from_slice(&(miner as u64).to_le_bytes());
         let mut header = Header {
-            version: parameters.version_at(parent.height + 1),
+            version: self.network.schedule.version_at(parent.height + 1),
             parent: parent.hash,
             history: Root([0; 32]),
             state: Root([0; 32]),
-            body: Root(body),
+            body: commitment.root(),
             miner: Address(address),
             height: parent.height + 1,
             time: (parent.time + 1).max(parameters.genesis_time + self.now / SECOND),
@@ -100,10 +101,9 @@ impl Simulation {
             header.nonce += 1;
         }
         let (hash, found_at) = (header.hash(), self.now);
-        let transactions = self.template(miner);
-        let tasks =
-            if self.config.tasks_per_second > 0 { transactions.len() as u64 } else { self.config.tasks_per_block };
-        let block = Arc::new(Block { number, header, hash, tasks, transactions, found_at, by: miner, is_right });
+        self.by_wtxid.extend(wtxids.iter().enumerate().map(|(index, wtxid)| (*wtxid, (number, index))));
+        let block =
+            Arc::new(Block { number, header, hash, submissions, wtxids, commitment, found_at, by: miner, is_right });
         self.by_hash.insert(hash, number);
         self.blocks.push(block.clone());
         self.announced_at.push(vec![u64::MAX; self.nodes.len()]);
@@ -117,11 +117,12 @@ impl Simulation {
     fn publish(&mut self, node: usize, blocks: Vec<Arc<Block>>) {
         for block in blocks {
             self.pass_on(node, None, &block);
+            self.drive_assembly(node, assembly::Input::Published(block.hash));
         }
     }
 
-    fn pass_on(&mut self, node: usize, from: Option<usize>, block: &Arc<Block>) {
-        let bytes = cost::announcement(block.tasks, self.config.announced_task_bytes);
+    pub(super) fn pass_on(&mut self, node: usize, from: Option<usize>, block: &Arc<Block>) {
+        let bytes = cost::announcement(block.tasks());
         let peers = self.nodes[node].peers.iter();
         let peers = peers.filter(|(peer, state)| state.is_in_mesh && Some(**peer) != from).map(|(peer, _)| *peer);
         for peer in peers.collect::<Vec<_>>() {
@@ -140,62 +141,23 @@ impl Simulation {
         if node.behaviour == Some(Behaviour::Withholds) {
             return;
         }
-        if !node.tree.contains(&block.header.parent) {
-            let (hash, height) = (block.hash, block.header.height);
-            return self.drive(to, Input::Announced { peer: from, hash, height, parent: Parent::Unknown });
-        }
-        let at = self.now + cost::check_announcement(block.tasks);
+        let at = self.now + cost::check_announcement(block.tasks());
         self.queue.push(at, Event::Checked { node: to, life: node.life, from, block });
     }
 
     pub(super) fn on_checked(&mut self, at: usize, from: usize, block: &Arc<Block>) {
-        let hash = block.hash;
-        let node = &mut self.nodes[at];
-        if node.tree.insert(&self.network.parameters, &block.header).is_err() {
-            return;
-        }
-        let is_wanted = node.tree.get(&hash).is_some_and(|node| node.status == BlockStatus::Header);
-        let is_worth = block.header.height + WORTH_FORWARDING >= node.tree.best_candidate().height;
-        if !is_wanted || node.partial.contains_key(&hash) || node.tree.is_condemned(&hash) || !is_worth {
-            return;
-        }
-        let is_validating = node.validating.contains(&hash);
-        self.pass_on(at, Some(from), block);
-        if is_validating {
-            return;
-        }
-        let missing = self.missing(at, block);
-        if missing == 0 {
-            self.validate(at, block.number, 0);
-        } else if self.nodes[at].peers.contains_key(&from)
-            && !self.nodes[at].partial.values().any(|other| *other == from)
-        {
-            let node = &mut self.nodes[at];
-            node.partial.insert(hash, from);
-            let life = node.life;
-            self.queue.push(self.now + PARTIAL_TIME, Event::Overdue { node: at, life, hash });
-            self.send(at, from, Message::Missing(hash, missing), 36 + 4 * missing);
-        }
-        self.drive(at, Input::BlocksChanged);
-    }
-
-    /// Somebody misses tasks of a block that was announced to it.
-    pub(super) fn on_missing(&mut self, from: usize, to: usize, hash: BlockHash, count: u64) {
-        if self.nodes[to].behaviour == Some(Behaviour::Withholds) {
-            return;
-        }
-        // Who has just passed it on may itself still miss some, others as a rule.
-        let chance = (1.0 - self.config.missing_permille as f64 / 1_000.0).powi(count as i32);
-        if self.nodes[to].has_data(&hash) || self.random.random::<f64>() < chance {
-            self.send(to, from, Message::Found(hash), 12 + count * cost::WHOLE_TASK);
-        }
+        let missing = self.count_missing(at, block);
+        self.nodes[at].open.insert(block.number);
+        self.nodes[at].missing.insert(block.number, missing);
+        let announcement = Announcement { header: block.header.clone(), commitment: block.commitment.clone() };
+        self.drive_assembly(at, assembly::Input::Announced { gossip: (block.number, from), from, announcement });
     }
 
     pub(super) fn validate(&mut self, at: usize, number: usize, missing: u64) {
         let block = self.blocks[number].clone();
         let node = &mut self.nodes[at];
         if node.validating.insert(block.hash) {
-            node.busy_until = node.busy_until.max(self.now) + cost::validate(block.tasks, missing);
+            node.busy_until = node.busy_until.max(self.now) + cost::validate(&self.config.task, block.tasks(), missing);
             self.queue.push(node.busy_until, Event::Validated { node: at, life: node.life, block });
         }
     }
@@ -204,6 +166,9 @@ impl Simulation {
         let node = &mut self.nodes[at];
         let before = node.tree.best_candidate().hash;
         node.validating.remove(&block.hash);
+        node.open.remove(&block.number);
+        node.missing.remove(&block.number);
+        // Wrong answers are the block's own only if its whole body has them, which nobody gives but who made it.
         node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
         let validated = &mut self.validated_at[block.number][at];
         *validated = self.now.min(*validated);
@@ -212,6 +177,11 @@ impl Simulation {
         if node.behaviour == Some(Behaviour::MinesSelfishly) && block.by != at {
             let published = self.nodes[at].selfish.on_public(block.header.height);
             self.publish(at, published);
+        }
+        let has_moved = self.nodes[at].tree.best_candidate().hash != before;
+        self.drive_assembly(at, assembly::Input::BlocksChanged);
+        if has_moved {
+            self.drive_assembly(at, assembly::Input::TipMoved);
         }
         self.drive(at, Input::BlocksChanged);
     }

@@ -1,7 +1,7 @@
 //! Connections: dialled, exchanged, cut, and nodes that come and go.
 
-use ocelli_protocol::relay;
 use ocelli_protocol::sync::{Direction, Group, Input, Origin};
+use ocelli_protocol::{assembly, relay};
 use rand::RngExt as _;
 
 use super::{Event, Simulation};
@@ -83,7 +83,9 @@ impl Simulation {
             // Each has an address of its own.
             let group = Group(other as u64);
             self.drive(one, Input::PeerConnected { peer: other, group, direction });
-            self.drive_relay(one, relay::Input::PeerConnected { peer: other, origin: Origin { direction, group } });
+            let origin = Origin { direction, group };
+            self.drive_assembly(one, assembly::Input::PeerConnected { peer: other, origin });
+            self.drive_relay(one, relay::Input::PeerConnected { peer: other, origin });
         }
         true
     }
@@ -114,7 +116,7 @@ impl Simulation {
         self.nodes[other].peers.remove(&one);
         for (at, peer) in [(one, other), (other, one)] {
             if self.nodes[at].is_online {
-                self.nodes[at].partial.retain(|_, from| *from != peer);
+                self.drive_assembly(at, assembly::Input::PeerDisconnected(peer));
                 self.drive(at, Input::PeerDisconnected(peer));
                 self.drive_relay(at, relay::Input::PeerDisconnected(peer));
             }
@@ -145,7 +147,7 @@ impl Simulation {
         self.lines[node].clear();
         for peer in peers {
             self.nodes[peer].peers.remove(&node);
-            self.nodes[peer].partial.retain(|_, from| *from != node);
+            self.drive_assembly(peer, assembly::Input::PeerDisconnected(node));
             self.drive(peer, Input::PeerDisconnected(node));
             self.drive_relay(peer, relay::Input::PeerDisconnected(node));
         }

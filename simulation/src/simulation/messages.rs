@@ -3,19 +3,33 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ocelli_consensus::U256;
+use ocelli_consensus::{BlockHash, U256};
+use ocelli_protocol::assembly::{self, GossipVerdict, HeaderVerdict};
 use ocelli_protocol::message::{
-    BLOCKS_BYTES, BlockData, ChainStatus, MAX_BLOCKS, MAX_HEADERS, Request, Response, take_pending,
+    BLOCKS_BYTES, BlockData, ChainStatus, MAX_BLOCKS, MAX_HEADERS, Request, Response, Submission, TRANSACTIONS_BYTES,
+    take_pending,
 };
 use ocelli_protocol::sync::{HeaderImport, Input, Output};
 use rand::RngExt as _;
 
-use super::tasks::{RELAY, is_of_relay};
-use super::{Event, Simulation};
+use super::tasks::{RELAY, Tasks, is_of_relay};
+use super::{Event, Gossip, Simulation};
 use crate::config::Behaviour;
 use crate::cost;
 use crate::line::{Message, Outgoing};
+use crate::views::AssemblyView;
 use crate::world;
+
+/// Set in the ids of assembly's requests: those of sync have their own numbers.
+const ASSEMBLY: u64 = 1 << 62;
+/// Set in those of which no answer is of interest.
+const TOLD: u64 = 1 << 61;
+
+/// What one of a node's machines that follow blocks is told.
+enum Told {
+    Sync(Input<usize>),
+    Assembly(assembly::Input<usize, Gossip>),
+}
 
 /// Percent of a latency that varies from message to message.
 const JITTER: u64 = 10;
@@ -67,22 +81,19 @@ impl Simulation {
     pub(super) fn on_message(&mut self, from: usize, to: usize, message: Message) {
         match message {
             Message::Announcement(block) => self.on_announcement(from, to, block),
-            Message::Missing(hash, count) => self.on_missing(from, to, hash, count),
-            Message::Found(hash) => {
-                if self.nodes[to].partial.remove(&hash).is_some()
-                    && let Some(&number) = self.by_hash.get(&hash)
-                {
-                    let missing = self.missing(to, &self.blocks[number].clone());
-                    self.validate(to, number, missing);
-                    self.drive(to, Input::BlocksChanged);
-                }
-            }
             Message::Request(id, request) => self.on_request(from, to, id, &request),
             Message::Response(id, response) => {
                 self.nodes[to].asked.remove(&id);
                 let response = Arc::unwrap_or_clone(response);
                 if id & RELAY != 0 {
                     return self.on_relay_response(to, from, id, response);
+                }
+                if id & ASSEMBLY != 0 {
+                    let (id, result) = (id & !ASSEMBLY, Ok(response));
+                    return self.drive_assembly(to, assembly::Input::Response { peer: from, id, result });
+                }
+                if let Response::Status(status) = &response {
+                    self.drive_assembly(to, assembly::Input::Height { peer: from, height: status.height });
                 }
                 self.drive(to, Input::Response { peer: from, id, result: Ok(response) });
             }
@@ -93,8 +104,14 @@ impl Simulation {
         let claims_all = self.nodes[to].behaviour == Some(Behaviour::Withholds);
         if let (Request::Announce { ids }, false) = (request, claims_all) {
             let response = self.on_announced_tasks(to, from, ids.clone());
-            let bytes = cost::response(&response, 0);
+            let bytes = cost::response(&response, 0, 0);
             return self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
+        }
+        if let Request::NewTip(status) = request {
+            if !claims_all {
+                self.drive_assembly(to, assembly::Input::NewTip { peer: from, status: status.clone() });
+            }
+            return;
         }
         let node = &self.nodes[to];
         // What a selfish miner keeps back, it does not tell.
@@ -108,7 +125,7 @@ impl Simulation {
                 let tip = node.tree.get(&public).expect("on the main chain");
                 let work = if claims_all { U256::MAX } else { tip.work.0 };
                 let (genesis, height) = (self.network.genesis_hash(), tip.height);
-                Response::Status(ChainStatus { genesis, height, tip: tip.hash, work })
+                Response::Status(ChainStatus { genesis, height, tip: tip.hash, work, next_rules: None })
             }
             _ if claims_all => return,
             Request::Headers { locator, limit } => {
@@ -126,66 +143,179 @@ impl Simulation {
                     }
                     let block = self.by_hash.get(hash).map(|number| &self.blocks[*number]);
                     let block = block.filter(|block| node.selfish.is_public(block) && node.has_data(hash));
-                    bytes += block.map_or(0, |block| block.tasks * cost::WHOLE_TASK);
+                    bytes += block.map_or(0, |block| block.tasks() * cost::whole_task(&self.config.task));
                     found.push(block.map(|_| BlockData::default()));
                 }
                 Response::Blocks(found)
             }
             Request::Pending { ids } => {
                 let found = take_pending(ids.iter().map(|id| node.mempool.to_relay(*id)));
-                bytes = found.iter().flatten().count() as u64 * cost::SUBMISSION;
                 Response::Pending(found)
             }
+            Request::Transactions { block, indexes } => Response::Transactions(self.transactions(to, block, indexes)),
             other => unreachable!("nobody here asks {other:?}"),
         };
-        let bytes = cost::response(&response, bytes);
+        let bytes = cost::response(&response, cost::submission(&self.config.task), bytes);
         self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
     }
 
-    /// Gives a node's sync an input and does what it says, and so on with what follows from that.
+    /// Tasks of a block at a node, as many as a response holds; none of a block that it does not know.
+    fn transactions(&self, at: usize, hash: &BlockHash, indexes: &[u32]) -> Vec<Option<Submission>> {
+        let node = &self.nodes[at];
+        let Some(block) = self.by_hash.get(hash).map(|number| &self.blocks[*number]) else { return Vec::new() };
+        let is_public = node.selfish.is_public(block);
+        let is_here = is_public && (node.has_data(hash) || block.by == at);
+        if !is_here && !node.assembly.is_put_together(hash) {
+            return Vec::new();
+        }
+        let most = TRANSACTIONS_BYTES as u64 / cost::submission(&self.config.task) + 1;
+        let found = indexes.iter().take(most as usize).map(|index| {
+            let index = *index as usize;
+            if is_here { block.submissions.get(index) } else { node.assembly.submission(hash, index) }.cloned()
+        });
+        found.collect()
+    }
+
+    /// Gives a node's sync an input, and does what follows from that.
     pub(super) fn drive(&mut self, at: usize, input: Input<usize>) {
-        let mut inputs = VecDeque::from([input]);
+        self.tell(at, Told::Sync(input));
+    }
+
+    /// Gives a node's assembly an input, and does what follows from that.
+    pub(super) fn drive_assembly(&mut self, at: usize, input: assembly::Input<usize, Gossip>) {
+        self.tell(at, Told::Assembly(input));
+    }
+
+    fn tell(&mut self, at: usize, told: Told) {
+        let mut inputs = VecDeque::from([told]);
         let mut unwanted = Vec::new();
         while let Some(input) = inputs.pop_front() {
-            for output in self.nodes[at].handle(input, self.now / 1_000) {
-                match output {
-                    Output::Send { peer, id, request } => {
-                        let bytes = cost::request(&request);
-                        self.nodes[at].asked.insert(id);
-                        self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
+            match input {
+                Told::Sync(input) => {
+                    for output in self.nodes[at].handle(input, self.now / 1_000) {
+                        self.carry_out(at, output, &mut inputs, &mut unwanted);
                     }
-                    Output::ImportHeaders { peer, headers } => {
-                        let tree = &mut self.nodes[at].tree;
-                        let parameters = &self.network.parameters;
-                        let taken =
-                            headers.into_iter().try_for_each(|header| tree.insert(parameters, &header).map(drop));
-                        let result = if taken.is_ok() { HeaderImport::Connected } else { HeaderImport::Held };
-                        inputs.push_back(Input::HeadersImported { peer, result });
+                }
+                Told::Assembly(input) => {
+                    let tasks = Tasks::new(&self.config);
+                    let (blocks, by_wtxid) = (&self.blocks, &self.by_wtxid);
+                    let node = &mut self.nodes[at];
+                    let view = AssemblyView {
+                        node: at,
+                        tree: &node.tree,
+                        validating: &node.validating,
+                        mempool: &node.mempool,
+                        open: &node.open,
+                        blocks,
+                        by_wtxid,
+                        tasks,
+                    };
+                    for output in node.assembly.handle(input, self.now / 1_000, &view) {
+                        self.carry_out_assembly(at, output, &mut inputs, &mut unwanted);
                     }
-                    Output::ImportBlock { hash, .. } => {
-                        if let Some(&number) = self.by_hash.get(&hash) {
-                            // Nothing of it was here before.
-                            self.validate(at, number, self.blocks[number].tasks);
-                        }
-                    }
-                    Output::Penalize { peer, offence } => {
-                        if self.nodes[at].penalize(peer, offence) {
-                            let is_wrong = self.nodes[at].behaviour.is_none() && self.nodes[peer].behaviour.is_none();
-                            self.wrong_bans += usize::from(is_wrong);
-                            unwanted.push(peer);
-                        }
-                    }
-                    Output::SetTimer { timer, at: due } => {
-                        let node = &mut self.nodes[at];
-                        node.timers.insert(timer, due);
-                        self.queue.push(due * 1_000, Event::Timer { node: at, life: node.life, timer, at: due });
-                    }
-                    Output::State(_) => {}
                 }
             }
         }
         for peer in unwanted {
             self.disconnect(at, peer);
+        }
+    }
+
+    fn ask(&mut self, at: usize, peer: usize, id: u64, request: Request) {
+        let bytes = cost::request(&request);
+        self.nodes[at].asked.insert(id);
+        self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
+    }
+
+    fn count_ban(&mut self, at: usize, peer: usize) {
+        let is_wrong = self.nodes[at].behaviour.is_none() && self.nodes[peer].behaviour.is_none();
+        self.wrong_bans += usize::from(is_wrong);
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output<usize>, inputs: &mut VecDeque<Told>, unwanted: &mut Vec<usize>) {
+        match output {
+            Output::Send { peer, id, request } => self.ask(at, peer, id, request),
+            Output::ImportHeaders { peer, headers } => {
+                let tree = &mut self.nodes[at].tree;
+                let network = &self.network;
+                let taken = headers.into_iter().try_for_each(|header| tree.insert(network, &header).map(drop));
+                let result = if taken.is_ok() { HeaderImport::Connected } else { HeaderImport::Held };
+                inputs.push_back(Told::Sync(Input::HeadersImported { peer, result }));
+            }
+            Output::ImportBlock { hash, .. } => {
+                if let Some(&number) = self.by_hash.get(&hash) {
+                    // Nothing of it was here before.
+                    self.validate(at, number, self.blocks[number].tasks());
+                    inputs.push_back(Told::Assembly(assembly::Input::BlocksChanged));
+                }
+            }
+            Output::Penalize { peer, offence } => {
+                if self.nodes[at].penalize(peer, offence) {
+                    self.count_ban(at, peer);
+                    unwanted.push(peer);
+                }
+            }
+            Output::SetTimer { timer, at: due } => {
+                let node = &mut self.nodes[at];
+                node.timers.insert(timer, due);
+                self.queue.push(due * 1_000, Event::Timer { node: at, life: node.life, timer, at: due });
+            }
+            Output::State(_) | Output::OtherVersion { .. } => {}
+        }
+    }
+
+    fn carry_out_assembly(
+        &mut self,
+        at: usize,
+        output: assembly::Output<usize, Gossip>,
+        inputs: &mut VecDeque<Told>,
+        unwanted: &mut Vec<usize>,
+    ) {
+        match output {
+            assembly::Output::ImportHeader { header, .. } => {
+                let stored = self.nodes[at].tree.insert(&self.network, &header);
+                let verdict = if stored.is_ok() { HeaderVerdict::Stored } else { HeaderVerdict::Unwanted };
+                let hash = header.hash();
+                inputs.push_front(Told::Assembly(assembly::Input::HeaderImported { hash, verdict }));
+            }
+            assembly::Output::Report { gossip: (number, from), verdict } => {
+                if verdict == GossipVerdict::Accept {
+                    let block = self.blocks[number].clone();
+                    self.pass_on(at, Some(from), &block);
+                }
+            }
+            assembly::Output::Send { peer, id, request } => self.ask(at, peer, id | ASSEMBLY, request),
+            assembly::Output::Tell { peer, status } => {
+                // What a selfish miner has found is nobody's business.
+                if self.nodes[at].behaviour != Some(Behaviour::MinesSelfishly) {
+                    let request = Request::NewTip(status);
+                    let bytes = cost::request(&request);
+                    self.send(at, peer, Message::Request(TOLD, Arc::new(request)), bytes);
+                }
+            }
+            assembly::Output::Complete { hash, .. } => {
+                if let Some(&number) = self.by_hash.get(&hash) {
+                    let missing = self.nodes[at].missing.get(&number).copied().unwrap_or(0);
+                    self.validate(at, number, missing);
+                }
+                inputs.push_back(Told::Sync(Input::BlocksChanged));
+            }
+            assembly::Output::Announced { peer, hash, height, parent } => {
+                inputs.push_back(Told::Sync(Input::Announced { peer, hash, height, parent }));
+            }
+            assembly::Output::LeftToSync => inputs.push_back(Told::Sync(Input::BlocksChanged)),
+            assembly::Output::Penalize { peer, offence, .. } => {
+                if self.nodes[at].penalize_for_block(peer, offence) {
+                    self.count_ban(at, peer);
+                    unwanted.push(peer);
+                }
+            }
+            assembly::Output::WakeAt(due) => {
+                let node = &mut self.nodes[at];
+                node.assembly_wake_at = Some(due);
+                self.queue.push(due * 1_000, Event::Assemble { node: at, life: node.life, at: due });
+            }
+            assembly::Output::InBlocks(_) | assembly::Output::Condemn { .. } => {}
         }
     }
 }

@@ -6,12 +6,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use ocelli_consensus::block::Output;
-use ocelli_consensus::network::ModelParameters;
-use ocelli_consensus::rules::{COST_PER_WEIGHT, task_weight};
-use ocelli_consensus::transition::{Account, StateReader};
+use ocelli_consensus::block::{Answer, Classes};
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
+use ocelli_consensus::transaction::{COST_PER_WEIGHT, Form};
+use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, CheckedTransaction, ImageHash, Network, Parameters, Transaction, Unsigned,
+    Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Network, Transaction, Unsigned,
     WtxId,
 };
 use ocelli_protocol::mempool::{Disconnected, InsertError, Mempool, Readiness, Returned, Tip};
@@ -20,8 +20,7 @@ use ocelli_protocol::relay::{self, Decision, Input, Pool, Verdict};
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
-use crate::config::{Behaviour, SECOND, TASK_WEIGHT};
-use crate::cost;
+use crate::config::{Behaviour, Config, SECOND, Task};
 use crate::line::Message;
 use crate::report::{Percentiles, TaskReport};
 
@@ -29,13 +28,56 @@ use crate::report::{Percentiles, TaskReport};
 pub(super) const RELAY: u64 = 1 << 63;
 
 /// Bytes of a picture: when it was handed in.
-const PIXELS: u32 = 8;
+const PIXELS: u16 = 8;
+const MODEL: ModelId = ModelId([1; 32]);
+
+/// Which tasks of blocks a node has before it is told of them, where tasks are not simulated themselves: all but some, by chance.
+#[derive(Debug, Clone, Copy)]
+pub struct Tasks {
+    seed: u64,
+    missing_permille: u64,
+    tasks_per_second: u64,
+    /// Whose blocks have none that another has, if anybody's.
+    hides: Option<usize>,
+}
+
+impl Tasks {
+    pub fn new(config: &Config) -> Self {
+        let Config { seed, missing_permille, tasks_per_second, nodes, dishonest, behaviour, .. } = *config;
+        let hides = (dishonest > 0 && behaviour == Behaviour::HidesTasks).then(|| nodes - 1);
+        Self { seed, missing_permille, tasks_per_second, hides }
+    }
+
+    /// Whether mempools say who has what.
+    pub fn are_simulated(&self) -> bool {
+        self.tasks_per_second > 0
+    }
+
+    /// Whether a node has a task of a block.
+    pub fn has(&self, node: usize, block: &Block, index: usize) -> bool {
+        if self.hides == Some(block.by) && node != block.by {
+            return false;
+        }
+        // SplitMix64 (Steele, Lea and Flood, 2014), as a hash.
+        let mut mixed = self.seed;
+        for number in [node, block.number, index] {
+            mixed = mixed.wrapping_add(number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+        }
+        mixed % 1_000 >= self.missing_permille
+    }
+}
 
 /// When tasks came where, and what they cost.
 #[derive(Debug)]
 pub(super) struct TaskTimes {
-    /// The network's, with a model whose pictures are small and whose tasks weigh as much as real ones.
-    parameters: Parameters,
+    network: Network,
+    /// A model whose pictures are small and whose tasks weigh as much as real ones.
+    model: ModelRecord,
+    /// What the tasks of blocks have beside them, where tasks are not simulated.
+    picture: Arc<[u8]>,
     /// All that were handed in: signatures are verified once for all nodes.
     checked: BTreeMap<WtxId, CheckedTransaction>,
     submitted: u64,
@@ -49,26 +91,34 @@ pub(super) struct TaskTimes {
 }
 
 /// Every account can pay, and has sent what the chain holds of it.
-struct Accounts<'a>(&'a BTreeSet<Address>);
+struct State<'a> {
+    confirmed: &'a BTreeSet<Address>,
+    model: ModelRecord,
+}
 
-impl StateReader for Accounts<'_> {
+impl StateReader for State<'_> {
     type Error = Infallible;
 
-    fn account(&self, address: &Address) -> Result<Option<Account>, Infallible> {
-        let nonce = u64::from(self.0.contains(address));
-        Ok(Some(Account { nonce, balance: Amount(u64::MAX / 2) }))
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Infallible> {
+        Ok(match id {
+            ObjectId::Account(address) => {
+                let nonce = u64::from(self.confirmed.contains(address));
+                Some(Account { nonce, balance: Amount(u64::MAX / 2) }.into())
+            }
+            ObjectId::Model(id) => (*id == MODEL).then(|| self.model.into()),
+            ObjectId::Upload(_) => None,
+        })
     }
 }
 
 impl TaskTimes {
-    pub(super) fn new(network: &Network) -> Self {
-        let mut parameters = network.parameters.clone();
-        let model = parameters.models.first().expect("the testnet has a model");
-        let mut small = ModelParameters { pixels: PIXELS, cost: 0, ..model.clone() };
-        small.cost = (TASK_WEIGHT - task_weight(&small)) * COST_PER_WEIGHT;
-        parameters.models = vec![small];
+    pub(super) fn new(network: &Network, config: &Config) -> Self {
+        let cost = (config.task.weight - 256) * COST_PER_WEIGHT;
+        let facts = ModelFacts { size: 1, channels: 1, height: 1, width: PIXELS, classes: 10, cost };
         Self {
-            parameters,
+            network: network.clone(),
+            model: ModelRecord { author: Address([0; 20]), royalty: Amount(0), first: 0, facts },
+            picture: vec![0; config.task.attachment as usize].into(),
             checked: BTreeMap::new(),
             submitted: 0,
             arrivals: Vec::new(),
@@ -77,6 +127,21 @@ impl TaskTimes {
             bytes: 0,
         }
     }
+
+    fn tip<'a>(&'a self, height: u64, state: &'a State<'a>) -> Tip<'a, State<'a>> {
+        let time = self.network.parameters.genesis_time + height;
+        Tip { network: &self.network, height, time, state }
+    }
+}
+
+/// Asks the model.
+fn classify(picture: &[u8]) -> Action {
+    let (hash, bytes) = (AttachmentHash::of(picture), picture.len() as u32);
+    Action::Classify { model: MODEL, picture: hash, bytes, royalty: Amount(0), form: Form::Pixels }
+}
+
+fn answer() -> Answer {
+    Answer::Classes(Classes::of(&[0; 10]))
 }
 
 struct View<'a>(&'a Mempool);
@@ -103,21 +168,18 @@ impl Simulation {
             return;
         }
         self.tasks.submitted += 1;
-        let pixels: Vec<u8> = self.now.to_le_bytes().to_vec();
-        let model = self.tasks.parameters.models[0].id;
-        let action = Action::Classify { model, image: ImageHash::of(&pixels) };
+        let pixels: Arc<[u8]> = Arc::from(self.now.to_le_bytes());
         // Fees differ, so that blocks choose.
-        let fee = Amount(TASK_WEIGHT * self.random.random_range(1..=10));
-        let unsigned = Unsigned { nonce: 0, fee, expires: u64::MAX, action };
+        let fee = Amount(self.config.task.weight * self.random.random_range(1..=10));
+        let unsigned = Unsigned { nonce: 0, fee, expires: u64::MAX, action: classify(&pixels) };
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.tasks.submitted.to_le_bytes());
         let (key, genesis) = (SigningKey::from_bytes(&seed), self.network.genesis.hash());
         let public_key = key.verifying_key().to_bytes();
         let transaction = Transaction::sign(unsigned, public_key, genesis, |hash| key.sign(hash).to_bytes());
-        let (wtxid, parameters) = (transaction.wtxid(), &self.tasks.parameters);
-        let checked = CheckedTransaction::check(transaction.clone(), Some(Arc::from(&*pixels)), parameters, genesis, 1);
-        self.tasks.checked.insert(wtxid, checked.expect("the task is good"));
-        self.take_task(at, Submission { transaction, pixels: Some(pixels) });
+        let checked = CheckedTransaction::check(transaction.clone(), Some(pixels.clone()), genesis);
+        self.tasks.checked.insert(transaction.wtxid(), checked.expect("the task is good"));
+        self.take_task(at, Submission { transaction, attachment: Some(pixels) });
     }
 
     /// Puts a task into a node's mempool, and answers it: the model's run takes no time here.
@@ -127,17 +189,18 @@ impl Simulation {
         let checked = self.tasks.checked[&wtxid].clone();
         let (txid, id) = (checked.txid(), ShortId::of(&wtxid));
         let mut sent = [0; PIXELS as usize];
-        sent.copy_from_slice(checked.pixels().expect("a task has pixels"));
+        sent.copy_from_slice(checked.attachment().expect("a task has a picture"));
         let node = &mut self.nodes[at];
         let height = node.tree.best_candidate().height;
-        let tip = Tip { parameters: &self.tasks.parameters, height, state: &Accounts(&node.confirmed) };
+        let state = State { confirmed: &node.confirmed, model: self.tasks.model };
+        let tip = self.tasks.tip(height, &state);
         let decision = match node.mempool.insert(checked, &tip) {
             Ok(inserted) if inserted.readiness == Readiness::Ready => Decision::Forward,
             Ok(_) => Decision::Keep,
             Err(InsertError::Refused(error)) => Decision::Refuse(error.holds()),
         };
         if decision == Decision::Forward {
-            node.mempool.set_output(&txid, vec![0; 10]);
+            node.mempool.set_answer(&txid, answer());
             self.tasks.arrivals.push(self.now - u64::from_le_bytes(sent));
         }
         self.drive_relay(at, Input::Decided { id, decision });
@@ -168,7 +231,7 @@ impl Simulation {
         for output in node.relay.handle(input, self.now / 1_000, &View(&node.mempool)) {
             match output {
                 relay::Output::Send { peer, id, request } => {
-                    let bytes = cost::request(&request);
+                    let bytes = crate::cost::request(&request);
                     let id = id | RELAY;
                     self.nodes[at].asked.insert(id);
                     self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
@@ -187,21 +250,36 @@ impl Simulation {
         noted
     }
 
-    /// What a miner puts into its next block.
-    pub(super) fn template(&self, miner: usize) -> Vec<Transaction> {
-        let limit = self.config.tasks_per_block * TASK_WEIGHT;
-        self.nodes[miner].mempool.template(limit).into_iter().map(|entry| entry.transaction().clone()).collect()
+    /// What a miner puts into its next block: what its mempool has, or tasks that are this block's alone.
+    pub(super) fn template(&self, miner: usize, number: usize) -> Vec<Submission> {
+        let Config { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
+        if tasks_per_second > 0 {
+            let entries = self.nodes[miner].mempool.template(tasks_per_block * weight);
+            let submission = |(transaction, attachment)| Submission { transaction, attachment };
+            return entries
+                .into_iter()
+                .map(|entry| submission((entry.transaction().clone(), entry.attachment().cloned())))
+                .collect();
+        }
+        let task = |index| {
+            let nonce = (number as u64) << 32 | index;
+            let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action: classify(&self.tasks.picture) };
+            let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
+            Submission { transaction, attachment: Some(self.tasks.picture.clone()) }
+        };
+        (0..tasks_per_block).map(task).collect()
     }
 
     /// How many of a block's tasks a node does not have.
-    pub(super) fn missing(&mut self, at: usize, block: &Block) -> u64 {
-        if self.config.tasks_per_second == 0 {
-            return block.tasks * self.config.missing_permille / 1_000;
-        }
+    pub(super) fn count_missing(&mut self, at: usize, block: &Block) -> u64 {
+        let tasks = Tasks::new(&self.config);
         let mempool = &self.nodes[at].mempool;
-        let missing = block.transactions.iter().filter(|transaction| mempool.get(&transaction.txid()).is_none());
-        let missing = missing.count() as u64;
-        self.tasks.announced += block.tasks;
+        let lacks = |(index, wtxid): &(usize, &WtxId)| match tasks.are_simulated() {
+            true => mempool.get_by_wtxid(wtxid).is_none(),
+            false => !tasks.has(at, block, *index),
+        };
+        let missing = block.wtxids.iter().enumerate().filter(lacks).count() as u64;
+        self.tasks.announced += block.tasks();
         self.tasks.missing += missing;
         missing
     }
@@ -223,7 +301,7 @@ impl Simulation {
         }
         let of = |hashes: &[BlockHash]| -> Vec<Transaction> {
             let blocks = hashes.iter().filter_map(|hash| self.by_hash.get(hash)).map(|number| &self.blocks[*number]);
-            blocks.flat_map(|block| &block.transactions).cloned().collect()
+            blocks.flat_map(|block| &block.submissions).map(|task| task.transaction.clone()).collect()
         };
         let (gone, new) = (of(&gone), of(&new));
         let ids = |all: &[Transaction]| all.iter().map(|one| ShortId::of(&one.wtxid())).collect();
@@ -234,15 +312,15 @@ impl Simulation {
             node.confirmed.remove(&transaction.sender());
         }
         node.confirmed.extend(new.iter().map(Transaction::sender));
-        let output: Output = Some(vec![0; 10]);
         let back = gone.into_iter().map(|transaction| Returned {
-            pixels: self.tasks.checked[&transaction.wtxid()].pixels().cloned(),
+            attachment: self.tasks.checked[&transaction.wtxid()].attachment().cloned(),
             transaction,
-            output: output.clone(),
+            answer: answer(),
         });
         let gone = Disconnected { miner: Address([0; 20]), transactions: back.collect() };
         let gone = if depth > 0 { vec![gone] } else { vec![] };
-        let tip = Tip { parameters: &self.tasks.parameters, height, state: &Accounts(&node.confirmed) };
+        let state = State { confirmed: &node.confirmed, model: self.tasks.model };
+        let tip = self.tasks.tip(height, &state);
         let Ok(_) = node.mempool.on_tip_moved(gone, &new, &tip);
         self.drive_relay(at, Input::TipMoved { included, returned, disconnected: depth as usize });
     }
@@ -251,7 +329,8 @@ impl Simulation {
     pub(super) fn task_report(&self, chain: &BTreeSet<usize>) -> Option<TaskReport> {
         let TaskTimes { submitted, arrivals, announced, missing, bytes, .. } = &self.tasks;
         let blocks = chain.iter().map(|number| &self.blocks[*number]);
-        let mut confirmed: Vec<_> = blocks.flat_map(|block| &block.transactions).map(Transaction::txid).collect();
+        let tasks = blocks.flat_map(|block| &block.submissions);
+        let mut confirmed: Vec<_> = tasks.map(|task| task.transaction.txid()).collect();
         let count = confirmed.len();
         confirmed.sort_unstable();
         confirmed.dedup();
