@@ -327,10 +327,12 @@ fn a_folder_is_paid_for_once_whatever_ends_the_run() {
     let total: f64 = told["total"].as_str().unwrap().parse().unwrap();
     assert!(told["pictures"] == 3 && total > 0.0 && told["total"] == told["fees"], "{told}");
 
-    let (_node, log) = Node::start_with(&environment, &network, "data", &["--mine", "dev"]);
+    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+    let (_node, log) = Node::start_with(&environment, &network, "data", &["--mine", miner.trim()]);
     std::thread::spawn(move || log.for_each(drop));
     wait_for(&environment, "data");
-    let node: serde_json::Value = serde_json::from_slice(&std::fs::read(environment.path("data/node.json")).unwrap()).unwrap();
+    let node: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(environment.path("data/node.json")).unwrap()).unwrap();
     let peer = node["addresses"][0].as_str().unwrap();
     let common = ["--network", &network, "--wallet", "dev", "--peer", peer, "--json"];
     let account = || environment.run(&[&["wallet", "balance"], &common[..]].concat()).ok().json();
