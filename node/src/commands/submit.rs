@@ -210,7 +210,6 @@ impl Picture {
 /// that cannot be reached. Afterwards: if no node takes a task, answers differ, or confirmations do not come in time.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
-    let addresses = find_bootstrap(&args.peer, &network)?;
     let wanted = Wanted::parse(args.model.as_deref(), &network)?;
     let files = pictures::find(&args.images)?;
     // What can be said without a node is said first.
@@ -219,8 +218,9 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
         Wanted::Here(_) | Wanted::Published(_) => None,
     };
     if args.estimate {
-        return estimate(args, &network, &addresses, wanted, &files, early, output);
+        return estimate(args, &network, wanted, &files, early, output);
     }
+    let addresses = find_bootstrap(&args.peer, &network)?;
     let wallet = args.wallet.open()?;
 
     let progress = Progress::start(files.len());
@@ -269,7 +269,6 @@ fn join(args: &Args, network: &Network, addresses: &[String]) -> Result<Client, 
 fn estimate(
     args: &Args,
     network: &Network,
-    addresses: &[String],
     wanted: Wanted,
     files: &[PathBuf],
     early: Option<Vec<(String, Attachment)>>,
@@ -280,7 +279,7 @@ fn estimate(
             Offered { model, royalty: Amount::ZERO }
         }
         wanted => {
-            let mut client = join(args, network, addresses)?;
+            let mut client = join(args, network, &find_bootstrap(&args.peer, network)?)?;
             let height = client.chain_status()?.height;
             wanted.find(network, &mut client, height)?
         }
