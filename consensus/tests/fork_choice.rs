@@ -465,8 +465,8 @@ fn locators_reach_ever_further() {
 #[test]
 fn the_chains_work_stays_within_256_bits() {
     // Targets whose work fills up what is left of 2^256 - 1, down to less than an easiest block's.
-    let mut network = easy();
-    network.parameters.easiest_target = CompactTarget(0x2000_ffff);
+    let harder = Parameters { easiest_target: CompactTarget(0x2000_ffff), ..easy().parameters };
+    let network = Network::new(harder, vec![]);
     let one = network.parameters.easiest_target.to_target().unwrap().work();
     let (mut left, mut targets) = (U256::MAX - one.0, vec![]);
     while left >= one.0 {

@@ -82,7 +82,7 @@ fn jpeg_for(model: ModelId, royalty: u64) -> Action {
 }
 
 /// The last part of account 2's upload.
-const LAST_PART: [u8; 300_000 - 262_144] = [2; 300_000 - 262_144];
+static LAST_PART: [u8; 300_000 - 262_144] = [2; 300_000 - 262_144];
 
 const TRANSFER: usize = 0;
 const TASK: usize = 1;

@@ -343,7 +343,7 @@ impl Chain {
 
     /// How far a block's data can be checked: only by themselves if attachments are missing that may be.
     pub fn extent(&self, hash: &BlockHash, data: &BlockData) -> Extent {
-        if data.has_its_attachments() || !self.may_lack_attachments(hash) { Extent::Body } else { Extent::OnWork }
+        if !data.lacks_attachments() || !self.may_lack_attachments(hash) { Extent::Body } else { Extent::OnWork }
     }
 
     /// What checks bodies.

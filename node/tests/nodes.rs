@@ -15,10 +15,13 @@ mod nodes {
     #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
     #[path = "../../examples/flood/lawful.rs"]
     mod lawful;
+    mod models;
     mod partition;
     mod peers;
+    mod pictures;
     mod pruning;
     mod relay;
     mod slow;
     mod sync;
+    mod versions;
 }

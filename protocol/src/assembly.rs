@@ -52,11 +52,14 @@ pub const HELD_RETRY: u64 = 1_000;
 pub const MAX_PARTIAL: usize = 16;
 /// Milliseconds after which a block that is not complete is sync's alone.
 pub const ASSEMBLY_TIME: u64 = 5_000;
-/// Peers that are asked in one round for what a block lacks.
-pub const MAX_SOURCES: usize = 3;
+/// Peers that are asked in one round for what a block lacks, each for a part of it.
+pub const MAX_SOURCES: usize = 6;
+/// Transactions that make a part of their own: what TCP sends of small pictures without waiting.
+pub const MIN_SHARE: usize = 4;
 /// Milliseconds until those are asked again that know the block and lack some of it, too.
 pub const ROUND_PAUSE: u64 = 100;
-/// Milliseconds in which a block is put together before sync may fetch the whole of it as well.
+/// Milliseconds without a transaction that was asked for after which sync may fetch the whole block as well: it is thousands of times as
+/// much where few are missing.
 pub const ALONE_TIME: u64 = 1_000;
 /// Milliseconds that a block waits for one peer's answer before another is asked for the same as well.
 pub const PATIENCE: u64 = 500;

@@ -67,6 +67,14 @@ impl<'a> BlockMaker<'a> {
     /// For a device that fails, and a folder that cannot be written.
     pub fn make(&mut self, chain: &mut Chain, tasks: usize, backend: &mut dyn Backend) -> Result<Block, CommandError> {
         let data = self.fill(tasks, backend)?;
+        self.put(chain, data)
+    }
+
+    /// Makes the next block of these data, and puts it on the chain, one spacing after its parent.
+    ///
+    /// # Errors
+    /// For data that break a rule, and a folder that cannot be written.
+    pub fn put(&mut self, chain: &mut Chain, data: BlockData) -> Result<Block, CommandError> {
         let miner = Address::of(&self.wallet.public_key());
         let time = chain.tip().time + self.network.parameters.spacing;
         let header = mine(chain.template(miner, &data.body, time)?)?;
@@ -89,7 +97,9 @@ impl<'a> BlockMaker<'a> {
             self.nonce += 1;
         }
         let images: Vec<&[u8]> = data.attachments.iter().flatten().map(AsRef::as_ref).collect();
-        for (images, transactions) in images.chunks(BATCH_PICTURES).zip(data.body.transactions.chunks_mut(BATCH_PICTURES)) {
+        for (images, transactions) in
+            images.chunks(BATCH_PICTURES).zip(data.body.transactions.chunks_mut(BATCH_PICTURES))
+        {
             for ((_, answer), logits) in transactions.iter_mut().zip(backend.logits(self.model, images)?) {
                 *answer = Answer::Classes(Classes::of(&logits));
             }
@@ -97,8 +107,40 @@ impl<'a> BlockMaker<'a> {
         Ok(data)
     }
 
+    /// The data of a block of these actions with their attachments, each with its answer.
+    ///
+    /// # Errors
+    /// For a device that fails, and a picture that is none.
+    pub fn answered(
+        &mut self,
+        actions: &[(Action, Option<Vec<u8>>)],
+        backend: &mut dyn Backend,
+    ) -> Result<BlockData, CommandError> {
+        let mut data = BlockData::default();
+        for (action, attachment) in actions {
+            let answer = match (action.task(), attachment) {
+                (Some(task), Some(bytes)) => {
+                    let pixels = match task.form {
+                        Form::Pixels => bytes.clone(),
+                        Form::Jpeg { .. } => ocelli_picture::pixels(bytes, self.model.graph().input().into())?,
+                    };
+                    let logits = backend.logits(self.model, &[&pixels])?;
+                    logits.first().map_or(Answer::None, |logits| Answer::Classes(Classes::of(logits)))
+                }
+                _ => Answer::None,
+            };
+            data.body.transactions.push((self.sign_action(self.nonce, action.clone()), answer));
+            data.attachments.push(attachment.as_deref().map(Into::into));
+            self.nonce += 1;
+        }
+        Ok(data)
+    }
+
     fn sign(&self, nonce: u64, pixels: &[u8]) -> Transaction {
-        let action = task_on(self.model, pixels);
+        self.sign_action(nonce, task_on(self.model, pixels))
+    }
+
+    fn sign_action(&self, nonce: u64, action: Action) -> Transaction {
         let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
         let public_key = self.wallet.public_key();
         Transaction::sign(unsigned, public_key, self.network.genesis_hash(), |hash| self.wallet.sign(hash))
@@ -157,8 +199,7 @@ mod tests {
         let network = Network::builtin("local").expect("built in");
         let model = &models(&network).expect("built in")[0];
         let maker = BlockMaker::new(&network, model);
-        let weight =
-            rules::weight(&maker.sign(0, &[]), Some(&facts_of(model))).expect("the model is given");
+        let weight = rules::weight(&maker.sign(0, &[]), Some(&facts_of(model))).expect("the model is given");
         let count = maker.tasks_a_block(None).expect("a full block") as u64;
         assert!(count * weight <= network.parameters.weight_limit);
         assert!((count + 1) * weight > network.parameters.weight_limit);

@@ -14,6 +14,7 @@ mod store;
 mod sync;
 mod template;
 mod validate;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ enum Command {
     Template(template::Args),
     Sync(sync::Args),
     Requests(requests::Args),
+    Weights(weights::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
         Command::Sync(args) => sync::run(args, output),
+        Command::Weights(args) => weights::run(args, output),
         Command::Requests(args) => requests::run(args, output),
     }
 }

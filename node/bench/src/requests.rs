@@ -328,7 +328,11 @@ mod tests {
         for sender in &senders {
             let own =
                 transfers.iter().map(|transfer| &transfer.transaction).filter(|it| it.sender() == address_of(sender));
-            let total: u64 = own.clone().filter_map(|transaction| transaction.total(&network.parameters)).map(|amount| amount.0).sum();
+            let total: u64 = own
+                .clone()
+                .filter_map(|transaction| transaction.total(&network.parameters))
+                .map(|amount| amount.0)
+                .sum();
             assert!(total < BALANCE.0);
             assert!(own.map(|transaction| transaction.unsigned.nonce).eq(0..MAX_PENDING as u64));
         }

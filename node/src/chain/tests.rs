@@ -205,6 +205,24 @@ fn an_age_keeps_what_is_younger_and_the_retention() {
     }
 }
 
+/// What blocks have attached that are older than the network demands is bounded by itself, whatever else the folder holds.
+#[test]
+fn a_surplus_is_kept_up_to_its_bytes() {
+    let (network, attached) = (short_network(4), 3 * PIXELS as u64);
+    for (bytes, expected) in [(5 * attached, 12), (5 * attached - 1, 13), (0, 17), (u64::MAX, 1)] {
+        let prune = Some(Prune::Surplus(bytes));
+        let mut chain = TestChain::new(&network).keeping(prune, MissingAttachments::Insist);
+        let mut random = random();
+        for _ in 0..20 {
+            chain.grow(&mut random, 3);
+        }
+        chain.chain.prune_all();
+        assert_eq!(chain.chain.store.attached_up_to(20), Ok(20 * attached));
+        let expected = Kept { attachments_from: expected, bodies_from: 1, answers_from: 1 };
+        assert_eq!(chain.kept(), expected, "{bytes} bytes");
+    }
+}
+
 #[test]
 fn deep_blocks_are_taken_without_pixels_and_shallow_ones_are_not() {
     let network = short_network(5);

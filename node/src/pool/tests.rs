@@ -151,6 +151,23 @@ fn what_is_mined_is_handed_over() {
     assert!(room.found.lock().unwrap().is_empty());
 }
 
+/// Whoever mines on a chain that most have left mines in vain.
+#[test]
+fn a_node_that_has_to_be_updated_mines_no_more() {
+    let mut room = Room::new();
+    room.around.clock.advance(1_000);
+    room.go_on();
+    assert_eq!(room.template().0.height, 1);
+    let before = crate::view::CoreFigures::clone(&room.views.core());
+    room.views.show_core(crate::view::CoreFigures { update: Some("update".into()), ..before.clone() });
+    room.around.clock.advance(10_000);
+    room.go_on();
+    assert!(room.pool.mine.as_ref().is_some_and(|mine| mine.latest().is_none()));
+    room.views.show_core(before);
+    room.go_on();
+    assert_eq!(room.template().0.height, 1, "the other chain has fallen behind");
+}
+
 /// What leaves the mempool without being in a block is told to whoever asks for it.
 #[test]
 fn what_is_dropped_is_told() {

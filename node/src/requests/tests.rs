@@ -91,7 +91,7 @@ fn who_only_reads_waits_for_nobody() {
     else {
         panic!("not found")
     };
-    assert_eq!((found.index, found.header.height, &found.submission.transaction), (1, 2, &task));
+    assert_eq!((found.proof.index, found.header.height, &found.submission.transaction), (1, 2, &task));
     assert_eq!(found.submission.attachment.as_deref(), Some(&[1; crate::store::tests::PIXELS][..]));
     let unknown = room.ask(Request::Transaction { txid: TxId([3; 32]) });
     assert_eq!(unknown, Some(Response::Transaction(TransactionStatus::Unknown)));

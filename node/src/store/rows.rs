@@ -253,8 +253,10 @@ pub(super) fn network(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ocelli_consensus::network::TEST_VERSION;
+    use ocelli_consensus::object::ObjectId;
     use ocelli_consensus::target::CompactTarget;
-    use ocelli_consensus::{Address, Amount, Root};
+    use ocelli_consensus::Root;
 
     #[test]
     fn golden_bytes() {
@@ -272,12 +274,21 @@ mod tests {
         assert_eq!(hex::encode(encode(&location)), format!("{}030000000000000004000000", "aa".repeat(32)));
         let verdict = RefusedBlock { block: hash, height: 3, reason: "no".into() };
         assert_eq!(hex::encode(encode(&verdict)), format!("{}030000000000000002000000000000006e6f", "aa".repeat(32)));
-        let account = Account { nonce: 1, balance: Amount(2) };
-        assert_eq!(hex::encode(encode(&account)), "01000000000000000200000000000000");
-        let undo = Undo { accounts: vec![(Address([7; 20]), None), (Address([8; 20]), Some(account))] };
-        let expected =
-            ["0200000000000000", &"07".repeat(20), "00", &"08".repeat(20), "01", &hex::encode(encode(&account))];
-        assert_eq!(hex::encode(encode(&undo)), expected.concat());
+        let objects = vec![
+            (ObjectId::Account(Address([7; 20])), None),
+            (ObjectId::Model(ModelId([8; 32])), Some(vec![0xee; 3])),
+        ];
+        let (account, model) = (format!("00{}00", "07".repeat(20)), format!("01{}01", "08".repeat(32)));
+        let expected = format!("0200000000000000{account}{model}0300000000000000eeeeee");
+        assert_eq!(hex::encode(encode(&Undo { objects })), expected);
+        assert_eq!(hex::encode(height_bytes(&(hash, 6))), format!("{}0600000000000000", "aa".repeat(32)));
+        let key = part_key(&Address([7; 20]), 0x0809, 0x0a0b);
+        assert_eq!(hex::encode(key), format!("{}00000000000008090a0b", "07".repeat(20)));
+        assert_eq!(hex::encode(chunk_key(&ModelId([8; 32]), 3)), format!("{}0003", "08".repeat(32)));
+        assert_eq!(hex::encode(encode(&(5u32, "ab"))), "0500000002000000000000006162");
+        let schedule = Schedule::new(vec![ScheduledVersion { height: 4, version: TEST_VERSION }]).unwrap();
+        let expected = format!("01000000000000000400000000000000{}", hex::encode(TEST_VERSION.to_le_bytes()));
+        assert_eq!(hex::encode(schedule_bytes(&schedule)), expected);
     }
 
     #[test]
@@ -314,8 +325,13 @@ mod tests {
             assert_eq!(tip(&[bytes, vec![0]].concat()), None);
         }
         assert_eq!(number(&number_key(77)), Some(77));
+        let (sender, since) = (Address([7; 20]), 1 << 40);
+        assert_eq!(part(&part_key(&sender, since, 9)), Some((sender, since, 9)));
+        let row = (BlockHash([4; 32]), 77);
+        assert_eq!(height(&height_bytes(&row)), Some(row));
         for bytes in [&[][..], &[1], &[0; 200]] {
-            assert_eq!((number(bytes), block_hash(bytes), account(bytes)), (None, None, None));
+            assert_eq!((number(bytes), block_hash(bytes), height(bytes)), (None, None, None));
+            assert_eq!((part(bytes), file(bytes), count(bytes)), (None, None, None));
             assert_eq!((entry(bytes), location(bytes), schema(bytes)), (None, None, None));
             assert_eq!((undo(bytes), body(bytes), peers(bytes), kept(bytes)), (None, None, None, None));
             assert_eq!((branch(bytes), verdict(bytes), tip(bytes), header(bytes)), (None, None, None, None));

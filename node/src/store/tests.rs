@@ -6,9 +6,11 @@ mod crash;
 mod damage;
 #[cfg(unix)]
 mod disk;
+mod forget;
 mod opening;
 mod power;
 mod prune;
+mod rules;
 mod session;
 
 use std::collections::BTreeMap;

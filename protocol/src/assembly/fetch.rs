@@ -1,7 +1,7 @@
 //! What a block lacks: looked for, waited for, asked for.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::BlockHash;
 use ocelli_consensus::block::BlockShortId;
@@ -9,8 +9,8 @@ use ocelli_consensus::block::BlockShortId;
 use super::partial::{Lack, Partial};
 use super::{
     ALONE_TIME, ASSEMBLY_TIME, Assembly, Brought, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE,
-    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION, Peer,
-    QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
+    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, MIN_SHARE, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION,
+    Peer, QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
 };
 use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId, Submission, TRANSACTIONS_BYTES};
 use crate::sync::Failure;
@@ -65,8 +65,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         self.pursue(hash, now, view, out);
     }
 
-    /// Does what is next for a block: it is complete; or some of what it lacks is asked for, unless another block is bringing it;
-    /// or it waits for that, or for the next round; or nobody is left to be asked.
+    /// Does what is next for a block: it is complete; or what it lacks, and nobody is asked for nor another block brings, is asked of
+    /// several at once; or it waits for that, or for the next round; or nobody is left to be asked.
     pub(super) fn pursue(&mut self, hash: BlockHash, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
         let Some(mut partial) = self.partial.remove(&hash) else { return };
         let lack = partial.lack();
@@ -78,43 +78,70 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
             return;
         }
-        if self.is_awaited(&hash, now) {
+        if self.ask_for(lack, hash, &mut partial, now, view, out) {
             self.partial.insert(hash, partial);
-            return;
         }
-        let mut places = if let Lack::Transactions(places) = lack { places } else { Vec::new() };
-        let lacks_ids = places.is_empty();
-        places.retain(|place| !self.is_coming_with_another(&partial, *place, &hash, now, view));
-        places.truncate(MAX_INDEXES);
+    }
+
+    /// Asks for what a block lacks. Whether it is still put together.
+    fn ask_for(
+        &mut self,
+        lack: Lack,
+        hash: BlockHash,
+        partial: &mut Partial<P>,
+        now: u64,
+        view: &impl View,
+        out: &mut Vec<Output<P, G>>,
+    ) -> bool {
+        let (mut places, lacks_ids) = match lack {
+            Lack::Transactions(places) => (places, false),
+            Lack::Wtxids | Lack::Nothing => (Vec::new(), true),
+        };
+        let awaited: BTreeSet<u32> = self.awaited(&hash, now).flat_map(|question| &question.places).copied().collect();
+        places.retain(|place| !awaited.contains(place));
+        if places.is_empty() && self.is_awaited(&hash, now) {
+            return true;
+        }
+        places.retain(|place| !self.is_coming_with_another(partial, *place, &hash, now, view));
         if places.is_empty() && !lacks_ids {
             self.look(now + LOOK_INTERVAL);
-        } else if now < partial.rests_until {
-            self.look(partial.rests_until);
-        } else if let Some(peer) = self.next_source(&partial, now) {
-            partial.asked.push(peer);
-            self.ask(peer, hash, &partial, places, now, out);
-        } else if !self.end_round(&hash, &mut partial, now, out) {
-            return;
+            return true;
         }
-        self.partial.insert(hash, partial);
+        if now < partial.rests_until {
+            self.look(partial.rests_until);
+            return true;
+        }
+        let sources = self.sources(&hash, partial, now);
+        let shares = if lacks_ids {
+            sources.first().map(|peer| (*peer, Vec::new())).into_iter().collect()
+        } else {
+            share(places, &sources, &partial.lacked)
+        };
+        if shares.is_empty() {
+            return self.is_awaited(&hash, now) || self.end_round(&hash, partial, now, out);
+        }
+        for (peer, places) in shares {
+            partial.asked.insert(peer);
+            self.ask(peer, hash, partial, places, now, out);
+        }
+        true
     }
 
     /// Nobody is left to be asked in this round. Whether the block is still put together.
     fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
-        let is_asked = |peer: &P| self.questions.values().any(|it| it.block == *hash && it.peer == *peer);
-        let may_come = partial.asked.iter().any(is_asked);
         let has_hope = std::mem::take(&mut partial.is_known);
-        if (!has_hope || now >= partial.since + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
+        if (!has_hope || now >= partial.progress_at + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
             leave_to_sync(out);
         }
         if has_hope {
-            // Who has not answered is not asked again.
-            partial.asked.retain(is_asked);
+            partial.asked.clear();
+            partial.useless.clear();
+            partial.lacked.clear();
             partial.rests_until = now + ROUND_PAUSE;
             self.look(partial.rests_until);
         }
         // A late answer may still be faster than sync.
-        has_hope || may_come
+        has_hope || self.questions.values().any(|question| question.block == *hash)
     }
 
     fn look(&mut self, at: u64) {
@@ -152,28 +179,37 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Whom to ask for what a block lacks: first who announced it, then those that have answered before, those that we dialled,
     /// and those that are known to be furthest. Who is silent comes last, and so does a newcomer where others were.
-    fn next_source(&self, partial: &Partial<P>, now: u64) -> Option<P> {
-        if partial.asked.len() >= MAX_SOURCES {
-            return None;
-        }
+    fn sources(&self, hash: &BlockHash, partial: &Partial<P>, now: u64) -> Vec<P> {
         let near = partial.height().saturating_sub(NEAR_BLOCKS);
         let may_have = |id: P, peer: &Peer| id == partial.from || peer.height.is_some_and(|height| height >= near);
         let is_free = |id: P| {
-            let open = self.questions.values().filter(|question| question.peer == id).count();
-            !partial.asked.contains(&id) && open < MAX_QUESTIONS_PER_PEER
+            let open = self.questions.values().filter(|question| question.peer == id);
+            // Who lets a question for it wait is asked for no more of it.
+            !partial.useless.contains(&id)
+                && open.clone().all(|question| question.block != *hash)
+                && open.count() < MAX_QUESTIONS_PER_PEER
         };
-        let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let order = |id: P, peer: &Peer| {
             let height = Reverse(peer.height.min(Some(partial.height())));
             let is_failing = peer.is_failing(&self.groups, now);
             (is_failing, id != partial.from, !peer.has_answered, !peer.origin.is_dialled(), height)
         };
-        candidates.min_by_key(|(id, peer)| order(**id, peer)).map(|(id, _)| *id)
+        let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
+        let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
+        candidates.sort_unstable();
+        let mut more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        let mut is_within =
+            |id: &P| partial.asked.contains(id) || std::mem::replace(&mut more, more.saturating_sub(1)) > 0;
+        candidates.into_iter().map(|(_, id)| id).filter(|id| is_within(id)).collect()
     }
 
     /// Whether somebody has been asked for some of a block, not long ago.
     pub(super) fn is_awaited(&self, hash: &BlockHash, now: u64) -> bool {
-        self.questions.values().any(|question| question.block == *hash && now < question.due)
+        self.awaited(hash, now).next().is_some()
+    }
+
+    fn awaited(&self, hash: &BlockHash, now: u64) -> impl Iterator<Item = &Question<P>> {
+        self.questions.values().filter(move |question| question.block == *hash && now < question.due)
     }
 
     /// Whether a transaction was asked for with another block of the same parent, not long ago or with success: it will be found
@@ -209,7 +245,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let Some(Question { block: hash, places, is_late, .. }) = self.questions.remove(&id) else { return };
         let answer = match result {
             Ok(Response::Transactions(found)) if !places.is_empty() && found.len() <= places.len() => {
-                self.on_transactions(&hash, &places, found)
+                self.on_transactions(&hash, &places, found, now)
             }
             Ok(Response::TransactionIds(Some(wtxids))) if places.is_empty() => match self.partial.get_mut(&hash) {
                 None => Answer::Whole,
@@ -232,6 +268,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
                     Failure::Network => is_late.then_some(Offence::Stalled),
                 };
                 out.extend(offence.map(|offence| Output::Penalize { peer, hash, offence }));
+                if let Some(partial) = self.partial.get_mut(&hash) {
+                    partial.useless.insert(peer);
+                }
                 return self.pursue(hash, now, view, out);
             }
         };
@@ -246,9 +285,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
         if let Some(partial) = self.partial.get_mut(&hash) {
             partial.is_known |= matches!(answer, Answer::Whole | Answer::Part);
-            // Whoever has sent all that it was asked for may be asked for the rest.
-            if matches!(answer, Answer::Whole) {
-                partial.asked.retain(|asked| *asked != peer);
+            match answer {
+                Answer::Whole => {}
+                Answer::Part if !places.is_empty() => {
+                    let missing: BTreeSet<u32> = partial.missing().collect();
+                    let lacked = places.into_iter().filter(|place| missing.contains(place));
+                    partial.lacked.entry(peer).or_default().extend(lacked);
+                }
+                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.useless.insert(peer)),
             }
         }
         // The block is not to blame for what was sent in its name.
@@ -259,7 +303,13 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Takes transactions of a block. What is right of them counts, whatever else came.
-    fn on_transactions(&mut self, hash: &BlockHash, places: &[u32], found: Vec<Option<Submission>>) -> Answer {
+    fn on_transactions(
+        &mut self,
+        hash: &BlockHash,
+        places: &[u32],
+        found: Vec<Option<Submission>>,
+        now: u64,
+    ) -> Answer {
         let (sent, bytes) = (found.len(), found.iter().flatten().map(Submission::encoded_len).sum::<usize>());
         let mut came: BTreeSet<ShortId> = BTreeSet::new();
         let result = match self.partial.get_mut(hash) {
@@ -267,9 +317,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             // It was complete without this.
             None => Ok(sent),
         };
-        if let Some(brought) = self.bringing.blocks.get_mut(hash).filter(|_| !came.is_empty()) {
-            brought.came.append(&mut came);
-            self.bringing.has_changed = true;
+        if !came.is_empty() {
+            if let Some(partial) = self.partial.get_mut(hash) {
+                partial.progress_at = now;
+            }
+            if let Some(brought) = self.bringing.blocks.get_mut(hash) {
+                brought.came.append(&mut came);
+                self.bringing.has_changed = true;
+            }
         }
         match result {
             // A response ends early only if it is large: nobody makes us ask for each transaction alone.
@@ -309,7 +364,15 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
             has_time
         });
-        late.into_iter().for_each(|hash| self.pursue(hash, now, view, out));
+        for hash in late {
+            // Where peers are silent, sync does not wait for the last of them.
+            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.progress_at + ALONE_TIME)
+                && !std::mem::replace(&mut partial.is_left, true)
+            {
+                leave_to_sync(out);
+            }
+            self.pursue(hash, now, view, out);
+        }
     }
 
     /// Looks whether what blocks wait for has come, or will not, and begins their next rounds.
@@ -317,8 +380,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if self.look_at.take_if(|at| *at <= now).is_none() {
             return;
         }
-        let waiting = self.partial.keys().filter(|hash| !self.is_awaited(hash, now));
-        for hash in waiting.copied().collect::<Vec<_>>() {
+        for hash in self.partial.keys().copied().collect::<Vec<_>>() {
             if let Some(partial) = self.partial.get_mut(&hash) {
                 partial.fill(view);
             }
@@ -338,6 +400,32 @@ impl Brought {
     fn new(parent: BlockHash) -> Self {
         Self { parent, asked: BTreeSet::<BlockShortId>::new(), came: BTreeSet::new() }
     }
+}
+
+/// Gives each of some peers an equal share of places, of those that it is not known to lack; what is left goes to whoever may have it.
+fn share<P: Copy + Ord>(
+    mut places: Vec<u32>,
+    sources: &[P],
+    lacked: &BTreeMap<P, BTreeSet<u32>>,
+) -> Vec<(P, Vec<u32>)> {
+    let lacks = |peer: &P, place: &u32| lacked.get(peer).is_some_and(|lacked| lacked.contains(place));
+    let count = sources.len().min(places.len().div_ceil(MIN_SHARE)).max(1);
+    let size = places.len().div_ceil(count);
+    let mut shares: Vec<(P, Vec<u32>)> = sources.iter().map(|peer| (*peer, Vec::new())).collect();
+    for most in [size, usize::MAX] {
+        for (peer, share) in &mut shares {
+            places.retain(|place| {
+                let takes = share.len() < most.min(MAX_INDEXES) && !lacks(peer, place);
+                if takes {
+                    share.push(*place);
+                }
+                !takes
+            });
+        }
+    }
+    shares.retain(|(_, share)| !share.is_empty());
+    shares.iter_mut().for_each(|(_, share)| share.sort_unstable());
+    shares
 }
 
 fn leave_to_sync<P, G>(out: &mut Vec<Output<P, G>>) {

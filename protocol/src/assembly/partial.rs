@@ -22,10 +22,16 @@ pub(super) struct Partial<P> {
     /// Of each place, what is here; its wtxid has the place's id.
     found: Vec<Option<(WtxId, Submission)>>,
     wtxids: Wtxids,
-    /// Who has been asked in this round and has not sent all that it was asked for; at most [`super::MAX_SOURCES`].
-    pub(super) asked: Vec<P>,
+    /// Who has been asked in this round; at most [`super::MAX_SOURCES`].
+    pub(super) asked: BTreeSet<P>,
+    /// Those of them that do not know it, or have sent something else.
+    pub(super) useless: BTreeSet<P>,
+    /// Places that others of them do not have yet.
+    pub(super) lacked: BTreeMap<P, BTreeSet<u32>>,
     /// Whether somebody who was asked in this round knows the block.
     pub(super) is_known: bool,
+    /// When the last transaction came that was asked for.
+    pub(super) progress_at: u64,
     /// When the next round begins.
     pub(super) rests_until: u64,
     /// Whether sync may fetch it as well.
@@ -63,7 +69,7 @@ pub(super) enum Lack {
     Nothing,
 }
 
-impl<P: Copy> Partial<P> {
+impl<P: Copy + Ord> Partial<P> {
     pub(super) fn new(announcement: Announcement, from: P, since: u64) -> Self {
         let Announcement { header, commitment } = announcement;
         let ids = &commitment.ids;
@@ -76,8 +82,11 @@ impl<P: Copy> Partial<P> {
             by_id,
             found: vec![None; ids.len()],
             wtxids: Wtxids::Open,
-            asked: Vec::new(),
+            asked: BTreeSet::new(),
+            useless: BTreeSet::new(),
+            lacked: BTreeMap::new(),
             is_known: false,
+            progress_at: since,
             rests_until: since,
             is_left: false,
             looked_into: BTreeSet::new(),

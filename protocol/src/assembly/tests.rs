@@ -439,18 +439,21 @@ fn a_silent_announcer_delays_a_block_by_half_a_second() {
     assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0, 1]));
     assert_eq!(tested.run(first - 1), []);
     assert_eq!(tested.run(first), [question(3, 1, &block, &[0, 1])]);
-    assert_eq!(tested.run(2 * first), [question(4, 2, &block, &[0, 1])]);
-    // No more than three are asked; then sync may fetch the whole block, and an answer that comes first is taken.
     assert!(tested.machine.is_put_together(&block.hash()));
-    assert_eq!(tested.run(3 * first), [Output::LeftToSync]);
+    // After a second sync may fetch the whole block; others are asked all the same, and an answer that comes first is taken.
+    assert_eq!(tested.run(2 * first), [Output::LeftToSync, question(4, 2, &block, &[0, 1])]);
     assert!(!tested.machine.is_put_together(&block.hash()));
+    assert_eq!(tested.run(3 * first), [question(5, 3, &block, &[0, 1])]);
+    assert_eq!(tested.run(4 * first), [question(2, 4, &block, &[0, 1])]);
+    assert_eq!(tested.run(5 * first), [], "nobody is left");
     assert_eq!(tested.respond(3, 1, answer(&block, &[0, 1])), [complete(&block, 1), in_blocks(0..2)]);
     assert_eq!(tested.respond(1, 0, answer(&block, &[0, 1])), [], "once");
     tested.connect(&block);
     // Who is still silent is asked last next time, even what it has announced; who was late has longer.
     let next = Block::on(&block.header, [7], 0);
-    assert_eq!(tested.announce(4, &next)[1], question(1, 3, &next, &[0]));
-    assert_eq!(tested.run(tested.now + patience(1, 1)), [question(3, 4, &next, &[0])]);
+    assert_eq!(tested.announce(4, &next)[1], question(1, 5, &next, &[0]));
+    let out = tested.run(tested.now + patience(1, 1));
+    assert_eq!(out, [Output::LeftToSync, question(3, 6, &next, &[0])], "a second without anything");
 }
 
 #[test]
@@ -522,6 +525,26 @@ fn another_is_asked_when_one_fails() {
     }
 }
 
+/// What lacks is shared among those that may have it: each share comes sooner than the whole. Who fails with its share leaves it to those
+/// that have answered.
+#[test]
+fn what_lacks_is_asked_of_several_at_once() {
+    let mut tested = Tested::new([1, 2, 3]);
+    tested.handle(height(2, 1));
+    tested.handle(height(3, 1));
+    let block = Block::on(&tested.genesis(), 0..10, 0);
+    let shares =
+        [question(1, 0, &block, &[0, 1, 2, 3]), question(2, 1, &block, &[4, 5, 6, 7]), question(3, 2, &block, &[8, 9])];
+    assert_eq!(tested.announce(1, &block)[1..], shares);
+    // Nobody else is left, and others are still to answer.
+    assert_eq!(tested.respond(3, 2, lacks()), []);
+    assert_eq!(tested.respond(1, 0, answer(&block, &[0, 1, 2, 3]))[0], question(1, 3, &block, &[8, 9]));
+    assert_eq!(tested.respond(1, 3, answer(&block, &[8, 9])), [in_blocks([0, 1, 2, 3, 8, 9])]);
+    // A silent one is not waited for.
+    assert_eq!(tested.run(patience(4, 0)), [question(1, 4, &block, &[4, 5, 6, 7])]);
+    assert_eq!(tested.respond(1, 4, answer(&block, &[4, 5, 6, 7]))[0], complete(&block, 1));
+}
+
 /// Who knows the block and lacks some of it is putting it together, too: it is asked again, before anybody fetches all of it.
 #[test]
 fn who_is_putting_it_together_is_asked_again() {
@@ -571,11 +594,11 @@ fn a_block_that_nobody_has_whole_is_left_to_sync() {
 #[test]
 fn a_large_answer_comes_in_pieces() {
     let mut tested = Tested::new([1, 2]);
-    tested.handle(height(2, 1));
     let block = world::large_block(&tested.genesis(), 6);
-    tested.announce(1, &block);
+    assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0, 1, 2, 3, 4, 5]));
     let out = tested.respond(1, 0, answer(&block, &[0, 1, 2, 3]));
     assert_eq!(out[0], question(1, 1, &block, &[4, 5]));
+    tested.handle(height(2, 1));
     let out = tested.respond(1, 1, answer(&block, &[4]));
     assert_eq!(out[0], question(2, 2, &block, &[5]));
     assert_eq!(tested.respond(2, 2, answer(&block, &[5]))[0], complete(&block, 1));

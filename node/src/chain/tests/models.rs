@@ -220,7 +220,7 @@ fn a_model_is_what_its_branch_has() {
     blocks.push(chain.put(|maker| maker.act(0, publish(model, facts), Answer::None, None)));
     let pixels = vec![9; facts.pixels() as usize];
     let answer = || Answer::Classes(Classes::of(&vec![7; facts.classes as usize]));
-    let task = |maker: Maker<'_>| maker.act(1, classify(model, &pixels), answer(), Some(&pixels));
+    let task = (classify(model, &pixels), answer());
     // A task that comes too early is refused: its block is made as if there were no such rule.
     let early = |test: &TestChain| {
         let (mut header, mut data) = test.with(2, |maker| maker);
@@ -245,7 +245,7 @@ fn a_model_is_what_its_branch_has() {
         blocks.push(chain.put(|maker| maker));
     }
     let author = chain.chain.account(&address(0)).unwrap().balance;
-    blocks.push(chain.put(task));
+    blocks.push(chain.put(|maker| maker.act(1, task.0, task.1, Some(&pixels))));
     assert_eq!(chain.chain.store.uses(&model), Ok(1));
     assert_eq!(chain.chain.account(&address(0)).unwrap().balance, Amount(author.0 + 5), "its author is paid");
 
