@@ -498,6 +498,7 @@ fn signing_hash(unsigned: &Unsigned, public_key: &[u8; 32], genesis: BlockHash) 
 mod tests {
     use super::*;
     use crate::codec::DecodeError;
+    use proptest::prelude::*;
 
     fn with(action: Action) -> Transaction {
         Transaction {
@@ -596,6 +597,32 @@ mod tests {
         }
         // Too short for any: no ids.
         assert!(matches!(Transaction::from_bytes(&[9; 123]), Err(DecodeError::Malformed(_))));
+    }
+
+    proptest! {
+        /// Whatever the bytes: what decodes is written as it was read, whether its action is known or not.
+        #[test]
+        fn bytes_have_one_meaning(
+            kind in 0usize..6,
+            tag in prop_oneof![3 => Just(None), 1 => (0u32..9).prop_map(Some)],
+            changed in prop::collection::vec((0usize..208, any::<u8>()), 0..3),
+            extra in prop_oneof![3 => Just(0usize), 1 => 0usize..40],
+        ) {
+            let mut bytes = with(kinds()[kind].0.clone()).to_bytes();
+            if let Some(tag) = tag {
+                bytes[24..28].copy_from_slice(&tag.to_le_bytes());
+            }
+            for (at, byte) in changed {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes.splice(28..28, std::iter::repeat_n(1, extra));
+            if let Ok(transaction) = Transaction::from_bytes(&bytes) {
+                prop_assert_eq!(transaction.to_bytes(), bytes.clone());
+                prop_assert_eq!(transaction.encoded_len(), bytes.len());
+                prop_assert_eq!(decode::<Transaction>(&encode(&transaction), 1_000), Ok(transaction));
+            }
+        }
     }
 
     #[test]

@@ -197,10 +197,10 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let candidates = self.peers.iter().filter(|(id, peer)| may_have(**id, peer) && is_free(**id));
         let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
         candidates.sort_unstable();
-        let mut more = MAX_SOURCES.saturating_sub(partial.asked.len());
-        let mut is_within =
-            |id: &P| partial.asked.contains(id) || std::mem::replace(&mut more, more.saturating_sub(1)) > 0;
-        candidates.into_iter().map(|(_, id)| id).filter(|id| is_within(id)).collect()
+        let candidates = candidates.into_iter().map(|(_, id)| id);
+        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.asked.contains(id));
+        let more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        known.into_iter().chain(new.into_iter().take(more)).collect()
     }
 
     /// Whether somebody has been asked for some of a block, not long ago.
