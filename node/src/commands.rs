@@ -17,9 +17,11 @@ pub mod node_file;
 mod peer_option;
 mod peers;
 mod picture;
+mod pictures;
 mod program;
 mod status;
 mod submit;
+mod table;
 mod wallet;
 pub mod wallet_option;
 

@@ -10,8 +10,11 @@
 //! keys the first counts.
 
 mod algorithm;
+mod message;
 mod password;
 mod pem;
+mod phrase;
+mod watched;
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -25,7 +28,10 @@ use pkcs8::pkcs5::{self, EncryptionScheme, scrypt};
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier, PrivateKeyInfoRef};
 use zeroize::{Zeroize as _, Zeroizing};
 
+pub use self::message::{MessageError, verify_message};
 pub use self::password::{Confirm, PASSWORD_VARIABLE, read_password};
+pub use self::phrase::{PHRASE_WORDS, PhraseError};
+pub use self::watched::{read_watched, write_watched};
 use ocelli_program::output_file::{folder, sync_folder};
 
 /// RFC 8410, section 3.
@@ -55,26 +61,31 @@ pub struct Wallet {
 }
 
 impl Wallet {
-    /// Makes a new key and writes it to `path`, encrypted with `password`.
+    /// Makes a new key and writes it to `path`, as [`Wallet::write`] does.
+    ///
+    /// # Errors
+    /// Those of [`Wallet::write`], and [`WalletError::Random`].
+    pub fn create(path: &Path, password: &[u8]) -> Result<Self, WalletError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        fill_random(seed.as_mut())?;
+        let wallet = Self::from_seed(*seed);
+        wallet.write(path, password)?;
+        Ok(wallet)
+    }
+
+    /// Writes the key to `path`, encrypted with `password`.
     ///
     /// The parent folder is made if missing. The file appears whole or not at all, is synced to disk, is readable by its
     /// owner only, and never replaces another.
     ///
     /// # Errors
     /// [`WalletError::Exists`], [`WalletError::EmptyPassword`], [`WalletError::Write`], [`WalletError::Random`].
-    pub fn create(path: &Path, password: &[u8]) -> Result<Self, WalletError> {
+    pub fn write(&self, path: &Path, password: &[u8]) -> Result<(), WalletError> {
         // Asked early to save the user the key derivation; `write_new` is what guarantees it.
         if path.symlink_metadata().is_ok() {
             return Err(WalletError::Exists { path: path.into() });
         }
-        if password.is_empty() {
-            return Err(WalletError::EmptyPassword);
-        }
-        let mut seed = Zeroizing::new([0; 32]);
-        fill_random(seed.as_mut())?;
-        let wallet = Self::from_seed(*seed);
-        write_new(path, wallet.to_pem(password)?.as_bytes())?;
-        Ok(wallet)
+        write_new(path, self.to_pem(password)?.as_bytes())
     }
 
     /// The line that [`Wallet::create`] writes above the PEM: with it at the top, any wallet file states its public key.
@@ -102,7 +113,14 @@ impl Wallet {
         self.key.verifying_key().to_bytes()
     }
 
-    fn to_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, WalletError> {
+    /// The text of the key's file, encrypted with `password`.
+    ///
+    /// # Errors
+    /// [`WalletError::EmptyPassword`], [`WalletError::Random`].
+    pub fn to_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, WalletError> {
+        if password.is_empty() {
+            return Err(WalletError::EmptyPassword);
+        }
         // Without the public key, which would make it a version that OpenSSL 3 cannot read.
         let key = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
         let document =
@@ -131,6 +149,14 @@ impl fmt::Debug for Wallet {
     }
 }
 
+/// A key as a file holds it.
+pub enum KeyFile {
+    /// Encrypted, as a wallet's file is.
+    Locked(LockedWallet),
+    /// Open to whoever reads the file.
+    Open(Wallet),
+}
+
 /// A wallet as its file holds it. The file is read once, so that it may be a pipe.
 pub struct LockedWallet {
     path: PathBuf,
@@ -140,16 +166,13 @@ pub struct LockedWallet {
     stated: Option<String>,
 }
 
-impl LockedWallet {
-    /// Reads the wallet file at `path`. One made by OpenSSL will do, if it holds an encrypted Ed25519 key.
+impl KeyFile {
+    /// Reads the file at `path`: an Ed25519 key in PKCS#8, PEM or DER, encrypted or not.
     ///
     /// # Errors
-    /// Every variant of [`WalletError`] that can be seen without the password.
+    /// Every variant of [`WalletError`] that can be seen without the password, but [`WalletError::NotEncrypted`].
     pub fn read(path: &Path) -> Result<Self, WalletError> {
-        let bytes = read_bounded(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => WalletError::Missing { path: path.into() },
-            _ => WalletError::Read { path: path.into(), source },
-        })?;
+        let bytes = read_bounded(path).map_err(|source| WalletError::reading(path, source))?;
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             return Err(WalletError::Utf16 { path: path.into() });
         }
@@ -162,27 +185,43 @@ impl LockedWallet {
             return match pem::blocks(&text).next() {
                 Some(other) => Err(wrong_label(other.label)),
                 None if EncryptedPrivateKeyInfoRef::try_from(bytes.as_slice()).is_ok() => {
-                    Ok(Self { path: path.into(), encrypted: bytes, stated: None })
+                    Ok(Self::Locked(LockedWallet { path: path.into(), encrypted: bytes, stated: None }))
                 }
-                None => Err(not_pem()),
+                None => Self::open_key(path, &bytes),
             };
         };
         match block.label {
             ENCRYPTED_LABEL => {
                 let stated = block.above.lines().rev().find_map(|line| line.split_once(PUBLIC_KEY_PREFIX));
                 let stated = stated.map(|(_, key)| key.trim().to_owned());
-                Ok(Self { path: path.into(), encrypted: block.decode().ok_or_else(not_pem)?, stated })
+                let encrypted = block.decode().ok_or_else(not_pem)?;
+                Ok(Self::Locked(LockedWallet { path: path.into(), encrypted, stated }))
             }
-            PLAIN_LABEL => {
-                let document = block.decode().ok_or_else(not_pem)?;
-                let info = PrivateKeyInfoRef::try_from(document.as_slice()).map_err(|_| not_pem())?;
-                check_algorithm(path, &info)?;
-                Err(WalletError::NotEncrypted { path: path.into() })
-            }
+            PLAIN_LABEL => Self::open_key(path, &block.decode().ok_or_else(not_pem)?),
             "RSA PRIVATE KEY" => Err(not_ed25519("RSA")),
             "EC PRIVATE KEY" => Err(not_ed25519("elliptic curve")),
             "DSA PRIVATE KEY" => Err(not_ed25519("DSA")),
             other => Err(wrong_label(other)),
+        }
+    }
+
+    fn open_key(path: &Path, document: &[u8]) -> Result<Self, WalletError> {
+        let not_pem = |_| WalletError::NotPem { path: path.into() };
+        let info = PrivateKeyInfoRef::try_from(document).map_err(not_pem)?;
+        check_algorithm(path, &info)?;
+        Ok(Self::Open(Wallet { key: SigningKey::try_from(info).map_err(not_pem)? }))
+    }
+}
+
+impl LockedWallet {
+    /// Reads the wallet file at `path`. One made by OpenSSL will do, if it holds an encrypted Ed25519 key.
+    ///
+    /// # Errors
+    /// Every variant of [`WalletError`] that can be seen without the password.
+    pub fn read(path: &Path) -> Result<Self, WalletError> {
+        match KeyFile::read(path)? {
+            KeyFile::Locked(locked) => Ok(locked),
+            KeyFile::Open(_) => Err(WalletError::NotEncrypted { path: path.into() }),
         }
     }
 
@@ -306,11 +345,26 @@ pub enum WalletError {
     },
     /// The key lies open. Such a file is refused, so that nobody takes it for protected.
     #[error(
-        "the key in {} is not encrypted, and a wallet must be: encrypt it with \
-         `openssl pkcs8 -topk8 -scrypt -in {0} -out NEW.pem`",
+        "the key in {} is not encrypted, and a wallet must be: `ocelli wallet import {0} --wallet NAME` makes a wallet of it",
         path.display()
     )]
     NotEncrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of a watch-only wallet, where a key is needed.
+    #[error(
+        "{} is a watch-only wallet, an address without its key: use the wallet that holds the key, or bring the key here \
+         with `ocelli wallet import FILE --wallet NAME`",
+        path.display()
+    )]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of a watch-only wallet holds something else.
+    #[error("{} is not a watch-only wallet: expected one line, `{PREFIX}ADDRESS`", path.display(), PREFIX = "Ocelli watch-only address ")]
+    NotWatched {
         /// The file.
         path: PathBuf,
     },
@@ -391,6 +445,15 @@ pub enum WalletError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl WalletError {
+    fn reading(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path: path.into() },
+            _ => Self::Read { path: path.into(), source },
+        }
+    }
 }
 
 fn is_affordable(scheme: &EncryptionScheme) -> bool {

@@ -28,10 +28,10 @@ pub fn data(network: &str) -> Result<PathBuf, CommandError> {
     Ok(base()?.join(network))
 }
 
-/// The default wallet.
+/// The folder of the wallets that have names.
 ///
 /// # Errors
 /// As [`base`].
-pub fn wallet() -> Result<PathBuf, CommandError> {
-    Ok(base()?.join("wallet.pem"))
+pub fn wallets() -> Result<PathBuf, CommandError> {
+    Ok(base()?.join("wallets"))
 }

@@ -1,5 +1,8 @@
 //! `ocelli submit`.
 
+mod journal;
+mod tabled;
+
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -26,7 +29,7 @@ use super::output::{Output, Whole};
 use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
-use super::{evidence, folders};
+use super::{evidence, folders, pictures};
 use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::client::submission::{NodeReply, Verdict};
@@ -51,8 +54,8 @@ const NOTICE_FILE: &str = "pictures-become-public";
 /// chain, where every node has checked it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pictures: PNG, JPEG, WebP, GIF or BMP
-    #[arg(value_name = "IMAGE", required = true)]
+    /// Pictures (PNG, JPEG, WebP, GIF or BMP), folders of them, patterns, or `-` for a list of files on stdin
+    #[arg(value_name = "PICTURE|FOLDER", required = true)]
     images: Vec<PathBuf>,
 
     /// The network: local, testnet, or a network file [default: testnet, local for `--wallet dev`]
@@ -76,6 +79,23 @@ pub struct Args {
     /// least that nodes take]
     #[arg(long, value_name = "AMOUNT")]
     fee: Option<Amount>,
+
+    /// Ask nothing that costs more than this, fee and royalty together
+    #[arg(long, value_name = "AMOUNT")]
+    max_fee: Option<Amount>,
+
+    /// Spend at most so much in all; with --csv, what stands in the table already counts
+    #[arg(long, value_name = "AMOUNT")]
+    max_total: Option<Amount>,
+
+    /// Write a row for each picture to this table, a few dozen tasks at a time, and go on after the last one if it is there: what
+    /// it holds is not paid twice
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Say what the pictures would cost, and send nothing
+    #[arg(long, conflicts_with = "csv")]
+    estimate: bool,
 
     /// Wait for so many confirmations; 0 is content with the preliminary answers
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -181,13 +201,6 @@ impl Picture {
     fn classes(&self) -> Classes {
         Classes::of(&self.logits)
     }
-
-    fn form(&self) -> Form {
-        match self.attachment.form {
-            attachment::Form::Pixels => Form::Pixels,
-            attachment::Form::Jpeg(sides) => Form::Jpeg { width: sides.columns, height: sides.rows },
-        }
-    }
 }
 
 /// Runs the command.
@@ -197,33 +210,37 @@ impl Picture {
 /// that cannot be reached. Afterwards: if no node takes a task, answers differ, or confirmations do not come in time.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
-    let addresses = find_bootstrap(&args.peer, &network)?;
     let wanted = Wanted::parse(args.model.as_deref(), &network)?;
+    let files = pictures::find(&args.images)?;
     // What can be said without a node is said first.
     let early = match &wanted {
-        Wanted::Here(model) => Some(read_pictures(&args.images, model)?),
-        Wanted::Published(_) => None,
+        Wanted::Here(model) if args.csv.is_none() => Some(read_pictures(&files, model)?),
+        Wanted::Here(_) | Wanted::Published(_) => None,
     };
+    if args.estimate {
+        return estimate(args, &network, wanted, &files, early, output);
+    }
+    let addresses = find_bootstrap(&args.peer, &network)?;
     let wallet = args.wallet.open()?;
 
-    let progress = Progress::start(args.images.len());
+    let progress = Progress::start(files.len());
     progress.say("joining the network");
-    let mut client = Client::connect(std::slice::from_ref(&network), &addresses)?;
-    client.await_named(&args.peer)?;
-    client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
-    client.keep_nodes(args.nodes.into());
-    refuse_if_outdated(&mut client)?;
+    let mut client = join(args, &network, &addresses)?;
     progress.say("looking for the model");
     let height = client.account(address_of(&wallet))?.height;
     let offered = wanted.find(&network, &mut client, height)?;
+    say_that_pictures_become_public(&progress);
+    if let Some(path) = &args.csv {
+        let asker = tabled::Asker { args, network: &network, addresses: &addresses, offered, wallet, client, progress };
+        return asker.run(path, files, output);
+    }
     let pictures = match early {
         Some(pictures) => pictures,
-        None => read_pictures(&args.images, &offered.model)?,
+        None => read_pictures(&files, &offered.model)?,
     };
     progress.say("running the model here");
     let pictures = run_model(pictures, &offered.model)?;
-    let submissions = sign(args, &mut client, &network, &offered, &pictures, &wallet)?;
-    say_that_pictures_become_public(&progress);
+    let submissions = sign(args, &mut client, &network, &offered, &pictures, &wallet, Amount::ZERO)?;
     keep_what_is_sent(&pictures, &submissions, &progress);
     let model = &offered.model;
 
@@ -244,6 +261,90 @@ fn refuse_if_outdated(client: &mut Client) -> Result<(), CommandError> {
     let Some(why) = client.node_status()?.rules.update else { return Ok(()) };
     Err(CommandError::outdated(format!("the node has to be updated, and confirms nothing: {}", printable(&why)))
         .with_hint("update it, or ask another one with --peer"))
+}
+
+/// Joins the network, with as many nodes as are to answer.
+fn join(args: &Args, network: &Network, addresses: &[String]) -> Result<Client, CommandError> {
+    let mut client = Client::connect(std::slice::from_ref(network), addresses)?;
+    client.await_named(&args.peer)?;
+    client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
+    client.keep_nodes(args.nodes.into());
+    refuse_if_outdated(&mut client)?;
+    Ok(client)
+}
+
+/// Says what pictures would cost. No wallet is needed, and no node for a model that the network has from its beginning.
+fn estimate(
+    args: &Args,
+    network: &Network,
+    wanted: Wanted,
+    files: &[PathBuf],
+    early: Option<Vec<(String, Attachment)>>,
+    output: &mut Output,
+) -> Result<(), CommandError> {
+    let offered = match wanted {
+        Wanted::Here(model) if network.parameters.models.iter().any(|offered| offered.id.0 == model.id().0) => {
+            Offered { model, royalty: Amount::ZERO }
+        }
+        wanted => {
+            let mut client = join(args, network, &find_bootstrap(&args.peer, network)?)?;
+            let height = client.chain_status()?.height;
+            wanted.find(network, &mut client, height)?
+        }
+    };
+    let pictures = match early {
+        Some(pictures) => pictures,
+        None => read_pictures(files, &offered.model)?,
+    };
+    let too_much = || CommandError::usage("fees and royalties together exceed all the credits there can be");
+    let (mut fees, mut royalties, mut bytes) = (Amount::ZERO, Amount::ZERO, 0);
+    for (_, attachment) in &pictures {
+        let (_, fee) = price(args, &offered, attachment);
+        fees = fees.checked_add(fee).ok_or_else(too_much)?;
+        royalties = royalties.checked_add(offered.royalty).ok_or_else(too_much)?;
+        bytes += attachment.bytes.len();
+    }
+    let total = fees.checked_add(royalties).ok_or_else(too_much)?;
+    if output.is_json() {
+        return output.json(&json!({
+            "pictures": pictures.len(), "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
+            "total": total.to_string(), "model": offered.model.name(), "network": network.parameters.name,
+        }));
+    }
+    output.rows(&[
+        ("pictures", format!("{}, {bytes} bytes as they are sent", pictures.len())),
+        ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
+        ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
+        ("total", format!("{total} credits on network {}", network.parameters.name)),
+    ])
+}
+
+/// What a task of a picture does, and the fee that it offers.
+fn price(args: &Args, offered: &Offered, attachment: &Attachment) -> (Action, Amount) {
+    let form = match attachment.form {
+        attachment::Form::Pixels => Form::Pixels,
+        attachment::Form::Jpeg(sides) => Form::Jpeg { width: sides.columns, height: sides.rows },
+    };
+    let action = Action::Classify {
+        model: ModelId(offered.model.id().0),
+        picture: AttachmentHash::of(&attachment.bytes),
+        // At most MAX_ATTACHMENT_BYTES.
+        bytes: attachment.bytes.len() as u32,
+        royalty: offered.royalty,
+        form,
+    };
+    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(&offered.model)))));
+    (action, fee)
+}
+
+/// Why a picture is not asked about: it costs more than is allowed for one.
+fn check_price(args: &Args, offered: &Offered, fee: Amount) -> Result<(), String> {
+    let (price, most) = (fee.checked_add(offered.royalty), args.max_fee.unwrap_or(Amount(u64::MAX)));
+    match price {
+        Some(price) if price <= most => Ok(()),
+        Some(price) => Err(format!("costs {price} credits, at most {most} are allowed by --max-fee")),
+        None => Err("costs more than all the credits there can be".into()),
+    }
 }
 
 /// Hands the pictures in, batch by batch, and waits for what becomes of them; `answers` gets what is known of each.
@@ -388,7 +489,8 @@ fn no_bootstrap(network: &Network) -> CommandError {
     ))
 }
 
-/// Signs a task for every picture, with consecutive nonces, after looking whether the wallet can pay for all.
+/// Signs a task for every picture, with consecutive nonces, after looking whether the wallet can pay for all and may: `spent` was
+/// before.
 fn sign(
     args: &Args,
     client: &mut Client,
@@ -396,30 +498,35 @@ fn sign(
     offered: &Offered,
     pictures: &[Picture],
     wallet: &Wallet,
+    spent: Amount,
 ) -> Result<Vec<Submission>, CommandError> {
     let from = address_of(wallet);
     let account = client.account(from)?;
-    let facts = facts_of(&offered.model);
     let mut needed = Amount::ZERO;
     let mut submissions = Vec::new();
     for (nonce, picture) in (account.next_nonce..).zip(pictures) {
-        let sent = &picture.attachment.bytes;
-        let action = Action::Classify {
-            model: ModelId(offered.model.id().0),
-            picture: AttachmentHash::of(sent),
-            // At most MAX_ATTACHMENT_BYTES.
-            bytes: sent.len() as u32,
-            royalty: offered.royalty,
-            form: picture.form(),
-        };
-        let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts))));
+        let (action, fee) = price(args, offered, &picture.attachment);
+        check_price(args, offered, fee).map_err(|problem| {
+            CommandError::failed(format!("{} {problem}; nothing was sent", picture.file))
+                .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
+        })?;
         let unsigned = Unsigned { nonce, fee, expires: expiry(account.height), action };
         let transaction =
             Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
         let total = transaction.total(&network.parameters).and_then(|total| needed.checked_add(total));
         needed = total
             .ok_or_else(|| CommandError::usage("fees and royalties together exceed all the credits there can be"))?;
-        submissions.push(Submission { transaction, attachment: Some(sent.as_slice().into()) });
+        let attachment = picture.attachment.bytes.as_slice().into();
+        submissions.push(Submission { transaction, attachment: Some(attachment) });
+    }
+    if let Some(most) = args.max_total
+        && spent.checked_add(needed).is_none_or(|total| total > most)
+    {
+        return Err(CommandError::failed(format!(
+            "the next {} pictures cost {needed} credits, {spent} were spent before, and --max-total is {most}",
+            pictures.len()
+        ))
+        .with_hint("allow more, or be content with what was answered"));
     }
     if account.balance < needed {
         return Err(too_little(network, from, account.balance, needed));

@@ -1,5 +1,8 @@
 //! `ocelli wallet`.
 
+mod keys;
+mod message;
+
 use std::time::Duration;
 
 use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
@@ -22,9 +25,14 @@ use crate::wallet::Wallet;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     New(NewArgs),
+    Import(keys::ImportArgs),
+    Export(keys::ExportArgs),
+    List(keys::ListArgs),
     Address(AddressArgs),
     Balance(BalanceArgs),
     Send(SendArgs),
+    Sign(message::SignArgs),
+    Verify(message::VerifyArgs),
 }
 
 /// Make a new wallet: an Ed25519 key in a file that a password protects
@@ -106,9 +114,14 @@ pub(super) fn timeout_parser() -> clap::builder::RangedU64ValueParser {
 pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
     match command {
         Command::New(args) => new(&args, output),
+        Command::Import(args) => keys::import(&args, output),
+        Command::Export(args) => keys::export(&args, output),
+        Command::List(args) => keys::list(&args, output),
         Command::Address(args) => address(&args, output),
         Command::Balance(args) => balance(&args, output),
         Command::Send(args) => send(&args, output),
+        Command::Sign(args) => message::sign(&args, output),
+        Command::Verify(args) => message::verify(&args, output),
     }
 }
 
@@ -122,7 +135,11 @@ fn new(args: &NewArgs, output: &mut Output) -> Result<(), CommandError> {
         return output.json(&json!({ "address": address, "wallet": path }));
     }
     output.rows(&[("address", address), ("wallet", path.display().to_string())])?;
-    output.line("Keep a copy of this file, and remember the password: nobody can restore either.")
+    output.line(format_args!(
+        "Keep a copy of this file, and remember the password: nobody can restore either. Or write down the 24 words of\n\
+         `ocelli wallet export --phrase{}`, which restore the wallet without both.",
+        args.wallet.as_option()
+    ))
 }
 
 fn address(args: &AddressArgs, output: &mut Output) -> Result<(), CommandError> {

@@ -14,8 +14,7 @@ use ocelli_protocol::files;
 
 use super::{Asked, Core, Input};
 use crate::chain::{
-    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published,
-    published_files,
+    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published, published_files,
 };
 use crate::error::NodeError;
 use crate::inference::describe_file;

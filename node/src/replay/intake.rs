@@ -11,9 +11,7 @@ use ocelli_protocol::message::BlockData;
 
 use super::BadBlock;
 use super::answers::{Answers, CheckedBlock};
-use crate::chain::{
-    AcceptError, BodyError, Chain, CheckedFile, Moved, assemble, assemble_published, published_files,
-};
+use crate::chain::{AcceptError, BodyError, Chain, CheckedFile, Moved, assemble, assemble_published, published_files};
 use crate::inference::{Handle, InferenceError};
 use crate::store::StoreError;
 use crate::validation::{CheckedBody, Claims};

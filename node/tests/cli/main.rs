@@ -16,5 +16,6 @@ mod real_node;
 mod scripted_chain;
 mod scripted_node;
 mod stored;
+mod wallets;
 mod with_a_node;
 mod without_a_node;

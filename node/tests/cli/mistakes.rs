@@ -105,7 +105,7 @@ fn mistakes_are_named() {
         ("bad network file", plain(&["network", "show", "broken.toml"]), 1, &["broken.toml", "missing field"]),
         ("long network file", plain(&["network", "show", "long.toml"]), 1, &["long.toml is not valid", "…"]),
         ("huge network file", plain(&["network", "show", "huge.toml"]), 1, &["huge.toml", "more than 16777216 bytes"]),
-        ("no wallet", submit(&["picture.bmp"]), 1, &["no wallet at", "wallet.pem", "ocelli wallet new"]),
+        ("no wallet", submit(&["picture.bmp"]), 1, &["no wallet at", "default.pem", "ocelli wallet new"]),
         ("no wallet", plain(&["wallet", "balance", "--peer", DEAD]), 1, &["no wallet at"]),
         (
             "wallet taken",

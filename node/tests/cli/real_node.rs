@@ -1,5 +1,6 @@
 //! The node itself, as a process.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
@@ -306,6 +307,87 @@ fn the_doctor_looks_at_the_machine_and_at_the_node() {
 }
 
 /// The node's own thread writes `node.json` right after the log has said that it listens.
+/// The rows of a table of pictures.
+fn rows(environment: &Environment) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(environment.path("table.csv")).unwrap();
+    let columns = reader.headers().unwrap().clone();
+    reader.records().map(|row| row.unwrap().deserialize(Some(&columns)).unwrap()).collect()
+}
+
+#[test]
+fn a_folder_is_paid_for_once_whatever_ends_the_run() {
+    let environment = Environment::new();
+    let (network, _) = environment.network();
+    let folder = environment.path("traps");
+    std::fs::create_dir(&folder).unwrap();
+    let add = |name: &str, seed| std::fs::rename(environment.picture("made.bmp", seed), folder.join(name)).unwrap();
+    for (name, seed) in [("a, b.bmp", 1), ("c \"d\".bmp", 2), ("図.bmp", 3)] {
+        add(name, seed);
+    }
+    std::fs::write(folder.join("torn.png"), "torn").unwrap();
+
+    // The price is told without a node and a wallet.
+    let estimate = ["submit", "traps/*.bmp", "--network", &network, "--estimate", "--json"];
+    let told = environment.run(&estimate).ok().json();
+    let total: f64 = told["total"].as_str().unwrap().parse().unwrap();
+    assert!(told["pictures"] == 3 && total > 0.0 && told["total"] == told["fees"], "{told}");
+
+    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+    let (_node, log) = Node::start_with(&environment, &network, "data", &["--mine", miner.trim()]);
+    std::thread::spawn(move || log.for_each(drop));
+    wait_for(&environment, "data");
+    let node: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(environment.path("data/node.json")).unwrap()).unwrap();
+    let peer = node["addresses"][0].as_str().unwrap();
+    let common = ["--network", &network, "--wallet", "dev", "--peer", peer, "--json"];
+    let account = || environment.run(&[&["wallet", "balance"], &common[..]].concat()).ok().json();
+    let start = Instant::now();
+    while account()["balance"] == "0" {
+        assert!(start.elapsed() < Duration::from_secs(60), "blocks come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let submit = [&["submit", "traps", "--csv", "table.csv"], &common[..]].concat();
+    let dear = environment.run(&[&submit[..], &["--max-fee", "0.0000001"]].concat());
+    assert_eq!((dear.code, dear.json()["answered"].as_u64()), (1, Some(0)), "{}", dear.stderr);
+    assert!(rows(&environment).iter().all(|row| row["txid"].is_empty() && !row["problem"].is_empty()));
+    let poor = environment.run(&[&submit[..], &["--max-total", "0.0000001"]].concat());
+    assert!(poor.code == 1 && poor.stderr.contains("--max-total is 0.0000001"), "{}", poor.stderr);
+    assert_eq!(account()["nonce"], "0");
+
+    let first = environment.run(&submit);
+    let told = first.json();
+    assert_eq!((told["answered"].as_u64(), told["problems"].as_u64()), (Some(3), Some(1)), "{}", first.stderr);
+    assert_eq!(account()["nonce"], "3");
+    let paid: Vec<_> = rows(&environment).into_iter().filter(|row| !row["txid"].is_empty()).collect();
+    assert_eq!(paid.len(), 3);
+    for row in &paid {
+        assert!(row["block"].parse::<u64>().unwrap() > 0 && row["paid"].parse::<f64>().unwrap() > 0.0, "{row:?}");
+        assert!(!row["label_5"].is_empty() && row["problem"].is_empty(), "{row:?}");
+    }
+
+    // Killed with tasks written down as under way: handed in or not, each is paid for once.
+    std::fs::remove_file(folder.join("torn.png")).unwrap();
+    add("later.bmp", 4);
+    add("latest.bmp", 5);
+    let mut killed = environment.command(&submit).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pending = environment.path("table.csv.pending");
+    while !pending.exists() {
+        assert_eq!(killed.try_wait().unwrap(), None, "it does not end before");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    environment.run(&submit).ok();
+    assert_eq!(account()["nonce"], "5");
+    assert!(!pending.exists());
+    let told = environment.run(&submit).ok().json();
+    assert_eq!((told["answered"].as_u64(), told["answered_before"].as_u64()), (Some(0), Some(5)));
+    assert_eq!(account()["nonce"], "5");
+    let paid = rows(&environment).into_iter().filter(|row| !row["txid"].is_empty());
+    assert_eq!(paid.map(|row| row["txid"].clone()).collect::<std::collections::BTreeSet<_>>().len(), 5);
+}
+
 fn wait_for(environment: &Environment, folder: &str) {
     let file = environment.path(&format!("{folder}/node.json"));
     let start = Instant::now();

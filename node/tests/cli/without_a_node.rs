@@ -14,7 +14,7 @@ use crate::environment::Environment;
 fn a_wallet_is_made_and_tells_its_address() {
     let environment = Environment::new();
     let made = environment.run_with_password("secret", &["wallet", "new", "--json"]).ok().json();
-    let file = environment.path(".local/share/ocelli/wallet.pem");
+    let file = environment.path(".local/share/ocelli/wallets/default.pem");
     assert_eq!(made["wallet"], file.display().to_string());
     // An address is public: there is no password, and no terminal to ask for it.
     let told = environment.run(&["wallet", "address"]).ok();
@@ -49,7 +49,7 @@ fn the_data_folder_follows_xdg() {
         .output()
         .unwrap();
     assert!(made.status.success());
-    assert!(share.join("ocelli/wallet.pem").is_file());
+    assert!(share.join("ocelli/wallets/default.pem").is_file());
 }
 
 #[test]
