@@ -16,6 +16,8 @@
 //! each half stay within 16 bits in every lane. Any two words may be a pair, since each finds its bytes by an offset of its own;
 //! so the packer chooses those that fit, and exactness never depends on weights, only speed does.
 //!
+//! Groups of few output channels are joined, as many as fill a vector: see [`joined`].
+//!
 //! A run is as much of a window as lies side by side in memory: the channels of one pixel, or a row of the kernel where pixels
 //! follow each other without a gap. Pixels are taken in chunks, which may go through several rows and images; every tile of
 //! output channels is multiplied with a chunk while that is in the first-level cache. A 2x2 max-pool that follows takes the
@@ -152,6 +154,14 @@ pub(crate) fn folded_bias(bias: i32, weight: &[i8], taps: usize, zero_points: &[
     })
 }
 
+/// How many groups are computed as one: as many as have room for their outputs in a vector, spread evenly over the vectors. Inputs
+/// of the others have weights of zero, which costs nothing: four bytes are multiplied at once, and a vector is finished at once,
+/// whether they are one group's or several'.
+pub(crate) fn joined<S: Simd>(groups: usize, channels: usize) -> usize {
+    let most = (S::LANES * groups / channels).clamp(1, groups);
+    groups.div_ceil(groups.div_ceil(most))
+}
+
 /// What [`Simd::dot4`] takes from bytes.
 pub(crate) fn offset<S: Simd>(wide: bool) -> i32 {
     if wide && S::IS_SIGNED { 128 } else { 0 }
@@ -183,13 +193,15 @@ impl Conv {
         pooled: bool,
     ) -> Self {
         let Window { kernel: [rows, columns], stride, padding } = window;
-        let (channels, inputs) = (sums.bias.len(), from.channels / sums.groups);
-        let outputs = channels / sums.groups;
+        let channels = sums.bias.len();
+        let (group_inputs, group_outputs) = (from.channels / sums.groups, channels / sums.groups);
+        let joined = joined::<S>(sums.groups, channels);
+        let (inputs, outputs) = (joined * group_inputs, joined * group_outputs);
         let taps = rows * columns;
         let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
         let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
         // As long as possible, since a run is rounded up to whole words.
-        let merged = sums.groups == 1 && from.pitch == inputs;
+        let merged = from.pitch == inputs;
         let (runs, length) = if merged { (1, columns * inputs) } else { (columns, inputs) };
         let words = length.div_ceil(4);
         let parts = parts::<S>(sums.is_wide());
@@ -200,25 +212,26 @@ impl Conv {
         let most = if pooled && S::PIXELS[2] < 4 { 2 } else { most };
         let mut tiles = Vec::new();
         let (mut at, mut constant) = (0, 0);
-        for group in 0..sums.groups {
-            let mut done = 0;
-            while done < outputs {
-                let vectors = match (outputs - done).div_ceil(S::LANES) {
+        for group in 0..sums.groups.div_ceil(joined) {
+            let end = channels.min((group + 1) * outputs);
+            let mut first = group * outputs;
+            while first < end {
+                let vectors = match (end - first).div_ceil(S::LANES) {
                     4.. if most == 4 => 4,
                     2.. => 2,
                     _ => 1,
                 };
-                let (first, input) = (group * outputs + done, group * inputs);
+                let input = group * inputs;
                 // Lanes after a group's last channel fall into what is written later, or means nothing, if they do not
                 // leave the pixel.
                 let count = vectors * S::LANES;
                 let leaves = to.is_some_and(|(layout, _)| first + count > layout.pitch);
-                let count = if leaves { count.min(outputs - done) } else { count };
+                let count = if leaves { count.min(end - first) } else { count };
                 let (weights, constants) = (at, constant);
                 tiles.push(Tile { first, vectors, count, input, weights, constants, offsets: 0, pairs: 0 });
                 at += rows * runs * words * parts * vectors * S::LANES;
                 constant += 2 * vectors * S::LANES;
-                done += vectors * S::LANES;
+                first += vectors * S::LANES;
             }
         }
         let weight = |channel: usize, row: usize, run: usize, byte: usize| {
@@ -226,9 +239,15 @@ impl Conv {
                 return 0;
             }
             let (column, input) = if merged { (byte / inputs, byte % inputs) } else { (run, byte) };
-            sums.weight[(channel * inputs + input) * taps + row * columns + column]
+            // Of the inputs of groups that are joined, each channel has those of its own.
+            match input.checked_sub(channel / group_outputs % joined * group_inputs) {
+                Some(input) if input < group_inputs => {
+                    sums.weight[(channel * group_inputs + input) * taps + row * columns + column]
+                }
+                _ => 0,
+            }
         };
-        let group_end = |tile: &Tile| (tile.first / outputs + 1) * outputs;
+        let group_end = |tile: &Tile| channels.min((tile.first / outputs + 1) * outputs);
         let mut weights = Aligned::zeros(at * size_of::<i32>());
         let mut constants = Aligned::zeros(constant * size_of::<i32>());
         let all = rows * runs * words;
@@ -269,10 +288,10 @@ impl Conv {
                     }
                 }
             }
-            let zero_points = &from.zero_points[tile.input..][..inputs];
             let (bias, scale) = constants.words_mut()[tile.constants..][..2 * lanes].split_at_mut(lanes);
             for (lane, channel) in (tile.first..group_end(tile).min(tile.first + lanes)).enumerate() {
-                let weight = &sums.weight[channel * inputs * taps..][..inputs * taps];
+                let weight = &sums.weight[channel * group_inputs * taps..][..group_inputs * taps];
+                let zero_points = &from.zero_points[channel / group_outputs * group_inputs..][..group_inputs];
                 bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.is_wide()));
                 if sums.finish.is_some() {
                     scale[lane] = sums.scale[channel].to_bits() as i32;

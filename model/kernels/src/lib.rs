@@ -30,7 +30,6 @@ mod network;
 mod operator;
 mod plan;
 mod profile;
-pub mod shapes;
 mod simd;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::add::{Add, RunAdd};
 use crate::aligned::Aligned;
 use crate::average_pool::{AveragePool, Places, RunAveragePool};
 use crate::chain::{Chain, Link, Reads, chains};
-use crate::conv::{Conv, RunConv, Sums};
+use crate::conv::{Conv, RunConv, Sums, joined};
 use crate::copy::{Copy, RunCopy};
 use crate::depthwise::{Depthwise, RunDepthwise};
 use crate::elementwise::Elements;
@@ -381,6 +381,8 @@ pub(crate) fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
         Kernel::Avx2 => crate::simd::Avx2::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "x86_64")]
         Kernel::AvxVnni => crate::simd::AvxVnni::detect().map(|simd| simd.vectorize(job)),
+        #[cfg(all(test, target_arch = "x86_64"))]
+        Kernel::EvexVnni => crate::simd::EvexVnni::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512Vnni => crate::simd::Avx512Vnni::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "aarch64")]
@@ -774,13 +776,18 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             buffers.of[activation] = Some(buffers.take(layout, writer, reader)?);
         }
         let window = match layers[activation].operation {
-            Operation::Conv { window, groups, .. } => Some((window.padding, window.kernel[1], groups)),
-            Operation::Linear { .. } => Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, 1)),
+            Operation::Conv { window, groups, bias, .. } => {
+                let is_one = !network.is_depthwise(activation, groups) && joined::<S>(groups, bias.len()) == groups;
+                Some((window.padding, window.kernel[1], is_one))
+            }
+            Operation::Linear { .. } => {
+                Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, true))
+            }
             _ => None,
         };
-        if let Some((padding, columns, groups)) = window {
+        if let Some((padding, columns, is_one)) = window {
             let from = buffers.layout(layers[activation].from[0]).clone();
-            let is_loose = groups == 1 && is_loose(&from, columns);
+            let is_loose = is_one && is_loose(&from, columns);
             if is_loose || !from.covers(padding) {
                 let pitch = if is_loose { from.channels } else { from.pitch };
                 let layout = Layout { border: padding, pitch, ..from };

@@ -17,6 +17,8 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{Neon, NeonDot};
 pub(crate) use portable::Portable;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use x86::EvexVnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512Vnni, AvxVnni};
 
