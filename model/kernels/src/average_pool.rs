@@ -79,10 +79,27 @@ impl Places {
         self.from.pixel
     }
 
+    /// The input's column that a window has at its column `x`: where that is padding, the nearest that it has.
+    #[inline(always)]
+    pub(crate) fn column(&self, column: usize, x: usize) -> usize {
+        (column * self.window.stride[1] + x).saturating_sub(self.window.padding[1]).min(self.width - 1)
+    }
+
+    /// Columns of a window.
+    pub(crate) fn kernel(&self) -> usize {
+        self.window.kernel[1]
+    }
+
+    /// Bytes from the first output of a row to another.
+    #[inline(always)]
+    pub(crate) fn to_column(&self, column: usize) -> usize {
+        column * self.to.pixel
+    }
+
     /// The first byte of an output.
     #[inline(always)]
     pub(crate) fn to(&self, row: usize, column: usize) -> usize {
-        self.to.row(self.rows, row) + column * self.to.pixel
+        self.to.row(self.rows, row) + self.to_column(column)
     }
 }
 
@@ -133,21 +150,25 @@ impl Job for RunAveragePool<'_> {
                     // SAFETY: a chunk has as many words as a vector.
                     unsafe { simd.store(sum.as_mut_ptr(), total) };
                 }
-                for column in 0..places.columns {
-                    let columns = places.columns_of(column);
-                    let inside = (height * columns.len()) as i32;
-                    let mut total = simd.splat(inside.wrapping_mul(-i32::from(layer.zero_point)));
-                    for sum in sums[columns.start * S::LANES..columns.end * S::LANES].chunks_exact(S::LANES) {
-                        // SAFETY: a chunk has as many words as a vector.
-                        total = simd.add(total, unsafe { simd.load(sum.as_ptr()) });
+                for first in (0..places.columns).step_by(4) {
+                    // Four outputs are as many bytes as a vector has. Those after the last go nowhere.
+                    let mut nowhere = [0u8; 16];
+                    let (mut words, mut at) = ([simd.splat(0); 4], [nowhere.as_mut_ptr(); 4]);
+                    let count = (places.columns - first).min(4);
+                    for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {
+                        let columns = places.columns_of(first + i);
+                        let inside = (height * columns.len()) as i32;
+                        let mut total = simd.splat(inside.wrapping_mul(-i32::from(layer.zero_point)));
+                        for sum in sums[columns.start * S::LANES..columns.end * S::LANES].chunks_exact(S::LANES) {
+                            // SAFETY: a chunk has as many words as a vector.
+                            total = simd.add(total, unsafe { simd.load(sum.as_ptr()) });
+                        }
+                        (*words, *at) =
+                            (simd.requantise(total, scale), to.wrapping_add(places.to(row, first + i) + channel));
                     }
-                    let total = simd.requantise(total, scale);
-                    let at = to.wrapping_add(places.to(row, column) + channel);
-                    let mut nowhere = [0u8; 48];
-                    let nowhere = nowhere.as_mut_ptr();
-                    // SAFETY: a pixel of the output has `pitch` bytes, whole vectors, which were found writable; a vector of
-                    // words is at most 16 bytes.
-                    unsafe { simd.store_pieces([at, nowhere, nowhere, nowhere], clamp.bytes(simd, [total; 4])) };
+                    // SAFETY: a pixel of the output has `pitch` bytes, whole vectors of words, which were found writable; such a
+                    // vector is at most 16 bytes.
+                    unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
                 }
             }
         }

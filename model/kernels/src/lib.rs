@@ -19,6 +19,7 @@ mod chain;
 mod conv;
 mod copy;
 mod depthwise;
+mod dot;
 mod elementwise;
 mod input;
 mod kernel;

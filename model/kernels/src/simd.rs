@@ -176,6 +176,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn unshuffle(self, bytes: Self::Bytes) -> Self::Bytes;
     /// Words of a byte of each vector. Part `i` of vector `v` has the four words of bytes `4 * v..` of part `i`.
     fn interleave(self, rows: [Self::Bytes; 4]) -> [Self::Words; 4];
+    /// The bytes of words.
+    fn bytes(self, words: Self::Words) -> Self::Bytes;
     /// The larger byte.
     fn max_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The sum of halves.

@@ -216,9 +216,13 @@ fn random_window(random: &mut Random, from: Shape, sizes: &[usize]) -> Option<Wi
 fn random_network(random: &mut Random) -> (Shape, Vec<u8>, Vec<OwnedLayer>) {
     let side = random.one_of(&[1, 2, 3, 5, 6, 8, 9, 12, 14, 17]);
     let input = Shape {
-        channels: random.one_of(&[1, 2, 3, 3, 4, 5, 16]),
+        channels: random.one_of(&[1, 2, 3, 3, 4, 5, 9, 16, 21]),
         height: side,
-        width: if random.once_in(3) { random.size(1, 40) } else { side },
+        width: match random.size(0, 5) {
+            0 | 1 => random.size(1, 40),
+            2 => random.size(1, 4),
+            _ => side,
+        },
     };
     let mut zero_points = vec![random.one_of(&[0, 128, 255, 103]); input.channels];
     if random.once_in(2) {
@@ -235,7 +239,7 @@ fn random_network(random: &mut Random) -> (Shape, Vec<u8>, Vec<OwnedLayer>) {
     // The last layer, which may have scales.
     let from = random.size(0, known.len() - 1).max(known.len().saturating_sub(2));
     let mut last = OwnedLayer::new(&[from], Kind::Linear);
-    let classes = random.one_of(&[1, 2, 10, 16, 19, 70]);
+    let classes = random.one_of(&[1, 2, 5, 8, 10, 16, 19, 70]);
     let Shape { height, width, .. } = known[from].shape;
     fill_sums(random, &mut last, &known[from], classes, 1, height * width);
     match random.size(0, 2) {
@@ -738,7 +742,8 @@ fn a_profile_has_every_step() {
         shape = over(over(shape, channels, plain(3, 1)), channels, plain(2, 2));
     }
     layers.push(OwnedLayer::new(&[layers.len()], Kind::MaxPool { window: plain(2, 2) }));
-    let known = Known { shape: Shape { channels: 48, height: 1, width: 1 }, zero_points: vec![0; 48], low: 0, high: 127 };
+    let known =
+        Known { shape: Shape { channels: 48, height: 1, width: 1 }, zero_points: vec![0; 48], low: 0, high: 127 };
     let mut last = OwnedLayer::new(&[layers.len()], Kind::Linear);
     fill_sums(&mut random, &mut last, &known, 5, 1, 1);
     layers.push(last);

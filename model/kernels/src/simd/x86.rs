@@ -190,6 +190,11 @@ macro_rules! operations_of_256_bits {
         }
 
         #[inline(always)]
+        fn bytes(self, words: __m256i) -> __m256i {
+            words
+        }
+
+        #[inline(always)]
         fn max_bytes(self, a: __m256i, b: __m256i) -> __m256i {
             // SAFETY: as for `splat`.
             unsafe { _mm256_max_epu8(a, b) }
@@ -332,7 +337,7 @@ impl Simd for Avx2 {
 
 /// Products of VNNI on 256 bits. Registers of a block: 6 x 2 sums, 2 weights and a broadcast: 15 of 16.
 macro_rules! vnni_of_256_bits {
-    ($name:ident, $features:literal, $dot4:ident, $dot2:ident) => {
+    ($name:ident, $features:literal, $dot4:ident, $dot2:literal) => {
         impl Simd for $name {
             const LANES: usize = 8;
             const PIXELS: [usize; 3] = [8, 6, 2];
@@ -367,8 +372,20 @@ macro_rules! vnni_of_256_bits {
 
             #[inline(always)]
             fn dot2(self, sums: __m256i, halves: __m256i, weights: __m256i) -> __m256i {
+                #[target_feature(enable = $features)]
+                #[inline]
+                fn dot2(mut sums: __m256i, halves: __m256i, weights: __m256i) -> __m256i {
+                    // SAFETY: the instruction is one of the features'. In words, as LLVM makes two instructions of the intrinsic.
+                    unsafe {
+                        core::arch::asm!(
+                            $dot2, inout(ymm_reg) sums, in(ymm_reg) halves, in(ymm_reg) weights,
+                            options(pure, nomem, nostack, preserves_flags),
+                        )
+                    };
+                    sums
+                }
                 // SAFETY: `self` proves the features.
-                unsafe { $dot2(sums, halves, weights) }
+                unsafe { dot2(sums, halves, weights) }
             }
 
             operations_of_256_bits!();
@@ -376,9 +393,9 @@ macro_rules! vnni_of_256_bits {
     };
 }
 
-vnni_of_256_bits!(AvxVnni, "avx2,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_dpwssd_avx_epi32);
+vnni_of_256_bits!(AvxVnni, "avx2,avxvnni", _mm256_dpbusd_avx_epi32, "{{vex}} vpdpwssd {}, {}, {}");
 #[cfg(test)]
-vnni_of_256_bits!(EvexVnni, "avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32, _mm256_dpwssd_epi32);
+vnni_of_256_bits!(EvexVnni, "avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32, "{{evex}} vpdpwssd {}, {}, {}");
 
 /// Registers of a block: 6 x 4 sums, 4 weights and a broadcast, 29 of 32; or 8 x 2 sums, 2 weights and 8 broadcasts, 26, as the
 /// compiler reads all pixels first (with 12 x 2 sums it keeps some in memory, at half the speed).
@@ -386,7 +403,7 @@ impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const PIXELS: [usize; 3] = [12, 8, 6];
     const VECTORS: usize = 4;
-    const DEPTHWISE_PIXELS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 4;
     const WIDE_PARTS: usize = 1;
     const IS_SIGNED: bool = false;
     const DOT4: [u64; 2] = [1, 1];
@@ -554,6 +571,11 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn bytes(self, words: __m512i) -> __m512i {
+        words
+    }
+
+    #[inline(always)]
     fn max_bytes(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: as for `splat`.
         unsafe { _mm512_max_epu8(a, b) }
@@ -561,8 +583,21 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn dot2(self, sums: __m512i, halves: __m512i, weights: __m512i) -> __m512i {
+        #[target_feature(enable = "avx512f,avx512vnni")]
+        #[inline]
+        fn dot2(mut sums: __m512i, halves: __m512i, weights: __m512i) -> __m512i {
+            // SAFETY: the instruction is one of the features'. In words, as LLVM makes two instructions of the intrinsic, which
+            // takes half as long again.
+            unsafe {
+                core::arch::asm!(
+                    "vpdpwssd {}, {}, {}", inout(zmm_reg) sums, in(zmm_reg) halves, in(zmm_reg) weights,
+                    options(pure, nomem, nostack, preserves_flags),
+                )
+            };
+            sums
+        }
         // SAFETY: as for `splat`.
-        unsafe { _mm512_dpwssd_epi32(sums, halves, weights) }
+        unsafe { dot2(sums, halves, weights) }
     }
 
     #[inline(always)]
