@@ -15,7 +15,7 @@
 //! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
 //! channels, which packing undoes.
 //!
-//! An image of few columns is turned, so that its rows are columns: only strides change by that.
+//! An image of few columns, or under a kernel of few rows, is turned, so that its rows are columns: only strides change by that.
 //!
 //! Windows of more than eight rows or columns are interleaved anew for every pixel.
 
@@ -105,7 +105,10 @@ impl Depthwise {
         });
         let windows = from.windows(padding, stride);
         let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
-        let is_turned = size[1] < NARROW && size[0] > size[1];
+        // Words are of four rows, so that a kernel of a row is worth turning.
+        let words = |ways: [usize; 2]| ways[0].div_ceil(4) * ways[1];
+        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel);
+        let is_turned = is_flat || size[1] < NARROW && size[0] > size[1];
         let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
         let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
         for view in [&mut read, &mut written] {

@@ -101,10 +101,10 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
     assert!(row(layout, image, layout.height - 1).end <= to.len(), "all pixels are in the buffer");
     let to = to.as_mut_ptr();
     let (mut x, mut next) = (0, view.at(image, 0, 0));
-    let mut places = [0; 64];
+    let mut places = [0; STRETCH];
     let mut staged = [0u8; 64 * PART];
-    for first in (0..plane).step_by(block) {
-        let count = block.min(plane - first);
+    for start in (0..plane).step_by(STRETCH) {
+        let count = STRETCH.min(plane - start);
         for place in &mut places[..count] {
             *place = next;
             (x, next) = (x + 1, next + view.pixel);
@@ -112,8 +112,12 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
                 (x, next) = (0, next + view.row - width * view.pixel);
             }
         }
-        let is_whole = count == block && channels >= PART;
-        for channel in (0..channels).step_by(PART) {
+        for (channel, first) in
+            (0..channels).step_by(PART).flat_map(|channel| (0..count).step_by(block).map(move |first| (channel, first)))
+        {
+            let (places, first) = (&places[first..count], start + first);
+            let places = &places[..block.min(places.len())];
+            let is_whole = places.len() == block && channels >= PART;
             // The last ones overlap those before.
             let channel = channel.min(channels.saturating_sub(PART));
             let mut quads = [[simd.splat(0); 4]; 4];
@@ -162,7 +166,7 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
                 }
             }
             if !is_whole {
-                for (bytes, place) in staged.as_chunks::<PART>().0.iter().zip(&places[..count]) {
+                for (bytes, place) in staged.as_chunks::<PART>().0.iter().zip(places) {
                     // SAFETY: pixels are in the buffer, with as many channels as are written.
                     unsafe { write(bytes, channels, to.wrapping_add(*place)) };
                 }
@@ -170,6 +174,9 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
         }
     }
 }
+
+/// The pixels of a channel that are read before those of the next: some cache lines, which lie far from the next channel's.
+const STRETCH: usize = 256;
 
 /// The last bytes of all pixels, and zeros up to a vector.
 #[inline(always)]

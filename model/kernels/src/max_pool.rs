@@ -6,6 +6,7 @@
 
 use crate::average_pool::Places;
 use crate::depthwise::{Group, groups};
+use crate::layout::rows_of;
 use crate::operator::{Room, Run};
 use crate::simd::{Job, Simd};
 
@@ -48,25 +49,31 @@ impl Job for RunMaxPool<'_> {
             return;
         }
         let from = self.run.from[0];
-        let (first, end) = (places.to(rows.start, 0), places.to(rows.end - 1, places.columns - 1) + places.pitch);
+        let (first, end) = places.written(&rows);
         let to = self.run.to.bytes(first, end);
         let (bytes, vector) = (places.width() * places.pixel(), 4 * S::LANES);
         let maxima = &mut self.run.work.first.bytes_mut()[..self.layer.maxima() + vector];
-        for row in rows {
-            let (first, height, step) = places.rows_of(row);
-            for (at, maximum) in (0..bytes).step_by(vector).zip(maxima.chunks_exact_mut(vector)) {
-                let mut most = simd.splat_bytes(0);
-                for y in 0..height {
-                    let bytes = &from[first + y * step + at..][..vector];
-                    // SAFETY: the slice has as many bytes as are read.
-                    most = simd.max_bytes(most, unsafe { simd.load_pieces([bytes.as_ptr()]) });
+        for (image, row) in rows_of(rows, places.rows) {
+            let (first, height, step) = places.rows_of(image, row);
+            // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
+            for y in (0..height).step_by(4) {
+                let from = &from[first + y * step..];
+                let lines = [0, 1, 2, 3].map(|more: usize| &from[more.min(height - 1 - y) * step..]);
+                for (at, maximum) in (0..bytes).step_by(vector).zip(maxima.chunks_exact_mut(vector)) {
+                    let to = maximum.as_mut_ptr();
+                    // SAFETY: a chunk has as many bytes as a vector, and so have the slices.
+                    unsafe {
+                        let mut most = if y == 0 { simd.splat_bytes(0) } else { simd.load_pieces([to.cast_const()]) };
+                        for line in lines {
+                            most = simd.max_bytes(most, simd.load_pieces([line[at..][..vector].as_ptr()]));
+                        }
+                        simd.store_pieces([to], most);
+                    }
                 }
-                // SAFETY: a chunk has as many bytes as a vector.
-                unsafe { simd.store_pieces([maximum.as_mut_ptr()], most) };
             }
             for group in &self.layer.groups {
                 let from = maxima.as_ptr().wrapping_add(group.first);
-                let to = to.wrapping_add(places.to(row, 0) + group.first);
+                let to = to.wrapping_add(places.to(image, row, 0) + group.first);
                 // SAFETY: columns are below the width, so that pieces end within the maxima; a pixel of the output has `pitch` bytes,
                 // whole pieces, which were found writable.
                 unsafe {

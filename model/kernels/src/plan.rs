@@ -471,6 +471,7 @@ impl Operator {
             Self::Winograd(layer) => layer.room::<S>(),
             Self::AveragePool(layer) => layer.room::<S>(),
             Self::MaxPool(layer) => layer.room::<S>(),
+            Self::Multiply(layer) => layer.room(),
             _ => Room::default(),
         }
     }
