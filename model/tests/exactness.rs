@@ -107,7 +107,7 @@ fn every_backend_equals_the_reference_on_the_reference_network() {
 #[test]
 fn every_backend_equals_the_reference_on_standard_networks() {
     let mut backends = backends();
-    for graph in [networks::mobilenet_v2(), networks::efficientnet(1.0, 1.0)] {
+    for graph in [networks::mobilenet_v2(127), networks::efficientnet(1.0, 1.0, 127)] {
         let model = sample::trained(graph.expect("fits"), &mut sample::seeded(1));
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let images = [image(&mut random, model.pixels()), vec![255; model.pixels()]];

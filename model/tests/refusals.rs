@@ -693,28 +693,28 @@ fn cost_is_bounded() {
 #[test]
 fn which_standard_networks_fit() {
     let cost = |graph: Result<Graph, GraphError>| graph.expect("fits").cost().operations;
-    assert_eq!(cost(networks::mobilenet_v2()), 338_190_336);
-    assert_eq!(cost(networks::efficientnet_lite0()), 415_052_928);
-    assert_eq!(cost(networks::resnet([3, 4, 6, 3])), 4_230_983_680);
+    assert_eq!(cost(networks::mobilenet_v2(127)), 338_190_336);
+    assert_eq!(cost(networks::efficientnet_lite0(127)), 415_052_928);
+    assert_eq!(cost(networks::resnet([3, 4, 6, 3], 127)), 4_230_983_680);
     assert_eq!(cost(Ok(ocelli_model::zoo::cifar10_cnn())), 5_090_944);
     let products = |graph: &Graph, layer: usize| {
         cost::products(&graph.layers()[layer].operation, graph.source_shape(layer), graph.output_shape(layer))
     };
-    let mobilenet = networks::mobilenet_v2().expect("fits");
+    let mobilenet = networks::mobilenet_v2(127).expect("fits");
     assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 300_836_992);
     for (name, graph) in [
-        ("ResNet-101", networks::resnet([3, 4, 23, 3])),
-        ("DenseNet-121", networks::densenet121()),
-        ("EfficientNet-B1", networks::efficientnet(1.0, 1.1)),
+        ("ResNet-101", networks::resnet([3, 4, 23, 3], 127)),
+        ("DenseNet-121", networks::densenet121(127)),
+        ("EfficientNet-B1", networks::efficientnet(1.0, 1.1, 127)),
     ] {
         let graph = graph.unwrap_or_else(|error| panic!("{name}: {error}"));
         let classes: Vec<String> = (0..1000).map(|class| class.to_string()).collect();
         assert_eq!(ModelFile::check_fits(&graph, &classes), Ok(()), "{name}");
     }
     let refused = |graph: Result<Graph, GraphError>| graph.expect_err("too large");
-    assert!(matches!(refused(networks::resnet([3, 8, 36, 3])), GraphError::Moved { .. }));
-    assert!(matches!(refused(networks::efficientnet(1.2, 1.4)), GraphError::Moved { .. }));
-    assert!(matches!(refused(networks::vgg16()), GraphError::Cost { .. }));
+    assert!(matches!(refused(networks::resnet([3, 8, 36, 3], 127)), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::efficientnet(1.2, 1.4, 127)), GraphError::Moved { .. }));
+    assert!(matches!(refused(networks::vgg16(127)), GraphError::Cost { .. }));
 }
 
 #[test]

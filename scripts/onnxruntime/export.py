@@ -1,7 +1,7 @@
 """Writes an Ocelli model as an ONNX network whose logits are the same, bit for bit, in ONNX Runtime on any CPU.
 
-See "Who else computes the same bits" in docs/inference.md. Weights are u8 with the zero point 128, or, where asked for, i8 in
-the layers whose activations are at most 127: on x86 without VNNI these are faster, and exact only there."""
+See "Who else computes the same bits" in docs/inference.md. Weights are u8 with the zero point 128, or i8 in the layers whose
+activations are at most a number: 127 on x86 without VNNI, where i8 is faster but exact only there; with VNNI 255."""
 
 import numpy as np
 import onnx
@@ -43,7 +43,7 @@ class Network:
 
     def sums(self, x, read, weight, bias, scale, layer, window, groups, i8):
         """A convolution, with weights (O, I / groups, rows, columns)."""
-        offset, dtype = (0, np.int8) if i8 and read["high"] <= 127 else (128, np.uint8)
+        offset, dtype = (0, np.int8) if read["high"] <= i8 else (128, np.uint8)
         inputs = [
             x, self.constant(1, np.float32), self.constant(read["zero_point"], np.uint8),
             self.constant(weight.astype(np.int16) + offset, dtype), self.constant(scale, np.float32),
@@ -65,8 +65,9 @@ class Network:
         return x
 
 
-def to_onnx(graph, tensors, i8=False):
-    """The network as an ONNX model from `pixels`, u8 (N, C, H, W), to logits, i32 (N, O)."""
+def to_onnx(graph, tensors, i8=-1):
+    """The network as an ONNX model from `pixels`, u8 (N, C, H, W), to logits, i32 (N, O), with weights i8 where activations are at
+    most `i8`."""
     network, shape = Network(), [graph["input"][key] for key in ("channels", "height", "width")]
     zero_points = graph["input"]["zero_points"]
     if len(set(zero_points)) > 1:
@@ -107,6 +108,15 @@ def to_onnx(graph, tensors, i8=False):
             x = network.node("Gather", [network.constant(table, np.uint8), network.cast(x, TensorProto.INT32)])
             values = [*table.tolist(), layer["zero_point"]]
             output |= {"low": min(values), "high": max(values)}
+        elif kind == "add" and set(layer["multipliers"]) == {1 << layer["shift"]}:
+            # With scales of 1 its floats are whole numbers, so that it is exact wherever it runs.
+            inputs = [read["name"] for read in reads]
+            zero_points = [network.constant(read["zero_point"], np.uint8) for read in (*reads, layer)]
+            one = network.constant(1, np.float32)
+            x = network.node("QLinearAdd", [inputs[0], one, zero_points[0], inputs[1], one, zero_points[1], one, zero_points[2]],
+                             domain="com.microsoft")
+            if (layer["low"], layer["high"]) != (0, 255):
+                x = network.clip(x, layer, np.uint8)
         else:
             a, b = (network.value(read["name"], read["zero_point"]) for read in reads)
             if kind == "multiply":
@@ -128,6 +138,6 @@ def to_onnx(graph, tensors, i8=False):
             [helper.make_tensor_value_info(logits, TensorProto.INT32, ["N", graph["layers"][-1]["channels"]])],
             network.constants,
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
         ir_version=8,
     )

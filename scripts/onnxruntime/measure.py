@@ -1,10 +1,8 @@
-"""Measures `ocelli bench inference` and ONNX Runtime on the same networks in turns; see `scripts/bench inference --help`."""
+"""Measures `ocelli bench networks`, ONNX Runtime and LiteRT on the same networks in turns; see `scripts/bench inference --help`."""
 
 import argparse
 import json
-import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -14,33 +12,38 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from PIL import Image
+from ai_edge_litert.interpreter import Interpreter
 
 import export
+import litert
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.append(str(PROJECT / "docs" / "examples"))
 import run_model  # noqa: E402
 
-BATCHES = [1, 8, 64, 256]
-# Weights as u8, and as i8 where activations are at most 127.
-FORMS = ("u8", "i8")
-PEERS = (*FORMS, "sessions")
+BUILT_IN = ("cifar10-cnn", "cifar10-resnet")
+STANDARD = ("mobilenet-v2", "efficientnet-lite0", "resnet-50")
+BATCHES = [1, 8]
+# Weights as u8; as i8 where the processor makes that exact; XNNPACK.
+PEERS = ("u8", "i8", "litert")
 
 
 def main():
     options = parse_options()
     say = lambda text: print(text, file=sys.stderr)
-    names = [model["name"] for model in ocelli(options, "model", "list")]
-    pictures = read_pictures(options.pictures)
-    say(f"Exporting {', '.join(names)}; comparing the logits of {len(pictures)} pictures")
-    networks = [Network(name, options, pictures) for name in names]
-    rounds = []
-    for number in range(options.rounds):
-        say(f"Round {number + 1} of {options.rounds}")
-        ours = ocelli(options, "bench", "inference", "--seconds", str(options.seconds))
-        rounds.append({"ocelli": ours, "peers": [network.measure(options) for network in networks]})
-    report = summarise(networks, rounds, options)
+    say(f"Writing {', '.join(options.network)}")
+    networks = [Network(name, options) for name in options.network]
+    rows = []
+    for network in networks:
+        for threads in options.threads:
+            for batch in BATCHES:
+                say(f"{network.name}, batch {batch}, {threads} threads")
+                rows.append(network.measure(batch, threads, options))
+    report = {
+        "processor": processor(), "instructions": instructions(), "kernel": networks[0].kernel, "load": os.getloadavg()[0],
+        "rounds": options.rounds, "onnxruntime": ort.__version__,
+        "same_logits": {network.name: network.same for network in networks}, "results": rows,
+    }
     print_table(report)
     if options.json:
         print(json.dumps(report))
@@ -51,80 +54,73 @@ def parse_options():
     parser.add_argument("--ocelli", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=1)
-    parser.add_argument("--pictures", type=Path, default=PROJECT / "assets" / "cifar10")
+    parser.add_argument("--milliseconds", type=int, default=700)
+    parser.add_argument("--network", action="append")
+    parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    options.threads = os.cpu_count()
+    usual = [*BUILT_IN, *(name + bits for name in STANDARD for bits in ("", "-8bit"))]
+    options.network = options.network or usual
+    options.threads = options.threads or [1, 2]
     return options
 
 
 def ocelli(options, *arguments):
-    done = subprocess.run([options.ocelli, *arguments, "--json"], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([options.ocelli, "bench", "networks", *arguments, "--json"], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
-def read_pictures(folder):
-    """Pixels (N, 3, 32, 32) of all pictures under the folder, each also mirrored and shifted a little."""
-    found = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png")):
-        picture = np.asarray(Image.open(path).convert("RGB").resize((32, 32))).transpose(2, 0, 1)
-        for view in (picture, picture[:, :, ::-1]):
-            found += [np.roll(view, shift, axis=(1, 2)) for shift in ((0, 0), (2, 0), (0, 2), (-2, -2))]
-    return np.stack(found)
-
-
 class Network:
-    """One network of ours, written for ONNX Runtime: the same integers, in two forms of weights."""
+    """One network of ours, written for its peers."""
 
-    def __init__(self, name, options, pictures):
+    def __init__(self, name, options):
         self.name = name
+        self.kernel = ocelli(options, "--network", name, "--write", options.work)["kernel"]
         ours = options.work / f"{name}.safetensors"
-        subprocess.run([options.ocelli, "model", "export", name, "-o", ours], check=True, stdout=subprocess.DEVNULL)
         graph, tensors = run_model.load(ours)
-        logits = np.array([run_model.logits(graph, tensors, picture.tobytes()) for picture in pictures])
-        self.sessions, self.same, trials = {}, {}, {}
-        for form in FORMS:
-            path = options.work / f"{name}.{form}.onnx"
-            onnx.save(export.to_onnx(graph, tensors, i8=form == "i8"), path)
-            self.sessions[form] = session(path, options.threads)
-            found = np.concatenate([self.sessions[form].run(None, {"pixels": part})[0]
-                                    for part in np.array_split(pictures, max(1, len(pictures) // 64))])
+        shape = [graph["input"][key] for key in ("channels", "height", "width")]
+        self.pixels = np.fromfile(options.work / f"{name}.pixels", np.uint8).reshape(-1, *shape)
+        logits = np.fromfile(options.work / f"{name}.logits", np.int32).reshape(len(self.pixels), -1)
+        self.files, self.same = {}, {}
+        # VNNI's products do not saturate.
+        for form, most in (("u8", -1), ("i8", 255 if "vnni" in instructions() or "amx" in instructions() else 127)):
+            self.files[form] = options.work / f"{name}.{form}.onnx"
+            onnx.save(export.to_onnx(graph, tensors, most), self.files[form])
+            found = session(self.files[form], 1).run(None, {"pixels": self.pixels})[0]
             self.same[form] = float(np.mean(found == logits))
-            trials[form] = rate(self.sessions[form], 64, options.seconds)["images_per_second"]
-        # One session a core, of the faster form: processes, so that they do not wait for each other's Python.
-        self.form = max(trials, key=trials.get)
-        path = options.work / f"{name}.{self.form}.onnx"
-        self.pool = multiprocessing.get_context("spawn").Pool(options.threads, start_worker, (path,))
-        self.workers = options.threads
+        if not name.startswith("cifar10"):
+            self.files["litert"] = litert.to_tflite(graph, tensors)
 
-    def measure(self, options):
-        """Images/s and the median time of a batch, by peer and batch size."""
-        measured = {peer: {} for peer in PEERS}
-        for batch in BATCHES:
-            for form in FORMS:
-                measured[form][batch] = rate(self.sessions[form], batch, options.seconds)
-            begin = time.time() + 0.1
-            parts = self.pool.map(worker_rate, [(batch, options.seconds, begin)] * self.workers, chunksize=1)
-            measured["sessions"][batch] = {
-                "images_per_second": sum(part["images_per_second"] for part in parts),
-                "p50_us": max(part["p50_us"] for part in parts),
-            }
-        return measured
-
-
-def cpu_flags():
-    try:
-        return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return set()
+    def measure(self, batch, threads, options):
+        """By turns. Each figure is the best of all rounds, in milliseconds for an image: others' load only adds."""
+        runners = {}
+        for form in ("u8", "i8"):
+            runners[form] = onnx_runner(session(self.files[form], threads), self.pixels, batch)
+        if "litert" in self.files:
+            runners["litert"] = litert_runner(self.files["litert"], self.pixels, batch, threads)
+        times = {name: [] for name in ("ocelli", *runners)}
+        for _ in range(options.rounds):
+            ours = ocelli(options, "--network", self.name, "--batch", str(batch), "--threads", str(threads),
+                          "--milliseconds", str(options.milliseconds))
+            times["ocelli"].append(ours["results"][0]["best_ms"])
+            for name, run in runners.items():
+                times[name].append(best(run, options.milliseconds / 1e3) * 1e3 / batch)
+        best_of = {name: min(all_) for name, all_ in times.items()}
+        # Of each round by itself, since the machine's speed strays from round to round.
+        ratios = {name: statistics.median(theirs / ours for theirs, ours in zip(times[name], times["ocelli"])) for name in runners}
+        return {"network": self.name, "batch": batch, "threads": threads, "milliseconds": best_of,
+                "ratio_of_bests": {name: best_of[name] / best_of["ocelli"] for name in runners}, "median_ratio": ratios}
 
 
-def instructions():
-    """The widest of what its int8 kernels know, to say beside the figures."""
-    flags = cpu_flags()
-    known = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx2", "i8mm", "asimddp")
-    return next((flag for flag in known if flag in flags), "unknown")
+def best(run, seconds):
+    for _ in range(2):
+        run()
+    least, start, runs = float("inf"), time.perf_counter(), 0
+    while runs < 5 or time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        run()
+        least, runs = min(least, time.perf_counter() - begin), runs + 1
+    return least
 
 
 def session(path, threads):
@@ -137,77 +133,54 @@ def session(path, threads):
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def rate(a_session, batch, seconds, begin=0.0):
-    """Runs batches for so long, from a point in time on, after some that are not timed. Inputs and outputs are bound once:
-    what Python adds to a call is as little as it can be."""
-    shape = [batch, *a_session.get_inputs()[0].shape[1:]]
-    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+def onnx_runner(a_session, pixels, batch):
+    """Inputs and outputs are bound once: what Python adds to a call is as little as it can be."""
     binding = a_session.io_binding()
-    binding.bind_cpu_input("pixels", pixels)
+    binding.bind_cpu_input("pixels", np.resize(pixels, (batch, *pixels.shape[1:])))
     binding.bind_output(a_session.get_outputs()[0].name)
-    for _ in range(3):
-        a_session.run_with_iobinding(binding)
-    time.sleep(max(0.0, begin - time.time()))
-    times, start = [], time.perf_counter()
-    last = start
-    while len(times) < 5 or last - start < seconds:
-        a_session.run_with_iobinding(binding)
-        now = time.perf_counter()
-        times.append(now - last)
-        last = now
-    return {"images_per_second": batch * len(times) / (last - start), "p50_us": statistics.median(times) * 1e6}
+    return lambda: a_session.run_with_iobinding(binding)
 
 
-def start_worker(path):
-    global worker_session
-    worker_session = session(path, 1)
+def litert_runner(file, pixels, batch, threads):
+    """Images go one by one or together, as the format's first dimension is resized."""
+    interpreter = Interpreter(model_content=file, num_threads=threads)
+    place = interpreter.get_input_details()[0]["index"]
+    signed = (np.resize(pixels, (batch, *pixels.shape[1:])).transpose(0, 2, 3, 1).astype(np.int16) - 128).astype(np.int8)
+    interpreter.resize_tensor_input(place, signed.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(place, np.ascontiguousarray(signed))
+    return interpreter.invoke
 
 
-def worker_rate(arguments):
-    return rate(worker_session, *arguments)
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def summarise(networks, rounds, options):
-    """Medians over the rounds; a ratio is the median of the rounds' ratios, whose two sides ran right after each other."""
-    results = []
-    for place, network in enumerate(networks):
-        for batch in BATCHES:
-            ours = [next(row["images_per_second"] for row in a_round["ocelli"]["results"]
-                         if (row["model"], row["batch"]) == (network.name, batch)) for a_round in rounds]
-            row = {"model": network.name, "batch": batch, "images_per_second": statistics.median(ours)}
-            for peer in PEERS:
-                theirs = [a_round["peers"][place][peer][batch]["images_per_second"] for a_round in rounds]
-                row[peer] = {"images_per_second": statistics.median(theirs),
-                             "ratio": statistics.median(one / other for one, other in zip(ours, theirs))}
-            results.append(row)
-    last = rounds[-1]["ocelli"]
-    report = {
-        "device": last["device"], "kernel": last.get("kernel"), "threads": options.threads, "rounds": options.rounds,
-        "onnxruntime": ort.__version__, "instructions": instructions(), "load": os.getloadavg()[0],
-        "networks": [{"model": network.name, "same_logits": network.same, "sessions": network.form} for network in networks],
-        "results": results,
-    }
-    if "verifications_per_second" in last:
-        report["verifications_per_second"] = statistics.median(
-            a_round["ocelli"]["verifications_per_second"] for a_round in rounds)
-    return report
+def instructions():
+    """The widest of what int8 kernels know, to say beside the figures."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    known = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx2", "i8mm", "asimddp")
+    return next((flag for flag in known if flag in flags), "unknown")
 
 
 def print_table(report):
-    print(f"{report['device']}, kernel {report['kernel']}, {report['threads']} threads; "
-          f"ONNX Runtime {report['onnxruntime']} on {report['instructions']}; "
-          f"medians of {report['rounds']} rounds, load {report['load']:.1f}")
-    for network in report["networks"]:
-        same = ", ".join(f"{form} {share:.1%}" for form, share in network["same_logits"].items())
-        print(f"{network['model']}: same logits {same}; {report['threads']} sessions of {network['sessions']}")
-    sessions = f"{report['threads']} SESSIONS"
-    print(f"{'MODEL':<18} {'BATCH':>5} {'OCELLI':>9} {'U8':>9} {'RATIO':>6} {'I8':>9} {'RATIO':>6} {sessions:>11} {'RATIO':>6}")
+    print(f"{report['processor']} with {report['instructions']}, kernel {report['kernel']}; ONNX Runtime {report['onnxruntime']}; "
+          f"best of {report['rounds']} rounds by turns, ms an image; load {report['load']:.1f}")
+    for name, same in report["same_logits"].items():
+        print(f"{name}: same logits " + ", ".join(f"{form} {share:.1%}" for form, share in same.items()))
+    print(f"{'NETWORK':<24} {'BATCH':>5} {'THREADS':>7} {'OCELLI':>8}" + "".join(f" {peer.upper():>8} {'RATIO':>6}" for peer in PEERS))
     for row in report["results"]:
-        peers = " ".join(f"{row[peer]['images_per_second']:>{width},.0f} {row[peer]['ratio']:>6.2f}"
-                         for peer, width in zip(PEERS, (9, 9, 11)))
-        print(f"{row['model']:<18} {row['batch']:>5} {row['images_per_second']:>9,.0f} {peers}")
-    if "verifications_per_second" in report:
-        print(f"Ed25519 verify_strict: {report['verifications_per_second']:,.0f} checks/s on the same cores")
+        peers = "".join(
+            f" {row['milliseconds'][peer]:>8.3f} {row['ratio_of_bests'][peer]:>6.2f}" if peer in row["milliseconds"] else f"{'':16}"
+            for peer in PEERS)
+        print(f"{row['network']:<24} {row['batch']:>5} {row['threads']:>7} {row['milliseconds']['ocelli']:>8.3f}{peers}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@
 //! window costs little more than a small one, and windows that overlap share the sums of their columns. Padding counts as the
 //! zero point, and so adds nothing: it is left out, and zero points are taken off for what is inside.
 
-use crate::layout::{Layout, View};
+use std::ops::Range;
+
+use crate::layout::{Layout, View, rows_of};
 use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Room, Run};
 use crate::simd::{Job, Simd};
@@ -57,8 +59,7 @@ impl Places {
 
     /// The first byte of the input's rows of a row of windows, how many there are, and the bytes between them.
     #[inline(always)]
-    pub(crate) fn rows_of(&self, row: usize) -> (usize, usize, usize) {
-        let (image, y) = (row / self.rows, row % self.rows);
+    pub(crate) fn rows_of(&self, image: usize, y: usize) -> (usize, usize, usize) {
         let first = y * self.window.stride[0];
         let [above, ..] = self.window.padding;
         let end = (first + self.window.kernel[0]).saturating_sub(above).min(self.height);
@@ -68,7 +69,7 @@ impl Places {
 
     /// The input's columns of a window.
     #[inline(always)]
-    pub(crate) fn columns_of(&self, column: usize) -> std::ops::Range<usize> {
+    pub(crate) fn columns_of(&self, column: usize) -> Range<usize> {
         let first = column * self.window.stride[1];
         let left = self.window.padding[1];
         first.saturating_sub(left)..(first + self.window.kernel[1]).saturating_sub(left).min(self.width)
@@ -79,10 +80,33 @@ impl Places {
         self.from.pixel
     }
 
+    /// The input's column that a window has at its column `x`: where that is padding, the nearest that it has.
+    #[inline(always)]
+    pub(crate) fn column(&self, column: usize, x: usize) -> usize {
+        (column * self.window.stride[1] + x).saturating_sub(self.window.padding[1]).min(self.width - 1)
+    }
+
+    /// Columns of a window.
+    pub(crate) fn kernel(&self) -> usize {
+        self.window.kernel[1]
+    }
+
+    /// Bytes from the first output of a row to another.
+    #[inline(always)]
+    pub(crate) fn to_column(&self, column: usize) -> usize {
+        column * self.to.pixel
+    }
+
     /// The first byte of an output.
     #[inline(always)]
-    pub(crate) fn to(&self, row: usize, column: usize) -> usize {
-        self.to.row(self.rows, row) + column * self.to.pixel
+    pub(crate) fn to(&self, image: usize, row: usize, column: usize) -> usize {
+        self.to.at(image, row, column)
+    }
+
+    /// The first and the end of the output's bytes of some rows, counted through all images.
+    pub(crate) fn written(&self, rows: &Range<usize>) -> (usize, usize) {
+        let last = self.to.row(self.rows, rows.end - 1) + (self.columns - 1) * self.to.pixel;
+        (self.to.row(self.rows, rows.start), last + self.pitch)
     }
 }
 
@@ -114,13 +138,13 @@ impl Job for RunAveragePool<'_> {
         }
         let places = &layer.places;
         let from = self.run.from[0];
-        let (first, end) = (places.to(rows.start, 0), places.to(rows.end - 1, places.columns - 1) + places.pitch);
+        let (first, end) = places.written(&rows);
         let to = self.run.to.bytes(first, end);
         let clamp = Clamp::new(simd, layer.finish);
         let scale = simd.splat(layer.scale.to_bits() as i32);
         let sums = &mut self.run.work.first.words_mut()[..places.width * S::LANES];
-        for row in rows {
-            let (first, height, step) = places.rows_of(row);
+        for (image, row) in rows_of(rows, places.rows) {
+            let (first, height, step) = places.rows_of(image, row);
             for channel in (0..places.pitch).step_by(S::LANES) {
                 for (column, sum) in sums.chunks_exact_mut(S::LANES).enumerate() {
                     let first = first + column * places.pixel() + channel;
@@ -133,21 +157,27 @@ impl Job for RunAveragePool<'_> {
                     // SAFETY: a chunk has as many words as a vector.
                     unsafe { simd.store(sum.as_mut_ptr(), total) };
                 }
-                for column in 0..places.columns {
-                    let columns = places.columns_of(column);
-                    let inside = (height * columns.len()) as i32;
-                    let mut total = simd.splat(inside.wrapping_mul(-i32::from(layer.zero_point)));
-                    for sum in sums[columns.start * S::LANES..columns.end * S::LANES].chunks_exact(S::LANES) {
-                        // SAFETY: a chunk has as many words as a vector.
-                        total = simd.add(total, unsafe { simd.load(sum.as_ptr()) });
+                for first in (0..places.columns).step_by(4) {
+                    // Four outputs are as many bytes as a vector has. Those after the last go nowhere.
+                    let mut nowhere = [0u8; 16];
+                    let (mut words, mut at) = ([simd.splat(0); 4], [nowhere.as_mut_ptr(); 4]);
+                    let count = (places.columns - first).min(4);
+                    for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {
+                        let columns = places.columns_of(first + i);
+                        let inside = (height * columns.len()) as i32;
+                        let mut total = simd.splat(inside.wrapping_mul(-i32::from(layer.zero_point)));
+                        for sum in sums[columns.start * S::LANES..columns.end * S::LANES].chunks_exact(S::LANES) {
+                            // SAFETY: a chunk has as many words as a vector.
+                            total = simd.add(total, unsafe { simd.load(sum.as_ptr()) });
+                        }
+                        (*words, *at) = (
+                            simd.requantise(total, scale),
+                            to.wrapping_add(places.to(image, row, first + i) + channel),
+                        );
                     }
-                    let total = simd.requantise(total, scale);
-                    let at = to.wrapping_add(places.to(row, column) + channel);
-                    let mut nowhere = [0u8; 48];
-                    let nowhere = nowhere.as_mut_ptr();
-                    // SAFETY: a pixel of the output has `pitch` bytes, whole vectors, which were found writable; a vector of
-                    // words is at most 16 bytes.
-                    unsafe { simd.store_pieces([at, nowhere, nowhere, nowhere], clamp.bytes(simd, [total; 4])) };
+                    // SAFETY: a pixel of the output has `pitch` bytes, whole vectors of words, which were found writable; such a
+                    // vector is at most 16 bytes.
+                    unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
                 }
             }
         }

@@ -16,6 +16,8 @@
 //! each half stay within 16 bits in every lane. Any two words may be a pair, since each finds its bytes by an offset of its own;
 //! so the packer chooses those that fit, and exactness never depends on weights, only speed does.
 //!
+//! Groups of few output channels are joined, as many as fill a vector: see [`joined`].
+//!
 //! A run is as much of a window as lies side by side in memory: the channels of one pixel, or a row of the kernel where pixels
 //! follow each other without a gap. Pixels are taken in chunks, which may go through several rows and images; every tile of
 //! output channels is multiplied with a chunk while that is in the first-level cache. A 2x2 max-pool that follows takes the
@@ -26,7 +28,7 @@ use std::ops::Range;
 use crate::aligned::Aligned;
 use crate::layout::{Layout, View};
 use crate::network::{Finish, Window};
-use crate::operator::{Clamp, Run, To, load};
+use crate::operator::{Clamp, Room, Run, To, load};
 use crate::simd::{Job, Simd};
 
 /// Runs a block of code for every index below a constant, at most 12. Not a loop, which the compiler might not unroll: then sums
@@ -152,6 +154,14 @@ pub(crate) fn folded_bias(bias: i32, weight: &[i8], taps: usize, zero_points: &[
     })
 }
 
+/// How many groups are computed as one: as many as have room for their outputs in a vector, spread evenly over the vectors. Inputs
+/// of the others have weights of zero, which costs nothing: four bytes are multiplied at once, and a vector is finished at once,
+/// whether they are one group's or several'.
+pub(crate) fn joined<S: Simd>(groups: usize, channels: usize) -> usize {
+    let most = (S::LANES * groups / channels).clamp(1, groups);
+    groups.div_ceil(groups.div_ceil(most))
+}
+
 /// What [`Simd::dot4`] takes from bytes.
 pub(crate) fn offset<S: Simd>(wide: bool) -> i32 {
     if wide && S::IS_SIGNED { 128 } else { 0 }
@@ -183,13 +193,15 @@ impl Conv {
         pooled: bool,
     ) -> Self {
         let Window { kernel: [rows, columns], stride, padding } = window;
-        let (channels, inputs) = (sums.bias.len(), from.channels / sums.groups);
-        let outputs = channels / sums.groups;
+        let channels = sums.bias.len();
+        let (group_inputs, group_outputs) = (from.channels / sums.groups, channels / sums.groups);
+        let joined = joined::<S>(sums.groups, channels);
+        let (inputs, outputs) = (joined * group_inputs, joined * group_outputs);
         let taps = rows * columns;
         let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
         let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
         // As long as possible, since a run is rounded up to whole words.
-        let merged = sums.groups == 1 && from.pitch == inputs;
+        let merged = from.pitch == inputs;
         let (runs, length) = if merged { (1, columns * inputs) } else { (columns, inputs) };
         let words = length.div_ceil(4);
         let parts = parts::<S>(sums.is_wide());
@@ -200,25 +212,26 @@ impl Conv {
         let most = if pooled && S::PIXELS[2] < 4 { 2 } else { most };
         let mut tiles = Vec::new();
         let (mut at, mut constant) = (0, 0);
-        for group in 0..sums.groups {
-            let mut done = 0;
-            while done < outputs {
-                let vectors = match (outputs - done).div_ceil(S::LANES) {
+        for group in 0..sums.groups.div_ceil(joined) {
+            let end = channels.min((group + 1) * outputs);
+            let mut first = group * outputs;
+            while first < end {
+                let vectors = match (end - first).div_ceil(S::LANES) {
                     4.. if most == 4 => 4,
                     2.. => 2,
                     _ => 1,
                 };
-                let (first, input) = (group * outputs + done, group * inputs);
+                let input = group * inputs;
                 // Lanes after a group's last channel fall into what is written later, or means nothing, if they do not
                 // leave the pixel.
                 let count = vectors * S::LANES;
                 let leaves = to.is_some_and(|(layout, _)| first + count > layout.pitch);
-                let count = if leaves { count.min(outputs - done) } else { count };
+                let count = if leaves { count.min(end - first) } else { count };
                 let (weights, constants) = (at, constant);
                 tiles.push(Tile { first, vectors, count, input, weights, constants, offsets: 0, pairs: 0 });
                 at += rows * runs * words * parts * vectors * S::LANES;
                 constant += 2 * vectors * S::LANES;
-                done += vectors * S::LANES;
+                first += vectors * S::LANES;
             }
         }
         let weight = |channel: usize, row: usize, run: usize, byte: usize| {
@@ -226,9 +239,15 @@ impl Conv {
                 return 0;
             }
             let (column, input) = if merged { (byte / inputs, byte % inputs) } else { (run, byte) };
-            sums.weight[(channel * inputs + input) * taps + row * columns + column]
+            // Of the inputs of groups that are joined, each channel has those of its own.
+            match input.checked_sub(channel / group_outputs % joined * group_inputs) {
+                Some(input) if input < group_inputs => {
+                    sums.weight[(channel * group_inputs + input) * taps + row * columns + column]
+                }
+                _ => 0,
+            }
         };
-        let group_end = |tile: &Tile| (tile.first / outputs + 1) * outputs;
+        let group_end = |tile: &Tile| channels.min((tile.first / outputs + 1) * outputs);
         let mut weights = Aligned::zeros(at * size_of::<i32>());
         let mut constants = Aligned::zeros(constant * size_of::<i32>());
         let all = rows * runs * words;
@@ -269,10 +288,10 @@ impl Conv {
                     }
                 }
             }
-            let zero_points = &from.zero_points[tile.input..][..inputs];
             let (bias, scale) = constants.words_mut()[tile.constants..][..2 * lanes].split_at_mut(lanes);
             for (lane, channel) in (tile.first..group_end(tile).min(tile.first + lanes)).enumerate() {
-                let weight = &sums.weight[channel * inputs * taps..][..inputs * taps];
+                let weight = &sums.weight[channel * group_inputs * taps..][..group_inputs * taps];
+                let zero_points = &from.zero_points[channel / group_outputs * group_inputs..][..group_inputs];
                 bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.is_wide()));
                 if sums.finish.is_some() {
                     scale[lane] = sums.scale[channel].to_bits() as i32;
@@ -333,6 +352,17 @@ impl Conv {
         self.wide
     }
 
+    /// Room for the results of a chunk that are staged.
+    pub(crate) fn room<S: Simd>(&self) -> Room {
+        let is_staged = |tile: &Tile| tile.count < tile.vectors * S::LANES;
+        let first = match self.finish {
+            None => 4 * STAGE * CHUNK,
+            Some(_) if self.tiles.iter().any(is_staged) => STAGE * CHUNK,
+            Some(_) => 0,
+        };
+        Room { first, second: 0 }
+    }
+
     /// What running a dense layer costs for one pixel, in instructions of the port that is short.
     pub(crate) fn cost<S: Simd>(from: &Layout, channels: usize, taps: usize, wide: bool) -> u64 {
         (from.channels.div_ceil(4) * taps * channels.div_ceil(S::LANES)) as u64 * S::DOT4[usize::from(wide)]
@@ -366,33 +396,45 @@ impl Job for RunConv<'_> {
     }
 }
 
-/// Some pixels: where their windows begin, and where their results go.
+/// Some pixels: where their windows begin, and where their results go, which are as many, or a quarter if they are pooled.
 struct Chunk {
     from: [usize; CHUNK],
     to: [usize; CHUNK],
     pixels: usize,
+    outputs: usize,
 }
 
 impl Conv {
     /// Fills a chunk with the pixels from column `x` of row `row` on, and returns those that follow.
     #[inline(always)]
     fn fill(&self, chunk: &mut Chunk, mut row: usize, mut x: usize, end: usize) -> (usize, usize) {
-        chunk.pixels = 0;
         let each = if self.pooled { 4 } else { 1 };
-        while row < end && chunk.pixels < CHUNK {
+        chunk.outputs = 0;
+        while row < end && chunk.outputs < CHUNK / each {
             let (image, y) = (row / self.height, row % self.height);
-            let stop = self.width.min(x + (CHUNK - chunk.pixels) / each);
-            for x in x..stop {
-                for corner in 0..each {
-                    let (dy, dx) = (corner / 2, corner % 2);
-                    let (y, x) = if self.pooled { (2 * y + dy, 2 * x + dx) } else { (y, x) };
-                    chunk.from[chunk.pixels] = self.from.at(image, y, x);
-                    chunk.pixels += 1;
-                }
-                chunk.to[chunk.pixels / each - 1] = self.to.at(image, y, x);
+            let (first, count) = (chunk.outputs, (self.width - x).min(CHUNK / each - chunk.outputs));
+            let to = self.to.at(image, y, x);
+            for (i, place) in chunk.to[first..first + count].iter_mut().enumerate() {
+                *place = to + i * self.to.pixel;
             }
-            (row, x) = if stop == self.width { (row + 1, 0) } else { (row, stop) };
+            let from = &mut chunk.from[each * first..each * (first + count)];
+            if self.pooled {
+                let View { row, pixel, .. } = self.from;
+                let window = self.from.at(image, 2 * y, 2 * x);
+                for (i, four) in from.chunks_exact_mut(4).enumerate() {
+                    let first = window + 2 * i * pixel;
+                    four.copy_from_slice(&[first, first + pixel, first + row, first + row + pixel]);
+                }
+            } else {
+                let window = self.from.at(image, y, x);
+                for (i, place) in from.iter_mut().enumerate() {
+                    *place = window + i * self.from.pixel;
+                }
+            }
+            chunk.outputs += count;
+            (row, x) = if x + count == self.width { (row + 1, 0) } else { (row, x + count) };
         }
+        chunk.pixels = each * chunk.outputs;
         (row, x)
     }
 }
@@ -412,7 +454,7 @@ impl RunConv<'_> {
             Some(finish) => Destination::Activation(self.run.to.bytes(first, end), Clamp::new(simd, finish)),
             None => Destination::Logits,
         };
-        let mut chunk = Chunk { from: [0; CHUNK], to: [0; CHUNK], pixels: 0 };
+        let mut chunk = Chunk { from: [0; CHUNK], to: [0; CHUNK], pixels: 0, outputs: 0 };
         let (mut row, mut x) = (rows.start, 0);
         while row < rows.end {
             (row, x) = layer.fill(&mut chunk, row, x, rows.end);
@@ -429,7 +471,8 @@ impl RunConv<'_> {
         }
     }
 
-    /// All pixels of a chunk for a tile, block by block.
+    /// All pixels of a chunk for a tile, block by block. Results that are no whole vectors of an activation are staged: a block calls
+    /// nothing, since around a call all sums would go through memory.
     ///
     /// # Safety
     /// Windows must be readable after `from`, and results writable.
@@ -442,14 +485,27 @@ impl RunConv<'_> {
         from: *const u8,
         to: &Destination<S>,
     ) {
+        let lanes = V * S::LANES;
+        let staged = match to {
+            Destination::Activation(..) if tile.count == lanes => std::ptr::null_mut(),
+            Destination::Activation(..) => self.run.work.first.bytes_mut()[..STAGE * CHUNK].as_mut_ptr(),
+            Destination::Logits => self.run.work.first.bytes_mut()[..4 * STAGE * CHUNK].as_mut_ptr(),
+        };
+        let results = match to {
+            Destination::Activation(to, clamp) if staged.is_null() => {
+                Results::Bytes { to: to.wrapping_add(tile.first), places: &chunk.to, clamp }
+            }
+            Destination::Activation(_, clamp) => Results::Bytes { to: staged, places: &STAGED, clamp },
+            Destination::Logits => Results::Sums(staged.cast()),
+        };
         let mut at = 0;
         // The largest blocks that registers hold, then smaller ones. A window of a pool, of 4 pixels, is never cut.
         macro_rules! blocks {
             ($($pixels:literal)*) => {{
                 $(if const { $pixels <= S::PIXELS[V.trailing_zeros() as usize] } {
                     while chunk.pixels - at >= $pixels && !(self.layer.pooled && $pixels % 4 != 0) {
-                        // SAFETY: as the caller promises.
-                        unsafe { self.block::<S, V, $pixels, WIDE>(simd, tile, chunk, at, from, to) };
+                        // SAFETY: as the caller promises; what is staged has room for a chunk.
+                        unsafe { self.layer.block::<S, V, $pixels, WIDE>(simd, tile, chunk, at, from, &results) };
                         at += $pixels;
                     }
                 })*
@@ -460,32 +516,50 @@ impl RunConv<'_> {
             2 => blocks!(8 6 4 2 1),
             _ => blocks!(12 4 1),
         }
+        match to {
+            Destination::Activation(to, _) if !staged.is_null() => {
+                let staged = self.run.work.first.bytes();
+                for (bytes, place) in staged.chunks_exact(STAGE).zip(&chunk.to[..chunk.outputs]) {
+                    // SAFETY: as the caller promises.
+                    unsafe { copy(&bytes[..tile.count], to.wrapping_add(tile.first + place)) };
+                }
+            }
+            Destination::Activation(..) => {}
+            Destination::Logits => {
+                let To::Logits { logits, base } = &mut self.run.to else { panic!("logits are no activation") };
+                let sums = self.run.work.first.words().chunks_exact(lanes);
+                for (sums, place) in sums.zip(&chunk.to[..chunk.outputs]) {
+                    self.layer.logits_of(tile.first, &mut logits[place + tile.first - *base..], sums);
+                }
+            }
+        }
     }
+}
 
+impl Conv {
     /// `P` pixels by `V` vectors of channels.
     ///
     /// # Safety
     /// As for [`RunConv::tile`].
     #[inline(always)]
     unsafe fn block<S: Simd, const V: usize, const P: usize, const WIDE: bool>(
-        &mut self,
+        &self,
         simd: S,
         tile: &Tile,
         chunk: &Chunk,
         at: usize,
         from: *const u8,
-        to: &Destination<S>,
+        results: &Results<'_, S>,
     ) {
-        let layer = self.layer;
-        let constants = &layer.constants.words()[tile.constants..][..2 * V * S::LANES];
+        let constants = &self.constants.words()[tile.constants..][..2 * V * S::LANES];
         let mut bias = [simd.splat(0); V];
         for (vector, bias) in bias.iter_mut().enumerate() {
             *bias = load(simd, constants, vector * S::LANES);
         }
         let mut sums = [bias; P];
         let parts = parts::<S>(WIDE);
-        let weights = layer.weights.words()[tile.weights..][..layer.words * parts * V * S::LANES].as_ptr();
-        let offsets = &layer.offsets[tile.offsets..][..layer.words];
+        let weights = self.weights.words()[tile.weights..][..self.words * parts * V * S::LANES].as_ptr();
+        let offsets = &self.offsets[tile.offsets..][..self.words];
         let windows: &[usize; P] = chunk.from[at..][..P].try_into().expect("as many as asked for");
         let mut pixels = [from; P];
         for (pixel, window) in pixels.iter_mut().zip(windows) {
@@ -495,16 +569,26 @@ impl RunConv<'_> {
         unsafe {
             if const { S::READS_WEIGHTS } {
                 sums_from_memory::<S, V, P, WIDE>(simd, &pixels, offsets, tile.pairs, weights, &mut sums);
+            } else if const { P == 1 && V <= 2 } {
+                sums_of_one::<S, V, WIDE>(simd, pixels[0], offsets, weights, &mut sums[0]);
             } else {
                 sums_from_registers::<S, V, P, WIDE>(simd, &pixels, offsets, weights, &mut sums);
             }
         }
-        match to {
+        let scales = &constants[V * S::LANES..];
+        match results {
             // SAFETY: as the caller promises.
-            Destination::Activation(to, clamp) => unsafe {
-                self.put::<S, V, P>(simd, tile, &constants[V * S::LANES..], &chunk.to, at, &sums, *to, clamp);
+            Results::Bytes { to, places, clamp } => unsafe {
+                self.put::<S, V, P>(simd, scales, places, at, &sums, *to, clamp);
             },
-            Destination::Logits => self.logits(simd, tile, &chunk.to[at..][..P], &sums),
+            Results::Sums(to) => {
+                written_out!(PIXEL < P => {
+                    for (vector, sum) in sums[PIXEL].into_iter().enumerate() {
+                        // SAFETY: as before.
+                        unsafe { simd.store(to.wrapping_add(((at + PIXEL) * V + vector) * S::LANES), sum) };
+                    }
+                });
+            }
         }
     }
 
@@ -517,7 +601,6 @@ impl RunConv<'_> {
     unsafe fn put<S: Simd, const V: usize, const P: usize>(
         &self,
         simd: S,
-        tile: &Tile,
         scales: &[i32],
         places: &[usize; CHUNK],
         at: usize,
@@ -529,8 +612,7 @@ impl RunConv<'_> {
         for (vector, scale) in scale.iter_mut().enumerate() {
             *scale = load(simd, scales, vector * S::LANES);
         }
-        let to = to.wrapping_add(tile.first);
-        if self.layer.pooled {
+        if self.pooled {
             written_out!(WINDOW < P / 4 => {
                 let mut words = [simd.splat(0); V];
                 for vector in 0..V {
@@ -539,7 +621,7 @@ impl RunConv<'_> {
                     words[vector] = simd.requantise(simd.max(above, below), scale[vector]);
                 }
                 // SAFETY: as the caller promises.
-                unsafe { store::<S, V, 1>(simd, tile, [words], [to.wrapping_add(places[at / 4 + WINDOW])], clamp) };
+                unsafe { store::<S, V, 1>(simd, [words], [to.wrapping_add(places[at / 4 + WINDOW])], clamp) };
             });
             return;
         }
@@ -557,7 +639,7 @@ impl RunConv<'_> {
                         places_of[other] = to.wrapping_add(places[at + $together * FIRST + other]);
                     }
                     // SAFETY: as the caller promises.
-                    unsafe { store::<S, V, $together>(simd, tile, some, places_of, clamp) };
+                    unsafe { store::<S, V, $together>(simd, some, places_of, clamp) };
                 });
             };
         }
@@ -570,44 +652,19 @@ impl RunConv<'_> {
         }
     }
 
-    /// Writes sums where logits go.
-    #[inline(always)]
-    #[allow(clippy::needless_range_loop)]
-    fn logits<S: Simd, const V: usize, const P: usize>(
-        &mut self,
-        simd: S,
-        tile: &Tile,
-        places: &[usize],
-        sums: &[[S::Words; V]; P],
-    ) {
-        written_out!(PIXEL < P => {
-            let mut words = [0; 64];
-            for vector in 0..V {
-                let to = &mut words[vector * S::LANES..][..S::LANES];
-                // SAFETY: the slice has as many words as are written.
-                unsafe { simd.store(to.as_mut_ptr(), sums[PIXEL][vector]) };
-            }
-            self.logits_of(tile.first, places[PIXEL], &words[..V * S::LANES]);
-        });
-    }
-
-    /// Writes the logits from channel `first` on of an image whose logits begin at `place`: sums, or what their scales make of
-    /// them.
+    /// Writes the logits from channel `first` on, as many as there are.
     #[inline(never)]
-    fn logits_of(&mut self, first: usize, place: usize, sums: &[i32]) {
-        let layer = self.layer;
-        let To::Logits { logits, base } = &mut self.run.to else { panic!("logits are no activation") };
-        let count = (layer.channels - first).min(sums.len());
-        let to = &mut logits[place + first - *base..][..count];
-        match layer.scales.get(first..first + count) {
-            None => to.copy_from_slice(&sums[..count]),
-            Some(scales) => {
-                for ((to, sum), scale) in to.iter_mut().zip(sums).zip(scales) {
-                    *to = (*sum as f32 * scale).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).round_ties_even() as i32;
-                }
-            }
+    fn logits_of(&self, first: usize, logits: &mut [i32], sums: &[i32]) {
+        let count = (self.channels - first).min(sums.len());
+        for (channel, (to, sum)) in logits[..count].iter_mut().zip(sums).enumerate() {
+            *to = logit(*sum, self.scales.get(first + channel));
         }
     }
+}
+
+/// A logit: a sum, or what its scale makes of it.
+pub(crate) fn logit(sum: i32, scale: Option<&f32>) -> i32 {
+    scale.map_or(sum, |scale| (sum as f32 * scale).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).round_ties_even() as i32)
 }
 
 /// Adds the products of all words, each weight read once for all pixels.
@@ -639,6 +696,38 @@ unsafe fn sums_from_registers<S: Simd, const V: usize, const P: usize, const WID
             }
         }
         weights = weights.wrapping_add(parts * V * S::LANES);
+    }
+}
+
+/// The same for one pixel, whose few sums would wait for each other: words take turns with four of each, which are added at last.
+///
+/// # Safety
+/// As for [`sums_from_registers`].
+#[inline(always)]
+unsafe fn sums_of_one<S: Simd, const V: usize, const WIDE: bool>(
+    simd: S,
+    pixel: *const u8,
+    offsets: &[u32],
+    weights: *const i32,
+    sums: &mut [S::Words; V],
+) {
+    let size = parts::<S>(WIDE) * V * S::LANES;
+    let mut four = [[[simd.splat(0); V]; 1]; 4];
+    four[0] = [*sums];
+    let (whole, last) = offsets.as_chunks::<4>();
+    for (at, offsets) in whole.iter().enumerate() {
+        for (turn, sums) in four.iter_mut().enumerate() {
+            let weights = weights.wrapping_add((4 * at + turn) * size);
+            // SAFETY: as the caller promises.
+            unsafe { sums_from_registers::<S, V, 1, WIDE>(simd, &[pixel], &offsets[turn..=turn], weights, sums) };
+        }
+    }
+    let weights = weights.wrapping_add(4 * whole.len() * size);
+    // SAFETY: as the caller promises.
+    unsafe { sums_from_registers::<S, V, 1, WIDE>(simd, &[pixel], last, weights, &mut four[0]) };
+    for (vector, sum) in sums.iter_mut().enumerate() {
+        let [[a], [b], [c], [d]] = four;
+        *sum = simd.add(simd.add(a[vector], b[vector]), simd.add(c[vector], d[vector]));
     }
 }
 
@@ -692,12 +781,33 @@ unsafe fn sums_from_memory<S: Simd, const V: usize, const P: usize, const WIDE: 
     }
 }
 
-/// Where a block's results go.
+/// Where a chunk's results go.
 enum Destination<S: Simd> {
     /// The first byte of the whole buffer.
     Activation(*mut u8, Clamp<S>),
     Logits,
 }
+
+/// Where a block's results go.
+enum Results<'a, S: Simd> {
+    /// Of each output the tile's first channel.
+    Bytes { to: *mut u8, places: &'a [usize; CHUNK], clamp: &'a Clamp<S> },
+    /// One pixel's after the other.
+    Sums(*mut i32),
+}
+
+/// Bytes of a staged output: those of the widest tile.
+const STAGE: usize = 64;
+/// Where staged outputs lie.
+static STAGED: [usize; CHUNK] = {
+    let mut places = [0; CHUNK];
+    let mut i = 0;
+    while i < CHUNK {
+        places[i] = i * STAGE;
+        i += 1;
+    }
+    places
+};
 
 /// Logits with a scale are clamped to this.
 const LARGEST_LOGIT: f32 = 16_777_216.0;
@@ -705,11 +815,10 @@ const LARGEST_LOGIT: f32 = 16_777_216.0;
 /// Narrows the vectors of some pixels, which are 4 together or fewer, and writes them.
 ///
 /// # Safety
-/// As many bytes as the tile counts must be writable at each place.
+/// `V` times as many bytes as a vector has words must be writable at each place.
 #[inline(always)]
 unsafe fn store<S: Simd, const V: usize, const N: usize>(
     simd: S,
-    tile: &Tile,
     words: [[S::Words; V]; N],
     to: [*mut u8; N],
     clamp: &Clamp<S>,
@@ -719,22 +828,14 @@ unsafe fn store<S: Simd, const V: usize, const N: usize>(
         *vector = words[index / V % N][index % V];
     }
     let bytes = clamp.bytes(simd, all);
-    let is_whole = tile.count == V * S::LANES;
-    let mut all = [0u8; 64];
-    assert!(4 * S::LANES <= all.len(), "no vector is wider");
-    let rest = all.as_mut_ptr();
+    let mut nowhere = [0u8; STAGE];
+    let rest = nowhere.as_mut_ptr();
     // SAFETY: as the caller promises; a piece is at most 64 bytes.
     unsafe {
         match (V * N, N) {
-            (4, _) if is_whole => simd.store_pieces(to, bytes),
-            (2, 1) if is_whole => simd.store_pieces([to[0], rest], bytes),
-            (1, 1) if is_whole => simd.store_pieces([to[0], rest, rest, rest], bytes),
-            _ => {
-                simd.store_pieces([rest], bytes);
-                for (pixel, to) in to.into_iter().enumerate() {
-                    copy(&all[pixel * V * S::LANES..][..tile.count], to);
-                }
-            }
+            (4, _) => simd.store_pieces(to, bytes),
+            (2, _) => simd.store_pieces([to[0], rest], bytes),
+            _ => simd.store_pieces([to[0], rest, rest, rest], bytes),
         }
     }
 }
@@ -743,8 +844,8 @@ unsafe fn store<S: Simd, const V: usize, const N: usize>(
 ///
 /// # Safety
 /// As many must be writable at `to`.
-#[inline(never)]
+#[inline(always)]
 unsafe fn copy(bytes: &[u8], to: *mut u8) {
-    // SAFETY: as the caller promises; a list on the stack is not there.
+    // SAFETY: as the caller promises; what is staged is not there.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
 }

@@ -15,6 +15,8 @@
 //! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
 //! channels, which packing undoes.
 //!
+//! An image of few columns, or under a kernel of few rows, is turned, so that its rows are columns: only strides change by that.
+//!
 //! Windows of more than eight rows or columns are interleaved anew for every pixel.
 
 use crate::aligned::Aligned;
@@ -26,6 +28,8 @@ use crate::simd::{Job, Simd};
 
 /// Rows and columns of the largest kernel whose words are kept.
 const MOST: usize = 8;
+/// Images of fewer columns are turned, if they have more rows: columns go together, in pieces of a vector and in a strip.
+const NARROW: usize = 4;
 /// Groups of pixels in a strip, whose words are kept together.
 const STRIP: usize = 28;
 
@@ -49,6 +53,8 @@ pub(crate) struct Depthwise {
     row: usize,
     pixel: usize,
     to: View,
+    /// Whether rows are columns and columns are rows here, in all of this.
+    is_turned: bool,
     height: usize,
     width: usize,
     finish: Finish,
@@ -56,12 +62,30 @@ pub(crate) struct Depthwise {
     reach: usize,
 }
 
-/// Channels whose sums fit into registers.
+/// Channels that go into a vector of bytes, of one pixel or of some.
 #[derive(Debug, Clone, Copy)]
-struct Group {
-    first: usize,
+pub(crate) struct Group {
+    /// The first channel.
+    pub(crate) first: usize,
     /// Pixels: 1, 2 or 4.
-    pieces: usize,
+    pub(crate) pieces: usize,
+}
+
+/// The groups of pixels of so many bytes, whole parts.
+pub(crate) fn groups<S: Simd>(pitch: usize) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut first = 0;
+    while first < pitch {
+        let left = (pitch - first) / 16;
+        let pieces = match (S::LANES / 4, left) {
+            (4, 4..) | (2, 2..) | (1, _) => 1,
+            (4, 2..) | (2, _) => 2,
+            _ => 4,
+        };
+        groups.push(Group { first, pieces });
+        first += 4 * S::LANES / pieces;
+    }
+    groups
 }
 
 impl Depthwise {
@@ -75,25 +99,27 @@ impl Depthwise {
         images: usize,
     ) -> Self {
         let Window { kernel, stride, padding } = window;
-        let [rows, columns] = kernel;
-        let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
-        let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
+        let size = [0, 1].map(|way| {
+            let from = [from.height, from.width][way];
+            (padding[way] + from + padding[way + 2] - kernel[way]) / stride[way] + 1
+        });
+        let windows = from.windows(padding, stride);
+        let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
+        // Words are of four rows, so that a kernel of a row is worth turning.
+        let words = |ways: [usize; 2]| ways[0].div_ceil(4) * ways[1];
+        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel);
+        let is_turned = is_flat || size[1] < NARROW && size[0] > size[1];
+        let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
+        let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
+        for view in [&mut read, &mut written] {
+            [view.row, view.pixel] = turned([view.row, view.pixel]);
+        }
+        let kernel = [rows, columns];
         let words = rows.div_ceil(4);
         let is_small = rows <= MOST && columns <= MOST;
         let together = if is_small { (4 * words - rows) / stride[0] + 1 } else { 1 };
         let (channels, pitch) = (sums.bias.len(), to.0.pitch);
-        let mut groups = Vec::new();
-        let mut first = 0;
-        while first < pitch {
-            let left = (pitch - first) / 16;
-            let pieces = match (S::LANES / 4, left) {
-                (4, 4..) | (2, 2..) | (1, _) => 1,
-                (4, 2..) | (2, _) => 2,
-                _ => 4,
-            };
-            groups.push(Group { first, pieces });
-            first += 4 * S::LANES / pieces;
-        }
+        let groups = groups::<S>(pitch);
         // The channel of a lane: see [`Simd::interleave`].
         let channel = |group: &Group, vector: usize, lane: usize| {
             group.first + (16 * (lane / 4) + 4 * vector + lane % 4) % (4 * S::LANES / group.pieces)
@@ -113,7 +139,8 @@ impl Depthwise {
                             // Input row `4 * word + i` is row `y` of the window of output row `row`.
                             match (4 * word + i).checked_sub(row * stride[0]) {
                                 Some(y) if y < rows && channel < channels => {
-                                    sums.weight[(channel * rows + y) * columns + column]
+                                    let [y, x] = turned([y, column]);
+                                    sums.weight[channel * rows * columns + y * window.kernel[1] + x]
                                 }
                                 _ => 0,
                             }
@@ -134,9 +161,9 @@ impl Depthwise {
                 }
             }
         }
-        let windows = from.windows(padding, stride);
+        let windows = View { row: stride[0] * read.row, pixel: stride[1] * read.pixel, ..windows };
         let last = windows.at(images - 1, height - 1, width - 1);
-        let reach = last + (rows - 1) * from.row() + (columns - 1) * from.pitch + pitch;
+        let reach = last + (rows - 1) * read.row + (columns - 1) * read.pixel + pitch;
         Self {
             groups,
             kernel,
@@ -146,9 +173,10 @@ impl Depthwise {
             weights,
             constants,
             from: windows,
-            row: from.row(),
-            pixel: from.pitch,
-            to: to.1,
+            row: read.row,
+            pixel: read.pixel,
+            to: written,
+            is_turned,
             height,
             width,
             finish,
@@ -176,6 +204,11 @@ impl Depthwise {
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.weights.len() + self.constants.len() + self.groups.len() * size_of::<Group>()
+    }
+
+    /// Whether its rows are the image's columns.
+    pub(crate) fn is_turned(&self) -> bool {
+        self.is_turned
     }
 
     /// The rows that are made together.
@@ -302,13 +335,13 @@ impl Rows<'_> {
             let slots = (count - 1) * step + columns;
             let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
             let (mut column, mut left) = (first * between, step);
-            for slot in 0..slots {
+            for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
                 // Pixels after the last that this column has repeat it.
                 let most = if N == 1 || column + (N - 1) * stride <= last { N - 1 } else { (last - column) / stride };
-                for word in 0..whole {
+                for (kept, lines) in kept.chunks_exact_mut(4 * S::LANES).zip(self.from.as_chunks::<4>().0) {
                     let mut rows = [simd.splat_bytes(0); 4];
-                    for (i, row) in rows.iter_mut().enumerate() {
-                        let from = self.from[4 * word + i].wrapping_add(column * layer.pixel);
+                    for (row, line) in rows.iter_mut().zip(lines) {
+                        let from = line.wrapping_add(column * layer.pixel);
                         let mut pieces = [from; N];
                         for (piece, from) in pieces.iter_mut().enumerate() {
                             *from = from.wrapping_add(piece.min(most) * stride * layer.pixel);
@@ -316,11 +349,10 @@ impl Rows<'_> {
                         // SAFETY: as the caller promises.
                         *row = unsafe { simd.load_pieces::<N>(pieces) };
                     }
-                    let at = (slot * whole + word) * 4 * S::LANES;
+                    let to = kept.as_mut_ptr();
                     for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
-                        let to = &mut kept[at + vector * S::LANES..][..S::LANES];
-                        // SAFETY: the slice has as many words as are written.
-                        unsafe { simd.store(to.as_mut_ptr(), words) };
+                        // SAFETY: a chunk has four vectors of words.
+                        unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
                     }
                 }
                 // Where columns are left out, every `columns` belong to a group of pixels.
@@ -368,6 +400,12 @@ impl Rows<'_> {
             let mut pixel = 0;
             // SAFETY: as the caller promises.
             unsafe {
+                if const { S::DEPTHWISE_PIXELS >= 4 } {
+                    while pixel + 4 <= count {
+                        self.block::<S, N, 4, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                        pixel += 4;
+                    }
+                }
                 if const { S::DEPTHWISE_PIXELS >= 2 } {
                     while pixel + 2 <= count {
                         self.block::<S, N, 2, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
@@ -492,6 +530,11 @@ impl Rows<'_> {
     ) {
         let layer = self.layer;
         let to = self.to.wrapping_add(row * layer.to.row + pixel * layer.to.pixel);
+        if N == 1 {
+            // SAFETY: as the caller promises: the row has this pixel.
+            unsafe { simd.store_pieces([to], clamp.narrow(simd, words)) };
+            return;
+        }
         // What is after the row's last pixel goes nowhere.
         let mut nowhere = [0u8; 64];
         let count = layer.width - pixel;

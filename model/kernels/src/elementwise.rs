@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::layout::{Layout, View};
+use crate::layout::{Layout, View, rows_of};
 
 /// Where the elements of two inputs and an output lie.
 #[derive(Debug)]
@@ -49,16 +49,36 @@ impl Elements {
     /// The spans of some rows.
     #[inline(always)]
     pub(crate) fn spans(&self, rows: Range<usize>) -> impl Iterator<Item = Span> + '_ {
-        let same = [self.from[0].pixel, self.from[1].pixel, self.to.pixel].iter().all(|pixel| *pixel == self.pitch);
-        let together = if same && !self.broadcast { self.width } else { 1 };
-        rows.flat_map(move |row| {
-            let (image, y) = (row / self.height, row % self.height);
+        let together = if self.goes_by_rows() { self.width } else { 1 };
+        rows_of(rows, self.height).flat_map(move |(image, y)| {
             (0..self.width).step_by(together).map(move |x| {
-                let other = if self.broadcast { self.from[1].at(image, 0, 0) } else { self.from[1].at(image, y, x) };
+                let other = match self.broadcast {
+                    true if together == self.width => 0,
+                    true => self.from[1].at(image, 0, 0),
+                    false => self.from[1].at(image, y, x),
+                };
                 let from = [self.from[0].at(image, y, x), other];
                 Span { from, to: self.to.at(image, y, x), count: together * self.pitch }
             })
         })
+    }
+
+    /// Whether a span is a row.
+    fn goes_by_rows(&self) -> bool {
+        let same = |view: &View| view.pixel == self.pitch;
+        same(&self.from[0]) && same(&self.to) && (self.broadcast || same(&self.from[1]))
+    }
+
+    /// The bytes of a row of the second input, if that has one pixel for all and spans are rows: it is repeated then, and spans begin at
+    /// its first byte.
+    pub(crate) fn repeated(&self) -> Option<usize> {
+        (self.broadcast && self.goes_by_rows()).then_some(self.width * self.pitch)
+    }
+
+    /// Repeats the pixel of an image for a row.
+    pub(crate) fn repeat(&self, image: usize, from: &[u8], to: &mut [u8]) {
+        let pixel = &from[self.from[1].at(image, 0, 0)..][..self.pitch];
+        to.chunks_exact_mut(self.pitch).for_each(|to| to.copy_from_slice(pixel));
     }
 }
 

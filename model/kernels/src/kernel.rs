@@ -22,6 +22,9 @@ pub enum Kernel {
     Avx2,
     /// AVX-VNNI, on 256 bits.
     AvxVnni,
+    /// The same in the encoding of AVX-512.
+    #[cfg(test)]
+    EvexVnni,
     /// AVX-512 with VNNI.
     Avx512Vnni,
 }
@@ -45,6 +48,8 @@ impl Kernel {
         Self::NeonDot,
         Self::Avx2,
         Self::AvxVnni,
+        #[cfg(test)]
+        Self::EvexVnni,
         Self::Avx512Vnni,
     ];
 
@@ -58,6 +63,8 @@ impl Kernel {
             Self::Avx2 => crate::simd::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni => crate::simd::AvxVnni::detect().is_some(),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::EvexVnni => crate::simd::EvexVnni::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => crate::simd::Avx512Vnni::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
@@ -91,6 +98,8 @@ impl Kernel {
             Self::NeonDot => "neondot",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
+            #[cfg(test)]
+            Self::EvexVnni => "evexvnni",
             Self::Avx512Vnni => "avx512vnni",
         }
     }

@@ -1,5 +1,7 @@
 //! Where the elements of activations lie in memory.
 
+use std::ops::Range;
+
 /// What may be read beyond the last element that means something: the widest load begins at the last pixel.
 const SLACK: usize = 64;
 /// The bytes that a pixel of an activation takes are a multiple of this.
@@ -103,6 +105,17 @@ impl Layout {
             }
         }
     }
+}
+
+/// The image and the row in it of some rows, counted through all images. A division for each would take as long as a small row.
+#[inline(always)]
+pub(crate) fn rows_of(rows: Range<usize>, height: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (mut image, mut y) = (rows.start / height, rows.start % height);
+    rows.map(move |_| {
+        let found = (image, y);
+        (image, y) = if y + 1 == height { (image + 1, 0) } else { (image, y + 1) };
+        found
+    })
 }
 
 impl View {

@@ -19,6 +19,7 @@ mod chain;
 mod conv;
 mod copy;
 mod depthwise;
+mod dot;
 mod elementwise;
 mod input;
 mod kernel;
@@ -30,7 +31,6 @@ mod network;
 mod operator;
 mod plan;
 mod profile;
-pub mod shapes;
 mod simd;
 #[cfg(test)]
 mod tests;

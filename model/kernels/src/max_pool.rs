@@ -1,10 +1,12 @@
 //! Max-pools by themselves, which no convolution takes along.
 //!
-//! The maximum of the rows of a row of windows comes first, column by column; then that of the columns of each window. Padding
-//! is left out.
+//! The maximum of the rows of a row of windows comes first, in bytes that lie side by side; then that of the columns of each window.
+//! Where few channels are left, two or four windows go together, each in a piece of a vector. Padding is left out: the nearest column
+//! stands for it, which every window with padding has.
 
 use crate::average_pool::Places;
-use crate::layout::PART;
+use crate::depthwise::{Group, groups};
+use crate::layout::rows_of;
 use crate::operator::{Room, Run};
 use crate::simd::{Job, Simd};
 
@@ -12,12 +14,22 @@ use crate::simd::{Job, Simd};
 #[derive(Debug)]
 pub(crate) struct MaxPool {
     pub(crate) places: Places,
+    groups: Vec<Group>,
 }
 
 impl MaxPool {
-    /// Room for the maxima of a row's columns, of as many channels as a vector has bytes.
+    pub(crate) fn new<S: Simd>(places: Places) -> Self {
+        Self { groups: groups::<S>(places.pitch), places }
+    }
+
+    /// Room for the maxima of a row's columns, and for what is read beyond them.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        Room { first: self.places.width() * 4 * S::LANES, second: 0 }
+        Room { first: self.maxima() + 4 * S::LANES, second: 0 }
+    }
+
+    /// Bytes of a row of maxima: loads begin at a pixel and are of whole parts of the output's.
+    fn maxima(&self) -> usize {
+        self.places.width() * self.places.pixel() + self.places.pitch
     }
 }
 
@@ -37,47 +49,69 @@ impl Job for RunMaxPool<'_> {
             return;
         }
         let from = self.run.from[0];
-        let (first, end) = (places.to(rows.start, 0), places.to(rows.end - 1, places.columns - 1) + places.pitch);
+        let (first, end) = places.written(&rows);
         let to = self.run.to.bytes(first, end);
-        let width = 4 * S::LANES;
-        let maxima = &mut self.run.work.first.bytes_mut()[..places.width() * width];
-        for row in rows {
-            let (first, height, step) = places.rows_of(row);
-            for channel in (0..places.pitch).step_by(width) {
-                for (column, maximum) in maxima.chunks_exact_mut(width).enumerate() {
-                    let first = first + column * places.pixel() + channel;
-                    let mut most = simd.splat_bytes(0);
-                    for y in 0..height {
-                        let bytes = &from[first + y * step..][..width];
-                        // SAFETY: the slice has as many bytes as are read.
-                        most = simd.max_bytes(most, unsafe { simd.load_pieces([bytes.as_ptr()]) });
-                    }
-                    // SAFETY: a chunk has as many bytes as a vector.
-                    unsafe { simd.store_pieces([maximum.as_mut_ptr()], most) };
-                }
-                for column in 0..places.columns {
-                    let columns = places.columns_of(column);
-                    let mut most = simd.splat_bytes(0);
-                    for maximum in maxima[columns.start * width..columns.end * width].chunks_exact(width) {
-                        // SAFETY: a chunk has as many bytes as a vector.
-                        most = simd.max_bytes(most, unsafe { simd.load_pieces([maximum.as_ptr()]) });
-                    }
-                    let at = to.wrapping_add(places.to(row, column) + channel);
-                    let left = (places.pitch - channel).min(width);
-                    // SAFETY: a pixel of the output has `pitch` bytes, whole parts, which were found writable.
+        let (bytes, vector) = (places.width() * places.pixel(), 4 * S::LANES);
+        let maxima = &mut self.run.work.first.bytes_mut()[..self.layer.maxima() + vector];
+        for (image, row) in rows_of(rows, places.rows) {
+            let (first, height, step) = places.rows_of(image, row);
+            // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
+            for y in (0..height).step_by(4) {
+                let from = &from[first + y * step..];
+                let lines = [0, 1, 2, 3].map(|more: usize| &from[more.min(height - 1 - y) * step..]);
+                for (at, maximum) in (0..bytes).step_by(vector).zip(maxima.chunks_exact_mut(vector)) {
+                    let to = maximum.as_mut_ptr();
+                    // SAFETY: a chunk has as many bytes as a vector, and so have the slices.
                     unsafe {
-                        if left == width {
-                            simd.store_pieces([at], most);
-                        } else {
-                            let mut all = [0u8; 64];
-                            simd.store_pieces([all.as_mut_ptr()], most);
-                            for part in (0..left).step_by(PART) {
-                                at.add(part).cast::<[u8; PART]>().write(*all.as_ptr().add(part).cast::<[u8; PART]>());
-                            }
+                        let mut most = if y == 0 { simd.splat_bytes(0) } else { simd.load_pieces([to.cast_const()]) };
+                        for line in lines {
+                            most = simd.max_bytes(most, simd.load_pieces([line[at..][..vector].as_ptr()]));
                         }
+                        simd.store_pieces([to], most);
+                    }
+                }
+            }
+            for group in &self.layer.groups {
+                let from = maxima.as_ptr().wrapping_add(group.first);
+                let to = to.wrapping_add(places.to(image, row, 0) + group.first);
+                // SAFETY: columns are below the width, so that pieces end within the maxima; a pixel of the output has `pitch` bytes,
+                // whole pieces, which were found writable.
+                unsafe {
+                    match group.pieces {
+                        1 => columns::<S, 1>(simd, places, from, to),
+                        2 if S::LANES >= 8 => columns::<S, 2>(simd, places, from, to),
+                        4 if S::LANES >= 16 => columns::<S, 4>(simd, places, from, to),
+                        pieces => unreachable!("{pieces} pieces of a vector"),
                     }
                 }
             }
         }
+    }
+}
+
+/// The maxima of the columns of each window of a row, for some channels.
+///
+/// # Safety
+/// An `N`th of a vector must be readable at every column after `from`, and writable at every output after `to`.
+#[inline(always)]
+unsafe fn columns<S: Simd, const N: usize>(simd: S, places: &Places, from: *const u8, to: *mut u8) {
+    for first in (0..places.columns).step_by(N) {
+        let mut most = simd.splat_bytes(0);
+        for x in 0..places.kernel() {
+            let mut pieces = [from; N];
+            for (piece, from) in pieces.iter_mut().enumerate() {
+                let column = (first + piece).min(places.columns - 1);
+                *from = from.wrapping_add(places.column(column, x) * places.pixel());
+            }
+            // SAFETY: as the caller promises.
+            most = simd.max_bytes(most, unsafe { simd.load_pieces(pieces) });
+        }
+        let mut nowhere = [0u8; 64];
+        let mut pieces = [nowhere.as_mut_ptr(); N];
+        for (piece, at) in pieces.iter_mut().enumerate().take(places.columns - first) {
+            *at = to.wrapping_add(places.to_column(first + piece));
+        }
+        // SAFETY: as the caller promises; a piece is at most 64 bytes.
+        unsafe { simd.store_pieces(pieces, most) };
     }
 }

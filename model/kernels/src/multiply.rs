@@ -2,7 +2,7 @@
 
 use crate::elementwise::{Elements, for_span};
 use crate::network::Finish;
-use crate::operator::{Clamp, Run};
+use crate::operator::{Clamp, Room, Run};
 use crate::simd::{Job, Simd};
 
 /// A multiplication.
@@ -13,6 +13,13 @@ pub(crate) struct Multiply {
     pub(crate) zero_points: [u8; 2],
     pub(crate) scale: f32,
     pub(crate) finish: Finish,
+}
+
+impl Multiply {
+    /// Room for a row of the second input.
+    pub(crate) fn room(&self) -> Room {
+        Room { first: self.elements.repeated().unwrap_or_default(), second: 0 }
+    }
 }
 
 /// A multiplication of some rows.
@@ -36,14 +43,31 @@ impl Job for RunMultiply<'_> {
         let [a, b] = layer.zero_points;
         let zero_points = [simd.splat(a.into()), simd.splat(b.into())];
         let scale = simd.splat(layer.scale.to_bits() as i32);
-        for span in layer.elements.spans(rows) {
-            let [a, b] = [0, 1].map(|i| self.run.from[i][span.from[i]..][..span.count].as_ptr());
-            for_span!(simd, S, span, to, clamp, at => {
-                // SAFETY: the slices have as many bytes as the span counts.
-                let (a, b) = unsafe { (simd.load_bytes(a.add(at)), simd.load_bytes(b.add(at))) };
-                let product = simd.mul(simd.sub(a, zero_points[0]), simd.sub(b, zero_points[1]));
-                simd.requantise(product, scale)
-            });
+        let (height, repeated) = (layer.elements.height(), layer.elements.repeated());
+        let Run { from, work, .. } = self.run;
+        let mut done = rows.start;
+        while done < rows.end {
+            // The second input may be repeated for each image.
+            let (image, end) = (done / height, rows.end.min((done / height + 1) * height));
+            let second = match repeated {
+                Some(bytes) => {
+                    let row = &mut work.first.bytes_mut()[..bytes];
+                    layer.elements.repeat(image, from[1], row);
+                    &*row
+                }
+                None => from[1],
+            };
+            for span in layer.elements.spans(done..end) {
+                let a = from[0][span.from[0]..][..span.count].as_ptr();
+                let b = second[span.from[1]..][..span.count].as_ptr();
+                for_span!(simd, S, span, to, clamp, at => {
+                    // SAFETY: the slices have as many bytes as the span counts.
+                    let (a, b) = unsafe { (simd.load_bytes(a.add(at)), simd.load_bytes(b.add(at))) };
+                    let product = simd.mul(simd.sub(a, zero_points[0]), simd.sub(b, zero_points[1]));
+                    simd.requantise(product, scale)
+                });
+            }
+            done = end;
         }
     }
 }

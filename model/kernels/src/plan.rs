@@ -8,11 +8,12 @@ use crate::add::{Add, RunAdd};
 use crate::aligned::Aligned;
 use crate::average_pool::{AveragePool, Places, RunAveragePool};
 use crate::chain::{Chain, Link, Reads, chains};
-use crate::conv::{Conv, RunConv, Sums};
+use crate::conv::{Conv, RunConv, Sums, joined};
 use crate::copy::{Copy, RunCopy};
 use crate::depthwise::{Depthwise, RunDepthwise};
+use crate::dot::{Dot, RunDot};
 use crate::elementwise::Elements;
-use crate::input;
+use crate::input::Pack;
 use crate::kernel::Kernel;
 use crate::layout::{Layout, PART};
 use crate::lookup::{Lookup, RunLookup};
@@ -107,7 +108,9 @@ struct Step {
 
 impl Step {
     fn link(&self, layouts: &[Layout]) -> Link {
-        let (image, row) = self.to.map_or((0, 0), |to| (layouts[to].image(), layouts[to].row()));
+        // None follows what is not written row by row.
+        let to = self.to.filter(|_| self.operator.goes_by_rows());
+        let (image, row) = to.map_or((0, 0), |to| (layouts[to].image(), layouts[to].row()));
         Link { from: self.from, to: self.to, reads: self.reads, image, row, unit: self.operator.unit() }
     }
 }
@@ -133,6 +136,7 @@ pub trait Join {
 enum Operator {
     Conv(Conv),
     Depthwise(Depthwise),
+    Dot(Dot),
     Winograd(Winograd),
     AveragePool(AveragePool),
     MaxPool(MaxPool),
@@ -192,6 +196,7 @@ impl Plan {
         let of = |operator: &Operator| match operator {
             Operator::Conv(layer) => layer.bytes(),
             Operator::Depthwise(layer) => layer.bytes(),
+            Operator::Dot(layer) => layer.bytes(),
             Operator::Winograd(layer) => layer.bytes(),
             Operator::Lookup(_) => size_of::<Lookup>(),
             _ => 0,
@@ -381,6 +386,8 @@ pub(crate) fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
         Kernel::Avx2 => crate::simd::Avx2::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "x86_64")]
         Kernel::AvxVnni => crate::simd::AvxVnni::detect().map(|simd| simd.vectorize(job)),
+        #[cfg(all(test, target_arch = "x86_64"))]
+        Kernel::EvexVnni => crate::simd::EvexVnni::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512Vnni => crate::simd::Avx512Vnni::detect().map(|simd| simd.vectorize(job)),
         #[cfg(target_arch = "aarch64")]
@@ -422,6 +429,7 @@ impl Job for RunStep<'_> {
                 simd.vectorize(RunConv { layer, tiles, run });
             }
             Operator::Depthwise(layer) => simd.vectorize(RunDepthwise { layer, run }),
+            Operator::Dot(layer) => simd.vectorize(RunDot { layer, run }),
             Operator::Winograd(layer) => simd.vectorize(RunWinograd { layer, run }),
             Operator::AveragePool(layer) => simd.vectorize(RunAveragePool { layer, run }),
             Operator::MaxPool(layer) => simd.vectorize(RunMaxPool { layer, run }),
@@ -433,33 +441,13 @@ impl Job for RunStep<'_> {
     }
 }
 
-struct Pack<'a> {
-    layout: &'a Layout,
-    table: Option<&'a [u8; 256]>,
-    images: &'a [&'a [u8]],
-    to: &'a mut [u8],
-}
-
-impl Job for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        for (image, pixels) in self.images.iter().enumerate() {
-            match self.table {
-                Some(table) => input::pack(self.layout, image, pixels, self.to, |byte| table[usize::from(byte)]),
-                None => input::pack(self.layout, image, pixels, self.to, |byte| byte),
-            }
-        }
-    }
-}
-
 impl Operator {
     /// Rows of the output of one image.
     fn height(&self) -> usize {
         match self {
             Self::Conv(layer) => layer.height(),
             Self::Depthwise(layer) => layer.height(),
+            Self::Dot(_) => 1,
             Self::Winograd(layer) => layer.height(),
             Self::AveragePool(layer) => layer.places.rows,
             Self::MaxPool(layer) => layer.places.rows,
@@ -470,13 +458,20 @@ impl Operator {
         }
     }
 
+    /// Whether its rows are those of the image.
+    fn goes_by_rows(&self) -> bool {
+        !matches!(self, Self::Depthwise(layer) if layer.is_turned())
+    }
+
     /// The memory that it needs beside its buffers.
     fn room<S: Simd>(&self) -> Room {
         match self {
+            Self::Conv(layer) => layer.room::<S>(),
             Self::Depthwise(layer) => layer.room::<S>(),
             Self::Winograd(layer) => layer.room::<S>(),
             Self::AveragePool(layer) => layer.room::<S>(),
             Self::MaxPool(layer) => layer.room::<S>(),
+            Self::Multiply(layer) => layer.room(),
             _ => Room::default(),
         }
     }
@@ -497,6 +492,8 @@ impl Operator {
             Self::Conv(layer) => (Method::Direct, layer.products()),
             Self::Depthwise(layer) if layer.is_wide() => (Method::DepthwiseWide, layer.products()),
             Self::Depthwise(layer) => (Method::Depthwise, layer.products()),
+            Self::Dot(layer) if layer.is_wide() => (Method::DirectWide, layer.products()),
+            Self::Dot(layer) => (Method::Direct, layer.products()),
             Self::Winograd(layer) => (Method::Winograd, layer.products()),
             Self::AveragePool(_) | Self::MaxPool(_) => (Method::Pool, 0),
             Self::Add(_) | Self::Multiply(_) | Self::Lookup(_) | Self::Copy(_) => (Method::Elementwise, 0),
@@ -774,13 +771,18 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             buffers.of[activation] = Some(buffers.take(layout, writer, reader)?);
         }
         let window = match layers[activation].operation {
-            Operation::Conv { window, groups, .. } => Some((window.padding, window.kernel[1], groups)),
-            Operation::Linear { .. } => Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, 1)),
+            Operation::Conv { window, groups, bias, .. } => {
+                let is_one = !network.is_depthwise(activation, groups) && joined::<S>(groups, bias.len()) == groups;
+                Some((window.padding, window.kernel[1], is_one))
+            }
+            Operation::Linear { .. } => {
+                Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, true))
+            }
             _ => None,
         };
-        if let Some((padding, columns, groups)) = window {
+        if let Some((padding, columns, is_one)) = window {
             let from = buffers.layout(layers[activation].from[0]).clone();
-            let is_loose = groups == 1 && is_loose(&from, columns);
+            let is_loose = is_one && is_loose(&from, columns);
             if is_loose || !from.covers(padding) {
                 let pitch = if is_loose { from.channels } else { from.pitch };
                 let layout = Layout { border: padding, pitch, ..from };
@@ -802,8 +804,9 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
         let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
             let split = Split::of(&operator, to.map(|to| &buffers.layouts[to]));
             // A copy into a wider border, and of one of several inputs, is of whole images.
-            let reads = match operator {
+            let reads = match &operator {
                 Operator::Copy(_) => None,
+                operator if !operator.goes_by_rows() => None,
                 _ => reads(network, layer, pooled),
             };
             Step { layer, operator, from, to, reads, split }
@@ -880,6 +883,11 @@ fn operator<S: Simd>(
                 return Operator::Depthwise(Depthwise::new::<S>(&sums, finish, window, from, stored(), group));
             }
             let Shape { mut height, mut width, .. } = network.activations[layer + 1].shape;
+            if (groups, height, width) == (1, 1, 1)
+                && let Some(dot) = Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group)
+            {
+                return Operator::Dot(dot);
+            }
             if pooled {
                 (height, width) = (height / 2 * 2, width / 2 * 2);
             }
@@ -900,7 +908,10 @@ fn operator<S: Simd>(
             let Shape { height, width, .. } = first.shape;
             let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4] };
             let sums = Sums { weight, bias, scale, groups: 1, finish, high: first.high };
-            Operator::Conv(Conv::new::<S>(&sums, window, from, output, group, false))
+            match Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group) {
+                Some(dot) => Operator::Dot(dot),
+                None => Operator::Conv(Conv::new::<S>(&sums, window, from, output, group, false)),
+            }
         }
         Operation::Add { multipliers, shift, finish } => {
             let elements = Elements::new(layouts, stored());
@@ -914,7 +925,7 @@ fn operator<S: Simd>(
             let places = Places::new(window, from, stored());
             Operator::AveragePool(AveragePool::new(places, scale, first.zero_point(), finish))
         }
-        Operation::MaxPool { window } => Operator::MaxPool(MaxPool { places: Places::new(window, from, stored()) }),
+        Operation::MaxPool { window } => Operator::MaxPool(MaxPool::new::<S>(Places::new(window, from, stored()))),
         Operation::Lookup { table, .. } => {
             let elements = Elements::new(layouts, stored());
             Operator::Lookup(Box::new(Lookup { elements, table: *table }))
@@ -926,6 +937,9 @@ fn operator<S: Simd>(
 impl Split {
     /// How a step whose output lies in `to` is shared.
     fn of(operator: &Operator, to: Option<&Layout>) -> Self {
+        if !operator.goes_by_rows() {
+            return Self::Not;
+        }
         let height = operator.height();
         let work = match (operator.method().1, to) {
             (0, Some(to)) => to.image() / 16,

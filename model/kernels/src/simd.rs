@@ -17,6 +17,8 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{Neon, NeonDot};
 pub(crate) use portable::Portable;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use x86::EvexVnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512Vnni, AvxVnni};
 
@@ -174,6 +176,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn unshuffle(self, bytes: Self::Bytes) -> Self::Bytes;
     /// Words of a byte of each vector. Part `i` of vector `v` has the four words of bytes `4 * v..` of part `i`.
     fn interleave(self, rows: [Self::Bytes; 4]) -> [Self::Words; 4];
+    /// The bytes of words.
+    fn bytes(self, words: Self::Words) -> Self::Bytes;
     /// The larger byte.
     fn max_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The sum of halves.

@@ -3,8 +3,70 @@
 //! The crate depends on nothing, and neither do its tests, so that they run as one static program under an emulator for
 //! instructions that the machine at hand lacks.
 
-use crate::shapes::{Kind, OwnedLayer, over};
-use crate::{Finish, Join, Kernel, Layer, Method, Plan, PlanError, Shape, Window};
+use crate::{Finish, Join, Kernel, Layer, Method, Operation, Plan, PlanError, Shape, Window};
+
+/// A layer that owns its integers.
+#[derive(Debug, Clone)]
+struct OwnedLayer {
+    /// The activations that it reads.
+    from: Vec<usize>,
+    /// What it computes.
+    kind: Kind,
+    /// Of a convolution or linear layer.
+    weight: Vec<i8>,
+    /// Of a convolution or linear layer.
+    bias: Vec<i32>,
+    /// One for each output channel, or one; empty where there is none.
+    scale: Vec<f32>,
+    /// Of a lookup.
+    table: Box<[u8; 256]>,
+    /// None in the last layer, a max-pool, a concatenation and a lookup.
+    finish: Option<Finish>,
+}
+
+/// The operators, as [`Operation`] has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Conv { groups: usize, window: Window },
+    Linear,
+    Add { multipliers: [i32; 2], shift: u8 },
+    Multiply,
+    AveragePool { window: Window },
+    MaxPool { window: Window },
+    Concat,
+    Lookup { zero_point: u8 },
+}
+
+impl OwnedLayer {
+    /// A layer without integers.
+    fn new(from: &[usize], kind: Kind) -> Self {
+        let table = Box::new(std::array::from_fn(|byte| byte as u8));
+        Self { from: from.to_vec(), kind, weight: vec![], bias: vec![], scale: vec![], table, finish: None }
+    }
+
+    /// The same, borrowed.
+    fn layer(&self) -> Layer<'_> {
+        let Self { weight, bias, scale, table, finish, .. } = self;
+        let some = || finish.expect("the kind has one");
+        let operation = match self.kind {
+            Kind::Conv { groups, window } => Operation::Conv { groups, window, weight, bias, scale, finish: some() },
+            Kind::Linear => Operation::Linear { weight, bias, scale, finish: *finish },
+            Kind::Add { multipliers, shift } => Operation::Add { multipliers, shift, finish: some() },
+            Kind::Multiply => Operation::Multiply { scale: scale[0], finish: some() },
+            Kind::AveragePool { window } => Operation::AveragePool { window, scale: scale[0], finish: some() },
+            Kind::MaxPool { window } => Operation::MaxPool { window },
+            Kind::Concat => Operation::Concat,
+            Kind::Lookup { zero_point } => Operation::Lookup { table, zero_point },
+        };
+        Layer { from: &self.from, operation }
+    }
+}
+
+/// The shape that windows give.
+fn over(from: Shape, channels: usize, Window { kernel, stride, padding }: Window) -> Shape {
+    let out = |size: usize, way: usize| (size + padding[way] + padding[way + 2] - kernel[way]) / stride[way] + 1;
+    Shape { channels, height: out(from.height, 0), width: out(from.width, 1) }
+}
 
 /// Two threads for every join: slow, and all that a test needs.
 struct TwoThreads;
@@ -154,9 +216,13 @@ fn random_window(random: &mut Random, from: Shape, sizes: &[usize]) -> Option<Wi
 fn random_network(random: &mut Random) -> (Shape, Vec<u8>, Vec<OwnedLayer>) {
     let side = random.one_of(&[1, 2, 3, 5, 6, 8, 9, 12, 14, 17]);
     let input = Shape {
-        channels: random.one_of(&[1, 2, 3, 3, 4, 5, 16]),
+        channels: random.one_of(&[1, 2, 3, 3, 4, 5, 9, 16, 21]),
         height: side,
-        width: if random.once_in(3) { random.size(1, 40) } else { side },
+        width: match random.size(0, 5) {
+            0 | 1 => random.size(1, 40),
+            2 => random.size(1, 4),
+            _ => side,
+        },
     };
     let mut zero_points = vec![random.one_of(&[0, 128, 255, 103]); input.channels];
     if random.once_in(2) {
@@ -173,7 +239,7 @@ fn random_network(random: &mut Random) -> (Shape, Vec<u8>, Vec<OwnedLayer>) {
     // The last layer, which may have scales.
     let from = random.size(0, known.len() - 1).max(known.len().saturating_sub(2));
     let mut last = OwnedLayer::new(&[from], Kind::Linear);
-    let classes = random.one_of(&[1, 2, 10, 16, 19, 70]);
+    let classes = random.one_of(&[1, 2, 5, 8, 10, 16, 19, 70]);
     let Shape { height, width, .. } = known[from].shape;
     fill_sums(random, &mut last, &known[from], classes, 1, height * width);
     match random.size(0, 2) {
@@ -241,7 +307,7 @@ fn random_layer(random: &mut Random, known: &[Known]) -> Option<(OwnedLayer, Kno
             let divisors: Vec<usize> =
                 (1..=from.shape.channels).filter(|groups| from.shape.channels.is_multiple_of(*groups)).collect();
             let groups = random.one_of(&divisors);
-            let channels = groups * random.size(1, (70 / groups).max(1));
+            let channels = groups * random.size(1, (140 / groups).max(2));
             let mut layer = OwnedLayer::new(&[index], Kind::Conv { groups, window });
             fill_sums(random, &mut layer, from, channels, groups, window.kernel[0] * window.kernel[1]);
             layer.finish = Some(finish);
@@ -661,29 +727,37 @@ fn paddings_of_two_readers_that_differ_much() {
 
 #[test]
 fn a_profile_has_every_step() {
-    let network = crate::shapes::cifar10_cnn(127);
-    let layers = network.layers();
-    let plan = Plan::new(network.input, &network.zero_points, &layers, Kernel::best()).expect("fits");
-    let image = random_image(&mut Random(1), network.input.elements());
+    let mut random = Random(5);
+    let input = Shape { channels: 3, height: 16, width: 16 };
+    let mut layers = vec![OwnedLayer::new(&[0], Kind::Lookup { zero_point: 0 })];
+    layers[0].table.iter_mut().for_each(|byte| *byte /= 2);
+    let mut shape = input;
+    for channels in [32, 48] {
+        let from = Known { shape, zero_points: vec![0; shape.channels], low: 0, high: 127 };
+        let mut conv = OwnedLayer::new(&[layers.len()], Kind::Conv { groups: 1, window: plain(3, 1) });
+        fill_sums(&mut random, &mut conv, &from, channels, 1, 9);
+        conv.finish = Some(BYTES);
+        layers.push(conv);
+        layers.push(OwnedLayer::new(&[layers.len()], Kind::MaxPool { window: plain(2, 2) }));
+        shape = over(over(shape, channels, plain(3, 1)), channels, plain(2, 2));
+    }
+    layers.push(OwnedLayer::new(&[layers.len()], Kind::MaxPool { window: plain(2, 2) }));
+    let known =
+        Known { shape: Shape { channels: 48, height: 1, width: 1 }, zero_points: vec![0; 48], low: 0, high: 127 };
+    let mut last = OwnedLayer::new(&[layers.len()], Kind::Linear);
+    fill_sums(&mut random, &mut last, &known, 5, 1, 1);
+    layers.push(last);
+    let borrowed: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
+    let plan = Plan::new(input, &[0; 3], &borrowed, Kernel::best()).expect("fits");
+    let image = random_image(&mut random, input.elements());
     let profile = plan.profile(&mut plan.scratch(), &[&image, &image], 3);
     let steps: Vec<(usize, Method)> = profile.iter().map(|step| (step.layer, step.method)).collect();
     assert_eq!(steps[0], (0, Method::Pack), "the lookup is part of it");
     let layers: Vec<usize> = steps[1..].iter().map(|(layer, _)| *layer).collect();
-    assert_eq!(layers, [1, 3, 5, 6, 7], "the pools after layers 1 and 3 are part of their steps");
+    assert_eq!(layers, [1, 3, 5, 6], "the pools after layers 1 and 3 are part of their steps");
     for step in &profile {
         let has_limit = crate::limit(Kernel::best(), step.method).is_some_and(|products| products > 0.0);
         assert_eq!(step.products > 0, has_limit, "{step:?}");
-    }
-}
-
-#[test]
-fn networks_of_224_rows_stay_within_their_memory() {
-    let network = crate::shapes::mobilenet_v2(127);
-    for kernel in Kernel::available() {
-        let plan = Plan::new(network.input, &network.zero_points, &network.layers(), kernel).expect("fits");
-        let memory = plan.bytes();
-        assert!(memory.plan + 8 * memory.scratch <= 100 << 20, "{kernel}: {memory:?}");
-        assert!(memory.plan > 3_500_000 && memory.scratch > 1_500_000, "{kernel}: {memory:?}");
     }
 }
 
@@ -768,8 +842,8 @@ fn kernels_have_names() {
         assert_eq!(kernel.to_string().parse(), Ok(kernel));
     }
     let error = "mmx".parse::<Kernel>().expect_err("no such kernel");
-    let expected = "\"mmx\" is not a kernel: expected portable4, portable16, portable, neon, neondot, avx2, avxvnni or \
-                    avx512vnni";
+    let expected = "\"mmx\" is not a kernel: expected portable4, portable16, portable, neon, neondot, avx2, avxvnni, \
+                    evexvnni or avx512vnni";
     assert_eq!(error.to_string(), expected);
     assert!(Kernel::best().is_available());
 }

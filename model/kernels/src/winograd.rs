@@ -460,24 +460,25 @@ fn multiply<S: Simd, const V: usize>(
     weights: &[i32],
     to: &mut [i32],
 ) {
-    let most = S::PIXELS[usize::from(V > 1)];
+    let most = S::PIXELS[usize::from(V > 1)].min(8);
+    // Blocks of about one size: a single tile left over would take as long as several, as its sums wait for each other.
+    let mut blocks = tiles.div_ceil(most);
     let mut tile = 0;
     while tile < tiles {
-        let left = tiles - tile;
+        let size = (tiles - tile).div_ceil(blocks);
         let (from, to) = (&from[tile * halves..], &mut to[tile * V * S::LANES..]);
-        if most >= 8 && left >= 8 {
-            block::<S, V, 8>(simd, halves, pairs, from, weights, to);
-            tile += 8;
-        } else if most >= 6 && left >= 6 {
-            block::<S, V, 6>(simd, halves, pairs, from, weights, to);
-            tile += 6;
-        } else if most >= 4 && left >= 4 {
-            block::<S, V, 4>(simd, halves, pairs, from, weights, to);
-            tile += 4;
-        } else {
-            block::<S, V, 1>(simd, halves, pairs, from, weights, to);
-            tile += 1;
+        macro_rules! sizes {
+            ($($size:literal)*) => {
+                match size {
+                    $($size if const { $size <= S::PIXELS[if V > 1 { 1 } else { 0 }] } => {
+                        block::<S, V, $size>(simd, halves, pairs, from, weights, to);
+                    })*
+                    _ => unreachable!("{size} tiles in a block"),
+                }
+            };
         }
+        sizes!(1 2 3 4 5 6 7 8);
+        (tile, blocks) = (tile + size, blocks - 1);
     }
 }
 

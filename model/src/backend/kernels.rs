@@ -84,6 +84,17 @@ impl KernelBackend {
         Ok((images.len(), plan.profile(&mut scratch[0], images, rounds)))
     }
 
+    /// The memory that a model takes once it is packed, with the buffers of all threads, in bytes.
+    ///
+    /// # Errors
+    /// If that is too much.
+    pub fn memory(&mut self, model: &Model) -> Result<usize, BackendError> {
+        let threads = self.threads;
+        let Prepared { plan, .. } = self.prepared.get(model, || Prepared::new(model, self.kernel, threads))?;
+        let memory = plan.bytes();
+        Ok(memory.plan + threads * memory.scratch)
+    }
+
     /// Starts the threads, at the first call and not before, and again for another caller: the thread that calls is to be one
     /// of them, since handing an image to another thread and being woken again takes about as long as running it.
     fn start_threads(&mut self) -> Result<(), BackendError> {

@@ -9,12 +9,14 @@ mod inference;
 mod layers;
 mod mining;
 mod network;
+mod networks;
 mod process;
 mod requests;
 mod store;
 mod sync;
 mod template;
 mod validate;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ enum Command {
     Sync(sync::Args),
     Requests(requests::Args),
     FullBlocks(full_blocks::Args),
+    Networks(networks::Args),
+    Weights(weights::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +76,8 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Sync(args) => sync::run(args, output),
         Command::FullBlocks(args) => full_blocks::run(args, output),
         Command::Requests(args) => requests::run(args, output),
+        Command::Networks(args) => networks::run(args, output),
+        Command::Weights(args) => weights::run(args, output),
     }
 }
 
@@ -157,6 +163,15 @@ mod tests {
             ("requests --blocks 2 --rate 1 --device cpu", true),
             ("requests --blocks 1", false),
             ("requests --rate 0", false),
+            ("networks", true),
+            ("networks --network resnet-50 --batch 8 --threads 1 --kernel portable --milliseconds 1", true),
+            ("networks --write .", true),
+            ("networks --batch 257", false),
+            ("networks --threads 0", false),
+            ("weights", true),
+            ("weights --seconds 1 --seed 7 --worst 3 --kernel portable", true),
+            ("weights --kernel mmx", false),
+            ("weights --seconds 0", false),
             ("network", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
             ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),

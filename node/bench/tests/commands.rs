@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::Address;
 use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
-use ocelli_model::{DeviceChoice, backend};
+use ocelli_model::{DeviceChoice, Model, backend, reference};
 use ocelli_node::clock::Clock;
 use ocelli_node::inference::Limits;
 use ocelli_node::network::Traversal;
@@ -89,6 +89,43 @@ fn figures_are_json() {
     let home = tempfile::tempdir().unwrap();
     let (mining, _) = json(home.path(), &["mining", "--seconds", "1"]);
     assert!(mining["hashes_per_second"].as_u64() > Some(0), "{mining}");
+    let (layers, _) = json(home.path(), &["layers", "--rounds", "1", "--kernel", "portable"]);
+    let nanoseconds = |of: &str| -> u64 {
+        layers[of].as_array().unwrap().iter().map(|row| row["nanoseconds"].as_u64().unwrap()).sum()
+    };
+    assert!(nanoseconds("steps") > 0 && nanoseconds("methods").abs_diff(nanoseconds("steps")) < 100, "{layers}");
+}
+
+/// What it writes is the model, and logits of it that the model has.
+#[test]
+fn networks_are_measured_and_written() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["networks", "--network", "cifar10-cnn", "--threads", "1", "--milliseconds", "1"];
+    let (report, _) = json(home.path(), &[&arguments[..], &["--batch", "1", "--batch", "3"]].concat());
+    let batches: Vec<_> =
+        report["results"].as_array().unwrap().iter().map(|row| row["batch"].as_u64().unwrap()).collect();
+    assert_eq!(batches, [1, 3], "{report}");
+    json(home.path(), &[&arguments[..], &["--write", "."]].concat());
+    let read = |kind: &str| std::fs::read(home.path().join(format!("cifar10-cnn.{kind}"))).unwrap();
+    let model = Model::from_bytes(&read("safetensors")).unwrap();
+    let pixels = read("pixels");
+    let images = pixels.chunks_exact(model.pixels());
+    let expected: Vec<u8> =
+        images.flat_map(|image| reference::logits(&model, image)).flat_map(i32::to_le_bytes).collect();
+    assert_eq!(read("logits"), expected);
+}
+
+/// Few seconds find little, but what is found was accepted and has a figure.
+#[test]
+fn a_search_finds_graphs() {
+    let home = tempfile::tempdir().unwrap();
+    let (report, _) = json(home.path(), &["weights", "--seconds", "1", "--worst", "2", "--seed", "3"]);
+    let worst = report["worst"].as_array().unwrap();
+    assert_eq!(worst.len(), 2, "{report}");
+    for found in worst {
+        assert!(found["ratio"].as_f64().unwrap() > 0.0 && found["cost"].as_u64().unwrap() > 0, "{report}");
+        assert!(found["graph"].as_str().unwrap().contains("logits"), "{report}");
+    }
 }
 
 #[test]

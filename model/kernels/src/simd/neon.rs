@@ -175,6 +175,12 @@ macro_rules! operations_of_neon {
         }
 
         #[inline(always)]
+        fn bytes(self, words: int32x4_t) -> uint8x16_t {
+            // SAFETY: as for `splat`.
+            unsafe { vreinterpretq_u8_s32(words) }
+        }
+
+        #[inline(always)]
         fn max_bytes(self, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
             // SAFETY: as for `splat`.
             unsafe { vmaxq_u8(a, b) }

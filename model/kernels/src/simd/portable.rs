@@ -223,6 +223,11 @@ impl<const N: usize> Simd for Portable<N> {
     }
 
     #[inline(always)]
+    fn bytes(self, words: [i32; N]) -> [[u8; 4]; N] {
+        words.map(i32::to_ne_bytes)
+    }
+
+    #[inline(always)]
     fn max_bytes(self, a: [[u8; 4]; N], b: [[u8; 4]; N]) -> [[u8; 4]; N] {
         zip(a, b, |a, b| zip(a, b, u8::max))
     }

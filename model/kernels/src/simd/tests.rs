@@ -237,6 +237,7 @@ fn x86() {
     let checked = [
         Avx2::detect().map(check).map(|()| "avx2"),
         AvxVnni::detect().map(check).map(|()| "avxvnni"),
+        EvexVnni::detect().map(check).map(|()| "evexvnni"),
         Avx512Vnni::detect().map(check).map(|()| "avx512vnni"),
     ];
     eprintln!("checked: {:?}", checked.iter().flatten().collect::<Vec<_>>());

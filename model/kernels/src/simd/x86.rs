@@ -13,6 +13,11 @@ pub(crate) struct Avx2(());
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AvxVnni(());
 
+/// The same instructions as [`AvxVnni`] in the encoding of AVX-512, so that what is made for that is tested where there is this.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvexVnni(());
+
 /// AVX-512 F, BW and VNNI.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512Vnni(());
@@ -28,6 +33,18 @@ impl AvxVnni {
     /// The proof that this processor has AVX2 and AVX-VNNI, if it has.
     pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni")).then_some(Self(()))
+    }
+}
+
+#[cfg(test)]
+impl EvexVnni {
+    /// The proof that this processor has AVX2, and VNNI in AVX-512 on 256 bits, if it has.
+    pub(crate) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        has.then_some(Self(()))
     }
 }
 
@@ -173,6 +190,11 @@ macro_rules! operations_of_256_bits {
         }
 
         #[inline(always)]
+        fn bytes(self, words: __m256i) -> __m256i {
+            words
+        }
+
+        #[inline(always)]
         fn max_bytes(self, a: __m256i, b: __m256i) -> __m256i {
             // SAFETY: as for `splat`.
             unsafe { _mm256_max_epu8(a, b) }
@@ -313,47 +335,67 @@ impl Simd for Avx2 {
     operations_of_256_bits!();
 }
 
-/// Registers of a block: 6 x 2 sums, 2 weights and a broadcast: 15 of 16.
-impl Simd for AvxVnni {
-    const LANES: usize = 8;
-    const PIXELS: [usize; 3] = [8, 6, 2];
-    const VECTORS: usize = 2;
-    const DEPTHWISE_PIXELS: usize = 1;
-    const WIDE_PARTS: usize = 1;
-    const IS_SIGNED: bool = false;
-    const DOT4: [u64; 2] = [1, 1];
-    const DOT2: u64 = 1;
+/// Products of VNNI on 256 bits. Registers of a block: 6 x 2 sums, 2 weights and a broadcast: 15 of 16.
+macro_rules! vnni_of_256_bits {
+    ($name:ident, $features:literal, $dot4:ident, $dot2:literal) => {
+        impl Simd for $name {
+            const LANES: usize = 8;
+            const PIXELS: [usize; 3] = [8, 6, 2];
+            const VECTORS: usize = 2;
+            const DEPTHWISE_PIXELS: usize = 1;
+            const WIDE_PARTS: usize = 1;
+            const IS_SIGNED: bool = false;
+            const DOT4: [u64; 2] = [1, 1];
+            const DOT2: u64 = 1;
 
-    #[inline(always)]
-    fn vectorize<J: Job>(self, job: J) -> J::Output {
-        #[target_feature(enable = "avx2,avxvnni")]
-        #[inline(never)]
-        fn run<J: Job>(simd: AvxVnni, job: J) -> J::Output {
-            job.run(simd)
+            #[inline(always)]
+            fn vectorize<J: Job>(self, job: J) -> J::Output {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                fn run<J: Job>(simd: $name, job: J) -> J::Output {
+                    job.run(simd)
+                }
+                // SAFETY: `self` proves these features.
+                unsafe { run(self, job) }
+            }
+
+            #[inline(always)]
+            fn prepare<const WIDE: bool>(self, bytes: __m256i) -> [__m256i; 2] {
+                [bytes, bytes]
+            }
+
+            #[inline(always)]
+            fn dot4<const WIDE: bool>(self, sums: __m256i, bytes: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
+                // SAFETY: `self` proves the features.
+                unsafe { $dot4(sums, bytes[0], weights[0]) }
+            }
+
+            #[inline(always)]
+            fn dot2(self, sums: __m256i, halves: __m256i, weights: __m256i) -> __m256i {
+                #[target_feature(enable = $features)]
+                #[inline]
+                fn dot2(mut sums: __m256i, halves: __m256i, weights: __m256i) -> __m256i {
+                    // SAFETY: the instruction is one of the features'. In words, as LLVM makes two instructions of the intrinsic.
+                    unsafe {
+                        core::arch::asm!(
+                            $dot2, inout(ymm_reg) sums, in(ymm_reg) halves, in(ymm_reg) weights,
+                            options(pure, nomem, nostack, preserves_flags),
+                        )
+                    };
+                    sums
+                }
+                // SAFETY: `self` proves the features.
+                unsafe { dot2(sums, halves, weights) }
+            }
+
+            operations_of_256_bits!();
         }
-        // SAFETY: `self` proves AVX2 and AVX-VNNI.
-        unsafe { run(self, job) }
-    }
-
-    #[inline(always)]
-    fn prepare<const WIDE: bool>(self, bytes: __m256i) -> [__m256i; 2] {
-        [bytes, bytes]
-    }
-
-    #[inline(always)]
-    fn dot4<const WIDE: bool>(self, sums: __m256i, bytes: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
-        // SAFETY: `self` proves AVX-VNNI.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, bytes[0], weights[0]) }
-    }
-
-    #[inline(always)]
-    fn dot2(self, sums: __m256i, halves: __m256i, weights: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX-VNNI.
-        unsafe { _mm256_dpwssd_avx_epi32(sums, halves, weights) }
-    }
-
-    operations_of_256_bits!();
+    };
 }
+
+vnni_of_256_bits!(AvxVnni, "avx2,avxvnni", _mm256_dpbusd_avx_epi32, "{{vex}} vpdpwssd {}, {}, {}");
+#[cfg(test)]
+vnni_of_256_bits!(EvexVnni, "avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32, "{{evex}} vpdpwssd {}, {}, {}");
 
 /// Registers of a block: 6 x 4 sums, 4 weights and a broadcast, 29 of 32; or 8 x 2 sums, 2 weights and 8 broadcasts, 26, as the
 /// compiler reads all pixels first (with 12 x 2 sums it keeps some in memory, at half the speed).
@@ -361,7 +403,7 @@ impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const PIXELS: [usize; 3] = [12, 8, 6];
     const VECTORS: usize = 4;
-    const DEPTHWISE_PIXELS: usize = 2;
+    const DEPTHWISE_PIXELS: usize = 4;
     const WIDE_PARTS: usize = 1;
     const IS_SIGNED: bool = false;
     const DOT4: [u64; 2] = [1, 1];
@@ -529,6 +571,11 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn bytes(self, words: __m512i) -> __m512i {
+        words
+    }
+
+    #[inline(always)]
     fn max_bytes(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: as for `splat`.
         unsafe { _mm512_max_epu8(a, b) }
@@ -536,8 +583,21 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn dot2(self, sums: __m512i, halves: __m512i, weights: __m512i) -> __m512i {
+        #[target_feature(enable = "avx512f,avx512vnni")]
+        #[inline]
+        fn dot2(mut sums: __m512i, halves: __m512i, weights: __m512i) -> __m512i {
+            // SAFETY: the instruction is one of the features'. In words, as LLVM makes two instructions of the intrinsic, which
+            // takes half as long again.
+            unsafe {
+                core::arch::asm!(
+                    "vpdpwssd {}, {}, {}", inout(zmm_reg) sums, in(zmm_reg) halves, in(zmm_reg) weights,
+                    options(pure, nomem, nostack, preserves_flags),
+                )
+            };
+            sums
+        }
         // SAFETY: as for `splat`.
-        unsafe { _mm512_dpwssd_epi32(sums, halves, weights) }
+        unsafe { dot2(sums, halves, weights) }
     }
 
     #[inline(always)]
