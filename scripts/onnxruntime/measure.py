@@ -12,11 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from PIL import Image
-
-import export
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.append(str(PROJECT / "docs" / "examples"))
@@ -86,7 +83,8 @@ class Network:
         self.sessions, self.same, trials = {}, {}, {}
         for form in FORMS:
             path = options.work / f"{name}.{form}.onnx"
-            onnx.save(export.to_onnx(graph, tensors, i8=form == "i8"), path)
+            export = [options.ocelli, "model", "export", name, "--weights", form, "-o", path]
+            subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
             self.sessions[form] = session(path, options.threads)
             found = np.concatenate([self.sessions[form].run(None, {"pixels": part})[0]
                                     for part in np.array_split(pictures, max(1, len(pictures) // 64))])

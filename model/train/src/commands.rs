@@ -1,6 +1,7 @@
 //! The command line of `ocelli-train`: one file a command. Its user knows it as `ocelli model`, which starts it.
 
 mod evaluate;
+mod export;
 mod import;
 mod quantize;
 mod train;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_model::Shape;
 use ocelli_program::error::{CommandError, EXIT_OK, Explain as _};
+use ocelli_program::model_export::ExportArgs;
 use ocelli_program::output::Output;
 use ocelli_program::output_file::write_result;
 use ocelli_program::{ERRORS_ONLY, Options, not_parsed};
@@ -41,6 +43,7 @@ enum Command {
     Quantize(quantize::Args),
     Evaluate(evaluate::Args),
     Import(import::Args),
+    Export(ExportArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -61,6 +64,7 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Quantize(args) => quantize::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Import(args) => import::run(args, output),
+        Command::Export(args) => export::run(args, output),
     }
 }
 

@@ -12,7 +12,7 @@
 mod builder;
 mod lower;
 mod node;
-mod proto;
+pub(crate) mod proto;
 mod tensor;
 mod value;
 

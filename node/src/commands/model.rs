@@ -5,6 +5,8 @@ mod inspect;
 mod list;
 mod run;
 
+use ocelli_program::model_export::ExportArgs;
+
 use super::device_option::DeviceOption;
 use super::error::CommandError;
 use super::output::Output;
@@ -22,7 +24,7 @@ pub enum Command {
     Inspect(inspect::Args),
     List(list::Args),
     Run(run::Args),
-    Export(export::Args),
+    Export(ExportArgs),
     /// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
     Import(Arguments),
 }

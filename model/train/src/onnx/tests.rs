@@ -29,7 +29,7 @@ fn tensor(name: &str, dims: &[i64]) -> TensorProto {
 }
 
 fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims.iter().map(|dim| DimensionProto { dim_value: *dim }).collect();
+    let dim = dims.iter().map(|dim| DimensionProto { dim_value: *dim, ..DimensionProto::default() }).collect();
     let tensor_type = Some(TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) });
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
 }
@@ -55,7 +55,8 @@ fn graph() -> GraphProto {
 }
 
 fn read(graph: GraphProto) -> Result<Imported, OnnxError> {
-    let bytes = ModelProto { producer_name: "a test".into(), graph: Some(graph) }.encode_to_vec();
+    let bytes =
+        ModelProto { producer_name: "a test".into(), graph: Some(graph), ..ModelProto::default() }.encode_to_vec();
     import(&bytes, &Preprocessing::default(), &mut |_| Err(io::ErrorKind::NotFound.into()))
 }
 
@@ -220,7 +221,8 @@ fn tensors_beside_the_file_are_read_from_its_folder_only() {
         graph.initializer[1].data_location = 1;
         let entry = |(key, value): &(&str, &str)| StringStringEntryProto { key: (*key).into(), value: (*value).into() };
         graph.initializer[1].external_data = entries.iter().map(entry).collect();
-        let file = ModelProto { producer_name: String::new(), graph: Some(graph) }.encode_to_vec();
+        let file =
+            ModelProto { producer_name: String::new(), graph: Some(graph), ..ModelProto::default() }.encode_to_vec();
         let stored: Vec<u8> = [vec![9; 7], bytes.clone()].concat();
         import(&file, &Preprocessing::default(), &mut |name| match name {
             "net.data" => Ok(stored.clone()),
@@ -242,7 +244,8 @@ fn tensors_beside_the_file_are_read_from_its_folder_only() {
 #[test]
 fn preprocessing_that_does_not_fit() {
     let read = |preprocessing: Preprocessing| {
-        let bytes = ModelProto { producer_name: String::new(), graph: Some(graph()) }.encode_to_vec();
+        let bytes =
+            ModelProto { producer_name: String::new(), graph: Some(graph()), ..ModelProto::default() }.encode_to_vec();
         import(&bytes, &preprocessing, &mut |_| Err(io::ErrorKind::NotFound.into()))
             .map(|imported| imported.graph.layers().len())
     };
