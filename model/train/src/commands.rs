@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use ocelli_model::Shape;
+use ocelli_picture::Input;
 use ocelli_program::error::{CommandError, EXIT_OK, Explain as _};
 use ocelli_program::model_export::ExportArgs;
 use ocelli_program::output::Output;
@@ -69,9 +69,9 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
 }
 
 /// Reads labelled pictures, and tells on stderr what could not be read.
-fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandError> {
+fn read_data(path: &Path, part: Part, input: impl Into<Input>) -> Result<Dataset, CommandError> {
     let progress = bar(None, "{spinner} reading pictures: {pos}");
-    let data = Dataset::read(path, part, shape, &mut |files| progress.set_position(files as u64));
+    let data = Dataset::read(path, part, input, &mut |files| progress.set_position(files as u64));
     progress.finish_and_clear();
     let data = data.hint(
         || "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg, or CIFAR-10's binary batches",
