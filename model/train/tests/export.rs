@@ -43,14 +43,39 @@ fn pixels(model: &Model, seed: u64) -> Vec<Vec<u8>> {
     pictures
 }
 
+/// The models of the zoo, built in or not, by name.
+fn zoo_files() -> Vec<(String, Model)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zoo");
+    let files = fs::read_dir(folder).expect("the zoo is there").map(|entry| entry.expect("readable").path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    files.sort();
+    let load = |path: PathBuf| {
+        let bytes = fs::read(&path).expect("readable");
+        let model = Model::from_bytes(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path.file_stem().expect("it has a name").to_string_lossy().into_owned(), model)
+    };
+    files.into_iter().map(load).collect()
+}
+
+#[test]
+fn models_of_the_zoo_are_small_and_say_what_they_are() {
+    for (name, model) in zoo_files() {
+        assert_eq!(model.name(), name);
+        assert!(model.bytes().len() < 6_000_000, "{name}: {} bytes", model.bytes().len());
+        assert!(model.display().card.starts_with(&format!("# {name}\n")), "{name}: {}", model.display().card);
+    }
+}
+
 #[test]
 fn onnxruntime_gives_the_same_logits() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let built_in = zoo::names().into_iter().map(|name| (name.to_owned(), zoo::get(name).expect("it is listed")));
+    let zoo = zoo_files();
+    let count = zoo.len();
+    assert!(count > zoo::names().len(), "{count}");
     let random = (0..NETWORKS).map(|seed| (format!("random-{seed}"), sample::model(&mut sample::seeded(seed))));
     let mut expected = Vec::new();
-    for (seed, (name, model)) in built_in.chain(random).enumerate() {
+    for (seed, (name, model)) in zoo.into_iter().chain(random).enumerate() {
         let pictures = pixels(&model, seed as u64);
         let logits: Vec<i32> = pictures.iter().flat_map(|pixels| reference::logits(&model, pixels)).collect();
         for weights in [WeightType::U8, WeightType::I8] {
@@ -67,7 +92,7 @@ fn onnxruntime_gives_the_same_logits() {
         // With what ONNX Runtime changes, and without.
         assert_eq!(found, [logits.as_slice(), logits].concat(), "{}", stem.display());
     }
-    assert_eq!(expected.len(), 2 * (NETWORKS as usize + zoo::names().len()));
+    assert_eq!(expected.len(), 2 * (NETWORKS as usize + count));
 }
 
 #[test]
