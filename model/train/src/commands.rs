@@ -1,6 +1,7 @@
 //! The command line of `ocelli-train`: one file a command. Its user knows it as `ocelli model`, which starts it.
 
 mod evaluate;
+mod export;
 mod import;
 mod quantize;
 mod train;
@@ -12,8 +13,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use ocelli_model::Shape;
+use ocelli_picture::Input;
 use ocelli_program::error::{CommandError, EXIT_OK, Explain as _};
+use ocelli_program::model_export::ExportArgs;
 use ocelli_program::output::Output;
 use ocelli_program::output_file::write_result;
 use ocelli_program::{ERRORS_ONLY, Options, not_parsed};
@@ -41,6 +43,7 @@ enum Command {
     Quantize(quantize::Args),
     Evaluate(evaluate::Args),
     Import(import::Args),
+    Export(ExportArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -61,13 +64,14 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Quantize(args) => quantize::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Import(args) => import::run(args, output),
+        Command::Export(args) => export::run(args, output),
     }
 }
 
 /// Reads labelled pictures, and tells on stderr what could not be read.
-fn read_data(path: &Path, part: Part, shape: Shape) -> Result<Dataset, CommandError> {
+fn read_data(path: &Path, part: Part, input: impl Into<Input>) -> Result<Dataset, CommandError> {
     let progress = bar(None, "{spinner} reading pictures: {pos}");
-    let data = Dataset::read(path, part, shape, &mut |files| progress.set_position(files as u64));
+    let data = Dataset::read(path, part, input, &mut |files| progress.set_position(files as u64));
     progress.finish_and_clear();
     let data = data.hint(
         || "give a folder, .tar or .tar.gz of class folders, such as train/cat/1.jpg, or CIFAR-10's binary batches",

@@ -21,6 +21,7 @@ use std::path::{Component, Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use ocelli_model::graph::Shape;
 use ocelli_model::picture::{self, PictureError};
+use ocelli_picture::Input;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -117,15 +118,26 @@ pub struct Dataset {
     notes: Vec<String>,
 }
 
+fn shape_of(Input { channels, height, width, .. }: Input) -> Shape {
+    Shape { channels, height, width }
+}
+
 impl Dataset {
     /// Reads a folder or archive. `progress` is told now and then how many files were read.
     ///
     /// # Errors
     /// If something cannot be read, or there is no picture. Files that are no pictures are no error: see
     /// [`Dataset::skipped`].
-    pub fn read(path: &Path, part: Part, shape: Shape, progress: &mut dyn FnMut(usize)) -> Result<Self, DatasetError> {
+    pub fn read(
+        path: &Path,
+        part: Part,
+        input: impl Into<Input>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self, DatasetError> {
+        let input = input.into();
+        let shape = shape_of(input);
         let broken = |source| DatasetError::Read { path: path.into(), source };
-        let mut reader = Reader::new(shape, progress);
+        let mut reader = Reader::new(input, progress);
         let metadata = fs::metadata(path).map_err(broken)?;
         let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         if metadata.is_dir() {
@@ -369,7 +381,7 @@ struct Folder {
 }
 
 struct Reader<'a> {
-    shape: Shape,
+    input: Input,
     /// Files read and not yet decoded.
     pending: Vec<(String, Place, Vec<u8>)>,
     pending_bytes: usize,
@@ -386,9 +398,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(shape: Shape, progress: &'a mut dyn FnMut(usize)) -> Self {
+    fn new(input: Input, progress: &'a mut dyn FnMut(usize)) -> Self {
         Self {
-            shape,
+            input,
             pending: Vec::new(),
             pending_bytes: 0,
             entries: Vec::new(),
@@ -545,7 +557,7 @@ impl<'a> Reader<'a> {
         };
         for (index, (label, record)) in records.enumerate() {
             let name = format!("{name}#{index:05}");
-            match cifar10::pixels(record, self.shape) {
+            match cifar10::pixels(record, shape_of(self.input)) {
                 Ok(pixels) => self.records.push(Record { name, part, label, pixels }),
                 Err(error) => self.skip(&name, error.to_string()),
             }
@@ -595,11 +607,11 @@ impl<'a> Reader<'a> {
 
     fn decode(&mut self) {
         self.pending_bytes = 0;
-        let shape = self.shape;
+        let input = self.input;
         let pending = std::mem::take(&mut self.pending);
         let decoded: Vec<(String, Place, Result<Vec<u8>, PictureError>)> = pending
             .into_par_iter()
-            .map(|(name, place, bytes)| (name, place, picture::to_pixels(&bytes, shape)))
+            .map(|(name, place, bytes)| (name, place, picture::to_pixels(&bytes, input)))
             .collect();
         for (name, place, pixels) in decoded {
             let Place { part, group, written, class } = place;

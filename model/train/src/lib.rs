@@ -4,6 +4,7 @@
 pub mod commands;
 pub mod dataset;
 pub mod evaluate;
+pub mod export;
 pub mod onnx;
 pub mod plots;
 pub mod quantize;

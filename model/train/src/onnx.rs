@@ -1,33 +1,28 @@
-//! Import of an image classifier from an ONNX file, as PyTorch and Keras export it.
+//! Import of an image classifier from an ONNX file: float networks as PyTorch and Keras export them, and quantised ones of both
+//! forms ([`lower`]).
 //!
-//! Read are convolutions and linear layers, each clamped by a Relu but the last, with pools between them, and additions before a
-//! clamp. Batch normalisation and all other
-//! scaling and moving by constants is folded into weights and biases. In floats nothing is lost; what becomes of it as
-//! integers is up to [`crate::quantize`].
-//!
-//! One difference between their semantics and ours costs an additional layer: around an activation that is moved (pixels
-//! whose mean is subtracted, a batch normalisation after a Relu) zeros are not ours, so that its positive and negative part
-//! are built first.
+//! What is read becomes a [`network::Network`], which [`crate::quantize`] makes integers of: the file's own, or by calibration.
+//! Batch normalisation and all other scaling and moving by constants is folded into weights and biases, in floats without loss.
 
 mod builder;
 mod lower;
+pub mod network;
 mod node;
-mod proto;
+pub(crate) mod proto;
+mod run;
 mod tensor;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::rc::Rc;
 
-use ocelli_model::graph::{Graph, GraphError, MAX_DIMENSION, Shape};
+use ocelli_model::graph::{MAX_DIMENSION, Shape};
 use prost::Message as _;
 
-use self::builder::PIXELS;
-use self::lower::{Lowering, OPERATORS, name_of};
-use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use self::value::{Activation, Affine, Layout};
-use crate::train::{FloatNetwork, LayerWeights, TrainError};
+use self::lower::{Lowering, OPERATORS, name_of, reason_against};
+use self::network::Network;
+use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, element};
+use self::value::{Affine, Layout};
 
 /// The largest ONNX file, and the largest file of tensors beside it, in bytes.
 pub const MAX_ONNX_BYTES: usize = 512 << 20;
@@ -60,7 +55,11 @@ pub enum OnnxError {
         found: usize,
     },
     /// An operator that is not read: the first in the order of the graph.
-    #[error("operator {operator:?} (node {node:?}) is not supported; supported are {supported}", supported = OPERATORS.join(", "))]
+    #[error(
+        "operator {operator:?} (node {node:?}) is not supported{}; supported are {supported}",
+        reason_against(operator).map_or(String::new(), |reason| format!(": {reason}")),
+        supported = OPERATORS.join(", ")
+    )]
     Unsupported {
         /// The operator, with its domain where that is not ONNX's own.
         operator: String,
@@ -98,7 +97,7 @@ pub enum OnnxError {
         reason: String,
     },
     /// The graph does not give logits.
-    #[error("{reason}; expected one output, the logits of a linear layer or their Softmax")]
+    #[error("{reason}; expected one output, a number for each class, or their Softmax")]
     Output {
         /// What was found.
         reason: String,
@@ -112,12 +111,6 @@ pub enum OnnxError {
         /// The channels of the input.
         channels: usize,
     },
-    /// The layers make no graph of ours.
-    #[error("the layers are not allowed")]
-    Graph(#[from] GraphError),
-    /// The float network cannot be run.
-    #[error("the float network cannot be run")]
-    Float(#[from] TrainError),
 }
 
 /// How a pixel, 0..=255, becomes what the network reads: `(pixel * scale - mean) / deviation`, as torchvision's `ToTensor`
@@ -132,18 +125,17 @@ pub struct Preprocessing {
     pub deviation: Vec<f64>,
 }
 
-/// What was read from an ONNX file: a graph of ours with float weights.
-#[derive(Debug)]
-pub struct Imported {
-    pub graph: Graph,
+/// What was read from an ONNX file.
+#[derive(Debug, Clone)]
+pub struct OnnxNetwork {
+    /// The layers, with float weights and the file's integers.
+    pub network: Network,
     /// The program that wrote the file, as it says.
     pub producer: String,
     /// What a pixel is multiplied by, as given or found.
     pub scale: f64,
-    /// The numbers of every layer that has any, for an input of `pixel / 255`.
-    weights: Vec<Option<LayerWeights>>,
-    /// What a layer is clipped at, where the network says so.
-    caps: Vec<Option<f64>>,
+    /// Whether the file itself says that its input is bytes.
+    pub reads_bytes: bool,
 }
 
 /// Reads an ONNX file. `open` is asked for the files of tensors that lie beside it, by their plain names.
@@ -154,7 +146,7 @@ pub fn import(
     bytes: &[u8],
     preprocessing: &Preprocessing,
     open: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
-) -> Result<Imported, OnnxError> {
+) -> Result<OnnxNetwork, OnnxError> {
     if bytes.len() > MAX_ONNX_BYTES {
         return Err(OnnxError::TooLarge { found: bytes.len() });
     }
@@ -164,33 +156,54 @@ pub fn import(
         return Err(OnnxError::TooManyNodes { found: graph.node.len() });
     }
     if let Some(node) = graph.node.iter().find(|node| !is_supported(node)) {
-        let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
+        let domain = if is_own(&node.domain) { String::new() } else { format!("{}.", node.domain) };
         return Err(OnnxError::Unsupported { operator: format!("{domain}{}", node.op_type), node: name_of(node) });
     }
     let external = External::open(&graph, open)?;
-    let (input, shape, layout) = input(&graph)?;
-    let scale = preprocessing.scale.unwrap_or(if reads_bytes(&graph, input, &external) { 1.0 } else { 1.0 / 255.0 });
-    let affine = preprocessing.affine(scale, shape.channels)?;
-    let activation = Activation { index: PIXELS, shape, layout, affine: Some(Rc::new(affine)) };
-    let built = Lowering::new(&graph, (input, activation), &external)?.finish(&graph)?;
-    let graph = Graph::new(built.input, built.layers)?;
-    let (weights, caps) = (built.weights, built.caps);
-    Ok(Imported { graph, producer: model.producer_name, scale, weights, caps })
+    let InputOfGraph { name, shape, layout, least } = input(&graph)?;
+    let by_type = least.map(|_| 1.0);
+    let found = || if reads_bytes(&graph, name, &external) { 1.0 } else { 1.0 / 255.0 };
+    let scale = preprocessing.scale.or(by_type).unwrap_or_else(found);
+    let pixels = preprocessing.affine(scale, shape.channels)?;
+    let moved = Affine { scale: vec![1.0; shape.channels], offset: vec![least.unwrap_or(0.0); shape.channels] };
+    let lowering =
+        Lowering::new(&graph, (name, shape, layout), (pixels.then(&moved), least.unwrap_or(0.0)), &external)?;
+    let network = lowering.finish(&graph)?;
+    Ok(OnnxNetwork { network, producer: model.producer_name, scale, reads_bytes: least.is_some() })
 }
 
-impl Imported {
-    /// The network as training would have given it.
-    ///
-    /// # Errors
-    /// If there are not as many classes as outputs.
-    pub fn network(&self, classes: Vec<String>) -> Result<FloatNetwork, OnnxError> {
-        let ceilings = self.caps.iter().map(|cap| cap.map_or(f32::INFINITY, |cap| cap as f32)).collect();
-        Ok(FloatNetwork::from_layers(self.graph.clone(), classes, ceilings, self.weights.clone())?)
+impl OnnxNetwork {
+    /// Channels, rows and columns of the pictures that it reads.
+    pub fn input(&self) -> Shape {
+        self.network.input.shape
+    }
+
+    /// The number of classes.
+    pub fn logits(&self) -> usize {
+        self.network.shape(self.network.layers.len()).channels
+    }
+
+    /// The logits in floats, `pixels` u8 in CHW order.
+    pub fn run(&self, pixels: &[u8]) -> Vec<f32> {
+        self.network.logits(pixels)
+    }
+
+    /// Layers by name, with the names of what they read.
+    pub fn layers(&self) -> Vec<(String, Vec<String>)> {
+        let name =
+            |from: &usize| from.checked_sub(1).map_or("input", |layer| &self.network.layers[layer].name).to_owned();
+        let layers = self.network.layers.iter();
+        layers.map(|layer| (layer.name.clone(), layer.from.iter().map(name).collect())).collect()
+    }
+
+    /// Whether activations have to be measured, since the file gives no integers for some of them.
+    pub fn needs_pictures(&self) -> bool {
+        crate::quantize::needs_pictures(&self.network)
     }
 }
 
 impl Preprocessing {
-    /// As a function of `pixel / 255`.
+    /// As a function of a pixel's byte.
     fn affine(&self, scale: f64, channels: usize) -> Result<Affine, OnnxError> {
         let each = |name, values: &[f64], default: f64, zero: bool| {
             let fine = |values: &&[f64]| {
@@ -208,8 +221,7 @@ impl Preprocessing {
         let scale = each("scale", &[scale], 1.0, false)?;
         let (mean, deviation) = (each("mean", &self.mean, 0.0, true)?, each("std", &self.deviation, 1.0, false)?);
         let numbers = scale.iter().zip(&mean).zip(&deviation);
-        let (scale, offset) =
-            numbers.map(|((scale, mean), deviation)| (255.0 * scale / deviation, -mean / deviation)).unzip();
+        let (scale, offset) = numbers.map(|((scale, mean), deviation)| (scale / deviation, -mean / deviation)).unzip();
         Ok(Affine { scale, offset })
     }
 }
@@ -234,18 +246,15 @@ struct External {
 
 impl External {
     fn open(graph: &GraphProto, open: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>) -> Result<Self, OnnxError> {
-        let names: BTreeSet<&str> = graph
-            .initializer
-            .iter()
-            .filter(|tensor| tensor.data_location == 1)
-            .map(|tensor| entry(tensor, "location"))
-            .collect();
+        let of_nodes = graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.t.as_ref());
+        let tensors = graph.initializer.iter().chain(of_nodes).filter(|tensor| tensor.data_location == 1);
+        let names: BTreeSet<&str> = tensors.map(|tensor| entry(tensor, "location")).collect();
         let mut external = Self::default();
         for name in names {
             let failed = |source| OnnxError::External { file: name.into(), source };
-            let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
-            if !is_plain || external.files.len() == MAX_EXTERNAL_FILES {
-                let wrong = format!("expected at most {MAX_EXTERNAL_FILES} files in the model's own folder");
+            if !is_beside(name) || external.files.len() == MAX_EXTERNAL_FILES {
+                let wrong =
+                    format!("expected at most {MAX_EXTERNAL_FILES} files in the model's own folder or below it");
                 return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, wrong)));
             }
             external.files.insert(name.into(), open(name).map_err(failed)?);
@@ -273,36 +282,69 @@ fn entry<'a>(tensor: &'a TensorProto, key: &str) -> &'a str {
     tensor.external_data.iter().find(|entry| entry.key == key).map_or("", |entry| entry.value.as_str())
 }
 
-fn is_supported(node: &NodeProto) -> bool {
-    ["", "ai.onnx"].contains(&node.domain.as_str()) && OPERATORS.contains(&node.op_type.as_str())
+/// Whether a file lies in the model's folder, or one below that.
+fn is_beside(name: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part != ".." && !part.contains(['\\', ':']);
+    name.strip_prefix("./").unwrap_or(name).split('/').all(part)
 }
 
-/// The name, shape and layout of the pictures.
-fn input(graph: &GraphProto) -> Result<(&str, Shape, Layout), OnnxError> {
+fn is_own(domain: &str) -> bool {
+    ["", "ai.onnx"].contains(&domain)
+}
+
+/// Whether an operator is read; those of ONNX Runtime that quantise, too.
+fn is_supported(node: &NodeProto) -> bool {
+    let operator = node.op_type.as_str();
+    let is_quantised = operator.starts_with('Q') || ["DequantizeLinear", "Gelu"].contains(&operator);
+    OPERATORS.contains(&operator) && (is_own(&node.domain) || node.domain == "com.microsoft" && is_quantised)
+}
+
+/// The pictures that a graph reads.
+struct InputOfGraph<'a> {
+    name: &'a str,
+    shape: Shape,
+    layout: Layout,
+    /// What a pixel of 0 is, where the elements are bytes.
+    least: Option<f64>,
+}
+
+fn input(graph: &GraphProto) -> Result<InputOfGraph<'_>, OnnxError> {
     let constants: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).collect();
     let [input] = inputs[..] else {
         return Err(OnnxError::Input { reason: format!("found {} inputs", inputs.len()) });
     };
-    let shape =
-        input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()).and_then(|tensor| tensor.shape.as_ref());
+    let tensor = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
+    let least = match tensor.map_or(element::FLOAT, |tensor| tensor.elem_type) {
+        element::UINT8 => Some(0.0),
+        element::INT8 => Some(-128.0),
+        element::FLOAT | element::FLOAT16 | element::BFLOAT16 | element::DOUBLE => None,
+        other => {
+            let name = &input.name;
+            return Err(OnnxError::Input {
+                reason: format!("input {name:?} has elements of type {other}, not floats or bytes"),
+            });
+        }
+    };
+    let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
     let dims: Vec<i64> = shape.map(|shape| shape.dim.iter().map(|dim| dim.dim_value).collect()).unwrap_or_default();
     let is_picture = |channels: i64, height: i64, width: i64| {
         let size = 1..=MAX_DIMENSION as i64;
         (channels == 1 || channels == 3) && size.contains(&height) && size.contains(&width)
     };
-    let shape = |channels: i64, height: i64, width: i64| Shape {
-        channels: channels as usize,
-        height: height as usize,
-        width: width as usize,
+    let found = |channels: i64, height: i64, width: i64, layout: Layout| InputOfGraph {
+        name: &input.name,
+        shape: Shape { channels: channels as usize, height: height as usize, width: width as usize },
+        layout,
+        least,
     };
     match dims[..] {
         [_, channels, height, width] if is_picture(channels, height, width) => {
-            Ok((&input.name, shape(channels, height, width), Layout::Nchw))
+            Ok(found(channels, height, width, Layout::Nchw))
         }
         [_, height, width, channels] if is_picture(channels, height, width) => {
-            Ok((&input.name, shape(channels, height, width), Layout::Nhwc))
+            Ok(found(channels, height, width, Layout::Nhwc))
         }
         _ => Err(OnnxError::Input { reason: format!("input {:?} is {dims:?} (0: not fixed)", input.name) }),
     }
@@ -332,6 +374,8 @@ fn reads_bytes(graph: &GraphProto, input: &str, external: &External) -> bool {
             "Div" => return constant().is_some_and(|largest| largest >= BYTES_FROM),
             "Mul" => return constant().is_some_and(|largest| largest <= 1.0 / BYTES_FROM),
             "Sub" | "Add" => return constant().is_some_and(|largest| largest >= 2.0),
+            // 255 steps reach as far as the numbers do.
+            "QuantizeLinear" => return constant().is_some_and(|largest| 255.0 * largest >= BYTES_FROM),
             _ => return false,
         }
     }

@@ -7,9 +7,10 @@
 //! "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, section 2.2, but with
 //! a scale that is a float. An addition brings both of its inputs to its own step. Where to clip activations is chosen on
 //! pictures kept back, and so is the scale that turns logits into probabilities. [`fine_tune`] then trains the float network
-//! to answer well as integers.
+//! to answer well as integers. [`quantize_imported`] does the same with networks of files, which labels have no part in.
 
 mod fine_tune;
+mod imported;
 
 use ocelli_model::backend::Backend;
 use ocelli_model::display::Display;
@@ -20,6 +21,7 @@ use ocelli_model::proof::SCALES;
 use serde::Serialize;
 
 pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
+pub use self::imported::{Clipping, ImportReport, ImportTrial, Imported, Pictures, needs_pictures, quantize_imported};
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{EvaluateError, logits};
 use crate::train::{self, FloatNetwork, LayerWeights, Rounded, Rounding, TrainError, is_clamped};
@@ -28,12 +30,15 @@ use crate::train::{self, FloatNetwork, LayerWeights, Rounded, Rounding, TrainErr
 pub const KEPT: [f64; 6] = [1.0, 0.9999, 0.9995, 0.999, 0.998, 0.995];
 /// How finely activations are counted, from the one end of what a histogram covers to the other.
 const BINS: usize = 8192;
+/// How many bounds are tried at either end of what was seen.
+const ERROR_TRIALS: usize = 64;
 /// How many pictures are calibrated with at once.
 const BATCH: usize = 250;
 /// The largest magnitude of a weight.
 const MAX_WEIGHT: f64 = 127.0;
-/// Biases and sums of logits stay below this in magnitude, far from where the proof refuses them.
-const MAX_BIAS: f64 = (1u64 << 29) as f64;
+/// Biases stay below this in magnitude, far from where the proof refuses them: a channel whose weights are nearly zero has a
+/// coarser unit.
+const MAX_BIAS: f64 = (1u64 << 22) as f64;
 /// A channel without weights has a unit by which its bias is this fine a part of the output's step.
 const BIAS_PARTS: f64 = (1u64 << 16) as f64;
 /// How many times the interval of the probability scale is narrowed, by a golden section each.
@@ -229,6 +234,19 @@ impl Histogram {
         }
     }
 
+    /// Counts what another one has counted.
+    fn merge(&mut self, other: &Self) {
+        let mut other = other.clone();
+        while self.reach < other.reach {
+            self.widen();
+        }
+        while other.reach < self.reach {
+            other.widen();
+        }
+        self.bins.iter_mut().zip(&other.bins).for_each(|(bin, count)| *bin += count);
+        (self.least, self.largest) = (self.least.min(other.least), self.largest.max(other.largest));
+    }
+
     /// Covers twice as much: of two bins one is made.
     fn widen(&mut self) {
         let mut wider = vec![0; BINS];
@@ -253,6 +271,42 @@ impl Histogram {
         let low = first_beyond(cut, bins.iter()).map_or(0.0, |from_below| self.edge(first + from_below));
         let low = if is_clamped { 0.0 } else { low.max(self.least).min(0.0) };
         (low, high.min(self.largest).max(0.0))
+    }
+
+    /// Between which numbers clipping and rounding to `levels` steps err least, by the mean of this power of the errors; parts of
+    /// what was seen are tried at either end (after Y. Nahshan et al., "Loss Aware Post-training Quantization", 2019).
+    fn least_error(&self, power: f64, levels: f64) -> (f64, f64) {
+        let seen: Vec<(f64, f64)> = self
+            .bins
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(bin, count)| ((self.edge(bin) + self.edge(bin + 1)) / 2.0, *count as f64))
+            .collect();
+        let all: f64 = seen.iter().map(|(_, count)| count).sum();
+        // At each end some bounds, with the error of what is beyond them.
+        let ends = |most: f64| -> Vec<(f64, f64)> {
+            let bounds = (0..ERROR_TRIALS).map(|part| most * (1.0 - part as f64 / ERROR_TRIALS as f64));
+            let beyond = |bound: f64| {
+                let over = seen.iter().map(|(value, count)| ((value - bound) * most.signum(), count));
+                over.filter(|(over, _)| *over > 0.0).map(|(over, count)| over.powf(power) * count).sum::<f64>()
+            };
+            bounds.map(|bound| (bound, beyond(bound))).collect()
+        };
+        let lows = if self.least < 0.0 { ends(self.least) } else { vec![(0.0, 0.0)] };
+        let highs = if self.largest > 0.0 { ends(self.largest) } else { vec![(0.0, 0.0)] };
+        // What is rounded errs alike from none to half a step.
+        let rounding = |span: f64| all * (span / levels / 2.0).powf(power) / (power + 1.0);
+        let mut best = (f64::INFINITY, (self.least, self.largest));
+        for (low, below) in &lows {
+            for (high, above) in &highs {
+                let error = below + above + rounding(high - low);
+                if error < best.0 {
+                    best = (error, (*low, *high));
+                }
+            }
+        }
+        best.1
     }
 
     /// The share of the activations outside of two numbers, but for what lies on them as far as bins tell.
@@ -295,11 +349,29 @@ impl Grid {
         Self { step, finish: Finish { zero_point: zero, ..finish } }
     }
 
+    /// The integers from 0 to `most`, laid over a range that zero is in.
+    fn of_range((low, high): (f64, f64), most: u8) -> Self {
+        let levels = f64::from(most);
+        // What is always zero has no size of its own.
+        let step = if high > low { (high - low) / levels } else { 1.0 / levels };
+        let zero_point = (-low / step).round().clamp(0.0, levels) as u8;
+        Self { step, finish: Finish { zero_point, low: 0, high: most } }
+    }
+
     /// The least and the largest number.
     fn bounds(&self) -> (f64, f64) {
+        (self.value(self.finish.low), self.value(self.finish.high))
+    }
+
+    /// What an integer stands for.
+    fn value(&self, integer: u8) -> f64 {
+        (f64::from(integer) - f64::from(self.finish.zero_point)) * self.step
+    }
+
+    /// The integer that stands for the nearest number.
+    fn byte(&self, value: f64) -> u8 {
         let Finish { zero_point, low, high } = self.finish;
-        let value = |integer: u8| (f64::from(integer) - f64::from(zero_point)) * self.step;
-        (value(low), value(high))
+        ((value / self.step).round_ties_even() + f64::from(zero_point)).clamp(low.into(), high.into()) as u8
     }
 }
 
@@ -447,9 +519,7 @@ fn integers(network: &FloatNetwork, grids: &[Grid]) -> Result<Integers, Quantize
                 for (channel, (weights, bias)) in channels(&weights).enumerate() {
                     let (unit, integers, bias) = with_unit(weights, bias, before, after.step);
                     let scale = unit / after.step;
-                    if !(f64::from(SCALES.start)..f64::from(SCALES.end)).contains(&scale) {
-                        return Err(QuantizeError::Scale { layer: name.clone(), channel, scale });
-                    }
+                    check_scale(name, channel, scale)?;
                     found.weight.extend(integers);
                     found.bias.push(bias);
                     found.scale.push(scale as f32);
@@ -474,9 +544,7 @@ fn integers(network: &FloatNetwork, grids: &[Grid]) -> Result<Integers, Quantize
             Operation::AveragePool { window, finish } => {
                 *finish = after.finish;
                 let scale = before / after.step / window.taps() as f64;
-                if !(f64::from(SCALES.start)..f64::from(SCALES.end)).contains(&scale) {
-                    return Err(QuantizeError::Scale { layer: name.clone(), channel: 0, scale });
-                }
+                check_scale(name, 0, scale)?;
                 found.scale.push(scale as f32);
             }
             Operation::Lookup { .. } => found.table.extend((0..=255u8).map(|byte| byte >> 1)),
@@ -488,6 +556,14 @@ fn integers(network: &FloatNetwork, grids: &[Grid]) -> Result<Integers, Quantize
         units.push(of_channels);
     }
     Ok(Integers { graph: Graph::new(graph.input().clone(), layers)?, parameters, units, scale })
+}
+
+/// That a channel's scale is one that models may have.
+fn check_scale(layer: &str, channel: usize, scale: f64) -> Result<(), QuantizeError> {
+    if (f64::from(SCALES.start)..f64::from(SCALES.end)).contains(&scale) {
+        return Ok(());
+    }
+    Err(QuantizeError::Scale { layer: layer.into(), channel, scale })
 }
 
 /// The numbers of a layer, if they all are numbers.
@@ -672,7 +748,7 @@ mod tests {
         assert_eq!(with_unit(&[0.5, -1.0, 0.004], 0.25, 0.127, 1.0), (0.001, vec![64, -127, 1], 250));
         // The bias needs a coarser unit than the weights would have.
         let (unit, weights, bias) = with_unit(&[1e-9], 1024.0, 1.0, 1.0);
-        assert_eq!((unit, weights, bias), (1024.0 / MAX_BIAS, vec![0], 1 << 29));
+        assert_eq!((unit, weights, bias), (1024.0 / MAX_BIAS, vec![0], 1 << 22));
         // Nothing but a bias.
         assert_eq!(with_unit(&[0.0], 0.25, 1.0, 0.5), (0.5 / BIAS_PARTS, vec![0], 1 << 15));
         let weights = LayerWeights { weight: vec![0.5, 1.0, 0.0, -0.25], bias: vec![0.0, 1.0] };

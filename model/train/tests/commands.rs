@@ -331,3 +331,35 @@ fn folders_are_understood_or_refused_before_training() {
     json(folder, &["quantize", "empty", "--data", "d7-empty", "-o", "empty.safetensors"]);
     assert_eq!(model(&folder.join("empty.safetensors")).classes(), ["bird", "cat", "dog", "fish"]);
 }
+
+/// Files like those that people reported, with what is right for each.
+#[test]
+fn onnx_files_of_all_kinds_are_imported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/cases");
+    let calibration = cases.join("calibration.tar.gz").display().to_string();
+    let import = |file: &str, more: &[&str]| {
+        let file = cases.join(file).display().to_string();
+        json(folder, &[&["import", &file, "--calibration", &calibration, "-o", "out.safetensors"][..], more].concat())
+    };
+    // The same network in other words, and of other weights: float and integers are right on nearly all pictures.
+    let files = ["07-flatten-negative.onnx", "10-fp16-cast.onnx", "11-fp16.onnx", "ext-constants/43-constants.onnx"];
+    let named = ["60-classes-bom.onnx", "24-uint8-input.onnx"];
+    let names = cases.join("classes-bom.txt").display().to_string();
+    for file in files.into_iter().chain(named) {
+        let more = ["--classes", &names];
+        let imported = import(file, if named.contains(&file) { &more } else { &[] });
+        let report = &imported["report"];
+        for key in ["same_labels", "float_accuracy", "integer_accuracy"] {
+            assert!(report[key].as_f64() >= Some(0.9), "{file}: {key} {}", report[key]);
+        }
+        let bytes = file.starts_with("24");
+        assert_eq!(imported["scale"], if bytes { 1.0 } else { 1.0 / 255.0 }, "{file}");
+        assert_eq!(
+            model(&folder.join("out.safetensors")).classes(),
+            ["class0", "class1", "class2", "class3"],
+            "{file}"
+        );
+    }
+}

@@ -5,6 +5,7 @@ pub mod beside;
 pub mod device_option;
 pub mod error;
 pub mod input_file;
+pub mod model_export;
 pub mod model_option;
 pub mod output;
 pub mod output_file;

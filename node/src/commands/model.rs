@@ -7,6 +7,8 @@ mod list;
 mod publish;
 mod run;
 
+use ocelli_program::model_export::ExportArgs;
+
 use super::device_option::DeviceOption;
 use super::error::CommandError;
 use super::output::Output;
@@ -24,7 +26,7 @@ pub enum Command {
     Inspect(inspect::Args),
     List(list::Args),
     Run(run::Args),
-    Export(export::Args),
+    Export(ExportArgs),
     Publish(publish::Args),
     Fetch(fetch::Args),
     /// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it

@@ -61,9 +61,9 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let model = load(&args.model.model)?;
     let mut backend = args.device.open(slice::from_ref(&model))?;
     let data = match args.validation {
-        None => read_data(&args.data, Part::Test, model.input())?,
+        None => read_data(&args.data, Part::Test, model.graph().input())?,
         Some(validation) => {
-            let data = read_data(&args.data, Part::Train, model.input())?;
+            let data = read_data(&args.data, Part::Train, model.graph().input())?;
             split(&data, &Recipe { validation, seed: args.seed, ..Recipe::default() }).1
         }
     };

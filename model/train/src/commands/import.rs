@@ -3,7 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ocelli_model::display::MAX_CARD;
+use ocelli_model::graph::MAX_CROP;
 use ocelli_model::{DeviceChoice, backend};
+use ocelli_picture::Input;
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
 use ocelli_program::output::Output;
@@ -11,9 +14,9 @@ use ocelli_program::output_file::write_result;
 use serde_json::json;
 
 use super::{note, read_data};
-use crate::dataset::{Dataset, Part};
-use crate::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
-use crate::quantize::{Naming, Quantized, quantize};
+use crate::dataset::{Dataset, DatasetError, Part, composed};
+use crate::onnx::{MAX_ONNX_BYTES, OnnxError, OnnxNetwork, Preprocessing, import};
+use crate::quantize::{Imported, Naming, Pictures, quantize_imported};
 
 /// How many pictures activations are measured on, and as many again choose between ways to clip.
 const PICTURES: usize = 2_000;
@@ -24,26 +27,27 @@ const MAX_CLASSES_BYTES: usize = 1 << 20;
 
 /// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
 ///
-/// Read are chains of convolutions and linear layers, each but the last followed by Relu (or Relu6), with batch
-/// normalisation, max and average pools, additions of earlier activations before a Relu, dropout and a softmax at the end;
-/// also scaling, means and deviations at the beginning. What else is in the file is refused by name.
+/// A network that is quantised to 8 bits already (QuantizeLinear and DequantizeLinear, or QLinearConv and others) keeps its
+/// integers, and needs no pictures. A float network is calibrated with some. Read are convolutions of any groups, linear layers,
+/// batch normalisation, pools, additions, products and joins of activations, and functions of each element. What else is in
+/// the file is refused by name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The ONNX file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Labelled pictures to calibrate with, such as those it was trained on: a folder, .tar or .tar.gz of class folders or
-    /// of CIFAR-10's binary batches
+    /// Pictures to calibrate a float network with, such as those it was trained on: a folder, .tar or .tar.gz of class
+    /// folders or of CIFAR-10's binary batches. Their classes are only counted by
     #[arg(long, value_name = "PATH")]
-    calibration: PathBuf,
+    calibration: Option<PathBuf>,
 
     /// The model file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 
-    /// A text file with the name of a class on each line, in the order of the network's outputs [default: the names in the
-    /// data, sorted]
+    /// A text file with the name of a class on each line, in the order of the network's outputs [default: the names in
+    /// the data, sorted]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 
@@ -60,9 +64,17 @@ pub struct Args {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     std: Vec<f64>,
 
+    /// How much of a picture's sides the network is shown, in 256ths: 224 where pictures are resized to 256 and 224 are cut out
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CROP, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_CROP)))]
+    crop: u16,
+
     /// The model's name [default: the file's to write, without its ending]
     #[arg(long)]
     name: Option<String>,
+
+    /// A text file that describes the model, to be kept in it [default: where it was imported from]
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -72,28 +84,41 @@ pub struct Args {
 /// made exact.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     let imported = read(args)?;
-    let input = imported.graph.input().shape;
-    let data = read_data(&args.calibration, Part::Train, input)?;
-    let classes = classes(args, &imported, &data)?;
-    data.labels_among(&classes)
-        .hint(|| "name the classes in the order of the network's outputs, with --classes FILE")?;
-    let (calibration, validation) = halves(&data);
+    let data = match &args.calibration {
+        Some(path) => {
+            let input = Input { crop: args.crop.into(), ..imported.input().into() };
+            Some(read_data(path, Part::Train, input)?)
+        }
+        None if imported.needs_pictures() => {
+            return Err(CommandError::failed(
+                "the file gives no integers for some activations, expected pictures to measure them on",
+            )
+            .with_hint("give some that it was trained on, with --calibration PATH"));
+        }
+        None => None,
+    };
+    let classes = classes(args, &imported, data.as_ref())?;
+    let halves = data.as_ref().map(halves);
+    let pictures = halves.as_ref().map(|(calibration, validation)| Pictures { calibration, validation });
     let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let file = args.file.file_name().unwrap_or_default().to_string_lossy();
-    let card = format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer));
+    let card = match &args.card {
+        Some(path) => read_text(path, MAX_CARD)?,
+        None => format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer)),
+    };
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
     let failed = || format!("cannot import {}", args.file.display());
-    let network = imported.network(classes).context(failed)?;
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
     let quantized =
-        quantize(&network, &naming, &calibration, &validation, &mut *device, &mut |_| ()).context(failed)?;
+        quantize_imported(&imported.network, classes, &naming, args.crop, pictures, &mut *device, &mut |_| ())
+            .context(failed)?;
     output.leave_stdout_to(&args.output);
     write_result(&args.output, quantized.model.bytes())?;
     print(args, &imported, &quantized, output)
 }
 
-fn print(args: &Args, imported: &Imported, quantized: &Quantized, output: &mut Output) -> Result<(), CommandError> {
-    let Quantized { model, report, .. } = quantized;
+fn print(args: &Args, imported: &OnnxNetwork, made: &Imported, output: &mut Output) -> Result<(), CommandError> {
+    let Imported { model, report } = made;
     let (file, id, bytes) = (args.output.display().to_string(), model.id().to_string(), model.bytes().len());
     if output.is_json() {
         return output.json(&json!({
@@ -101,16 +126,23 @@ fn print(args: &Args, imported: &Imported, quantized: &Quantized, output: &mut O
         }));
     }
     output.line(format_args!("{file}: {bytes} bytes, model {id}"))?;
-    output.rows(&[
-        ("layers", imported.graph.layers().len().to_string()),
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let mut rows = vec![
+        ("layers", model.graph().layers().len().to_string()),
+        ("with the file's integers", report.given.to_string()),
         ("cost", format!("{} integer operations an image", model.cost())),
-        ("float accuracy, half of the pictures", format!("{:.2} %", report.float_accuracy * 100.0)),
-        ("integer accuracy, half of the pictures", format!("{:.2} %", report.integer_accuracy * 100.0)),
-    ])
+    ];
+    let shares = [
+        ("label of the float network, half of the pictures", report.same_labels),
+        ("float accuracy, half of the pictures", report.float_accuracy),
+        ("integer accuracy, half of the pictures", report.integer_accuracy),
+    ];
+    rows.extend(shares.into_iter().filter_map(|(name, share)| Some((name, percent(share?)))));
+    output.rows(&rows)
 }
 
 /// Reads the file, and says on stderr how pixels reach the network.
-fn read(args: &Args) -> Result<Imported, CommandError> {
+fn read(args: &Args) -> Result<OnnxNetwork, CommandError> {
     let read = || format!("cannot import {}", args.file.display());
     let folder = args.file.parent().unwrap_or(Path::new(""));
     let mut open = |name: &str| {
@@ -123,7 +155,7 @@ fn read(args: &Args) -> Result<Imported, CommandError> {
     let preprocessing = Preprocessing { scale: args.scale, mean: args.mean.clone(), deviation: args.std.clone() };
     let bytes = read_bounded(&args.file, MAX_ONNX_BYTES).context(read)?;
     let imported = import(&bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
-    if args.scale.is_none() {
+    if args.scale.is_none() && !imported.reads_bytes {
         note(&if imported.scale == 1.0 {
             "the network scales pixels itself: it gets them as 0 to 255; --scale says otherwise".to_owned()
         } else {
@@ -145,26 +177,40 @@ fn explain(error: OnnxError) -> CommandError {
     CommandError::from(error).with_hint(hint)
 }
 
-fn classes(args: &Args, imported: &Imported, data: &Dataset) -> Result<Vec<String>, CommandError> {
-    let logits = imported.graph.logits();
-    let (classes, source) = match &args.classes {
-        None => (data.classes().to_vec(), &args.calibration),
-        Some(path) => {
-            let read = || format!("cannot read {}", path.display());
-            let text = String::from_utf8(read_bounded(path, MAX_CLASSES_BYTES).context(read)?).context(read)?;
-            (text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect(), path)
+/// The names of the classes: those of a file, or of the data.
+fn classes(args: &Args, imported: &OnnxNetwork, data: Option<&Dataset>) -> Result<Vec<String>, CommandError> {
+    let logits = imported.logits();
+    let (classes, source) = match (&args.classes, data) {
+        (Some(path), _) => {
+            let text = read_text(path, MAX_CLASSES_BYTES)?;
+            let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
+            (names.map(composed).collect::<Vec<_>>(), path.display().to_string())
         }
+        (None, Some(data)) => {
+            let path = args.calibration.as_deref().unwrap_or(Path::new("")).display();
+            (data.classes().to_vec(), path.to_string())
+        }
+        (None, None) => (Vec::new(), "no file".into()),
     };
     if classes.len() == logits {
+        if let Some(DatasetError::UnknownClass { class, .. }) = data.and_then(|data| data.labels_among(&classes).err())
+        {
+            note(&format!(
+                "note: the class {class:?} of the pictures is none of the network's, so what is right is not counted"
+            ))?;
+        }
         return Ok(classes);
     }
-    let found = format!(
-        "found {} classes in {}, expected {logits} as the network has outputs",
-        classes.len(),
-        source.display()
-    );
+    let found = format!("found {} classes in {source}, expected {logits} as the network has outputs", classes.len());
     Err(CommandError::failed(found)
         .with_hint("name the classes in the order of the network's outputs, with --classes FILE"))
+}
+
+/// A text file, without the byte order mark that some editors begin with.
+fn read_text(path: &Path, limit: usize) -> Result<String, CommandError> {
+    let read = || format!("cannot read {}", path.display());
+    let text = String::from_utf8(read_bounded(path, limit).context(read)?).context(read)?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// Two sets of pictures of their own, or twice the same where there are too few.

@@ -1,23 +1,23 @@
 //! From the nodes of an ONNX graph to layers.
 //!
-//! Whatever is affine (batch normalisation, scaling and moving by constants, the factor of a mean) is folded into the
-//! layer before it, where that is not clamped yet, or else into the layer after it. A sum becomes a layer when it is
-//! clamped.
+//! Quantised networks come in two forms: between QuantizeLinear and DequantizeLinear around each operator, or as operators that
+//! do both themselves. The second is read as the first.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use ocelli_model::graph::Shape;
+use ocelli_model::graph::{Shape, Window};
 
-use super::builder::Builder;
+use super::builder::{Builder, Running, biases, floats};
+use super::network::{Function, GivenGrid, GivenSums, Network};
 use super::node::Node;
-use super::proto::{GraphProto, NodeProto};
-use super::tensor::{Constant, Elements};
-use super::value::{Activation, Layout, Sum, SumKind, Value};
+use super::proto::{GraphProto, NodeProto, element};
+use super::tensor::{Constant, Elements, GivenIntegers};
+use super::value::{Affine, Layout, Tensor, Value};
 use super::{External, Fault, OnnxError};
 
 /// The operators that are read.
-pub const OPERATORS: [&str; 33] = [
+pub const OPERATORS: [&str; 64] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -26,67 +26,143 @@ pub const OPERATORS: [&str; 33] = [
     "Concat",
     "Constant",
     "Conv",
+    "DequantizeLinear",
     "Div",
     "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
     "Flatten",
     "Gather",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
     "Identity",
+    "LeakyRelu",
     "LogSoftmax",
     "MatMul",
+    "Max",
     "MaxPool",
+    "Min",
+    "Mish",
     "Mul",
     "Neg",
+    "PRelu",
+    "Pad",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearAveragePool",
+    "QLinearConcat",
+    "QLinearConv",
+    "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu",
+    "QLinearMatMul",
+    "QLinearMul",
+    "QLinearReduceMean",
+    "QLinearSigmoid",
+    "QLinearSoftmax",
+    "QuantizeLinear",
     "ReduceMean",
     "Relu",
     "Reshape",
+    "Selu",
     "Shape",
+    "Sigmoid",
     "Slice",
     "Softmax",
+    "Softplus",
+    "Softsign",
     "Squeeze",
     "Sub",
     "Sum",
+    "Swish",
+    "Tanh",
     "Transpose",
     "Unsqueeze",
-    "GlobalMaxPool",
-    "Pad",
 ];
+/// What quantises as it runs, so that its integers depend on the picture.
+const DYNAMIC: [&str; 4] = ["ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"];
 
 /// The values of the graph so far, and the layers they became.
 pub struct Lowering<'a> {
     builder: Builder,
     values: HashMap<&'a str, Value>,
+    /// The nodes that take each value; the graph itself counts for one that it gives.
+    takers: HashMap<&'a str, Vec<Option<&'a NodeProto>>>,
     external: &'a External,
 }
 
-/// What follows a constant in an operation of two values, and what is done to the other.
+/// What is done to two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arithmetic {
     Add,
     Subtract,
     Multiply,
     Divide,
+    Least,
+    Greatest,
 }
 
 impl<'a> Lowering<'a> {
-    /// Begins with the input and the constants of a graph.
-    pub fn new(graph: &'a GraphProto, input: (&'a str, Activation), external: &'a External) -> Result<Self, OnnxError> {
-        let mut lowering = Self { builder: Builder::new(input.1.shape), values: HashMap::new(), external };
+    /// Begins with the input and the constants of a graph; `affine` is what the input is of a pixel's byte, and `least` what a
+    /// byte of 0 is where the input is bytes.
+    pub fn new(
+        graph: &'a GraphProto,
+        input: (&'a str, Shape, Layout),
+        (affine, least): (Affine, f64),
+        external: &'a External,
+    ) -> Result<Self, OnnxError> {
+        let (name, shape, layout) = input;
+        let mut takers: HashMap<&str, Vec<Option<&NodeProto>>> = HashMap::new();
+        for node in &graph.node {
+            node.input.iter().for_each(|input| takers.entry(input.as_str()).or_default().push(Some(node)));
+        }
+        graph.output.iter().for_each(|output| takers.entry(output.name.as_str()).or_default().push(None));
+        let mut lowering = Self { builder: Builder::new(shape, least), values: HashMap::new(), takers, external };
         for tensor in &graph.initializer {
-            // Constants of other types may belong to what is not needed; whoever needs one will miss it.
-            if let Ok(constant) = Constant::read(tensor, external) {
-                lowering.values.insert(&tensor.name, Value::Constant(Rc::new(constant)));
-            } else if matches!(tensor.data_type, 1 | 6 | 7 | 11) {
-                Constant::read(tensor, external).map_err(|fault| OnnxError::Tensor { reason: fault.reason })?;
+            match Constant::read(tensor, external) {
+                Ok(constant) => drop(lowering.values.insert(&tensor.name, Value::Constant(Arc::new(constant)))),
+                // What nobody takes may be anything.
+                Err(_) if !lowering.takers.contains_key(tensor.name.as_str()) => {}
+                Err(fault) => return Err(OnnxError::Tensor { reason: fault.reason }),
             }
         }
-        lowering.values.insert(input.0, Value::Activation(input.1));
+        let pixels = Tensor { is_alone: lowering.is_taken_once(name), ..Tensor::plain(0, shape, layout) };
+        let fault = |fault: Fault| OnnxError::Input { reason: fault.reason };
+        let input = lowering.builder.affine(&pixels, affine).map_err(fault)?;
+        lowering.values.insert(name, Value::Tensor(input));
         Ok(lowering)
     }
 
-    /// Runs through the nodes and builds the last layer from the output.
-    pub fn finish(mut self, graph: &'a GraphProto) -> Result<Builder, OnnxError> {
+    /// Whether one node takes a value, or several that quantise or dequantise it alike.
+    fn is_taken_once(&self, name: &str) -> bool {
+        let takers = self.takers.get(name).map_or(&[][..], Vec::as_slice);
+        let [Some(first), rest @ ..] = takers else { return takers.len() <= 1 };
+        let quantises = |node: &NodeProto| {
+            node.op_type == first.op_type
+                && ["QuantizeLinear", "DequantizeLinear"].contains(&node.op_type.as_str())
+                && node.input.first().is_some_and(|input| input == name)
+        };
+        let parameters = |node: &NodeProto| -> Option<Vec<&Constant>> {
+            let number = |input: &String| match self.values.get(input.as_str()) {
+                Some(Value::Constant(constant)) if constant.len() == 1 => Some(&**constant),
+                _ => None,
+            };
+            node.input[1..].iter().map(number).collect()
+        };
+        rest.is_empty()
+            || quantises(first)
+                && parameters(first).is_some()
+                && rest
+                    .iter()
+                    .all(|taker| taker.is_some_and(|taker| quantises(taker) && parameters(taker) == parameters(first)))
+    }
+
+    /// Runs through the nodes and ends with what the graph gives.
+    pub fn finish(mut self, graph: &'a GraphProto) -> Result<Network, OnnxError> {
         let [output] = graph.output.as_slice() else {
             return Err(OnnxError::Output { reason: format!("found {} outputs", graph.output.len()) });
         };
@@ -96,94 +172,161 @@ impl<'a> Lowering<'a> {
                 node: name_of(node),
                 reason: fault.reason,
             };
-            let value = self.operate(Node(node)).map_err(fault)?;
-            if let Value::Sum(sum) | Value::Probabilities(sum) = &value {
-                self.builder.spend(2 * sum.bias.len()).map_err(fault)?;
-            }
+            self.builder.at(name_of(node));
+            let mut value = self.operate(Node(node)).map_err(fault)?;
             // Further outputs, such as the mask of a dropout, have no value; whoever needs one will miss it.
-            if let Some(name) = node.output.first() {
-                self.values.insert(name, value);
+            let Some(name) = node.output.first() else { continue };
+            if let Value::Tensor(tensor) | Value::Probabilities(tensor) = &mut value {
+                tensor.is_alone &= self.is_taken_once(name);
             }
+            self.values.insert(name, value);
         }
         match self.values.get(output.name.as_str()) {
-            Some(Value::Sum(sum) | Value::Probabilities(sum)) => {
-                let sum = sum.clone();
-                self.builder.last(&sum).map_err(|fault| OnnxError::Output { reason: fault.reason })?;
-            }
-            Some(Value::Activation(_)) => {
-                return Err(OnnxError::Output { reason: "found an activation that is clamped or pooled".into() });
+            Some(Value::Tensor(logits) | Value::Probabilities(logits)) => {
+                let logits = logits.clone();
+                self.builder.finish(&logits).map_err(|fault| OnnxError::Output { reason: fault.reason })
             }
             Some(Value::Constant(_)) | None => {
-                return Err(OnnxError::Output {
-                    reason: format!("nothing that reads the pictures gives {:?}", output.name),
-                });
+                Err(OnnxError::Output { reason: format!("nothing that reads the pictures gives {:?}", output.name) })
             }
         }
-        Ok(self.builder)
     }
 
     fn operate(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        let of_value = |function: Function| Arc::new(function);
+        let number = |value: f64| Arc::new(Function::Constant(value));
         match node.0.op_type.as_str() {
             "Constant" => self.constant_node(node),
             "Identity" | "Dropout" => self.value(node, 0).cloned(),
-            "Cast" => self.value(node, 0).cloned(),
+            "Cast" => self.cast(node),
+            "QuantizeLinear" => self.quantize_linear(node),
+            "DequantizeLinear" => self.dequantize_linear(node),
             "Conv" => self.convolution(node),
             "Gemm" | "MatMul" => self.product(node),
             "BatchNormalization" => self.batch_normalization(node),
-            "Relu" => self.clamp(node, None),
+            "Relu" => self.clamp(node, 0.0, f64::INFINITY),
             "Clip" => self.clip(node),
+            "Sigmoid" => self.function(node, Function::Sigmoid),
+            "Tanh" => self.function(node, Function::Tanh),
+            "Erf" => self.function(node, Function::Erf),
+            "Exp" => self.function(node, Function::Exp),
+            "Softplus" => self.function(node, Function::Softplus),
+            "Softsign" => self.function(node, |x| {
+                let size = Function::Greatest(x.clone(), of_value(Function::Multiply(x.clone(), number(-1.0))));
+                Function::Divide(x, of_value(Function::Add(of_value(size), number(1.0))))
+            }),
+            "Swish" => {
+                let alpha = f64::from(node.float("alpha", 1.0));
+                self.function(node, |x| {
+                    let scaled = of_value(Function::Multiply(x.clone(), number(alpha)));
+                    Function::Multiply(x, of_value(Function::Sigmoid(scaled)))
+                })
+            }
+            "Mish" => self.function(node, |x| {
+                Function::Multiply(x.clone(), of_value(Function::Tanh(of_value(Function::Softplus(x)))))
+            }),
+            "Gelu" => self.gelu(node),
+            "HardSigmoid" => {
+                let (alpha, beta) = (node.float("alpha", 0.2), node.float("beta", 0.5));
+                self.function(node, |x| hard_sigmoid(x, f64::from(alpha), f64::from(beta)))
+            }
+            "HardSwish" => {
+                self.function(node, |x| Function::Multiply(x.clone(), Arc::new(hard_sigmoid(x, 1.0 / 6.0, 0.5))))
+            }
+            "LeakyRelu" => {
+                let alpha = f64::from(node.float("alpha", 0.01));
+                self.function(node, |x| Function::LeakyRelu(alpha, x))
+            }
+            "PRelu" => {
+                let slope = self.constant(node, 1)?.floats();
+                match slope[..] {
+                    [slope] => self.function(node, |x| Function::LeakyRelu(slope, x)),
+                    _ => Err(Fault::new(format!("it has {} slopes, expected one for all channels", slope.len()))),
+                }
+            }
+            "Elu" => {
+                let alpha = f64::from(node.float("alpha", 1.0));
+                self.function(node, |x| Function::Elu(alpha, x))
+            }
+            "Selu" => {
+                let (alpha, gamma) = (node.float("alpha", 1.673_263_2), node.float("gamma", 1.050_701));
+                self.function(node, |x| {
+                    Function::Multiply(of_value(Function::Elu(f64::from(alpha), x)), number(f64::from(gamma)))
+                })
+            }
             "MaxPool" => self.max_pool(node),
-            "GlobalMaxPool" => self.global_max_pool(node),
-            "AveragePool" => self.average_pool(node),
-            "GlobalAveragePool" => self.global_average_pool(node),
-            "ReduceMean" => self.reduce_mean(node),
+            "GlobalMaxPool" => {
+                let tensor = self.any_tensor(node, 0)?;
+                let pooled = self.builder.max_pool(&tensor, whole(&tensor)?)?;
+                Ok(Value::Tensor(pooled))
+            }
+            "AveragePool" => {
+                let tensor = self.tensor(node, 0)?;
+                self.average_pool(node, &tensor).map(Value::Tensor)
+            }
+            "GlobalAveragePool" => {
+                let tensor = self.tensor(node, 0)?;
+                let pooled = self.builder.average_pool(&tensor, whole(&tensor)?)?;
+                Ok(Value::Tensor(pooled))
+            }
+            "ReduceMean" => {
+                let tensor = self.tensor(node, 0)?;
+                self.reduce_mean(node, &tensor).map(Value::Tensor)
+            }
             "Add" | "Sum" => self.arithmetic(node, Arithmetic::Add),
             "Sub" => self.arithmetic(node, Arithmetic::Subtract),
             "Mul" => self.arithmetic(node, Arithmetic::Multiply),
             "Div" => self.arithmetic(node, Arithmetic::Divide),
+            "Min" => self.arithmetic(node, Arithmetic::Least),
+            "Max" => self.arithmetic(node, Arithmetic::Greatest),
             "Neg" => {
                 let value = self.value(node, 0)?.clone();
-                self.affine(
-                    value,
-                    &Constant { dims: vec![], elements: Elements::Floats(vec![-1.0]) },
-                    Arithmetic::Multiply,
-                )
+                self.affine(value, &Constant::of_floats(vec![], vec![-1.0]), Arithmetic::Multiply)
             }
             "Transpose" => self.transpose(node),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(node),
             "Shape" => self.shape(node),
+            "Concat" if matches!(self.value(node, 0)?, Value::Tensor(_)) => self.concat(node),
             "Gather" | "Slice" | "Concat" => self.integers(node),
             "Pad" => self.pad(node),
-            "Softmax" | "LogSoftmax" => match self.value(node, 0)?.clone() {
-                Value::Sum(sum) => Ok(Value::Probabilities(sum)),
-                other => Err(unexpected(&other, "the logits, at the end of the network")),
-            },
+            "Softmax" | "LogSoftmax" => Ok(Value::Probabilities(self.tensor(node, 0)?)),
+            operator if operator.starts_with('Q') => self.quantised_operator(node),
             other => Err(Fault::new(format!("operator {other:?} is not supported"))),
         }
     }
 
     fn value(&self, node: Node<'a>, index: usize) -> Result<&Value, Fault> {
         let name = node.input(index).ok_or_else(|| Fault::new(format!("input {index} is missing")))?;
-        let missing =
-            || Fault::new(format!("input {name:?} is given by no node before, or of a type that is not read"));
-        self.values.get(name).ok_or_else(missing)
+        self.values.get(name).ok_or_else(|| Fault::new(format!("input {name:?} is given by no node before")))
     }
 
-    fn constant(&self, node: Node<'a>, index: usize) -> Result<Rc<Constant>, Fault> {
+    fn constant(&self, node: Node<'a>, index: usize) -> Result<Arc<Constant>, Fault> {
         match self.value(node, index)? {
             Value::Constant(constant) => Ok(constant.clone()),
-            other => Err(unexpected(other, "a constant")),
+            other => Err(unexpected(other, &format!("a constant as input {index}"))),
         }
     }
 
-    fn optional_constant(&self, node: Node<'a>, index: usize) -> Result<Option<Rc<Constant>>, Fault> {
+    fn optional_constant(&self, node: Node<'a>, index: usize) -> Result<Option<Arc<Constant>>, Fault> {
         if node.input(index).is_some() { self.constant(node, index).map(Some) } else { Ok(None) }
     }
 
-    fn activation(&self, node: Node<'a>, index: usize) -> Result<Activation, Fault> {
+    /// An activation, of numbers or integers.
+    fn any_tensor(&self, node: Node<'a>, index: usize) -> Result<Tensor, Fault> {
         match self.value(node, index)? {
-            Value::Activation(activation) => Ok(activation.clone()),
+            Value::Tensor(tensor) => Ok(tensor.clone()),
             other => Err(unexpected(other, "an activation")),
+        }
+    }
+
+    /// An activation of numbers.
+    fn tensor(&self, node: Node<'a>, index: usize) -> Result<Tensor, Fault> {
+        let tensor = self.any_tensor(node, index)?;
+        match tensor.bytes {
+            None => Ok(tensor),
+            Some(_) => {
+                Err(Fault::new("it reads the bytes of a QuantizeLinear, expected a DequantizeLinear between the two"))
+            }
         }
     }
 
@@ -193,62 +336,180 @@ impl<'a> Lowering<'a> {
         } else if let Some(values) = node.integers("value_ints") {
             Constant::integers(values.to_vec())
         } else if let Some(value) = node.optional_integer("value_int") {
-            Constant { dims: vec![], elements: Elements::Integers(vec![value]) }
+            Constant { dims: vec![], ..Constant::integers(vec![value]) }
         } else if let Some(value) = node.optional_float("value_float") {
-            Constant { dims: vec![], elements: Elements::Floats(vec![value]) }
+            Constant::of_floats(vec![], vec![value])
         } else if let Some(values) = node.floats("value_floats") {
-            Constant { dims: vec![values.len()], elements: Elements::Floats(values.to_vec()) }
+            Constant::of_floats(vec![values.len()], values.to_vec())
         } else {
             return Err(Fault::new("found no tensor and no numbers"));
         };
-        Ok(Value::Constant(Rc::new(constant)))
+        Ok(Value::Constant(Arc::new(constant)))
+    }
+
+    /// Numbers stay what they are; only those of constants are cut to whole ones.
+    fn cast(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        let to = node.integer("to", 0);
+        let is_float = [element::FLOAT, element::FLOAT16, element::DOUBLE, element::BFLOAT16].contains(&(to as i32));
+        match self.value(node, 0)?.clone() {
+            Value::Constant(constant) if is_float => {
+                let values = constant.floats().into_iter().map(|value| value as f32).collect();
+                Ok(Value::Constant(Arc::new(Constant::of_floats(constant.dims.clone(), values))))
+            }
+            Value::Constant(constant) => {
+                let values = constant.floats().into_iter().map(|value| value.trunc() as i64).collect();
+                let elements = Elements::Integers(values);
+                Ok(Value::Constant(Arc::new(Constant { elements, data_type: to as i32, ..(*constant).clone() })))
+            }
+            value if is_float => Ok(value),
+            _ => Err(Fault::new(format!("it makes an activation elements of type {to}, expected floats"))),
+        }
+    }
+
+    /// The scale and the zero point of an activation's bytes.
+    fn grid(&self, node: Node<'a>, scale: usize, zero_point: usize) -> Result<GivenGrid, Fault> {
+        let (scales, zeros) = (self.constant(node, scale)?, self.optional_constant(node, zero_point)?);
+        let scale = match scales.floats()[..] {
+            [scale] if (scale as f32) > 0.0 => scale as f32,
+            ref other => {
+                return Err(Fault::new(format!(
+                    "the scale of an activation is {other:?}, expected one number above 0"
+                )));
+            }
+        };
+        let Some(zeros) = zeros else { return Ok(GivenGrid { scale, zero_point: 0 }) };
+        let byte = match (zeros.whole(), zeros.data_type) {
+            (Some([zero]), element::UINT8) => u8::try_from(*zero).ok(),
+            (Some([zero]), element::INT8) => u8::try_from(zero + 128).ok(),
+            _ => None,
+        };
+        let zero_point = byte.ok_or_else(|| {
+            let found = zeros.data_type;
+            Fault::new(format!(
+                "the zero point of an activation is of type {found}, expected one uint8 (2) or int8 (3)"
+            ))
+        })?;
+        Ok(GivenGrid { scale, zero_point })
+    }
+
+    fn quantize_linear(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        match self.value(node, 0)?.clone() {
+            Value::Tensor(tensor) => {
+                let grid = self.grid(node, 1, 2)?;
+                Ok(Value::Tensor(self.builder.quantised(&tensor, grid)?))
+            }
+            // What follows a softmax is left out as well.
+            Value::Probabilities(tensor) => Ok(Value::Probabilities(tensor)),
+            Value::Constant(constant) => {
+                let (scale, zeros) = (self.constant(node, 1)?, self.optional_constant(node, 2)?);
+                let data_type = zeros.as_ref().map_or(element::UINT8, |zeros| zeros.data_type);
+                let (low, high) = if data_type == element::INT8 { (-128.0, 127.0) } else { (0.0, 255.0) };
+                let zeros = zeros.map_or(vec![0.0], |zeros| zeros.floats());
+                let axis = axis_of(node, &constant.dims, &scale)?;
+                let place = |index: usize, values: &[f64]| values[axis.place(index, values.len())];
+                let scales = scale.floats();
+                self.builder.spend(constant.len())?;
+                let quantised = constant.floats().into_iter().enumerate().map(|(index, value)| {
+                    let steps = (value as f32 / place(index, &scales) as f32).round_ties_even();
+                    (f64::from(steps) + place(index, &zeros)).clamp(low, high) as i64
+                });
+                let elements = Elements::Integers(quantised.collect());
+                Ok(Value::Constant(Arc::new(Constant { elements, data_type, ..(*constant).clone() })))
+            }
+        }
+    }
+
+    fn dequantize_linear(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        self.dequantised(node, 0, 1, 2)
+    }
+
+    /// What an input stands for, given the places of its scale and zero point.
+    fn dequantised(&mut self, node: Node<'a>, index: usize, scale: usize, zero: usize) -> Result<Value, Fault> {
+        match self.value(node, index)?.clone() {
+            Value::Tensor(tensor) => {
+                let grid = self.grid(node, scale, zero)?;
+                Ok(Value::Tensor(self.builder.dequantised(&tensor, grid)?))
+            }
+            Value::Probabilities(tensor) => Ok(Value::Probabilities(tensor)),
+            Value::Constant(constant) => {
+                let (scale, zeros) = (self.constant(node, scale)?, self.optional_constant(node, zero)?);
+                let axis = axis_of(node, &constant.dims, &scale)?;
+                self.dequantised_constant(&constant, &scale, zeros.as_deref(), axis).map(Value::Constant)
+            }
+        }
+    }
+
+    fn dequantised_constant(
+        &mut self,
+        constant: &Constant,
+        scale: &Constant,
+        zeros: Option<&Constant>,
+        axis: Axis,
+    ) -> Result<Arc<Constant>, Fault> {
+        let Some(values) = constant.whole() else {
+            return Err(Fault::new("the bytes of a constant are floats, expected whole numbers"));
+        };
+        self.builder.spend(values.len().saturating_mul(3))?;
+        let scale: Vec<f32> = scale.floats().into_iter().map(|scale| scale as f32).collect();
+        let zeros = match zeros {
+            None => vec![0],
+            Some(zeros) => zeros.whole().ok_or_else(|| Fault::new("a zero point is no whole number"))?.to_vec(),
+        };
+        if ![1, scale.len()].contains(&zeros.len()) || !scale.iter().all(|scale| *scale > 0.0 && scale.is_finite()) {
+            return Err(Fault::new(format!(
+                "a constant has {} scales and {} zero points, expected as many, and scales above 0",
+                scale.len(),
+                zeros.len()
+            )));
+        }
+        let counted: Vec<i64> =
+            values.iter().enumerate().map(|(index, value)| value - zeros[axis.place(index, zeros.len())]).collect();
+        let numbers =
+            counted.iter().enumerate().map(|(index, value)| *value as f32 * scale[axis.place(index, scale.len())]);
+        let floats = Constant::of_floats(constant.dims.clone(), numbers.collect());
+        let given = GivenIntegers { values: counted, scale, axis: axis.number };
+        Ok(Arc::new(Constant { given: Some(Arc::new(given)), ..floats }))
     }
 
     fn convolution(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let input = self.activation(node, 0)?;
-        let weight = self.constant(node, 1)?;
-        node.expect("group", 1)?;
-        node.expect_no_dilation()?;
-        let [outputs, inputs, rows, columns] = weight.dims[..] else {
+        let (input, weight) = (self.tensor(node, 0)?, self.constant(node, 1)?);
+        let bias = self.optional_constant(node, 2)?;
+        self.convolved(node, &input, &weight, bias.as_deref()).map(Value::Tensor)
+    }
+
+    fn convolved(
+        &mut self,
+        node: Node<'a>,
+        input: &Tensor,
+        weight: &Constant,
+        bias: Option<&Constant>,
+    ) -> Result<Tensor, Fault> {
+        let [_, _, rows, columns] = weight.dims[..] else {
             return Err(Fault::new(format!("the weights are {:?}, expected two directions", weight.dims)));
         };
-        if input.layout != Layout::Nchw
-            || inputs != input.shape.channels
-            || rows != columns
-            || rows == 0
-            || outputs == 0
-        {
-            return Err(Fault::new(format!(
-                "the weights are {:?} over {:?}, expected (channels, {}, kernel, kernel)",
-                weight.dims,
-                input.layout.dims(input.shape),
-                input.shape.channels
-            )));
-        }
-        let stride = node.square("strides", Some(1))?;
-        let padding = node.padding([input.shape.height, input.shape.width], rows, stride)?;
-        let shape = Shape { channels: outputs, ..Builder::slide(input.shape, rows, stride, padding)? };
-        let Elements::Floats(values) = &weight.elements else { return Err(Fault::new("the weights are no floats")) };
-        self.builder.spend(values.len() + 2 * outputs)?;
-        let bias = bias(self.optional_constant(node, 2)?, outputs)?;
-        Ok(Value::Sum(Sum {
-            input,
-            kind: SumKind::Conv { kernel: rows, stride, padding },
-            weight: Rc::new(values.clone()),
-            scale: vec![1.0; outputs],
-            bias,
-            skip: None,
-            max_pool: None,
-            shape,
-            layout: Layout::Nchw,
-        }))
+        let (stride, dilation) = (node.pair("strides", Some(1))?, node.pair("dilations", Some(1))?);
+        let apart = |size: usize, dilation: usize| size.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
+        let kernel = [apart(rows, dilation[0]), apart(columns, dilation[1])];
+        let padding = node.padding([input.shape.height, input.shape.width], kernel, stride)?;
+        let groups = usize::try_from(node.integer("group", 1)).unwrap_or(0);
+        self.builder.conv(input, weight, bias, Running { groups, stride, padding, dilation })
     }
 
     fn product(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let input = self.activation(node, 0)?;
-        let weight = self.constant(node, 1)?;
+        let (input, weight) = (self.tensor(node, 0)?, self.constant(node, 1)?);
+        let bias = self.optional_constant(node, 2)?;
+        self.multiplied(node, &input, &weight, bias.as_deref()).map(Value::Tensor)
+    }
+
+    fn multiplied(
+        &mut self,
+        node: Node<'a>,
+        input: &Tensor,
+        weight: &Constant,
+        bias: Option<&Constant>,
+    ) -> Result<Tensor, Fault> {
         let (mut alpha, mut beta, mut transposed) = (1.0, 1.0, false);
-        if node.0.op_type == "Gemm" {
+        if node.0.op_type.ends_with("Gemm") {
             node.expect("transA", 0)?;
             (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));
             transposed = node.integer("transB", 0) != 0;
@@ -268,30 +529,16 @@ impl<'a> Lowering<'a> {
                 input.layout.dims(input.shape)
             )));
         }
-        let Elements::Floats(values) = &weight.elements else { return Err(Fault::new("the weights are no floats")) };
-        self.builder.spend(2 * values.len() + 2 * outputs)?;
-        let mut rows = Vec::with_capacity(values.len());
-        for output in 0..outputs {
-            let row: Vec<f32> = if transposed {
-                values[output * inputs..][..inputs].to_vec()
-            } else {
-                (0..inputs).map(|input| values[input * outputs + output]).collect()
-            };
-            rows.extend(input.layout.to_chw(input.shape, &row));
-        }
-        let mut bias = bias(self.optional_constant(node, 2)?, outputs)?;
-        bias.iter_mut().for_each(|bias| *bias *= f64::from(beta));
-        Ok(Value::Sum(Sum {
-            input,
-            kind: SumKind::Linear,
-            weight: Rc::new(rows),
-            scale: vec![f64::from(alpha); outputs],
-            bias,
-            skip: None,
-            max_pool: None,
-            shape: Shape { channels: outputs, height: 1, width: 1 },
-            layout: Layout::FlatChw,
-        }))
+        let values = floats(weight)?;
+        self.builder.spend(values.len().saturating_mul(3))?;
+        let axis = if transposed { 0 } else { 1 };
+        let given = weight.given.as_ref().filter(|_| alpha == 1.0 && beta == 1.0);
+        let given = given.and_then(|given| GivenSums::read(given, outputs, axis, bias));
+        let rows = in_rows(&values, inputs, outputs, transposed).iter().map(|weight| weight * alpha).collect();
+        let given = given
+            .map(|given| GivenSums { weight: Arc::new(in_rows(&given.weight, inputs, outputs, transposed)), ..given });
+        let bias = biases(bias, outputs)?.into_iter().map(|bias| bias * f64::from(beta)).collect();
+        self.builder.linear(input, rows, bias, given)
     }
 
     fn batch_normalization(&mut self, node: Node<'a>) -> Result<Value, Fault> {
@@ -300,9 +547,9 @@ impl<'a> Lowering<'a> {
         for index in 1..5 {
             numbers.push(self.constant(node, index)?.floats());
         }
-        let value = self.value(node, 0)?.clone();
-        let channels = shape_of(&value)?.0.channels;
-        if numbers.iter().any(|numbers| numbers.len() != channels) {
+        let tensor = self.tensor(node, 0)?;
+        let channels = tensor.shape.channels;
+        if numbers.iter().any(|numbers| numbers.len() != channels) || !has_channels(&tensor) {
             return Err(Fault::new(format!("found other than {channels} numbers for as many channels")));
         }
         let epsilon = f64::from(node.float("epsilon", 1e-5));
@@ -314,105 +561,107 @@ impl<'a> Lowering<'a> {
         }
         let offset: Vec<f64> =
             beta.iter().zip(mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale).collect();
-        self.then(value, &scale, &offset)
+        self.builder.normalised(&tensor, Affine { scale, offset }, beta, gamma).map(Value::Tensor)
     }
 
-    /// A value scaled and moved for every channel.
-    fn then(&mut self, value: Value, scale: &[f64], offset: &[f64]) -> Result<Value, Fault> {
-        match value {
-            Value::Sum(sum) => Ok(Value::Sum(sum.then(scale, offset)?)),
-            Value::Activation(activation) => {
-                self.builder.spend(2 * scale.len().max(offset.len()).max(activation.affine().scale.len()))?;
-                Ok(Value::Activation(activation.then(scale, offset)))
-            }
-            other => Err(unexpected(&other, "an activation or a sum")),
-        }
-    }
-
-    fn clamp(&mut self, node: Node<'a>, cap: Option<f64>) -> Result<Value, Fault> {
-        let value = self.value(node, 0)?.clone();
-        Ok(Value::Activation(match value {
-            Value::Sum(sum) => self.builder.clamped(&sum, cap)?,
-            Value::Activation(activation) => self.builder.positive(&activation, cap)?,
-            other => return Err(unexpected(&other, "an activation or a sum")),
-        }))
+    fn clamp(&mut self, node: Node<'a>, low: f64, high: f64) -> Result<Value, Fault> {
+        let tensor = self.tensor(node, 0)?;
+        self.builder.clamp(&tensor, low, high).map(Value::Tensor)
     }
 
     fn clip(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         // Before version 11 of the operators the bounds were attributes.
-        let bound = |index: usize, attribute: &str| -> Result<Option<f64>, Fault> {
+        let bound = |index: usize, attribute: &str, none: f64| -> Result<f64, Fault> {
             let given = self.optional_constant(node, index)?.and_then(|constant| constant.floats().first().copied());
-            Ok(given.or(node.optional_float(attribute).map(f64::from)))
+            Ok(given.or(node.optional_float(attribute).map(f64::from)).unwrap_or(none))
         };
-        let (low, high) = (bound(1, "min")?, bound(2, "max")?);
-        if low != Some(0.0) || high.is_some_and(|high| high <= 0.0) {
-            return Err(Fault::new(format!("the bounds are {low:?} and {high:?}, expected from 0 on")));
+        let (low, high) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+        if low > high {
+            return Err(Fault::new(format!("the bounds are {low} and {high}, expected the lower one first")));
         }
-        self.clamp(node, high)
+        self.clamp(node, low, high)
+    }
+
+    fn function(&mut self, node: Node<'a>, of: impl Fn(Arc<Function>) -> Function) -> Result<Value, Fault> {
+        let tensor = self.tensor(node, 0)?;
+        self.builder.function(&tensor, of).map(Value::Tensor)
+    }
+
+    fn gelu(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        let is_tanh = node.text("approximate") == b"tanh";
+        let number = |value: f64| Arc::new(Function::Constant(value));
+        let times = |a: Arc<Function>, b: Arc<Function>| Arc::new(Function::Multiply(a, b));
+        self.function(node, |x| {
+            let inner = if is_tanh {
+                let cube = times(times(x.clone(), x.clone()), times(x.clone(), number(0.044_715)));
+                let sum = Arc::new(Function::Add(x.clone(), cube));
+                Function::Tanh(times(sum, number((2.0 / std::f64::consts::PI).sqrt())))
+            } else {
+                Function::Erf(times(x.clone(), number(std::f64::consts::FRAC_1_SQRT_2)))
+            };
+            let share = Arc::new(Function::Add(Arc::new(inner), number(1.0)));
+            Function::Multiply(times(x, number(0.5)), share)
+        })
+    }
+
+    /// The window of a pool; where the last one is not whole and counts, what it lacks is put below and right.
+    fn window(&self, node: Node<'a>, over: &Tensor) -> Result<(Window, bool), Fault> {
+        let kernel = node.pair("kernel_shape", None)?;
+        let (stride, dilation) = (node.pair("strides", Some(1))?, node.pair("dilations", Some(1))?);
+        if dilation != [1; 2] {
+            return Err(Fault::new(format!("dilations are {dilation:?}, expected 1")));
+        }
+        if over.layout != Layout::Nchw {
+            return Err(Fault::new(format!("it runs over {:?}, expected Nchw", over.layout)));
+        }
+        let size = [over.shape.height, over.shape.width];
+        let mut padding = node.padding(size, kernel, stride)?;
+        let mut is_cut = false;
+        if node.integer("ceil_mode", 0) != 0 {
+            for direction in 0..2 {
+                let padded = size[direction] + padding[direction] + padding[direction + 2];
+                let Some(rest) = padded.checked_sub(kernel[direction]) else { continue };
+                let last = rest.div_ceil(stride[direction]) * stride[direction];
+                // A window that begins beyond what there is does not count.
+                if last > rest && last < size[direction] + padding[direction] {
+                    padding[direction + 2] += last - rest;
+                    is_cut = true;
+                }
+            }
+        }
+        Ok((Window { kernel, stride, padding }, is_cut))
     }
 
     fn max_pool(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        node.expect_no_dilation()?;
-        let kernel = node.square("kernel_shape", None)?;
-        let stride = node.square("strides", Some(1))?;
-        let value = self.value(node, 0)?.clone();
-        let (shape, layout) = shape_of(&value)?;
-        expect_nchw(layout)?;
-        expect_plain_window(node, shape, kernel, stride)?;
-        match value {
-            Value::Activation(activation) => {
-                Ok(Value::Activation(self.builder.max_pool(&activation, kernel, stride)?))
-            }
-            Value::Sum(sum) if sum.max_pool.is_none() => {
-                let shape = Builder::slide(shape, kernel, stride, [0; 4])?;
-                Ok(Value::Sum(Sum { max_pool: Some((kernel, stride)), shape, ..sum }))
-            }
-            other => Err(unexpected(&other, "an activation, or a sum that was not pooled yet")),
+        let tensor = self.any_tensor(node, 0)?;
+        let (window, _) = self.window(node, &tensor)?;
+        self.builder.max_pool(&tensor, window).map(Value::Tensor)
+    }
+
+    fn average_pool(&mut self, node: Node<'a>, tensor: &Tensor) -> Result<Tensor, Fault> {
+        let (window, is_cut) = self.window(node, tensor)?;
+        let counts = node.integer("count_include_pad", 0) != 0;
+        if is_cut || !counts && window.padding != [0; 4] {
+            return Err(Fault::new(format!(
+                "pads are {:?} and ceil_mode is {}, and what is outside is left out of the mean; expected windows that lie \
+                 within, or count_include_pad 1",
+                window.padding,
+                node.integer("ceil_mode", 0)
+            )));
         }
-    }
-
-    fn global_max_pool(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let activation = self.activation(node, 0)?;
-        let kernel = expect_square(&activation)?;
-        Ok(Value::Activation(self.builder.max_pool(&activation, kernel, kernel)?))
-    }
-
-    fn average_pool(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        node.expect_no_dilation()?;
-        let kernel = node.square("kernel_shape", None)?;
-        let stride = node.square("strides", Some(1))?;
-        let activation = self.activation(node, 0)?;
-        expect_nchw(activation.layout)?;
-        expect_plain_window(node, activation.shape, kernel, stride)?;
-        Ok(Value::Activation(self.builder.mean_pool(&activation, kernel, stride)?))
-    }
-
-    fn global_average_pool(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        match self.value(node, 0)?.clone() {
-            Value::Activation(activation) => {
-                let kernel = expect_square(&activation)?;
-                Ok(Value::Activation(self.builder.mean_pool(&activation, kernel, kernel)?))
-            }
-            // The mean of a 1x1 convolution is the convolution of the mean.
-            Value::Sum(sum) if sum.kind == (SumKind::Conv { kernel: 1, stride: 1, padding: [0; 4] }) => {
-                if sum.skip.is_some() || sum.max_pool.is_some() {
-                    return Err(Fault::new("it is over a sum that is not clamped"));
-                }
-                let kernel = expect_square(&sum.input)?;
-                let input = self.builder.mean_pool(&sum.input, kernel, kernel)?;
-                let shape = Shape { channels: sum.shape.channels, height: 1, width: 1 };
-                Ok(Value::Sum(Sum { input, shape, ..sum }))
-            }
-            other => Err(unexpected(&other, "an activation, or a 1x1 convolution")),
-        }
+        self.builder.average_pool(tensor, window)
     }
 
     /// A mean over rows and columns.
-    fn reduce_mean(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let layout = shape_of(self.value(node, 0)?)?.1;
+    fn reduce_mean(&mut self, node: Node<'a>, tensor: &Tensor) -> Result<Tensor, Fault> {
+        let layout = tensor.layout;
         let given = match node.integers("axes") {
             Some(axes) => axes.to_vec(),
-            None => self.constant(node, 1)?.whole().unwrap_or_default().to_vec(),
+            None if node.0.op_type == "ReduceMean" => {
+                let axes = self.optional_constant(node, 1)?;
+                axes.and_then(|axes| axes.whole().map(<[i64]>::to_vec)).unwrap_or_default()
+            }
+            None => Vec::new(),
         };
         let mut axes: Vec<i64> = given.iter().map(|axis| if *axis < 0 { axis + 4 } else { *axis }).collect();
         axes.sort_unstable();
@@ -422,61 +671,199 @@ impl<'a> Lowering<'a> {
                 "its axes are {given:?}, expected rows and columns of a {layout:?} activation"
             )));
         }
-        let value = self.global_average_pool(node)?;
+        let pooled = self.builder.average_pool(tensor, whole(tensor)?)?;
         if node.integer("keepdims", 1) != 0 {
-            return Ok(value);
+            return Ok(pooled);
         }
-        let (shape, layout) = shape_of(&value)?;
-        with_layout(value, layout.reshaped(shape, &[-1, shape.channels as i64])?)
+        let layout = pooled.layout.reshaped(pooled.shape, &[-1, pooled.shape.channels as i64])?;
+        Ok(Tensor { layout, ..pooled })
     }
 
     fn arithmetic(&mut self, node: Node<'a>, operation: Arithmetic) -> Result<Value, Fault> {
-        if node.0.input.len() != 2 {
-            return Err(Fault::new(format!("found {} inputs, expected 2", node.0.input.len())));
+        let count = node.0.input.len();
+        if count == 0 || count > 2 && operation == Arithmetic::Subtract {
+            return Err(Fault::new(format!("found {count} inputs, expected 2")));
         }
-        match (self.value(node, 0)?.clone(), self.value(node, 1)?.clone()) {
+        let mut found = self.value(node, 0)?.clone();
+        for index in 1..count {
+            let next = self.value(node, index)?.clone();
+            found = self.combined(found, next, operation)?;
+        }
+        Ok(found)
+    }
+
+    fn combined(&mut self, left: Value, right: Value, operation: Arithmetic) -> Result<Value, Fault> {
+        match (left, right) {
             (Value::Constant(left), Value::Constant(right)) => folded(&left, &right, operation),
             (value, Value::Constant(constant)) => self.affine(value, &constant, operation),
-            (Value::Constant(constant), value) if matches!(operation, Arithmetic::Add | Arithmetic::Multiply) => {
-                self.affine(value, &constant, operation)
+            (Value::Constant(constant), value) => match operation {
+                Arithmetic::Subtract => {
+                    let value = self.affine(value, &Constant::of_floats(vec![], vec![-1.0]), Arithmetic::Multiply)?;
+                    self.affine(value, &constant, Arithmetic::Add)
+                }
+                Arithmetic::Divide => {
+                    let number = one_number(&constant)?;
+                    let Value::Tensor(tensor) = value else { return Err(unexpected(&value, "an activation")) };
+                    let of = |x| Function::Divide(Arc::new(Function::Constant(number)), x);
+                    self.builder.function(&tensor, of).map(Value::Tensor)
+                }
+                _ => self.affine(value, &constant, operation),
+            },
+            (Value::Tensor(left), Value::Tensor(right)) => {
+                let of_one = |operation: fn(Arc<Function>, Arc<Function>) -> Function| operation;
+                let result = match operation {
+                    Arithmetic::Add => self.builder.add(&left, &right)?,
+                    Arithmetic::Multiply => self.builder.multiply(&left, &right)?,
+                    Arithmetic::Subtract => {
+                        let minus =
+                            Affine { scale: vec![-1.0; right.shape.channels], offset: vec![0.0; right.shape.channels] };
+                        let right = self.builder.affine(&right, minus)?;
+                        self.builder.add(&left, &right)?
+                    }
+                    Arithmetic::Divide | Arithmetic::Least | Arithmetic::Greatest => {
+                        let operation = of_one(match operation {
+                            Arithmetic::Divide => Function::Divide,
+                            Arithmetic::Least => Function::Least,
+                            _ => Function::Greatest,
+                        });
+                        self.builder.of_one(&left, &right, operation)?.ok_or_else(|| {
+                            Fault::new("it joins two activations, expected an activation and a constant")
+                        })?
+                    }
+                };
+                Ok(Value::Tensor(result))
             }
-            (Value::Constant(constant), value) if operation == Arithmetic::Subtract => {
-                let minus = Constant { dims: vec![], elements: Elements::Floats(vec![-1.0]) };
-                let value = self.affine(value, &minus, Arithmetic::Multiply)?;
-                self.affine(value, &constant, Arithmetic::Add)
+            (left, right) => {
+                Err(Fault::new(format!("it joins {} and {}, expected activations", kind_of(&left), kind_of(&right))))
             }
-            (Value::Sum(sum), Value::Activation(skip)) | (Value::Activation(skip), Value::Sum(sum))
-                if operation == Arithmetic::Add =>
-            {
-                added(sum, skip)
-            }
-            (Value::Sum(sum), Value::Sum(other)) if operation == Arithmetic::Add => {
-                let branch = self.builder.branch(&sum)?;
-                added(other, branch)
-            }
-            (left, right) => Err(Fault::new(format!(
-                "it joins {} and {}, expected the addition of a sum that is not clamped yet",
-                kind_of(&left),
-                kind_of(&right)
-            ))),
         }
     }
 
     /// A value combined with a constant.
     fn affine(&mut self, value: Value, constant: &Constant, operation: Arithmetic) -> Result<Value, Fault> {
-        let (shape, layout) = shape_of(&value)?;
-        self.builder.spend(4 * constant.len().max(shape.channels))?;
-        let numbers = layout.broadcast(shape, constant)?;
+        let Value::Tensor(tensor) = value else { return Err(unexpected(&value, "an activation")) };
+        if let Arithmetic::Least | Arithmetic::Greatest = operation {
+            let number = one_number(constant)?;
+            let clamped = match operation {
+                Arithmetic::Least => self.builder.clamp(&tensor, f64::NEG_INFINITY, number)?,
+                _ => self.builder.clamp(&tensor, number, f64::INFINITY)?,
+            };
+            return Ok(Value::Tensor(clamped));
+        }
+        self.builder.spend(4 * constant.len().max(tensor.shape.channels))?;
+        let numbers = tensor.layout.broadcast(tensor.shape, constant)?;
         let count = numbers.len();
-        match operation {
-            Arithmetic::Add => self.then(value, &vec![1.0; count], &numbers),
-            Arithmetic::Subtract => {
-                self.then(value, &vec![1.0; count], &numbers.iter().map(|number| -number).collect::<Vec<_>>())
-            }
-            Arithmetic::Multiply => self.then(value, &numbers, &vec![0.0; count]),
-            Arithmetic::Divide if numbers.contains(&0.0) => Err(Fault::new("it divides by 0")),
+        let affine = match operation {
+            Arithmetic::Multiply => Affine { scale: numbers, offset: vec![0.0; count] },
+            Arithmetic::Divide if numbers.contains(&0.0) => return Err(Fault::new("it divides by 0")),
             Arithmetic::Divide => {
-                self.then(value, &numbers.iter().map(|number| 1.0 / number).collect::<Vec<_>>(), &vec![0.0; count])
+                Affine { scale: numbers.iter().map(|number| 1.0 / number).collect(), offset: vec![0.0; count] }
+            }
+            Arithmetic::Subtract => {
+                Affine { scale: vec![1.0; count], offset: numbers.iter().map(|number| -number).collect() }
+            }
+            _ => Affine { scale: vec![1.0; count], offset: numbers },
+        };
+        self.builder.affine(&tensor, affine).map(Value::Tensor)
+    }
+
+    fn concat(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        let tensors =
+            (0..node.0.input.len()).map(|index| self.any_tensor(node, index)).collect::<Result<Vec<_>, _>>()?;
+        self.joined(node, &tensors).map(Value::Tensor)
+    }
+
+    fn joined(&mut self, node: Node<'a>, tensors: &[Tensor]) -> Result<Tensor, Fault> {
+        let Some(first) = tensors.first() else { return Err(Fault::new("it joins nothing")) };
+        let (axis, rank) = (node.integer("axis", 1), first.layout.dims(first.shape).len() as i64);
+        let axis = if axis < 0 { axis + rank } else { axis };
+        let expected = if first.layout == Layout::Nhwc { 3 } else { 1 };
+        let is_whole =
+            |tensor: &Tensor| matches!(tensor.layout, Layout::Nchw | Layout::Nhwc) || tensor.shape.plane() == 1;
+        if axis != expected || !tensors.iter().all(is_whole) {
+            return Err(Fault::new(format!("its axis is {axis}, expected that of channels, {expected}")));
+        }
+        if tensors.len() == 1 { Ok(first.clone()) } else { self.builder.concat(tensors) }
+    }
+
+    /// An operator that reads and gives bytes.
+    fn quantised_operator(&mut self, node: Node<'a>) -> Result<Value, Fault> {
+        let operator = node.0.op_type.as_str();
+        if operator == "QLinearConcat" {
+            let grid = self.grid(node, 0, 1)?;
+            let mut tensors = Vec::new();
+            for index in (2..node.0.input.len()).step_by(3) {
+                match self.dequantised(node, index, index + 1, index + 2)? {
+                    Value::Tensor(tensor) => tensors.push(tensor),
+                    other => return Err(unexpected(&other, "an activation")),
+                }
+            }
+            let joined = self.joined(node, &tensors)?;
+            return self.builder.quantised(&joined, grid).map(Value::Tensor);
+        }
+        let read = match self.dequantised(node, 0, 1, 2)? {
+            Value::Tensor(tensor) => tensor,
+            other => return Err(unexpected(&other, "an activation")),
+        };
+        let (found, output) = match operator {
+            "QLinearConv" | "QLinearMatMul" | "QGemm" => {
+                let (integers, scale) = (self.constant(node, 3)?, self.constant(node, 4)?);
+                let zeros = self.optional_constant(node, 5)?;
+                // Scales are of output channels: of the columns of a matrix that is not turned, else of the rows.
+                let by_column = operator != "QLinearConv" && node.integer("transB", 0) == 0;
+                let axis = Axis::new(&integers.dims, if by_column { 1 } else { 0 }, scale.len())?;
+                let weight = self.dequantised_constant(&integers, &scale, zeros.as_deref(), axis)?;
+                let bias = if operator == "QLinearConv" { 8 } else { 6 };
+                let bias = if operator == "QLinearMatMul" { None } else { self.optional_constant(node, bias)? };
+                let bias = match bias {
+                    None => None,
+                    Some(bias) => {
+                        let before = self.constant(node, 1)?.floats().first().copied().unwrap_or(1.0) as f32;
+                        let scales = scale.floats().into_iter().map(|scale| before * scale as f32).collect();
+                        let scales = Constant::of_floats(vec![scale.len()], scales);
+                        let axis = Axis::new(&bias.dims, 0, scales.len())?;
+                        Some(self.dequantised_constant(&bias, &scales, None, axis)?)
+                    }
+                };
+                if operator == "QLinearConv" {
+                    (self.convolved(node, &read, &weight, bias.as_deref())?, Some((6, 7)))
+                } else {
+                    let output = if operator == "QGemm" { (7, 8) } else { (6, 7) };
+                    let found = self.multiplied(node, &read, &weight, bias.as_deref())?;
+                    (found, Some(output).filter(|(scale, _)| node.input(*scale).is_some()))
+                }
+            }
+            "QLinearAdd" | "QLinearMul" => {
+                let operation = if operator == "QLinearAdd" { Arithmetic::Add } else { Arithmetic::Multiply };
+                let other = self.dequantised(node, 3, 4, 5)?;
+                match self.combined(Value::Tensor(read), other, operation)? {
+                    Value::Tensor(found) => (found, Some((6, 7))),
+                    other => return Err(unexpected(&other, "an activation")),
+                }
+            }
+            "QLinearSigmoid" => (self.builder.function(&read, Function::Sigmoid)?, Some((3, 4))),
+            "QLinearLeakyRelu" => {
+                let alpha = f64::from(node.float("alpha", 0.01));
+                (self.builder.function(&read, |x| Function::LeakyRelu(alpha, x))?, Some((3, 4)))
+            }
+            "QLinearSoftmax" => return Ok(Value::Probabilities(read)),
+            _ => {
+                if operator != "QLinearReduceMean" {
+                    node.expect("channels_last", 0)?;
+                }
+                let found = match operator {
+                    "QLinearAveragePool" => self.average_pool(node, &read)?,
+                    "QLinearReduceMean" => self.reduce_mean(node, &read)?,
+                    _ => self.builder.average_pool(&read, whole(&read)?)?,
+                };
+                (found, Some((3, 4)))
+            }
+        };
+        match output {
+            None => Ok(Value::Tensor(found)),
+            Some((scale, zero_point)) => {
+                let grid = self.grid(node, scale, zero_point)?;
+                self.builder.quantised(&found, grid).map(Value::Tensor)
             }
         }
     }
@@ -484,23 +871,42 @@ impl<'a> Lowering<'a> {
     fn transpose(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let perm = node.integers("perm");
         match self.value(node, 0)?.clone() {
-            Value::Constant(constant) => {
-                let ([rows, columns], None | Some([1, 0])) = (&constant.dims[..], perm) else {
-                    return Err(Fault::new(format!("it permutes a constant of {:?}", constant.dims)));
-                };
-                let Elements::Floats(values) = &constant.elements else {
-                    return Err(Fault::new("it permutes a constant of whole numbers"));
-                };
-                self.builder.spend(values.len())?;
-                let turned = (0..*columns).flat_map(|column| (0..*rows).map(move |row| values[row * columns + column]));
-                let dims = vec![*columns, *rows];
-                Ok(Value::Constant(Rc::new(Constant { dims, elements: Elements::Floats(turned.collect()) })))
-            }
+            Value::Constant(constant) => self.turned_constant(&constant, perm),
             value => {
                 let (_, layout) = shape_of(&value)?;
                 with_layout(value, layout.transposed(perm.unwrap_or_default())?)
             }
         }
+    }
+
+    /// A constant with its dimensions in another order, such as kernels of TensorFlow.
+    fn turned_constant(&mut self, constant: &Constant, perm: Option<&[i64]>) -> Result<Value, Fault> {
+        let dims = &constant.dims;
+        let order: Option<Vec<usize>> = perm.map_or(Some((0..dims.len()).rev().collect()), |perm| {
+            perm.iter().map(|axis| usize::try_from(*axis).ok()).collect()
+        });
+        let is_whole = |order: &Vec<usize>| {
+            let mut seen = order.clone();
+            seen.sort_unstable();
+            seen == (0..dims.len()).collect::<Vec<_>>()
+        };
+        let Some(order) = order.filter(is_whole) else {
+            return Err(Fault::new(format!("it permutes a constant of {dims:?} by {perm:?}")));
+        };
+        self.builder.spend(constant.len().saturating_mul(3))?;
+        let elements = match &constant.elements {
+            Elements::Floats(values) => Elements::Floats(permuted(values, dims, &order)),
+            Elements::Integers(values) => Elements::Integers(permuted(values, dims, &order)),
+        };
+        let given = constant.given.as_ref().map(|given| {
+            Arc::new(GivenIntegers {
+                values: permuted(&given.values, dims, &order),
+                scale: given.scale.clone(),
+                axis: order.iter().position(|axis| *axis == given.axis).unwrap_or(given.axis),
+            })
+        });
+        let dims = order.iter().map(|axis| dims[*axis]).collect();
+        Ok(Value::Constant(Arc::new(Constant { dims, elements, given, data_type: constant.data_type })))
     }
 
     /// Flatten, Reshape, Squeeze and Unsqueeze: other dimensions, the same elements.
@@ -527,7 +933,12 @@ impl<'a> Lowering<'a> {
         };
         let target = match node.0.op_type.as_str() {
             "Flatten" => {
-                node.expect("axis", 1)?;
+                let axis = node.integer("axis", 1);
+                let found = if axis < 0 { axis.saturating_add(dims.len() as i64) } else { axis };
+                if found != 1 {
+                    let last = 1 - dims.len() as i64;
+                    return Err(Fault::new(format!("axis is {axis}, expected 1 or {last}")));
+                }
                 vec![-1, dims[1..].iter().product()]
             }
             "Reshape" => {
@@ -567,7 +978,11 @@ impl<'a> Lowering<'a> {
                 });
                 let dims = sizes.ok_or_else(|| Fault::new(format!("it reshapes a constant to {target:?}")))?;
                 self.builder.spend(constant.len())?;
-                Ok(Value::Constant(Rc::new(Constant { dims, elements: constant.elements.clone() })))
+                let given = constant
+                    .given
+                    .clone()
+                    .filter(|given| given.scale.len() == 1 || dims.first() == constant.dims.first() && given.axis == 0);
+                Ok(Value::Constant(Arc::new(Constant { dims, given, ..(*constant).clone() })))
             }
             value => {
                 let (shape, layout) = shape_of(&value)?;
@@ -581,7 +996,7 @@ impl<'a> Lowering<'a> {
         let dims = layout.dims(shape);
         let place = |at: i64| (if at < 0 { at + dims.len() as i64 } else { at }).clamp(0, dims.len() as i64) as usize;
         let (start, end) = (place(node.integer("start", 0)), place(node.integer("end", dims.len() as i64)));
-        Ok(Value::Constant(Rc::new(Constant::integers(dims.get(start..end).unwrap_or_default().to_vec()))))
+        Ok(Value::Constant(Arc::new(Constant::integers(dims.get(start..end).unwrap_or_default().to_vec()))))
     }
 
     /// What is done to lists of dimensions.
@@ -617,35 +1032,157 @@ impl<'a> Lowering<'a> {
                 all
             }
         };
-        Ok(Value::Constant(Rc::new(Constant::integers(found))))
+        Ok(Value::Constant(Arc::new(Constant::integers(found))))
     }
 
-    /// Only a padding of nothing: that of a convolution belongs to it.
+    /// Zeros around rows and columns, which a convolution after them takes over.
     fn pad(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let pads = match node.integers("pads") {
             Some(pads) => pads.to_vec(),
             None => self.constant(node, 1)?.whole().unwrap_or_default().to_vec(),
         };
-        if pads.iter().any(|pad| *pad != 0) {
-            return Err(Fault::new(format!("its pads are {pads:?}, expected the padding in the convolution after it")));
+        let value = self.value(node, 0)?.clone();
+        if pads.iter().all(|pad| *pad == 0) {
+            return Ok(value);
         }
-        self.value(node, 0).cloned()
+        let fill = match self.optional_constant(node, 2)? {
+            Some(fill) => fill.floats().first().copied().unwrap_or(0.0),
+            None => f64::from(node.float("value", 0.0)),
+        };
+        let mode = node.text("mode");
+        let Value::Tensor(tensor) = value else { return Err(unexpected(&value, "an activation")) };
+        let sizes =
+            |pads: &[i64]| pads.iter().map(|pad| usize::try_from(*pad).ok().filter(|pad| *pad < 1 << 12)).collect();
+        let sizes: Option<Vec<usize>> = sizes(&pads);
+        let padding = match (tensor.layout, sizes.as_deref()) {
+            (Layout::Nchw, Some([0, 0, top, left, 0, 0, bottom, right]))
+            | (Layout::Nhwc, Some([0, top, left, 0, 0, bottom, right, 0])) => Some([*top, *left, *bottom, *right]),
+            _ => None,
+        };
+        let (Some(padding), true, None, true) =
+            (padding, fill == 0.0, tensor.bytes, mode.is_empty() || mode == b"constant")
+        else {
+            return Err(Fault::new(format!(
+                "its pads are {pads:?}, its mode {:?} and what it fills with {fill}, expected zeros around rows and columns",
+                String::from_utf8_lossy(mode)
+            )));
+        };
+        let mut all = tensor.padding;
+        all.iter_mut().zip(padding).for_each(|(all, more)| *all += more);
+        Ok(Value::Tensor(Tensor { padding: all, ..tensor }))
+    }
+}
+
+/// Why an operator that is not read is not.
+pub fn reason_against(operator: &str) -> Option<&'static str> {
+    DYNAMIC.contains(&operator).then_some(
+        "its scales depend on the picture; quantise the network statically (onnxruntime's quantize_static), or import the float one",
+    )
+}
+
+/// The axis of a constant along which scales differ.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    number: usize,
+    size: usize,
+    /// How many elements lie between two places.
+    stride: usize,
+}
+
+impl Axis {
+    fn new(dims: &[usize], number: usize, scales: usize) -> Result<Self, Fault> {
+        if scales == 1 {
+            return Ok(Self { number: 0, size: 1, stride: 1 });
+        }
+        match dims.get(number) {
+            Some(size) if *size == scales => {
+                Ok(Self { number, size: *size, stride: dims[number + 1..].iter().product::<usize>().max(1) })
+            }
+            _ => Err(Fault::new(format!(
+                "a constant of {dims:?} has {scales} scales along axis {number}, expected one, or one for each place there"
+            ))),
+        }
+    }
+
+    /// Which of so many values an element has.
+    fn place(self, element: usize, values: usize) -> usize {
+        if values == 1 { 0 } else { element / self.stride % self.size }
+    }
+}
+
+fn axis_of(node: Node, dims: &[usize], scale: &Constant) -> Result<Axis, Fault> {
+    node.expect("block_size", 0)?;
+    let axis = node.integer("axis", 1);
+    // Of what has one dimension, such as biases, that one is meant.
+    let axis = if dims.len() == 1 {
+        0
+    } else if axis < 0 {
+        axis + dims.len() as i64
+    } else {
+        axis
+    };
+    Axis::new(dims, usize::try_from(axis).unwrap_or(usize::MAX), scale.len())
+}
+
+/// Elements with their dimensions in another order.
+fn permuted<T: Copy>(values: &[T], dims: &[usize], order: &[usize]) -> Vec<T> {
+    let mut strides = vec![1; dims.len()];
+    for axis in (1..dims.len()).rev() {
+        strides[axis - 1] = strides[axis] * dims[axis];
+    }
+    let of_place = |mut place: usize| {
+        let mut from = 0;
+        for axis in order.iter().rev() {
+            from += place % dims[*axis] * strides[*axis];
+            place /= dims[*axis];
+        }
+        values[from]
+    };
+    (0..values.len()).map(of_place).collect()
+}
+
+/// A matrix's rows as columns.
+fn turned<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}
+
+/// Weights as a row for each output.
+fn in_rows<T: Copy>(values: &[T], inputs: usize, outputs: usize, transposed: bool) -> Vec<T> {
+    if transposed { values.to_vec() } else { turned(values, inputs, outputs) }
+}
+
+/// `min(max(alpha * x + beta, 0), 1)`
+fn hard_sigmoid(x: Arc<Function>, alpha: f64, beta: f64) -> Function {
+    let number = |value: f64| Arc::new(Function::Constant(value));
+    let scaled = Function::Multiply(x, number(alpha));
+    let moved = Function::Add(Arc::new(scaled), number(beta));
+    Function::Least(Arc::new(Function::Greatest(Arc::new(moved), number(0.0))), number(1.0))
+}
+
+/// A window over all rows and columns.
+fn whole(tensor: &Tensor) -> Result<Window, Fault> {
+    let Shape { height, width, .. } = tensor.shape;
+    if !matches!(tensor.layout, Layout::Nchw | Layout::Nhwc) {
+        return Err(Fault::new(format!("it runs over {:?}, expected rows and columns", tensor.layout)));
+    }
+    Ok(Window { kernel: [height, width], stride: [1; 2], padding: [0; 4] })
+}
+
+/// Whether the second dimension of a tensor is its channels.
+fn has_channels(tensor: &Tensor) -> bool {
+    tensor.layout == Layout::Nchw || tensor.shape.plane() == 1
+}
+
+fn one_number(constant: &Constant) -> Result<f64, Fault> {
+    match constant.floats()[..] {
+        [number] => Ok(number),
+        _ => Err(Fault::new(format!("a constant is {:?}, expected one number", constant.dims))),
     }
 }
 
 /// A node's name, or that of its output where it has none.
 pub fn name_of(node: &NodeProto) -> String {
     if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
-}
-
-fn bias(constant: Option<Rc<Constant>>, outputs: usize) -> Result<Vec<f64>, Fault> {
-    let Some(constant) = constant else { return Ok(vec![0.0; outputs]) };
-    let values = constant.floats();
-    match values.len() {
-        1 => Ok(vec![values[0]; outputs]),
-        count if count == outputs => Ok(values),
-        count => Err(Fault::new(format!("the bias has {count} elements, expected {outputs}"))),
-    }
 }
 
 /// Two constants, one of them a single number.
@@ -664,6 +1201,8 @@ fn folded(left: &Constant, right: &Constant, operation: Arithmetic) -> Result<Va
                 Arithmetic::Subtract => a - b,
                 Arithmetic::Multiply => a * b,
                 Arithmetic::Divide => a / b,
+                Arithmetic::Least => a.min(b),
+                Arithmetic::Greatest => a.max(b),
             }) as f32
         })
         .collect();
@@ -672,75 +1211,37 @@ fn folded(left: &Constant, right: &Constant, operation: Arithmetic) -> Result<Va
     }
     let dims = if left.len() >= right.len() { left.dims.clone() } else { right.dims.clone() };
     // Lists of dimensions stay whole numbers.
-    let elements = match (left.whole(), right.whole()) {
-        (Some(_), Some(_)) => Elements::Integers(combined.iter().map(|value| *value as i64).collect()),
-        _ => Elements::Floats(combined),
+    let constant = match (left.whole(), right.whole()) {
+        (Some(_), Some(_)) => {
+            Constant { dims, ..Constant::integers(combined.iter().map(|value| *value as i64).collect()) }
+        }
+        _ => Constant::of_floats(dims, combined),
     };
-    Ok(Value::Constant(Rc::new(Constant { dims, elements })))
-}
-
-/// A sum to which an earlier activation is added.
-fn added(sum: Sum, skip: Activation) -> Result<Value, Fault> {
-    if sum.skip.is_some() || sum.max_pool.is_some() {
-        return Err(Fault::new("it adds a second activation to a sum, or one to what was pooled"));
-    }
-    if sum.shape != skip.shape || sum.layout != skip.layout {
-        return Err(Fault::new(format!("it adds an activation of {} to a sum of {}", skip.shape, sum.shape)));
-    }
-    if !skip.is_plain() {
-        return Err(Fault::new("it adds an activation that was scaled or moved"));
-    }
-    Ok(Value::Sum(Sum { skip: Some(skip), ..sum }))
+    Ok(Value::Constant(Arc::new(constant)))
 }
 
 fn with_layout(value: Value, layout: Layout) -> Result<Value, Fault> {
     match value {
-        Value::Activation(activation) => Ok(Value::Activation(Activation { layout, ..activation })),
-        Value::Sum(sum) => Ok(Value::Sum(Sum { layout, ..sum })),
-        Value::Probabilities(sum) => Ok(Value::Probabilities(Sum { layout, ..sum })),
-        Value::Constant(_) => Err(unexpected(&value, "an activation or a sum")),
+        Value::Tensor(tensor) if tensor.padding != [0; 4] && layout != tensor.layout => {
+            Err(Fault::new("it reorders what a Pad puts zeros around, expected a convolution after a Pad"))
+        }
+        Value::Tensor(tensor) => Ok(Value::Tensor(Tensor { layout, ..tensor })),
+        Value::Probabilities(tensor) => Ok(Value::Probabilities(Tensor { layout, ..tensor })),
+        Value::Constant(_) => Err(unexpected(&value, "an activation")),
     }
 }
 
 fn shape_of(value: &Value) -> Result<(Shape, Layout), Fault> {
     match value {
-        Value::Activation(activation) => Ok((activation.shape, activation.layout)),
-        Value::Sum(sum) => Ok((sum.shape, sum.layout)),
-        Value::Constant(_) | Value::Probabilities(_) => Err(unexpected(value, "an activation or a sum")),
+        Value::Tensor(tensor) | Value::Probabilities(tensor) => Ok((tensor.shape, tensor.layout)),
+        Value::Constant(_) => Err(unexpected(value, "an activation")),
     }
-}
-
-fn expect_nchw(layout: Layout) -> Result<(), Fault> {
-    if layout == Layout::Nchw { Ok(()) } else { Err(Fault::new(format!("it runs over {layout:?}, expected Nchw"))) }
-}
-
-/// The side of an activation of as many rows as columns.
-fn expect_square(activation: &Activation) -> Result<usize, Fault> {
-    let Shape { height, width, .. } = activation.shape;
-    if height == width && matches!(activation.layout, Layout::Nchw | Layout::Nhwc) {
-        return Ok(height);
-    }
-    Err(Fault::new(format!("it runs over {}, expected as many rows as columns", activation.shape)))
-}
-
-/// Refuses padding, and windows that only begin within the activation.
-fn expect_plain_window(node: Node, over: Shape, kernel: usize, stride: usize) -> Result<(), Fault> {
-    let padding = node.padding([over.height, over.width], kernel, stride)?;
-    if padding != [0; 4] {
-        return Err(Fault::new(format!("pads are {padding:?}, expected none")));
-    }
-    let leaves_out = |size: usize| size >= kernel && !(size - kernel).is_multiple_of(stride);
-    if node.integer("ceil_mode", 0) != 0 && (leaves_out(over.height) || leaves_out(over.width)) {
-        return Err(Fault::new("ceil_mode is 1 and the last window is not whole, expected ceil_mode 0"));
-    }
-    Ok(())
 }
 
 fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Constant(_) => "a constant",
-        Value::Activation(_) => "an activation",
-        Value::Sum(_) => "a sum that is not clamped (no Relu after a convolution or linear layer)",
+        Value::Tensor(_) => "an activation",
         Value::Probabilities(_) => "probabilities (after a Softmax)",
     }
 }

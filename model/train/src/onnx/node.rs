@@ -57,48 +57,47 @@ impl<'a> Node<'a> {
         self.0.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// The same positive number in both directions.
-    pub fn square(&self, name: &str, default: Option<usize>) -> Result<usize, Fault> {
-        let expected =
-            || Fault::new(format!("{name} is {:?}, expected the same in both directions", self.integers(name)));
-        match (self.integers(name), default) {
-            (None, Some(default)) => Ok(default),
-            (Some([rows, columns]), _) if rows == columns && *rows > 0 => {
-                usize::try_from(*rows).ok().filter(|size| *size <= MAX_WINDOW).ok_or_else(expected)
-            }
-            _ => Err(expected()),
+    /// Positive numbers for rows and columns.
+    pub fn pair(&self, name: &str, default: Option<usize>) -> Result<[usize; 2], Fault> {
+        let given = self.integers(name);
+        let sizes = |values: &[i64]| -> Option<[usize; 2]> {
+            let sizes: Vec<usize> = values.iter().filter_map(|size| usize::try_from(*size).ok()).collect();
+            <[usize; 2]>::try_from(sizes).ok().filter(|sizes| sizes.iter().all(|size| (1..=MAX_WINDOW).contains(size)))
+        };
+        match (given, default) {
+            (None, Some(default)) => Ok([default; 2]),
+            (Some(values), _) if sizes(values).is_some() => Ok(sizes(values).unwrap_or_default()),
+            _ => Err(Fault::new(format!("{name} is {given:?}, expected two numbers, of rows and columns"))),
         }
     }
 
-    /// Zeros above, left, below and right of an activation of so many rows and columns.
-    pub fn padding(&self, size: [usize; 2], kernel: usize, stride: usize) -> Result<[usize; 4], Fault> {
-        let wrong = |found: String| Fault::new(format!("{found}, expected four numbers below the kernel's {kernel}"));
+    /// What is put above, left, below and right of an activation of so many rows and columns.
+    pub fn padding(&self, size: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Result<[usize; 4], Fault> {
         match self.text("auto_pad") {
             b"" | b"NOTSET" => {
                 let Some(pads) = self.integers("pads") else { return Ok([0; 4]) };
-                let padding: Vec<usize> = pads.iter().filter_map(|pad| usize::try_from(*pad).ok()).collect();
+                let padding: Vec<usize> =
+                    pads.iter().filter_map(|pad| usize::try_from(*pad).ok().filter(|pad| *pad <= MAX_WINDOW)).collect();
                 <[usize; 4]>::try_from(padding)
-                    .ok()
-                    .filter(|padding| padding.iter().all(|pad| *pad < kernel))
-                    .ok_or_else(|| wrong(format!("pads are {pads:?}")))
+                    .map_err(|_| Fault::new(format!("pads are {pads:?}, expected four numbers from 0 on")))
             }
             b"VALID" => Ok([0; 4]),
             mode @ (b"SAME_UPPER" | b"SAME_LOWER") => {
-                let all = size.map(|size| ((size.div_ceil(stride).max(1) - 1) * stride + kernel).saturating_sub(size));
+                let all = [0, 1].map(|direction| {
+                    let (size, stride) = (size[direction], stride[direction]);
+                    ((size.div_ceil(stride).max(1) - 1) * stride + kernel[direction]).saturating_sub(size)
+                });
                 let less = all.map(|all| all / 2);
                 let more = [all[0] - less[0], all[1] - less[1]];
-                let padding = if mode == b"SAME_UPPER" {
+                Ok(if mode == b"SAME_UPPER" {
                     [less[0], less[1], more[0], more[1]]
                 } else {
                     [more[0], more[1], less[0], less[1]]
-                };
-                if padding.iter().all(|pad| *pad < kernel) {
-                    Ok(padding)
-                } else {
-                    Err(wrong(format!("pads are {padding:?}")))
-                }
+                })
             }
-            other => Err(wrong(format!("auto_pad is {:?}", String::from_utf8_lossy(other)))),
+            other => {
+                Err(Fault::new(format!("auto_pad is {:?}, expected one of ONNX's", String::from_utf8_lossy(other))))
+            }
         }
     }
 
@@ -106,16 +105,6 @@ impl<'a> Node<'a> {
     pub fn expect(&self, name: &str, default: i64) -> Result<(), Fault> {
         let found = self.integer(name, default);
         if found == default { Ok(()) } else { Err(Fault::new(format!("{name} is {found}, expected {default}"))) }
-    }
-
-    /// Refuses dilated windows.
-    pub fn expect_no_dilation(&self) -> Result<(), Fault> {
-        match self.integers("dilations") {
-            Some(dilations) if dilations.iter().any(|dilation| *dilation != 1) => {
-                Err(Fault::new(format!("dilations are {dilations:?}, expected 1")))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

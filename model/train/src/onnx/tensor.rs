@@ -1,6 +1,8 @@
 //! Constant tensors.
 
-use super::proto::TensorProto;
+use std::sync::Arc;
+
+use super::proto::{TensorProto, element};
 use super::{External, Fault};
 
 /// The most dimensions of a constant.
@@ -11,6 +13,10 @@ const MAX_DIMENSIONS: usize = 8;
 pub struct Constant {
     pub dims: Vec<usize>,
     pub elements: Elements,
+    /// The number of its type in ONNX.
+    pub data_type: i32,
+    /// The integers that it was dequantised from.
+    pub given: Option<Arc<GivenIntegers>>,
 }
 
 /// Elements of a constant.
@@ -20,10 +26,24 @@ pub enum Elements {
     Integers(Vec<i64>),
 }
 
+/// Integers, counted from their zero point, and what a step of them is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenIntegers {
+    pub values: Vec<i64>,
+    /// One for all, or one for each place of `axis`.
+    pub scale: Vec<f32>,
+    pub axis: usize,
+}
+
 impl Constant {
     /// A list of whole numbers.
     pub fn integers(values: Vec<i64>) -> Self {
-        Self { dims: vec![values.len()], elements: Elements::Integers(values) }
+        Self { dims: vec![values.len()], elements: Elements::Integers(values), data_type: element::INT64, given: None }
+    }
+
+    /// Floats of these dimensions.
+    pub fn of_floats(dims: Vec<usize>, values: Vec<f32>) -> Self {
+        Self { dims, elements: Elements::Floats(values), data_type: element::FLOAT, given: None }
     }
 
     /// The elements as floats.
@@ -51,23 +71,34 @@ impl Constant {
             return Err(Fault::new(format!("tensor {:?} has the shape {:?}", tensor.name, tensor.dims)));
         };
         let raw = if tensor.data_location == 1 { external.read(tensor)? } else { &tensor.raw_data };
-        let elements = match tensor.data_type {
-            1 if raw.is_empty() => Elements::Floats(tensor.float_data.clone()),
-            1 => Elements::Floats(raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
-            11 if raw.is_empty() => Elements::Floats(tensor.double_data.iter().map(|value| *value as f32).collect()),
-            11 => Elements::Floats(raw.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect()),
-            7 if raw.is_empty() => Elements::Integers(tensor.int64_data.clone()),
-            7 => Elements::Integers(raw.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
-            6 if raw.is_empty() => Elements::Integers(tensor.int32_data.iter().copied().map(i64::from).collect()),
-            6 => Elements::Integers(raw.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),
-            other => {
+        let few = &tensor.int32_data;
+        let elements = match (tensor.data_type, raw.is_empty()) {
+            (element::FLOAT, true) => Elements::Floats(tensor.float_data.clone()),
+            (element::FLOAT, false) => Elements::Floats(each(raw, f32::from_le_bytes)),
+            (element::DOUBLE, true) => Elements::Floats(tensor.double_data.iter().map(|value| *value as f32).collect()),
+            (element::DOUBLE, false) => Elements::Floats(each(raw, |bytes| f64::from_le_bytes(bytes) as f32)),
+            // The bits of halves are kept in the low ones of integers.
+            (element::FLOAT16, true) => Elements::Floats(few.iter().map(|bits| half(*bits as u16)).collect()),
+            (element::FLOAT16, false) => Elements::Floats(each(raw, |bytes| half(u16::from_le_bytes(bytes)))),
+            (element::BFLOAT16, true) => Elements::Floats(few.iter().map(|bits| brain_half(*bits as u16)).collect()),
+            (element::BFLOAT16, false) => Elements::Floats(each(raw, |bytes| brain_half(u16::from_le_bytes(bytes)))),
+            (element::INT64, true) => Elements::Integers(tensor.int64_data.clone()),
+            (element::INT64, false) => Elements::Integers(each(raw, i64::from_le_bytes)),
+            (element::INT32, false) => Elements::Integers(each(raw, |bytes| i32::from_le_bytes(bytes).into())),
+            (element::UINT8, false) => Elements::Integers(each(raw, |bytes| u8::from_le_bytes(bytes).into())),
+            (element::INT8, false) => Elements::Integers(each(raw, |bytes| i8::from_le_bytes(bytes).into())),
+            (element::INT32 | element::UINT8 | element::INT8, true) => {
+                Elements::Integers(few.iter().copied().map(i64::from).collect())
+            }
+            (other, _) => {
                 return Err(Fault::new(format!(
-                    "tensor {:?} has elements of type {other}, expected float (1), double (11), int32 (6) or int64 (7)",
+                    "tensor {:?} has elements of type {other}, expected float (1), uint8 (2), int8 (3), int32 (6), int64 (7), \
+                     float16 (10), double (11) or bfloat16 (16)",
                     tensor.name
                 )));
             }
         };
-        let constant = Self { dims, elements };
+        let constant = Self { dims, elements, data_type: tensor.data_type, given: None };
         if constant.len() != count {
             return Err(Fault::new(format!(
                 "tensor {:?} has {} elements, expected {count} as its shape {:?} says",
@@ -90,5 +121,46 @@ impl Constant {
             Elements::Floats(values) => values.len(),
             Elements::Integers(values) => values.len(),
         }
+    }
+}
+
+fn each<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    raw.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
+}
+
+/// IEEE 754 binary16, which f32 holds exactly.
+fn half(bits: u16) -> f32 {
+    let (exponent, fraction) = (bits >> 10 & 0x1f, f32::from(bits & 0x3ff));
+    let magnitude = match exponent {
+        0 => fraction * (-24f32).exp2(),
+        0x1f if fraction == 0.0 => f32::INFINITY,
+        0x1f => f32::NAN,
+        _ => (1024.0 + fraction) * (f32::from(exponent) - 25.0).exp2(),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
+/// The upper half of a binary32.
+fn brain_half(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_read_exactly() {
+        let table = [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x3555, 0.333_251_95),
+            (0x0001, 5.960_464_5e-8),
+            (0x7bff, 65504.0),
+            (0x8000, 0.0),
+        ];
+        assert!(table.iter().all(|(bits, expected)| half(*bits) == *expected));
+        assert!(half(0x7c00).is_infinite() && half(0x7e00).is_nan());
+        assert_eq!((brain_half(0x3f80), brain_half(0xc049)), (1.0, -3.140_625));
     }
 }

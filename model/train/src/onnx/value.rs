@@ -1,23 +1,22 @@
 //! What the values of an ONNX graph stand for.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ocelli_model::graph::Shape;
 
 use super::Fault;
+use super::network::{Function, GivenGrid};
 use super::tensor::Constant;
 
 /// A value of the graph.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// Known without a picture. In a list of dimensions, -1 stands for the number of pictures.
-    Constant(Rc<Constant>),
-    /// The output of a layer that is built, or the input.
-    Activation(Activation),
-    /// What a convolution or linear layer gives before it is clamped; no layer yet, as more may be folded into it.
-    Sum(Sum),
+    Constant(Arc<Constant>),
+    /// Of each picture.
+    Tensor(Tensor),
     /// Logits after a softmax, which is not part of a model.
-    Probabilities(Sum),
+    Probabilities(Tensor),
 }
 
 /// How the dimensions of an ONNX tensor name the elements of an activation, whose own order is always CHW.
@@ -33,14 +32,30 @@ pub enum Layout {
     FlatHwc,
 }
 
-/// An activation of the network that is built, as a value sees it: scaled and moved.
+/// An activation of the network that is built, as a value sees it.
 #[derive(Debug, Clone)]
-pub struct Activation {
-    /// `i + 1` is the output of layer `i`.
-    pub index: usize,
+pub struct Tensor {
+    /// 0 is the input, `i + 1` the output of layer `i`.
+    pub activation: usize,
     pub shape: Shape,
     pub layout: Layout,
-    pub affine: Option<Rc<Affine>>,
+    pub map: Map,
+    /// Zeros that are put above, left, below and right.
+    pub padding: [usize; 4],
+    /// Whether no other value sees the activation, so that its layer may still be changed.
+    pub is_alone: bool,
+    /// It is the integers themselves, and not what they stand for.
+    pub bytes: Option<GivenGrid>,
+}
+
+/// What is done to an activation, and is not part of a layer yet.
+#[derive(Debug, Clone)]
+pub enum Map {
+    Plain,
+    /// Scaled and moved.
+    Affine(Arc<Affine>),
+    /// A function of each element.
+    Function(Arc<Function>),
 }
 
 /// `scale * x + offset`, for every channel, or for every element in CHW order.
@@ -48,37 +63,6 @@ pub struct Activation {
 pub struct Affine {
     pub scale: Vec<f64>,
     pub offset: Vec<f64>,
-}
-
-/// A weighted sum of an activation, with what follows it before the clamp.
-#[derive(Debug, Clone)]
-pub struct Sum {
-    pub input: Activation,
-    pub kind: SumKind,
-    /// `(O, I, kernel, kernel)`, or `(O, elements)` in CHW order.
-    pub weight: Rc<Vec<f32>>,
-    /// What the weights of an output channel are multiplied by.
-    pub scale: Vec<f64>,
-    pub bias: Vec<f64>,
-    /// The activation that is added.
-    pub skip: Option<Activation>,
-    /// Kernel and stride of a max-pool that came before the clamp; the two can be swapped.
-    pub max_pool: Option<(usize, usize)>,
-    /// Of what comes out, the pool included.
-    pub shape: Shape,
-    pub layout: Layout,
-}
-
-/// How a sum is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SumKind {
-    /// Zeros are put above, left, below and right.
-    Conv {
-        kernel: usize,
-        stride: usize,
-        padding: [usize; 4],
-    },
-    Linear,
 }
 
 impl Layout {
@@ -90,6 +74,11 @@ impl Layout {
             Self::Nhwc => vec![-1, height, width, channels],
             Self::FlatChw | Self::FlatHwc => vec![-1, channels * height * width],
         }
+    }
+
+    /// Whether an element lies in the same place in both.
+    pub fn is_like(self, other: Self, shape: Shape) -> bool {
+        self == other || shape.plane() == 1 && self.dims(shape).len() == other.dims(shape).len()
     }
 
     /// The layout after a transposition.
@@ -178,34 +167,30 @@ impl Layout {
     }
 }
 
-impl Activation {
-    /// The numbers that it is scaled and moved by, for every channel or element.
-    pub fn affine(&self) -> Affine {
-        self.affine.as_deref().cloned().unwrap_or_else(|| Affine::identity(self.shape.channels))
-    }
-
-    /// The same, scaled and moved further.
-    pub fn then(&self, scale: &[f64], offset: &[f64]) -> Self {
-        let Affine { scale: before, offset: moved } = self.affine();
-        let count = [before.len(), scale.len(), offset.len()].into_iter().max().unwrap_or(0);
-        let of = |values: &[f64], index: usize| values[index * values.len() / count];
-        let affine = Affine {
-            scale: (0..count).map(|index| of(&before, index) * of(scale, index)).collect(),
-            offset: (0..count).map(|index| of(&moved, index) * of(scale, index) + of(offset, index)).collect(),
-        };
-        Self { affine: Some(Rc::new(affine)), ..self.clone() }
-    }
-
-    /// Whether its values are those of the activation itself.
-    pub fn is_plain(&self) -> bool {
-        self.affine.as_deref().is_none_or(Affine::is_identity)
+impl Tensor {
+    /// An activation as it is, which nobody else sees yet.
+    pub fn plain(activation: usize, shape: Shape, layout: Layout) -> Self {
+        Self { activation, shape, layout, map: Map::Plain, padding: [0; 4], is_alone: true, bytes: None }
     }
 }
 
 impl Affine {
     /// Changes nothing.
-    pub fn identity(channels: usize) -> Self {
+    pub fn of_channels(channels: usize) -> Self {
         Self { scale: vec![1.0; channels], offset: vec![0.0; channels] }
+    }
+
+    /// First this, then the other.
+    pub fn then(&self, other: &Self) -> Self {
+        let lengths = [self.scale.len(), self.offset.len(), other.scale.len(), other.offset.len()];
+        let count = lengths.into_iter().max().unwrap_or(0);
+        let of = |values: &[f64], index: usize| values[index * values.len() / count];
+        Self {
+            scale: (0..count).map(|index| of(&self.scale, index) * of(&other.scale, index)).collect(),
+            offset: (0..count)
+                .map(|index| of(&self.offset, index) * of(&other.scale, index) + of(&other.offset, index))
+                .collect(),
+        }
     }
 
     /// Whether it changes nothing.
@@ -217,25 +202,15 @@ impl Affine {
     pub fn moves(&self) -> bool {
         self.offset.iter().any(|offset| *offset != 0.0)
     }
-}
 
-impl Sum {
-    /// The sum, scaled and moved further for every output channel.
-    pub fn then(mut self, scale: &[f64], offset: &[f64]) -> Result<Self, Fault> {
-        let channels = self.bias.len();
-        if scale.len() != channels || offset.len() != channels {
-            return Err(Fault::new("it changes single elements of a convolution's output, expected whole channels"));
+    /// As a function, if it is the same for all channels.
+    pub fn as_function(&self) -> Option<Function> {
+        let same = |values: &[f64]| values.iter().all(|value| *value == values[0]);
+        if !same(&self.scale) || !same(&self.offset) {
+            return None;
         }
-        if self.skip.is_some() && scale.iter().any(|scale| *scale != 1.0) {
-            return Err(Fault::new("it scales a sum to which an earlier activation was added"));
-        }
-        if self.max_pool.is_some() && scale.iter().any(|scale| *scale < 0.0) {
-            return Err(Fault::new("it turns the sign of what a max-pool gives"));
-        }
-        for ((value, bias), (scale, offset)) in self.scale.iter_mut().zip(&mut self.bias).zip(scale.iter().zip(offset))
-        {
-            (*value, *bias) = (*value * scale, *bias * scale + offset);
-        }
-        Ok(self)
+        let (scale, offset) = (Function::Constant(self.scale[0]), Function::Constant(self.offset[0]));
+        let scaled = Function::Multiply(Arc::new(Function::Given), Arc::new(scale));
+        Some(Function::Add(Arc::new(scaled), Arc::new(offset)))
     }
 }

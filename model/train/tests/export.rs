@@ -1,0 +1,118 @@
+//! Models as ONNX networks, against ONNX Runtime where there is a Python with it (`scripts/bench inference` makes one).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ocelli_model::{Model, reference, sample, zoo};
+use ocelli_program::model_export::WeightType;
+use ocelli_train::export::to_onnx;
+
+/// Random networks of all operators.
+const NETWORKS: u64 = 300;
+/// Pictures for each of them; for a built-in model as many as well.
+const PICTURES: usize = 3;
+
+/// A Python that has ONNX Runtime: that of the environment, or one that scripts have made.
+fn python() -> Option<PathBuf> {
+    let made = std::env::home_dir().into_iter().flat_map(|home| {
+        let folders = fs::read_dir(home.join(".cache/ocelli")).into_iter().flatten().flatten();
+        let folders = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("onnxruntime-"));
+        folders.map(|folder| folder.path().join("bin/python")).collect::<Vec<_>>()
+    });
+    let has_it = |python: &PathBuf| {
+        let imports = ["-c", "import numpy, onnxruntime"];
+        Command::new(python).args(imports).output().is_ok_and(|output| output.status.success())
+    };
+    made.chain(["python3".into()]).find(has_it)
+}
+
+/// Runs every network of a folder.
+fn run(python: &Path, folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/run.py");
+    let output = Command::new(python).arg(script).arg(folder).output().expect("it was found");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Pixels of all kinds, by a seed: noise, black, white.
+fn pixels(model: &Model, seed: u64) -> Vec<Vec<u8>> {
+    let mut chance = sample::seeded(seed);
+    let mut pictures: Vec<Vec<u8>> =
+        (2..PICTURES).map(|_| (0..model.pixels()).map(|_| chance() as u8).collect()).collect();
+    pictures.extend([0, 255].map(|byte| vec![byte; model.pixels()]));
+    pictures
+}
+
+/// The models of the zoo, built in or not, by name.
+fn zoo_files() -> Vec<(String, Model)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zoo");
+    let files = fs::read_dir(folder).expect("the zoo is there").map(|entry| entry.expect("readable").path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    files.sort();
+    let load = |path: PathBuf| {
+        let bytes = fs::read(&path).expect("readable");
+        let model = Model::from_bytes(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path.file_stem().expect("it has a name").to_string_lossy().into_owned(), model)
+    };
+    files.into_iter().map(load).collect()
+}
+
+#[test]
+fn models_of_the_zoo_are_small_and_say_what_they_are() {
+    for (name, model) in zoo_files() {
+        assert_eq!(model.name(), name);
+        assert!(model.bytes().len() < 6_000_000, "{name}: {} bytes", model.bytes().len());
+        assert!(model.display().card.starts_with(&format!("# {name}\n")), "{name}: {}", model.display().card);
+    }
+}
+
+#[test]
+fn onnxruntime_gives_the_same_logits() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let zoo = zoo_files();
+    let count = zoo.len();
+    assert!(count > zoo::names().len(), "{count}");
+    let random = (0..NETWORKS).map(|seed| (format!("random-{seed}"), sample::model(&mut sample::seeded(seed))));
+    let mut expected = Vec::new();
+    for (seed, (name, model)) in zoo.into_iter().chain(random).enumerate() {
+        let pictures = pixels(&model, seed as u64);
+        let logits: Vec<i32> = pictures.iter().flat_map(|pixels| reference::logits(&model, pixels)).collect();
+        for weights in [WeightType::U8, WeightType::I8] {
+            let stem = folder.path().join(format!("{name}-{weights:?}"));
+            fs::write(stem.with_extension("onnx"), to_onnx(&model, weights)).expect("writable");
+            fs::write(stem.with_extension("in"), pictures.concat()).expect("writable");
+            expected.push((stem, logits.clone()));
+        }
+    }
+    run(&python, folder.path());
+    for (stem, logits) in &expected {
+        let bytes = fs::read(stem.with_extension("out")).expect("it was written");
+        let found: Vec<i32> = bytes.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect();
+        // With what ONNX Runtime changes, and without.
+        assert_eq!(found, [logits.as_slice(), logits].concat(), "{}", stem.display());
+    }
+    assert_eq!(expected.len(), 2 * (NETWORKS as usize + count));
+}
+
+#[test]
+fn the_ending_says_what_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = zoo::get("cifar10-cnn").expect("built in");
+    let onnx = |weights| to_onnx(&model, weights);
+    let rows: [(&[&str], Vec<u8>); 5] = [
+        (&["a.onnx"], onnx(WeightType::I8)),
+        (&["b.onnx", "--weights", "u8"], onnx(WeightType::U8)),
+        (&["c.safetensors"], model.bytes().to_vec()),
+        (&["d", "--format", "onnx"], onnx(WeightType::I8)),
+        (&["e.onnx", "--format", "safetensors"], model.bytes().to_vec()),
+    ];
+    assert_ne!(rows[0].1, rows[1].1);
+    for (arguments, expected) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli-train"));
+        command.env_clear().current_dir(folder.path()).args(["export", "cifar10-cnn", "-o"]).args(arguments);
+        let output = command.output().expect("the binary was built for this test");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::read(folder.path().join(arguments[0])).expect("it was written") == expected, "{arguments:?}");
+    }
+}
