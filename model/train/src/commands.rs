@@ -26,7 +26,7 @@ use crate::plots::Plot;
 /// Names at most so many unreadable files on stderr; `--json` has them all.
 const MAX_SKIPPED_SHOWN: usize = 20;
 
-/// Make and measure models: the way from a folder of pictures, or an ONNX file, to exact integers
+/// Make and measure models: the way from a folder of pictures, or a TFLite or ONNX file, to exact integers
 #[derive(Debug, Parser)]
 #[command(name = "ocelli-model", bin_name = "ocelli model", version, propagate_version = true, max_term_width = 100)]
 struct Cli {

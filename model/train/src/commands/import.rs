@@ -1,8 +1,12 @@
 //! `ocelli model import`.
 
+pub mod tflite;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ocelli_model::display::MAX_CARD;
+use ocelli_model::graph::MAX_CROP;
 use ocelli_model::{DeviceChoice, backend};
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
@@ -14,6 +18,7 @@ use super::{note, read_data};
 use crate::dataset::{Dataset, Part};
 use crate::onnx::{Imported, MAX_ONNX_BYTES, OnnxError, Preprocessing, import};
 use crate::quantize::{Naming, Quantized, quantize};
+use crate::tflite::is_tflite;
 
 /// How many pictures activations are measured on, and as many again choose between ways to clip.
 const PICTURES: usize = 2_000;
@@ -22,33 +27,33 @@ const SEED: u64 = 1;
 /// Bounds a file of class names.
 const MAX_CLASSES_BYTES: usize = 1 << 20;
 
-/// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
+/// Make an exact integer model of an image classifier in a TFLite file of int8, or in an ONNX file, as PyTorch and Keras export it
 ///
-/// Read are chains of convolutions and linear layers, each but the last followed by Relu (or Relu6), with batch
+/// A TFLite file of full-integer int8 is taken as it is, without pictures: the logits are LiteRT's. Of an ONNX file read are chains of convolutions and linear layers, each but the last followed by Relu (or Relu6), with batch
 /// normalisation, max and average pools, additions of earlier activations before a Relu, dropout and a softmax at the end;
 /// also scaling, means and deviations at the beginning. What else is in the file is refused by name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The ONNX file
+    /// The TFLite or ONNX file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Labelled pictures to calibrate with, such as those it was trained on: a folder, .tar or .tar.gz of class folders or
-    /// of CIFAR-10's binary batches
+    /// Labelled pictures to calibrate an ONNX network with, such as those it was trained on: a folder, .tar or .tar.gz of class
+    /// folders or of CIFAR-10's binary batches
     #[arg(long, value_name = "PATH")]
-    calibration: PathBuf,
+    calibration: Option<PathBuf>,
 
     /// The model file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 
     /// A text file with the name of a class on each line, in the order of the network's outputs [default: the names in the
-    /// data, sorted]
+    /// data, sorted; numbers where there are no data]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 
     /// What a pixel, 0 to 255, is multiplied by before the network reads it [default: 1 if the network scales pixels itself,
-    /// else 1/255]
+    /// else 1/255; of a TFLite file, pixels are the bytes that it reads]
     #[arg(long, value_name = "NUMBER")]
     scale: Option<f64>,
 
@@ -60,9 +65,17 @@ pub struct Args {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     std: Vec<f64>,
 
+    /// How much of a picture's sides the network is shown, in 256ths: 224 where pictures are resized to 256 and 224 are cut out
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CROP, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_CROP)))]
+    crop: u16,
+
     /// The model's name [default: the file's to write, without its ending]
     #[arg(long)]
     name: Option<String>,
+
+    /// A text file that describes the model, to be kept in it [default: where it was imported from]
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -71,16 +84,28 @@ pub struct Args {
 /// For a file that is no ONNX classifier of the supported layers, pictures that do not fit it, and a network that cannot be
 /// made exact.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
-    let imported = read(args)?;
-    let input = imported.graph.input().shape;
-    let data = read_data(&args.calibration, Part::Train, input)?;
-    let classes = classes(args, &imported, &data)?;
+    // Once, as a pipe has its bytes only once.
+    let bytes =
+        read_bounded(&args.file, MAX_ONNX_BYTES).context(|| format!("cannot import {}", args.file.display()))?;
+    if is_tflite(&bytes) {
+        return tflite::run(args, &bytes, output);
+    }
+    let imported = read(args, &bytes)?;
+    let Some(calibration) = &args.calibration else {
+        return Err(CommandError::failed("found no --calibration, expected pictures with an ONNX file")
+            .with_hint("give some that it was trained on, with --calibration PATH"));
+    };
+    let data = read_data(calibration, Part::Train, imported.graph.input().shape)?;
+    let classes = classes(args, &imported, &data, calibration)?;
     data.labels_among(&classes)
         .hint(|| "name the classes in the order of the network's outputs, with --classes FILE")?;
     let (calibration, validation) = halves(&data);
     let stem = args.output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let file = args.file.file_name().unwrap_or_default().to_string_lossy();
-    let card = format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer));
+    let card = match &args.card {
+        Some(path) => read_text(path, MAX_CARD)?,
+        None => format!("Imported from {}, an ONNX file of {}.", printable(&file), printable(&imported.producer)),
+    };
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
     let failed = || format!("cannot import {}", args.file.display());
     let network = imported.network(classes).context(failed)?;
@@ -110,7 +135,7 @@ fn print(args: &Args, imported: &Imported, quantized: &Quantized, output: &mut O
 }
 
 /// Reads the file, and says on stderr how pixels reach the network.
-fn read(args: &Args) -> Result<Imported, CommandError> {
+fn read(args: &Args, bytes: &[u8]) -> Result<Imported, CommandError> {
     let read = || format!("cannot import {}", args.file.display());
     let folder = args.file.parent().unwrap_or(Path::new(""));
     let mut open = |name: &str| {
@@ -121,8 +146,7 @@ fn read(args: &Args) -> Result<Imported, CommandError> {
         Ok(bytes)
     };
     let preprocessing = Preprocessing { scale: args.scale, mean: args.mean.clone(), deviation: args.std.clone() };
-    let bytes = read_bounded(&args.file, MAX_ONNX_BYTES).context(read)?;
-    let imported = import(&bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
+    let imported = import(bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
     if args.scale.is_none() {
         note(&if imported.scale == 1.0 {
             "the network scales pixels itself: it gets them as 0 to 255; --scale says otherwise".to_owned()
@@ -145,16 +169,21 @@ fn explain(error: OnnxError) -> CommandError {
     CommandError::from(error).with_hint(hint)
 }
 
-fn classes(args: &Args, imported: &Imported, data: &Dataset) -> Result<Vec<String>, CommandError> {
-    let logits = imported.graph.logits();
-    let (classes, source) = match &args.classes {
-        None => (data.classes().to_vec(), &args.calibration),
-        Some(path) => {
-            let read = || format!("cannot read {}", path.display());
-            let text = String::from_utf8(read_bounded(path, MAX_CLASSES_BYTES).context(read)?).context(read)?;
-            (text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect(), path)
-        }
-    };
+fn classes(args: &Args, imported: &Imported, data: &Dataset, path: &Path) -> Result<Vec<String>, CommandError> {
+    match &args.classes {
+        None => for_each(imported.graph.logits(), data.classes().to_vec(), path),
+        Some(path) => for_each(imported.graph.logits(), names(path)?, path),
+    }
+}
+
+/// The names in a text file, a line each.
+fn names(path: &Path) -> Result<Vec<String>, CommandError> {
+    let text = read_text(path, MAX_CLASSES_BYTES)?;
+    Ok(text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect())
+}
+
+/// The names, if there is one for each logit.
+fn for_each(logits: usize, classes: Vec<String>, source: &Path) -> Result<Vec<String>, CommandError> {
     if classes.len() == logits {
         return Ok(classes);
     }
@@ -165,6 +194,13 @@ fn classes(args: &Args, imported: &Imported, data: &Dataset) -> Result<Vec<Strin
     );
     Err(CommandError::failed(found)
         .with_hint("name the classes in the order of the network's outputs, with --classes FILE"))
+}
+
+/// A text file, without the byte order mark that some editors begin with.
+fn read_text(path: &Path, limit: usize) -> Result<String, CommandError> {
+    let read = || format!("cannot read {}", path.display());
+    let text = String::from_utf8(read_bounded(path, limit).context(read)?).context(read)?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// Two sets of pictures of their own, or twice the same where there are too few.
