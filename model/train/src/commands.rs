@@ -1,5 +1,6 @@
 //! The command line of `ocelli-train`: one file a command. Its user knows it as `ocelli model`, which starts it.
 
+mod check;
 mod evaluate;
 mod export;
 mod import;
@@ -43,6 +44,7 @@ enum Command {
     Quantize(quantize::Args),
     Evaluate(evaluate::Args),
     Import(import::Args),
+    Check(check::Args),
     Export(ExportArgs),
 }
 
@@ -64,6 +66,7 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Quantize(args) => quantize::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Import(args) => import::run(args, output),
+        Command::Check(args) => check::run(args, output),
         Command::Export(args) => export::run(args, output),
     }
 }

@@ -1,6 +1,7 @@
 //! Import of TFLite files: of small ones that are written here, and of those in the folder that OCELLI_TFLITE names, beside
 //! LiteRT where Python has it (`pip install ai-edge-litert`).
 
+mod commands;
 mod networks;
 mod writer;
 
