@@ -29,9 +29,8 @@ def main():
     options = parse_options()
     say = lambda text: print(text, file=sys.stderr)
     names = [model["name"] for model in ocelli(options, "model", "list")]
-    pictures = read_pictures(options.pictures)
-    say(f"Exporting {', '.join(names)}; comparing the logits of {len(pictures)} pictures")
-    networks = [Network(name, options, pictures) for name in names]
+    say(f"Exporting {', '.join(names)}; comparing the logits of the pictures in {options.pictures}")
+    networks = [Network(name, options) for name in names]
     rounds = []
     for number in range(options.rounds):
         say(f"Round {number + 1} of {options.rounds}")
@@ -61,11 +60,11 @@ def ocelli(options, *arguments):
     return json.loads(done.stdout)
 
 
-def read_pictures(folder):
-    """Pixels (N, 3, 32, 32) of all pictures under the folder, each also mirrored and shifted a little."""
+def read_pictures(folder, width, height):
+    """Pixels (N, 3, height, width) of all pictures under the folder, each also mirrored and shifted a little."""
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png")):
-        picture = np.asarray(Image.open(path).convert("RGB").resize((32, 32))).transpose(2, 0, 1)
+        picture = np.asarray(Image.open(path).convert("RGB").resize((width, height))).transpose(2, 0, 1)
         for view in (picture, picture[:, :, ::-1]):
             found += [np.roll(view, shift, axis=(1, 2)) for shift in ((0, 0), (2, 0), (0, 2), (-2, -2))]
     return np.stack(found)
@@ -74,11 +73,12 @@ def read_pictures(folder):
 class Network:
     """One network of ours, written for ONNX Runtime: the same integers, in two forms of weights."""
 
-    def __init__(self, name, options, pictures):
+    def __init__(self, name, options):
         self.name = name
         ours = options.work / f"{name}.safetensors"
         subprocess.run([options.ocelli, "model", "export", name, "-o", ours], check=True, stdout=subprocess.DEVNULL)
         graph, tensors = run_model.load(ours)
+        pictures = read_pictures(options.pictures, graph["input"]["width"], graph["input"]["height"])
         logits = np.array([run_model.logits(graph, tensors, picture.tobytes()) for picture in pictures])
         self.sessions, self.same, trials = {}, {}, {}
         for form in FORMS:

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ocelli_model::{Model, reference, sample};
+use ocelli_model::{Model, reference, sample, zoo};
 use ocelli_train::runtime::RuntimeKind;
 use serde_json::Value;
 
@@ -156,4 +156,15 @@ fn a_model_is_checked_with_onnxruntime() {
         let checked = json(&run(folder, &[arguments, &["--json"]].concat(), 0).0);
         assert_eq!((&checked["runtime"], &checked["differing"]), (&"ONNX Runtime".into(), &0.into()), "{arguments:?}");
     }
+}
+
+/// The model that is built in is what its parent gives.
+#[test]
+fn a_built_in_model_is_as_its_parent() {
+    let Some(folder) = env::var_os("OCELLI_TFLITE") else { return };
+    let Ok(parent) = fs::read(Path::new(&folder).join("vww_96_int8.tflite")) else { return };
+    let model = super::model(&read(&parent));
+    let built_in = zoo::get("person-96").expect("built in");
+    assert_eq!((built_in.graph(), built_in.logits()), (model.graph(), 2));
+    assert_eq!(built_in.file().parameters, model.file().parameters);
 }
