@@ -11,6 +11,14 @@ use crate::model::Model;
 /// # Panics
 /// If the image has not exactly [`Model::pixels`] bytes.
 pub fn logits(model: &Model, pixels: &[u8]) -> Vec<i32> {
+    observe(model, pixels, &mut |_| ())
+}
+
+/// As [`logits`], and shows the bytes of each layer's output but the last's, in the order of the layers.
+///
+/// # Panics
+/// If the image has not exactly [`Model::pixels`] bytes.
+pub fn observe(model: &Model, pixels: &[u8], see: &mut dyn FnMut(&[u8])) -> Vec<i32> {
     assert_eq!(pixels.len(), model.pixels(), "an image has as many bytes as its model takes");
     let graph = model.graph();
     let last_reads = graph.last_reads();
@@ -51,6 +59,7 @@ pub fn logits(model: &Model, pixels: &[u8]) -> Vec<i32> {
         for source in sources.iter().filter(|source| last_reads[**source] == index) {
             activations[*source] = Vec::new();
         }
+        see(&output);
         activations.push(output);
     }
     unreachable!("the last layer has returned the logits")

@@ -8,9 +8,10 @@ pub const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// The built-in models: name and file.
-const MODELS: [(&str, &[u8]); 2] = [
+const MODELS: [(&str, &[u8]); 3] = [
     ("cifar10-cnn", include_bytes!("../zoo/cifar10-cnn.safetensors")),
     ("cifar10-resnet", include_bytes!("../zoo/cifar10-resnet.safetensors")),
+    ("person-96", include_bytes!("../zoo/person-96.safetensors")),
 ];
 
 /// The names of the built-in models.
@@ -111,5 +112,15 @@ mod tests {
         assert_eq!(model.parameter_count(), 978_946);
         assert_eq!(model.classes(), CIFAR10_CLASSES);
         assert!(model.bytes().len() < 1_000_000 && model.cost() < 100_000_000);
+    }
+
+    /// What `scripts/zoo/person-96` makes of the network of others.
+    #[test]
+    fn imported_network() {
+        let model = get("person-96").expect("built in");
+        assert_eq!(model.classes(), ["no person", "person"]);
+        assert_eq!((model.pixels(), model.graph().layers().len()), (3 * 96 * 96, 30));
+        assert!(model.bytes().len() < 300_000 && model.cost() < 10_000_000);
+        assert!(model.display().card.contains("Apache License, Version 2.0"));
     }
 }

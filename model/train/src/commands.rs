@@ -1,5 +1,6 @@
 //! The command line of `ocelli-train`: one file a command. Its user knows it as `ocelli model`, which starts it.
 
+mod check;
 mod evaluate;
 mod export;
 mod import;
@@ -26,7 +27,7 @@ use crate::plots::Plot;
 /// Names at most so many unreadable files on stderr; `--json` has them all.
 const MAX_SKIPPED_SHOWN: usize = 20;
 
-/// Make and measure models: the way from a folder of pictures, or an ONNX file, to exact integers
+/// Make and measure models: the way from a folder of pictures, or a TFLite or ONNX file, to exact integers
 #[derive(Debug, Parser)]
 #[command(name = "ocelli-model", bin_name = "ocelli model", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -43,6 +44,7 @@ enum Command {
     Quantize(quantize::Args),
     Evaluate(evaluate::Args),
     Import(import::Args),
+    Check(check::Args),
     Export(ExportArgs),
 }
 
@@ -64,6 +66,7 @@ fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
         Command::Quantize(args) => quantize::run(args, output),
         Command::Evaluate(args) => evaluate::run(args, output),
         Command::Import(args) => import::run(args, output),
+        Command::Check(args) => check::run(args, output),
         Command::Export(args) => export::run(args, output),
     }
 }

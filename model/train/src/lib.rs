@@ -1,4 +1,4 @@
-//! How networks become models: labelled pictures, training in floats, quantisation to exact integers, import of ONNX files,
+//! How networks become models: labelled pictures, training in floats, quantisation to exact integers, import of ONNX and TFLite files,
 //! and what shows how good the result is. No node needs it; `ocelli-train` is its command line.
 
 pub mod commands;
@@ -8,4 +8,6 @@ pub mod export;
 pub mod onnx;
 pub mod plots;
 pub mod quantize;
+pub mod runtime;
+pub mod tflite;
 pub mod train;

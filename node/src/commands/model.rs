@@ -29,8 +29,10 @@ pub enum Command {
     Export(ExportArgs),
     Publish(publish::Args),
     Fetch(fetch::Args),
-    /// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
+    /// Make an exact integer model of an image classifier in a TFLite file of int8, or in an ONNX file
     Import(Arguments),
+    /// Compare a model's logits, bit for bit, with those of ONNX Runtime or LiteRT
+    Check(Arguments),
 }
 
 /// Runs the command.
@@ -39,7 +41,7 @@ pub enum Command {
 /// For files that cannot be read or written, or are not what they should be, and devices that cannot be used.
 pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
     match command {
-        Command::Train(_) | Command::Quantize(_) | Command::Evaluate(_) | Command::Import(_) => {
+        Command::Train(_) | Command::Quantize(_) | Command::Evaluate(_) | Command::Import(_) | Command::Check(_) => {
             match Program::Train.start()? {}
         }
         Command::Inspect(args) => inspect::run(&args, output),

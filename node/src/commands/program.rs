@@ -51,7 +51,7 @@ impl Program {
         match words.collect::<Vec<_>>()[..] {
             ["help", "bench", ..] => Some(Self::Bench),
             ["help", "model", command, ..] | ["model", "help", command, ..] => {
-                ["train", "quantize", "evaluate", "import"].contains(&command).then_some(Self::Train)
+                ["train", "quantize", "evaluate", "import", "check"].contains(&command).then_some(Self::Train)
             }
             _ => None,
         }

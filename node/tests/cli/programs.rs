@@ -51,6 +51,7 @@ fn the_other_program_gets_the_command_line_and_takes_this_ones_place() {
         ),
         (&["model", "import", "--", "-x"], "[ocelli-train] [import] [--] [-x]"),
         (&["model", "evaluate", "--data", "model", "--json"], "[ocelli-train] [evaluate] [--data] [model] [--json]"),
+        (&["model", "check", "x.tflite", "--with", "litert"], "[ocelli-train] [check] [x.tflite] [--with] [litert]"),
         (&["help", "model", "train"], "[ocelli-train] [help] [train]"),
         (&["model", "help", "evaluate"], "[ocelli-train] [help] [evaluate]"),
         (&["bench"], "[ocelli-bench]"),
@@ -95,7 +96,7 @@ fn what_is_not_beside_is_named() {
 fn help_lists_what_others_carry_out() {
     let release = Release::new(&[]);
     let help = release.run(&["model", "--help"]).ok().stdout;
-    for command in ["train", "quantize", "evaluate", "import", "inspect", "run"] {
+    for command in ["train", "quantize", "evaluate", "import", "check", "inspect", "run"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(release.run(&["--help"]).ok().stdout.contains("\n  bench "));

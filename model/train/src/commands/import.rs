@@ -1,5 +1,7 @@
 //! `ocelli model import`.
 
+pub mod tflite;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ use super::{note, read_data};
 use crate::dataset::{Dataset, DatasetError, Part, composed};
 use crate::onnx::{MAX_ONNX_BYTES, OnnxError, OnnxNetwork, Preprocessing, import};
 use crate::quantize::{Imported, Naming, Pictures, quantize_imported};
+use crate::tflite::is_tflite;
 
 /// How many pictures activations are measured on, and as many again choose between ways to clip.
 const PICTURES: usize = 2_000;
@@ -25,15 +28,15 @@ const SEED: u64 = 1;
 /// Bounds a file of class names.
 const MAX_CLASSES_BYTES: usize = 1 << 20;
 
-/// Make an exact integer model of an image classifier in an ONNX file, as PyTorch and Keras export it
+/// Make an exact integer model of an image classifier in a TFLite file of int8, or in an ONNX file, as PyTorch and Keras export it
 ///
-/// A network that is quantised to 8 bits already (QuantizeLinear and DequantizeLinear, or QLinearConv and others) keeps its
-/// integers, and needs no pictures. A float network is calibrated with some. Read are convolutions of any groups, linear layers,
-/// batch normalisation, pools, additions, products and joins of activations, and functions of each element. What else is in
-/// the file is refused by name.
+/// A TFLite file of full-integer int8 is taken as it is, without pictures: the logits are LiteRT's. An ONNX network that is
+/// quantised to 8 bits already (QuantizeLinear and DequantizeLinear, or QLinearConv and others) keeps its integers, and needs no
+/// pictures. A float network is calibrated with some. Read are convolutions of any groups, linear layers, batch normalisation,
+/// pools, additions, products and joins of activations, and functions of each element. What else is in the file is refused by name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The ONNX file
+    /// The TFLite or ONNX file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -47,12 +50,12 @@ pub struct Args {
     output: PathBuf,
 
     /// A text file with the name of a class on each line, in the order of the network's outputs [default: the names in
-    /// the data, sorted]
+    /// the data, sorted; for a TFLite file numbers]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 
     /// What a pixel, 0 to 255, is multiplied by before the network reads it [default: 1 if the network scales pixels itself,
-    /// else 1/255]
+    /// else 1/255; of a TFLite file, pixels are the bytes that it reads]
     #[arg(long, value_name = "NUMBER")]
     scale: Option<f64>,
 
@@ -83,7 +86,13 @@ pub struct Args {
 /// For a file that is no ONNX classifier of the supported layers, pictures that do not fit it, and a network that cannot be
 /// made exact.
 pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
-    let imported = read(args)?;
+    // Once, as a pipe has its bytes only once.
+    let bytes =
+        read_bounded(&args.file, MAX_ONNX_BYTES).context(|| format!("cannot import {}", args.file.display()))?;
+    if is_tflite(&bytes) {
+        return tflite::run(args, &bytes, output);
+    }
+    let imported = read(args, &bytes)?;
     let data = match &args.calibration {
         Some(path) => {
             let input = Input { crop: args.crop.into(), ..imported.input().into() };
@@ -142,7 +151,7 @@ fn print(args: &Args, imported: &OnnxNetwork, made: &Imported, output: &mut Outp
 }
 
 /// Reads the file, and says on stderr how pixels reach the network.
-fn read(args: &Args) -> Result<OnnxNetwork, CommandError> {
+fn read(args: &Args, bytes: &[u8]) -> Result<OnnxNetwork, CommandError> {
     let read = || format!("cannot import {}", args.file.display());
     let folder = args.file.parent().unwrap_or(Path::new(""));
     let mut open = |name: &str| {
@@ -153,8 +162,7 @@ fn read(args: &Args) -> Result<OnnxNetwork, CommandError> {
         Ok(bytes)
     };
     let preprocessing = Preprocessing { scale: args.scale, mean: args.mean.clone(), deviation: args.std.clone() };
-    let bytes = read_bounded(&args.file, MAX_ONNX_BYTES).context(read)?;
-    let imported = import(&bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
+    let imported = import(bytes, &preprocessing, &mut open).map_err(|error| explain(error).with_context(read()))?;
     if args.scale.is_none() && !imported.reads_bytes {
         note(&if imported.scale == 1.0 {
             "the network scales pixels itself: it gets them as 0 to 255; --scale says otherwise".to_owned()
@@ -179,29 +187,36 @@ fn explain(error: OnnxError) -> CommandError {
 
 /// The names of the classes: those of a file, or of the data.
 fn classes(args: &Args, imported: &OnnxNetwork, data: Option<&Dataset>) -> Result<Vec<String>, CommandError> {
-    let logits = imported.logits();
     let (classes, source) = match (&args.classes, data) {
-        (Some(path), _) => {
-            let text = read_text(path, MAX_CLASSES_BYTES)?;
-            let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
-            (names.map(composed).collect::<Vec<_>>(), path.display().to_string())
-        }
-        (None, Some(data)) => {
-            let path = args.calibration.as_deref().unwrap_or(Path::new("")).display();
-            (data.classes().to_vec(), path.to_string())
-        }
-        (None, None) => (Vec::new(), "no file".into()),
+        (Some(path), _) => (names(path)?, path.as_path()),
+        (None, Some(data)) => (data.classes().to_vec(), args.calibration.as_deref().unwrap_or(Path::new(""))),
+        (None, None) => (Vec::new(), Path::new("no file")),
     };
+    let classes = for_each(imported.logits(), classes, source)?;
+    if let Some(DatasetError::UnknownClass { class, .. }) = data.and_then(|data| data.labels_among(&classes).err()) {
+        note(&format!(
+            "note: the class {class:?} of the pictures is none of the network's, so what is right is not counted"
+        ))?;
+    }
+    Ok(classes)
+}
+
+/// The names in a text file, a line each.
+fn names(path: &Path) -> Result<Vec<String>, CommandError> {
+    let text = read_text(path, MAX_CLASSES_BYTES)?;
+    Ok(text.lines().map(str::trim).filter(|name| !name.is_empty()).map(composed).collect())
+}
+
+/// The names, if there is one for each logit.
+fn for_each(logits: usize, classes: Vec<String>, source: &Path) -> Result<Vec<String>, CommandError> {
     if classes.len() == logits {
-        if let Some(DatasetError::UnknownClass { class, .. }) = data.and_then(|data| data.labels_among(&classes).err())
-        {
-            note(&format!(
-                "note: the class {class:?} of the pictures is none of the network's, so what is right is not counted"
-            ))?;
-        }
         return Ok(classes);
     }
-    let found = format!("found {} classes in {source}, expected {logits} as the network has outputs", classes.len());
+    let found = format!(
+        "found {} classes in {}, expected {logits} as the network has outputs",
+        classes.len(),
+        source.display()
+    );
     Err(CommandError::failed(found)
         .with_hint("name the classes in the order of the network's outputs, with --classes FILE"))
 }

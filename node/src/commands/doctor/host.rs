@@ -60,7 +60,10 @@ pub(super) fn device(choice: DeviceChoice, network: &Network) -> Vec<Finding> {
     }
     let count = models.len();
     let words = if count == 1 { "the model".to_owned() } else { format!("all {count} models") };
-    findings.push(Finding::ok("exactness", format!("the device gives the reference's bits on {words} of the network")));
+    let found = format!(
+        "the device gives the reference's bits on {words} of the network; `ocelli model check` asks other runtimes"
+    );
+    findings.push(Finding::ok("exactness", found));
     findings.extend(models.iter().map(|model| speed(&mut *backend, model, &network.parameters)));
     findings
 }
