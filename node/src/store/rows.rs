@@ -253,10 +253,10 @@ pub(super) fn network(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ocelli_consensus::Root;
     use ocelli_consensus::network::TEST_VERSION;
     use ocelli_consensus::object::ObjectId;
     use ocelli_consensus::target::CompactTarget;
-    use ocelli_consensus::Root;
 
     #[test]
     fn golden_bytes() {
@@ -274,10 +274,8 @@ mod tests {
         assert_eq!(hex::encode(encode(&location)), format!("{}030000000000000004000000", "aa".repeat(32)));
         let verdict = RefusedBlock { block: hash, height: 3, reason: "no".into() };
         assert_eq!(hex::encode(encode(&verdict)), format!("{}030000000000000002000000000000006e6f", "aa".repeat(32)));
-        let objects = vec![
-            (ObjectId::Account(Address([7; 20])), None),
-            (ObjectId::Model(ModelId([8; 32])), Some(vec![0xee; 3])),
-        ];
+        let objects =
+            vec![(ObjectId::Account(Address([7; 20])), None), (ObjectId::Model(ModelId([8; 32])), Some(vec![0xee; 3]))];
         let (account, model) = (format!("00{}00", "07".repeat(20)), format!("01{}01", "08".repeat(32)));
         let expected = format!("0200000000000000{account}{model}0300000000000000eeeeee");
         assert_eq!(hex::encode(encode(&Undo { objects })), expected);
