@@ -129,7 +129,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Nobody is left to be asked in this round. Whether the block is still put together.
     fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
-        let has_hope = std::mem::take(&mut partial.is_known);
+        // Who is late may still answer, and who does not know the block yet may hear of it.
+        let may_come = self.questions.values().any(|question| question.block == *hash);
+        let has_hope = std::mem::take(&mut partial.is_known) || may_come;
         if (!has_hope || now >= partial.progress_at + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
             leave_to_sync(out);
         }
@@ -140,8 +142,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             partial.rests_until = now + ROUND_PAUSE;
             self.look(partial.rests_until);
         }
-        // A late answer may still be faster than sync.
-        has_hope || self.questions.values().any(|question| question.block == *hash)
+        has_hope
     }
 
     fn look(&mut self, at: u64) {
