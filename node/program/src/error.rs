@@ -259,6 +259,7 @@ mod tests {
     fn a_program_advises_on_its_own_errors() {
         let advise = |error: &(dyn Error + 'static)| Advice {
             is_usage: error.is::<Outer>(),
+            is_outdated: false,
             hint: error.downcast_ref::<io::Error>().map(|error| format!("mind {error}")),
         };
         let outer = |kind: io::ErrorKind| CommandError::from(Outer(kind.into()));

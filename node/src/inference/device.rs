@@ -69,9 +69,9 @@ pub enum DeviceFault {
         /// The picture that it was given.
         attachment: AttachmentHash,
         /// The reference's answer.
-        expected: Classes,
+        expected: Box<Classes>,
         /// The device's answer.
-        found: Classes,
+        found: Box<Classes>,
     },
 }
 

@@ -289,8 +289,8 @@ impl Service {
             let fault = (expected != *answer).then(|| DeviceFault::Wrong {
                 model: task.model,
                 attachment: task.attachment,
-                expected: expected.clone(),
-                found: answer.clone(),
+                expected: Box::new(expected.clone()),
+                found: Box::new(answer.clone()),
             });
             let verdict = (expected != *claimed).then(|| Verdict::Wrong { index, claimed: claimed.clone(), expected });
             match (verdict, fault) {

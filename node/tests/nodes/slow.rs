@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::{BlockShortId, Body, BodyCommitment};
-use ocelli_consensus::{Address, Amount, Root};
+use ocelli_consensus::{Address, Amount, Network, Root};
 use ocelli_node::network::Event;
 use ocelli_protocol::message::{Announcement, Request, TransactionStatus};
 
@@ -64,7 +64,10 @@ const STALL: Duration = Duration::from_secs(6);
 
 #[test]
 fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
-    let network = easy_network();
+    let mut parameters = easy_network().parameters;
+    // So that announcements may be large.
+    parameters.weight_limit = 12_000_000;
+    let network = Network::new(parameters, Vec::new());
     let node = TestNode::start(&network, &[], None);
     let lines = [Line::to(&node.address()), Line::to(&node.address())];
     let witness = RawPeer::dial(&network, &lines[0].address);
@@ -73,12 +76,15 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
     let (miner, _) = RawPeer::connect(&network, &node);
     let mut maker = Maker::new(&network);
 
-    // An announcement that is too large for what may be under way on a stream, of a block that nobody will ever have.
-    let ids = (0..60_000).map(BlockShortId).collect();
-    let commitment = BodyCommitment { ids, transactions: Root([1; 32]), answers: Root([2; 32]) };
-    let mut announcement = Announcement { header: maker.header(&Body::default()), commitment };
-    announcement.header.body = announcement.commitment.root();
-    announcement.header = mine(announcement.header);
+    // Announcements that are together too large for what may be under way on a stream, of blocks that nobody will ever have.
+    let announcement = |number: u8| {
+        let ids = (0..29_000).map(BlockShortId).collect();
+        let commitment = BodyCommitment { ids, transactions: Root([number; 32]), answers: Root([2; 32]) };
+        let mut header = maker.header(&Body::default());
+        header.body = commitment.root();
+        Announcement { header: mine(header), commitment }
+    };
+    let strangers: Vec<_> = (0..3).map(|number| (RawPeer::connect(&network, &node).0, announcement(number))).collect();
     // A longer chain than that block's.
     let blocks = [maker.make(&[]), maker.make(&[])];
     let hash = blocks[1].0.hash();
@@ -86,7 +92,7 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
     let txid = transfer.transaction.txid();
 
     lines.iter().for_each(|line| line.stall(true));
-    miner.publish_block(&announcement);
+    strangers.iter().for_each(|(stranger, announcement)| stranger.publish_block(announcement));
     for (header, data) in &blocks {
         miner.announce(header, &data.body);
         node.wait_for_tip(header.hash());
