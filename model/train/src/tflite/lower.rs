@@ -7,7 +7,6 @@ mod sums;
 use std::collections::BTreeMap;
 
 use ocelli_model::graph::{INPUT, Input, Layer, MAX_DIMENSION, Operation, Shape, Window};
-use ocelli_model::proof::SCALES;
 use ocelli_model::{Finish, Parameters};
 
 use super::arithmetic::{self, Activation, Quantisation};

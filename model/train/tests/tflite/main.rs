@@ -36,7 +36,7 @@ fn pictures(count: usize, pixels: usize, seed: u64) -> Vec<Vec<u8>> {
     let mut chance = sample::seeded(seed);
     // Noise, and large areas of one brightness.
     let picture = |index: usize| -> Vec<u8> {
-        let (low, high) = if index % 2 == 0 { (0, 255) } else { (100, 180) };
+        let (low, high) = if index.is_multiple_of(2) { (0, 255) } else { (100, 180) };
         (0..pixels).map(|_| within(&mut chance, low, high) as u8).collect()
     };
     (0..count).map(picture).collect()
@@ -254,10 +254,8 @@ fn compare_from_a_pool(litert: &mut Runtime, name: &str, file: &[u8], pictures: 
         for (channel, (found, expected)) in activations[pool].iter().zip(pooled).enumerate() {
             let window = &activations[source - 1][channel * count..(channel + 1) * count];
             let sum: usize = window.iter().map(|byte| usize::from(*byte)).sum();
-            assert!(
-                found == expected || 2 * sum % count == 0 && sum % count != 0 && found.abs_diff(*expected) == 1,
-                "{name}: {sum} over {count}"
-            );
+            let is_half = (2 * sum).is_multiple_of(count) && !sum.is_multiple_of(count);
+            assert!(found == expected || is_half && found.abs_diff(*expected) == 1, "{name}: {sum} over {count}");
         }
         assert_eq!(bytes(&imported, &reference::logits(&rest, pooled)), *expected, "{name}: after the pool");
     }

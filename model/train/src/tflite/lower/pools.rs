@@ -6,7 +6,7 @@ use ocelli_model::{Finish, Parameters};
 use super::super::Fault;
 use super::super::arithmetic::{Activation, Quantisation};
 use super::super::file::{Operator, kind};
-use super::{AVERAGE_POOL, Lowering, OTHER, QUANTISE, RANK, Value, activation_of, options, slide, window};
+use super::{AVERAGE_POOL, Lowering, OTHER, RANK, Value, activation_of, options, slide, window};
 
 impl<'a> Lowering<'a> {
     fn pool_window(operator: &Operator<'a>, x: &Value) -> Result<(Window, Activation), Fault> {
