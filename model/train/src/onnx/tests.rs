@@ -385,7 +385,7 @@ fn a_channel_of_nearly_no_weights_keeps_its_bias() {
         let floats = network.run(data.pixels(index));
         for (integer, float) in integers.iter().zip(&floats) {
             let integer = f64::from(*integer) * made.report.scale;
-            assert!((integer - f64::from(*float)).abs() < 0.03, "{integer} for {float}");
+            assert!((integer - f64::from(*float)).abs() < 0.1, "{integer} for {float}");
         }
     }
 }
