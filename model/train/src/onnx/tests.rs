@@ -55,6 +55,7 @@ fn graph() -> GraphProto {
         ],
         input: vec![value("x", &[0, 1, 4, 4])],
         output: vec![value("y", &[0, 3])],
+        ..GraphProto::default()
     }
 }
 
