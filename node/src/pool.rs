@@ -317,7 +317,7 @@ impl Pool {
         let pending = self.mempool.pending();
         if self.fees_at.is_none_or(|at| now.saturating_sub(at) >= FEES_MILLIS) {
             self.fees_at = Some(now);
-            self.shown.fees = Arc::new(self.mempool.fee_rates(bytes_with(MAX_ATTACHMENT_BYTES as usize)));
+            self.shown.fees = Arc::new(self.mempool.fee_rates(bytes_with(MAX_ATTACHMENT_BYTES)));
         }
         self.shown.bytes = self.mempool.bytes() as u64;
         self.shown.pending = pending;

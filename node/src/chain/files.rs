@@ -175,11 +175,14 @@ impl Chain {
         self.files.add(file);
         let is_for =
             |(wanted, finished): &(WantedFile, FinishedUpload)| wanted.model == id || finished.upload.parts == parts;
-        let blocks = self.awaited.blocks.extract_if(.., |_, files| {
+        let mut blocks = Vec::new();
+        self.awaited.blocks.retain(|hash, files| {
             files.retain(|file| !is_for(file));
-            files.is_empty()
+            if files.is_empty() {
+                blocks.push(*hash);
+            }
+            !files.is_empty()
         });
-        let blocks: Vec<BlockHash> = blocks.map(|(hash, _)| hash).collect();
         for hash in &blocks {
             self.tree.set_status(*hash, ocelli_consensus::fork_choice::BlockStatus::Verified);
         }

@@ -16,7 +16,10 @@ use crate::store::StoreError;
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1024).expect("it is above zero");
 
 /// What blocks publish, by their bodies.
-pub(super) struct Published(LruCache<BlockHash, Arc<[(ModelId, ModelRecord)]>>);
+pub(super) struct Published(LruCache<BlockHash, PublishedModels>);
+
+/// The models of one block.
+type PublishedModels = Arc<[(ModelId, ModelRecord)]>;
 
 impl Default for Published {
     fn default() -> Self {
@@ -32,7 +35,7 @@ impl Published {
         height: u64,
         delay: u64,
         body: &Body,
-    ) -> Arc<[(ModelId, ModelRecord)]> {
+    ) -> PublishedModels {
         let published = body.transactions.iter().filter_map(|(transaction, _)| match transaction.unsigned.action {
             Action::Publish { model, facts, royalty } => {
                 let first = height.saturating_add(delay);
@@ -40,7 +43,7 @@ impl Published {
             }
             _ => None,
         });
-        let published: Arc<[_]> = published.collect();
+        let published: PublishedModels = published.collect();
         self.0.put(hash, Arc::clone(&published));
         published
     }
@@ -87,7 +90,7 @@ impl Chain {
         &mut self,
         hash: &BlockHash,
         height: u64,
-    ) -> Result<Option<Arc<[(ModelId, ModelRecord)]>>, StoreError> {
+    ) -> Result<Option<PublishedModels>, StoreError> {
         if let Some(published) = self.published.0.get(hash) {
             return Ok(Some(Arc::clone(published)));
         }

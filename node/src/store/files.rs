@@ -13,7 +13,7 @@ use super::{Rows, Source, Store, StoreError, TransactionLocation, columns, rows}
 use crate::inference::ModelFiles;
 
 /// Bytes of a chunk, and of a part of an upload, but for the last, which may have fewer.
-pub const CHUNK_BYTES: usize = MAX_ATTACHMENT_BYTES as usize;
+pub const CHUNK_BYTES: usize = MAX_ATTACHMENT_BYTES;
 
 impl<S: Source> Rows<S> {
     /// Whether a model's file is here, whole.
