@@ -29,13 +29,7 @@ impl Default for Published {
 
 impl Published {
     /// Notes a block whose body is stored.
-    pub(super) fn note(
-        &mut self,
-        hash: BlockHash,
-        height: u64,
-        delay: u64,
-        body: &Body,
-    ) -> PublishedModels {
+    pub(super) fn note(&mut self, hash: BlockHash, height: u64, delay: u64, body: &Body) -> PublishedModels {
         let published = body.transactions.iter().filter_map(|(transaction, _)| match transaction.unsigned.action {
             Action::Publish { model, facts, royalty } => {
                 let first = height.saturating_add(delay);
@@ -86,11 +80,7 @@ impl Chain {
     }
 
     /// What a block publishes; `None` where its body is not here.
-    fn published_by(
-        &mut self,
-        hash: &BlockHash,
-        height: u64,
-    ) -> Result<Option<PublishedModels>, StoreError> {
+    fn published_by(&mut self, hash: &BlockHash, height: u64) -> Result<Option<PublishedModels>, StoreError> {
         if let Some(published) = self.published.0.get(hash) {
             return Ok(Some(Arc::clone(published)));
         }
