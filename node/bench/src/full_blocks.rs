@@ -170,7 +170,7 @@ fn kinds(network: &Network, models: &[Model]) -> Result<Vec<Kind>, CommandError>
         (Action::Part { number: number as u16, bytes, data: AttachmentHash::of(&data) }, Some(data))
     };
     let parts = (0..count(&part(0).0, None)).map(part).collect();
-    let upload = Action::Upload { file: UploadHash([7; 32]), size: MAX_FILE_BYTES as u32 };
+    let upload = Action::Upload { file: UploadHash([7; 32]), size: MAX_FILE_BYTES };
     let first = vec![upload];
     kinds.push(Kind { first, empty: PAUSE_BLOCKS - 1, ..plain("parts of a model".into(), parts, None) });
     Ok(kinds)

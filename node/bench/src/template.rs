@@ -230,6 +230,6 @@ mod tests {
         let mempool = fill(&network, &models[0], &keys);
         // But for what is kept free for transactions that wait.
         assert!(mempool.bytes() > DEFAULT_LIMIT_BYTES * 8 / 10, "{}", mempool.bytes());
-        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 1044);
+        assert_eq!(mempool.template(network.parameters.weight_limit).len(), 1189);
     }
 }

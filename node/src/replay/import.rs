@@ -164,7 +164,7 @@ pub fn import(
     if let Err(error) = taken {
         let (hash, height, why, source): (_, _, _, Box<dyn Error + Send + Sync>) = match error {
             IntakeError::Bad(BadBlock { hash, height, source }) => (hash, height, Why::NotValid, source),
-            IntakeError::NotTheBlock { hash, height, source } => (hash, height, Why::OtherData, source.into()),
+            IntakeError::NotTheBlock { hash, height, source } => (hash, height, Why::OtherData, source),
             other => return Err(other.into()),
         };
         // Blocks are checked while the file is read on.

@@ -26,7 +26,7 @@ pub enum IntakeError {
         hash: BlockHash,
         height: u64,
         /// What differs.
-        source: BodyError,
+        source: Box<BodyError>,
     },
     /// A block is not valid.
     #[error("found a block that is not valid")]
@@ -189,7 +189,7 @@ impl<'a> Intake<'a> {
             Ok(()) => {}
             Err(AcceptError::Store(error)) => return Err(error.into()),
             Err(AcceptError::NotTheBlock { source, .. }) => {
-                return Err(IntakeError::NotTheBlock { hash, height, source });
+                return Err(IntakeError::NotTheBlock { hash, height, source: source.into() });
             }
             Err(AcceptError::Refused { source, .. }) => return Err(BadBlock::new(hash, height, source).into()),
             Err(error @ (AcceptError::NotWanted(_) | AcceptError::Early(_))) => {

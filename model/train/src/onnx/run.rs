@@ -164,7 +164,7 @@ fn slide(
     from: Shape,
     to: Shape,
     window: Window,
-    visit: &mut dyn FnMut(usize, std::ops::Range<usize>, &[f32], usize),
+    visit: &mut impl FnMut(usize, std::ops::Range<usize>, &[f32], usize),
 ) {
     let [top, left, ..] = window.padding;
     for tap in 0..window.taps() {

@@ -95,6 +95,9 @@ pub struct Pictures<'a> {
     pub validation: &'a Dataset,
 }
 
+/// A model, the grids of its activations, and its scale.
+type Built = (Model, Vec<Grid>, f64);
+
 /// Makes a model of an imported network. `crop` is what the model shall see of a picture's sides, in 256ths. Pictures may be
 /// missing where the [file has all integers](needs_pictures).
 ///
@@ -135,7 +138,8 @@ pub fn quantize_imported(
     };
     let floats = pictures.map(|pictures| float_logits(network, pictures.validation));
     let (mut trials, mut clipping) = (Vec::new(), None);
-    let mut best: Option<(f64, (Model, Vec<Grid>, f64))> = None;
+    // By the divergence that it has.
+    let mut best: Option<(f64, Built)> = None;
     if let (Some(pictures), Some(floats), true) = (pictures, &floats, needs_pictures(network)) {
         for tried in [Clipping::Known, Clipping::Clamped]
             .into_iter()

@@ -79,6 +79,9 @@ struct Class {
     probability: f64,
 }
 
+/// A picture with its logits, or why it cannot be used.
+type Answered = Result<(Seen, Vec<i32>), String>;
+
 /// A picture that was read.
 struct Seen {
     attachment: Attachment,
@@ -154,11 +157,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
 }
 
 /// Reads and runs some pictures; of each what came of it, or why it cannot be used.
-fn answer(
-    model: &Model,
-    backend: &mut dyn Backend,
-    files: &[PathBuf],
-) -> Result<Vec<Result<(Seen, Vec<i32>), String>>, CommandError> {
+fn answer(model: &Model, backend: &mut dyn Backend, files: &[PathBuf]) -> Result<Vec<Answered>, CommandError> {
     let read = |file: &PathBuf| {
         let bytes = read_bounded(file, MAX_PICTURE_BYTES).map_err(|error| CommandError::from(error).one_line())?;
         let attachment = Attachment::from_file(&bytes, model.graph().input().into());
