@@ -39,7 +39,7 @@ fn mistakes_are_named() {
             2,
             &["unexpected argument '--bootstrap'"],
         ),
-        ("no image", plain(&["submit"]), 2, &["<IMAGE>"]),
+        ("no image", plain(&["submit"]), 2, &["<PICTURE|FOLDER>"]),
         (
             "no picture",
             submit(&["--wallet", "dev", "notes.txt"]),
@@ -49,7 +49,7 @@ fn mistakes_are_named() {
         ("empty picture", submit(&["--wallet", "dev", "empty.png"]), 1, &["empty.png: the file is empty"]),
         (
             "missing file",
-            submit(&["--wallet", "dev", "picture.bmp", "gone.png", "."]),
+            submit(&["--wallet", "dev", "picture.bmp", "gone.png", "notes.txt"]),
             1,
             &["2 of 3 pictures", "gone.png: ", "No such file"],
         ),

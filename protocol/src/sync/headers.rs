@@ -243,10 +243,7 @@ impl<P: Copy + Ord> Sync<P> {
             // Too cheap for us to be what is out of date.
             return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out);
         }
-        if !goes_on {
-            let Other { version, height, fork, .. } = other;
-            out.push(Output::OtherVersion { peer: id, version, height, fork, work: last.work });
-        }
+        let Other { version, height, fork, .. } = other;
         let Some(sync) = self.header_sync(id) else { return };
         (sync.other, sync.presync) = (Some(other), None);
         sync.next = goes_on.then_some(last.hash);
@@ -260,6 +257,10 @@ impl<P: Copy + Ord> Sync<P> {
             self.ask_headers(id, Some(last.hash), now, view, out);
         } else {
             self.doubt(id);
+        }
+        // After the headers that lead to it, of which the last is where the chains part.
+        if !goes_on {
+            out.push(Output::OtherVersion { peer: id, version, height, fork, work: last.work });
         }
     }
 
