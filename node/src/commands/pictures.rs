@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 
+use ocelli_model::picture::MAX_PICTURE_BYTES;
+use ocelli_model::{Attachment, Model};
+use ocelli_program::input_file::read_bounded;
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::{CommandError, Explain as _};
@@ -99,6 +102,15 @@ fn is_picture(path: &Path) -> bool {
 
 fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// Reads a picture's file: what a task of the model carries of it, and the file's bytes.
+///
+/// # Errors
+/// For a file that cannot be read, or is no picture that the model takes.
+pub fn read(path: &Path, model: &Model) -> Result<(Attachment, Vec<u8>), CommandError> {
+    let bytes = read_bounded(path, MAX_PICTURE_BYTES)?;
+    Ok((Attachment::from_file(&bytes, model.graph().input().into())?, bytes))
 }
 
 /// When a picture was taken, by its EXIF data: `2026-05-03T14:07:59`, with the zone where that is told; the camera's word.

@@ -13,9 +13,7 @@ use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::transaction::{Form, Unsigned};
 use ocelli_consensus::{Action, Amount, AttachmentHash, ModelId, Transaction};
-use ocelli_model::picture::MAX_PICTURE_BYTES;
 use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, attachment, reference};
-use ocelli_program::input_file::read_bounded;
 use ocelli_program::output_file::{Readers, write};
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::Submission;
@@ -403,11 +401,8 @@ fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Attach
     let mut problems = Vec::new();
     for path in files {
         let file = path.display().to_string();
-        let made = read_bounded(path, MAX_PICTURE_BYTES)
-            .map_err(CommandError::from)
-            .and_then(|bytes| Ok(Attachment::from_file(&bytes, model.graph().input().into())?));
-        match made {
-            Ok(attachment) => pictures.push((file, attachment)),
+        match pictures::read(path, model) {
+            Ok((attachment, _)) => pictures.push((file, attachment)),
             Err(error) => problems.push(format!("{file}: {}", error.one_line())),
         }
     }

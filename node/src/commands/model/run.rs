@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ocelli_model::picture::MAX_PICTURE_BYTES;
 use ocelli_model::{Attachment, Backend, Model};
-use ocelli_program::input_file::read_bounded;
 use ocelli_program::model_option::{ModelOption, load};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
@@ -159,9 +157,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
 /// Reads and runs some pictures; of each what came of it, or why it cannot be used.
 fn answer(model: &Model, backend: &mut dyn Backend, files: &[PathBuf]) -> Result<Vec<Answered>, CommandError> {
     let read = |file: &PathBuf| {
-        let bytes = read_bounded(file, MAX_PICTURE_BYTES).map_err(|error| CommandError::from(error).one_line())?;
-        let attachment = Attachment::from_file(&bytes, model.graph().input().into());
-        let attachment = attachment.map_err(|error| CommandError::from(error).one_line())?;
+        let (attachment, bytes) = pictures::read(file, model).map_err(|error| error.one_line())?;
         Ok(Seen { attachment, taken: pictures::time_taken(&bytes) })
     };
     let seen: Vec<Result<Seen, String>> = files.par_iter().map(read).collect();

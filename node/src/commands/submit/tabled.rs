@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Amount, TxId};
-use ocelli_model::picture::MAX_PICTURE_BYTES;
 use ocelli_model::{Attachment, Model};
-use ocelli_program::input_file::read_bounded;
 use ocelli_program::signals::stop_flag;
 use ocelli_protocol::message::Submission;
 use serde_json::json;
@@ -139,9 +137,7 @@ impl Asker<'_> {
     }
 
     fn read(&self, path: &Path) -> Result<(Attachment, Option<String>), String> {
-        let bytes = read_bounded(path, MAX_PICTURE_BYTES).map_err(|error| CommandError::from(error).one_line())?;
-        let attachment = Attachment::from_file(&bytes, self.offered.model.graph().input().into());
-        let attachment = attachment.map_err(|error| CommandError::from(error).one_line())?;
+        let (attachment, bytes) = pictures::read(path, &self.offered.model).map_err(|error| error.one_line())?;
         let (_, fee) = price(self.args, &self.offered, &attachment);
         check_price(self.args, &self.offered, fee)?;
         Ok((attachment, pictures::time_taken(&bytes)))
