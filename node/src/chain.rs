@@ -24,7 +24,7 @@ use ocelli_consensus::target::{Target, Work};
 use ocelli_consensus::transition::{ConnectError, StateReader as _};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
-use ocelli_protocol::sync::Place as HeaderPlace;
+use ocelli_protocol::sync::HeaderPlace;
 
 pub use at_tip::AtTip;
 pub use files::{CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, published_files};

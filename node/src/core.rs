@@ -28,9 +28,9 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender};
-use crate::inference;
+use crate::inference::InferenceHandle;
 use crate::log_limit::LogLimit;
-use crate::network::{self, GossipId, Group, Misbehaviour, Peer, RequestId};
+use crate::network::{GossipId, Group, Misbehaviour, NetworkHandle, Peer, RequestId};
 use crate::pool;
 use crate::reply::ReplyTo;
 use crate::store::StoreError;
@@ -116,9 +116,9 @@ pub struct Others {
     /// Where answers from other threads come back.
     pub inbox: Sender<Input>,
     /// Peers.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Checks answers.
-    pub inference: inference::Handle,
+    pub inference: InferenceHandle,
     /// Counts what is exchanged with peers.
     pub counted: Arc<Counted>,
     /// What is pending follows the chain.

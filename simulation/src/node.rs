@@ -7,7 +7,7 @@ use ocelli_consensus::{Address, BlockHash, Network};
 use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::relay::Relay;
-use ocelli_protocol::sync::{Input, Offence, Output, Sync, Timer};
+use ocelli_protocol::sync::{Input, Offence, Sync, SyncAction, Timer};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -125,7 +125,7 @@ impl Node {
     }
 
     /// Gives the sync machine an input at a time in milliseconds.
-    pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<Output<usize>> {
+    pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<SyncAction<usize>> {
         let view = SyncView { tree: &self.tree, assembly: &self.assembly, validating: &self.validating };
         self.sync.handle(input, now, &view)
     }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::evidence;
 use super::network::HeaderFields;
-use super::output::{Output, Whole};
+use super::output::{Printer, Whole};
 use super::peer_option::{OwnNode, PeerOption};
 use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
@@ -138,7 +138,7 @@ impl fmt::Display for BlockName {
 ///
 /// # Errors
 /// When the node cannot be asked, or has no such block or transaction.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Status(args) => status(args, output),
         Command::Block(args) => block(args, output),
@@ -152,7 +152,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn forget(args: &ForgetArgs, output: &mut Output) -> Result<(), CommandError> {
+fn forget(args: &ForgetArgs, output: &mut Printer) -> Result<(), CommandError> {
     let done = args.node.command(Control::Forget { attachment: args.hash })?;
     if output.is_json() {
         return output.json(&json!({ "attachment": args.hash, "done": done }));
@@ -160,7 +160,7 @@ fn forget(args: &ForgetArgs, output: &mut Output) -> Result<(), CommandError> {
     output.rows(&[("attachment", args.hash.to_string()), ("done", done)])
 }
 
-fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
+fn status(args: &StatusArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let (status, is_checked) = client.checked_status()?;
     evidence::warn_of_left(&client);
@@ -200,7 +200,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
     ])
 }
 
-fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
+fn block(args: &BlockArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let found = client.find_block(args.block.0)?;
     evidence::warn_of_left(&client);
@@ -229,7 +229,7 @@ fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
+fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let txid = args.txid;
     let found = client.find(txid)?;
@@ -273,7 +273,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
+fn fee(args: &FeeArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let suggested = client.fee(args.blocks)?;
     evidence::warn_of_left(&client);
@@ -422,7 +422,7 @@ fn print_block(
     found: &FoundBlock,
     evidence: Option<&Evidence>,
     network: &Network,
-    output: &mut Output,
+    output: &mut Printer,
 ) -> Result<(), CommandError> {
     let header = &found.header;
     let standing = evidence.map_or("not on the best chain".into(), Evidence::to_string);
@@ -450,7 +450,7 @@ fn print_confirmation(
     confirmation: &Confirmation,
     evidence: &Evidence,
     network: &Network,
-    output: &mut Output,
+    output: &mut Printer,
 ) -> Result<(), CommandError> {
     let transaction = &confirmation.submission.transaction;
     let mut rows = vec![

@@ -8,7 +8,7 @@ use ocelli_protocol::message::{
 use serde_json::{Value, json};
 
 use super::error::CommandError;
-use super::output::Output;
+use super::output::Printer;
 use super::peer_option::PeerOption;
 use crate::chain::Bytes;
 use crate::client::printable;
@@ -24,7 +24,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the node cannot be asked.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let status = client.node_status()?;
     let network = client.network();
@@ -72,7 +72,7 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
     })
 }
 
-fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+fn print(status: &NodeStatus, network: &Network, output: &mut Printer) -> Result<(), CommandError> {
     let mut rows = vec![
         ("node", format!("{}, {}", printable(&status.peer_id), printable(&status.agent))),
         ("network", format!("{}, genesis {}", printable(&status.network), status.genesis)),

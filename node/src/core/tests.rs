@@ -9,7 +9,7 @@ use super::*;
 use crate::chain::MAX_AHEAD_SECONDS;
 use crate::fixture::{Around, connect, make, peer, views, waiting};
 use crate::inbox::inbox;
-use crate::network::{Acceptance, Command};
+use crate::network::{Acceptance, NetworkCommand};
 
 struct Room {
     around: Around,
@@ -118,7 +118,7 @@ fn a_held_block_is_taken_when_its_time_has_come() {
     assert!(!room.core.chain.tree().contains(&hash));
     let reported: Vec<_> = std::iter::from_fn(|| room.around.told.try_recv().ok())
         .filter_map(|command| match command {
-            Command::Report { acceptance, .. } => Some(acceptance),
+            NetworkCommand::Report { acceptance, .. } => Some(acceptance),
             _ => None,
         })
         .collect();

@@ -9,7 +9,7 @@ use super::{DialFailure, Group, Peer, RequestFailure};
 
 /// What the network tells its consumer.
 #[derive(Debug)]
-pub enum Event {
+pub enum NetworkEvent {
     /// The network listens on this multiaddr, which ends in `/p2p/…` and is ready to be given to others.
     Listening(String),
     /// A peer of our network is connected and has said who it is. Told once a peer, however many connections it has.
@@ -28,7 +28,7 @@ pub enum Event {
     },
     /// The last connection with a peer that was told as connected is closed.
     Disconnected { peer: Peer },
-    /// A gossip message, to be judged with [`Handle::report`](super::Handle::report): it is forwarded when accepted, not
+    /// A gossip message, to be judged with [`NetworkHandle::report`](super::NetworkHandle::report): it is forwarded when accepted, not
     /// before. It may come from a peer that is not told as connected yet.
     Gossip {
         /// Names the message in the report.
@@ -50,7 +50,7 @@ pub enum Event {
         /// The request.
         data: Vec<u8>,
     },
-    /// What became of a request: exactly one for each [`Handle::request`](super::Handle::request).
+    /// What became of a request: exactly one for each [`NetworkHandle::request`](super::NetworkHandle::request).
     Response {
         /// Which request.
         id: RequestId,
@@ -67,7 +67,7 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl NetworkEvent {
     /// The bytes that it holds, roughly: what the queue's bound counts.
     pub(super) fn size(&self) -> usize {
         let data = match self {
@@ -88,7 +88,7 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// Who has asked: what [`Handle::for_asker`](super::Handle::for_asker) was told, or 0.
+    /// Who has asked: what [`NetworkHandle::for_asker`](super::NetworkHandle::for_asker) was told, or 0.
     pub fn asker(self) -> u8 {
         self.asker
     }

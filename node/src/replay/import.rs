@@ -9,7 +9,7 @@ use ocelli_consensus::{BlockHash, Header};
 use super::export::Blocks;
 use super::{BadBlock, ExportError, Intake, IntakeError, Progress};
 use crate::chain::{Chain, CheckedFile, HeaderError};
-use crate::inference::Handle;
+use crate::inference::InferenceHandle;
 use crate::store::StoreError;
 
 /// Headers that are checked and stored together.
@@ -109,7 +109,7 @@ pub fn import(
     chain: &mut Chain,
     path: &Path,
     now: u64,
-    inference: &Handle,
+    inference: &InferenceHandle,
     is_to_end: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, ImportError> {

@@ -12,7 +12,7 @@ use ocelli_protocol::message::BlockData;
 use super::BadBlock;
 use super::answers::{Answers, CheckedBlock};
 use crate::chain::{AcceptError, BodyError, Chain, CheckedFile, Moved, assemble, assemble_published, published_files};
-use crate::inference::{Handle, InferenceError};
+use crate::inference::{InferenceError, InferenceHandle};
 use crate::store::StoreError;
 use crate::validation::{CheckedBody, Claims};
 
@@ -71,7 +71,7 @@ struct Body {
 
 impl<'a> Intake<'a> {
     /// Begins at the chain's tip.
-    pub fn new(chain: &'a mut Chain, inference: &'a Handle) -> Self {
+    pub fn new(chain: &'a mut Chain, inference: &'a InferenceHandle) -> Self {
         Self { chain, bodies: VecDeque::new(), answers: Answers::new(inference), tasks: 0, blocks: 0 }
     }
 

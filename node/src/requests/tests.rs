@@ -152,7 +152,7 @@ fn what_an_answer_costs_is_charged_by_monotonic_time() {
     let (peer, request) = (peer(1), Request::Block { by: BlockId::Height(1) });
     assert_eq!(room.requests.admit(peer, &request), Ok(()));
     room.spend.send(Spent { peer, bytes: (BYTES.burst + u64::from(BYTES.rate)) as usize }).unwrap();
-    let is_refused = |result| matches!(result, Err(Refusal::Tell(excess)) if excess.what == What::Bytes);
+    let is_refused = |result| matches!(result, Err(RequestRefusal::Tell(excess)) if excess.what == What::Bytes);
     assert!(is_refused(room.requests.admit(peer, &request)));
     for hours in [1, -3, 2] {
         room.around.clock.step_wall(hours * 3600);

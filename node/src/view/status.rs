@@ -12,9 +12,9 @@ use ocelli_protocol::message::{
 use super::answers::next_rules;
 use super::{CoreFigures, Views};
 use crate::clock::Clock;
-use crate::inference;
+use crate::inference::InferenceHandle;
 use crate::miner::HashRate;
-use crate::network;
+use crate::network::{self, NetworkHandle, NetworkStatus};
 use crate::store::StoreError;
 use crate::traffic::Counted;
 
@@ -28,9 +28,9 @@ const MAX_AHEAD_SECONDS: u64 = crate::chain::MAX_MINED_AHEAD_SECONDS;
 #[derive(Clone)]
 pub struct Figures {
     /// Peers.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Tasks.
-    pub inference: inference::Handle,
+    pub inference: InferenceHandle,
     /// Bytes.
     pub counted: Arc<Counted>,
     /// For whom is mined, and how fast.
@@ -122,7 +122,7 @@ impl Figures {
         Ok(status.bounded())
     }
 
-    fn waiting_for(&self, core: &CoreFigures, tip_time: u64, network: &network::Status) -> Vec<String> {
+    fn waiting_for(&self, core: &CoreFigures, tip_time: u64, network: &NetworkStatus) -> Vec<String> {
         let mut waiting_for = Vec::new();
         if core.peers.is_empty() {
             waiting_for.push(why_alone(network));
@@ -139,7 +139,7 @@ impl Figures {
 }
 
 /// What a node without peers waits for, and what its owner can do.
-fn why_alone(network: &network::Status) -> String {
+fn why_alone(network: &NetworkStatus) -> String {
     match network.failures.last() {
         // Which address is for the owner alone, in the node's log.
         Some((_, failure)) => format!("peers: {failure}; {}", failure.advice()),

@@ -16,7 +16,7 @@ use ocelli_consensus::{
 };
 use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};
 use ocelli_node::inference::facts_of;
-use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
+use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
@@ -183,7 +183,7 @@ impl Default for Script {
 pub struct ScriptedNode {
     /// The multiaddr at which it listens, with its peer id.
     pub address: String,
-    handle: Handle,
+    handle: NetworkHandle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -191,7 +191,7 @@ impl ScriptedNode {
     /// Starts a node whose key is `seed` repeated, which joins through `bootstrap`.
     pub fn start(network: &Network, seed: u8, bootstrap: &[&ScriptedNode], script: Script) -> Self {
         let genesis = network.genesis_hash();
-        let mut config = Config::full([seed; 32], request_protocol(genesis), Vec::new());
+        let mut config = NetworkConfig::full([seed; 32], request_protocol(genesis), Vec::new());
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
         config.kademlia = Some(kademlia_protocol(&genesis.to_string()));
         config.bootstrap = bootstrap.iter().map(|node| node.address.clone()).collect();
@@ -214,8 +214,8 @@ impl ScriptedNode {
         let thread = std::thread::spawn(move || {
             while let Some(event) = events.blocking_recv() {
                 match event {
-                    Event::Listening(address) => drop(listening.send(address)),
-                    Event::Request { token, data, .. } => {
+                    NetworkEvent::Listening(address) => drop(listening.send(address)),
+                    NetworkEvent::Request { token, data, .. } => {
                         let response = node.answer(Request::from_bytes(&data).unwrap());
                         answering.respond(token, response.to_bytes());
                     }
@@ -248,7 +248,7 @@ impl Drop for ScriptedNode {
 struct Answering {
     network: Network,
     model: Model,
-    handle: Handle,
+    handle: NetworkHandle,
     script: Script,
     /// What is in the block, with its answer.
     taken: HashMap<TxId, (Submission, Answer)>,

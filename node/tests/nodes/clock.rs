@@ -4,6 +4,7 @@ use ocelli_consensus::block::Body;
 use ocelli_consensus::{Address, Amount};
 use ocelli_node::chain::MAX_AHEAD_SECONDS;
 use ocelli_node::clock::Clock;
+use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::message::{Request, Response, SubmitReply, TransactionStatus};
 
 use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
@@ -34,7 +35,7 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
         for _ in 0..700 {
             miner.handle.request(at, Request::Status.to_bytes());
             miner.until("a status", |event| match event {
-                ocelli_node::network::Event::Response { result, .. } => {
+                NetworkEvent::Response { result, .. } => {
                     let response = Response::from_bytes(result.as_ref().expect("an answer")).unwrap();
                     assert!(matches!(response, Response::Status(_)), "{response:?}");
                     Some(())

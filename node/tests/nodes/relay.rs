@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash};
-use ocelli_node::network::Event;
+use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::assembly::PATIENCE;
 use ocelli_protocol::limits::SUBMISSIONS;
 use ocelli_protocol::message::{
@@ -74,7 +74,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
     }
     let (mut served, mut told) = (0, None);
     peer.until("the ban", |event| match event {
-        Event::Response { result, .. } => {
+        NetworkEvent::Response { result, .. } => {
             if let Ok(data) = result {
                 match Response::from_bytes(data).unwrap() {
                     Response::Submitted(SubmitReply::Accepted { .. }) => served += 1,
@@ -85,7 +85,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
             peer.handle.request(at, request.clone());
             None
         }
-        Event::Disconnected { .. } => Some(()),
+        NetworkEvent::Disconnected { .. } => Some(()),
         _ => None,
     });
     assert!(served >= SUBMISSIONS.burst, "{served}");
@@ -94,7 +94,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
     // Nobody else has noticed.
     let (other, at) = RawPeer::connect(&network, &node);
     other.handle.request(at, Request::Status.to_bytes());
-    other.until("a status", |event| matches!(event, Event::Response { result: Ok(_), .. }).then_some(()));
+    other.until("a status", |event| matches!(event, NetworkEvent::Response { result: Ok(_), .. }).then_some(()));
 }
 
 /// Waits until a peer is gossiped a block.
@@ -102,8 +102,8 @@ fn until_gossiped(peer: &RawPeer, hash: BlockHash) {
     peer.until("the block's announcement", |event| is_gossip_of(event, hash).then_some(()));
 }
 
-fn is_gossip_of(event: &Event, hash: BlockHash) -> bool {
-    matches!(event, Event::Gossip { data, .. }
+fn is_gossip_of(event: &NetworkEvent, hash: BlockHash) -> bool {
+    matches!(event, NetworkEvent::Gossip { data, .. }
         if Announcement::from_bytes(data).is_ok_and(|announcement| announcement.header.hash() == hash))
 }
 
@@ -171,7 +171,7 @@ fn serve_chain(
 ) {
     while !done() {
         let Ok(event) = peer.events.recv_timeout(Duration::from_millis(20)) else { continue };
-        let Event::Request { token, data, .. } = event else { continue };
+        let NetworkEvent::Request { token, data, .. } = event else { continue };
         let response = match Request::from_bytes(&data).unwrap() {
             Request::Status => Response::Status(status.clone()),
             Request::Headers { .. } => Response::Headers(blocks.iter().map(|(header, _)| header.clone()).collect()),
@@ -204,12 +204,12 @@ fn a_block_does_not_wait_for_a_peer_that_never_answers() {
     // Whoever announces it from now on is not asked for it.
     miner.announce_transaction(at_miner, &task);
     miner.until("the announcement to be noted", |event| match event {
-        Event::Request { data, .. } => {
+        NetworkEvent::Request { data, .. } => {
             let request = Request::from_bytes(data).unwrap();
             assert!(!matches!(request, Request::Pending { .. }), "fetched once more");
             None
         }
-        Event::Response { result, .. } => result.is_ok().then_some(()),
+        NetworkEvent::Response { result, .. } => result.is_ok().then_some(()),
         _ => None,
     });
     assert_eq!(node.status().traffic.relayed, 0);
@@ -243,13 +243,13 @@ fn ask_a_second_peer(is_silent: bool) {
     let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
     let token = first.hold("the question for what the block lacks", is_question);
     second.handle.request(at, Request::NewTip(status(&maker)).to_bytes());
-    second.until("the new tip to be heard", |event| matches!(event, Event::Response { .. }).then_some(()));
+    second.until("the new tip to be heard", |event| matches!(event, NetworkEvent::Response { .. }).then_some(()));
     // Otherwise the first has kept the node waiting for so long that sync may have the block.
     let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
     // An answer that was under way when the tip changed takes nothing back.
     second.handle.respond(old_question, Response::Status(old).to_bytes());
     second.handle.request(at, Request::Status.to_bytes());
-    second.until("a later answer", |event| matches!(event, Event::Response { .. }).then_some(()));
+    second.until("a later answer", |event| matches!(event, NetworkEvent::Response { .. }).then_some(()));
     if !is_silent {
         first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
     }

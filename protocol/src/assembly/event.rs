@@ -12,7 +12,7 @@ use crate::origin::Origin;
 use crate::sync::{Failure, Parent};
 
 /// The glimpse of the node that assembly needs. At every input it must show all that earlier outputs have led to.
-pub trait View {
+pub trait AssemblyView {
     /// The stored headers.
     fn tree(&self) -> &HeaderTree;
     /// The last connected block.
@@ -33,21 +33,21 @@ pub trait View {
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData>;
 }
 
-/// What happened. `G` names a gossip message, for [`Output::Report`].
+/// What happened. `G` names a gossip message, for [`AssemblyAction::Report`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<P, G> {
     /// A full node connected.
     PeerConnected { peer: P, origin: Origin },
     /// It is gone, and so are the questions to it.
     PeerDisconnected(P),
-    /// A block was gossiped. Nothing of it has been checked. [`Output::Report`] follows, now or later, exactly once.
+    /// A block was gossiped. Nothing of it has been checked. [`AssemblyAction::Report`] follows, now or later, exactly once.
     Announced { gossip: G, from: P, announcement: Announcement },
-    /// What [`Output::ImportHeader`] led to; the view shows the header already if it is stored.
+    /// What [`AssemblyAction::ImportHeader`] led to; the view shows the header already if it is stored.
     HeaderImported { hash: BlockHash, verdict: HeaderVerdict },
     /// A question has its end.
     Response {
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`AssemblyAction::Send`] gave.
         id: u64,
         result: Result<Response, Failure>,
     },
@@ -63,7 +63,7 @@ pub enum Input<P, G> {
     Published(BlockHash),
     /// Gossip to a peer was lost.
     GossipLost(P),
-    /// The time that [`Output::WakeAt`] named has come.
+    /// The time that [`AssemblyAction::WakeAt`] named has come.
     Woken,
 }
 
@@ -85,7 +85,7 @@ pub enum HeaderVerdict {
 
 /// What is to be done, in order, before the next input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P, G> {
+pub enum AssemblyAction<P, G> {
     /// Check and store a header whose parent is stored; then tell [`Input::HeaderImported`].
     ImportHeader { from: P, header: Header },
     /// What gossip is to do with a message.

@@ -6,7 +6,7 @@ use ocelli_consensus::block::{BlockShortId, BodyCommitment, ShortIds, transactio
 use ocelli_consensus::rules::{RuleError, check_body_root};
 use ocelli_consensus::{BlockHash, Header, WtxId};
 
-use super::View;
+use super::AssemblyView;
 use crate::message::{Announcement, Assembled, BlockData, Submission};
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl<P: Copy + Ord> Partial<P> {
 
     /// Takes what is here already. Miners that find blocks at the same time take the same transactions, which leave the
     /// mempool with the first of these blocks that is connected.
-    pub(super) fn fill(&mut self, view: &impl View) {
+    pub(super) fn fill(&mut self, view: &impl AssemblyView) {
         if self.missing().next().is_none() {
             return;
         }

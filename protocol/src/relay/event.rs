@@ -14,7 +14,7 @@ pub trait Pool {
     /// The mempool.
     fn mempool(&self) -> &Mempool;
     /// Whether a transaction whose attachment is still to be fetched would be taken: all that can be checked without it.
-    fn would_take(&self, transaction: &Transaction) -> Verdict;
+    fn would_take(&self, transaction: &Transaction) -> FetchVerdict;
 
     /// Whether a transaction is here, ready to be passed on or not.
     fn has(&self, id: ShortId) -> bool {
@@ -29,7 +29,7 @@ pub trait Pool {
 
 /// What is found of a transaction before its attachment is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FetchVerdict {
     /// Its attachment is worth fetching.
     Take,
     /// It is not.
@@ -58,12 +58,12 @@ pub enum Input<P> {
     Response {
         /// Who was asked.
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`RelayAction::Send`] gave.
         id: u64,
         /// What came.
         result: Result<Response, Failure>,
     },
-    /// What became of a transaction that [`Output::Take`] gave, or that is here for another reason.
+    /// What became of a transaction that [`RelayAction::Take`] gave, or that is here for another reason.
     Decided {
         id: ShortId,
         /// What is to be done.
@@ -81,7 +81,7 @@ pub enum Input<P> {
     /// The transactions that have come with blocks which are not validated yet: not fetched here in the meantime, whoever announces
     /// them. Takes the place of what was said before.
     InBlocks(BTreeSet<ShortId>),
-    /// The time that [`Output::WakeAt`] named has come.
+    /// The time that [`RelayAction::WakeAt`] named has come.
     Woken,
 }
 
@@ -98,7 +98,7 @@ pub enum Decision {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P> {
+pub enum RelayAction<P> {
     /// Ask a peer; what comes of it is to be told under this id.
     Send {
         /// Whom.

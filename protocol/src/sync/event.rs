@@ -3,7 +3,7 @@
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
-use super::{Direction, Group, Place};
+use super::{Direction, Group, HeaderPlace};
 use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
@@ -30,8 +30,8 @@ pub trait ChainView {
     }
 
     /// A stored header and its place.
-    fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.tree().get(hash).as_ref().map(Place::of)
+    fn place(&self, hash: &BlockHash) -> Option<HeaderPlace> {
+        self.tree().get(hash).as_ref().map(HeaderPlace::of)
     }
 
     /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
@@ -71,7 +71,7 @@ pub enum Input<P> {
     Response {
         /// Who was asked.
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`SyncAction::Send`] gave.
         id: u64,
         /// What came.
         result: Result<Response, Failure>,
@@ -85,7 +85,7 @@ pub enum Input<P> {
         /// Whether its parent's header is stored.
         parent: Parent,
     },
-    /// What [`Output::ImportHeaders`] led to; the view shows the new headers already.
+    /// What [`SyncAction::ImportHeaders`] led to; the view shows the new headers already.
     HeadersImported {
         /// Who sent them.
         peer: P,
@@ -138,7 +138,7 @@ pub enum HeaderImport {
 
 /// What is to be done, in order, before the next input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P> {
+pub enum SyncAction<P> {
     /// Ask a peer.
     Send {
         /// Whom.
@@ -187,7 +187,7 @@ pub enum Output<P> {
         at: u64,
     },
     /// What sync does has changed.
-    State(State<P>),
+    State(SyncState<P>),
 }
 
 /// A timer, as a value.
@@ -238,7 +238,7 @@ pub enum Offence {
 
 /// What sync does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State<P> {
+pub enum SyncState<P> {
     /// Waiting for a peer: there is none.
     Waiting,
     /// No peer has told yet where its chain stands.
