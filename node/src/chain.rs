@@ -112,7 +112,6 @@ pub enum AcceptError {
     NotTheBlock {
         /// The block that they were given for.
         hash: BlockHash,
-        /// What differs.
         source: BodyError,
     },
     /// Blocks before it have to come first.
@@ -124,7 +123,6 @@ pub enum AcceptError {
         /// The block.
         hash: BlockHash,
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// It could not be stored.
@@ -204,7 +202,6 @@ impl Chain {
         &self.network.parameters
     }
 
-    /// The network.
     pub fn network(&self) -> &Network {
         &self.network
     }

@@ -58,9 +58,7 @@ pub struct Connection {
 /// What a request came to.
 #[derive(Debug)]
 pub struct Reply {
-    /// Names the request.
     pub id: RequestId,
-    /// Who was asked.
     pub peer: Peer,
     /// When it came.
     pub received: Instant,

@@ -72,7 +72,6 @@ pub enum Input {
         topic: String,
         /// Who passed it on.
         source: Peer,
-        /// What it says.
         data: Vec<u8>,
     },
     /// A peer has missed gossip.

@@ -59,7 +59,6 @@ pub struct Task {
     pub attachment: AttachmentHash,
     /// What the bytes are.
     pub form: Form,
-    /// The attachment.
     pub bytes: Arc<[u8]>,
 }
 

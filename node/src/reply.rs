@@ -42,7 +42,6 @@ pub struct Till {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     pub peer: Peer,
-    /// How many.
     pub bytes: usize,
 }
 

@@ -147,7 +147,6 @@ impl<P: Copy + Ord> Sync<P> {
         }
     }
 
-    /// What it does.
     pub fn state(&self) -> SyncState<P> {
         self.state
     }

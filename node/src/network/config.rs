@@ -159,7 +159,6 @@ pub struct ConnectionLimits {
 /// Bounds on events that wait for the consumer, before gossip and requests are dropped.
 #[derive(Clone, Debug)]
 pub struct QueueLimits {
-    /// How many.
     pub events: usize,
     /// Bytes in them.
     pub bytes: usize,

@@ -33,11 +33,9 @@ pub enum NetworkEvent {
     Gossip {
         /// Names the message in the report.
         id: GossipId,
-        /// The topic it came on.
         topic: String,
         /// Who forwarded it, not who wrote it.
         source: Peer,
-        /// The content.
         data: Vec<u8>,
     },
     /// A peer takes gossip too slowly, and has missed some of what was to be sent to it.
@@ -47,24 +45,12 @@ pub enum NetworkEvent {
         peer: Peer,
         /// Takes the response; dropping it tells the peer that there is none.
         token: ResponseToken,
-        /// The request.
         data: Vec<u8>,
     },
     /// What became of a request: exactly one for each [`NetworkHandle::request`](super::NetworkHandle::request).
-    Response {
-        /// Which request.
-        id: RequestId,
-        /// Who was asked.
-        peer: Peer,
-        /// The response.
-        result: Result<Vec<u8>, RequestFailure>,
-    },
+    Response { id: RequestId, peer: Peer, result: Result<Vec<u8>, RequestFailure> },
     /// A dialled address gave no usable peer. Those that were given are dialled again later.
-    DialFailed {
-        /// The multiaddr.
-        address: String,
-        reason: DialFailure,
-    },
+    DialFailed { address: String, reason: DialFailure },
 }
 
 impl NetworkEvent {

@@ -88,10 +88,8 @@ pub enum Why {
 /// Why a file cannot be imported at all, or this node not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file.
     #[error(transparent)]
     File(#[from] ExportError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The answers cannot be computed here, or their blocks not be stored.

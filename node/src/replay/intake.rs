@@ -25,13 +25,11 @@ pub enum IntakeError {
         /// The block.
         hash: BlockHash,
         height: u64,
-        /// What differs.
         source: Box<BodyError>,
     },
     /// A block is not valid.
     #[error("found a block that is not valid")]
     Bad(#[from] BadBlock),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A published model's file is in neither the blocks nor the store.

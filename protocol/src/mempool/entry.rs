@@ -60,7 +60,6 @@ impl MempoolEntry {
         self.checked.transaction()
     }
 
-    /// Its id.
     pub fn txid(&self) -> TxId {
         self.checked.txid()
     }
@@ -85,7 +84,6 @@ impl MempoolEntry {
         self.transaction().unsigned.nonce
     }
 
-    /// The fee.
     pub fn fee(&self) -> Amount {
         self.transaction().unsigned.fee
     }

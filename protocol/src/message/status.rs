@@ -12,7 +12,6 @@ use crate::wire;
 /// Where a peer's chain stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainStatus {
-    /// The network.
     pub genesis: BlockHash,
     /// Of the tip.
     pub height: u64,

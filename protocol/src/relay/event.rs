@@ -56,11 +56,9 @@ pub enum Input<P> {
     Announced { peer: P, ids: Vec<ShortId> },
     /// A request has its end.
     Response {
-        /// Who was asked.
         peer: P,
         /// The id that [`RelayAction::Send`] gave.
         id: u64,
-        /// What came.
         result: Result<Response, Failure>,
     },
     /// What became of a transaction that [`RelayAction::Take`] gave, or that is here for another reason.
@@ -100,18 +98,11 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayAction<P> {
     /// Ask a peer; what comes of it is to be told under this id.
-    Send {
-        /// Whom.
-        peer: P,
-        /// Names the request.
-        id: u64,
-        request: Request,
-    },
+    Send { peer: P, id: u64, request: Request },
     /// Answer the announcement that was the input: so many of its ids have been noted, from the first on.
     Noted {
         /// Who announced.
         peer: P,
-        /// How many.
         count: u32,
     },
     /// A transaction is here with its attachment, which has the hash that it names. Nothing else has been checked but what
@@ -119,7 +110,6 @@ pub enum RelayAction<P> {
     Take {
         /// Who sent it.
         peer: P,
-        /// What came.
         submission: Submission,
     },
     /// A peer did what an honest one does not.

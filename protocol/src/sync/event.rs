@@ -69,11 +69,9 @@ pub enum Input<P> {
     PeerDisconnected(P),
     /// A request has its end.
     Response {
-        /// Who was asked.
         peer: P,
         /// The id that [`SyncAction::Send`] gave.
         id: u64,
-        /// What came.
         result: Result<Response, Failure>,
     },
     /// A peer announced a block.
@@ -89,7 +87,6 @@ pub enum Input<P> {
     HeadersImported {
         /// Who sent them.
         peer: P,
-        /// How it went.
         result: HeaderImport,
     },
     /// The data that a peer sent for a block are not the block's: no fault of the block.
@@ -141,7 +138,6 @@ pub enum HeaderImport {
 pub enum SyncAction<P> {
     /// Ask a peer.
     Send {
-        /// Whom.
         peer: P,
         /// To be given back with the response.
         id: u64,
