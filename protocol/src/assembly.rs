@@ -30,13 +30,14 @@ use ocelli_consensus::block::BlockShortId;
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, WtxId};
 
+use crate::Offence;
 use crate::message::{Announcement, ChainStatus, ShortId, Submission};
 use crate::origin::{Groups, Origin};
 use crate::sync::Parent;
 use fetch::Question;
 use partial::Partial;
 
-pub use event::{AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict, Input, Offence};
+pub use event::{AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict, Input};
 
 /// Peers that take part: whose turn is kept, and who are asked and told. Announcements of others are judged all the same. More
 /// than a node is likely to have connections; each takes a hundred bytes.

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocelli_consensus::ModelId;
 use ocelli_consensus::transaction::MAX_FILE_BYTES;
 
+use crate::Offence;
 use crate::message::{FILE_CHUNK_BYTES, Request, Response};
 use crate::origin::{Failures, Groups, Origin};
 use crate::sync::Failure;
@@ -62,17 +63,6 @@ pub enum FilesAction<P> {
     Penalize { peer: P, offence: Offence },
     /// Say [`Input::Woken`] at this time; replaces the time named before.
     WakeAt(u64),
-}
-
-/// What a peer did that an honest one does not, or seldom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// The file that it sent has another id.
-    WrongFile,
-    /// A chunk of another length, or a response of another kind.
-    WrongResponse,
-    /// No response in time.
-    Stalled,
 }
 
 /// The machine; `P` names a peer.

@@ -28,13 +28,14 @@ use ocelli_consensus::Transaction;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::Offence;
 use crate::mempool::Holds;
 use crate::message::{Request, Response, ShortId};
 use crate::origin::{Groups, Origin};
 use crate::sync::Failure;
 use service::Service;
 
-pub use event::{Decision, FetchVerdict, Input, Offence, Pool, RelayAction};
+pub use event::{Decision, FetchVerdict, Input, Pool, RelayAction};
 
 /// Milliseconds from having something to announce to a peer until it is announced, at most; at random, half of it on
 /// average. A first choice: Bitcoin takes seconds, for the sender's privacy too.

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::{BlockHash, Network};
 
+use crate::Offence;
 use crate::message::{ChainStatus, Request, Response};
 use crate::origin::Groups;
 pub use crate::origin::{Direction, FADE, Group, MAX_FAILURES, MAX_GROUPS, Origin};
@@ -43,7 +44,7 @@ pub use blocks::{
     FIRST_STALL_TIMEOUT, KEPT_BLOCK_REQUESTS, MAX_BLOCK_REQUESTS, MAX_IN_VALIDATION, MAX_REQUESTS_PER_PEER,
     MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT, TRIAL_WINDOW, WINDOW,
 };
-pub use event::{ChainView, Failure, HeaderImport, Input, Offence, Parent, SyncAction, SyncState, Timer};
+pub use event::{ChainView, Failure, HeaderImport, Input, Parent, SyncAction, SyncState, Timer};
 pub use headers::{HEADER_STALL, MAX_BARREN_BATCHES, MAX_HEADER_SYNCS, MAX_KNOWN_BATCHES};
 pub use presync::{CONFIRMING, HeaderPlace, MAX_COUNTED};
 

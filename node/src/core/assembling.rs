@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, TreeNode};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, WtxId};
-use ocelli_protocol::assembly::{self, Assembly, AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict, Offence};
+use ocelli_protocol::assembly::{self, Assembly, AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict};
 use ocelli_protocol::message::{Announcement, BlockData, NextRules, Request, Submission};
 use ocelli_protocol::sync;
 
@@ -15,6 +15,7 @@ use super::{Asked, Core};
 use crate::chain::{Chain, HeaderError, MAX_AHEAD_SECONDS, full_message};
 use crate::error::NodeError;
 use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
+use crate::offence::misbehaviour;
 use crate::pool;
 use crate::store::StoreError;
 use crate::validation::Validation;
@@ -105,7 +106,7 @@ impl Core {
                 self.drive_assembly(assembly::Input::Announced { gossip: id, from: source, announcement })
             }
             Err(error) => {
-                if self.complaints.has_room() {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%source, %error, "a gossiped block does not decode");
                 }
                 self.others.network.report(id, Acceptance::Reject);
@@ -176,7 +177,7 @@ impl Core {
                 self.others.pool.inbox.send(pool::Input::InBlocks(ids));
             }
             AssemblyAction::Penalize { peer, hash, offence } => {
-                if self.complaints.has_room() {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, %hash, ?offence, "a peer is to blame for an announced block");
                 }
                 self.penalize(peer, misbehaviour(offence));
@@ -209,15 +210,5 @@ impl Core {
         };
         tracing::debug!(%from, reason = full_message(&error), "the header of an announced block is not stored");
         Ok(verdict)
-    }
-}
-
-/// What the assembly machine finds, as the network's table names it.
-fn misbehaviour(offence: Offence) -> Misbehaviour {
-    match offence {
-        Offence::NoWork | Offence::BrokenHeader | Offence::BodyRoot => Misbehaviour::BrokenRule,
-        Offence::WrongTransaction => Misbehaviour::NotTheBlock,
-        Offence::Malformed => Misbehaviour::Malformed,
-        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

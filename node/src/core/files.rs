@@ -18,7 +18,8 @@ use crate::chain::{
 };
 use crate::error::NodeError;
 use crate::inference::describe_file;
-use crate::network::{Misbehaviour, Peer};
+use crate::network::Peer;
+use crate::offence::misbehaviour;
 use crate::store::{Store, StoreError};
 
 /// The name of the thread.
@@ -233,10 +234,10 @@ impl Core {
             }
             FilesAction::Unavailable(model) => tracing::warn!(%model, "no peer gives the file of a model"),
             FilesAction::Penalize { peer, offence } => {
-                if self.complaints.has_room() {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer is to blame for the file of a model");
                 }
-                self.penalize(peer, Misbehaviour::NotTheBlock);
+                self.penalize(peer, misbehaviour(offence));
             }
             FilesAction::WakeAt(at) => self.files.wake_at = Some(at),
         }

@@ -6,12 +6,13 @@ use ocelli_consensus::fork_choice::{HeaderTree, InsertError};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, Network, U256, Work};
 use ocelli_protocol::assembly::{self, Assembly};
-use ocelli_protocol::sync::{self, ChainView, HeaderImport, Offence, Sync, SyncAction, Timer};
+use ocelli_protocol::sync::{self, ChainView, HeaderImport, Sync, SyncAction, Timer};
 
 use super::{Asked, Core};
 use crate::chain::{Chain, HeaderError, full_message};
 use crate::error::NodeError;
-use crate::network::{GossipId, Misbehaviour, Peer};
+use crate::network::{GossipId, Peer};
+use crate::offence::misbehaviour;
 use crate::validation::Validation;
 
 /// The sync machine, and what it is to be told.
@@ -138,7 +139,7 @@ impl Core {
                 self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
             }
             SyncAction::Penalize { peer, offence } => {
-                if self.complaints.has_room() {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer misbehaves");
                 }
                 self.penalize(peer, misbehaviour(offence));
@@ -187,20 +188,5 @@ fn import_result(error: &HeaderError) -> HeaderImport {
         | HeaderError::Insert(InsertError::ParentInvalid { .. } | InsertError::Full)
         | HeaderError::LowWork { .. }
         | HeaderError::Store(_) => HeaderImport::Held,
-    }
-}
-
-/// What the sync machine finds, as the network's table names it.
-fn misbehaviour(offence: Offence) -> Misbehaviour {
-    match offence {
-        Offence::WrongNetwork => Misbehaviour::OtherNetwork,
-        Offence::WrongResponse
-        | Offence::TooManyHeaders { .. }
-        | Offence::BrokenHeaders
-        | Offence::InvalidHeaders
-        | Offence::TooManyBlocks { .. }
-        | Offence::NoBlocks => Misbehaviour::BrokenRule,
-        Offence::UnconnectedHeaders | Offence::UnprovenWork => Misbehaviour::UselessHeaders,
-        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

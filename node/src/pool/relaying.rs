@@ -8,13 +8,14 @@ use ocelli_consensus::{BlockHash, Transaction, TxId};
 use ocelli_protocol::limits::InVain;
 use ocelli_protocol::mempool::{AdmitError, Blame, Holds, Mempool, MempoolError, Readiness, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission, take_attachments, take_pending};
-use ocelli_protocol::relay::{self, Decision, FetchVerdict, Offence, Relay, RelayAction};
+use ocelli_protocol::relay::{self, Decision, FetchVerdict, Relay, RelayAction};
 use ocelli_protocol::sync::{self, Direction, Failure, Origin};
 
 use super::admission::Refusal;
 use super::{Pool, say_unreadable, tip};
 use crate::chain::full_message;
 use crate::network::{Group, Misbehaviour, Peer, RequestId};
+use crate::offence::misbehaviour;
 use crate::reply::ReplyTo;
 use crate::store::{Frozen, Rows};
 use crate::traffic::Asking;
@@ -170,12 +171,10 @@ impl Pool {
                 }
             }
             RelayAction::Take { peer, submission } => self.take_relayed(peer, submission),
+            RelayAction::CountInVain(peer) => drop(self.blame_in_vain(peer)),
             RelayAction::Penalize { peer, offence } => {
                 tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
-                match misbehaviour(offence) {
-                    Some(misbehaviour) => self.others.network.penalize(peer, misbehaviour),
-                    None => drop(self.blame_in_vain(peer)),
-                }
+                self.others.network.penalize(peer, misbehaviour(offence));
             }
             RelayAction::WakeAt(at) => self.relaying.wake_at = Some(at),
         }
@@ -215,18 +214,5 @@ impl Pool {
             }
         };
         self.drive_relay(relay::Input::Decided { id, decision });
-    }
-}
-
-/// What an offence is among all misbehaviours; `None` where the limits say how much of it is one.
-fn misbehaviour(offence: Offence) -> Option<Misbehaviour> {
-    match offence {
-        // A block, or want of room, may have taken it from the peer since.
-        Offence::Unserved => Some(Misbehaviour::Unserved),
-        Offence::Stalled => Some(Misbehaviour::Stalled),
-        Offence::BrokenTransaction => Some(Misbehaviour::BadTransaction),
-        Offence::InVain => None,
-        Offence::WrongTransaction | Offence::WrongAttachment => Some(Misbehaviour::NotTheBlock),
-        Offence::WrongResponse => Some(Misbehaviour::Malformed),
     }
 }

@@ -98,7 +98,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             HeaderVerdict::Stored => self.settle(announced, now, view, out),
             HeaderVerdict::Early { wait } => self.hold(announced, now.saturating_add(wait.clamp(1, HELD_RETRY)), out),
             HeaderVerdict::Unwanted => report(announced.gossip, GossipVerdict::Ignore, out),
-            HeaderVerdict::Broken => reject(announced, Offence::BrokenHeader, out),
+            HeaderVerdict::Broken => reject(announced, Offence::InvalidHeader, out),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
 use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
 
+use crate::Offence;
 use crate::message::{
     Announcement, Assembled, BlockData, ChainStatus, NextRules, Request, Response, ShortId, Submission,
 };
@@ -131,21 +132,4 @@ pub enum GossipVerdict {
     Ignore,
     /// No honest node would have passed it on.
     Reject,
-}
-
-/// What honest peers do not do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// An announced header's hash does not meet the header's own target.
-    NoWork,
-    /// An announced header breaks a rule.
-    BrokenHeader,
-    /// An announcement's body root is not its header's.
-    BodyRoot,
-    /// Another transaction than was asked for, another attachment, or ids that are not the block's.
-    WrongTransaction,
-    /// A response that is no encoding of one.
-    Malformed,
-    /// No answer to the question for what a block lacks.
-    Stalled,
 }

@@ -113,21 +113,21 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             self.look(now + LOOK_INTERVAL);
             return true;
         }
-        if now < partial.rests_until {
-            self.look(partial.rests_until);
+        if now < partial.round.rests_until {
+            self.look(partial.round.rests_until);
             return true;
         }
         let sources = self.sources(&hash, partial, now);
         let shares = if lacks_ids {
             sources.first().map(|peer| (*peer, Vec::new())).into_iter().collect()
         } else {
-            share(places, &sources, &partial.lacked)
+            share(places, &sources, &partial.round.lacked)
         };
         if shares.is_empty() {
             return self.is_awaited(&hash, now) || self.end_round(&hash, partial, now, out);
         }
         for (peer, places) in shares {
-            partial.asked.insert(peer);
+            partial.round.asked.insert(peer);
             self.ask(peer, hash, partial, places, now, out);
         }
         true
@@ -143,16 +143,18 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     ) -> bool {
         // Who is late may still answer, and who does not know the block yet may hear of it.
         let may_come = self.questions.values().any(|question| question.block == *hash);
-        let has_hope = std::mem::take(&mut partial.is_known) || may_come;
-        if (!has_hope || now >= partial.progress_at + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
+        let has_hope = std::mem::take(&mut partial.round.is_known) || may_come;
+        if (!has_hope || now >= partial.round.progress_at + ALONE_TIME)
+            && !std::mem::replace(&mut partial.is_left, true)
+        {
             leave_to_sync(out);
         }
         if has_hope {
-            partial.asked.clear();
-            partial.useless.clear();
-            partial.lacked.clear();
-            partial.rests_until = now + ROUND_PAUSE;
-            self.look(partial.rests_until);
+            partial.round.asked.clear();
+            partial.round.useless.clear();
+            partial.round.lacked.clear();
+            partial.round.rests_until = now + ROUND_PAUSE;
+            self.look(partial.round.rests_until);
         }
         has_hope
     }
@@ -198,7 +200,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let is_free = |id: P| {
             let open = self.questions.values().filter(|question| question.peer == id);
             // Who lets a question for it wait is asked for no more of it.
-            !partial.useless.contains(&id)
+            !partial.round.useless.contains(&id)
                 && open.clone().all(|question| question.block != *hash)
                 && open.count() < MAX_QUESTIONS_PER_PEER
         };
@@ -212,8 +214,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
         candidates.sort_unstable();
         let candidates = candidates.into_iter().map(|(_, id)| id);
-        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.asked.contains(id));
-        let more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.round.asked.contains(id));
+        let more = MAX_SOURCES.saturating_sub(partial.round.asked.len());
         known.into_iter().chain(new.into_iter().take(more)).collect()
     }
 
@@ -279,12 +281,12 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             Ok(_) => Answer::Nothing,
             Err(failure) => {
                 let offence = match failure {
-                    Failure::Malformed => Some(Offence::Malformed),
+                    Failure::Malformed => Some(Offence::WrongResponse),
                     Failure::Network => is_late.then_some(Offence::Stalled),
                 };
                 out.extend(offence.map(|offence| AssemblyAction::Penalize { peer, hash, offence }));
                 if let Some(partial) = self.partial.get_mut(&hash) {
-                    partial.useless.insert(peer);
+                    partial.round.useless.insert(peer);
                 }
                 return self.pursue(hash, now, view, out);
             }
@@ -302,15 +304,15 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
         }
         if let Some(partial) = self.partial.get_mut(&hash) {
-            partial.is_known |= matches!(answer, Answer::Whole | Answer::Part);
+            partial.round.is_known |= matches!(answer, Answer::Whole | Answer::Part);
             match answer {
                 Answer::Whole => {}
                 Answer::Part if !places.is_empty() => {
                     let missing: BTreeSet<u32> = partial.missing().collect();
                     let lacked = places.into_iter().filter(|place| missing.contains(place));
-                    partial.lacked.entry(peer).or_default().extend(lacked);
+                    partial.round.lacked.entry(peer).or_default().extend(lacked);
                 }
-                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.useless.insert(peer)),
+                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.round.useless.insert(peer)),
             }
         }
         // The block is not to blame for what was sent in its name.
@@ -337,7 +339,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         };
         if !came.is_empty() {
             if let Some(partial) = self.partial.get_mut(hash) {
-                partial.progress_at = now;
+                partial.round.progress_at = now;
             }
             if let Some(brought) = self.bringing.blocks.get_mut(hash) {
                 brought.came.append(&mut came);
@@ -384,7 +386,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         });
         for hash in late {
             // Where peers are silent, sync does not wait for the last of them.
-            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.progress_at + ALONE_TIME)
+            if let Some(partial) =
+                self.partial.get_mut(&hash).filter(|partial| now >= partial.round.progress_at + ALONE_TIME)
                 && !std::mem::replace(&mut partial.is_left, true)
             {
                 leave_to_sync(out);

@@ -131,7 +131,7 @@ fn announcements_are_judged() {
             "broken rule",
             broken_rule.clone(),
             Some(HeaderVerdict::Broken),
-            rejected(&broken_rule, Offence::BrokenHeader),
+            rejected(&broken_rule, Offence::InvalidHeader),
         ),
         ("no work", without_work.clone(), None, rejected(&without_work, Offence::NoWork)),
         ("no target", no_target.clone(), None, rejected(&no_target, Offence::NoWork)),
@@ -357,7 +357,7 @@ fn one_header_is_imported_at_a_time() {
     let verdict = HeaderVerdict::Broken;
     assert_eq!(tested.handle(Input::HeaderImported { hash: blocks[1].hash(), verdict }), []);
     let out = tested.handle(Input::HeaderImported { hash: blocks[0].hash(), verdict });
-    let penalty = AssemblyAction::Penalize { peer: 1, hash: blocks[0].hash(), offence: Offence::BrokenHeader };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: blocks[0].hash(), offence: Offence::InvalidHeader };
     assert_eq!(out, [report(0, GossipVerdict::Reject), penalty, import(2)]);
 }
 
@@ -511,7 +511,7 @@ fn another_is_asked_when_one_fails() {
         ("ids", Ok(Response::TransactionIds(None)), None, &[0, 1]),
         ("another response", Ok(Response::NewTip), None, &[0, 1]),
         ("connection lost", Err(Failure::Network), None, &[0, 1]),
-        ("no message", Err(Failure::Malformed), Some(Offence::Malformed), &[0, 1]),
+        ("no message", Err(Failure::Malformed), Some(Offence::WrongResponse), &[0, 1]),
     ];
     for (what, result, offence, rest) in rows {
         let mut tested = Tested::new([1, 2]);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::Transaction;
 
+use crate::Offence;
 use crate::mempool::{Blame, Holds, Mempool};
 use crate::message::{Request, Response, ShortId, Submission};
 use crate::origin::Origin;
@@ -112,27 +113,10 @@ pub enum RelayAction<P> {
         peer: P,
         submission: Submission,
     },
+    /// A peer has announced a transaction that no block on this tip could hold. Its own tip may differ.
+    CountInVain(P),
     /// A peer did what an honest one does not.
     Penalize { peer: P, offence: Offence },
     /// Say [`Input::Woken`] at this time; replaces the time named before.
     WakeAt(u64),
-}
-
-/// What a peer did that an honest one does not, or seldom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// It does not have what it announced. It may have lost it since, to a block or to want of room.
-    Unserved,
-    /// No response in time.
-    Stalled,
-    /// Another transaction than was asked for.
-    WrongTransaction,
-    /// An attachment that is not the one that the transaction names, or that nobody asked for.
-    WrongAttachment,
-    /// A transaction that breaks a rule which every forwarder checks.
-    BrokenTransaction,
-    /// A transaction that no block on this tip could hold. Its own tip may differ.
-    InVain,
-    /// A response to another question, one without anything, or one with more than was asked for.
-    WrongResponse,
 }

@@ -150,7 +150,7 @@ impl<P: Copy + Ord> Relay<P> {
                     match blame {
                         Blame::Peer => return Some(Offence::BrokenTransaction),
                         // It has answered as it should: it may be asked for more.
-                        Blame::InVain => out.push(RelayAction::Penalize { peer: id, offence: Offence::InVain }),
+                        Blame::InVain => out.push(RelayAction::CountInVain(id)),
                         Blame::Nobody => {}
                     }
                 }

@@ -325,10 +325,14 @@ fn large_attachments_are_fetched_after_the_transaction_is_checked() {
     let rows = [
         (FetchVerdict::Take, None, true),
         (refuse(Holds::Tip, Blame::Nobody), None, false),
-        (refuse(Holds::Tip, Blame::InVain), Some(Offence::InVain), false),
-        (refuse(Holds::Tip, Blame::Peer), Some(Offence::BrokenTransaction), false),
+        (refuse(Holds::Tip, Blame::InVain), Some(RelayAction::CountInVain(1)), false),
+        (
+            refuse(Holds::Tip, Blame::Peer),
+            Some(RelayAction::Penalize { peer: 1, offence: Offence::BrokenTransaction }),
+            false,
+        ),
     ];
-    for (verdict, offence, fetched) in rows {
+    for (verdict, blamed, fetched) in rows {
         let pool = Nothing::new(verdict);
         let mut relay = Relay::new([0; 32]);
         relay.handle(connected(1), 0, &pool);
@@ -336,8 +340,8 @@ fn large_attachments_are_fetched_after_the_transaction_is_checked() {
         let (number, _) = sent(&out, 1).expect("it is asked for");
         let response = Response::Pending(vec![Some(bare.clone())]);
         let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
-        let blamed = offence.map(|offence| RelayAction::Penalize { peer: 1, offence });
-        assert_eq!(out.iter().find(|output| matches!(output, RelayAction::Penalize { .. })), blamed.as_ref());
+        let blames = |output: &&_| matches!(output, RelayAction::Penalize { .. } | RelayAction::CountInVain(_));
+        assert_eq!(out.iter().find(blames), blamed.as_ref());
         let next = sent(&out, 1);
         assert_eq!(next.is_some(), fetched, "{verdict:?}");
         let Some((number, request)) = next else {

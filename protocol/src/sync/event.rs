@@ -4,6 +4,7 @@ use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
 use super::{Direction, Group, HeaderPlace};
+use crate::Offence;
 use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
@@ -195,41 +196,6 @@ pub enum Timer<P> {
     Request(u64),
     /// Due when a peer has rested, or unavailable blocks are to be asked for again.
     Wake,
-}
-
-/// What honest peers do not do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// It is on a network of another genesis.
-    WrongNetwork,
-    /// Its response is of another kind than the request, or no response at all.
-    WrongResponse,
-    /// More headers than asked for.
-    TooManyHeaders {
-        /// Headers sent.
-        found: usize,
-        /// Headers asked for.
-        limit: usize,
-    },
-    /// A header's parent is not the one before it.
-    BrokenHeaders,
-    /// Headers that do not connect, twice, though the locator ends in genesis.
-    UnconnectedHeaders,
-    /// A header that breaks a rule.
-    InvalidHeaders,
-    /// Work claimed twice and not shown.
-    UnprovenWork,
-    /// More blocks than asked for.
-    TooManyBlocks {
-        /// Blocks sent.
-        found: usize,
-        /// Blocks asked for.
-        limit: usize,
-    },
-    /// A response with not even one block.
-    NoBlocks,
-    /// No response in time.
-    Stalled,
 }
 
 /// What sync does.

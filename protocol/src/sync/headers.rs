@@ -151,7 +151,7 @@ impl<P: Copy + Ord> Sync<P> {
             return self.fail(peer, Purpose::All, Some(offence), now, out);
         }
         if headers.windows(2).any(|pair| pair[1].parent != pair[0].hash()) {
-            return self.fail(peer, Purpose::All, Some(Offence::BrokenHeaders), now, out);
+            return self.fail(peer, Purpose::All, Some(Offence::UnlinkedHeaders), now, out);
         }
         let Some(sync) = self.header_sync(peer) else { return };
         if let Some(other) = sync.other.take_if(|other| headers.first().is_none_or(|it| it.parent == other.last.hash)) {
@@ -202,7 +202,7 @@ impl<P: Copy + Ord> Sync<P> {
                     let other = Other { version: found, height, fork: end.hash, last: end };
                     return self.follow_other(id, other, good, &rest, full, now, view, out);
                 }
-                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out),
             }
         }
         let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == id) else { return };
@@ -234,14 +234,14 @@ impl<P: Copy + Ord> Sync<P> {
         for header in headers {
             match other.last.child_of_any_version(&self.network, header) {
                 Ok(place) => other.last = place,
-                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out),
             }
         }
         let (last, is_dialled) = (other.last, self.peers.get(&id).is_some_and(Peer::is_dialled));
         let goes_on = full && last.work.0 <= view.best_work().max(view.minimum_work());
         if !goes_on && last.work.0 < view.minimum_work() {
             // Too cheap for us to be what is out of date.
-            return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out);
+            return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out);
         }
         let Other { version, height, fork, .. } = other;
         let Some(sync) = self.header_sync(id) else { return };
@@ -335,7 +335,7 @@ impl<P: Copy + Ord> Sync<P> {
                 let other = Other { version: found, height, fork: last, last: place };
                 self.follow_other(peer, other, Vec::new(), &headers[begun..], full, now, view, out);
             }
-            Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+            Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeader), now, out),
         }
     }
 
@@ -360,7 +360,7 @@ impl<P: Copy + Ord> Sync<P> {
     ) {
         let Some(sync) = self.header_sync(peer) else { return };
         match result {
-            HeaderImport::Invalid => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+            HeaderImport::Invalid => self.fail(peer, Purpose::All, Some(Offence::InvalidHeader), now, out),
             HeaderImport::Unconnected => self.on_unconnected(peer, now, view, out),
             HeaderImport::Held => self.doubt(peer),
             HeaderImport::Connected => {

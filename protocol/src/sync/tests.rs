@@ -109,7 +109,7 @@ fn offences_in_headers() {
     gap.remove(1);
     let cases = [
         (Response::Headers(headers.clone()), Offence::TooManyHeaders { found: 2001, limit: 2000 }),
-        (Response::Headers(gap), Offence::BrokenHeaders),
+        (Response::Headers(gap), Offence::UnlinkedHeaders),
         (Response::Blocks(vec![]), Offence::WrongResponse),
     ];
     for (response, offence) in cases {
@@ -149,7 +149,7 @@ fn unconnected_headers_are_asked_for_once_more() {
 #[test]
 fn imports_that_fail() {
     let headers = extend(&genesis(), 5, 0);
-    for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeaders)), (HeaderImport::Held, None)] {
+    for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeader)), (HeaderImport::Held, None)] {
         let chain = Chain::new();
         let mut sync = Sync::new(&NETWORK, [7; 32]);
         sync.handle(connected(1), 0, &chain);
@@ -551,7 +551,7 @@ fn cheap_headers_of_another_version_are_their_senders_fault() {
         simulator.chain.minimum_work = work(80);
         simulator.connect(2, chain, mode);
         simulator.run_for(5_000);
-        assert_eq!(simulator.penalties.first(), Some(&(2, Offence::InvalidHeaders)));
+        assert_eq!(simulator.penalties.first(), Some(&(2, Offence::InvalidHeader)));
         assert_eq!((simulator.others.len(), simulator.chain.len()), (0, 101));
     }
 }

@@ -240,7 +240,7 @@ impl Simulation {
                 RelayAction::Noted { count, .. } => noted = Some(count),
                 RelayAction::Take { submission, .. } => self.take_task(at, submission),
                 // All are honest where tasks are simulated.
-                RelayAction::Penalize { .. } => {}
+                RelayAction::Penalize { .. } | RelayAction::CountInVain(_) => {}
                 RelayAction::WakeAt(due) => {
                     let node = &mut self.nodes[at];
                     node.wake_at = Some(due);

@@ -320,7 +320,7 @@ impl Tested {
             let is_complete = block.missing().next().is_none();
             assert!(!is_complete || block.needs_wtxids(), "what is complete is handed over");
             assert!(block.since + ASSEMBLY_TIME > self.now);
-            assert!(block.asked.len() <= MAX_SOURCES);
+            assert!(block.round.asked.len() <= MAX_SOURCES);
             let is_asked = questions.values().any(|question| question.block == *hash);
             assert!(
                 self.machine.is_awaited(hash, self.now) || look_at.is_some() || block.is_left && is_asked,

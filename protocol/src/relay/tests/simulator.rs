@@ -344,6 +344,7 @@ impl Simulator {
                 }
                 RelayAction::Noted { count, .. } => noted = Some(count),
                 RelayAction::Take { submission, .. } => taken.push(submission),
+                RelayAction::CountInVain(_) => {}
                 RelayAction::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
                 RelayAction::WakeAt(time) => self.nodes[at].wake_at = Some(time - self.start),
             }
