@@ -191,7 +191,7 @@ impl Client {
         self.left.values().map(String::as_str)
     }
 
-    /// Leaves a node for good.
+    /// Disconnects from a node for good.
     pub(crate) fn disconnect(&mut self, node: &Connection, why: &ClientError) {
         // Bounded: it may quote what the node says.
         let text: String = printable(&why.to_string()).chars().take(MAX_REASON).collect();
@@ -200,7 +200,7 @@ impl Client {
         self.handle.disconnect(node.peer);
     }
 
-    /// Leaves a node that says what cannot be true, or that has been silent twice while there are others; of another failure,
+    /// Disconnects from a node that says what cannot be true, or that has been silent twice while there are others; of another failure,
     /// the failure.
     fn judge(&mut self, node: &Connection, error: ClientError) -> Option<ClientError> {
         let is_silent = matches!(error, ClientError::TimedOut { .. });

@@ -248,8 +248,9 @@ impl Client {
     /// Checks what a node says of its tip against its headers.
     pub(super) fn check_tip(&mut self, node: &Connection, status: &NodeStatus) -> Result<(), ClientError> {
         let held = |chains: &Chains| {
-            let shown = chains.shown.get(&node.peer).filter(|shown| shown.holds(status.height, &status.tip))?;
-            shown.branch.at(status.height).cloned()
+            let shown =
+                chains.shown.get(&node.peer).filter(|shown| shown.holds(status.tip.height, &status.tip.hash))?;
+            shown.branch.at(status.tip.height).cloned()
         };
         let link = match held(&self.chains) {
             Some(link) => Some(link),
@@ -263,12 +264,12 @@ impl Client {
         };
         let Link { header, work, .. } = link.ok_or_else(|| {
             let shown = self.chains.shown.get(&node.peer).map_or(0, |shown| shown.tip);
-            Lie::Tip { claimed: status.height, shown }.told_by(node)
+            Lie::Tip { claimed: status.tip.height, shown }.told_by(node)
         })?;
-        if work != Work(status.work) {
-            return Err(Lie::Work { claimed: Work(status.work), shown: work }.told_by(node));
+        if work != Work(status.tip.work) {
+            return Err(Lie::Work { claimed: Work(status.tip.work), shown: work }.told_by(node));
         }
-        if (header.state, header.time) != (status.state_root, status.tip_time) {
+        if (header.state, header.time) != (status.tip.state_root, status.tip.time) {
             return Err(Lie::TipFields { height: header.height }.told_by(node));
         }
         Ok(())

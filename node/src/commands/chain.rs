@@ -167,24 +167,24 @@ fn status(args: &StatusArgs, output: &mut Printer) -> Result<(), CommandError> {
     if output.is_json() {
         return output.json(&json!({
             "network": client.network().parameters.name,
-            "genesis": status.genesis,
-            "height": status.height,
-            "tip": status.tip,
-            "tip_time": status.tip_time,
-            "header_height": status.header_height,
-            "work": work(status.work),
-            "state_root": status.state_root,
+            "genesis": status.identity.genesis,
+            "height": status.tip.height,
+            "tip": status.tip.hash,
+            "tip_time": status.tip.time,
+            "header_height": status.sync.header_height,
+            "work": work(status.tip.work),
+            "state_root": status.tip.state_root,
             "storage": storage_json(&status.storage),
             "checked": is_checked,
         }));
     }
     output.rows(&[
-        ("network", format!("{}, genesis {}", client.network().parameters.name, status.genesis)),
-        ("height", format!("{}; headers up to {}", status.height, status.header_height)),
-        ("tip", status.tip.to_string()),
-        ("time", status.tip_time.to_string()),
-        ("work", work(status.work)),
-        ("state root", status.state_root.to_string()),
+        ("network", format!("{}, genesis {}", client.network().parameters.name, status.identity.genesis)),
+        ("height", format!("{}; headers up to {}", status.tip.height, status.sync.header_height)),
+        ("tip", status.tip.hash.to_string()),
+        ("time", status.tip.time.to_string()),
+        ("work", work(status.tip.work)),
+        ("state root", status.tip.state_root.to_string()),
         ("disk", storage(&status.storage)),
         (
             "checked",
@@ -214,7 +214,7 @@ fn block(args: &BlockArgs, output: &mut Printer) -> Result<(), CommandError> {
         };
         return Err(CommandError::failed(format!(
             "the node has no {}; its tip is at height {}{pruned}",
-            args.block, status.height
+            args.block, status.tip.height
         ))
         .with_hint(
             "give a height from 0 to the tip's, or the hash of a block whose body the node keeps; or ask another node with \

@@ -100,7 +100,7 @@ fn who_only_reads_waits_for_nobody() {
     let Some(Response::Account(account)) = room.ask(Request::Account { address: address(0) }) else { panic!("none") };
     assert_eq!((account.nonce, account.next_nonce, account.header.height), (3, 3, 3));
     let Some(Response::NodeStatus(status)) = room.ask(Request::NodeStatus) else { panic!("no node status") };
-    assert_eq!((status.height, status.header_height), (3, 3));
+    assert_eq!((status.tip.height, status.sync.header_height), (3, 3));
     assert!(matches!(room.ask(Request::Fee { blocks: 1 }), Some(Response::Fee(_))));
     let owned = room.ask(Request::Control { cookie: Cookie([7; 32]), control: Control::Peers });
     assert!(matches!(owned, Some(Response::Peers(_))));

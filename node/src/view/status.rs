@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::Address;
 use ocelli_protocol::message::{
-    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, NodeStatus, PeerCounts, Reachability, RulesStatus,
-    StorageStatus, Traffic,
+    DeviceStatus, InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, MempoolStatus, MiningStatus, NodeIdentity,
+    NodeStatus, PeerCounts, Reachability, RulesStatus, StorageStatus, SyncStatus, TipStatus, Traffic,
 };
 
 use super::answers::next_rules;
@@ -59,28 +59,37 @@ impl Figures {
         let height = chain.tip.height;
         let behind = core.best_height.saturating_sub(height);
         let status = NodeStatus {
-            agent: AGENT.into(),
-            network: views.parameters().name.clone(),
-            genesis: views.genesis,
-            peer_id: network.peer.to_string(),
-            addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
-            height,
-            tip: chain.tip.hash,
-            tip_time: chain.header.time,
-            header_height: core.best_height.max(height),
-            work: chain.work.0,
+            identity: NodeIdentity {
+                agent: AGENT.into(),
+                network: views.parameters().name.clone(),
+                genesis: views.genesis,
+                peer_id: network.peer.to_string(),
+                addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
+            },
+            tip: TipStatus {
+                height,
+                hash: chain.tip.hash,
+                time: chain.header.time,
+                work: chain.work.0,
+                state_root: chain.header.state,
+            },
             peers: PeerCounts { dialled: count(&dialled), inbound: count(&inbound) },
-            mempool_transactions: view.pool.pending.len() as u64,
-            mempool_bytes: view.pool.bytes,
-            device: inference.device.clone(),
-            millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
-            hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
-            mining: self.mining.as_ref().map(|(address, _)| *address),
+            mempool: MempoolStatus { transactions: view.pool.pending.len() as u64, bytes: view.pool.bytes },
+            device: DeviceStatus {
+                name: inference.device.clone(),
+                millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
+                disabled: inference.disabled.is_some(),
+            },
+            mining: MiningStatus {
+                hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
+                address: self.mining.as_ref().map(|(address, _)| *address),
+            },
             uptime_seconds: self.started.elapsed().as_secs(),
-            sync: if behind == 0 { "synced".into() } else { format!("{behind} blocks behind") },
-            waiting_for: self.waiting_for(&core, chain.header.time, &network),
-            disabled_device: inference.disabled.is_some(),
-            state_root: chain.header.state,
+            sync: SyncStatus {
+                header_height: core.best_height.max(height),
+                state: if behind == 0 { "synced".into() } else { format!("{behind} blocks behind") },
+                waiting_for: self.waiting_for(&core, chain.header.time, &network),
+            },
             invalid: invalid
                 .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
                 .collect(),

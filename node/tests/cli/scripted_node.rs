@@ -20,8 +20,8 @@ use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, kad
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeStatus, PeerCounts, PeerList, Request, Response,
-    SignedAnswer, Submission, SubmitReply, TransactionStatus,
+    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeIdentity, NodeStatus, PeerCounts, PeerList, Request,
+    Response, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -287,18 +287,26 @@ impl Answering {
             }
             Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
             Request::NodeStatus => Response::NodeStatus(Box::new(NodeStatus {
-                agent: "scripted/1".into(),
-                network: self.network.parameters.name.clone(),
-                genesis,
-                peer_id: self.handle.local_peer().to_string(),
-                height: tip.height,
-                tip: tip.hash(),
-                tip_time: tip.time,
-                work: chain.work(),
-                state_root: tip.state,
-                header_height: tip.height + 1,
+                identity: NodeIdentity {
+                    agent: "scripted/1".into(),
+                    network: self.network.parameters.name.clone(),
+                    genesis,
+                    peer_id: self.handle.local_peer().to_string(),
+                    addresses: Vec::new(),
+                },
+                tip: TipStatus {
+                    height: tip.height,
+                    hash: tip.hash(),
+                    time: tip.time,
+                    work: chain.work(),
+                    state_root: tip.state,
+                },
                 peers: PeerCounts { dialled: 0, inbound: 2 },
-                waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                sync: SyncStatus {
+                    header_height: tip.height + 1,
+                    waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                    ..SyncStatus::default()
+                },
                 ..NodeStatus::default()
             })),
             Request::Account { address } => {
@@ -445,7 +453,7 @@ impl Answering {
                 Response::NodeStatus(status)
             }
             (Lie::StateRoot, _, Response::NodeStatus(mut status)) => {
-                status.state_root = Root([8; 32]);
+                status.tip.state_root = Root([8; 32]);
                 Response::NodeStatus(status)
             }
             (Lie::OtherFile, Request::File { .. }, _) => Response::File(Some(b"another file".to_vec())),

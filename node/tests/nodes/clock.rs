@@ -30,7 +30,9 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
         let (header, data) = maker.make(&[task]);
         miner.announce(&header, &data.body);
         let hash = header.hash();
-        miner.serve("both nodes to follow", &data, hash, || one.status().tip == hash && two.status().tip == hash);
+        miner.serve("both nodes to follow", &data, hash, || {
+            one.status().tip.hash == hash && two.status().tip.hash == hash
+        });
         // A bucket that stood still would be empty before the last round.
         for _ in 0..700 {
             miner.handle.request(at, Request::Status.to_bytes());
@@ -66,10 +68,10 @@ fn a_held_block_is_taken_when_its_time_has_come_however_the_clock_gets_there() {
     // Meanwhile the node goes on with what is not too early.
     let transfer = maker.transfer(0, Address([5; 20]), Amount(1_000_000));
     assert!(matches!(node.submit(transfer), SubmitReply::Accepted { answer: None }));
-    assert_eq!(node.status().height, 0);
+    assert_eq!(node.status().tip.height, 0);
     clock.step_wall(2 * HOUR);
     let data = maker.data(&[]);
-    miner.serve_until(&data, held.hash(), || node.status().tip == held.hash());
+    miner.serve_until(&data, held.hash(), || node.status().tip.hash == held.hash());
     clock.step_wall(-2 * HOUR);
-    assert_eq!(node.status().tip, held.hash());
+    assert_eq!(node.status().tip.hash, held.hash());
 }

@@ -145,9 +145,9 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
     let mut victim = Victim::start(folder.path(), Some(&load.control.address()), None);
     load.extend(&mut victim);
     let tip = load.control.status();
-    victim.until("the control node's tip", |victim| victim.tip == Some((tip.height, tip.tip)));
+    victim.until("the control node's tip", |victim| victim.tip == Some((tip.tip.height, tip.tip.hash)));
     victim.stop();
-    assert_eq!(load.verify(folder.path(), tip.height, &inference), (tip.tip, tip.state_root));
+    assert_eq!(load.verify(folder.path(), tip.tip.height, &inference), (tip.tip.hash, tip.tip.state_root));
 }
 
 /// Whether a step has begun and not ended.

@@ -191,7 +191,7 @@ impl TestNode {
     }
 
     pub fn wait_for_tip(&self, hash: BlockHash) {
-        wait("the tip to move", || (self.status().tip == hash).then_some(()));
+        wait("the tip to move", || (self.status().tip.hash == hash).then_some(()));
     }
 }
 

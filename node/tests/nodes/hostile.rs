@@ -208,7 +208,7 @@ fn a_node_surrounded_by_peers_that_withhold_blocks_follows_the_best_chain_throug
     for seed in 0..3 {
         let (header, data) = maker.make(&[maker.classify(0, seed)]);
         source.announce(&header, &data.body);
-        source.serve_until(&data, header.hash(), || honest.status().tip == header.hash());
+        source.serve_until(&data, header.hash(), || honest.status().tip.hash == header.hash());
         tip = Some(header.hash());
     }
     // The owner names one honest peer.
@@ -225,5 +225,5 @@ fn assert_served(node: &TestNode, network: &Network, peer: &RawPeer) {
     let mut maker = Maker::new(network);
     let (header, data) = maker.make(&[maker.classify(0, 1)]);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    peer.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
 }

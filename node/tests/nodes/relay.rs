@@ -27,7 +27,7 @@ fn four_nodes_fetch_each_task_once() {
         assert!(matches!(nodes[0].submit(task.clone()), SubmitReply::Accepted { answer: Some(_) }));
     }
     for node in &nodes {
-        wait("the tasks to arrive", || (node.status().mempool_transactions == 8).then_some(()));
+        wait("the tasks to arrive", || (node.status().mempool.transactions == 8).then_some(()));
     }
     for (at, node) in nodes.iter().enumerate() {
         let (traffic, expected) = (node.status().traffic, if at == 0 { 0 } else { 8 });
@@ -130,7 +130,7 @@ fn a_peers_next_block_waits_until_its_last_one_is_validated() {
     }
     let task = submission_of(&first_data, 0);
     peer.handle.respond(token, Response::Transactions(vec![Some(task)]).to_bytes());
-    peer.serve_until(&first_data, first.hash(), || node.status().tip == first.hash());
+    peer.serve_until(&first_data, first.hash(), || node.status().tip.hash == first.hash());
     until_gossiped(&witness, second.hash());
 }
 
@@ -147,7 +147,7 @@ fn a_tip_that_gossip_did_not_bring_is_told() {
         ChainStatus { genesis: network.genesis_hash(), height: 2, tip: tip.hash, work: tip.work.0, next_rules: None };
     // The peer tells of its tip by itself, as a node does whose gossip got lost; the node fetches what it lacks.
     peer.handle.request(at, Request::NewTip(status.clone()).to_bytes());
-    serve_chain(&peer, &status, &blocks, || node.status().tip == tip.hash);
+    serve_chain(&peer, &status, &blocks, || node.status().tip.hash == tip.hash);
     // The witness has heard nothing by gossip, and is told; of the first block too, if that was connected by itself.
     let mut told = None;
     while told.as_ref() != Some(&status) {
@@ -200,7 +200,7 @@ fn a_block_does_not_wait_for_a_peer_that_never_answers() {
     liar.announce_transaction(at, &task);
     let _open = liar.hold("the question for the task", |request| matches!(request, Request::Pending { .. }));
     miner.announce(&header, &data.body);
-    miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    miner.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
     // Whoever announces it from now on is not asked for it.
     miner.announce_transaction(at_miner, &task);
     miner.until("the announcement to be noted", |event| match event {
@@ -257,7 +257,7 @@ fn ask_a_second_peer(is_silent: bool) {
     let (mut asked, tip) = (false, header.hash());
     second.respond_until(
         "the block",
-        || node.status().tip == tip,
+        || node.status().tip.hash == tip,
         |request| match request {
             Request::Transactions { indexes, .. } => {
                 assert_eq!(*indexes, [0]);
@@ -309,7 +309,7 @@ fn blocks_that_compete_bring_a_task_once() {
     let known = [(second.hash(), &second_data), (third.hash(), &third_data)];
     rival.respond_until(
         "the better block",
-        || node.status().tip == third.hash(),
+        || node.status().tip.hash == third.hash(),
         |request| match request {
             // What takes longer than it should is left to sync.
             Request::Blocks { hashes } => Some(blocks_of(&known, hashes)),
@@ -340,7 +340,7 @@ fn a_peer_that_answers_is_asked_for_the_rest() {
     let tip = second.hash();
     rival.respond_until(
         "the block",
-        || node.status().tip == tip,
+        || node.status().tip.hash == tip,
         |request| match request {
             Request::Transactions { block, indexes } if *block == tip => {
                 questions += 1;
