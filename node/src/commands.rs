@@ -19,6 +19,7 @@ mod picture;
 mod program;
 mod status;
 mod submit;
+mod top;
 mod wallet;
 pub mod wallet_option;
 
@@ -34,6 +35,9 @@ use error::{Advice, CommandError, EXIT_OK};
 use output::Output;
 use program::{Arguments, Program};
 
+pub(crate) use self::network::HeaderFields;
+pub(crate) use chain::{BlockName, BlockNameError, transaction_json};
+pub(crate) use status::to_json as status_json;
 pub use wallet::{check_depth, too_little};
 
 use crate::client::ClientError;
@@ -62,6 +66,7 @@ struct Cli {
 enum Command {
     Node(node::Args),
     Status(status::Args),
+    Top(top::Args),
     Submit(submit::Args),
     Faucet(faucet::Args),
     Doctor(doctor::Args),
@@ -109,6 +114,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
     match command {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args, output),
+        Command::Top(args) => top::run(&args),
         Command::Submit(args) => submit::run(&args, output),
         Command::Doctor(args) => doctor::run(&args, output),
         Command::Faucet(args) => faucet::run(&args, output),

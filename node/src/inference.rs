@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{ImageHash, ModelId};
 use ocelli_model::{Backend, Model};
+use prometheus_client::registry::Registry;
 
-use crate::meter::Meter;
+use crate::rate::Rate;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
+use metrics::Metrics;
 use queue::Priority;
 use service::Service;
 
 mod device;
+mod metrics;
 mod queue;
 mod service;
 #[cfg(test)]
@@ -30,8 +33,10 @@ pub const BATCH_IMAGES: usize = 256;
 /// How long a batch that is not full waits for more at most, if its images came while the device was busy. A guess for
 /// devices whose batches take milliseconds; where one takes less, no batch waits longer than the latest one took.
 pub const GATHER: Duration = Duration::from_millis(2);
-/// Most images that wait, of checks and of runs each, so that the mempool cannot crowd out blocks.
+/// Most images that wait, of checks and of paid runs each, so that the mempool cannot crowd out blocks.
 pub const QUEUE_IMAGES: usize = 16_384;
+/// Most images that wait of those that nobody pays for: some seconds of work for one processor and a small model.
+pub const FREE_IMAGES: usize = 1_024;
 /// Results remembered.
 pub const CACHE_RESULTS: usize = 65_536;
 
@@ -120,16 +125,18 @@ pub struct Limits {
     pub batch: usize,
     /// How long a batch that is not full waits for more at most, if its images came while the device was busy.
     pub gather: Duration,
-    /// Most images that wait, of checks and of runs each. A larger request is taken when nothing else of its kind waits,
+    /// Most images that wait, of checks and of paid runs each. A larger request is taken when nothing else of its kind waits,
     /// for a block may be as large as the network's parameters let it be.
     pub queue: usize,
+    /// The same of what nobody pays for.
+    pub free: usize,
     /// Results remembered.
     pub cache: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch: BATCH_IMAGES, gather: GATHER, queue: QUEUE_IMAGES, cache: CACHE_RESULTS }
+        Self { batch: BATCH_IMAGES, gather: GATHER, queue: QUEUE_IMAGES, free: FREE_IMAGES, cache: CACHE_RESULTS }
     }
 }
 
@@ -138,6 +145,8 @@ impl Default for Limits {
 pub struct Status {
     /// The device in use.
     pub device: String,
+    /// Whether the device has been checked, so that what is asked is answered.
+    pub is_checked: bool,
     /// Why the device that the node started with is no longer used.
     pub disabled: Option<String>,
     /// Images of requests not answered yet.
@@ -205,13 +214,13 @@ impl InferenceService {
         let models: BTreeMap<_, _> = models.into_iter().map(|model| (ModelId(model.id().0), model)).collect();
         let shared = Arc::new(Shared {
             pixels: models.iter().map(|(id, model)| (*id, model.pixels())).collect(),
-            queue: limits.queue,
+            limits,
             checks: AtomicUsize::new(0),
             runs: AtomicUsize::new(0),
-            metrics: Mutex::new((
-                Status { device: format!("{}, being checked", device.name()), ..Status::default() },
-                Meter::new(Instant::now()),
-            )),
+            free: AtomicUsize::new(0),
+            metrics: Metrics::default(),
+            rate: Rate::new(Instant::now()),
+            status: Mutex::new(Status { device: format!("{}, being checked", device.name()), ..Status::default() }),
         });
         let (jobs, receiver) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
@@ -243,7 +252,16 @@ pub struct Handle {
 impl Handle {
     /// Gives the logits of each task, in order.
     pub fn run(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Vec<i32>>, InferenceError>) + Send + 'static) {
-        self.send(tasks, Request::Run { reply: Box::new(reply) });
+        self.send(tasks, Request::Run { priority: Priority::Run, reply: Box::new(reply) });
+    }
+
+    /// As [`Handle::run`], after everything else: for what nobody pays for.
+    pub fn run_free(
+        &self,
+        tasks: Vec<Task>,
+        reply: impl FnOnce(Result<Vec<Vec<i32>>, InferenceError>) + Send + 'static,
+    ) {
+        self.send(tasks, Request::Run { priority: Priority::Free, reply: Box::new(reply) });
     }
 
     /// Compares the answers to tasks with claims. Goes before all runs, and condemns a claim only with the scalar
@@ -259,10 +277,18 @@ impl Handle {
 
     /// What the service has done and is doing.
     pub fn status(&self) -> Status {
-        let queued = [Priority::Check, Priority::Run].map(|kind| self.shared.waiting(kind).load(Ordering::Relaxed));
-        let metrics = self.shared.metrics();
-        let (status, meter) = &*metrics;
-        Status { queued: queued.iter().sum(), tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
+        let kinds = [Priority::Check, Priority::Run, Priority::Free];
+        let queued = kinds.map(|kind| self.shared.waiting(kind).load(Ordering::Relaxed));
+        let Metrics { computed, cached, joined, batches, .. } = &self.shared.metrics;
+        let [computed, cached, joined, batches] = [computed, cached, joined, batches].map(|count| count.get());
+        let tasks_per_second = self.shared.rate.look(Instant::now(), computed);
+        let status = self.shared.status().clone();
+        Status { queued: queued.iter().sum(), computed, cached, joined, batches, tasks_per_second, ..status }
+    }
+
+    /// Has what the service counts be told.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
     }
 
     fn send(&self, tasks: Vec<Task>, request: Request) {
@@ -289,6 +315,7 @@ struct Job {
 
 enum Request {
     Run {
+        priority: Priority,
         reply: Reply<Vec<Vec<i32>>>,
     },
     Check {
@@ -301,14 +328,14 @@ enum Request {
 impl Request {
     fn priority(&self) -> Priority {
         match self {
-            Self::Run { .. } => Priority::Run,
+            Self::Run { priority, .. } => *priority,
             Self::Check { .. } => Priority::Check,
         }
     }
 
     fn refuse(self, error: InferenceError) {
         match self {
-            Self::Run { reply } => reply(Err(error)),
+            Self::Run { reply, .. } => reply(Err(error)),
             Self::Check { reply, .. } => reply(Err(error)),
         }
     }
@@ -318,11 +345,14 @@ impl Request {
 struct Shared {
     /// Bytes that an image of each model has.
     pixels: BTreeMap<ModelId, usize>,
-    /// Bound of each of the two counts below.
-    queue: usize,
+    limits: Limits,
     checks: AtomicUsize,
     runs: AtomicUsize,
-    metrics: Mutex<(Status, Meter)>,
+    free: AtomicUsize,
+    metrics: Metrics,
+    rate: Rate,
+    /// All but what is counted.
+    status: Mutex<Status>,
 }
 
 impl Shared {
@@ -343,7 +373,7 @@ impl Shared {
 
     /// Counts images as waiting, if there is room for them.
     fn admit(&self, priority: Priority, asked: usize) -> Result<(), InferenceError> {
-        let limit = self.queue;
+        let limit = if priority == Priority::Free { self.limits.free } else { self.limits.queue };
         let more = |waiting: usize| {
             let sum = waiting.saturating_add(asked);
             (waiting == 0 || sum <= limit).then_some(sum)
@@ -362,11 +392,12 @@ impl Shared {
         match priority {
             Priority::Check => &self.checks,
             Priority::Run => &self.runs,
+            Priority::Free => &self.free,
         }
     }
 
     /// Locked for a few assignments only, each whole in itself.
-    fn metrics(&self) -> MutexGuard<'_, (Status, Meter)> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,6 @@
 //! The Ocelli node: the only place with disk, sockets, clock, threads and a terminal.
 
+pub mod api;
 pub mod chain;
 pub mod client;
 pub mod clock;
@@ -13,11 +14,11 @@ mod inbox;
 pub mod inference;
 mod keeper;
 mod log_limit;
-mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
 mod pool;
+mod rate;
 pub mod replay;
 mod reply;
 mod requests;

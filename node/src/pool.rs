@@ -152,6 +152,8 @@ pub struct Others {
     pub keeper: Sender<keeper::Input>,
     /// Takes found blocks.
     pub found: Box<dyn Fn(Found) + Send>,
+    /// Hears of moves of the tip that can be seen by whoever asks: of blocks taken off, highest first, and of those put on.
+    pub moved: Box<dyn Fn(&[Moved], &[Moved]) + Send>,
 }
 
 /// All that the pool's thread owns.
@@ -306,6 +308,7 @@ impl Pool {
         self.tip_moved();
         self.fees_at = None;
         self.show();
+        (self.others.moved)(&disconnected, &connected);
         Ok(())
     }
 

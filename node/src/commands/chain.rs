@@ -84,7 +84,7 @@ pub struct TxArgs {
 
 /// A height or a hash.
 #[derive(Debug, Clone, Copy)]
-struct BlockName(BlockId);
+pub(crate) struct BlockName(pub(crate) BlockId);
 
 /// A text that names no block.
 #[derive(Debug, thiserror::Error)]
@@ -288,7 +288,7 @@ fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
 }
 
 /// A transaction's fields; the address as this network writes it.
-fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
+pub(crate) fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
     let prefix = &network.parameters.address_prefix;
     let action = match &transaction.unsigned.action {
         Action::Transfer { to, amount } => {
@@ -412,7 +412,7 @@ fn print_confirmation(
 }
 
 /// One line on what a transaction did.
-fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
+pub(super) fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
     match (&transaction.unsigned.action, answer) {
         (Action::Transfer { to, amount }, _) => {
             format!("{amount} credits to {}", to.to_text(&network.parameters.address_prefix))

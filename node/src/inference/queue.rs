@@ -17,9 +17,16 @@ pub type Waiter = (u64, usize);
 pub enum Priority {
     /// Validation of a block, which holds up the chain.
     Check,
-    /// Work ahead for the mempool.
+    /// Work ahead for the mempool, which is paid for.
     Run,
+    /// What is asked of this node alone, and paid by nobody.
+    Free,
 }
+
+/// How long a batch that nobody pays for is to take at most: a block that comes meanwhile waits for it.
+const FREE_BATCH: Duration = Duration::from_millis(50);
+/// Images of such a batch while nobody knows how long one takes.
+const FREE_IMAGES: usize = 8;
 
 /// Images of one model that the device runs together.
 #[derive(Debug)]
@@ -64,6 +71,8 @@ pub struct Queue {
     next_ticket: u64,
     /// When the latest batch had been run, and how long it had taken.
     last_ran: Option<(Instant, Duration)>,
+    /// What an image took in the latest batch of each model.
+    image_times: BTreeMap<ModelId, Duration>,
 }
 
 impl Queue {
@@ -77,6 +86,7 @@ impl Queue {
             lanes: BTreeMap::new(),
             next_ticket: 0,
             last_ran: None,
+            image_times: BTreeMap::new(),
         }
     }
 
@@ -105,7 +115,7 @@ impl Queue {
     pub fn next(&mut self, now: Instant) -> Next {
         let oldest = self.lanes.iter().min_by_key(|((priority, _), lane)| (*priority, lane.keys().next().copied()));
         let Some((&(priority, model), lane)) = oldest else { return Next::Idle };
-        if priority == Priority::Run && lane.len() < self.batch {
+        if priority != Priority::Check && lane.len() < self.most(priority, &model) {
             let first = lane.values().next().expect("no lane is empty");
             let arrived = self.wanted[&(model, *first)].arrived;
             if let Some((_, took)) = self.last_ran.filter(|(ran, _)| arrived < *ran) {
@@ -118,9 +128,23 @@ impl Queue {
         Next::Run(self.take((priority, model)))
     }
 
-    /// Notes that a batch has been run.
-    pub fn ran(&mut self, begun: Instant, ended: Instant) {
-        self.last_ran = Some((ended, ended.saturating_duration_since(begun)));
+    /// Notes that a batch of so many images of a model has been run.
+    pub fn ran(&mut self, model: ModelId, images: usize, begun: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(begun);
+        self.last_ran = Some((ended, took));
+        self.image_times.insert(model, took / u32::try_from(images.max(1)).unwrap_or(u32::MAX));
+    }
+
+    /// Most images of a batch.
+    fn most(&self, priority: Priority, model: &ModelId) -> usize {
+        if priority < Priority::Free {
+            return self.batch;
+        }
+        let images = match self.image_times.get(model) {
+            None => FREE_IMAGES,
+            Some(time) => usize::try_from(FREE_BATCH.as_nanos() / time.as_nanos().max(1)).unwrap_or(usize::MAX),
+        };
+        images.clamp(1, self.batch)
     }
 
     /// Forgets all that waits.
@@ -144,7 +168,8 @@ impl Queue {
 
     fn take(&mut self, lane: (Priority, ModelId)) -> Batch {
         let images = &self.lanes[&lane];
-        let tickets: Vec<_> = images.iter().take(self.batch).map(|(ticket, image)| (*ticket, *image)).collect();
+        let most = self.most(lane.0, &lane.1);
+        let tickets: Vec<_> = images.iter().take(most).map(|(ticket, image)| (*ticket, *image)).collect();
         let mut batch = Batch { model: lane.1, images: Vec::with_capacity(tickets.len()) };
         for (ticket, image) in tickets {
             self.leave_lane(lane, ticket);
@@ -192,7 +217,11 @@ mod tests {
         }
 
         fn ran(&mut self, begun: u64, ended: u64) {
-            self.queue.ran(self.at(begun), self.at(ended));
+            self.ran_images(1, 1, begun, ended);
+        }
+
+        fn ran_images(&mut self, model: u8, images: usize, begun: u64, ended: u64) {
+            self.queue.ran(ModelId([model; 32]), images, self.at(begun), self.at(ended));
         }
 
         /// The model and images of the batch to run, or the microseconds until when to wait.
@@ -205,7 +234,7 @@ mod tests {
         }
     }
 
-    use Priority::{Check, Run};
+    use Priority::{Check, Free, Run};
 
     #[test]
     fn batches_are_of_one_model_and_size_oldest_first() {
@@ -272,6 +301,42 @@ mod tests {
         driver.ran(50, 50);
         driver.push(Run, 1, 3, 49);
         assert_eq!(driver.next(50), Ok((1, vec![3])), "a batch that took no time is not worth waiting for");
+    }
+
+    #[test]
+    fn what_nobody_pays_for_comes_last() {
+        let mut driver = Driver::new();
+        driver.push(Free, 1, 1, 0);
+        driver.push(Free, 1, 2, 0);
+        driver.push(Run, 1, 3, 0);
+        driver.push(Check, 1, 4, 0);
+        assert!(driver.push(Run, 1, 2, 0), "who pays for it takes it along");
+        assert_eq!(driver.next(0), Ok((1, vec![4])));
+        assert_eq!(driver.next(0), Ok((1, vec![3, 2])));
+        assert_eq!(driver.next(0), Ok((1, vec![1])));
+        assert_eq!(driver.next(0), Err(None));
+    }
+
+    #[test]
+    fn a_block_waits_for_no_long_batch_that_nobody_pays_for() {
+        let mut driver = Driver::new();
+        driver.queue.batch = 100;
+        let images = |driver: &mut Driver| driver.next(1 << 40).unwrap().1.len();
+        let ask = |driver: &mut Driver, priority| (0..200).for_each(|image| drop(driver.push(priority, 1, image, 0)));
+        ask(&mut driver, Free);
+        assert_eq!(images(&mut driver), 8, "nobody knows what one takes");
+        driver.ran_images(1, 8, 0, 80_000);
+        assert_eq!(images(&mut driver), 5, "10 ms each");
+        driver.ran_images(2, 1, 0, 1_000_000);
+        assert_eq!(images(&mut driver), 5, "other models are others");
+        driver.ran_images(1, 5, 0, 500_000);
+        assert_eq!(images(&mut driver), 1, "one at least");
+        driver.ran_images(1, 1, 0, 0);
+        assert_eq!(images(&mut driver), 100, "a whole batch at most");
+        driver.queue.clear();
+        driver.ran_images(1, 1, 0, 500_000);
+        ask(&mut driver, Run);
+        assert_eq!(images(&mut driver), 100, "what is paid for is run in whole batches");
     }
 
     #[test]

@@ -93,10 +93,11 @@ impl Service {
         match self.device.check(&self.models) {
             Ok(()) => {
                 tracing::info!(device, "the device is exact, as {:.1} s have shown", begun.elapsed().as_secs_f32());
-                self.shared.metrics().0.device = device;
+                self.shared.status().device = device;
             }
             Err(fault) => self.disable_device(&fault),
         }
+        self.shared.status().is_checked = true;
     }
 
     /// Serves until the last handle is dropped.
@@ -136,10 +137,8 @@ impl Service {
         self.next_job += 1;
         self.active.insert(id, Active::new(job));
         let (cached, joined) = self.enqueue(id);
-        let mut metrics = self.shared.metrics();
-        metrics.0.cached += cached;
-        metrics.0.joined += joined;
-        drop(metrics);
+        self.shared.metrics.cached.inc_by(cached);
+        self.shared.metrics.joined.inc_by(joined);
         self.finish_if_complete(id);
     }
 
@@ -167,7 +166,7 @@ impl Service {
         let begun = Instant::now();
         let outcome = self.device.logits(batch.model, &self.models[&batch.model], &images);
         let ended = Instant::now();
-        self.queue.ran(begun, ended);
+        self.queue.ran(batch.model, images.len(), begun, ended);
         match outcome {
             Ok(answers) => {
                 self.measure(&batch, begun, ended);
@@ -180,14 +179,18 @@ impl Service {
 
     fn measure(&self, batch: &Batch, begun: Instant, ended: Instant) {
         let waited = batch.images.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
-        let mut metrics = self.shared.metrics();
-        let (status, meter) = &mut *metrics;
-        status.batches += 1;
-        status.computed += batch.images.len() as u64;
-        status.last_batch = batch.images.len();
+        let (images, took, longest) = (batch.images.len(), ended - begun, waited.clone().max().unwrap_or_default());
+        let mut status = self.shared.status();
+        status.last_batch = images;
         status.queue_time += waited.sum::<Duration>();
-        status.device_time += ended - begun;
-        meter.add(ended, batch.images.len() as u64);
+        status.device_time += took;
+        drop(status);
+        let metrics = &self.shared.metrics;
+        metrics.batches.inc();
+        metrics.computed.inc_by(images as u64);
+        metrics.batch_images.observe(images as f64);
+        metrics.batch_seconds.observe(took.as_secs_f64());
+        metrics.wait_seconds.observe(longest.as_secs_f64());
     }
 
     /// Hands results to those who wait, and answers the jobs that are complete with them.
@@ -216,8 +219,8 @@ impl Service {
         let answers: Vec<Arc<[i32]>> = results.into_iter().flatten().collect();
         let Job { tasks, request, arrived } = job;
         match request {
-            Request::Run { reply } => {
-                self.shared.release(Priority::Run, tasks.len());
+            Request::Run { priority, reply } => {
+                self.shared.release(priority, tasks.len());
                 reply(Ok(answers.iter().map(|logits| logits.to_vec()).collect()));
             }
             Request::Check { claimed, reply } => {
@@ -288,9 +291,9 @@ impl Service {
         self.device.fall_back(&self.models);
         let now = self.device.name();
         tracing::warn!(device = now, "inference goes on, slower, on another device");
-        let mut metrics = self.shared.metrics();
-        metrics.0.disabled.get_or_insert_with(|| format!("{device}: {fault}"));
-        metrics.0.device = now;
+        let mut status = self.shared.status();
+        status.disabled.get_or_insert_with(|| format!("{device}: {fault}"));
+        status.device = now;
     }
 
     /// Disables the device and has everything that waits run again from the start.

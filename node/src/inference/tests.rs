@@ -78,7 +78,7 @@ enum Answer {
     Check(Result<Verdict, InferenceError>),
 }
 
-const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100, cache: 100 };
+const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100, free: 2, cache: 100 };
 
 impl Stage {
     fn new(limits: Limits) -> Self {
@@ -128,6 +128,12 @@ impl Stage {
         let sender = self.replies.0.clone();
         let reply = move |result| drop(sender.send((name, Answer::Run(result))));
         self.handle.run(firsts.iter().map(|first| self.task(*first)).collect(), reply);
+    }
+
+    fn run_free(&self, name: &'static str, firsts: &[u8]) {
+        let sender = self.replies.0.clone();
+        let reply = move |result| drop(sender.send((name, Answer::Run(result))));
+        self.handle.run_free(firsts.iter().map(|first| self.task(*first)).collect(), reply);
     }
 
     fn check(&self, name: &'static str, claims: Vec<(u8, Vec<i32>)>) {
@@ -542,6 +548,33 @@ fn the_queue_is_bounded_for_each_kind() {
     stage.expect_verdict("block", Verdict::Right);
     stage.run("room again", &[0]);
     stage.expect_run("room again", &[0]);
+}
+
+#[test]
+fn what_nobody_pays_for_waits_for_all_else_and_fills_nobody_elses_queue() {
+    let stage = Stage::new(Limits { free: 2, ..LIMITS });
+    stage.occupy();
+    stage.run_free("free", &[1, 2]);
+    stage.run_free("one more", &[3]);
+    let (_, answer) = stage.reply();
+    let Answer::Run(Err(error)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(error, InferenceError::Busy { waiting: 2, asked: 1, limit: 2 }), "{error}");
+    stage.run("paid", &[4]);
+    stage.check("block", vec![(5, stage.right(5))]);
+    assert_eq!(stage.handle.status().queued, 5);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    for (name, images) in [("block", &[5][..]), ("paid", &[4]), ("free", &[1, 2])] {
+        assert_eq!(stage.batch(), images, "{name}");
+        stage.act(HONEST);
+        match name {
+            "block" => stage.expect_verdict(name, Verdict::Right),
+            _ => stage.expect_run(name, images),
+        }
+    }
+    stage.run_free("room again", &[1, 2]);
+    stage.expect_run("room again", &[1, 2]);
+    assert_eq!(stage.handle.status().queued, 0);
 }
 
 #[test]

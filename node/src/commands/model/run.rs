@@ -79,12 +79,9 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
             logits,
         };
         if !output.is_json() {
-            let mut order: Vec<usize> = (0..probabilities.len()).collect();
-            // A stable sort, so that among equals the lowest index is first, as for the label.
-            order.sort_by_key(|class| std::cmp::Reverse(answer.logits[*class]));
-            let shown = order.iter().take(SHOWN);
+            let shown = model.best(&answer.logits, SHOWN).into_iter();
             let classes: Vec<String> = shown
-                .map(|class| format!("{} {:.1} %", model.classes()[*class], probabilities[*class] * 100.0))
+                .map(|class| format!("{} {:.1} %", model.classes()[class], probabilities[class] * 100.0))
                 .collect();
             output.line(format_args!("{}: {}", answer.file, classes.join(", ")))?;
         }
