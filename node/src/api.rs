@@ -159,15 +159,19 @@ impl Api {
             .merge(group(local, Access::Local))
             .split_for_parts();
         let openapi = openapi::answer(&openapi);
-        router
+        let router = router
             .route("/openapi.json", get(|| async { openapi }))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(CatchPanicLayer::custom(problem::of_panic))
             .layer(from_fn_with_state(Arc::clone(&api), guard::check))
-            .layer(from_fn_with_state(Arc::clone(&api), metrics::count))
-            .layer(api.guard.cors())
-            .with_state(api)
+            .layer(from_fn_with_state(Arc::clone(&api), metrics::count));
+        // Without pages that are let in, browsers are told nothing.
+        let router = match api.guard.cors() {
+            Some(cors) => router.layer(cors),
+            None => router,
+        };
+        router.with_state(api)
     }
 }
 

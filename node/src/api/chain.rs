@@ -333,7 +333,7 @@ pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>
 
 /// Lists those who are connected to the node
 #[utoipa::path(
-    get, path = "/v1/peers", tag = "node",
+    get, path = "/v1/peers", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, body = Peers),
         (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Problem,

@@ -142,7 +142,7 @@ pub(super) struct Answers {
 /// The body is a picture's file (JPEG, PNG, WebP, GIF or BMP, told by its content), or `multipart/form-data` with at most 64 of
 /// them, which are answered in one list.
 #[utoipa::path(
-    post, path = "/v1/classify", tag = "pictures", params(Query),
+    post, path = "/v1/classify", tag = "pictures", security((), ("token" = [])), params(Query),
     request_body(content(
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "image/*"), (Vec<Vec<u8>> = "multipart/form-data")
     )),

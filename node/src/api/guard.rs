@@ -58,9 +58,12 @@ impl Guard {
     }
 
     /// What browsers are told: pages of the named origins may read answers, and no others.
-    pub(super) fn cors(&self) -> CorsLayer {
+    pub(super) fn cors(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
         let headers = ["content-length", "inference-header-content-length", "retry-after"].map(HeaderName::from_static);
-        CorsLayer::new()
+        let cors = CorsLayer::new()
             .allow_origin(AllowOrigin::list(self.origins.iter().cloned()))
             .allow_methods([Method::GET, Method::POST])
             .allow_headers([
@@ -69,7 +72,8 @@ impl Guard {
                 HeaderName::from_static("last-event-id"),
                 HeaderName::from_static("inference-header-content-length"),
             ])
-            .expose_headers(headers)
+            .expose_headers(headers);
+        Some(cors)
     }
 
     /// Refuses what comes by another name than this machine's: a page whose name was made to lead here (DNS rebinding).

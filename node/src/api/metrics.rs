@@ -113,7 +113,7 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
 
 /// Tells the node's figures to Prometheus
 #[utoipa::path(
-    get, path = "/metrics", tag = "node",
+    get, path = "/metrics", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
         (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Problem,

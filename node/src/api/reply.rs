@@ -35,10 +35,16 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Query(params) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| Problem::new(Kind::Request, error.body_text().replace("Failed to ", "cannot ")))?;
+        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|error| {
+            Problem::new(Kind::Request, format!("what stands behind the ? is wrong: {}", reason(&error.body_text())))
+        })?;
         Ok(Self(params))
     }
+}
+
+/// Without what axum says of itself.
+fn reason(text: &str) -> &str {
+    text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text)
 }
 
 /// What of an address is a name.

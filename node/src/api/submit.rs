@@ -37,7 +37,7 @@ pub(super) struct Submitted {
 ///
 /// The body is a submission as docs/protocol.md encodes it. Handed in again, it is the same transaction, and pays once.
 #[utoipa::path(
-    post, path = "/v1/transactions", tag = "chain",
+    post, path = "/v1/transactions", tag = "chain", security((), ("token" = [])),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = OK, description = "It is pending, and forwarded", body = Submitted),

@@ -292,7 +292,7 @@ pub(super) async fn repository(State(api): State<Arc<Api>>) -> Json<Vec<Reposito
 
 /// Runs a model on pictures of its own size
 #[utoipa::path(
-    post, path = "/v2/models/{model}/infer", tag = "inference",
+    post, path = "/v2/models/{model}/infer", tag = "inference", security((), ("token" = [])),
     params(
         ("model" = String, Path, description = "Its name or id"),
         ("inference-header-content-length" = Option<u64>, Header, description = "Bytes of the JSON, where binary tensors follow it"),

@@ -39,6 +39,15 @@ fn mistakes_are_named() {
             2,
             &["unexpected argument '--bootstrap'"],
         ),
+        ("an API's host without an API", plain(&["node", "--api-host", "node.example"]), 2, &["--api", "--api-host"]),
+        (
+            "an origin with a path",
+            plain(&["node", "--api", "--api-origin", "https://node.example/page"]),
+            2,
+            &["expected an origin such as https://example.org"],
+        ),
+        ("an API without a port", plain(&["node", "--api", "localhost"]), 2, &["invalid socket address"]),
+        ("no terminal to draw in", plain(&["top", "--peer", DEAD]), 2, &["no terminal", "ocelli status"]),
         ("no image", plain(&["submit"]), 2, &["<IMAGE>"]),
         (
             "no picture",

@@ -59,8 +59,7 @@ fn a_picture_by_curl_is_answered_with_names() {
 #[test]
 fn every_format_is_told_by_its_content() {
     let node = node();
-    for (folder, form) in [("png", "pixels"), ("gif", "pixels"), ("bmp", "pixels"), ("webp", "pixels"), ("jpeg", "any")]
-    {
+    for (folder, form) in [("png", "pixels"), ("gif", "pixels"), ("bmp", "pixels"), ("webp", "any"), ("jpeg", "any")] {
         let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/tests/pictures")).join(folder);
         let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();

@@ -16,7 +16,8 @@ fn every_route_of_the_document_is_there() {
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["summary"].is_string() || operation["description"].is_string(), "{path}");
-            let path = path.replace("{model}", "cifar10-cnn").replace("{block}", "0");
+            let path = path.replace("{model}", "cifar10-cnn").replace("{block}", "0").replace("{address}", "x");
+            let path = path.replace("{txid}", &"ab".repeat(32));
             let answer = match path.as_str() {
                 // Without end.
                 "/v1/events" => continue,

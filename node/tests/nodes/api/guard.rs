@@ -120,6 +120,8 @@ fn bodies_are_bounded() {
 
 #[test]
 fn idle_and_slow_connections_hold_up_nobody() {
+    // Both ends of each are here.
+    ocelli_node::node::open_files::raise_limit(512, 2 * MAX_CONNECTIONS + 512).unwrap();
     let node = node();
     let cat = file(CAT);
     // Half of them say nothing, half begin and go no further.

@@ -65,8 +65,7 @@ fn moves_of_the_tip_are_counted() {
 #[test]
 fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
     let network = easy_network();
-    let miner = ocelli_node::api::Config { ..config() };
-    let node = TestNode::with_api_mining(&network, miner, Address([1; 20]));
+    let node = TestNode::with_api_mining(&network, config(), Address([1; 20]));
     wait_until_ready(&node);
     post(node.api(), "/v1/classify", &file("assets/cifar10/cat-0000.jpg")).ok();
     let there = names(&get(node.api(), "/metrics").text());
