@@ -24,6 +24,8 @@ SIDES = (3, 32, 32)
 PICTURE = 3 * 32 * 32
 BATCHES = (1, 8, 64)
 CONNECTIONS = 32
+# Pictures that clients ask for at a time, at the most: half of what a node lets wait.
+PICTURES = 512
 
 
 def main():
@@ -65,7 +67,7 @@ def parse_options():
 class Classify:
     """A picture's file: a BMP, in which pixels can be changed without encoding it anew."""
 
-    name, path, peer_path, headers = "classify", "/v1/classify", "/v1/classify", ""
+    name, path, peer_path, headers, batch = "classify", "/v1/classify", "/v1/classify", "", 1
 
     def __init__(self, options):
         fields = [54 + PICTURE, 0, 54, 40, 32, 32, 1 + (24 << 16), 0, PICTURE, 2835, 2835, 0, 0]
@@ -79,7 +81,7 @@ class Infer:
 
     def __init__(self, options, batch):
         self.name, self.path, self.peer_path = f"infer, {batch}", f"/v2/models/{MODEL}/infer", "/infer"
-        size = batch * PICTURE
+        self.batch, size = batch, batch * PICTURE
         tensor = {"name": "pixels", "shape": [batch, *SIDES], "datatype": "UINT8", "parameters": {"binary_data_size": size}}
         wanted = [{"name": "logits", "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": [tensor], "outputs": wanted}).encode()
@@ -134,7 +136,7 @@ def ask(options, url, case, peer_body=None):
     pixels = case.pixels if peer_body is None or peer_body == case.body else 0
     headers = case.headers if peer_body is None else ""
     environment = {**os.environ, "BODY": str(peer_body or case.body), "PIXELS": str(pixels), "EVERY": str(PICTURE), "HEADERS": headers}
-    command = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", str(options.seconds), "-s", Path(__file__).with_name("post.lua"), url]
+    command = ["wrk", "-t", "1", "-c", str(min(CONNECTIONS, PICTURES // case.batch)), "-d", str(options.seconds), "-s", Path(__file__).with_name("post.lua"), url]
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("RESULT "))
     requests, duration, p50, p99, errors = map(int, line.split()[1:])
