@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json, Params};
 use crate::chain::full_message;
 use crate::commands::{BlockName, BlockNameError, HeaderFields, status_json, transaction_json};
@@ -158,7 +158,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, P
     get, path = "/v1/blocks", tag = "chain", params(Range),
     responses(
         (status = OK, body = Blocks),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Range>) -> Result<Json<Blocks>, Problem> {
@@ -187,8 +187,8 @@ pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Ra
     params(("block" = String, Path, description = "Its height on the best chain, or its hash")),
     responses(
         (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn block(State(api): State<Arc<Api>>, InPath(name): InPath<String>) -> Result<Json<Value>, Problem> {
@@ -233,8 +233,8 @@ pub(super) async fn block(State(api): State<Arc<Api>>, InPath(name): InPath<Stri
     params(("txid" = String, Path, description = "Its id")),
     responses(
         (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn transaction(
@@ -283,7 +283,7 @@ pub(super) async fn transaction(
     params(("address" = String, Path, description = "Its address, as `ocelli wallet address` prints it")),
     responses(
         (status = OK, body = AccountInfo),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn account(
@@ -315,7 +315,7 @@ pub(super) async fn mempool(State(api): State<Arc<Api>>) -> Json<MempoolInfo> {
     get, path = "/v1/fees", tag = "chain", params(Soon),
     responses(
         (status = OK, body = Fee),
-        (status = BAD_REQUEST, body = Problem, content_type = "application/problem+json"),
+        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>) -> Result<Json<Fee>, Problem> {
@@ -336,7 +336,7 @@ pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>
     get, path = "/v1/peers", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, body = Peers),
-        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Problem,
+        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Document,
             content_type = "application/problem+json"),
     )
 )]

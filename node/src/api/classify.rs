@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::body::MAX_BODY_BYTES;
 use super::pictures::File;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::reply::{Json, Params, flag};
 use crate::inference::Task;
 
@@ -126,7 +126,7 @@ enum FormName {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Reply {
-    One(Answer),
+    One(Box<Answer>),
     Several(Answers),
 }
 
@@ -148,8 +148,8 @@ pub(super) struct Answers {
     )),
     responses(
         (status = OK, description = "What is in it", body = Reply),
-        (status = "4XX", description = "Nothing was run", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Problem,
+        (status = "4XX", description = "Nothing was run", body = Document, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
             content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
     )
 )]
@@ -173,7 +173,7 @@ pub(super) async fn classify(
         .map(|((file, attachment), logits)| Answer::new(file, attachment, model, logits, &query))
         .collect();
     let one = if is_one { answers.pop() } else { None };
-    Ok(Json(one.map_or(Reply::Several(Answers { answers }), Reply::One)))
+    Ok(Json(one.map_or(Reply::Several(Answers { answers }), |answer| Reply::One(answer.into()))))
 }
 
 /// What is run of a picture: the same as for a paid task of it.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Api;
-use super::problem::Problem;
+use super::problem::{Document, Problem};
 use super::server::Client;
 use crate::chain::Moved;
 use crate::view::Views;
@@ -211,7 +211,7 @@ struct Listener {
     params(("last-event-id" = Option<String>, Header, description = "The last id that was seen")),
     responses(
         (status = OK, description = "Events without end", body = String, content_type = "text/event-stream"),
-        (status = SERVICE_UNAVAILABLE, body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn events(

@@ -23,7 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use crate::chain::{Moved, full_message};
 use crate::network;
 use crate::view::{Figures, Views};
@@ -116,7 +116,7 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
     get, path = "/metrics", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
-        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Problem,
+        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Document,
             content_type = "application/problem+json"),
     )
 )]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json};
 
 /// The models that the node has.
@@ -98,7 +98,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<ModelList> {
 #[utoipa::path(
     get, path = "/v1/models/{model}", tag = "models",
     params(("model" = String, Path, description = "Its name or id")),
-    responses((status = OK, body = ModelInfo), (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"))
+    responses((status = OK, body = ModelInfo), (status = NOT_FOUND, body = Document, content_type = "application/problem+json"))
 )]
 pub(super) async fn one(State(api): State<Arc<Api>>, InPath(name): InPath<String>) -> Result<Json<ModelInfo>, Problem> {
     api.models.find(Some(&name)).map(|model| Json(ModelInfo::of(model)))
@@ -112,7 +112,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, InPath(name): InPath<String
     params(("model" = String, Path, description = "Its name or id")),
     responses(
         (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn file(State(api): State<Arc<Api>>, InPath(name): InPath<String>) -> Result<Bytes, Problem> {

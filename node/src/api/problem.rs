@@ -60,10 +60,25 @@ impl Kind {
 }
 
 /// A problem: what went wrong, and what to try.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    /// Seconds.
+    retry_after: Option<u64>,
+    /// Whether the client looks for the detail where the Open Inference Protocol has it.
+    is_of_inference: bool,
+}
+
+/// A problem as clients read it (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document {
     /// Names the kind of problem: `urn:ocelli:problem:` and a word.
     #[serde(rename = "type")]
+    #[schema(example = "urn:ocelli:problem:request")]
     name: String,
     /// The kind of problem, for people.
     title: &'static str,
@@ -73,6 +88,7 @@ pub(super) struct Problem {
     detail: String,
     /// Each part that cannot be used, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     causes: Vec<String>,
     /// What to try.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,28 +96,12 @@ pub(super) struct Problem {
     /// The detail once more, where clients of the Open Inference Protocol look for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    #[serde(skip)]
-    #[schema(ignore)]
-    kind: Kind,
-    #[serde(skip)]
-    #[schema(ignore)]
-    retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let (status, name, title) = kind.parts();
-        Self {
-            name: format!("urn:ocelli:problem:{name}"),
-            title,
-            status: status.as_u16(),
-            detail: detail.into(),
-            causes: Vec::new(),
-            hint: None,
-            error: None,
-            kind,
-            retry_after: None,
-        }
+        let (causes, hint, retry_after) = (Vec::new(), None, None);
+        Self { kind, detail: detail.into(), causes, hint, retry_after, is_of_inference: false }
     }
 
     /// An error with all its causes.
@@ -109,7 +109,7 @@ impl Problem {
         Self::new(kind, full_message(error))
     }
 
-    /// The node has too much to do: the client is to ask again after so many seconds.
+    /// The node has too much to do: the client is to ask again in a second.
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self::new(Kind::Busy, detail).with_hint("ask again later, and with less at a time").with_retry_after(1)
     }
@@ -136,7 +136,7 @@ impl Problem {
     /// Says the detail where clients of the Open Inference Protocol look for it.
     #[must_use]
     pub(super) fn with_error(mut self) -> Self {
-        self.error = Some(self.detail.clone());
+        self.is_of_inference = true;
         self
     }
 
@@ -151,9 +151,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, ..) = self.kind.parts();
-        let (kind, retry_after) = (self.kind, self.retry_after);
-        let mut response = (status, Json(self)).into_response();
+        let Self { kind, detail, causes, hint, retry_after, is_of_inference } = self;
+        let (status, name, title) = kind.parts();
+        let (name, error) = (format!("urn:ocelli:problem:{name}"), is_of_inference.then(|| detail.clone()));
+        let document = Document { name, title, status: status.as_u16(), detail, causes, hint, error };
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if kind == Kind::Token {

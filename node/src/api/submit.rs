@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::reply::Json;
 use crate::pool;
 use crate::reply::ReplyTo;
@@ -41,8 +41,8 @@ pub(super) struct Submitted {
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = OK, description = "It is pending, and forwarded", body = Submitted),
-        (status = "4XX", description = "It is not taken", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Problem,
+        (status = "4XX", description = "It is not taken", body = Document, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
             content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
     )
 )]

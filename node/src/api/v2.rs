@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::body::MAX_BODY_BYTES;
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json};
 use crate::inference::Task;
 use tensor::{Flat, Output, Wish};
@@ -198,7 +198,7 @@ pub(super) async fn live() -> Json<Live> {
     get, path = "/v2/health/ready", tag = "inference",
     responses(
         (status = OK, body = Ready),
-        (status = SERVICE_UNAVAILABLE, body = Problem, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Result<Json<Ready>, Problem> {
@@ -211,8 +211,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Result<Json<Ready>, Pr
     params(("model" = String, Path, description = "Its name or id")),
     responses(
         (status = OK, body = Ready),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn model_ready(
@@ -228,7 +228,7 @@ pub(super) async fn model_ready(
     params(("model" = String, Path, description = "Its name or id")),
     responses(
         (status = OK, body = ModelMetadata),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn metadata(
@@ -256,7 +256,7 @@ pub(super) async fn metadata(
     params(("model" = String, Path, description = "Its name or id")),
     responses(
         (status = OK, body = ModelConfig),
-        (status = NOT_FOUND, body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn config(
@@ -301,8 +301,8 @@ pub(super) async fn repository(State(api): State<Arc<Api>>) -> Json<Vec<Reposito
     responses(
         (status = OK, description = "JSON, with binary tensors behind it if the request asks for them",
             content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = "4XX", description = "Nothing was run", body = Problem, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Problem,
+        (status = "4XX", description = "Nothing was run", body = Document, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
             content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
     )
 )]
