@@ -48,6 +48,30 @@ pub enum NodeError {
         /// The file.
         path: PathBuf,
     },
+    /// The API's token is damaged.
+    #[error("{} is damaged: expected 64 hexadecimal digits; delete it, and the API gets a new token", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The API's token is no secret.
+    #[error(
+        "others than its owner can use {} (mode {mode:04o}): run `chmod 600` on it, and delete it if they may have read it", path.display()
+    )]
+    TokenReadable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The API cannot be reached.
+    #[error("cannot listen for HTTP at {address}: name another address with --api, or stop what listens there")]
+    Api {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The network has a model that is not built into this binary.
     #[error("the network {network} uses model {model}, which this version does not have: update it")]
     ModelMissing {
