@@ -124,6 +124,16 @@ impl Model {
         best.unwrap_or(0)
     }
 
+    /// The indices of the `count` largest logits, the largest first and among equals the lowest index first: so the first is
+    /// the label.
+    pub fn best(&self, logits: &[i32], count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        // Stable.
+        order.sort_by_key(|class| std::cmp::Reverse(logits[*class]));
+        order.truncate(count);
+        order
+    }
+
     /// The probabilities that the logits stand for: softmax of the scaled logits. For display only: floats differ between
     /// machines.
     pub fn probabilities(&self, logits: &[i32]) -> Vec<f64> {

@@ -123,6 +123,19 @@ pub fn to_pixels(file: &[u8], input: impl Into<Input>) -> Result<Vec<u8>, Pictur
     Ok(from_decoded(decode(file)?, input))
 }
 
+/// Columns and rows as a file's header says them, so that whoever decodes many pictures can bound the memory that it takes
+/// before; `None` where it says nothing, and decoding ends soon. Nothing is checked.
+pub fn claimed_sides(file: &[u8]) -> Option<(u32, u32)> {
+    match image::guess_format(file).ok()? {
+        ImageFormat::Jpeg => {
+            let mut decoder = jpeg_decoder::Decoder::new(file);
+            decoder.read_info().ok()?;
+            decoder.info().map(|info| (info.width.into(), info.height.into()))
+        }
+        format => ImageReader::with_format(Cursor::new(file), format).into_dimensions().ok(),
+    }
+}
+
 /// As [`to_pixels`], of a picture that is decoded already.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ mod program;
 mod status;
 mod submit;
 mod table;
+mod top;
 mod wallet;
 pub mod wallet_option;
 
@@ -37,6 +38,8 @@ use error::{Advice, CommandError, EXIT_OK};
 use output::Printer;
 use program::{Arguments, Program};
 
+pub(crate) use chain::{BlockName, BlockNameError};
+pub(crate) use status::to_json as status_json;
 pub use wallet::{check_depth, too_little};
 
 use crate::client::ClientError;
@@ -65,6 +68,7 @@ struct Cli {
 enum Command {
     Node(node::Args),
     Status(status::Args),
+    Top(top::Args),
     Submit(submit::Args),
     Faucet(faucet::Args),
     Doctor(doctor::Args),
@@ -112,6 +116,7 @@ fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args, output),
+        Command::Top(args) => top::run(&args),
         Command::Submit(args) => submit::run(&args, output),
         Command::Doctor(args) => doctor::run(&args, output),
         Command::Faucet(args) => faucet::run(&args, output),

@@ -38,6 +38,14 @@ pub enum NodeError {
     /// The node's own identity is damaged.
     #[error("{} is damaged: expected 32 bytes; delete it, and the node gets a new peer id", path.display())]
     Identity { path: PathBuf },
+    #[error("{} is damaged: expected 64 hexadecimal digits; delete it, and the API gets a new token", path.display())]
+    Token { path: PathBuf },
+    #[error(
+        "others than its owner can use {} (mode {mode:04o}): run `chmod 600` on it, and delete it if they may have read it", path.display()
+    )]
+    TokenReadable { path: PathBuf, mode: u32 },
+    #[error("cannot listen for HTTP at {address}: name another address with --api, or stop what listens there")]
+    Api { address: std::net::SocketAddr, source: std::io::Error },
     /// The network has a model that is not built into this binary.
     #[error("the network {network} uses model {model}, which this version does not have: update it")]
     ModelMissing {

@@ -1,7 +1,7 @@
 //! The inference service: one thread that owns the device and the models.
 //!
 //! It gathers requests into batches, decodes their pictures, remembers results by model and attachment, lets block validation
-//! go before work for the mempool, and tells a wrong block from a faulty device: whenever a claim differs from the device's
+//! go before work for the mempool and that before free answers, and tells a wrong block from a faulty device: whenever a claim differs from the device's
 //! answer, the scalar reference decides, and a device that it contradicts is replaced and none of its results used again.
 //!
 //! Published models are data from strangers. They are loaded from their files when a task names them, few stay loaded, and how
@@ -15,17 +15,19 @@ use ocelli_consensus::block::Classes;
 use ocelli_consensus::transaction::{Form, Task as Key};
 use ocelli_consensus::{AttachmentHash, ModelId};
 use ocelli_model::{Backend, Model};
+use prometheus_client::registry::Registry;
 
-use crate::meter::Meter;
+use crate::rate::Rate;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
-use models::Models;
-pub use models::{ModelFault, ModelFiles, NoFiles, built_in_name, describe_file, facts_of};
+use metrics::Metrics;
+pub use models::{ModelFault, ModelFiles, Models, NoFiles, built_in_name, describe_file, facts_of, is_id, is_meant};
 pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;
 
 mod device;
+mod metrics;
 mod models;
 mod picture;
 mod queue;
@@ -43,8 +45,10 @@ const BATCH_BYTES: usize = 64 << 20;
 /// How long a batch that is not full waits for more at most, if its pictures came while the device was busy. A guess for
 /// devices whose batches take milliseconds; where one takes less, no batch waits longer than the latest one took.
 pub const GATHER: Duration = Duration::from_millis(2);
-/// Most bytes of attachments that wait, of checks and of runs each, so that the mempool cannot crowd out blocks.
+/// Most bytes of attachments that wait, of checks and of paid runs each, so that the mempool cannot crowd out blocks.
 pub const QUEUE_BYTES: usize = 64 << 20;
+/// The same of what nobody pays for: some seconds of work for one processor.
+pub const FREE_BYTES: usize = 16 << 20;
 /// What a picture that waits counts at least.
 const PICTURE_BYTES: usize = 4 << 10;
 /// Results remembered.
@@ -77,6 +81,9 @@ impl Task {
 
 /// What a task comes to: the model's answer, or why there is no picture.
 pub type TaskOutcome = Result<Classes, PictureFault>;
+
+/// All that a model says of a picture, or why there is none.
+pub type Logits = Result<Arc<[i32]>, PictureFault>;
 
 /// Whether a block's answers are what its models say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,16 +160,18 @@ pub struct InferenceLimits {
     pub batch: usize,
     /// How long a batch that is not full waits for more at most, if its pictures came while the device was busy.
     pub gather: Duration,
-    /// Most bytes of attachments that wait, of checks and of runs each. A larger request is taken when nothing else of its kind
-    /// waits, for a block may be as large as the network's parameters let it be.
+    /// Most bytes of attachments that wait, of checks and of paid runs each. A larger request is taken when nothing else of its
+    /// kind waits, for a block may be as large as the network's parameters let it be.
     pub queue: usize,
+    /// The same of what nobody pays for.
+    pub free: usize,
     /// Results remembered.
     pub cache: usize,
 }
 
 impl Default for InferenceLimits {
     fn default() -> Self {
-        Self { batch: BATCH_PICTURES, gather: GATHER, queue: QUEUE_BYTES, cache: CACHE_RESULTS }
+        Self { batch: BATCH_PICTURES, gather: GATHER, queue: QUEUE_BYTES, free: FREE_BYTES, cache: CACHE_RESULTS }
     }
 }
 
@@ -171,6 +180,8 @@ impl Default for InferenceLimits {
 pub struct InferenceFigures {
     /// The device in use.
     pub device: String,
+    /// Whether the device has been checked, so that what is asked is answered.
+    pub is_checked: bool,
     /// Why the device that the node started with is no longer used.
     pub disabled: Option<String>,
     /// Pictures of requests not answered yet.
@@ -239,12 +250,14 @@ impl InferenceService {
         on_fault: impl Fn() + Send + 'static,
     ) -> (InferenceHandle, mpsc::Receiver<()>) {
         let shared = Arc::new(Shared {
-            queue: limits.queue,
+            limits,
             waiting: Mutex::default(),
-            metrics: Mutex::new((
-                InferenceFigures { device: format!("{}, being checked", device.name()), ..InferenceFigures::default() },
-                Meter::new(Instant::now()),
-            )),
+            metrics: Metrics::default(),
+            rate: Rate::new(Instant::now()),
+            status: Mutex::new(InferenceFigures {
+                device: format!("{}, being checked", device.name()),
+                ..InferenceFigures::default()
+            }),
         });
         let (jobs, receiver) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
@@ -288,6 +301,11 @@ impl InferenceHandle {
         self.send(tasks, InferenceRequest::Run { priority: Priority::Check, reply: Box::new(reply) });
     }
 
+    /// Gives all logits of each task, in order, after everything else is done: for what nobody pays for.
+    pub fn run_free(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Logits>, InferenceError>) + Send + 'static) {
+        self.send(tasks, InferenceRequest::RunFree { reply: Box::new(reply) });
+    }
+
     /// Compares the answers to tasks with claims. Goes before all runs, and condemns a claim only with the scalar
     /// reference's agreement.
     pub fn check(
@@ -302,9 +320,16 @@ impl InferenceHandle {
     /// What the service has done and is doing.
     pub fn status(&self) -> InferenceFigures {
         let queued = self.shared.waiting().iter().map(|waiting| waiting.tasks).sum();
-        let metrics = self.shared.metrics();
-        let (status, meter) = &*metrics;
-        InferenceFigures { queued, tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
+        let Metrics { computed, cached, joined, batches, .. } = &self.shared.metrics;
+        let [computed, cached, joined, batches] = [computed, cached, joined, batches].map(|count| count.get());
+        let tasks_per_second = self.shared.rate.look(Instant::now(), computed);
+        let status = self.shared.status().clone();
+        InferenceFigures { queued, computed, cached, joined, batches, tasks_per_second, ..status }
+    }
+
+    /// Has what the service counts be told.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
     }
 
     fn send(&self, tasks: Vec<Task>, request: InferenceRequest) {
@@ -334,6 +359,9 @@ enum InferenceRequest {
         priority: Priority,
         reply: Reply<Vec<TaskOutcome>>,
     },
+    RunFree {
+        reply: Reply<Vec<Logits>>,
+    },
     Check {
         /// As many as there are tasks.
         claimed: Vec<Classes>,
@@ -345,6 +373,7 @@ impl InferenceRequest {
     fn priority(&self) -> Priority {
         match self {
             Self::Run { priority, .. } => *priority,
+            Self::RunFree { .. } => Priority::Free,
             Self::Check { .. } => Priority::Check,
         }
     }
@@ -352,6 +381,7 @@ impl InferenceRequest {
     fn refuse(self, error: InferenceError) {
         match self {
             Self::Run { reply, .. } => reply(Err(error)),
+            Self::RunFree { reply } => reply(Err(error)),
             Self::Check { reply, .. } => reply(Err(error)),
         }
     }
@@ -359,11 +389,13 @@ impl InferenceRequest {
 
 /// What handles and the service both look at.
 struct Shared {
-    /// Bound of the bytes of each kind that waits.
-    queue: usize,
-    /// Of checks and of runs.
-    waiting: Mutex<[Waiting; 2]>,
-    metrics: Mutex<(InferenceFigures, Meter)>,
+    limits: InferenceLimits,
+    /// By priority.
+    waiting: Mutex<[Waiting; 3]>,
+    metrics: Metrics,
+    rate: Rate,
+    /// All but what is counted.
+    status: Mutex<InferenceFigures>,
 }
 
 /// What waits of one kind.
@@ -394,11 +426,12 @@ impl Shared {
     /// Counts pictures as waiting, if there is room for them.
     fn admit(&self, priority: Priority, tasks: &[Task]) -> Result<(), InferenceError> {
         let more = Waiting::of(tasks);
+        let limit = if priority == Priority::Free { self.limits.free } else { self.limits.queue };
         let mut kinds = self.waiting();
         let waiting = &mut kinds[priority as usize];
         let sum = waiting.bytes.saturating_add(more.bytes);
-        if waiting.bytes > 0 && sum > self.queue {
-            return Err(InferenceError::Busy { waiting: waiting.bytes, asked: more.bytes, limit: self.queue });
+        if waiting.bytes > 0 && sum > limit {
+            return Err(InferenceError::Busy { waiting: waiting.bytes, asked: more.bytes, limit });
         }
         *waiting = Waiting { tasks: waiting.tasks + more.tasks, bytes: sum };
         Ok(())
@@ -413,11 +446,12 @@ impl Shared {
     }
 
     /// Locked for a few assignments only, each whole in itself; so is the next.
-    fn waiting(&self) -> MutexGuard<'_, [Waiting; 2]> {
+    fn waiting(&self) -> MutexGuard<'_, [Waiting; 3]> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn metrics(&self) -> MutexGuard<'_, (InferenceFigures, Meter)> {
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    /// As [`Shared::waiting`].
+    fn status(&self) -> MutexGuard<'_, InferenceFigures> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

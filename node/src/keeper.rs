@@ -7,6 +7,7 @@ mod node_file;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Keeper {
     network: Network,
     peers: NetworkHandle,
     store: Arc<Store>,
+    /// Where the node answers over HTTP.
+    api: Option<SocketAddr>,
     /// The version of the bans that are stored.
     bans_saved: u64,
     /// The pending transactions that are stored.
@@ -66,8 +69,15 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps what belongs to a data folder, of whose mempool `left_over` is stored.
-    pub fn new(data: PathBuf, network: Network, peers: NetworkHandle, store: Arc<Store>, left_over: &LeftOver) -> Self {
-        Self { data, network, peers, store, bans_saved: 0, pending_saved: left_over.ids.clone() }
+    pub fn new(
+        data: PathBuf,
+        network: Network,
+        peers: NetworkHandle,
+        store: Arc<Store>,
+        api: Option<SocketAddr>,
+        left_over: &LeftOver,
+    ) -> Self {
+        Self { data, network, peers, store, api, bans_saved: 0, pending_saved: left_over.ids.clone() }
     }
 
     /// Runs until it is told to stop, and takes the files away by which others find the node.
@@ -99,7 +109,7 @@ impl Keeper {
         let status = self.peers.status();
         // Commands on this machine need no relay to get here.
         let direct: Vec<_> = status.addresses.into_iter().filter(|one| !one.contains("/p2p-circuit")).collect();
-        node_file::write(&self.data, &status.peer.to_string(), &direct, &self.network)
+        node_file::write(&self.data, &status.peer.to_string(), &direct, &self.network, self.api)
     }
 
     /// Writes down what has come, and forgets what is gone.
@@ -260,7 +270,7 @@ mod tests {
 
     fn keeper(folder: &TempDir, store: &Arc<Store>, network: &Network) -> Keeper {
         let (peers, _) = NetworkHandle::detached();
-        Keeper::new(folder.path().into(), network.clone(), peers, Arc::clone(store), &mempool(store, usize::MAX))
+        Keeper::new(folder.path().into(), network.clone(), peers, Arc::clone(store), None, &mempool(store, usize::MAX))
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The Ocelli node: the only place with disk, sockets, clock, threads and a terminal.
 
+pub mod api;
 pub mod chain;
 pub mod client;
 pub mod clock;
@@ -11,18 +12,20 @@ pub mod fee;
 mod fixture;
 mod inbox;
 pub mod inference;
+mod json;
 mod keeper;
 mod log_limit;
-mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
 mod offence;
 mod pool;
+mod rate;
 pub mod replay;
 mod reply;
 mod requests;
 pub mod store;
+mod task;
 mod traffic;
 pub mod validation;
 mod view;

@@ -9,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, BlockHash, Header, Root, Target};
+use prometheus_client::metrics::counter::Counter;
 
-use crate::meter::Meter;
+use crate::rate::Rate;
 use search::{Nonces, Search, UNREACHABLE};
 
 mod search;
@@ -43,7 +44,9 @@ impl Miner {
             current: Mutex::default(),
             changed: Condvar::new(),
             generation: AtomicU64::new(0),
-            meters: (0..threads).map(|_| Mutex::new(Meter::new(Instant::now()))).collect(),
+            threads,
+            hashes: Counter::default(),
+            rate: Rate::new(Instant::now()),
             share,
         });
         let found = Arc::new(found);
@@ -79,7 +82,7 @@ impl Miner {
 
     /// Hashes since the start, by all threads.
     pub fn hashes(&self) -> u64 {
-        self.shared.meters.iter().map(|meter| lock(meter).total()).sum()
+        self.shared.hashes.get()
     }
 
     /// How many threads mine.
@@ -95,8 +98,12 @@ pub struct HashRate(Arc<Shared>);
 impl HashRate {
     /// Hashes per second over the last seconds, by all threads.
     pub fn get(&self) -> u64 {
-        let now = Instant::now();
-        self.0.meters.iter().map(|meter| lock(meter).rate(now)).sum::<f64>() as u64
+        self.0.rate.look(Instant::now(), self.0.hashes.get()) as u64
+    }
+
+    /// Hashes since the start, by all threads.
+    pub fn hashes(&self) -> Counter {
+        self.0.hashes.clone()
     }
 }
 
@@ -167,8 +174,9 @@ struct Shared {
     changed: Condvar,
     /// A copy of `current.generation`, for a look without the lock.
     generation: AtomicU64,
-    /// One for each thread, so that they do not wait for each other.
-    meters: Vec<Mutex<Meter>>,
+    threads: usize,
+    hashes: Counter,
+    rate: Rate,
     /// Most nonces that a thread tries of one template.
     share: u64,
 }
@@ -208,13 +216,13 @@ impl Shared {
         while let Some((generation, template)) = self.wait_for_other_than(done) {
             done = generation;
             let mut search = Search::new(&template.header, template.target);
-            let mut nonces = Nonces::share(template.first_nonce, index, self.meters.len()).at_most(self.share);
+            let mut nonces = Nonces::share(template.first_nonce, index, self.threads).at_most(self.share);
             while self.generation.load(Ordering::Relaxed) == generation {
                 // Out of nonces: nothing to do here until the next template, whose time or body differs.
                 let Some((first, count)) = nonces.take(STRIDE) else { break };
                 let winner = search.first_winner(first, count);
                 let tried = winner.map_or(count, |nonce| nonce.wrapping_sub(first) + 1);
-                lock(&self.meters[index]).add(Instant::now(), tried);
+                self.hashes.inc_by(tried);
                 if let Some(nonce) = winner {
                     if self.claim(generation) {
                         found(Header { nonce, ..template.header });

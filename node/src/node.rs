@@ -22,6 +22,7 @@ mod config;
 pub mod open_files;
 mod router;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -36,6 +37,7 @@ pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
 pub use config::{Capacity, Discovery, NodeConfig, Storage, models};
 
+use crate::api;
 use crate::chain::{Chain, full_message};
 use crate::core::{self, Core};
 use crate::inbox::{Sender, inbox};
@@ -52,6 +54,8 @@ use router::{CORE, POOL, Router};
 
 /// A node that runs in this process. Dropping it stops it.
 pub struct Node {
+    /// Stops first: it asks all others.
+    api: Option<api::Server>,
     requests: Sender<requests::Input>,
     core: Sender<core::Input>,
     pool: Sender<pool::Input>,
@@ -97,6 +101,7 @@ impl Node {
         let (keeper_inbox, to_keeper) = inbox();
         let (faults, device_faults) = (pool_link.inbox.clone(), config.network.clone());
         let (network, events) = network::spawn(network_config(&chain, identity, &config)?)?;
+        let models = config.models.clone();
         // The device is checked while the node joins the network: what needs an answer waits, and nothing else has to.
         let inference =
             InferenceService::begin(config.backend, config.models, store.model_files(), config.inference, move || {
@@ -118,6 +123,8 @@ impl Node {
                 pool: pool_link.clone(),
             },
         )?;
+        let (happenings, moves) = (Arc::new(api::Events::new()?), api::Moves::default());
+        let (happened, counted_moves) = (Arc::clone(&happenings), moves.clone());
         let found = core_inbox.clone();
         let others = pool::Others {
             views: Arc::clone(&views),
@@ -128,12 +135,26 @@ impl Node {
             counted: Arc::clone(&counted),
             keeper: keeper_inbox.clone(),
             found: Box::new(move |block| found.reply(core::Input::Mined(block))),
+            moved: Box::new(move |disconnected, connected| {
+                happened.moved(disconnected, connected);
+                counted_moves.count(disconnected, connected);
+            }),
         };
-        let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, &left_over);
-        let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;
         let (spent, to_charge) = channel();
         let till = Till { network: network.clone(), counted: Arc::clone(&counted), spent };
         let figures = Figures { network: network.clone(), inference, counted, mining, started, clock: clock.clone() };
+        let of_api = api::Others {
+            models,
+            views: Arc::clone(&views),
+            figures: figures.clone(),
+            events: happenings,
+            pool: pool_link.inbox.clone(),
+            moves,
+        };
+        let api = config.api.as_ref().map(|api| api::Server::start(api, &data, of_api)).transpose()?;
+        let listening = api.as_ref().map(api::Server::address);
+        let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, listening, &left_over);
+        let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;
         let rooms = Rooms { pool: pool_link.inbox.clone(), core: core_inbox.clone() };
         let owner = Owner::new(cookie, data, network.clone(), Arc::clone(&views), clock.clone());
         let requests = Requests::new(Arc::clone(&views), figures, rooms, owner, (till, to_charge), clock);
@@ -147,6 +168,7 @@ impl Node {
 
         let (end, ended) = sync_channel(1);
         let mut node = Self {
+            api,
             requests: requests_inbox,
             core: core_inbox,
             pool: pool_link.inbox,
@@ -200,6 +222,11 @@ impl Node {
         self.network.status().addresses
     }
 
+    /// Where it answers over HTTP, if it does.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(api::Server::address)
+    }
+
     /// Whether the node ends by itself within that time, which it does when its store fails.
     pub fn ends_within(&self, time: Duration) -> bool {
         !matches!(self.ended.recv_timeout(time), Err(std::sync::mpsc::RecvTimeoutError::Timeout))
@@ -214,6 +241,7 @@ impl Node {
     }
 
     fn end(&mut self) -> Result<(), NodeError> {
+        self.api = None;
         let mut result = Ok(());
         for room in [Room::Requests, Room::Core, Room::Pool, Room::Keeper, Room::Router] {
             match room {

@@ -88,6 +88,9 @@ pub enum Input {
     Stop,
 }
 
+/// Hears of blocks taken off, highest first, and of those put on, lowest first.
+pub type OnMove = Box<dyn Fn(&[Moved], &[Moved]) + Send>;
+
 /// A move of the tip.
 pub struct TipMove {
     /// Blocks taken off, highest first.
@@ -154,6 +157,8 @@ pub struct Others {
     pub keeper: Sender<keeper::Input>,
     /// Takes found blocks.
     pub found: Box<dyn Fn(Found) + Send>,
+    /// Hears of moves of the tip that can be seen by whoever asks.
+    pub moved: OnMove,
 }
 
 /// All that the pool's thread owns.
@@ -308,6 +313,7 @@ impl Pool {
         self.tip_moved();
         self.fees_at = None;
         self.show();
+        (self.others.moved)(&disconnected, &connected);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
 use ocelli_protocol::message::Response;
+use tokio::sync::oneshot;
 
 use crate::network::{NetworkHandle, Peer, ResponseToken};
 use crate::traffic::{Counted, Purpose};
@@ -14,6 +15,8 @@ pub enum ReplyTo {
     Peer(Box<PeerReply>),
     /// Somebody in this process.
     Local(SyncSender<Response>),
+    /// A client of the API.
+    Client(oneshot::Sender<Response>),
 }
 
 /// A peer that waits for a response.
@@ -59,6 +62,7 @@ impl ReplyTo {
             }
             // Whoever asked may have gone.
             Self::Local(sender) => drop(sender.try_send(response.clone())),
+            Self::Client(sender) => drop(sender.send(response.clone())),
         }
     }
 
@@ -66,7 +70,7 @@ impl ReplyTo {
     pub fn peer(&self) -> Option<Peer> {
         match self {
             Self::Peer(reply) => Some(reply.peer),
-            Self::Local(_) => None,
+            Self::Local(_) | Self::Client(_) => None,
         }
     }
 
@@ -75,6 +79,7 @@ impl ReplyTo {
         match self {
             Self::Peer(reply) => reply.token.is_open(),
             Self::Local(_) => true,
+            Self::Client(sender) => !sender.is_closed(),
         }
     }
 }

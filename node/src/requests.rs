@@ -31,6 +31,8 @@ use crate::view::{self, Figures, Views};
 
 /// How often refusals that are said late are looked at, and how long there is nothing to do at the longest.
 const TICK: Duration = Duration::from_millis(200);
+/// How often figures whose rates are told are looked at.
+const LOOK_MILLIS: u64 = 1_000;
 /// Refusals that wait to be said. Beyond it the peers hear nothing.
 const MAX_DELAYED: usize = 1024;
 
@@ -65,6 +67,7 @@ pub struct Requests {
     till: Till,
     /// Refusals that are said late, in the order in which they are due.
     delayed: VecDeque<(u64, ReplyTo, Response)>,
+    looked_at: u64,
     clock: Clock,
 }
 
@@ -78,8 +81,8 @@ impl Requests {
         (till, spent): (Till, mpsc::Receiver<Spent>),
         clock: Clock,
     ) -> Self {
-        let (limits, delayed) = (RequestLimits::new(clock.now()), VecDeque::new());
-        Self { views, figures, rooms, owner, limits, spent, till, delayed, clock }
+        let (limits, delayed, looked_at) = (RequestLimits::new(clock.now()), VecDeque::new(), clock.now());
+        Self { views, figures, rooms, owner, limits, spent, till, delayed, looked_at, clock }
     }
 
     /// Runs until it is told to stop.
@@ -91,6 +94,16 @@ impl Requests {
                 Ok(None) => {}
             }
             self.answer_delayed();
+            self.look();
+        }
+    }
+
+    /// Keeps the rates of figures fresh.
+    fn look(&mut self) {
+        let now = self.clock.now();
+        if now.saturating_sub(self.looked_at) >= LOOK_MILLIS {
+            self.looked_at = now;
+            self.figures.look();
         }
     }
 

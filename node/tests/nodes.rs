@@ -1,6 +1,7 @@
 //! Real nodes over real sockets on the loopback interface, with real stores: what a network must withstand.
 
 mod nodes {
+    mod api;
     #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
     #[path = "../../examples/flood/attacker.rs"]
     mod attacker;
@@ -12,6 +13,7 @@ mod nodes {
     mod flood;
     mod harness;
     mod hostile;
+    mod http;
     #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
     #[path = "../../examples/flood/lawful.rs"]
     mod lawful;

@@ -271,6 +271,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
         inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),
+        api: None,
         faucet: None,
         clock: Clock::system(),
     };

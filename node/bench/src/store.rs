@@ -390,6 +390,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),
+        api: None,
         faucet: None,
         clock: Clock::system(),
     })?;

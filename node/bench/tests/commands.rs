@@ -52,6 +52,7 @@ fn miner(data: &Path) -> (Node, String) {
         inference: InferenceLimits::default(),
         mining: Some(Mining { address: Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()), threads: 1 }),
         storage: Storage::default(),
+        api: None,
         faucet: None,
         clock: Clock::system(),
     });

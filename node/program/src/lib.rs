@@ -10,12 +10,14 @@ pub mod model_option;
 pub mod output;
 pub mod output_file;
 pub mod signals;
+pub mod status_line;
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use error::{EXIT_OK, EXIT_USAGE};
 use output::{Format, Printer};
+use status_line::Stderr;
 use tracing_subscriber::EnvFilter;
 
 /// What every command takes.
@@ -51,7 +53,7 @@ fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         // What it would say on stderr about a stderr that is gone (a closed terminal or pipe) would end the node.

@@ -98,7 +98,11 @@ impl Serialize for Whole {
 /// The largest number up to which a double holds every whole number.
 const MAX_EXACT: u64 = (1 << 53) - 1;
 
-fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+/// JSON on one line, as all of Ocelli's programs write it.
+///
+/// # Errors
+/// If the value cannot be said in JSON.
+pub fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, ExactNumbers))?;
     Ok(text)

@@ -6,9 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ocelli_consensus::block::Answer;
-use ocelli_consensus::codec::encode;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::object::ModelFacts;
 use ocelli_consensus::rules;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, AttachmentHash, BlockHash, ModelId, Transaction, TxId};
@@ -18,16 +16,13 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::evidence;
-use super::network::HeaderFields;
-use super::output::{Printer, Whole};
+use super::output::Printer;
 use super::peer_option::{OwnNode, PeerOption};
 use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
 use crate::client::confirmation::Found;
 use crate::fee::task_weight;
-
-/// Bytes of a transfer.
-const TRANSFER_BYTES: u64 = 152;
+use crate::json::{self, FeeFields, TRANSFER_BYTES};
 
 /// Look at a node's chain
 #[derive(Debug, clap::Subcommand)]
@@ -102,7 +97,7 @@ pub struct TxArgs {
 
 /// A height or a hash.
 #[derive(Debug, Clone, Copy)]
-struct BlockName(BlockId);
+pub(crate) struct BlockName(pub(crate) BlockId);
 
 /// A text that names no block.
 #[derive(Debug, thiserror::Error)]
@@ -249,15 +244,7 @@ fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
             );
         }
         Found::Pending if output.is_json() => {
-            return output.json(&json!({
-                "txid": txid,
-                "state": "pending",
-                "transaction": null,
-                "answer": null,
-                "block": null,
-                "height": null,
-                "confirmations": 0,
-            }));
+            return output.json(&json::pending(&txid));
         }
         Found::Pending => {
             let state = format!("pending: waiting, in no block yet, {}", evidence::by_word_of(nodes));
@@ -267,7 +254,9 @@ fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
     };
     let network = client.network();
     if output.is_json() {
-        output.json(&confirmation_json(&confirmation, &evidence, network))
+        let told = json::confirmed(&confirmation, evidence.confirmations, network);
+        let told = json::both(told, json::raw_confirmed(&confirmation));
+        output.json(&json::both(told, json!({ "evidence": evidence::json(&evidence) })))
     } else {
         print_confirmation(&confirmation, &evidence, network, output)
     }
@@ -282,16 +271,8 @@ fn fee(args: &FeeArgs, output: &mut Printer) -> Result<(), CommandError> {
     let transfer = suggestion.fee(TRANSFER_BYTES + rules::BASE_WEIGHT);
     let tasks = parameters.models.iter().map(|model| (model.id, suggestion.fee(task_weight(&model.facts))));
     if output.is_json() {
-        let tasks: Vec<_> = tasks.map(|(model, fee)| json!({ "model": model, "fee": Whole(fee.0) })).collect();
-        return output.json(&json!({
-            "blocks": args.blocks,
-            "grains_per_million_weight": Whole(suggestion.rate),
-            "minimum_grains_per_million_weight": Whole(suggestion.minimum),
-            "transfer": Whole(transfer.0),
-            "tasks": tasks,
-            "nodes": suggested.nodes,
-            "checked": false,
-        }));
+        let told = FeeFields::of(&suggestion, args.blocks, client.network());
+        return output.json(&json::both(json!(told), json!({ "nodes": suggested.nodes, "checked": false })));
     }
     let rate = |rate: u64| format!("{:.3} grains per weight", rate as f64 / FeeSuggestion::WEIGHT as f64);
     let mut rows = vec![
@@ -314,108 +295,10 @@ fn fee(args: &FeeArgs, output: &mut Printer) -> Result<(), CommandError> {
     output.rows(&rows)
 }
 
-/// A transaction's fields; the address as this network writes it.
-fn transaction_json(transaction: &Transaction, network: &Network) -> Value {
-    let prefix = &network.parameters.address_prefix;
-    let action = match &transaction.unsigned.action {
-        Action::Transfer { to, amount } => {
-            json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": Whole(amount.0) })
-        }
-        Action::Classify { model, picture, bytes, royalty, form } => {
-            let form = match form {
-                Form::Pixels => json!({ "kind": "pixels" }),
-                Form::Jpeg { width, height } => json!({ "kind": "jpeg", "width": width, "height": height }),
-            };
-            json!({
-                "kind": "classify",
-                "model": model,
-                "picture": picture,
-                "bytes": bytes,
-                "royalty": Whole(royalty.0),
-                "form": form,
-            })
-        }
-        Action::Upload { file, size } => json!({ "kind": "upload", "file": file, "size": size }),
-        Action::Part { number, bytes, data } => {
-            json!({ "kind": "part", "number": number, "bytes": bytes, "data": data })
-        }
-        Action::Publish { model, facts, royalty } => {
-            let ModelFacts { size, channels, height, width, classes, cost } = *facts;
-            json!({
-                "kind": "publish",
-                "model": model,
-                "size": size,
-                "channels": channels,
-                "height": height,
-                "width": width,
-                "classes": classes,
-                "cost": cost,
-                "royalty": Whole(royalty.0),
-            })
-        }
-        Action::Unknown(_) => json!({ "kind": "unknown", "tag": transaction.unsigned.action.tag() }),
-    };
-    json!({
-        "txid": transaction.txid(),
-        "wtxid": transaction.wtxid(),
-        "sender": transaction.sender().to_text(prefix),
-        "nonce": Whole(transaction.unsigned.nonce),
-        "fee": Whole(transaction.unsigned.fee.0),
-        "expires": Whole(transaction.unsigned.expires),
-        "action": action,
-        "public_key": hex::encode(transaction.public_key),
-        "signature": hex::encode(transaction.signature),
-    })
-}
-
 fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network) -> Value {
-    let transactions = &found.data.body.transactions;
-    let answers: Vec<_> = transactions.iter().map(|(_, answer)| answer_json(answer)).collect();
-    let attachments: Vec<_> = found.data.attachments.iter().map(|bytes| bytes.as_ref().map(hex::encode)).collect();
-    json!({
-        "hash": found.header.hash(),
-        "height": found.header.height,
-        "main_chain": evidence.is_some(),
-        "confirmations": evidence.map_or(0, |evidence| evidence.confirmations),
-        "evidence": evidence.map(evidence::json),
-        "header": HeaderFields::of(&found.header),
-        "transactions": transactions.iter().map(|(tx, _)| transaction_json(tx, network)).collect::<Vec<_>>(),
-        "answers": answers,
-        "raw": {
-            "header": hex::encode(found.header.to_bytes()),
-            "transactions": transactions.iter().map(|(tx, _)| hex::encode(tx.to_bytes())).collect::<Vec<_>>(),
-            "answers": transactions.iter().map(|(_, answer)| hex::encode(encode(answer))).collect::<Vec<_>>(),
-            "attachments": attachments,
-        },
-    })
-}
-
-fn confirmation_json(confirmation: &Confirmation, evidence: &Evidence, network: &Network) -> Value {
-    let transaction = &confirmation.submission.transaction;
-    json!({
-        "txid": transaction.txid(),
-        "state": "confirmed",
-        "transaction": transaction_json(transaction, network),
-        "answer": answer_json(&confirmation.answer),
-        "block": confirmation.header.hash(),
-        "height": confirmation.header.height,
-        "index": confirmation.proof.index,
-        "confirmations": evidence.confirmations,
-        "evidence": evidence::json(evidence),
-        "raw": {
-            "header": hex::encode(confirmation.header.to_bytes()),
-            "transaction": hex::encode(transaction.to_bytes()),
-            "answer": hex::encode(encode(&confirmation.answer)),
-            "attachment": confirmation.submission.attachment.as_ref().map(hex::encode),
-        },
-    })
-}
-
-/// The best classes with their logits, the best first, and the digest of all logits; null where nothing is asked.
-fn answer_json(answer: &Answer) -> Value {
-    let Some(classes) = answer.classes() else { return Value::Null };
-    let best: Vec<_> = classes.best.iter().map(|(class, logit)| json!({ "class": class, "logit": logit })).collect();
-    json!({ "best": best, "digest": classes.digest })
+    let told = json::block(found, evidence.map(|evidence| evidence.confirmations), network);
+    let told = json::both(told, json::raw_block(found));
+    json::both(told, json!({ "evidence": evidence.map(evidence::json) }))
 }
 
 fn print_block(
@@ -477,7 +360,7 @@ fn print_confirmation(
 }
 
 /// One line on what a transaction did.
-fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
+pub(super) fn describe(transaction: &Transaction, answer: &Answer, network: &Network) -> String {
     match &transaction.unsigned.action {
         Action::Transfer { to, amount } => {
             format!("{amount} credits to {}", to.to_text(&network.parameters.address_prefix))

@@ -1,15 +1,14 @@
 //! `ocelli network`.
 
-use ocelli_consensus::Header;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::network::{GenesisModel, Network};
 use ocelli_consensus::object::ModelFacts;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::network_option;
 use super::output::{Printer, Whole};
+use crate::json::{self, FactsFields, HeaderFields};
 
 /// Look at a network's rules
 #[derive(Debug, clap::Subcommand)]
@@ -32,39 +31,6 @@ pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> 
     if output.is_json() { output.json(&to_json(&network)) } else { print(&network, output) }
 }
 
-/// A header's fields, in order; hashes and the address in hex. Height and time stay far below 2^53.
-#[derive(Debug, Serialize)]
-pub struct HeaderFields {
-    version: u32,
-    parent: String,
-    history: String,
-    state: String,
-    body: String,
-    miner: String,
-    height: u64,
-    time: u64,
-    target: u32,
-    nonce: Whole,
-}
-
-impl HeaderFields {
-    /// The fields of a header.
-    pub fn of(header: &Header) -> Self {
-        Self {
-            version: header.version,
-            parent: header.parent.to_string(),
-            history: header.history.to_string(),
-            state: header.state.to_string(),
-            body: header.body.to_string(),
-            miner: header.miner.to_string(),
-            height: header.height,
-            time: header.time,
-            target: header.target.0,
-            nonce: Whole(header.nonce),
-        }
-    }
-}
-
 fn to_json(network: &Network) -> Value {
     let parameters = &network.parameters;
     let accounts: Vec<_> = parameters
@@ -78,7 +44,9 @@ fn to_json(network: &Network) -> Value {
             })
         })
         .collect();
-    let models: Vec<_> = parameters.models.iter().map(model_json).collect();
+    let models = parameters.models.iter();
+    let models: Vec<_> =
+        models.map(|model| json::both(json!({ "id": model.id }), json!(FactsFields::of(&model.facts)))).collect();
     let rules = network.schedule.entries().iter();
     let rules: Vec<_> = rules.map(|entry| json!({ "height": Whole(entry.height), "version": entry.version })).collect();
     json!({
@@ -158,19 +126,6 @@ fn rules(network: &Network) -> String {
     let later = network.schedule.entries().iter();
     let later = later.map(|entry| format!(", version {} from block {} on", entry.version, entry.height));
     format!("version {}{}", network.schedule.version_at(0), later.collect::<String>())
-}
-
-fn model_json(model: &GenesisModel) -> Value {
-    let ModelFacts { size, channels, height, width, classes, cost } = model.facts;
-    json!({
-        "id": model.id,
-        "size": size,
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "classes": classes,
-        "cost": cost,
-    })
 }
 
 fn model_line(model: &GenesisModel) -> String {

@@ -15,9 +15,7 @@ use super::chain::short;
 use super::error::{CommandError, Explain as _};
 use super::folders;
 use crate::client::{Client, printable};
-
-/// The fewest digits of an id that name a model.
-const MIN_DIGITS: usize = 8;
+use crate::inference::{is_id, is_meant};
 
 /// A model that can be asked on a network.
 #[derive(Debug, Clone)]
@@ -85,10 +83,6 @@ impl Wanted {
     }
 }
 
-fn is_id(text: &str) -> bool {
-    (MIN_DIGITS..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 fn built_in() -> impl Iterator<Item = Model> {
     zoo::names().into_iter().filter_map(zoo::get)
 }
@@ -122,10 +116,7 @@ pub fn published(client: &mut Client, text: &str) -> Result<Option<NetworkModel>
     if let Some(id) = text.parse::<ModelId>().ok().filter(|_| text.len() == 64) {
         return Ok(client.model(id)?);
     }
-    let is_meant = |model: &NetworkModel| match is_id(text) {
-        true => model.id.to_string().starts_with(text) || model.name == text,
-        false => model.name == text,
-    };
+    let is_meant = |model: &NetworkModel| is_meant(text, &model.id, &model.name);
     let mut found: Vec<_> = client.models()?.into_iter().filter(is_meant).collect();
     if found.len() > 1 {
         let named = |model: &NetworkModel| format!("{}: {}", model.id, printable(&model.name));

@@ -2,6 +2,7 @@
 
 mod run;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ocelli_consensus::network::Network;
@@ -12,6 +13,7 @@ use super::device_option::OTHER_DEVICE;
 use super::error::{CommandError, Explain as _};
 use super::wallet_option::WalletOption;
 use super::{folders, network_option};
+use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
 use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
@@ -114,6 +116,18 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "faucet")]
     password_file: Option<PathBuf>,
 
+    /// Answer over HTTP at this address: what is in pictures, and how the node is
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = api::DEFAULT_LISTEN)]
+    api: Option<SocketAddr>,
+
+    /// Clients of the API call this machine by this name; may be repeated. `localhost` and IP addresses are known
+    #[arg(long, value_name = "NAME", requires = "api")]
+    api_host: Vec<String>,
+
+    /// Pages of this origin, such as https://example.org, may use the API from within browsers; may be repeated
+    #[arg(long, value_name = "ORIGIN", requires = "api", value_parser = api::parse_origin)]
+    api_origin: Vec<String>,
+
     /// Neither look for nodes in the local network by mDNS nor answer them
     #[arg(long)]
     no_mdns: bool,
@@ -159,6 +173,8 @@ pub struct NodeArgs {
     pub relay_server: bool,
     /// What is kept on the disk.
     pub storage: Storage,
+    /// How clients are answered over HTTP.
+    pub api: Option<api::Config>,
     /// What newcomers are given.
     pub faucet: Option<FaucetConfig>,
 }
@@ -180,6 +196,7 @@ impl Args {
         };
         Ok(NodeArgs {
             faucet,
+            api: self.api.map(|listen| api::Config { listen, hosts: self.api_host, origins: self.api_origin }),
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
             network,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use ocelli_model::Attachment;
-use ocelli_model::attachment::{Done, Form};
 use ocelli_model::picture::MAX_PICTURE_BYTES;
 use ocelli_picture::{Input, WHOLE};
 use ocelli_program::error::{CommandError, Explain as _};
@@ -12,6 +11,8 @@ use ocelli_program::model_option::{DEFAULT_MODEL, load};
 use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde::Serialize;
+
+use crate::json::{FormName, Picture};
 
 /// See what a task would carry of a picture
 #[derive(Debug, clap::Subcommand)]
@@ -43,19 +44,8 @@ pub struct CheckArgs {
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
-    file_bytes: usize,
-    file_sha256: String,
-    /// `as_it_is`, `without_metadata`, `encoded` or `pixels`.
-    done: &'static str,
-    /// The same for people, with the reason.
-    what: String,
-    /// `jpeg` or `pixels`.
-    form: &'static str,
-    /// Of the JPEG, or of the pixels.
-    width: usize,
-    height: usize,
-    bytes: usize,
-    sha256: String,
+    #[serde(flatten)]
+    picture: Picture,
     /// What the model takes: channels, height, width.
     input: [usize; 3],
 }
@@ -79,35 +69,19 @@ pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> 
         output.leave_stdout_to(path);
         write_result(path, &attachment.to_png(input)?)?;
     }
-    let (form, width, height) = match attachment.form {
-        Form::Jpeg(sides) => ("jpeg", usize::from(sides.columns), usize::from(sides.rows)),
-        Form::Pixels => ("pixels", input.width, input.height),
-    };
-    let report = Report {
-        file: name,
-        file_bytes: file.len(),
-        file_sha256: hex::encode(attachment.file_hash),
-        done: match attachment.done {
-            Done::AsItIs => "as_it_is",
-            Done::WithoutMetadata { .. } => "without_metadata",
-            Done::Encoded { .. } => "encoded",
-            Done::Pixels { .. } => "pixels",
-        },
-        what: attachment.done.to_string(),
-        form,
-        width,
-        height,
-        bytes: attachment.bytes.len(),
-        sha256: hex::encode(attachment.sent_hash),
-        input: [input.channels, input.height, input.width],
-    };
+    let picture = Picture::new(file.len(), &attachment, (input.width, input.height));
+    let report = Report { file: name, picture, input: [input.channels, input.height, input.width] };
     if output.is_json() {
         return output.json(&report);
     }
-    output.line(format_args!("{}: would be sent as {}", report.file, report.what))?;
-    output.line(format_args!("  file   {} bytes, SHA-256 {}", report.file_bytes, report.file_sha256))?;
-    let kind = if form == "jpeg" { "JPEG" } else { "pixels" };
-    output.line(format_args!("  sent   {} bytes, {kind} {width}x{height}, SHA-256 {}", report.bytes, report.sha256))?;
+    let Report { file, picture, .. } = report;
+    let kind = if picture.form == FormName::Jpeg { "JPEG" } else { "pixels" };
+    output.line(format_args!("{file}: would be sent as {}", picture.what))?;
+    output.line(format_args!("  file   {} bytes, SHA-256 {}", picture.file_bytes, picture.file_sha256))?;
+    output.line(format_args!(
+        "  sent   {} bytes, {kind} {}x{}, SHA-256 {}",
+        picture.bytes, picture.width, picture.height, picture.sha256
+    ))?;
     let [channels, height, width] = report.input;
     output.line(format_args!("  seen   {width}x{height}, {}", if channels == 1 { "grey" } else { "colour" }))
 }

@@ -31,7 +31,8 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     if output.is_json() { output.json(&to_json(&status, network)) } else { print(&status, network, output) }
 }
 
-fn to_json(status: &NodeStatus, network: &Network) -> Value {
+/// How a node is, as `--json` prints it.
+pub(crate) fn to_json(status: &NodeStatus, network: &Network) -> Value {
     let invalid: Vec<_> = status
         .invalid
         .iter()

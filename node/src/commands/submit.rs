@@ -11,8 +11,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::transaction::{Form, Unsigned};
-use ocelli_consensus::{Action, Amount, AttachmentHash, ModelId, Transaction};
+use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::{Action, Amount, AttachmentHash, Transaction};
 use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, attachment, reference};
 use ocelli_program::output_file::{Readers, write};
 use ocelli_protocol::mempool::MAX_PENDING;
@@ -34,6 +34,7 @@ use crate::client::submission::{NodeReply, SubmitOutcome};
 use crate::client::{Client, printable};
 use crate::inference::facts_of;
 use crate::network::Group;
+use crate::task;
 use crate::wallet::Wallet;
 
 /// How long more nodes than the first are looked for.
@@ -319,18 +320,7 @@ fn estimate(
 
 /// What a task of a picture does, and the fee that it offers.
 fn price(args: &Args, offered: &Offered, attachment: &Attachment) -> (Action, Amount) {
-    let form = match attachment.form {
-        attachment::Form::Pixels => Form::Pixels,
-        attachment::Form::Jpeg(sides) => Form::Jpeg { width: sides.columns, height: sides.rows },
-    };
-    let action = Action::Classify {
-        model: ModelId(offered.model.id().0),
-        picture: AttachmentHash::of(&attachment.bytes),
-        // At most MAX_ATTACHMENT_BYTES.
-        bytes: attachment.bytes.len() as u32,
-        royalty: offered.royalty,
-        form,
-    };
+    let action = task::classify(&offered.model, offered.royalty, attachment);
     let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(&offered.model)))));
     (action, fee)
 }

@@ -219,11 +219,9 @@ fn note(done: &mut Done, file: String, model: String, is_paid: bool, is_problem:
 /// as for the answer itself.
 pub fn best(model: &Model, logits: &[i32], most: usize, least: f64) -> Vec<(String, f64)> {
     let probabilities = model.probabilities(logits);
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by_key(|class| std::cmp::Reverse(logits[*class]));
-    order
+    model
+        .best(logits, most)
         .into_iter()
-        .take(most)
         .map(|class| (model.classes()[class].clone(), probabilities[class]))
         .take_while(|(_, probability)| *probability >= least)
         .collect()

@@ -55,7 +55,7 @@ pub enum ModelFault {
 }
 
 /// The models at hand.
-pub(super) struct Models {
+pub struct Models {
     built_in: BTreeMap<ModelId, Model>,
     files: Arc<dyn ModelFiles>,
     loaded: LruCache<ModelId, Model>,
@@ -63,7 +63,8 @@ pub(super) struct Models {
 }
 
 impl Models {
-    pub(super) fn new(models: Vec<Model>, files: Arc<dyn ModelFiles>) -> Self {
+    /// Models of which `models` stay loaded, and the others come from `files`.
+    pub fn new(models: Vec<Model>, files: Arc<dyn ModelFiles>) -> Self {
         let built_in = models.into_iter().map(|model| (id(&model), model)).collect();
         Self { built_in, files, loaded: LruCache::new(MAX_LOADED), bytes: 0 }
     }
@@ -73,8 +74,11 @@ impl Models {
         &self.built_in
     }
 
-    /// A model, loaded now if it was not before. Those that ran least recently make room.
-    pub(super) fn get(&mut self, id: ModelId) -> Result<Model, ModelFault> {
+    /// A model, loaded now if it was not before. Those that were wanted least recently make room.
+    ///
+    /// # Errors
+    /// If it is not here, or its file cannot be read or run.
+    pub fn get(&mut self, id: ModelId) -> Result<Model, ModelFault> {
         if let Some(model) = self.built_in.get(&id).or_else(|| self.loaded.get(&id)) {
             return Ok(model.clone());
         }
@@ -129,8 +133,36 @@ pub fn facts_of(model: &Model) -> ModelFacts {
     }
 }
 
+/// The fewest digits of an id that name a model.
+const MIN_DIGITS: usize = 8;
+
+/// Whether a text is an id, or the beginning of one that names a model.
+pub fn is_id(text: &str) -> bool {
+    (MIN_DIGITS..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a text means a model: by its author's name for it, its id, or the first digits of that.
+pub fn is_meant(text: &str, id: &ModelId, name: &str) -> bool {
+    name == text || is_id(text) && id.to_string().starts_with(text)
+}
+
 /// The name of a model that is built in.
 pub fn built_in_name(id: &ModelId) -> Option<String> {
     let mut built_in = zoo::names().into_iter().filter_map(zoo::get);
     built_in.find(|model| model.id().0 == id.0).map(|model| model.name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_meant_by_its_name_and_by_the_first_digits_of_its_id() {
+        let id: ModelId = "0123456789abcdef".repeat(4).parse().unwrap();
+        let all = id.to_string();
+        for (text, meant) in [("net", true), ("01234567", true), (&all, true), ("0123456", false), ("nets", false)] {
+            assert_eq!(is_meant(text, &id, "net"), meant, "{text}");
+        }
+        assert!(is_meant("0123", &id, "0123"), "a name may look like that");
+    }
 }

@@ -1,9 +1,11 @@
 //! What waits for the device, in which order it goes there, and in which company. Reads no clock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lru::LruCache;
 use ocelli_consensus::ModelId;
 use ocelli_consensus::transaction::Task as Key;
 
@@ -15,9 +17,18 @@ pub type Waiter = (u64, usize);
 pub enum Priority {
     /// Validation of a block, which holds up the chain.
     Check,
-    /// Work ahead for the mempool.
+    /// Work ahead for the mempool, which is paid for.
     Run,
+    /// What is asked of this node alone, and paid by nobody.
+    Free,
 }
+
+/// How long a batch that nobody pays for is to take at most: a block that comes meanwhile waits for it.
+const FREE_BATCH: Duration = Duration::from_millis(50);
+/// Pictures of such a batch while nobody knows how long one takes.
+const FREE_PICTURES: usize = 8;
+/// Models of which it is remembered how long a picture takes.
+const TIMED_MODELS: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 
 /// What waits for the same model, with the same priority.
 pub type Lane = (Priority, ModelId);
@@ -59,6 +70,8 @@ pub struct Queue {
     next_ticket: u64,
     /// When the latest batch had been run, and how long it had taken.
     last_ran: Option<(Instant, Duration)>,
+    /// What a picture took in the latest batch of each model.
+    picture_times: LruCache<ModelId, Duration>,
 }
 
 impl Queue {
@@ -72,6 +85,7 @@ impl Queue {
             lanes: BTreeMap::new(),
             next_ticket: 0,
             last_ran: None,
+            picture_times: LruCache::new(TIMED_MODELS),
         }
     }
 
@@ -100,7 +114,7 @@ impl Queue {
     pub fn next(&self, now: Instant) -> Next {
         let oldest = self.lanes.iter().min_by_key(|((priority, _), lane)| (*priority, lane.keys().next().copied()));
         let Some((&(priority, model), lane)) = oldest else { return Next::Idle };
-        if priority == Priority::Run && lane.len() < self.batch {
+        if priority != Priority::Check && lane.len() < self.most((priority, model)) {
             let first = lane.values().next().expect("no lane is empty");
             let arrived = self.wanted[first].arrived;
             if let Some((_, took)) = self.last_ran.filter(|(ran, _)| arrived < *ran) {
@@ -116,6 +130,7 @@ impl Queue {
     /// The oldest of a lane, as many as there are and not more than `most`.
     pub fn take(&mut self, lane: Lane, most: usize) -> Batch {
         let Some(keys) = self.lanes.get(&lane) else { return Vec::new() };
+        let most = if lane.0 == Priority::Free { most.min(self.most(lane)) } else { most };
         let taken: Vec<_> = keys.iter().take(most).map(|(ticket, key)| (*ticket, *key)).collect();
         let take = |(ticket, key)| {
             self.leave_lane(lane, ticket);
@@ -124,9 +139,23 @@ impl Queue {
         taken.into_iter().map(take).collect()
     }
 
-    /// Notes that a batch has been run.
-    pub fn ran(&mut self, begun: Instant, ended: Instant) {
-        self.last_ran = Some((ended, ended.saturating_duration_since(begun)));
+    /// Notes that a batch of so many pictures of a model has been run.
+    pub fn ran(&mut self, model: ModelId, pictures: usize, begun: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(begun);
+        self.last_ran = Some((ended, took));
+        self.picture_times.put(model, took / u32::try_from(pictures.max(1)).unwrap_or(u32::MAX));
+    }
+
+    /// The pictures that fill a batch.
+    fn most(&self, (priority, model): Lane) -> usize {
+        if priority != Priority::Free {
+            return self.batch;
+        }
+        let pictures = match self.picture_times.peek(&model) {
+            None => FREE_PICTURES,
+            Some(time) => usize::try_from(FREE_BATCH.as_nanos() / time.as_nanos().max(1)).unwrap_or(usize::MAX),
+        };
+        pictures.clamp(1, self.batch)
     }
 
     /// Forgets all that waits.
@@ -189,7 +218,11 @@ mod tests {
         }
 
         fn ran(&mut self, begun: u64, ended: u64) {
-            self.queue.ran(self.at(begun), self.at(ended));
+            self.ran_pictures(1, 1, begun, ended);
+        }
+
+        fn ran_pictures(&mut self, model: u8, pictures: usize, begun: u64, ended: u64) {
+            self.queue.ran(ModelId([model; 32]), pictures, self.at(begun), self.at(ended));
         }
 
         /// The model and pictures of the batch to run, or the microseconds until when to wait.
@@ -198,7 +231,7 @@ mod tests {
                 Next::Idle => Err(None),
                 Next::Wait(until) => Err(Some((until - self.start).as_micros())),
                 Next::Run(lane) => {
-                    let batch = self.queue.take(lane, 3);
+                    let batch = self.queue.take(lane, self.queue.batch);
                     Ok((lane.1.0[0], batch.iter().map(|(key, _)| key.attachment.0[0]).collect()))
                 }
             }
@@ -209,7 +242,7 @@ mod tests {
         Key { model: ModelId([model; 32]), attachment: AttachmentHash([picture; 32]), form: Form::Pixels }
     }
 
-    use Priority::{Check, Run};
+    use Priority::{Check, Free, Run};
 
     #[test]
     fn batches_are_of_one_model_and_size_oldest_first() {
@@ -278,6 +311,46 @@ mod tests {
         driver.ran(50, 50);
         driver.push(Run, 1, 3, 49);
         assert_eq!(driver.next(50), Ok((1, vec![3])), "a batch that took no time is not worth waiting for");
+    }
+
+    #[test]
+    fn what_nobody_pays_for_comes_last() {
+        let mut driver = Driver::new();
+        driver.push(Free, 1, 1, 0);
+        driver.push(Free, 1, 2, 0);
+        driver.push(Run, 1, 3, 0);
+        driver.push(Check, 1, 4, 0);
+        assert!(driver.push(Run, 1, 2, 0), "who pays for it takes it along");
+        assert_eq!(driver.next(0), Ok((1, vec![4])));
+        assert_eq!(driver.next(0), Ok((1, vec![3, 2])));
+        assert_eq!(driver.next(0), Ok((1, vec![1])));
+        assert_eq!(driver.next(0), Err(None));
+    }
+
+    #[test]
+    fn a_block_waits_for_no_long_batch_that_nobody_pays_for() {
+        let mut driver = Driver::new();
+        driver.queue.batch = 100;
+        let pictures = |driver: &mut Driver| driver.next(1 << 40).unwrap().1.len();
+        let ask = |driver: &mut Driver, priority| {
+            for picture in 0..200 {
+                driver.push(priority, 1, picture, 0);
+            }
+        };
+        ask(&mut driver, Free);
+        assert_eq!(pictures(&mut driver), 8, "nobody knows what one takes");
+        driver.ran_pictures(1, 8, 0, 80_000);
+        assert_eq!(pictures(&mut driver), 5, "10 ms each");
+        driver.ran_pictures(2, 1, 0, 1_000_000);
+        assert_eq!(pictures(&mut driver), 5, "other models are others");
+        driver.ran_pictures(1, 5, 0, 500_000);
+        assert_eq!(pictures(&mut driver), 1, "one at least");
+        driver.ran_pictures(1, 1, 0, 0);
+        assert_eq!(pictures(&mut driver), 100, "a whole batch at most");
+        driver.queue.clear();
+        driver.ran_pictures(1, 1, 0, 500_000);
+        ask(&mut driver, Run);
+        assert_eq!(pictures(&mut driver), 100, "what is paid for is run in whole batches");
     }
 
     #[test]

@@ -18,8 +18,8 @@ use super::device::{Device, DeviceFault};
 use super::models::{ModelFault, Models};
 use super::queue::{Batch, Lane, Next, Priority, Queue, Wanted};
 use super::{
-    AnswerCheck, BATCH_BYTES, BATCH_COST, InferenceError, InferenceLimits, InferenceRequest, Job, PictureFault, Shared,
-    Task, TaskOutcome, picture,
+    AnswerCheck, BATCH_BYTES, BATCH_COST, InferenceError, InferenceLimits, InferenceRequest, Job, Logits, PictureFault,
+    Shared, Task, TaskOutcome, picture,
 };
 use crate::chain::full_message;
 
@@ -43,8 +43,33 @@ pub struct Service {
 /// A job of which results are missing.
 struct Active {
     job: Job,
-    results: Vec<Option<TaskOutcome>>,
+    results: Vec<Option<Result<Computed, PictureFault>>>,
     missing: usize,
+}
+
+/// What a model says of a picture.
+#[derive(Debug, Clone)]
+enum Computed {
+    /// As a block holds it; to all but free requests.
+    Answer(Classes),
+    /// All of it; to free requests.
+    Logits(Arc<[i32]>),
+}
+
+impl Computed {
+    fn into_answer(self) -> Classes {
+        match self {
+            Self::Answer(answer) => answer,
+            Self::Logits(logits) => Classes::of(&logits),
+        }
+    }
+
+    fn into_logits(self) -> Arc<[i32]> {
+        match self {
+            Self::Logits(logits) => logits,
+            Self::Answer(_) => unreachable!("a free request takes nothing from the cache, and is given all logits"),
+        }
+    }
 }
 
 impl Active {
@@ -103,10 +128,11 @@ impl Service {
         match self.device.check(self.models.built_in()) {
             Ok(()) => {
                 tracing::info!(device, "the device is exact, as {:.1} s have shown", begun.elapsed().as_secs_f32());
-                self.shared.metrics().0.device = device;
+                self.shared.status().device = device;
             }
             Err(fault) => self.disable_device(&fault),
         }
+        self.shared.status().is_checked = true;
     }
 
     /// Serves until the last handle is dropped.
@@ -146,10 +172,8 @@ impl Service {
         self.next_job += 1;
         self.active.insert(id, Active::new(job));
         let (cached, joined) = self.enqueue(id);
-        let mut metrics = self.shared.metrics();
-        metrics.0.cached += cached;
-        metrics.0.joined += joined;
-        drop(metrics);
+        self.shared.metrics.cached.inc_by(cached);
+        self.shared.metrics.joined.inc_by(joined);
         self.finish_if_complete(id);
     }
 
@@ -161,8 +185,10 @@ impl Service {
         let priority = job.request.priority();
         for (index, (task, result)) in job.tasks.iter().zip(results).enumerate() {
             let key = task.key();
-            if let Some(outcome) = self.cache.get(&key) {
-                *result = Some(outcome.clone());
+            // Of free answers all logits are told, which are too many to be remembered.
+            let remembered = if priority == Priority::Free { None } else { self.cache.get(&key) };
+            if let Some(outcome) = remembered {
+                *result = Some(outcome.clone().map(Computed::Answer));
                 *missing -= 1;
                 cached += 1;
             } else if self.queue.push(key, &task.bytes, (id, index), priority, job.arrived) {
@@ -186,18 +212,18 @@ impl Service {
             images => self.device.logits(lane.1, &model, images),
         };
         let ended = Instant::now();
-        self.queue.ran(begun, ended);
+        self.queue.ran(lane.1, batch.len(), begun, ended);
         match outcome {
             Ok(answers) => {
                 let mut answers = answers.iter();
-                let outcomes = pictures.iter().map(|picture| match picture {
-                    Ok(_) => Ok(Classes::of(answers.next().expect("the device was held to an answer for each"))),
+                let logits = pictures.iter().map(|picture| match picture {
+                    Ok(_) => Ok(answers.next().expect("the device was held to an answer for each").as_slice().into()),
                     Err(fault) => Err(*fault),
                 });
-                let outcomes: Vec<TaskOutcome> = outcomes.collect();
+                let logits: Vec<Logits> = logits.collect();
                 self.measure(&batch, begun, ended);
                 drop(pictures);
-                self.deliver(batch, outcomes);
+                self.deliver(batch, logits);
             }
             Err(fault) if self.device.is_last() => {
                 drop(pictures);
@@ -211,24 +237,32 @@ impl Service {
 
     fn measure(&self, batch: &Batch, begun: Instant, ended: Instant) {
         let waited = batch.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
-        let mut metrics = self.shared.metrics();
-        let (status, meter) = &mut *metrics;
-        status.batches += 1;
-        status.computed += batch.len() as u64;
-        status.last_batch = batch.len();
+        let (pictures, took, longest) = (batch.len(), ended - begun, waited.clone().max().unwrap_or_default());
+        let mut status = self.shared.status();
+        status.last_batch = pictures;
         status.queue_time += waited.sum::<Duration>();
-        status.device_time += ended - begun;
-        meter.add(ended, batch.len() as u64);
+        status.device_time += took;
+        drop(status);
+        let metrics = &self.shared.metrics;
+        metrics.batches.inc();
+        metrics.computed.inc_by(pictures as u64);
+        metrics.batch_pictures.observe(pictures as f64);
+        metrics.batch_seconds.observe(took.as_secs_f64());
+        metrics.wait_seconds.observe(longest.as_secs_f64());
     }
 
     /// Hands results to those who wait, and answers the jobs that are complete with them.
-    fn deliver(&mut self, batch: Batch, outcomes: Vec<TaskOutcome>) {
+    fn deliver(&mut self, batch: Batch, logits: Vec<Logits>) {
         // Checks first: they may find the device faulty, and then no run gets its results.
         let mut complete = BTreeSet::new();
-        for ((key, wanted), outcome) in batch.into_iter().zip(outcomes) {
+        for ((key, wanted), logits) in batch.into_iter().zip(logits) {
+            let outcome: TaskOutcome = logits.as_ref().map(|logits| Classes::of(logits)).map_err(|fault| *fault);
             for (id, index) in wanted.waiters {
                 let Some(active) = self.active.get_mut(&id) else { continue };
-                active.results[index] = Some(outcome.clone());
+                active.results[index] = Some(match active.job.request {
+                    InferenceRequest::RunFree { .. } => logits.clone().map(Computed::Logits),
+                    _ => outcome.clone().map(Computed::Answer),
+                });
                 active.missing -= 1;
                 if active.missing == 0 {
                     complete.insert((active.job.request.priority(), id));
@@ -244,14 +278,19 @@ impl Service {
     fn finish_if_complete(&mut self, id: u64) {
         let is_complete = self.active.get(&id).is_some_and(|active| active.missing == 0);
         let Some(Active { job, results, .. }) = is_complete.then(|| self.active.remove(&id)).flatten() else { return };
-        let outcomes: Vec<TaskOutcome> = results.into_iter().flatten().collect();
+        let results = results.into_iter().flatten();
         let Job { tasks, request, arrived } = job;
         match request {
             InferenceRequest::Run { priority, reply } => {
                 self.shared.release(priority, &tasks);
-                reply(Ok(outcomes));
+                reply(Ok(results.map(|result| result.map(Computed::into_answer)).collect()));
+            }
+            InferenceRequest::RunFree { reply } => {
+                self.shared.release(Priority::Free, &tasks);
+                reply(Ok(results.map(|result| result.map(Computed::into_logits)).collect()));
             }
             InferenceRequest::Check { claimed, reply } => {
+                let outcomes: Vec<TaskOutcome> = results.map(|result| result.map(Computed::into_answer)).collect();
                 let verdict = match self.judge(&tasks, &outcomes, &claimed) {
                     Ok(Judgement::Decided(verdict)) => Ok(verdict),
                     Ok(Judgement::WrongAndFaulty(verdict, fault)) => {
@@ -352,9 +391,9 @@ impl Service {
         self.device.fall_back(self.models.built_in());
         let now = self.device.name();
         tracing::warn!(device = now, "inference goes on, slower, on another device");
-        let mut metrics = self.shared.metrics();
-        metrics.0.disabled.get_or_insert_with(|| format!("{device}: {fault}"));
-        metrics.0.device = now;
+        let mut status = self.shared.status();
+        status.disabled.get_or_insert_with(|| format!("{device}: {fault}"));
+        status.device = now;
     }
 
     /// Disables the device and has everything that waits run again from the start.

@@ -77,11 +77,17 @@ struct Stage {
 #[derive(Debug, Clone)]
 enum Answer {
     Run(Result<Vec<TaskOutcome>, InferenceError>),
+    Free(Result<Vec<super::Logits>, InferenceError>),
     Check(Result<AnswerCheck, InferenceError>),
 }
 
-const LIMITS: InferenceLimits =
-    InferenceLimits { batch: 4, gather: Duration::ZERO, queue: 100 * PICTURE_BYTES, cache: 100 };
+const LIMITS: InferenceLimits = InferenceLimits {
+    batch: 4,
+    gather: Duration::ZERO,
+    queue: 100 * PICTURE_BYTES,
+    free: 2 * PICTURE_BYTES,
+    cache: 100,
+};
 
 /// The files that strangers have published, and how often one was asked for.
 #[derive(Default)]
@@ -163,6 +169,12 @@ impl Stage {
         self.handle.run(firsts.iter().map(|first| self.task(*first)).collect(), reply);
     }
 
+    fn run_free(&self, name: &'static str, firsts: &[u8]) {
+        let sender = self.replies.0.clone();
+        let reply = move |result| drop(sender.send((name, Answer::Free(result))));
+        self.handle.run_free(firsts.iter().map(|first| self.task(*first)).collect(), reply);
+    }
+
     fn check(&self, name: &'static str, claims: Vec<(u8, Classes)>) {
         let sender = self.replies.0.clone();
         let reply = move |result| drop(sender.send((name, Answer::Check(result))));
@@ -188,6 +200,13 @@ impl Stage {
         assert_eq!((found, outcomes), (name, firsts.iter().map(|first| Ok(self.right(*first))).collect()));
     }
 
+    fn expect_free(&self, name: &str, firsts: &[u8]) {
+        let (found, answer) = self.reply();
+        let Answer::Free(Ok(logits)) = answer else { panic!("{found}: {answer:?}") };
+        let right = |first: &u8| Ok(reference::logits(&self.model, &self.task(*first).bytes).into());
+        assert_eq!((found, logits), (name, firsts.iter().map(right).collect()));
+    }
+
     fn expect_verdict(&self, name: &str, expected: AnswerCheck) {
         let (found, answer) = self.reply();
         let Answer::Check(Ok(verdict)) = answer else { panic!("{found}: {answer:?}") };
@@ -206,8 +225,13 @@ impl Stage {
 
     /// Makes the device busy with image 0, until its [`Stage::act`].
     fn occupy(&self) {
-        self.run("occupy", &[0]);
-        assert_eq!(self.batch(), [0]);
+        self.occupy_anew(0);
+    }
+
+    /// The same with an image that was not run before.
+    fn occupy_anew(&self, first: u8) {
+        self.run("occupy", &[first]);
+        assert_eq!(self.batch(), [first]);
     }
 }
 
@@ -613,6 +637,59 @@ fn the_queue_is_bounded_for_each_kind() {
     stage.expect_verdict("block", AnswerCheck::Right);
     stage.run("room again", &[0]);
     stage.expect_run("room again", &[0]);
+}
+
+#[test]
+fn what_nobody_pays_for_waits_for_all_else_and_fills_nobody_elses_queue() {
+    let stage = Stage::new(InferenceLimits { free: 2 * PICTURE_BYTES, ..LIMITS });
+    stage.occupy();
+    stage.run_free("free", &[1, 2]);
+    stage.run_free("one more", &[3]);
+    let (_, answer) = stage.reply();
+    let Answer::Free(Err(error)) = answer else { panic!("{answer:?}") };
+    assert!(matches!(error, InferenceError::Busy { asked: PICTURE_BYTES, .. }), "{error}");
+    stage.run("paid", &[4]);
+    stage.check("block", vec![(5, stage.right(5))]);
+    assert_eq!(stage.handle.status().queued, 5);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    for (name, images) in [("block", &[5][..]), ("paid", &[4]), ("free", &[1, 2])] {
+        assert_eq!(stage.batch(), images, "{name}");
+        stage.act(HONEST);
+        match name {
+            "block" => stage.expect_verdict(name, AnswerCheck::Right),
+            "paid" => stage.expect_run(name, images),
+            _ => stage.expect_free(name, images),
+        }
+    }
+    stage.run("paid for later", &[1, 2]);
+    stage.expect_run("paid for later", &[1, 2]);
+    assert_eq!(stage.handle.status().queued, 0);
+}
+
+#[test]
+fn free_answers_are_all_logits_whoever_else_wants_the_picture() {
+    let stage = Stage::new(LIMITS);
+    stage.occupy();
+    stage.run_free("free", &[1]);
+    stage.run("paid", &[1, 2]);
+    stage.act(HONEST);
+    stage.expect_run("occupy", &[0]);
+    assert_eq!(stage.batch(), [1, 2], "run once for both");
+    stage.act(HONEST);
+    stage.expect_run("paid", &[1, 2]);
+    stage.expect_free("free", &[1]);
+    // The answer is remembered, and not all logits.
+    stage.run_free("again", &[1]);
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    stage.expect_free("again", &[1]);
+    // A device that is found faulty has all of it run again.
+    stage.occupy_anew(9);
+    stage.run_free("after a fault", &[1]);
+    stage.act(FAILING);
+    stage.expect_run("occupy", &[9]);
+    stage.expect_free("after a fault", &[1]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ocelli_consensus::Network;
@@ -30,13 +31,20 @@ pub fn identity(data: &Path) -> Result<[u8; 32], NodeError> {
 }
 
 /// Writes `node.json`.
-pub(super) fn write(data: &Path, peer_id: &str, addresses: &[String], network: &Network) -> Result<(), NodeError> {
+pub(super) fn write(
+    data: &Path,
+    peer_id: &str,
+    addresses: &[String],
+    network: &Network,
+    api: Option<SocketAddr>,
+) -> Result<(), NodeError> {
     let json = serde_json::json!({
         "peer_id": peer_id,
         "addresses": addresses,
         "network": network.parameters.name,
         "genesis": network.genesis_hash(),
         "pid": std::process::id(),
+        "api": api.map(|api| format!("http://{api}")),
     });
     let text = format!("{json:#}\n");
     let path = data.join(NODE);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ocelli_consensus::{ModelId, Network};
 use ocelli_model::{Backend, Model};
 
+use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::clock::Clock;
 use crate::error::NodeError;
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub mining: Option<Mining>,
     /// What newcomers are given, and from which wallet.
     pub faucet: Option<FaucetConfig>,
+    /// How clients are answered over HTTP, if they are.
+    pub api: Option<api::Config>,
     /// What is kept, and how much memory that may take.
     pub storage: Storage,
     /// What tells the time.

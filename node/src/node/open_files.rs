@@ -6,15 +6,15 @@ use super::NodeError;
 /// set up, listeners, logs.
 const OTHERS: u64 = 512;
 
-/// Raises this process's limit on open files as far as so many inbound connections need.
+/// Raises this process's limit on open files as far as so many inbound connections need, and so many of the API.
 ///
 /// # Errors
 /// If the system does not allow as many.
 #[cfg(unix)]
-pub fn raise_limit(inbound: u32) -> Result<(), NodeError> {
+pub fn raise_limit(inbound: u32, api: usize) -> Result<(), NodeError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    let expected = u64::from(inbound) + OTHERS;
+    let expected = u64::from(inbound) + api as u64 + OTHERS;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     match current {
         // No limit at all.
@@ -27,6 +27,6 @@ pub fn raise_limit(inbound: u32) -> Result<(), NodeError> {
 
 /// Other systems have no such limit.
 #[cfg(not(unix))]
-pub fn raise_limit(_: u32) -> Result<(), NodeError> {
+pub fn raise_limit(_: u32, _: usize) -> Result<(), NodeError> {
     Ok(())
 }

@@ -40,6 +40,7 @@ impl Room {
             counted: Arc::default(),
             keeper,
             found: Box::new(move |block| taken.lock().unwrap().push(block)),
+            moved: Box::new(|_, _| ()),
         };
         // No thread searches: the templates are looked at here.
         let mine = Mine::start(Mining { address: Address([4; 20]), threads: 0 }, to_pool);

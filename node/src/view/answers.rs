@@ -118,16 +118,20 @@ impl AtTip {
     /// # Errors
     /// The store's.
     pub fn models(&self, from: &ModelId, limit: u32) -> Result<Vec<NetworkModel>, StoreError> {
+        self.models_from(from).take((limit as usize).min(MAX_MODELS)).collect()
+    }
+
+    /// All models of the tip's state in the order of their ids, from one on.
+    pub fn models_from(&self, from: &ModelId) -> impl Iterator<Item = Result<NetworkModel, StoreError>> {
         let rows = &self.rows;
-        let models = rows.models(from).take((limit as usize).min(MAX_MODELS)).map(|row| {
+        rows.models(from).map(|row| {
             let (id, record) = row?;
             let name = match rows.name(&id)? {
                 Some(name) => name,
                 None => crate::inference::built_in_name(&id).unwrap_or_default(),
             };
             Ok(NetworkModel { id, record, uses: rows.uses(&id)?, name })
-        });
-        models.collect()
+        })
     }
 
     /// What a sender has under way.

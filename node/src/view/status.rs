@@ -131,6 +131,14 @@ impl Figures {
         Ok(status.bounded())
     }
 
+    /// Looks at what rises, so that its rates are of the last seconds whenever somebody asks.
+    pub fn look(&self) {
+        drop(self.inference.status());
+        if let Some((_, rate)) = &self.mining {
+            rate.get();
+        }
+    }
+
     fn waiting_for(&self, core: &CoreFigures, tip_time: u64, network: &NetworkStatus) -> Vec<String> {
         let mut waiting_for = Vec::new();
         if core.peers.is_empty() {

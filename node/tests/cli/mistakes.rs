@@ -40,6 +40,15 @@ fn mistakes_are_named() {
             &["unexpected argument '--bootstrap'"],
         ),
         ("no image", plain(&["submit"]), 2, &["<PICTURE|FOLDER>"]),
+        ("an API's host without an API", plain(&["node", "--api-host", "node.example"]), 2, &["--api", "--api-host"]),
+        (
+            "an origin with a path",
+            plain(&["node", "--api", "--api-origin", "https://node.example/page"]),
+            2,
+            &["expected an origin such as https://example.org"],
+        ),
+        ("an API without a port", plain(&["node", "--api", "localhost"]), 2, &["invalid socket address"]),
+        ("no terminal to draw in", plain(&["top", "--peer", DEAD]), 2, &["no terminal", "ocelli status"]),
         (
             "no picture",
             submit(&["--wallet", "dev", "notes.txt"]),

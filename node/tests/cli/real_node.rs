@@ -306,7 +306,6 @@ fn the_doctor_looks_at_the_machine_and_at_the_node() {
     assert!(run.stdout.contains("warning  clock         there is no other node to compare with"), "{}", run.stdout);
 }
 
-/// The node's own thread writes `node.json` right after the log has said that it listens.
 /// The rows of a table of pictures.
 fn rows(environment: &Environment) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_path(environment.path("table.csv")).unwrap();
@@ -388,6 +387,52 @@ fn a_folder_is_paid_for_once_whatever_ends_the_run() {
     assert_eq!(paid.map(|row| row["txid"].clone()).collect::<std::collections::BTreeSet<_>>().len(), 5);
 }
 
+#[test]
+fn a_node_that_answers_over_http_says_where() {
+    use std::io::{Read as _, Write as _};
+    let environment = Environment::new();
+    let (_node, log) = Node::start(&environment, "local", &["--api", "127.0.0.1:0"]);
+    std::thread::spawn(move || log.for_each(drop));
+    wait_for(&environment, "data");
+    let file = std::fs::read_to_string(environment.path("data/node.json")).unwrap();
+    let node: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let address = node["api"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    // The same as the command says, but for what passes meanwhile.
+    let over_http: serde_json::Value = serde_json::from_str(body).unwrap();
+    let status = environment.run(&["status", "--data", "data", "--json"]).ok().json();
+    for field in ["network", "genesis", "height", "tip", "peer_id", "work", "state_root", "checked"] {
+        assert_eq!(over_http[field], status[field], "{field}");
+    }
+    // Where something else listens, the node says so.
+    let taken = environment.run(&[
+        "node",
+        "--network",
+        "local",
+        "--data",
+        "other",
+        "--device",
+        "cpu",
+        "--no-mdns",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--api",
+        address,
+    ]);
+    assert_eq!(taken.code, 1, "{}", taken.stderr);
+    assert!(
+        taken.stderr.contains(&format!("cannot listen for HTTP at {address}: name another address with --api")),
+        "{}",
+        taken.stderr
+    );
+}
+
+/// The node's own thread writes `node.json` right after the log has said that it listens.
 fn wait_for(environment: &Environment, folder: &str) {
     let file = environment.path(&format!("{folder}/node.json"));
     let start = Instant::now();

@@ -1,5 +1,6 @@
 //! Nodes in this process, a peer that does whatever a test wants, and a maker of blocks.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, Header, ModelId, Network, Transaction, TxId, Unsigned,
 };
 use ocelli_model::{Backend, DeviceChoice, Model};
+use ocelli_node::api;
 use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
 use ocelli_node::inference::InferenceLimits;
@@ -79,7 +81,8 @@ impl TestNode {
     /// A node whose clocks are these.
     pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
         let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
-        let node = start_with(network, folder.path(), bootstrap, None, cpu(), storage, clock);
+        let config = config(network, folder.path(), bootstrap, None, cpu(), storage);
+        let node = Node::start(NodeConfig { clock, ..config }).unwrap();
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
@@ -88,6 +91,45 @@ impl TestNode {
         let folder = TempDir::new().unwrap();
         let node = start(network, folder.path(), bootstrap, None, cpu(), storage);
         Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node that answers over HTTP.
+    pub fn with_api(network: &Network, api: api::Config, backend: Box<dyn Backend>) -> Self {
+        Self::with_api_of(network, api, backend, InferenceLimits::default())
+    }
+
+    /// The same, whose inference has other limits.
+    pub fn with_api_of(
+        network: &Network,
+        api: api::Config,
+        backend: Box<dyn Backend>,
+        inference: InferenceLimits,
+    ) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let config = config(network, folder.path(), &[], None, backend, storage);
+        let node = Node::start(NodeConfig { api: Some(api), inference, ..config }).unwrap();
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node that answers over HTTP, on a folder that another left.
+    pub fn with_api_on(network: &Network, api: api::Config, folder: TempDir) -> Self {
+        let storage = Storage::default();
+        let config = config(network, folder.path(), &[], None, cpu(), storage);
+        let node = Node::start(NodeConfig { api: Some(api), ..config }).unwrap();
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// A node that answers over HTTP and mines.
+    pub fn with_api_mining(network: &Network, api: api::Config, miner: Address) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let config = config(network, folder.path(), &[], Some(miner), cpu(), storage);
+        let node = Node::start(NodeConfig { api: Some(api), ..config }).unwrap();
+        Self { node: Some(node), folder, network: network.clone(), storage }
+    }
+
+    /// Where it answers over HTTP.
+    pub fn api(&self) -> SocketAddr {
+        self.node.as_ref().unwrap().api_address().expect("it answers over HTTP")
     }
 
     /// Stops the node and starts it again on its folder.
@@ -203,19 +245,18 @@ pub fn start(
     backend: Box<dyn Backend>,
     storage: Storage,
 ) -> Node {
-    start_with(network, folder, bootstrap, mining, backend, storage, Clock::system())
+    Node::start(config(network, folder, bootstrap, mining, backend, storage)).unwrap()
 }
 
-fn start_with(
+fn config(
     network: &Network,
     folder: &Path,
     bootstrap: &[String],
     mining: Option<Address>,
     backend: Box<dyn Backend>,
     storage: Storage,
-    clock: Clock,
-) -> Node {
-    Node::start(NodeConfig {
+) -> NodeConfig {
+    NodeConfig {
         network: network.clone(),
         data: folder.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -229,10 +270,10 @@ fn start_with(
         inference: InferenceLimits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
+        api: None,
         faucet: None,
-        clock,
-    })
-    .unwrap()
+        clock: Clock::system(),
+    }
 }
 
 /// Asks again and again until there is an answer.

@@ -15,11 +15,11 @@ use super::harness::{Maker, TestNode, easy_network, mine, wait};
 
 /// Blocks whose attachments every node keeps.
 const RETENTION: u64 = 20;
-const DELAY: u64 = 3;
+pub const DELAY: u64 = 3;
 /// The height of the block that publishes the model.
-const PUBLISHED: u64 = 10;
+pub const PUBLISHED: u64 = 10;
 
-fn network() -> Network {
+pub fn network() -> Network {
     let mut parameters = easy_network().parameters;
     (parameters.retention, parameters.attachment_retention) = (RETENTION, RETENTION);
     (parameters.upload_window, parameters.model_delay, parameters.model_price) = (16, DELAY, Amount(1));
@@ -28,16 +28,16 @@ fn network() -> Network {
     Network::new(parameters, Vec::new())
 }
 
-fn published() -> Model {
+pub fn published() -> Model {
     zoo::get("cifar10-resnet").unwrap()
 }
 
-fn id() -> ModelId {
+pub fn id() -> ModelId {
     ModelId(published().id().0)
 }
 
 /// Makes the next block with these transactions, tasks among them with the published model's answers.
-fn make(maker: &mut Maker, submissions: &[Submission]) {
+pub fn make(maker: &mut Maker, submissions: &[Submission]) {
     let mut data = BlockData::default();
     for Submission { transaction, attachment } in submissions {
         let answer = transaction.task().map_or(Answer::None, |_| {
@@ -50,7 +50,7 @@ fn make(maker: &mut Maker, submissions: &[Submission]) {
     maker.connect(&header, &data);
 }
 
-fn act(maker: &Maker, ahead: u64, action: Action, attachment: Option<&[u8]>) -> Submission {
+pub fn act(maker: &Maker, ahead: u64, action: Action, attachment: Option<&[u8]>) -> Submission {
     Submission { transaction: maker.sign(ahead, action), attachment: attachment.map(Into::into) }
 }
 
@@ -62,7 +62,7 @@ fn task(maker: &Maker, seed: u8) -> Submission {
 }
 
 /// A chain on which a model is published, used as soon as may be, and used again after everybody may have forgotten its parts.
-fn made(network: &Network) -> Maker {
+pub fn made(network: &Network) -> Maker {
     let (mut maker, file) = (Maker::new(network), zoo::bytes("cifar10-resnet").unwrap());
     let author = Address::of(&maker.wallet.public_key());
     let upload = Action::Upload { file: UploadHash::of(&author, &id()), size: file.len() as u32 };
@@ -115,7 +115,7 @@ fn file_of(node: &TestNode) -> Option<Vec<u8>> {
     (!file.is_empty()).then_some(file)
 }
 
-fn wait_for_file(node: &TestNode) {
+pub fn wait_for_file(node: &TestNode) {
     let file = wait("the model's file", || file_of(node));
     assert!(file == zoo::bytes("cifar10-resnet").unwrap());
 }

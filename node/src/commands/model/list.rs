@@ -8,9 +8,10 @@ use serde_json::json;
 use super::super::chain::short;
 use super::super::error::CommandError;
 use super::super::evidence;
-use super::super::output::{Printer, Whole};
+use super::super::output::Printer;
 use super::super::peer_option::PeerOption;
 use crate::client::printable;
+use crate::json::{self, ModelFields};
 
 /// List the models that are built in, or those of a network
 #[derive(Debug, clap::Args)]
@@ -41,37 +42,14 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = peer.connect()?;
     let models = client.models()?;
     evidence::warn_of_left(&client);
-    let prefix = &client.network().parameters.address_prefix;
-    let author = |author: &ocelli_consensus::Address| {
-        if author.0 == [0; 20] { None } else { Some(author.to_text(prefix)) }
-    };
     if output.is_json() {
-        let models: Vec<_> = models
-            .iter()
-            .map(|model| {
-                let (record, facts) = (&model.record, &model.record.facts);
-                json!({
-                    "id": model.id,
-                    "name": model.name,
-                    "author": author(&record.author),
-                    "royalty": Whole(record.royalty.0),
-                    "first": record.first,
-                    "channels": facts.channels,
-                    "height": facts.height,
-                    "width": facts.width,
-                    "classes": facts.classes,
-                    "cost": facts.cost,
-                    "bytes": facts.size,
-                    "uses": Whole(model.uses),
-                })
-            })
-            .collect();
+        let models: Vec<_> = models.iter().map(|model| ModelFields::of(model, client.network())).collect();
         return output.json(&models);
     }
     for model in &models {
         let (record, facts) = (&model.record, &model.record.facts);
         let name = if model.name.is_empty() { "no name known".into() } else { printable(&model.name) };
-        let by = author(&record.author).map_or("from the beginning".into(), |author| {
+        let by = json::author(&record.author, client.network()).map_or("from the beginning".into(), |author| {
             format!("by {author}, royalty {} credits, from block {}", record.royalty, record.first)
         });
         output.line(format_args!(

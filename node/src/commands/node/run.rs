@@ -1,11 +1,14 @@
 //! `ocelli node`: a node that runs until it is told to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocelli_model::backend;
 use ocelli_program::signals::StopSignals;
+use ocelli_program::status_line::StatusLine;
+use ocelli_protocol::message::{NodeStatus, Request, Response};
 
 use super::NodeArgs;
+use crate::api::MAX_CONNECTIONS;
 use crate::clock::Clock;
 use crate::inference::InferenceLimits;
 use crate::network::Traversal;
@@ -13,6 +16,9 @@ use crate::node::{Discovery, Mining, Node, NodeConfig, NodeError, models, open_f
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);
+
+/// How often the line in the terminal is renewed.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is told to stop (by one of [`StopSignals`]), or cannot go on.
 ///
@@ -25,7 +31,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
 
     let parameters = &args.network.parameters;
     tracing::info!(network = parameters.name, data = %args.data.display(), "starting");
-    open_files::raise_limit(args.capacity.inbound)?;
+    open_files::raise_limit(args.capacity.inbound, args.api.as_ref().map_or(0, |_| MAX_CONNECTIONS))?;
     let (device, why_not) = backend::open(args.device)?;
     if let Some(reason) = why_not {
         tracing::warn!(reason, "no GPU is used");
@@ -50,13 +56,68 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         bootstrap: args.bootstrap,
         backend: device,
         inference: InferenceLimits::default(),
+        api: args.api,
         storage: args.storage,
         faucet: args.faucet,
         clock: Clock::system(),
     })?;
-    runtime.block_on(async {
-        while !node.ends_within(Duration::ZERO) && tokio::time::timeout(POLL, stop.next()).await.is_err() {}
-    });
+    let line = StatusLine::show();
+    let mut said = None;
+    while !node.ends_within(Duration::ZERO)
+        && runtime.block_on(async { tokio::time::timeout(POLL, stop.next()).await }).is_err()
+    {
+        if line.is_seen() && said.is_none_or(|at: Instant| at.elapsed() >= REFRESH) {
+            said = Some(Instant::now());
+            if let Some(Response::NodeStatus(status)) = node.ask(Request::NodeStatus) {
+                line.say(in_a_line(&status));
+            }
+        }
+    }
+    drop(line);
     tracing::info!("stopping");
     node.stop()
+}
+
+/// How a node is, in a line.
+fn in_a_line(status: &NodeStatus) -> String {
+    let (peers, pending) = (status.peers.total(), status.mempool_transactions);
+    let mut text = format!("block {}, {}", status.height, status.sync);
+    text.push_str(&format!(", {peers} {}", if peers == 1 { "peer" } else { "peers" }));
+    text.push_str(&format!(", {pending} pending"));
+    if status.millitasks_per_second > 0 {
+        text.push_str(&format!(", {:.1} tasks/s", status.millitasks_per_second as f64 / 1000.0));
+    }
+    if status.mining.is_some() {
+        text.push_str(&format!(", mining {} hashes/s", status.hash_rate));
+    }
+    if let Some(what) = status.waiting_for.first() {
+        text.push_str(&format!("; waiting for {what}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use ocelli_consensus::Address;
+    use ocelli_protocol::message::PeerCounts;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_matters() {
+        let status = NodeStatus { height: 7, sync: "synced".into(), ..NodeStatus::default() };
+        assert_eq!(in_a_line(&status), "block 7, synced, 0 peers, 0 pending");
+        let status = NodeStatus {
+            peers: PeerCounts { dialled: 1, inbound: 0 },
+            mempool_transactions: 3,
+            millitasks_per_second: 1_500,
+            mining: Some(Address([1; 20])),
+            hash_rate: 9,
+            waiting_for: vec!["the data of block 8".into()],
+            ..status
+        };
+        let text =
+            "block 7, synced, 1 peer, 3 pending, 1.5 tasks/s, mining 9 hashes/s; waiting for the data of block 8";
+        assert_eq!(in_a_line(&status), text);
+    }
 }

@@ -1,0 +1,246 @@
+"""Asks an Ocelli node over HTTP what is in pictures.
+
+    >>> import ocelli
+    >>> ocelli.classify("cat.jpg").label
+    'cat'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+__all__ = ["Answer", "Class", "Event", "Node", "Picture", "Problem", "classify"]
+
+#: Where a node of this machine answers unless it is told otherwise.
+DEFAULT_URL = "http://127.0.0.1:3298"
+
+#: A file's path, or its bytes.
+File = Union[str, "os.PathLike[str]", bytes]
+
+
+class Problem(Exception):
+    """What a node refuses, in its words (RFC 9457).
+
+    ``status`` is the HTTP status, ``kind`` the word that names the kind of problem, ``detail`` what was found and expected, ``causes``
+    each picture that cannot be used, ``hint`` what to try, and ``retry_after`` the seconds after which to ask again.
+    """
+
+    def __init__(self, status: int, document: Mapping[str, Any], retry_after: Optional[float] = None) -> None:
+        self.status = status
+        self.kind = str(document.get("type", "")).rsplit(":", 1)[-1]
+        self.detail = str(document.get("detail", f"the node answers {status}"))
+        self.causes: List[str] = list(document.get("causes", []))
+        self.hint: Optional[str] = document.get("hint")
+        self.retry_after = retry_after
+        lines = [self.detail, *(f"  {cause}" for cause in self.causes)]
+        super().__init__("\n".join(lines + ([f"hint: {self.hint}"] if self.hint else [])))
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of a model: its name, its probability (0 to 1, for display), and its place among the model's classes."""
+
+    label: str
+    probability: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What became of a file before the model saw it, with SHA-256 in hexadecimal of the file and of what a task would carry."""
+
+    what: str
+    done: str
+    form: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    file_bytes: int
+    file_sha256: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node says of a picture. It is free: the node's own run, on no chain, and checked by nobody else."""
+
+    label: str
+    probability: float
+    top: Tuple[Class, ...]
+    model: str
+    model_id: str
+    picture: Picture
+    #: What the model answers, exactly.
+    logits: Tuple[int, ...]
+    #: The file's name, where there is one.
+    file: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: ``start``, ``block``, ``reorganization`` or ``mempool``. With its id one listens on."""
+
+    kind: str
+    id: str
+    data: Dict[str, Any]
+
+
+class Node:
+    """A node's HTTP API."""
+
+    def __init__(self, url: str = DEFAULT_URL, token: Optional[str] = None, timeout: float = 60.0, retries: int = 3) -> None:
+        """
+        :param url: where the node answers.
+        :param token: what the file ``api-token`` of its data folder holds; beyond its own machine a node wants it.
+        :param timeout: seconds to wait for an answer.
+        :param retries: how often a node that has too much to do is asked again.
+        """
+        self.url = url.rstrip("/")
+        self._token = token
+        self._timeout = timeout
+        self._retries = retries
+
+    def classify(self, file: File, model: Optional[str] = None, top: int = 5) -> Answer:
+        """Says what is in a picture: JPEG, PNG, WebP, GIF or BMP.
+
+        :param file: its path or its bytes.
+        :param model: the model's name or id; the network's first unless it is named.
+        :param top: how many classes are named.
+        :raises Problem: if it cannot be used, or the node has too much to do.
+        """
+        name, contents = _read(file)
+        answer = self._json("POST", "/v1/classify", _parameters(model, top), contents, "application/octet-stream")
+        return _answer({"file": name, **answer})
+
+    def classify_all(self, files: Sequence[File], model: Optional[str] = None, top: int = 5) -> List[Answer]:
+        """Says what is in each of at most 64 pictures, in their order; see :meth:`classify`."""
+        boundary = uuid.uuid4().hex
+        parts = []
+        for name, contents in map(_read, files):
+            quoted = urllib.parse.quote(name or "picture", safe=" .()[]+,=@!~")
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n\r\n'
+            parts.append(head.encode() + contents + b"\r\n")
+        body = b"".join(parts) + f"--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        answers = self._json("POST", "/v1/classify", _parameters(model, top), body, kind)["answers"]
+        names = (_read_name(file) for file in files)
+        return [_answer({**answer, "file": name}) for name, answer in zip(names, answers)]
+
+    def models(self) -> List[Dict[str, Any]]:
+        """The models of the network, the one first that is meant where none is named."""
+        return list(self._json("GET", "/v1/models")["models"])
+
+    def status(self) -> Dict[str, Any]:
+        """How the node is: what ``ocelli status --json`` prints."""
+        return self._json("GET", "/v1/status")
+
+    def block(self, block: Union[int, str]) -> Dict[str, Any]:
+        """A block by its height or hash."""
+        return self._json("GET", f"/v1/blocks/{_quote(block)}")
+
+    def transaction(self, txid: str) -> Dict[str, Any]:
+        """A transaction: ``state`` is ``pending``, ``confirmed`` or ``dropped``."""
+        return self._json("GET", f"/v1/transactions/{_quote(txid)}")
+
+    def account(self, address: str) -> Dict[str, Any]:
+        """An account; amounts and nonces are strings of digits."""
+        return self._json("GET", f"/v1/accounts/{_quote(address)}")
+
+    def events(self, last_id: Optional[str] = None) -> Iterator[Event]:
+        """What happens, for as long as one listens.
+
+        :param last_id: the id of the last event that was seen; what came since is told first.
+        """
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        with self._open("GET", "/v1/events", headers=headers) as stream:
+            fields: Dict[str, str] = {}
+            for line in stream:
+                text = line.decode().rstrip("\r\n")
+                name, _, value = text.partition(": ")
+                if text and name:
+                    fields[name] = value
+                elif not text:
+                    if "data" in fields:
+                        yield Event(fields.get("event", ""), fields.get("id", ""), json.loads(fields["data"]))
+                    fields = {}
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        parameters: Iterable[Tuple[str, str]] = (),
+        body: Optional[bytes] = None,
+        kind: Optional[str] = None,
+    ) -> Dict[str, Any]:
+        query = urllib.parse.urlencode(list(parameters))
+        headers = {} if kind is None else {"Content-Type": kind}
+        for left in reversed(range(self._retries + 1)):
+            try:
+                with self._open(method, f"{path}?{query}" if query else path, body, headers) as answer:
+                    return json.load(answer)
+            except Problem as problem:
+                if problem.retry_after is None or left == 0:
+                    raise
+                time.sleep(problem.retry_after)
+        raise AssertionError("the last try returns or raises")
+
+    def _open(self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None) -> Any:
+        request = urllib.request.Request(self.url + path, data=body, headers=headers or {}, method=method)
+        if self._token is not None:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            return urllib.request.urlopen(request, timeout=self._timeout)
+        except urllib.error.HTTPError as error:
+            with error:
+                try:
+                    document = json.load(error)
+                except ValueError:
+                    document = {}
+            retry_after = error.headers.get("Retry-After", "")
+            raise Problem(error.code, document, float(retry_after) if retry_after.isdigit() else None) from None
+
+
+def classify(file: File, model: Optional[str] = None, top: int = 5, url: str = DEFAULT_URL) -> Answer:
+    """Says what is in a picture, by the node of this machine; see :meth:`Node.classify`."""
+    return Node(url).classify(file, model, top)
+
+
+def _parameters(model: Optional[str], top: int) -> List[Tuple[str, str]]:
+    named = [] if model is None else [("model", model)]
+    return [*named, ("top", str(top)), ("logits", "1")]
+
+
+def _read_name(file: File) -> Optional[str]:
+    return None if isinstance(file, bytes) else os.path.basename(os.fspath(file))
+
+
+def _read(file: File) -> Tuple[Optional[str], bytes]:
+    if isinstance(file, bytes):
+        return None, file
+    with open(file, "rb") as opened:
+        return _read_name(file), opened.read()
+
+
+def _quote(part: Union[int, str]) -> str:
+    return urllib.parse.quote(str(part), safe="")
+
+
+def _answer(said: Mapping[str, Any]) -> Answer:
+    return Answer(
+        file=said.get("file"),
+        label=said["label"],
+        probability=said["probability"],
+        top=tuple(Class(one["label"], one["probability"], one["index"]) for one in said["top"]),
+        model=said["model"]["name"],
+        model_id=said["model"]["id"],
+        picture=Picture(**{name: said["picture"][name] for name in Picture.__dataclass_fields__}),
+        logits=tuple(said["logits"]),
+    )

@@ -1,0 +1,64 @@
+"""Against a live node: `OCELLI_URL=http://127.0.0.1:3298 python -m unittest discover clients/python/tests`."""
+
+import itertools
+import os
+import pathlib
+import unittest
+
+import ocelli
+
+URL = os.environ.get("OCELLI_URL", ocelli.DEFAULT_URL)
+PICTURES = pathlib.Path(__file__).parents[3] / "assets" / "cifar10"
+CAT = PICTURES / "cat-0000.jpg"
+
+
+class Pictures(unittest.TestCase):
+    def setUp(self):
+        self.node = ocelli.Node(URL)
+
+    def test_a_picture_is_answered_by_its_path_and_by_its_bytes(self):
+        answer = ocelli.classify(CAT, url=URL)
+        self.assertEqual((answer.label, answer.file, answer.model), ("cat", "cat-0000.jpg", "cifar10-cnn"))
+        self.assertEqual(answer.top[0], ocelli.Class("cat", answer.probability, 3))
+        self.assertEqual((len(answer.top), len(answer.logits)), (5, 10))
+        self.assertEqual(answer.picture.done, "as_it_is")
+        again = self.node.classify(CAT.read_bytes(), model=answer.model_id, top=1)
+        self.assertEqual((again.logits, again.file, len(again.top)), (answer.logits, None, 1))
+
+    def test_several_are_answered_in_their_order(self):
+        files = sorted(PICTURES.glob("*.jpg"))
+        answers = self.node.classify_all(files)
+        self.assertEqual([answer.file for answer in answers], [file.name for file in files])
+        self.assertEqual(answers[files.index(CAT)].logits, self.node.classify(CAT).logits)
+
+    def test_what_is_refused_says_why_and_what_to_try(self):
+        with self.assertRaises(ocelli.Problem) as raised:
+            self.node.classify(b"words")
+        problem = raised.exception
+        self.assertEqual((problem.status, problem.kind), (415, "format"))
+        self.assertEqual(problem.detail, "not a picture: expected PNG, JPEG, WebP, GIF or BMP")
+        self.assertIn("hint: ", str(problem))
+        with self.assertRaises(ocelli.Problem) as raised:
+            self.node.classify_all([CAT, b"words"])
+        self.assertEqual(len(raised.exception.causes), 1)
+        with self.assertRaises(ocelli.Problem) as raised:
+            self.node.classify(CAT, model="none")
+        self.assertEqual(raised.exception.kind, "not-found")
+
+
+class Chain(unittest.TestCase):
+    def test_the_chain_is_told(self):
+        node = ocelli.Node(URL)
+        status = node.status()
+        self.assertEqual(node.block(0)["hash"], status["genesis"])
+        self.assertEqual(node.models()[0]["name"], "cifar10-cnn")
+        with self.assertRaises(ocelli.Problem):
+            node.transaction("ab" * 32)
+        (start,) = itertools.islice(node.events(), 1)
+        self.assertEqual((start.kind, start.data["missed"]), ("start", False))
+        (again,) = itertools.islice(node.events(start.id), 1)
+        self.assertFalse(again.data["missed"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,182 @@
+//! Who may ask what: by which name this machine is called, from which page, with which token, and how often.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use lru::LruCache;
+use ocelli_protocol::limits::{Bucket, Limit};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::problem::{Kind, Problem};
+use super::server::Client;
+use super::{Api, Config};
+use crate::clock::Clock;
+
+/// Requests of one address that has no token, from beyond this machine: a second, and at once.
+const REQUESTS: Limit = Limit { rate: 20, burst: 200 };
+/// Addresses whose requests are counted; who has not asked for longest is forgotten.
+const ADDRESSES: NonZeroUsize = NonZeroUsize::new(4_096).expect("4,096 is not 0");
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody: it only reads what everybody may know.
+    Open,
+    /// Everybody of this machine, and whoever has the token: it makes work, or tells of the owner's matters.
+    Local,
+}
+
+/// What is asked of every request.
+pub(super) struct Guard {
+    is_local: bool,
+    hosts: Vec<String>,
+    origins: Vec<HeaderValue>,
+    /// SHA-256: digests are compared, whose length tells nothing.
+    token: [u8; 32],
+    clock: Clock,
+    clients: Mutex<LruCache<IpAddr, Bucket>>,
+}
+
+impl Guard {
+    pub(super) fn new(config: &Config, token: &str) -> Self {
+        Self {
+            is_local: config.is_local(),
+            hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            origins: config.origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+            token: Sha256::digest(token).into(),
+            clock: Clock::system(),
+            clients: Mutex::new(LruCache::new(ADDRESSES)),
+        }
+    }
+
+    /// What browsers are told: pages of the named origins may read answers, and no others.
+    pub(super) fn cors(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let headers = ["content-length", "inference-header-content-length", "retry-after"].map(HeaderName::from_static);
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(self.origins.iter().cloned()))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                HeaderName::from_static("last-event-id"),
+                HeaderName::from_static("inference-header-content-length"),
+            ])
+            .expose_headers(headers);
+        Some(cors)
+    }
+
+    /// Refuses what comes by another name than this machine's: a page whose name was made to lead here (DNS rebinding).
+    fn check_host(&self, request: &Request) -> Result<(), Problem> {
+        let wrong = |found: &str| {
+            Problem::new(
+                Kind::Origin,
+                format!("the request is for the host {found:?}, expected localhost or an IP address"),
+            )
+            .with_hint("start the node with --api-host NAME if this machine is called so")
+        };
+        let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+        let host = request.uri().authority().map(Authority::as_str).or(host).unwrap_or("");
+        let authority: Authority = host.parse().map_err(|_| wrong(host))?;
+        let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let is_ip = name.parse::<IpAddr>().is_ok()
+            || name
+                .strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
+        if is_ip || name == "localhost" || self.hosts.contains(&name) { Ok(()) } else { Err(wrong(host)) }
+    }
+
+    /// Refuses what other pages have a browser ask.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let own = |origin: &str| {
+            let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            host.is_some() && authority == host
+        };
+        if self.origins.contains(origin) || origin.to_str().is_ok_and(own) {
+            return Ok(());
+        }
+        Err(Problem::new(Kind::Origin, format!("pages of {origin:?} may not ask this node"))
+            .with_hint("start the node with --api-origin ORIGIN to let them"))
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let token = given.and_then(|given| {
+            let (scheme, token) = given.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+        });
+        token.is_some_and(|token| Sha256::digest(token).as_slice().ct_eq(&self.token).into())
+    }
+
+    /// Whether an address that has no token asks too often; seconds after which it may again.
+    fn check_rate(&self, ip: IpAddr) -> Result<(), u64> {
+        let now = self.clock.now();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = clients.get_or_insert_mut(subnet(ip), || Bucket::new(REQUESTS, now));
+        let checked = bucket.check(1, now).map_err(|millis| millis.div_ceil(1000));
+        if checked.is_ok() {
+            bucket.charge(1, now);
+        }
+        checked
+    }
+}
+
+/// What one client has many of counts once: a /64 of IPv6.
+fn subnet(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
+}
+
+/// What holds for every request, whatever it asks for.
+pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let guard = &api.guard;
+    if let Err(problem) = guard.check_host(&request).and_then(|()| guard.check_origin(request.headers())) {
+        return problem.into_response();
+    }
+    next.run(request).await
+}
+
+/// What holds for the routes of one kind.
+pub(super) async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
+    let guard = &api.guard;
+    if !guard.is_local && !guard.has_token(request.headers()) {
+        if access == Access::Local {
+            return Problem::new(
+                Kind::Token,
+                "beyond its own machine the node answers this only to who shows its token",
+            )
+            .with_hint(
+                "send `Authorization: Bearer TOKEN` with what the file api-token of the node's data folder holds",
+            )
+            .into_response();
+        }
+        let ip = request.extensions().get::<Client>().map(|client| client.ip);
+        if let Some(Err(seconds)) = ip.map(|ip| guard.check_rate(ip)) {
+            return Problem::new(
+                Kind::TooMuch,
+                format!(
+                    "an address without a token may ask {} times a second, {} at once",
+                    REQUESTS.rate, REQUESTS.burst
+                ),
+            )
+            .with_retry_after(seconds)
+            .into_response();
+        }
+    }
+    next.run(request).await
+}

@@ -1,0 +1,81 @@
+//! `POST /v1/transactions`: what somebody has signed elsewhere goes to the pool, as a peer's would.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use ocelli_protocol::message::{MAX_SUBMISSION_BYTES, Request, Response, Submission, SubmitReply};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::problem::{Document, Kind, Problem};
+use super::reply::Json;
+use crate::json::AnswerFields;
+use crate::pool;
+use crate::reply::ReplyTo;
+
+/// How long the node's preliminary answer to a task is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The code of a refusal that says nothing of the transaction; see `docs/protocol.md`.
+const BUSY: u32 = 5;
+
+/// A transaction that the node has taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Submitted {
+    /// By which one asks for it.
+    txid: String,
+    /// What the model of a task says, by this node: preliminary, until a block holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerFields>,
+}
+
+/// Hands in a signed transaction with what it carries
+///
+/// The body is a submission as docs/protocol.md encodes it: a task, a transfer, or a step of publishing a model. Handed in again, it
+/// is the same transaction, and pays once.
+#[utoipa::path(
+    post, path = "/v1/transactions", tag = "chain", security((), ("token" = [])),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = OK, description = "It is pending, and forwarded", body = Submitted),
+        (status = "4XX", description = "It is not taken", body = Document, content_type = "application/problem+json"),
+        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
+            content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
+    )
+)]
+pub(super) async fn submit(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Submitted>, Problem> {
+    let held = api.bodies.read(&headers, body, MAX_SUBMISSION_BYTES).await?;
+    let submission = Submission::from_bytes(&held.bytes).map_err(|error| {
+        Problem::new(Kind::Request, format!("not a submission: {error}"))
+            .with_hint("docs/protocol.md says how one is encoded")
+    })?;
+    let txid = submission.transaction.txid();
+    let (sender, reply) = oneshot::channel();
+    let asked = pool::Input::Ask(Box::new(Request::Submit(submission)), ReplyTo::Client(sender));
+    let busy = || Problem::busy("too much waits: ask again later");
+    api.pool.offer(asked).map_err(|_| busy())?;
+    match timeout(PATIENCE, reply).await {
+        Ok(Ok(Response::Submitted(SubmitReply::Accepted { answer }))) => {
+            let answer = answer.map(|signed| AnswerFields::of(&signed.answer));
+            Ok(Json(Submitted { txid: txid.to_string(), answer }))
+        }
+        Ok(Ok(Response::Submitted(SubmitReply::Refused { code: BUSY, reason }))) => Err(Problem::busy(reason)),
+        Ok(Ok(Response::Submitted(SubmitReply::Refused { reason, .. }))) => Err(Problem::new(Kind::Content, reason)
+            .with_hint(
+                "sign it again with what the node expects; /v1/accounts tells the next nonce, /v1/fees the fee",
+            )),
+        Ok(Ok(Response::Failed { reason })) => Err(Problem::new(Kind::Node, reason)),
+        // It is taken, and its answer comes later.
+        Err(_) => Ok(Json(Submitted { txid: txid.to_string(), answer: None })),
+        Ok(_) => Err(busy()),
+    }
+}

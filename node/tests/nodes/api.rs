@@ -1,0 +1,41 @@
+//! The API over real sockets.
+
+mod chain;
+mod classify;
+mod description;
+mod guard;
+mod inference;
+mod models;
+mod operations;
+
+use ocelli_model::Backend;
+use ocelli_node::api::Config;
+
+use super::harness::{TestNode, cpu, easy_network, wait};
+use super::http::get;
+
+/// On a free port of this machine.
+fn config() -> Config {
+    Config { listen: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new() }
+}
+
+/// A node that answers over HTTP, its device checked.
+fn node() -> TestNode {
+    node_with(config(), cpu())
+}
+
+fn node_with(config: Config, backend: Box<dyn Backend>) -> TestNode {
+    let node = TestNode::with_api(&easy_network(), config, backend);
+    wait_until_ready(&node);
+    node
+}
+
+fn wait_until_ready(node: &TestNode) {
+    wait("the device to be checked", || (get(node.api(), "/v2/health/ready").status == 200).then_some(()));
+}
+
+/// A file of the repository.
+fn file(name: &str) -> Vec<u8> {
+    let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

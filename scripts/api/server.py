@@ -1,0 +1,39 @@
+"""A model in ONNX Runtime behind FastAPI, as people serve one: run by uvicorn, the network's file in OCELLI_ONNX."""
+
+import io
+import os
+
+import numpy as np
+import onnxruntime as ort
+from fastapi import FastAPI, Request, Response
+from PIL import Image
+
+options = ort.SessionOptions()
+options.intra_op_num_threads = int(os.environ["OCELLI_THREADS"])
+options.log_severity_level = 3
+session = ort.InferenceSession(os.environ["OCELLI_ONNX"], options, providers=["CPUExecutionProvider"])
+CLASSES = os.environ["OCELLI_CLASSES"].split(",")
+SCALE = float(os.environ["OCELLI_SCALE"])
+app = FastAPI()
+
+
+def probabilities(logits):
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) * SCALE)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@app.post("/v1/classify")
+async def classify(request: Request):
+    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((32, 32))
+    pixels = np.asarray(picture, np.uint8).transpose(2, 0, 1)[None]
+    row = probabilities(session.run(None, {"pixels": pixels})[0])[0]
+    best = np.argsort(-row)[:5]
+    top = [{"label": CLASSES[at], "probability": round(float(row[at]), 6), "index": int(at)} for at in best]
+    return {"label": top[0]["label"], "probability": top[0]["probability"], "top": top}
+
+
+@app.post("/infer")
+async def infer(request: Request):
+    """Pixels as bytes in, logits as bytes out: what the binary tensor extension does, without its JSON."""
+    pixels = np.frombuffer(await request.body(), np.uint8).reshape(-1, 3, 32, 32)
+    return Response(session.run(None, {"pixels": pixels})[0].astype(np.int32).tobytes(), media_type="application/octet-stream")
