@@ -152,18 +152,18 @@ impl Collector for Moment {
         })?;
         let network = self.figures.network.status();
         let mut to = Writer(encoder);
-        to.gauge("chain_height", None, "Of the tip", status.height)?;
-        to.gauge("chain_header_height", None, "Of the header with most work", status.header_height)?;
-        to.gauge("chain_tip_timestamp", Some(Unit::Seconds), "The tip's time, since 1970", status.tip_time)?;
+        to.gauge("chain_height", None, "Of the tip", status.tip.height)?;
+        to.gauge("chain_header_height", None, "Of the header with most work", status.sync.header_height)?;
+        to.gauge("chain_tip_timestamp", Some(Unit::Seconds), "The tip's time, since 1970", status.tip.time)?;
         let refused = "Blocks that were refused as invalid, of those that are remembered";
         to.gauge("chain_invalid_blocks", None, refused, status.invalid.len() as u64)?;
-        let behind = status.header_height.saturating_sub(status.height);
+        let behind = status.sync.header_height.saturating_sub(status.tip.height);
         to.gauge("sync_blocks_behind", None, "Headers that wait for their blocks", behind)?;
-        to.gauge("mempool_transactions", None, "Transactions that wait for a block", status.mempool_transactions)?;
-        to.gauge("mempool_size", Some(Unit::Bytes), "What they take, attachments included", status.mempool_bytes)?;
+        to.gauge("mempool_transactions", None, "Transactions that wait for a block", status.mempool.transactions)?;
+        to.gauge("mempool_size", Some(Unit::Bytes), "What they take, attachments included", status.mempool.bytes)?;
         to.gauge("inference_queue_pictures", None, "Pictures that wait for the device", status.inference.queued)?;
         let faulty = "1 if the device gave a wrong answer and is no longer used";
-        to.gauge("inference_device_faulty", None, faulty, u64::from(status.disabled_device))?;
+        to.gauge("inference_device_faulty", None, faulty, u64::from(status.device.disabled))?;
         to.network(&status, &network)?;
         to.gauge("store_disk_size", Some(Unit::Bytes), "What the chain takes on disk", status.storage.disk_bytes)?;
         to.gauge(

@@ -109,16 +109,16 @@ fn push(values: &mut VecDeque<u64>, value: u64) {
 
 impl Screen {
     fn update(&mut self, status: NodeStatus) {
-        push(&mut self.tasks, status.millitasks_per_second);
-        push(&mut self.mempool, status.mempool_transactions);
+        push(&mut self.tasks, status.device.millitasks_per_second);
+        push(&mut self.mempool, status.mempool.transactions);
         // What is far back is not shown, nor is what a reorganisation has brought back.
-        self.seen = self.seen.clamp(status.height.saturating_sub(BLOCKS), status.height);
+        self.seen = self.seen.clamp(status.tip.height.saturating_sub(BLOCKS), status.tip.height);
         self.status = status;
     }
 
     /// The next block to look through; `None` when all are.
     fn next_block(&self) -> Option<u64> {
-        (self.seen < self.status.height).then_some(self.seen + 1)
+        (self.seen < self.status.tip.height).then_some(self.seen + 1)
     }
 
     fn look_through(&mut self, height: u64, found: Option<&FoundBlock>, network: &Network) {
@@ -137,10 +137,10 @@ impl Screen {
         self.draw_head(frame, head);
         let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
         let status = &self.status;
-        let title = format!("tasks a second: {:.1}", status.millitasks_per_second as f64 / 1000.0);
+        let title = format!("tasks a second: {:.1}", status.device.millitasks_per_second as f64 / 1000.0);
         draw_line(frame, left, &title, &self.tasks, Color::Cyan);
         let title =
-            format!("mempool: {}, {}", count(status.mempool_transactions, "transaction"), Bytes(status.mempool_bytes));
+            format!("mempool: {}, {}", count(status.mempool.transactions, "transaction"), Bytes(status.mempool.bytes));
         draw_line(frame, right, &title, &self.mempool, Color::Magenta);
         let lines: Vec<Line<'_>> = self
             .latest
@@ -154,22 +154,22 @@ impl Screen {
 
     fn draw_head(&self, frame: &mut Frame<'_>, area: ratatui::layout::Rect) {
         let status = &self.status;
-        let sync = printable(&status.sync);
-        let is_well = sync == "synced" && status.waiting_for.is_empty() && !status.disabled_device;
+        let sync = printable(&status.sync.state);
+        let is_well = sync == "synced" && status.sync.waiting_for.is_empty() && !status.device.disabled;
         let state = if is_well { sync.green() } else { sync.yellow() };
-        let tip: String = status.tip.to_string().chars().take(16).collect();
-        let device = if status.disabled_device {
-            format!("{}; THE DEVICE GAVE A WRONG ANSWER and is no longer used", printable(&status.device)).red()
+        let tip: String = status.tip.hash.to_string().chars().take(16).collect();
+        let device = if status.device.disabled {
+            format!("{}; THE DEVICE GAVE A WRONG ANSWER and is no longer used", printable(&status.device.name)).red()
         } else {
-            Span::raw(printable(&status.device))
+            Span::raw(printable(&status.device.name))
         };
-        let mining = match status.mining {
-            Some(_) => format!("{} a second", count(status.hash_rate, "hash")),
+        let mining = match status.mining.address {
+            Some(_) => format!("{} a second", count(status.mining.hash_rate, "hash")),
             None => "no".into(),
         };
         let lines = vec![
             Line::from(vec![
-                Span::raw(format!("block {}  {tip}…  ", status.height)).bold(),
+                Span::raw(format!("block {}  {tip}…  ", status.tip.height)).bold(),
                 state,
                 Span::raw(format!("   up {}", duration(status.uptime_seconds))),
             ]),
@@ -218,7 +218,7 @@ fn draw_line(frame: &mut Frame<'_>, area: ratatui::layout::Rect, title: &str, va
 
 #[cfg(test)]
 mod tests {
-    use ocelli_protocol::message::PeerCounts;
+    use ocelli_protocol::message::{DeviceStatus, PeerCounts, TipStatus};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -230,18 +230,19 @@ mod tests {
         terminal.backend().to_string()
     }
 
+    /// How a node at a height is.
+    fn at(height: u64) -> NodeStatus {
+        NodeStatus { tip: TipStatus { height, ..TipStatus::default() }, ..NodeStatus::default() }
+    }
+
     #[test]
     fn a_screen_shows_how_the_node_is() {
         let mut screen = Screen { network: "testnet".into(), ..Screen::default() };
-        let status = NodeStatus {
-            height: 7,
-            sync: "synced".into(),
-            device: "CPU (AVX2)".into(),
-            peers: PeerCounts { dialled: 1, inbound: 2 },
-            millitasks_per_second: 12_345,
-            mempool_transactions: 1,
-            ..NodeStatus::default()
-        };
+        let mut status = at(7);
+        status.sync.state = "synced".into();
+        status.device = DeviceStatus { name: "CPU (AVX2)".into(), millitasks_per_second: 12_345, disabled: false };
+        status.peers = PeerCounts { dialled: 1, inbound: 2 };
+        status.mempool.transactions = 1;
         screen.update(status.clone());
         screen.latest.push_front((7, "cat, 82.6 % by cifar10-cnn".into()));
         let text = drawn(&screen, 100, 24);
@@ -258,7 +259,8 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}\n{text}");
         }
-        screen.update(NodeStatus { disabled_device: true, ..status });
+        status.device.disabled = true;
+        screen.update(status);
         assert!(drawn(&screen, 100, 24).contains("THE DEVICE GAVE A WRONG ANSWER"));
         // No terminal is too small.
         for (width, height) in [(1, 1), (20, 5), (300, 2)] {
@@ -270,16 +272,16 @@ mod tests {
     fn blocks_are_looked_through_once_and_not_those_of_long_ago() {
         let mut screen = Screen::default();
         assert_eq!(screen.next_block(), None);
-        screen.update(NodeStatus { height: 100, ..NodeStatus::default() });
+        screen.update(at(100));
         assert_eq!(screen.next_block(), Some(91));
         let network = Network::builtin("local").unwrap();
         while let Some(height) = screen.next_block() {
             screen.look_through(height, None, &network);
         }
-        screen.update(NodeStatus { height: 101, ..NodeStatus::default() });
+        screen.update(at(101));
         assert_eq!(screen.next_block(), Some(101));
         // The chain became shorter, in blocks.
-        screen.update(NodeStatus { height: 99, ..NodeStatus::default() });
+        screen.update(at(99));
         assert_eq!(screen.next_block(), None);
         for _ in 0..2 * DRAWN {
             screen.update(NodeStatus::default());

@@ -80,17 +80,17 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
 
 /// How a node is, in a line.
 fn in_a_line(status: &NodeStatus) -> String {
-    let (peers, pending) = (status.peers.total(), status.mempool_transactions);
-    let mut text = format!("block {}, {}", status.height, status.sync);
+    let (peers, pending) = (status.peers.total(), status.mempool.transactions);
+    let mut text = format!("block {}, {}", status.tip.height, status.sync.state);
     text.push_str(&format!(", {peers} {}", if peers == 1 { "peer" } else { "peers" }));
     text.push_str(&format!(", {pending} pending"));
-    if status.millitasks_per_second > 0 {
-        text.push_str(&format!(", {:.1} tasks/s", status.millitasks_per_second as f64 / 1000.0));
+    if status.device.millitasks_per_second > 0 {
+        text.push_str(&format!(", {:.1} tasks/s", status.device.millitasks_per_second as f64 / 1000.0));
     }
-    if status.mining.is_some() {
-        text.push_str(&format!(", mining {} hashes/s", status.hash_rate));
+    if status.mining.address.is_some() {
+        text.push_str(&format!(", mining {} hashes/s", status.mining.hash_rate));
     }
-    if let Some(what) = status.waiting_for.first() {
+    if let Some(what) = status.sync.waiting_for.first() {
         text.push_str(&format!("; waiting for {what}"));
     }
     text
@@ -99,23 +99,20 @@ fn in_a_line(status: &NodeStatus) -> String {
 #[cfg(test)]
 mod tests {
     use ocelli_consensus::Address;
-    use ocelli_protocol::message::PeerCounts;
+    use ocelli_protocol::message::{MiningStatus, PeerCounts};
 
     use super::*;
 
     #[test]
     fn a_line_says_what_matters() {
-        let status = NodeStatus { height: 7, sync: "synced".into(), ..NodeStatus::default() };
+        let mut status = NodeStatus::default();
+        (status.tip.height, status.sync.state) = (7, "synced".into());
         assert_eq!(in_a_line(&status), "block 7, synced, 0 peers, 0 pending");
-        let status = NodeStatus {
-            peers: PeerCounts { dialled: 1, inbound: 0 },
-            mempool_transactions: 3,
-            millitasks_per_second: 1_500,
-            mining: Some(Address([1; 20])),
-            hash_rate: 9,
-            waiting_for: vec!["the data of block 8".into()],
-            ..status
-        };
+        status.peers = PeerCounts { dialled: 1, inbound: 0 };
+        status.mempool.transactions = 3;
+        status.device.millitasks_per_second = 1_500;
+        status.mining = MiningStatus { hash_rate: 9, address: Some(Address([1; 20])) };
+        status.sync.waiting_for = vec!["the data of block 8".into()];
         let text =
             "block 7, synced, 1 peer, 3 pending, 1.5 tasks/s, mining 9 hashes/s; waiting for the data of block 8";
         assert_eq!(in_a_line(&status), text);

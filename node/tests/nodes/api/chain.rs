@@ -232,7 +232,7 @@ fn two_hundred_listeners_hear_the_same() {
     }
     let (header, data) = maker.make(&[maker.transfer(0, Address([5; 20]), Amount(1_000_000))]);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    peer.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
     for listener in &mut listeners {
         assert_eq!(of_chain(listener).2["hash"], json!(header.hash()));
     }

@@ -55,7 +55,7 @@ fn moves_of_the_tip_are_counted() {
     let mut maker = Maker::new(&network);
     let (header, data) = maker.make(&[maker.transfer(0, Address([5; 20]), Amount(1_000_000))]);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    peer.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
     wait("the block to be counted", || {
         get(node.api(), "/metrics").text().contains("ocelli_chain_connected_blocks_total 1\n").then_some(())
     });
