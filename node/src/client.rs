@@ -13,6 +13,7 @@ pub mod chains;
 pub mod confirmation;
 mod error;
 pub mod faucet;
+pub mod ledger;
 mod lie;
 pub mod models;
 pub mod submission;

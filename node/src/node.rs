@@ -19,6 +19,7 @@
 //! what peers say of their tips are dropped where an inbox is full. And the network waits for nobody at all.
 
 mod config;
+mod indexing;
 pub mod open_files;
 mod router;
 
@@ -48,6 +49,7 @@ use crate::requests::{self, Owner, Requests, Rooms};
 use crate::store::Store;
 use crate::traffic::Counted;
 use crate::view::{Figures, Views};
+use indexing::Indexing;
 use router::{CORE, POOL, Router};
 
 /// A node that runs in this process. Dropping it stops it.
@@ -59,6 +61,7 @@ pub struct Node {
     network: network::Handle,
     rooms: Vec<(Room, JoinHandle<Result<(), NodeError>>)>,
     ended: Receiver<()>,
+    indexing: Option<Indexing>,
     /// Dropped last: nobody then has the store open.
     views: Option<Arc<Views>>,
 }
@@ -88,6 +91,7 @@ impl Node {
         let views = Views::new(config.network.clone(), files, Arc::new(chain.at_tip()?));
         let views = Arc::new(views);
         let store = Arc::clone(views.newest().rows.store());
+        let indexing = Indexing::start(Arc::clone(&store), config.network.parameters.clone())?;
         let left_over = keeper::mempool(&store, pool::MEMPOOL_BYTES);
         let cookie = cookie::make(&config.data)?;
 
@@ -154,6 +158,7 @@ impl Node {
             network,
             rooms: Vec::new(),
             ended,
+            indexing: Some(indexing),
             views: Some(views),
         };
         // If one cannot be started, dropping the node stops the others.
@@ -228,6 +233,7 @@ impl Node {
             // The first that ended is why others did.
             result = result.and(ended);
         }
+        self.indexing = None;
         self.views = None;
         result
     }

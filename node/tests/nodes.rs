@@ -11,6 +11,7 @@ mod nodes {
     mod device;
     mod flood;
     mod harness;
+    mod history;
     mod hostile;
     #[allow(dead_code, reason = "the bench of the same flood uses other parts")]
     #[path = "../../examples/flood/lawful.rs"]

@@ -63,6 +63,8 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "inference": inference_json(&status.inference),
         "traffic": traffic_json(&status.traffic),
         "hash_rate": status.hash_rate,
+        "mined_blocks": status.mined_blocks,
+        "stale_blocks": status.stale_blocks,
         "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
         "storage": storage_json(&status.storage),
@@ -90,7 +92,8 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
             match status.mining {
                 Some(address) => {
                     let address = address.to_text(&network.parameters.address_prefix);
-                    format!("{} hashes/s for {address}", status.hash_rate)
+                    let (rate, found, stale) = (status.hash_rate, status.mined_blocks, status.stale_blocks);
+                    format!("{rate} hashes/s for {address}; {found} blocks found, {stale} of them stale")
                 }
                 None => "no".into(),
             },

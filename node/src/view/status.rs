@@ -74,6 +74,8 @@ impl Figures {
             mempool_bytes: view.pool.bytes,
             device: inference.device.clone(),
             millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
+            mined_blocks: core.mined.0,
+            stale_blocks: core.mined.1,
             hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
             mining: self.mining.as_ref().map(|(address, _)| *address),
             uptime_seconds: self.started.elapsed().as_secs(),

@@ -70,6 +70,10 @@ pub struct NodeStatus {
     pub hash_rate: u64,
     /// Whom its mining pays, if it mines.
     pub mining: Option<Address>,
+    /// Blocks that its miner has found since the node started.
+    pub mined_blocks: u64,
+    /// How many of them are off the main chain.
+    pub stale_blocks: u64,
     /// Seconds since the node started.
     pub uptime_seconds: u64,
     /// What sync does.
@@ -272,7 +276,8 @@ impl Encode for NodeStatus {
         (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
         (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
         (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
-        (&self.reachability, self.time, self.traffic, &self.rules).encode(encoder)
+        (&self.reachability, self.time, self.traffic, &self.rules).encode(encoder)?;
+        (self.mined_blocks, self.stale_blocks).encode(encoder)
     }
 }
 
@@ -308,6 +313,8 @@ impl<C> Decode<C> for NodeStatus {
             time: Decode::decode(decoder)?,
             traffic: Decode::decode(decoder)?,
             rules: Decode::decode(decoder)?,
+            mined_blocks: Decode::decode(decoder)?,
+            stale_blocks: Decode::decode(decoder)?,
         })
     }
 }
