@@ -11,7 +11,7 @@ use ocelli_protocol::message::{LedgerPage, Proofs, Request, Response};
 
 use super::harness::{Maker, TestNode, easy_network, rich, wait};
 
-const BLOCKS: u64 = 40;
+const BLOCKS: u64 = 16;
 
 fn network() -> Network {
     let mut parameters = easy_network().parameters;

@@ -300,18 +300,18 @@ impl Report<'_> {
     fn entry_json(&self, known: &KnownEntry) -> Value {
         let event = &known.entry.event;
         let (with, model) = parties(event);
-        let (mut reward, mut fees) = (None, None);
-        if let Event::Reward { reward: paid, fees: of_others } = event {
-            (reward, fees) = (Some(paid.to_string()), Some(of_others.to_string()));
-        }
+        let (reward, fees) = match *event {
+            Event::Reward { reward, fees } => (reward, fees),
+            _ => (Amount::ZERO, Amount::ZERO),
+        };
         json!({
             "time": known.time,
             "block": known.entry.place.height,
             "kind": Kind::of(event).name(),
             "amount": Signed(event.change()).to_string(),
-            "fee": event.fee().map(|fee| fee.to_string()),
-            "reward": reward,
-            "fees": fees,
+            "fee": event.fee().unwrap_or_default().to_string(),
+            "reward": reward.to_string(),
+            "fees": fees.to_string(),
             "balance": Amount(known.balance).to_string(),
             "with": with.map(|address| self.text_of(&address)),
             "model": model,
