@@ -23,8 +23,17 @@ impl View {
         limit: u32,
         proofs: Proofs,
     ) -> Result<Option<LedgerPage>, StoreError> {
-        let rows = &self.chain.rows;
-        let Some(from) = rows.ledger_from()? else { return Ok(None) };
+        let (mut rows, live) = (&self.chain.rows, self.chain.rows.store());
+        let mut from = rows.ledger_from()?;
+        let newer;
+        // More may have been added of old blocks since the tip was shown.
+        if live.ledger_from()? != from {
+            newer = live.snapshot();
+            if newer.tip()?.hash == self.chain.tip.hash {
+                (rows, from) = (&newer, newer.ledger_from()?);
+            }
+        }
+        let Some(from) = from else { return Ok(None) };
         let limit = (limit as usize).clamp(1, MAX_ENTRIES);
         let (mut blocks, mut taken, mut gone_through): (Vec<LedgerBlock>, _, _) = (Vec::new(), 0, 0);
         let (mut proving, mut has_more) = (None, false);
