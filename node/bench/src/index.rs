@@ -12,7 +12,7 @@ use ocelli_consensus::{Action, Address, Amount, Body, CompactTarget, Header, Net
 use ocelli_node::store::{Durability, Extent, LedgerOption, Overlay, Store, StoreError, StoreOptions};
 use ocelli_node::wallet::Wallet;
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::rounded;
@@ -59,7 +59,7 @@ struct Report {
 ///
 /// # Errors
 /// For a temporary folder that cannot be used.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut parameters = Network::builtin("local").expect("it is built in").parameters;
     parameters.easiest_target = CompactTarget(0x207f_ffff);
     let network = Network::new(parameters, Vec::new());

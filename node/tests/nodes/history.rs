@@ -92,7 +92,7 @@ fn a_node_without_an_index_gets_one_while_it_mines() {
         assert!(statement.entries.windows(2).all(|two| two[0].entry.place < two[1].entry.place));
     }
     let status = node.status();
-    assert!(status.mined_blocks >= 1 && status.stale_blocks <= status.mined_blocks);
+    assert!(status.mining.found >= 1 && status.mining.stale <= status.mining.found);
 
     // As long as the folder is the same, it is there at once.
     let node = TestNode::on_folder_with(&network, node.into_folder(), &[], None, kept);

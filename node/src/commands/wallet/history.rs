@@ -12,12 +12,12 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, Amount};
 use ocelli_program::output_file::{Readers, write};
 use ocelli_protocol::ledger::Event;
-use ocelli_protocol::message::NodeStatus;
+use ocelli_protocol::message::{MiningStatus, NodeStatus};
 use serde_json::{Value, json};
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::evidence;
-use super::super::output::{Output, Whole};
+use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use super::super::status::duration;
 use super::super::wallet_option::WalletOption;
@@ -169,7 +169,7 @@ impl fmt::Display for Signed {
 ///
 /// # Errors
 /// For a wallet that cannot be used, a node that cannot be asked or believed, and a file that cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     // The wallet first: no node is needed to say that there is none.
     let own = if args.address.is_none() { Some(args.wallet.address()?) } else { None };
     let mut client = args.peer.connect()?;
@@ -320,7 +320,7 @@ impl Report<'_> {
         })
     }
 
-    fn print(&self, mining: Option<&Mining>, output: &mut Output) -> Result<(), CommandError> {
+    fn print(&self, mining: Option<&Mining>, output: &mut Printer) -> Result<(), CommandError> {
         let Statement { balance, height, opening, is_whole, from, .. } = self.statement;
         let amounts = self.entries.iter().map(|known| Signed(known.entry.event.change()).to_string());
         let amounts: Vec<_> = amounts.collect();
@@ -450,10 +450,10 @@ struct Mining {
 impl Mining {
     /// `hashes` is how many one block takes on average.
     fn of(status: &NodeStatus, report: &Report<'_>, hashes: u64) -> Self {
-        let (found, stale) = (status.mined_blocks, status.stale_blocks);
-        let expected = (status.hash_rate > 0).then(|| hashes as f64 / status.hash_rate as f64);
+        let MiningStatus { hash_rate, address: mines_for, found, stale } = status.mining;
+        let expected = (hash_rate > 0).then(|| hashes as f64 / hash_rate as f64);
         let mut reasons = Vec::new();
-        match status.mining {
+        match mines_for {
             None => reasons.push(format!(
                 "the node does not mine: start it with `ocelli node --mine {}`",
                 report.text_of(&report.address)
@@ -465,11 +465,13 @@ impl Mining {
                 if status.peers.total() == 0 {
                     reasons.push("no peer is connected: nobody hears of the blocks that are found here".into());
                 }
-                let behind = status.header_height.saturating_sub(status.height);
+                let behind = status.sync.header_height.saturating_sub(status.tip.height);
                 if behind > 0 {
                     reasons.push(format!("the node is {behind} blocks behind: what it finds there comes too late"));
                 }
-                reasons.extend(status.waiting_for.iter().map(|what| format!("the node waits for {}", printable(what))));
+                reasons.extend(
+                    status.sync.waiting_for.iter().map(|what| format!("the node waits for {}", printable(what))),
+                );
                 if stale > 0 {
                     reasons.push(format!(
                         "{stale} of {found} blocks that it has found are stale: others' came first, and nothing is paid for them"
@@ -489,7 +491,7 @@ impl Mining {
                 }
             }
         }
-        Self { hash_rate: status.hash_rate, found, stale, expected, reasons }
+        Self { hash_rate, found, stale, expected, reasons }
     }
 
     fn json(&self) -> Value {
