@@ -8,6 +8,7 @@
 mod assembling;
 mod blocks;
 mod files;
+mod mined;
 mod progress;
 mod syncing;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::validation::{Checked, Validation};
 use crate::view::{CoreFigures, Views};
 use assembling::Assembling;
 use files::Files;
+use mined::Mined;
 use progress::Progress;
 use syncing::Syncing;
 use update::Update;
@@ -140,6 +142,7 @@ pub struct Core {
     /// Blocks have been verified that may move the tip.
     is_advance_due: bool,
     progress: Progress,
+    mined: Mined,
     /// The gossip topic of this network's blocks.
     blocks_topic: String,
     logs: Logs,
@@ -189,6 +192,7 @@ impl Core {
             unchecked: Unchecked { blocks: chain.unchecked().into(), retry_at: 0 },
             is_advance_due: false,
             progress: Progress::new(Instant::now()),
+            mined: Mined::default(),
             blocks_topic: topic::blocks(chain.genesis()),
             logs: Logs {
                 complaints: LogLimit::new("complaints about peers"),
@@ -350,6 +354,7 @@ impl Core {
             checking: self.validation.lowest(),
             files: self.files.wanted().collect(),
             update: self.update.text(self.chain.tip().work),
+            mined: self.mined.counts(),
             peers: self.peers.connected.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),
         };
         if *self.others.views.core() != figures {

@@ -19,6 +19,7 @@
 //! what peers say of their tips are dropped where an inbox is full. And the network waits for nobody at all.
 
 mod config;
+mod indexing;
 pub mod open_files;
 mod router;
 
@@ -50,6 +51,7 @@ use crate::requests::{self, Owner, Requests, Rooms};
 use crate::store::Store;
 use crate::traffic::Counted;
 use crate::view::{Figures, Views};
+use indexing::Indexing;
 use router::{CORE, POOL, Router};
 
 /// A node that runs in this process. Dropping it stops it.
@@ -63,6 +65,7 @@ pub struct Node {
     network: NetworkHandle,
     rooms: Vec<(Room, JoinHandle<Result<(), NodeError>>)>,
     ended: Receiver<()>,
+    indexing: Option<Indexing>,
     /// Dropped last: nobody then has the store open.
     views: Option<Arc<Views>>,
 }
@@ -92,6 +95,7 @@ impl Node {
         let views = Views::new(config.network.clone(), files, Arc::new(chain.at_tip()?));
         let views = Arc::new(views);
         let store = Arc::clone(views.newest().rows.store());
+        let indexing = Indexing::start(Arc::clone(&store), config.network.parameters.clone())?;
         let left_over = keeper::mempool(&store, pool::MEMPOOL_BYTES);
         let cookie = cookie::make(&config.data)?;
 
@@ -176,6 +180,7 @@ impl Node {
             network,
             rooms: Vec::new(),
             ended,
+            indexing: Some(indexing),
             views: Some(views),
         };
         // If one cannot be started, dropping the node stops the others.
@@ -256,6 +261,7 @@ impl Node {
             // The first that ended is why others did.
             result = result.and(ended);
         }
+        self.indexing = None;
         self.views = None;
         result
     }

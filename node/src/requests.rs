@@ -36,6 +36,10 @@ const LOOK_MILLIS: u64 = 1_000;
 /// Refusals that wait to be said. Beyond it the peers hear nothing.
 const MAX_DELAYED: usize = 1024;
 
+/// Said of accounts where nothing is kept of them.
+const NO_LEDGER: &str =
+    "this node runs with --no-index, and does not keep what has happened to accounts: ask another node";
+
 /// What comes to requests.
 pub enum Input {
     /// A peer asks.
@@ -208,6 +212,12 @@ impl Requests {
             Request::File { model, chunk } => Response::File(self.views.newest().file(model, *chunk)?),
             Request::Models { from, limit } => Response::Models(self.views.view().chain.models(from, *limit)?),
             Request::Upload { sender } => Response::Upload(self.views.view().chain.upload(sender)?),
+            Request::Ledger { address, before, limit, proofs } => {
+                match self.views.view().ledger(*address, before.as_ref(), *limit, *proofs)? {
+                    Some(page) => Response::Ledger(Box::new(page)),
+                    None => Response::failed(NO_LEDGER),
+                }
+            }
             Request::NodeStatus => Response::NodeStatus(Box::new(self.figures.node_status(&self.views)?)),
             Request::Fee { blocks } => Response::Fee(self.views.fee(*blocks)),
             other => Response::failed(format!("{other:?} is not answered")),

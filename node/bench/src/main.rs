@@ -5,6 +5,7 @@
 
 mod block_maker;
 mod full_blocks;
+mod index;
 mod inference;
 mod layers;
 mod mining;
@@ -43,6 +44,7 @@ enum Command {
     Inference(inference::Args),
     Layers(layers::Args),
     Store(store::Args),
+    Index(index::Args),
     Network(network::Args),
     Template(template::Args),
     Sync(sync::Args),
@@ -71,6 +73,7 @@ fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
         Command::Inference(args) => inference::run(args, output),
         Command::Layers(args) => layers::run(args, output),
         Command::Store(args) => store::run(args, output),
+        Command::Index(args) => index::run(args, output),
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
         Command::Sync(args) => sync::run(args, output),

@@ -17,7 +17,7 @@ use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
 use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
-use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
+use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
 
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
@@ -76,6 +76,10 @@ pub struct Args {
     /// Keep all attachments, for others who come later
     #[arg(long)]
     archive: bool,
+
+    /// Keep no ledger of accounts, and delete what there is of one: `ocelli wallet history` has to ask another node then
+    #[arg(long)]
+    no_index: bool,
 
     /// Wait for the attachments of every block, however deep, and check every answer. Without this, deep blocks whose
     /// attachments no peer has any more are accepted on the work above them
@@ -218,7 +222,11 @@ impl Args {
                     true => MissingAttachments::Insist,
                     false => MissingAttachments::AcceptOnWork,
                 },
-                store: StoreOptions { cache_bytes: (self.db_cache as usize) << 20, ..StoreOptions::default() },
+                store: StoreOptions {
+                    cache_bytes: (self.db_cache as usize) << 20,
+                    ledger: if self.no_index { LedgerOption::Dropped } else { LedgerOption::Kept },
+                    ..StoreOptions::default()
+                },
             },
         })
     }

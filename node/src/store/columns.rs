@@ -62,13 +62,16 @@ pub(super) const ALL: [&str; 16] = [
 /// What follows from the main chain, whichever way it came about.
 pub(super) const OF_THE_CHAIN: [&str; 8] = [UNDO, HEIGHTS, OBJECTS, STATE, HISTORY, TRANSACTIONS, PARTS, USES];
 
+/// Account, height, transaction's index and side -> what happened to the account, of the main chain only.
+pub(super) const LEDGER: &str = "ledger";
+
 /// Place -> ban.
 pub(super) const BANS: &str = "bans";
 /// Transaction id -> pending transaction with its attachments.
 pub(super) const MEMPOOL: &str = "mempool";
 
 /// Columns beside the chain, which are made where they are missing.
-pub(super) const SESSION: [&str; 2] = [BANS, MEMPOOL];
+pub(super) const BESIDE: [&str; 3] = [BANS, MEMPOOL, LEDGER];
 
 // What follows are guesses for a node on a small machine.
 

@@ -140,8 +140,18 @@ impl TestNode {
 
     /// A node on a folder that another left.
     pub fn on_folder(network: &Network, folder: TempDir, bootstrap: &[String]) -> Self {
-        let storage = Storage::default();
-        let node = start(network, folder.path(), bootstrap, None, cpu(), storage);
+        Self::on_folder_with(network, folder, bootstrap, None, Storage::default())
+    }
+
+    /// The same, which keeps what `storage` says, and mines.
+    pub fn on_folder_with(
+        network: &Network,
+        folder: TempDir,
+        bootstrap: &[String],
+        mining: Option<Address>,
+        storage: Storage,
+    ) -> Self {
+        let node = start(network, folder.path(), bootstrap, mining, cpu(), storage);
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 

@@ -6,9 +6,12 @@ use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network};
 use ocelli_model::{Model, reference, zoo};
 use ocelli_node::chain::{CheckedFile, MissingAttachments, Prune, assemble};
+use ocelli_node::client::Client;
+use ocelli_node::client::ledger::Evidence;
 use ocelli_node::inference::facts_of;
 use ocelli_node::node::Storage;
 use ocelli_node::store::CHUNK_BYTES;
+use ocelli_protocol::ledger::Event;
 use ocelli_protocol::message::{BlockData, Request, Response, Submission};
 
 use super::harness::{Maker, TestNode, easy_network, mine, wait};
@@ -163,6 +166,30 @@ fn whoever_comes_whenever_has_the_file_and_agrees() {
     let status = late.status();
     assert!(status.storage.answers_from <= PUBLISHED + 6, "{:?}", status.storage);
     assert_eq!(status.tip.state_root, pruned.status().tip.state_root);
+}
+
+/// What an author has burned and got is in his account's history, and proven.
+#[test]
+fn an_author_sees_what_the_model_has_cost_and_brought() {
+    let network = network();
+    let maker = made(&network);
+    let author = Address::of(&maker.wallet.public_key());
+    let node = TestNode::on_folder(&network, maker.into_folder(), &[]);
+    let mut client = Client::connect(&[network], &[node.address()]).unwrap();
+    let statement = client.statement(author, 0).unwrap();
+    assert!(statement.is_whole && statement.is_checked);
+    let count = |is: fn(&Event) -> bool| statement.entries.iter().filter(|known| is(&known.entry.event)).count();
+    let parts = zoo::bytes("cifar10-resnet").unwrap().len().div_ceil(CHUNK_BYTES);
+    assert_eq!(count(|event| matches!(event, Event::Upload { .. })), 1);
+    assert_eq!(count(|event| matches!(event, Event::Part { .. })), parts);
+    assert_eq!(count(|event| matches!(event, Event::Publish { model, .. } if *model == id())), 1);
+    assert_eq!(count(|event| matches!(event, Event::Royalty { amount: Amount(7), .. })), 2);
+    assert!(statement.entries.iter().all(|known| known.evidence == Evidence::Proven));
+    // Of an author who does not show the publication, his word is left.
+    let since = statement.entries.last().unwrap().time;
+    let last = client.statement(author, since).unwrap();
+    assert!(!last.is_whole && last.opening > Amount::ZERO);
+    assert_eq!(last.entries[1].evidence, Evidence::AuthorByWord);
 }
 
 /// A node that was off while a model was uploaded, published and used takes it all up.
