@@ -118,7 +118,7 @@ impl Node {
                 pool: pool_link.clone(),
             },
         )?;
-        let found = core_inbox.clone();
+        let (found, unchecked) = (core_inbox.clone(), core_inbox.clone());
         let others = pool::Others {
             views: Arc::clone(&views),
             clock: clock.clone(),
@@ -128,6 +128,7 @@ impl Node {
             counted: Arc::clone(&counted),
             keeper: keeper_inbox.clone(),
             found: Box::new(move |block| found.reply(core::Input::Mined(block))),
+            unchecked: Box::new(move |upload| unchecked.reply(core::Input::Unchecked(upload))),
         };
         let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, &left_over);
         let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;

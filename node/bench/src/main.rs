@@ -12,6 +12,7 @@ mod network;
 mod networks;
 mod process;
 mod requests;
+mod runs;
 mod store;
 mod sync;
 mod template;

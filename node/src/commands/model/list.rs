@@ -63,6 +63,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
                     "cost": facts.cost,
                     "bytes": facts.size,
                     "uses": Whole(model.uses),
+                    "checked": false,
                 })
             })
             .collect();
