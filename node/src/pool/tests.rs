@@ -175,7 +175,7 @@ fn what_is_mined_is_handed_over() {
     room.go_on();
     let (header, data) = room.template().clone();
     // A template's time is the wall clock's.
-    assert_eq!(header.time, BEGIN);
+    assert_eq!(header.time, BEGIN + 1);
     let mined = Header { nonce: 77, ..header };
     room.tell(Input::Mined(mined.clone()));
     room.tell(Input::Mined(mined.clone()));
