@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Behaviour, Churn, Config, Partition, Task, WEIGHT_LIMIT};
+use crate::config::{Behaviour, Churn, Partition, SimulationConfig, Task, WEIGHT_LIMIT};
 use crate::cost::announcement;
 use crate::report::Report;
 use crate::run;
@@ -80,14 +80,18 @@ pub const SPACINGS: [u64; 3] = [10, 15, 20];
 /// Percent of the hash rate that a selfish miner has.
 pub const SHARES: [u64; 6] = [10, 20, 25, 30, 35, 40];
 
-fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
+fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfig)> {
     let full = extent == Extent::Full;
-    let base =
-        Config { seed, nodes: if full { 150 } else { 40 }, blocks: if full { 120 } else { 40 }, ..Config::default() };
+    let base = SimulationConfig {
+        seed,
+        nodes: if full { 150 } else { 40 },
+        blocks: if full { 120 } else { 40 },
+        ..SimulationConfig::default()
+    };
     // What the rest is run with: the testnet's parameters.
     let usual = base.clone();
     let mut plan = Vec::new();
-    let mut add = |experiment, name: String, config: Config| plan.push((experiment, name, config));
+    let mut add = |experiment, name: String, config: SimulationConfig| plan.push((experiment, name, config));
     let (weights, spacings, shares) = if full {
         (&WEIGHTS[..], &SPACINGS[..], &SHARES[..])
     } else {
@@ -95,37 +99,41 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     };
     for &weight in weights {
         for &spacing in spacings {
-            let config = Config { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
+            let config = SimulationConfig { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
             add("size and spacing", format!("{weight}, {spacing} s"), config);
         }
     }
     let sizes = if full { &[100, 300, 1_000][..] } else { &[20, 80] };
     for &nodes in sizes {
-        add("number of nodes", format!("{nodes} nodes"), Config { nodes, blocks: base.blocks / 2, ..usual.clone() });
+        add(
+            "number of nodes",
+            format!("{nodes} nodes"),
+            SimulationConfig { nodes, blocks: base.blocks / 2, ..usual.clone() },
+        );
     }
-    add("latency", "twice the latencies".into(), Config { latency_percent: 200, ..usual.clone() });
+    add("latency", "twice the latencies".into(), SimulationConfig { latency_percent: 200, ..usual.clone() });
     let kinds = [("3 kB", Task::SMALL), ("25 kB", Task::LARGE)];
     for (kind, task) in kinds {
-        let with = Config { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
+        let with = SimulationConfig { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
         for missing_permille in MISSING {
             let name = format!("{kind}, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("missing tasks", name, Config { missing_permille, ..with.clone() });
+            add("missing tasks", name, SimulationConfig { missing_permille, ..with.clone() });
         }
         for (percent, missing_permille) in [(50, 4), (25, 4), (25, 50)] {
             let name = format!("{kind}, {percent} % of the bandwidth, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("slow lines", name, Config { bandwidth_percent: percent, missing_permille, ..with.clone() });
+            add("slow lines", name, SimulationConfig { bandwidth_percent: percent, missing_permille, ..with.clone() });
         }
-        let lacks = Config { missing_permille: 50, ..with.clone() };
+        let lacks = SimulationConfig { missing_permille: 50, ..with.clone() };
         let run_before = Task { unknown_micros: task.known_micros, ..task };
         for (what, config) in [
-            ("lines 100 times as wide", Config { bandwidth_percent: 10_000, ..lacks.clone() }),
-            ("a tenth of the latencies", Config { latency_percent: 10, ..lacks.clone() }),
-            ("nothing to run", Config { task: run_before, ..lacks.clone() }),
-            ("a quarter of the weight", Config { tasks_per_block: with.tasks_per_block / 4, ..lacks }),
+            ("lines 100 times as wide", SimulationConfig { bandwidth_percent: 10_000, ..lacks.clone() }),
+            ("a tenth of the latencies", SimulationConfig { latency_percent: 10, ..lacks.clone() }),
+            ("nothing to run", SimulationConfig { task: run_before, ..lacks.clone() }),
+            ("a quarter of the weight", SimulationConfig { tasks_per_block: with.tasks_per_block / 4, ..lacks }),
         ] {
             add("what limits", format!("{kind}, 5.0 % missing, {what}"), config);
         }
-        let hides = Config {
+        let hides = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::HidesTasks,
             dishonest_hash_percent: 30,
@@ -135,21 +143,21 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
         add("hidden tasks", format!("{kind}, 30 % of the hash rate hide theirs"), hides);
     }
     let churn = Some(Churn { up: 1_800, down: 300 });
-    add("churn", "half an hour up, five minutes away".into(), Config { churn, ..usual.clone() });
+    add("churn", "half an hour up, five minutes away".into(), SimulationConfig { churn, ..usual.clone() });
     let partition = Some(Partition { begin: 300, duration: if full { 900 } else { 120 }, percent: 30 });
     let blocks = if full { 200 } else { 60 };
     for (name, exchange_seconds) in
         [("a peer exchanged every 2 minutes", Some(120)), ("every 10 minutes", Some(600)), ("never", None)]
     {
-        add("partition", name.into(), Config { partition, exchange_seconds, blocks, ..usual.clone() });
+        add("partition", name.into(), SimulationConfig { partition, exchange_seconds, blocks, ..usual.clone() });
     }
-    let liars = Config { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
+    let liars = SimulationConfig { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
     add("liars", "a fifth withholds and claims all work".into(), liars.clone());
-    let forgers = Config { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
+    let forgers = SimulationConfig { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
     add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
     for (kind, task) in kinds {
         let tasks_per_block = task.in_weight(WEIGHT_LIMIT);
-        let tasks = Config {
+        let tasks = SimulationConfig {
             task,
             tasks_per_block,
             // As many as fit: blocks after a long pause are full, and those after a short one are not.
@@ -160,11 +168,11 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
         };
         for ripe_millis in if full { &AGES[..] } else { &AGES[2..3] } {
             let name = format!("{kind}, in blocks after {:.1} s", *ripe_millis as f64 / 1e3);
-            add("tasks", name, Config { ripe_millis: *ripe_millis, ..tasks.clone() });
+            add("tasks", name, SimulationConfig { ripe_millis: *ripe_millis, ..tasks.clone() });
         }
     }
     for &share in shares {
-        let selfish = Config {
+        let selfish = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::MinesSelfishly,
             dishonest_hash_percent: share,

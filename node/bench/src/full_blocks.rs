@@ -11,7 +11,7 @@ use ocelli_node::fee::weight;
 use ocelli_node::inference::facts_of;
 use ocelli_node::wallet::Wallet;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -69,7 +69,7 @@ struct Kind {
 ///
 /// # Errors
 /// For a device or a temporary folder that cannot be used, and a block that is refused.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let Local { network, models, mut backend } = args.runs.local()?;
     let mut rows: Vec<Row> = Vec::new();
     for kind in kinds(&network, &models)? {

@@ -33,12 +33,12 @@ pub struct NodeReply {
     /// When it answered, or when we gave up.
     pub received: Instant,
     /// What it said.
-    pub verdict: Verdict,
+    pub outcome: SubmitOutcome,
 }
 
 /// What a node said to one submission.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum SubmitOutcome {
     /// It answers, and its signature is right.
     Answered(Classes),
     /// It takes the transaction, without an answer.
@@ -53,7 +53,7 @@ pub enum Verdict {
     Silent(ClientError),
 }
 
-impl Verdict {
+impl SubmitOutcome {
     /// Why the node was of no use, for people; `None` if it was.
     pub fn problem(&self) -> Option<String> {
         match self {
@@ -95,9 +95,9 @@ impl Client {
         while !under_way.is_empty() {
             let Some(reply) = self.next_reply(Instant::now() + SUBMIT_TIMEOUT)? else { break };
             let Some(UnderWay { node, which, sent }) = under_way.remove(&reply.id) else { continue };
-            let verdict = verdict(&submissions[which].transaction, genesis, reply.peer, reply.result);
+            let outcome = outcome(&submissions[which].transaction, genesis, reply.peer, reply.result);
             let Connection { peer, address, .. } = nodes[node].clone();
-            let reply = NodeReply { peer, address, sent, received: reply.received, verdict };
+            let reply = NodeReply { peer, address, sent, received: reply.received, outcome };
             told(which, &reply);
             replies[which].push(reply);
             self.send_next(&requests, &nodes, node, &mut next, &mut under_way);
@@ -105,8 +105,8 @@ impl Client {
         for UnderWay { node, which, sent } in under_way.into_values() {
             let Connection { peer, address, .. } = nodes[node].clone();
             let seconds = SUBMIT_TIMEOUT.as_secs();
-            let verdict = Verdict::Silent(ClientError::TimedOut { address: address.clone(), seconds });
-            replies[which].push(NodeReply { peer, address, sent, received: Instant::now(), verdict });
+            let outcome = SubmitOutcome::Silent(ClientError::TimedOut { address: address.clone(), seconds });
+            replies[which].push(NodeReply { peer, address, sent, received: Instant::now(), outcome });
         }
         Ok(replies)
     }
@@ -119,9 +119,11 @@ impl Client {
         let deadline = Instant::now() + BUSY_PATIENCE;
         loop {
             let replies = self.submit(std::slice::from_ref(submission), |_, _| {})?;
-            let verdicts = || replies.iter().flatten().map(|reply| &reply.verdict);
-            let Some(reasons) = verdicts().map(Verdict::problem).collect::<Option<Vec<_>>>() else { return Ok(()) };
-            let is_busy = verdicts().any(|verdict| matches!(verdict, Verdict::Busy(_)));
+            let verdicts = || replies.iter().flatten().map(|reply| &reply.outcome);
+            let Some(reasons) = verdicts().map(SubmitOutcome::problem).collect::<Option<Vec<_>>>() else {
+                return Ok(());
+            };
+            let is_busy = verdicts().any(|outcome| matches!(outcome, SubmitOutcome::Busy(_)));
             if !is_busy || Instant::now() >= deadline {
                 return Err(ClientError::Refused { reasons });
             }
@@ -153,27 +155,27 @@ struct UnderWay {
 }
 
 /// What the reply to a submission says, its signature checked.
-pub fn verdict(
+pub fn outcome(
     transaction: &Transaction,
     genesis: BlockHash,
     peer: Peer,
     result: Result<Response, ClientError>,
-) -> Verdict {
+) -> SubmitOutcome {
     let reply = match result {
         Ok(Response::Submitted(reply)) => reply,
-        Ok(Response::Failed { reason }) => return Verdict::Refused(printable(&reason)),
-        Ok(_) => return Verdict::Refused("the node answers another question".into()),
-        Err(error) => return Verdict::Silent(error),
+        Ok(Response::Failed { reason }) => return SubmitOutcome::Refused(printable(&reason)),
+        Ok(_) => return SubmitOutcome::Refused("the node answers another question".into()),
+        Err(error) => return SubmitOutcome::Silent(error),
     };
     let answer = match reply {
-        SubmitReply::Refused { code: SubmitReply::BUSY, reason } => return Verdict::Busy(printable(&reason)),
-        SubmitReply::Refused { reason, .. } => return Verdict::Refused(printable(&reason)),
+        SubmitReply::Refused { code: SubmitReply::BUSY, reason } => return SubmitOutcome::Busy(printable(&reason)),
+        SubmitReply::Refused { reason, .. } => return SubmitOutcome::Refused(printable(&reason)),
         SubmitReply::Accepted { answer } => answer,
     };
-    let (Some(answer), Some(task)) = (answer, transaction.task()) else { return Verdict::Taken };
+    let (Some(answer), Some(task)) = (answer, transaction.task()) else { return SubmitOutcome::Taken };
     match check(&answer, peer, || answer.verify(genesis, transaction.txid(), &task)) {
-        Ok(()) => Verdict::Answered(answer.answer),
-        Err(reason) => Verdict::NotSigned(reason),
+        Ok(()) => SubmitOutcome::Answered(answer.answer),
+        Err(reason) => SubmitOutcome::NotSigned(reason),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, Header};
-use ocelli_protocol::mempool::{Entry, ripe_age};
+use ocelli_protocol::mempool::{MempoolEntry, ripe_age};
 use ocelli_protocol::message::BlockData;
 
 use super::{Found, Input, Pool};
@@ -122,7 +122,7 @@ impl Pool {
     fn choose(&self, address: Address, time: u64, now: u64) -> Result<(Header, BlockData, Option<u64>), NodeError> {
         let network = &self.others.views.network;
         let (age, ripens_at) = (ripe_age(network.parameters.spacing), Cell::new(None));
-        let is_ripe = |entry: &Entry| {
+        let is_ripe = |entry: &MempoolEntry| {
             let Some(later) = entry.ripe_at(age).filter(|at| *at > now) else { return true };
             ripens_at.set(Some(ripens_at.get().map_or(later, |first: u64| first.min(later))));
             false
