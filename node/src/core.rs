@@ -25,7 +25,7 @@ use ocelli_protocol::message::{ChainStatus, Response, Submission, take_transacti
 use ocelli_protocol::sync::{self, Direction, Failure};
 use ocelli_protocol::topic;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, FinishedUpload};
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender};
@@ -90,6 +90,8 @@ pub enum Input {
     Mined(pool::Found),
     /// Somebody asks for the transaction ids of a block that is not stored, and may be being put together.
     AnnouncedIds(BlockHash, ReplyTo),
+    /// Somebody wants to publish what an upload holds.
+    Unchecked(FinishedUpload),
     /// What became of work on a model's file.
     File(Result<files::Done, StoreError>),
     /// End.
@@ -258,6 +260,10 @@ impl Core {
             Input::AnnouncedIds(block, to) => {
                 let ids = self.assembling.machine.transaction_ids(&block).map(<[_]>::to_vec);
                 to.send(&Response::TransactionIds(ids));
+                Ok(())
+            }
+            Input::Unchecked(upload) => {
+                self.check_file(upload);
                 Ok(())
             }
             Input::File(done) => self.on_file(done),

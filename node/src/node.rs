@@ -129,7 +129,7 @@ impl Node {
         )?;
         let (happenings, moves) = (Arc::new(api::Events::new()?), api::Moves::default());
         let (happened, counted_moves) = (Arc::clone(&happenings), moves.clone());
-        let found = core_inbox.clone();
+        let (found, unchecked) = (core_inbox.clone(), core_inbox.clone());
         let others = pool::Others {
             views: Arc::clone(&views),
             clock: clock.clone(),
@@ -143,6 +143,7 @@ impl Node {
                 happened.moved(disconnected, connected);
                 counted_moves.count(disconnected, connected);
             }),
+            unchecked: Box::new(move |upload| unchecked.reply(core::Input::Unchecked(upload))),
         };
         let (spent, to_charge) = channel();
         let till = Till { network: network.clone(), counted: Arc::clone(&counted), spent };

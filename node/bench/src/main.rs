@@ -13,6 +13,7 @@ mod network;
 mod networks;
 mod process;
 mod requests;
+mod runs;
 mod store;
 mod sync;
 mod template;
@@ -177,8 +178,11 @@ mod tests {
             ("weights --seconds 0", false),
             ("network", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
-            ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --senders 1025", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --rate 0", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --model person-96 --jpeg 224 --jpeg-bytes 25600", true),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --jpeg 4", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --jpeg-bytes 25600", false),
             ("chain", false),
             ("", false),
         ];

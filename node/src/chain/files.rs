@@ -105,6 +105,13 @@ pub struct FinishedUpload {
     pub upload: UploadRecord,
 }
 
+impl FinishedUpload {
+    /// An upload, if no part is missing.
+    pub fn of(sender: Address, upload: UploadRecord) -> Option<Self> {
+        (usize::from(upload.next) * CHUNK_BYTES >= upload.size as usize).then_some(Self { sender, upload })
+    }
+}
+
 /// A model whose file is to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WantedFile {
@@ -145,13 +152,14 @@ impl Chain {
             let Some((model, facts)) = transaction.unsigned.action.published() else { continue };
             let sender = transaction.sender();
             // Without an upload, or before it is finished, the state refuses the block.
-            let Some(upload) = overlay.upload(&sender)?.filter(is_finished) else { continue };
-            match self.files.verdict(&model, facts, upload.parts) {
+            let upload = overlay.upload(&sender)?.and_then(|upload| FinishedUpload::of(sender, upload));
+            let Some(finished) = upload else { continue };
+            match self.files.verdict(&model, facts, finished.upload.parts) {
                 Some(Ok(())) => {}
                 Some(Err(error)) => return Ok(Publications::Broken(error.at(index))),
                 None => {
                     let file = WantedFile { model, author: sender, size: facts.size };
-                    unchecked.push((file, FinishedUpload { sender, upload }));
+                    unchecked.push((file, finished));
                 }
             }
         }
@@ -202,11 +210,8 @@ impl Chain {
         }
         let mut finished = Vec::new();
         for sender in senders {
-            if let Some(upload) = self.store.upload(&sender)?.filter(is_finished)
-                && !self.files.knows(upload.parts)
-            {
-                finished.push(FinishedUpload { sender, upload });
-            }
+            let upload = self.store.upload(&sender)?.and_then(|upload| FinishedUpload::of(sender, upload));
+            finished.extend(upload.filter(|finished| !self.files.knows(finished.upload.parts)));
         }
         Ok(finished)
     }
@@ -219,10 +224,6 @@ pub fn published_files(connected: &[Moved]) -> impl Iterator<Item = WantedFile> 
         let (model, facts) = transaction.unsigned.action.published()?;
         Some(WantedFile { model, author: transaction.sender(), size: facts.size })
     })
-}
-
-fn is_finished(upload: &UploadRecord) -> bool {
-    usize::from(upload.next) * CHUNK_BYTES >= upload.size as usize
 }
 
 /// What a finished upload holds; `None` where a part of it is gone.

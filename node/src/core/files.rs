@@ -22,6 +22,8 @@ use crate::network::Peer;
 use crate::offence::misbehaviour;
 use crate::store::{Store, StoreError};
 
+/// Files that wait for the thread beyond which none is checked for who wants to publish it.
+const MAX_ASKED: usize = 16;
 /// The name of the thread.
 const THREAD: &str = "files";
 
@@ -137,6 +139,15 @@ impl Core {
         }
         self.next_job();
         Ok(())
+    }
+
+    /// Has a file checked that somebody wants to publish, unless there is much to do: then they ask again.
+    pub(super) fn check_file(&mut self, finished: FinishedUpload) {
+        let (is_known, job) = (self.chain.checked_files().knows(finished.upload.parts), Job::Check(finished));
+        if !is_known && self.files.jobs.len() < MAX_ASKED && !self.files.jobs.contains(&job) {
+            self.files.jobs.push_back(job);
+            self.next_job();
+        }
     }
 
     /// Has a block wait for a model's file.

@@ -12,9 +12,9 @@ use ocelli_node::inference::facts_of;
 use ocelli_node::node::Storage;
 use ocelli_node::store::CHUNK_BYTES;
 use ocelli_protocol::ledger::Event;
-use ocelli_protocol::message::{BlockData, Request, Response, Submission};
+use ocelli_protocol::message::{BlockData, Request, Response, Submission, SubmitReply, TransactionStatus};
 
-use super::harness::{Maker, TestNode, easy_network, mine, wait};
+use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
 
 /// Blocks whose attachments every node keeps.
 const RETENTION: u64 = 20;
@@ -64,8 +64,8 @@ fn task(maker: &Maker, seed: u8) -> Submission {
     act(maker, 0, action, Some(&pixels))
 }
 
-/// A chain on which a model is published, used as soon as may be, and used again after everybody may have forgotten its parts.
-pub fn made(network: &Network) -> Maker {
+/// A chain on which all parts of a model are, and what publishes it.
+fn uploaded(network: &Network) -> (Maker, Submission) {
     let (mut maker, file) = (Maker::new(network), zoo::bytes("cifar10-resnet").unwrap());
     let author = Address::of(&maker.wallet.public_key());
     let upload = Action::Upload { file: UploadHash::of(&author, &id()), size: file.len() as u32 };
@@ -90,6 +90,12 @@ pub fn made(network: &Network) -> Maker {
     }
     let publish = Action::Publish { model: id(), facts: facts_of(&published()), royalty: Amount(7) };
     let publish = act(&maker, 0, publish, None);
+    (maker, publish)
+}
+
+/// A chain on which a model is published, used as soon as may be, and used again after everybody may have forgotten its parts.
+pub fn made(network: &Network) -> Maker {
+    let (mut maker, publish) = uploaded(network);
     make(&mut maker, &[publish]);
     assert_eq!(maker.chain.tip().height, PUBLISHED);
     while maker.chain.tip().height + 1 < PUBLISHED + DELAY {
@@ -190,6 +196,34 @@ fn an_author_sees_what_the_model_has_cost_and_brought() {
     let last = client.statement(author, since).unwrap();
     assert!(!last.is_whole && last.opening > Amount::ZERO);
     assert_eq!(last.entries[1].evidence, Evidence::AuthorByWord);
+}
+
+/// A node that has started after the last part came does not know what the upload holds: it finds out for who wants to publish it.
+#[test]
+fn a_file_is_checked_for_who_wants_to_publish_it() {
+    let network = network();
+    let (maker, publish) = uploaded(&network);
+    let node = TestNode::on_folder(&network, maker.into_folder(), &[]);
+    let refused = node.submit(publish.clone());
+    assert!(matches!(&refused, SubmitReply::Refused { code: SubmitReply::BUSY, .. }), "{refused:?}");
+    wait("the file to be checked", || match node.submit(publish.clone()) {
+        SubmitReply::Refused { code: SubmitReply::BUSY, .. } => None,
+        other => Some(assert_eq!(other, SubmitReply::Accepted { answer: None })),
+    });
+    assert_eq!(node.transaction(publish.transaction.txid()), TransactionStatus::Pending);
+
+    // A peer that passes it on meanwhile is not to blame: it is asked for the next one all the same.
+    let (maker, publish) = uploaded(&network);
+    let next = maker.transfer(1, Address([4; 20]), Amount(1_000_000));
+    let node = TestNode::on_folder(&network, maker.into_folder(), &[]);
+    let (raw, peer) = RawPeer::connect(&network, &node);
+    raw.relay(peer, &publish, Some(publish.clone()));
+    raw.relay(peer, &next, Some(next.clone()));
+    wait("the one after it to come", || match node.transaction(next.transaction.txid()) {
+        TransactionStatus::Pending => Some(()),
+        _ => None,
+    });
+    assert_eq!(node.peers().peers[0].points, 0);
 }
 
 /// A node that was off while a model was uploaded, published and used takes it all up.

@@ -292,6 +292,9 @@ impl NetworkModel {
 }
 
 impl SubmitReply {
+    /// The code of a node that does not take it now, and may later.
+    pub const BUSY: u32 = 5;
+
     /// A [`SubmitReply::Refused`] with its reason cut to the limit.
     pub fn refused(code: u32, reason: impl Into<String>) -> Self {
         Self::Refused { code, reason: wire::shorten(reason.into(), MAX_TEXT_BYTES) }
