@@ -48,14 +48,6 @@ pub enum NodeError {
         /// The file.
         path: PathBuf,
     },
-    /// The network has a model that is not built into this binary.
-    #[error("the network {network} uses model {model}, which this version does not have: update it")]
-    ModelMissing {
-        /// The network's name.
-        network: String,
-        /// The model's id.
-        model: ocelli_consensus::ModelId,
-    },
     /// The model is here, and does not fit what the network says of it.
     #[error("the network {network} says that model {model} has {expected}, it has {found}: the network file is wrong")]
     ModelDiffers {

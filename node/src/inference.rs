@@ -20,7 +20,7 @@ use crate::meter::Meter;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
 use models::Models;
-pub use models::{ModelFault, ModelFiles, NoFiles, built_in_name, describe_file, facts_of};
+pub use models::{ModelFault, ModelFiles, NoFiles, built_in, describe_file, facts_of};
 pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;

@@ -79,8 +79,15 @@ impl TestNode {
     /// A node whose clocks are these.
     pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
         let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
-        let node = start_with(network, folder.path(), bootstrap, None, cpu(), storage, clock);
-        Self { node: Some(node), folder, network: network.clone(), storage }
+        let config = Config { clock, ..config(network, folder.path(), bootstrap, None, cpu(), storage) };
+        Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
+    }
+
+    /// A node that is given files of models of the network's genesis.
+    pub fn with_files(network: &Network, files: &[Model]) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let config = Config { files: files.to_vec(), ..config(network, folder.path(), &[], None, cpu(), storage) };
+        Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
     }
 
     /// A node that keeps what `storage` says.
@@ -203,19 +210,18 @@ pub fn start(
     backend: Box<dyn Backend>,
     storage: Storage,
 ) -> Node {
-    start_with(network, folder, bootstrap, mining, backend, storage, Clock::system())
+    Node::start(config(network, folder, bootstrap, mining, backend, storage)).unwrap()
 }
 
-fn start_with(
+fn config(
     network: &Network,
     folder: &Path,
     bootstrap: &[String],
     mining: Option<Address>,
     backend: Box<dyn Backend>,
     storage: Storage,
-    clock: Clock,
-) -> Node {
-    Node::start(Config {
+) -> Config {
+    Config {
         network: network.clone(),
         data: folder.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -226,13 +232,13 @@ fn start_with(
         capacity: Capacity::default(),
         backend,
         models: models(network).unwrap(),
+        files: Vec::new(),
         inference: Limits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
         faucet: None,
-        clock,
-    })
-    .unwrap()
+        clock: Clock::system(),
+    }
 }
 
 /// Asks again and again until there is an answer.
