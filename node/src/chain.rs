@@ -24,7 +24,7 @@ use ocelli_consensus::target::{Target, Work};
 use ocelli_consensus::transition::{ConnectError, StateReader as _};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
-use ocelli_protocol::sync::Place as HeaderPlace;
+use ocelli_protocol::sync::HeaderPlace;
 
 pub use at_tip::AtTip;
 pub use files::{
@@ -114,7 +114,6 @@ pub enum AcceptError {
     NotTheBlock {
         /// The block that they were given for.
         hash: BlockHash,
-        /// What differs.
         source: BodyError,
     },
     /// Blocks before it have to come first.
@@ -126,7 +125,6 @@ pub enum AcceptError {
         /// The block.
         hash: BlockHash,
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// It could not be stored.
@@ -206,7 +204,6 @@ impl Chain {
         &self.network.parameters
     }
 
-    /// The network.
     pub fn network(&self) -> &Network {
         &self.network
     }

@@ -9,13 +9,13 @@ use ocelli_model::{Backend, Model};
 use crate::chain::{MissingAttachments, Prune};
 use crate::clock::Clock;
 use crate::error::NodeError;
-use crate::inference::{self, facts_of};
+use crate::inference::{InferenceLimits, facts_of};
 use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::pool::{FaucetConfig, Mining};
 use crate::store::StoreOptions;
 
 /// What a node is started with.
-pub struct Config {
+pub struct NodeConfig {
     /// The network to join.
     pub network: Network,
     /// The folder for the chain, the identity and `node.json`.
@@ -39,7 +39,7 @@ pub struct Config {
     /// Models of its genesis that are not built in, to be kept with the chain; see [`is_of_genesis`]. Others are fetched from peers.
     pub files: Vec<Model>,
     /// Bounds of the inference service.
-    pub inference: inference::Limits,
+    pub inference: InferenceLimits,
     /// Whom to mine for, and with how many threads.
     pub mining: Option<Mining>,
     /// What newcomers are given, and from which wallet.

@@ -13,9 +13,9 @@ use ocelli_consensus::{
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
-use ocelli_node::inference::Limits;
-use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
-use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, Storage, models};
+use ocelli_node::inference::InferenceLimits;
+use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Peer, ResponseToken};
+use ocelli_node::node::{Capacity, Discovery, Mining, Node, NodeConfig, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
@@ -79,14 +79,14 @@ impl TestNode {
     /// A node whose clocks are these.
     pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
         let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
-        let config = Config { clock, ..config(network, folder.path(), bootstrap, None, cpu(), storage) };
+        let config = NodeConfig { clock, ..config(network, folder.path(), bootstrap, None, cpu(), storage) };
         Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
     }
 
     /// A node that is given files of models of the network's genesis.
     pub fn with_files(network: &Network, files: &[Model]) -> Self {
         let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
-        let config = Config { files: files.to_vec(), ..config(network, folder.path(), &[], None, cpu(), storage) };
+        let config = NodeConfig { files: files.to_vec(), ..config(network, folder.path(), &[], None, cpu(), storage) };
         Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
     }
 
@@ -198,7 +198,7 @@ impl TestNode {
     }
 
     pub fn wait_for_tip(&self, hash: BlockHash) {
-        wait("the tip to move", || (self.status().tip == hash).then_some(()));
+        wait("the tip to move", || (self.status().tip.hash == hash).then_some(()));
     }
 }
 
@@ -220,8 +220,8 @@ fn config(
     mining: Option<Address>,
     backend: Box<dyn Backend>,
     storage: Storage,
-) -> Config {
-    Config {
+) -> NodeConfig {
+    NodeConfig {
         network: network.clone(),
         data: folder.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -233,7 +233,7 @@ fn config(
         backend,
         models: models(network).unwrap(),
         files: Vec::new(),
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
         faucet: None,
@@ -391,8 +391,8 @@ pub fn blocks_of(known: &[(BlockHash, &BlockData)], hashes: &[BlockHash]) -> Res
 
 /// A peer on the network's own protocols that only does what a test says.
 pub struct RawPeer {
-    pub handle: Handle,
-    pub events: Receiver<Event>,
+    pub handle: NetworkHandle,
+    pub events: Receiver<NetworkEvent>,
     network: Network,
 }
 
@@ -419,7 +419,7 @@ impl RawPeer {
         let topics = vec![topic::blocks(genesis)];
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
-        let mut config = network::Config::full(secret, topic::request_protocol(genesis), topics);
+        let mut config = NetworkConfig::full(secret, topic::request_protocol(genesis), topics);
         config.bootstrap = addresses.to_vec();
         let (handle, mut events) = network::spawn(config).unwrap();
         let (send, receive) = std::sync::mpsc::channel();
@@ -433,7 +433,7 @@ impl RawPeer {
         let peer = Self { handle, events: receive, network: network.clone() };
         let found = addresses.iter().map(|_| {
             peer.until("the connection", |event| match event {
-                Event::Connected { peer, .. } => Some(*peer),
+                NetworkEvent::Connected { peer, .. } => Some(*peer),
                 _ => None,
             })
         });
@@ -447,7 +447,7 @@ impl RawPeer {
     }
 
     /// Waits for an event, and behaves in the meantime.
-    pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&NetworkEvent) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -471,12 +471,12 @@ impl RawPeer {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
             match event {
-                Event::Request { peer, token, data } => match pick(&Request::from_bytes(&data).unwrap()) {
+                NetworkEvent::Request { peer, token, data } => match pick(&Request::from_bytes(&data).unwrap()) {
                     Some(response) => {
                         self.handle.respond(token, response.to_bytes());
                         return;
                     }
-                    None => self.behave(Event::Request { peer, token, data }),
+                    None => self.behave(NetworkEvent::Request { peer, token, data }),
                 },
                 other => self.behave(other),
             }
@@ -490,7 +490,9 @@ impl RawPeer {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
             match event {
-                Event::Request { token, data, .. } if pick(&Request::from_bytes(&data).unwrap()) => return token,
+                NetworkEvent::Request { token, data, .. } if pick(&Request::from_bytes(&data).unwrap()) => {
+                    return token;
+                }
                 other => self.behave(other),
             }
         }
@@ -522,17 +524,17 @@ impl RawPeer {
         while !done() {
             assert!(Instant::now() < deadline, "waited in vain for {what}");
             let Ok(event) = self.events.recv_timeout(Duration::from_millis(20)) else { continue };
-            let Event::Request { peer, token, data } = event else { continue };
+            let NetworkEvent::Request { peer, token, data } = event else { continue };
             match answer(&Request::from_bytes(&data).unwrap()) {
                 Some(response) => self.handle.respond(token, response.to_bytes()),
-                None => self.behave(Event::Request { peer, token, data }),
+                None => self.behave(NetworkEvent::Request { peer, token, data }),
             }
         }
     }
 
     /// Answers as an honest node would that has nothing but the genesis.
-    fn behave(&self, event: Event) {
-        let Event::Request { token, data, .. } = event else { return };
+    fn behave(&self, event: NetworkEvent) {
+        let NetworkEvent::Request { token, data, .. } = event else { return };
         let genesis = &self.network.genesis;
         let response = match Request::from_bytes(&data).unwrap() {
             Request::Status => Response::Status(ChainStatus {
@@ -564,10 +566,10 @@ impl RawPeer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left).expect("the node answers and asks") {
-                Event::Response { .. } => answered = true,
-                Event::Request { peer, token, data } => match Request::from_bytes(&data).unwrap() {
+                NetworkEvent::Response { .. } => answered = true,
+                NetworkEvent::Request { peer, token, data } => match Request::from_bytes(&data).unwrap() {
                     Request::Transactions { block, .. } if block == hash => question = Some(token),
-                    _ => self.behave(Event::Request { peer, token, data }),
+                    _ => self.behave(NetworkEvent::Request { peer, token, data }),
                 },
                 _ => {}
             }
@@ -577,7 +579,7 @@ impl RawPeer {
     /// Waits until the node has thrown this peer out.
     pub fn until_gone(&self, what: &str) {
         self.until(&format!("the end of the connection after: {what}"), |event| {
-            matches!(event, Event::Disconnected { .. }).then_some(())
+            matches!(event, NetworkEvent::Disconnected { .. }).then_some(())
         });
     }
 

@@ -160,7 +160,7 @@ fn whoever_comes_whenever_has_the_file_and_agrees() {
     assert_eq!(whole.status().storage.answers_from, 1);
     // Again after a restart.
     whole.restart(&[], None);
-    assert_eq!((whole.status().tip, file_of(&whole, id()).is_some()), (tip, true));
+    assert_eq!((whole.status().tip.hash, file_of(&whole, id()).is_some()), (tip, true));
 
     // One that forgets what it may.
     let storage = Storage {
@@ -181,7 +181,7 @@ fn whoever_comes_whenever_has_the_file_and_agrees() {
     wait_for_file(&late);
     let status = late.status();
     assert!(status.storage.answers_from <= PUBLISHED + 6, "{:?}", status.storage);
-    assert_eq!(status.state_root, pruned.status().state_root);
+    assert_eq!(status.tip.state_root, pruned.status().tip.state_root);
 }
 
 /// A node that was off while a model was uploaded, published and used takes it all up.
@@ -228,9 +228,9 @@ fn the_file_of_a_genesis_model_that_is_not_built_in_is_given_or_fetched() {
     // Nobody has the file: the block waits, and status says for what.
     let node = TestNode::start(&network, &[], None);
     let first = TestNode::start(&network, &[node.address()], None);
-    let waits = |node: &TestNode| node.status().waiting_for.iter().any(|what| what.contains(&id.to_string()));
+    let waits = |node: &TestNode| node.status().sync.waiting_for.iter().any(|what| what.contains(&id.to_string()));
     wait("the node to ask for the file", || waits(&node).then_some(()));
-    assert_eq!((first.status().tip, file_of(&node, id)), (genesis, None));
+    assert_eq!((first.status().tip.hash, file_of(&node, id)), (genesis, None));
     drop(node);
 
     let owner = TestNode::with_files(&network, std::slice::from_ref(&model));
