@@ -36,7 +36,7 @@ pub use crate::error::NodeError;
 pub use crate::keeper::cookie;
 pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
-pub use config::{Capacity, Discovery, NodeConfig, Storage, models};
+pub use config::{Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
 
 use crate::api;
 use crate::chain::{Chain, full_message};
@@ -90,6 +90,9 @@ impl Node {
         let identity = keeper::identity(&config.data)?;
         let (storage, clock) = (config.storage, config.clock.clone());
         let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
+        for model in &config.files {
+            store.add_file(model.bytes(), model.name())?;
+        }
         let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_attachments);
         let files = Arc::clone(chain.checked_files());
         let views = Views::new(config.network.clone(), files, Arc::new(chain.at_tip()?));

@@ -209,7 +209,7 @@ impl Requests {
             Request::Block { by } => Response::Block(self.views.newest().block(*by)?.map(Box::new)),
             Request::Transaction { txid } => self.views.view().transaction(txid)?,
             Request::Account { address } => Response::Account(Box::new(self.views.view().account(*address)?)),
-            Request::File { model, chunk } => Response::File(self.views.newest().file(model, *chunk)?),
+            Request::File { model, chunk } => Response::File(self.views.file(model, *chunk)?),
             Request::Models { from, limit } => Response::Models(self.views.view().chain.models(from, *limit)?),
             Request::Upload { sender } => Response::Upload(self.views.view().chain.upload(sender)?),
             Request::Ledger { address, before, limit, proofs } => {

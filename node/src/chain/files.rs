@@ -11,10 +11,10 @@ use ocelli_consensus::hash::PartsHash;
 use ocelli_consensus::object::{ModelFacts, UploadRecord};
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transition::StateReader;
-use ocelli_consensus::{Action, Address, BlockHash, Body, ModelId, RuleError};
+use ocelli_consensus::{Action, Address, BlockHash, Body, ModelId, Parameters, RuleError};
 
 use super::{Chain, Moved};
-use crate::inference::describe_file;
+use crate::inference::{built_in, describe_file};
 use crate::store::{CHUNK_BYTES, Overlay, Rows, Source, Store, StoreError};
 
 /// Files of which it is remembered what they are: uploads that wait to be published.
@@ -96,6 +96,12 @@ impl CheckedFiles {
     fn lock(&self) -> MutexGuard<'_, VecDeque<CheckedFile>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The file of a model that the network has from genesis on and this program has built in: it is not kept once more.
+pub fn built_in_file(parameters: &Parameters, model: &ModelId) -> Option<&'static [u8]> {
+    parameters.genesis_facts(model)?;
+    built_in(model).map(|(_, file)| file)
 }
 
 /// A finished upload whose file is to be checked.

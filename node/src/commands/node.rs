@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, Amount};
-use ocelli_model::DeviceChoice;
+use ocelli_model::{DeviceChoice, Model};
+use ocelli_program::model_option::load_file;
 
 use super::device_option::OTHER_DEVICE;
 use super::error::{CommandError, Explain as _};
@@ -16,7 +17,7 @@ use super::{folders, network_option};
 use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
-use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
+use crate::node::{Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
 use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
 
 /// Ocelli's port: 0x0CE1.
@@ -67,6 +68,11 @@ pub struct Args {
     /// Where models run
     #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
+
+    /// Keep the file of a model that the network has from its beginning and that is not built in; may be repeated. The node
+    /// has it from then on. Without this, it is fetched from peers
+    #[arg(long, value_name = "FILE")]
+    model_file: Vec<String>,
 
     /// Forget old attachments (pictures, and parts of models): keep those of so many days (30d), or as many as fit into a
     /// size (20GiB). What the network has every node keep is kept in any case [default: that and up to 20 GiB more]
@@ -167,6 +173,8 @@ pub struct NodeArgs {
     pub mine_threads: usize,
     /// Where models run.
     pub device: DeviceChoice,
+    /// Models of the network's genesis, from files.
+    pub models: Vec<Model>,
     /// Whether nodes in the local network are looked for.
     pub mdns: bool,
     /// How many others may connect, and up to which memory.
@@ -198,9 +206,11 @@ impl Args {
             None => None,
             Some(wallet) => Some(open_faucet(&network, wallet, self.password_file, self.faucet_amount)?),
         };
+        let models = self.model_file.iter().map(|path| genesis_model(&network, path)).collect::<Result<_, _>>()?;
         Ok(NodeArgs {
             faucet,
             api: self.api.map(|listen| api::Config { listen, hosts: self.api_host, origins: self.api_origin }),
+            models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
             network,
@@ -230,6 +240,19 @@ impl Args {
             },
         })
     }
+}
+
+/// Reads a model that a network has from its beginning.
+fn genesis_model(network: &Network, path: &str) -> Result<Model, CommandError> {
+    let model = load_file(path)?;
+    if is_of_genesis(network, &model)? {
+        return Ok(model);
+    }
+    let (id, name) = (model.id(), &network.parameters.name);
+    Err(CommandError::usage(format!("{path} is model {id}, which network {name} does not have from its beginning"))
+        .with_hint(format!(
+            "`ocelli network show {name}` lists those that it has; `ocelli model publish` publishes others"
+        )))
 }
 
 /// Opens the wallet of a faucet.

@@ -45,6 +45,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     }
     let node = Node::start(NodeConfig {
         models: models(&args.network)?,
+        files: args.models,
         mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
         discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
         traversal: Traversal { upnp: args.upnp, relay_server: args.relay_server, ..Traversal::default() },
