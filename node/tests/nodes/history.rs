@@ -133,7 +133,7 @@ fn what_is_pruned_is_told_and_still_adds_up() {
         ..keeping(LedgerOption::Kept)
     };
     let pruned = TestNode::with_storage(&network, &[archive.address()], storage);
-    pruned.wait_for_tip(tip);
+    pruned.wait_for_tip(tip.hash);
     let first = BLOCKS - 8 + 1;
     wait("the node to prune", || (pruned.status().storage.bodies_from == first).then_some(()));
     let (of_all, of_some) =
