@@ -13,6 +13,9 @@ use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Room, Run, load};
 use crate::simd::{Job, Simd};
 
+/// Windows of so many columns are added up each by itself.
+const FEW: usize = 4;
+
 /// An average pool.
 #[derive(Debug)]
 pub(crate) struct AveragePool {
@@ -226,6 +229,22 @@ impl Job for RunAveragePool<'_> {
                     let mut nowhere = [0u8; 16];
                     let (mut words, mut at) = ([simd.splat(0); 4], [nowhere.as_mut_ptr(); 4]);
                     let count = (places.columns - first).min(4);
+                    if let (Some(start), true, 4) = (places.inside(first, first + 3), places.kernel() <= FEW, count) {
+                        let zero = simd.splat(zero(rows_in.len(), places.kernel()));
+                        for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate() {
+                            let start = start + i * places.step() + channel;
+                            let mut sum = simd.sub(load(simd, sums, start), zero);
+                            for x in 1..places.kernel() {
+                                sum = simd.add(sum, load(simd, sums, start + x * places.pixel()));
+                            }
+                            *words = simd.requantise(sum, scale);
+                            *at = to.wrapping_add(places.to(image, row, first + i) + channel);
+                        }
+                        // SAFETY: as below.
+                        unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
+                        columns = 0..0;
+                        continue;
+                    }
                     for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {
                         let new = places.columns_of(first + i);
                         let slide = Slide::new(&columns, &new);

@@ -11,14 +11,14 @@
 //! ```
 //!
 //! A block is a group of channels (four vectors of words, so as many bytes as a vector has) of some pixels of a row. Where
-//! fewer channels are left, a group has pieces of two or four neighbouring pixels instead, and with the smallest pieces those of the four
-//! vectors are left out that no channel is in. Registers with 32 of them: 8 sums,
+//! fewer channels are left, a row is cut into two or four pieces, and a group has a pixel of each; with four, those vectors are left out
+//! that no channel is in. Registers with 32 of them: 8 sums,
 //! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
 //! channels, which packing undoes.
 //!
 //! An image of few columns, or under a kernel of few rows, is turned, so that its rows are columns: only strides change by that.
 //!
-//! A kernel of more than eight rows or columns is cut into bands of at most so many, whose sums are added in memory.
+//! A kernel of more than eight rows or 16 columns is cut into bands of at most so many, whose sums are added in memory.
 
 use crate::aligned::Aligned;
 use crate::conv::{Sums, folded_bias, offset, parts, weights_word};
@@ -27,8 +27,10 @@ use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Room, Run, Work, load};
 use crate::simd::{Job, Simd};
 
-/// Rows and columns of a band, at most.
+/// Rows of a band, at most.
 const MOST: usize = 8;
+/// Columns of a band, at most.
+const MOST_COLUMNS: usize = 16;
 /// Images of fewer columns are turned, if they have more rows: columns go together, in pieces of a vector and in a strip.
 const NARROW: usize = 4;
 /// Groups of pixels in a strip, whose words are kept together.
@@ -123,7 +125,7 @@ impl Depthwise {
         let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
         // Words are of four rows, so that a kernel of a row is worth turning.
         let words = |ways: [usize; 2]| ways[0].div_ceil(4) * ways[1];
-        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel);
+        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel) && size[0] >= NARROW;
         let is_turned = is_flat || size[1] < NARROW && size[0] > size[1];
         let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
         let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
@@ -132,12 +134,15 @@ impl Depthwise {
         }
         let kernel = [rows, columns];
         let words = rows.div_ceil(4);
-        let is_small = rows <= MOST && columns <= MOST;
+        let is_small = rows <= MOST && columns <= MOST_COLUMNS;
         let together = if is_small { (4 * words - rows) / stride[0] + 1 } else { 1 };
         let mut bands: Vec<Band> = Vec::new();
-        for (row, column) in starts(rows).flat_map(|row| starts(columns).map(move |column| (row, column))) {
-            let (words, columns) = ((rows - row).min(MOST).div_ceil(4), (columns - column).min(MOST));
-            let weights = bands.last().map_or(0, |last| last.weights + together * last.words * last.columns * 4 * S::LANES);
+        for (row, column) in
+            starts(rows, MOST).flat_map(|row| starts(columns, MOST_COLUMNS).map(move |column| (row, column)))
+        {
+            let (words, columns) = ((rows - row).min(MOST).div_ceil(4), (columns - column).min(MOST_COLUMNS));
+            let weights =
+                bands.last().map_or(0, |last| last.weights + together * last.words * last.columns * 4 * S::LANES);
             bands.push(Band { row, column, words, columns, weights });
         }
         let (channels, pitch) = (sums.bias.len(), to.0.pitch);
@@ -242,15 +247,16 @@ impl Depthwise {
 
     /// Room for the words of a strip.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        let slots = STRIP * MOST + MOST;
+        let columns = self.kernel[1].min(MOST_COLUMNS);
+        let slots = (STRIP - 1) * self.stride.min(columns) + columns;
         let vector = 4 * S::LANES;
         let second = if self.bands.len() > 1 { STRIP * 4 * vector } else { 0 };
         Room { first: slots * self.words.min(MOST / 4) * 4 * vector, second }
     }
 }
 
-fn starts(size: usize) -> impl Iterator<Item = usize> + Clone {
-    (0..size).step_by(MOST)
+fn starts(size: usize, step: usize) -> impl Iterator<Item = usize> {
+    (0..size).step_by(step)
 }
 
 fn places(words: usize, columns: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize)> {
@@ -356,7 +362,7 @@ impl Rows<'_> {
     /// All windows must be readable, and all outputs writable.
     #[inline(always)]
     unsafe fn strips<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, work: &mut Work, clamp: &Clamp<S>) {
-        let pixels = self.layer.width.div_ceil(N);
+        let pixels = self.pixels::<N>();
         let mut first = 0;
         while first < pixels {
             let strip = (first, STRIP.min(pixels - first));
@@ -367,6 +373,12 @@ impl Rows<'_> {
             }
             first += strip.1;
         }
+    }
+
+    /// Pixels of a piece of a row.
+    #[inline(always)]
+    fn pixels<const N: usize>(&self) -> usize {
+        self.layer.width.div_ceil(N)
     }
 
     /// What a band adds to a strip: `is_ends` says whether it is the first and the last.
@@ -390,24 +402,26 @@ impl Rows<'_> {
         for (i, line) in lines.iter_mut().enumerate() {
             *line = line.wrapping_add((band.row + i).min(self.last) * layer.row);
         }
-        // Columns from one group of pixels to the next, and how many of them are kept.
-        let between = N * stride;
-        let step = between.min(columns);
-        let skip = between - step;
+        // Of the columns from one pixel to the next, so many are kept.
+        let step = stride.min(columns);
+        let skip = stride - step;
         let last = (layer.width - 1) * stride + columns - 1;
         let slots = (count - 1) * step + columns;
         let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
-        let (mut column, mut left) = (first * between, step);
+        let (mut column, mut left) = (first * stride, step);
+        let piece_columns = self.pixels::<N>() * stride;
         for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
-            // Pixels after the last that this column has repeat it.
-            let most = if N == 1 || column + (N - 1) * stride <= last { N - 1 } else { (last - column) / stride };
+            // The last column that a window has stands for those after it.
+            let mut places = [column * layer.pixel; N];
+            for (piece, place) in places.iter_mut().enumerate().skip(1) {
+                *place = (column + piece * piece_columns).min(last) * layer.pixel;
+            }
             for (kept, lines) in kept.chunks_exact_mut(4 * S::LANES).zip(lines.as_chunks::<4>().0) {
                 let mut rows = [simd.splat_bytes(0); 4];
                 for (row, line) in rows.iter_mut().zip(lines) {
-                    let from = line.wrapping_add(column * layer.pixel);
-                    let mut pieces = [from; N];
-                    for (piece, from) in pieces.iter_mut().enumerate() {
-                        *from = from.wrapping_add(piece.min(most) * stride * layer.pixel);
+                    let mut pieces = [*line; N];
+                    for (from, place) in pieces.iter_mut().zip(places) {
+                        *from = from.wrapping_add(place);
                     }
                     // SAFETY: as the caller promises.
                     *row = unsafe { simd.load_pieces::<N>(pieces) };
@@ -418,7 +432,7 @@ impl Rows<'_> {
                     unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
                 }
             }
-            // Where columns are left out, every `columns` belong to a group of pixels.
+            // Where columns are left out, every `columns` belong to a pixel.
             (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
         }
         let kept = &work.first.words()[..slots * whole * 4 * S::LANES];
@@ -445,15 +459,14 @@ impl Rows<'_> {
         }
         // Written out for the usual kernels, which makes these numbers constants.
         shapes! {
-            (3, 1, 1, [true, true]), (3, 1, 1, [true, true]), [1];
-            (3, 1, 2, [true, true]), (3, 1, 2, [true, true]), [1 2];
-            (3, 1, 3, [true, true]), (3, 1, 3, [true, true]), [2 4];
-            (5, 2, 1, [true, true]), (5, 2, 1, [true, true]), [1];
+            (3, 1, 1, [true, true]), (3, 1, 1, [true, true]), [1 2 4];
+            (3, 1, 2, [true, true]), (3, 1, 2, [true, true]), [1 2 4];
+            (5, 2, 1, [true, true]), (5, 2, 1, [true, true]), [1 2];
             (5, 2, 2, [true, true]), (5, 2, 2, [true, true]), [1 2];
         }
     }
 
-    /// All outputs of a strip, whose shape has columns, words, columns between groups of pixels, and whether the band is the first and
+    /// All outputs of a strip, whose shape has columns, words, columns between pixels, and whether the band is the first and
     /// the last.
     ///
     /// # Safety
@@ -550,12 +563,12 @@ impl Rows<'_> {
         if is_last {
             for (index, words) in sums.into_iter().enumerate() {
                 // SAFETY: as the caller promises.
-                unsafe { self.put::<S, N>(simd, row, (strip.first + pixel + index) * N, words, clamp) };
+                unsafe { self.put::<S, N>(simd, row, strip.first + pixel + index, words, clamp) };
             }
         }
     }
 
-    /// Writes a group of pixels of row `row`, those of them that the row has.
+    /// Writes a pixel of each piece of row `row`, those of them that the row has.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -570,17 +583,13 @@ impl Rows<'_> {
     ) {
         let layer = self.layer;
         let to = self.to.wrapping_add(row * layer.to.row + pixel * layer.to.pixel);
-        if N == 1 {
-            // SAFETY: as the caller promises: the row has this pixel.
-            unsafe { simd.store_pieces([to], clamp.narrow(simd, words)) };
-            return;
-        }
         // What is after the row's last pixel goes nowhere.
         let mut nowhere = [0u8; 64];
-        let count = layer.width - pixel;
         let mut pieces = [to; N];
-        for (piece, to) in pieces.iter_mut().enumerate() {
-            *to = if piece < count { to.wrapping_add(piece * layer.to.pixel) } else { nowhere.as_mut_ptr() };
+        for (piece, to) in pieces.iter_mut().enumerate().skip(1) {
+            let first = piece * self.pixels::<N>();
+            let is_there = pixel + first < layer.width;
+            *to = if is_there { to.wrapping_add(first * layer.to.pixel) } else { nowhere.as_mut_ptr() };
         }
         // SAFETY: as the caller promises; a piece is at most 64 bytes.
         unsafe { simd.store_pieces::<N>(pieces, clamp.narrow(simd, words)) };

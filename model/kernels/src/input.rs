@@ -26,16 +26,17 @@ impl Job for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { layout, is_turned, table, images, to } = self;
+        let is_tight = !is_turned && layout.pitch == layout.channels;
         for (image, pixels) in images.iter().enumerate() {
             match table {
-                Some(table) if layout.channels == 3 && !is_turned => {
+                Some(table) if is_tight && layout.channels == 3 => {
                     pictures(layout, image, pixels, to, |byte| table[usize::from(byte)])
                 }
-                None if layout.channels == 3 && !is_turned => pictures(layout, image, pixels, to, |byte| byte),
+                None if is_tight && layout.channels == 3 => pictures(layout, image, pixels, to, |byte| byte),
                 _ => {
                     if layout.channels <= 3 || layout.height * layout.width < PART {
-                        one_by_one(layout, is_turned, image, pixels, to);
-                    } else if layout.channels == 4 && !is_turned && layout.width >= 4 * S::LANES {
+                        one_by_one(layout, is_turned, is_tight, image, pixels, to);
+                    } else if layout.channels == 4 && is_tight && layout.width >= 4 * S::LANES {
                         fours(simd, layout, image, pixels, to);
                     } else {
                         transpose(simd, layout, is_turned, image, pixels, to);
@@ -79,7 +80,7 @@ fn pictures(layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8], of: imp
 
 /// Few channels, or few pixels.
 #[inline(always)]
-fn one_by_one(layout: &Layout, is_turned: bool, image: usize, pixels: &[u8], to: &mut [u8]) {
+fn one_by_one(layout: &Layout, is_turned: bool, is_tight: bool, image: usize, pixels: &[u8], to: &mut [u8]) {
     let channels = layout.channels;
     let (height, width, view) = places(layout, is_turned);
     let plane = height * width;
@@ -87,8 +88,8 @@ fn one_by_one(layout: &Layout, is_turned: bool, image: usize, pixels: &[u8], to:
         let line = |channel: usize| &pixels[channel * plane + y * width..][..width];
         let to = &mut to[view.at(image, y, 0)..];
         match channels {
-            1 if !is_turned => to[..width].copy_from_slice(line(0)),
-            2 if !is_turned => {
+            1 if is_tight => to[..width].copy_from_slice(line(0)),
+            2 if is_tight => {
                 let pixels = to.as_chunks_mut::<2>().0.iter_mut().zip(line(0)).zip(line(1));
                 pixels.for_each(|((pixel, first), second)| *pixel = [*first, *second]);
             }
@@ -108,7 +109,8 @@ fn one_by_one(layout: &Layout, is_turned: bool, image: usize, pixels: &[u8], to:
 fn fours<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8]) {
     let (width, plane, block) = (layout.width, layout.height * layout.width, 4 * S::LANES);
     for y in 0..layout.height {
-        let lines = [0, 1, 2, 3].map(|channel: usize| &pixels[channel * plane + y * width..][..width]);
+        let line = |channel: usize| &pixels[channel * plane + y * width..][..width];
+        let lines = [line(0), line(1), line(2), line(3)];
         let to = &mut to[row(layout, image, y)];
         for first in (0..width).step_by(block) {
             let first = first.min(width - block);
@@ -119,7 +121,8 @@ fn fours<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to: &mu
                 *row = unsafe { simd.load_pieces([line[first..][..block].as_ptr()]) };
             }
             for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
-                let parts = [0, 1, 2, 3].map(|i| to.wrapping_add(PART * (4 * i + vector)));
+                let part = to.wrapping_add(PART * vector);
+                let parts = [part, part.wrapping_add(64), part.wrapping_add(128), part.wrapping_add(192)];
                 // SAFETY: part `i` is of the four pixels from `16 * i + 4 * vector` on, all in the slice.
                 unsafe { store_parts(simd, parts, words) };
             }
@@ -158,7 +161,7 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
     assert!(row(layout, image, layout.height - 1).end <= to.len(), "all pixels are in the buffer");
     let to = to.as_mut_ptr();
     // A part may be written whole if what it covers beside its pixel's channels are pixels that are written later.
-    let more = followers(channels);
+    let more = followers(layout.pitch);
     let is_roomy = |y: usize, x: usize| if is_turned { y + more < height } else { x + more < width };
     let (mut x, mut y) = (0, 0);
     let mut places = [(0, false); STRETCH];
@@ -177,11 +180,10 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
             let is_whole = places.len() == block && channels >= PART;
             // The last ones overlap those before.
             let channel = channel.min(channels.saturating_sub(PART));
-            let mut quads = [[simd.splat(0); 4]; 4];
-            for (j, quad) in quads.iter_mut().enumerate() {
-                let mut rows = [simd.splat_bytes(0); 4];
-                for (k, row) in rows.iter_mut().enumerate() {
-                    let line = &pixels[(channel + 4 * k + j).min(channels - 1) * plane + first..];
+            // Written out: arrays of vectors that are indexed lie in memory.
+            macro_rules! row {
+                ($channel:expr) => {{
+                    let line = &pixels[(channel + $channel).min(channels - 1) * plane + first..];
                     let last;
                     let from = if line.len() < block {
                         last = rest(line);
@@ -190,30 +192,34 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
                         line.as_ptr()
                     };
                     // SAFETY: there is a vector's bytes, of the pixels or of the copy of their last ones.
-                    *row = unsafe { simd.load_pieces([from]) };
-                }
-                *quad = simd.interleave(rows);
+                    unsafe { simd.load_pieces([from]) }
+                }};
             }
+            let a = simd.interleave([row!(0), row!(4), row!(8), row!(12)]);
+            let b = simd.interleave([row!(1), row!(5), row!(9), row!(13)]);
+            let c = simd.interleave([row!(2), row!(6), row!(10), row!(14)]);
+            let d = simd.interleave([row!(3), row!(7), row!(11), row!(15)]);
             let to = to.wrapping_add(channel);
-            for vector in 0..4 {
-                let mut rows = [simd.splat_bytes(0); 4];
-                for (row, quad) in rows.iter_mut().zip(quads) {
-                    *row = simd.bytes(quad[vector]);
-                }
-                for (word, words) in simd.interleave(rows).into_iter().enumerate() {
-                    // Part `i` is pixel `16 * i + 4 * vector + word`.
-                    let mut parts = [to; 4];
-                    for (i, part) in parts.iter_mut().enumerate().take(S::LANES / 4) {
-                        let pixel = 16 * i + 4 * vector + word;
-                        *part = match is_whole {
-                            true => to.wrapping_add(places[pixel].0),
-                            false => staged[PART * pixel..][..PART].as_mut_ptr(),
-                        };
+            macro_rules! pixels_of {
+                ($($vector:literal)*) => {$(
+                    let rows = [a[$vector], b[$vector], c[$vector], d[$vector]];
+                    let rows = [simd.bytes(rows[0]), simd.bytes(rows[1]), simd.bytes(rows[2]), simd.bytes(rows[3])];
+                    for (word, words) in simd.interleave(rows).into_iter().enumerate() {
+                        // Part `i` is pixel `16 * i + 4 * vector + word`.
+                        let mut parts = [to; 4];
+                        for (i, part) in parts.iter_mut().enumerate().take(S::LANES / 4) {
+                            let pixel = 16 * i + 4 * $vector + word;
+                            *part = match is_whole {
+                                true => to.wrapping_add(places[pixel].0),
+                                false => staged[PART * pixel..][..PART].as_mut_ptr(),
+                            };
+                        }
+                        // SAFETY: pixels have `PART` channels from this one on, and are in the buffer; or there is room for them.
+                        unsafe { store_parts(simd, parts, words) };
                     }
-                    // SAFETY: pixels have `PART` channels from this one on, and are in the buffer; or there is room for them.
-                    unsafe { store_parts(simd, parts, words) };
-                }
+                )*};
             }
+            pixels_of!(0 1 2 3);
             if !is_whole {
                 for (bytes, (place, is_roomy)) in staged.as_chunks::<PART>().0.iter().zip(places) {
                     let count = if *is_roomy { PART } else { channels };

@@ -609,6 +609,15 @@ impl<'a> Network<'a> {
         self.activations[self.layers[layer].from[0]].is_turned != self.activations[activation].is_turned
     }
 
+    /// Whether a layer reads an activation that had better have no gaps between its pixels.
+    fn is_dense(&self, activation: usize) -> bool {
+        self.activations[activation].readers.iter().any(|layer| match self.layers[*layer].operation {
+            Operation::Conv { groups, .. } => !self.is_depthwise(*layer, groups),
+            Operation::Linear { .. } => true,
+            _ => false,
+        })
+    }
+
     fn is_depthwise(&self, layer: usize, groups: usize) -> bool {
         let inputs = self.activations[self.layers[layer].from[0]].shape.channels;
         groups == inputs && groups == self.activations[layer + 1].shape.channels
@@ -805,7 +814,11 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
                 channels,
                 height,
                 width,
-                pitch: if activation == first { channels } else { channels.next_multiple_of(PART) },
+                pitch: if activation == first && network.is_dense(first) {
+                    channels
+                } else {
+                    channels.next_multiple_of(PART)
+                },
                 border: network.border(activation),
                 zero_points: zero_points.clone(),
             };
