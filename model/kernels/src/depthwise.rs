@@ -408,15 +408,15 @@ impl Rows<'_> {
         let last = (layer.width - 1) * stride + columns - 1;
         let slots = (count - 1) * step + columns;
         let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
-        let (mut column, mut left) = (first * stride, step);
         let piece_columns = self.pixels::<N>() * stride;
-        for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
-            // The last column that a window has stands for those after it.
-            let mut places = [column * layer.pixel; N];
-            for (piece, place) in places.iter_mut().enumerate().skip(1) {
-                *place = (column + piece * piece_columns).min(last) * layer.pixel;
-            }
-            for (kept, lines) in kept.chunks_exact_mut(4 * S::LANES).zip(lines.as_chunks::<4>().0) {
+        for (word, lines) in lines.as_chunks::<4>().0.iter().enumerate().take(whole) {
+            let (mut column, mut left) = (first * stride, step);
+            for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
+                // The last column that a window has stands for those after it.
+                let mut places = [column * layer.pixel; N];
+                for (piece, place) in places.iter_mut().enumerate().skip(1) {
+                    *place = (column + piece * piece_columns).min(last) * layer.pixel;
+                }
                 let mut rows = [simd.splat_bytes(0); 4];
                 for (row, line) in rows.iter_mut().zip(lines) {
                     let mut pieces = [*line; N];
@@ -426,14 +426,14 @@ impl Rows<'_> {
                     // SAFETY: as the caller promises.
                     *row = unsafe { simd.load_pieces::<N>(pieces) };
                 }
-                let to = kept.as_mut_ptr();
+                let to = kept[word * 4 * S::LANES..][..4 * S::LANES].as_mut_ptr();
                 for (vector, words) in simd.interleave(rows).into_iter().enumerate().take(vectors) {
-                    // SAFETY: a chunk has four vectors of words.
+                    // SAFETY: the slice has four vectors of words.
                     unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
                 }
+                // Where columns are left out, every `columns` belong to a pixel.
+                (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
             }
-            // Where columns are left out, every `columns` belong to a pixel.
-            (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
         }
         let kept = &work.first.words()[..slots * whole * 4 * S::LANES];
         let size = layer.together * whole * columns * parts::<S>(WIDE) * 4 * S::LANES;

@@ -163,14 +163,18 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
     // A part may be written whole if what it covers beside its pixel's channels are pixels that are written later.
     let more = followers(layout.pitch);
     let is_roomy = |y: usize, x: usize| if is_turned { y + more < height } else { x + more < width };
-    let (mut x, mut y) = (0, 0);
+    let (mut x, mut y, mut next) = (0, 0, view.at(image, 0, 0));
     let mut places = [(0, false); STRETCH];
     let mut staged = [0u8; 64 * PART];
     for start in (0..plane).step_by(STRETCH) {
         let count = STRETCH.min(plane - start);
         for place in &mut places[..count] {
-            *place = (view.at(image, y, x), is_roomy(y, x));
-            (x, y) = if x + 1 == width { (0, y + 1) } else { (x + 1, y) };
+            *place = (next, is_roomy(y, x));
+            (x, next) = (x + 1, next + view.pixel);
+            if x == width {
+                (x, y) = (0, y + 1);
+                next = view.at(image, y, 0);
+            }
         }
         for (channel, first) in
             (0..channels).step_by(PART).flat_map(|channel| (0..count).step_by(block).map(move |first| (channel, first)))
