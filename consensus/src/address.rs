@@ -30,7 +30,6 @@ pub enum AddressError {
     /// An address of another network.
     #[error("'{text}' is an address of another network: its prefix is {found}, expected {expected}")]
     Prefix {
-        /// What was given.
         text: String,
         /// Its prefix.
         found: String,
@@ -40,7 +39,6 @@ pub enum AddressError {
     /// A type byte that this version does not know, or a wrong length.
     #[error("'{text}' is no address this version knows: type {kind}, {length} bytes; expected type 0 with 20 bytes")]
     Kind {
-        /// What was given.
         text: String,
         /// Its type byte.
         kind: u8,

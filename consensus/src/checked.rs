@@ -27,7 +27,6 @@ pub enum CheckError {
     /// The attachment beside it.
     #[error("the attachment does not fit the transaction")]
     Attachment(#[source] AttachmentError),
-    /// The transaction.
     #[error("the transaction breaks a rule")]
     Rule(#[source] TransactionError),
 }
@@ -66,7 +65,6 @@ impl CheckedTransaction {
         Self(Arc::new(Parts { transaction, attachment, txid, wtxid, sender }))
     }
 
-    /// The transaction.
     pub fn transaction(&self) -> &Transaction {
         &self.0.transaction
     }

@@ -83,7 +83,6 @@ pub enum InsertError {
     Rule {
         /// The header's height.
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// The tree has as many headers as it can number, which is 1,300 years of a block every 10 s.

@@ -23,7 +23,7 @@ pub enum HistoryError {
 
 /// A node of the range: a stretch of headers summed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// The block hash for a leaf; otherwise the tagged hash of both children.
     pub hash: [u8; 32],
     /// Work of all blocks of the stretch; see [`crate::target::Work`].
@@ -38,13 +38,20 @@ pub struct Entry {
     pub last_target: u32,
 }
 
-impl Entry {
+impl HistoryEntry {
     /// Length of the encoding in bytes.
     pub const LEN: usize = 88;
 
     /// The entry of one block: `time` in seconds since 1970, `target` compact.
-    pub fn leaf(block_hash: [u8; 32], work: U256, time: u64, target: u32) -> Entry {
-        Entry { hash: block_hash, work, first_time: time, last_time: time, first_target: target, last_target: target }
+    pub fn leaf(block_hash: [u8; 32], work: U256, time: u64, target: u32) -> HistoryEntry {
+        HistoryEntry {
+            hash: block_hash,
+            work,
+            first_time: time,
+            last_time: time,
+            first_target: target,
+            last_target: target,
+        }
     }
 
     /// The fields in order of declaration, integers little-endian.
@@ -59,15 +66,15 @@ impl Entry {
         bytes
     }
 
-    /// Reads what [`Entry::to_bytes`] wrote; every 88 bytes are some entry.
-    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Entry {
+    /// Reads what [`HistoryEntry::to_bytes`] wrote; every 88 bytes are some entry.
+    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> HistoryEntry {
         let (hash, rest) = take(bytes);
         let (work, rest) = take(rest);
         let (first_time, rest) = take(rest);
         let (last_time, rest) = take(rest);
         let (first_target, rest) = take(rest);
         let (last_target, _) = take(rest);
-        Entry {
+        HistoryEntry {
             hash,
             work: U256::from_le_bytes::<32>(work),
             first_time: u64::from_le_bytes(first_time),
@@ -88,8 +95,8 @@ fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
 ///
 /// # Errors
 /// If the sum of work overflows.
-pub fn parent(left: &Entry, right: &Entry) -> Result<Entry, HistoryError> {
-    Ok(Entry {
+pub fn parent(left: &HistoryEntry, right: &HistoryEntry) -> Result<HistoryEntry, HistoryError> {
+    Ok(HistoryEntry {
         hash: tagged(NODE_TAG, &[&left.to_bytes(), &right.to_bytes()]),
         work: left.work.checked_add(right.work).ok_or(HistoryError::WorkOverflow)?,
         first_time: left.first_time,
@@ -117,7 +124,7 @@ pub trait HistoryReader {
     ///
     /// # Errors
     /// If it cannot be read or was never stored.
-    fn entry(&self, position: Position) -> Result<Entry, Self::Error>;
+    fn entry(&self, position: Position) -> Result<HistoryEntry, Self::Error>;
 }
 
 /// Positions of the peaks of a range of that many leaves, left to right: one for each bit that is set, highest first.
@@ -133,7 +140,7 @@ pub fn peak_positions(leaves: u64) -> Vec<Position> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peaks {
     leaves: u64,
-    entries: Vec<Entry>,
+    entries: Vec<HistoryEntry>,
 }
 
 impl Peaks {
@@ -152,7 +159,7 @@ impl Peaks {
     }
 
     /// The peaks, left to right.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[HistoryEntry] {
         &self.entries
     }
 
@@ -160,7 +167,7 @@ impl Peaks {
     ///
     /// # Errors
     /// If the sum of work overflows.
-    pub fn bagged(&self) -> Result<Option<Entry>, HistoryError> {
+    pub fn bagged(&self) -> Result<Option<HistoryEntry>, HistoryError> {
         let Some((last, rest)) = self.entries.split_last() else { return Ok(None) };
         rest.iter().rev().try_fold(*last, |right, left| parent(left, &right)).map(Some)
     }
@@ -181,7 +188,7 @@ impl Peaks {
 ///
 /// # Errors
 /// If the sum of work overflows or no more leaves can be counted; `peaks` is as before then.
-pub fn append(peaks: &mut Peaks, leaf: Entry) -> Result<Vec<(Position, Entry)>, HistoryError> {
+pub fn append(peaks: &mut Peaks, leaf: HistoryEntry) -> Result<Vec<(Position, HistoryEntry)>, HistoryError> {
     let leaves = peaks.leaves.checked_add(1).ok_or(HistoryError::Full)?;
     let mut position = Position { level: 0, index: peaks.leaves };
     let mut new = vec![(position, leaf)];
@@ -205,22 +212,22 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    struct Stored(BTreeMap<Position, Entry>);
+    struct Stored(BTreeMap<Position, HistoryEntry>);
 
     impl HistoryReader for Stored {
         type Error = Position;
 
-        fn entry(&self, position: Position) -> Result<Entry, Position> {
+        fn entry(&self, position: Position) -> Result<HistoryEntry, Position> {
             self.0.get(&position).copied().ok_or(position)
         }
     }
 
-    fn block(number: u8) -> Entry {
-        Entry::leaf([number; 32], U256::from(1000 + u64::from(number)), 500 + u64::from(number), 0x1d00_ff00)
+    fn block(number: u8) -> HistoryEntry {
+        HistoryEntry::leaf([number; 32], U256::from(1000 + u64::from(number)), 500 + u64::from(number), 0x1d00_ff00)
     }
 
     /// The perfect subtree over `leaves`, by its definition.
-    fn perfect(leaves: &[Entry]) -> Entry {
+    fn perfect(leaves: &[HistoryEntry]) -> HistoryEntry {
         match leaves {
             [leaf] => *leaf,
             _ => {
@@ -259,7 +266,7 @@ mod tests {
 
     #[test]
     fn appending_equals_building_and_loading() {
-        let leaves: Vec<Entry> = (0..70).map(block).collect();
+        let leaves: Vec<HistoryEntry> = (0..70).map(block).collect();
         let (mut peaks, mut stored) = (Peaks::default(), Stored(BTreeMap::new()));
         for count in 1..=leaves.len() {
             for (position, entry) in append(&mut peaks, leaves[count - 1]).unwrap() {
@@ -290,14 +297,14 @@ mod tests {
 
     #[test]
     fn bytes_and_back() {
-        let entry = Entry { last_time: 7, last_target: 9, ..block(5) };
-        assert_eq!(Entry::from_bytes(&entry.to_bytes()), entry);
+        let entry = HistoryEntry { last_time: 7, last_target: 9, ..block(5) };
+        assert_eq!(HistoryEntry::from_bytes(&entry.to_bytes()), entry);
     }
 
     #[test]
     fn work_never_wraps() {
         let mut peaks = Peaks::default();
-        append(&mut peaks, Entry { work: U256::MAX, ..block(1) }).unwrap();
+        append(&mut peaks, HistoryEntry { work: U256::MAX, ..block(1) }).unwrap();
         let before = peaks.clone();
         assert_eq!(append(&mut peaks, block(2)), Err(HistoryError::WorkOverflow));
         assert_eq!(peaks, before);

@@ -51,7 +51,6 @@ pub enum Action {
     Transfer {
         /// Who gets them.
         to: Address,
-        /// How many.
         amount: Amount,
     },
     /// Tag 2: asks for a picture to be classified.
@@ -321,7 +320,6 @@ pub struct Unsigned {
     pub fee: Amount,
     /// The last height at which the transaction may be included.
     pub expires: u64,
-    /// What it does.
     pub action: Action,
 }
 

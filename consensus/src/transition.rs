@@ -9,7 +9,7 @@ use crate::amount::Amount;
 use crate::block::Body;
 use crate::hash::{ModelId, Root, UploadHash};
 use crate::header::Header;
-use crate::history::{self, Entry, HistoryError, Peaks, Position};
+use crate::history::{self, HistoryEntry, HistoryError, Peaks, Position};
 use crate::network::Parameters;
 use crate::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, UploadRecord, leaf};
 use crate::rules::{RuleError, Sum, TransactionError};
@@ -421,7 +421,7 @@ pub struct Connected {
     /// The state tree after the block.
     pub state: Child,
     /// New nodes of the history: the block's leaf and what it completes.
-    pub history: Vec<(Position, Entry)>,
+    pub history: Vec<(Position, HistoryEntry)>,
     /// The history's peaks, this block included.
     pub peaks: Peaks,
 }
@@ -513,9 +513,9 @@ where
 ///
 /// # Errors
 /// If the sum of work overflows.
-pub fn append_header(peaks: &mut Peaks, header: &Header) -> Result<Vec<(Position, Entry)>, HistoryError> {
+pub fn append_header(peaks: &mut Peaks, header: &Header) -> Result<Vec<(Position, HistoryEntry)>, HistoryError> {
     let work = header.target.to_target().unwrap_or(Target::MAX).work();
-    history::append(peaks, Entry::leaf(header.hash().0, work.0, header.time, header.target.0))
+    history::append(peaks, HistoryEntry::leaf(header.hash().0, work.0, header.time, header.target.0))
 }
 
 /// Takes a block back: the state tree as it was before it, and the branches that change.

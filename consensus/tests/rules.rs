@@ -4,7 +4,7 @@ mod chain;
 
 use chain::*;
 use ocelli_consensus::block::AnswerFormError;
-use ocelli_consensus::history::{self, Entry, Peaks};
+use ocelli_consensus::history::{self, HistoryEntry, Peaks};
 use ocelli_consensus::network::{ScheduledVersion, TEST_VERSION};
 use ocelli_consensus::rules::*;
 use ocelli_consensus::signature::SignatureError;
@@ -963,7 +963,7 @@ fn the_dearest_transactions_fit() {
 fn work_stays_within_256_bits() {
     let chain = chain();
     let mut peaks = Peaks::default();
-    history::append(&mut peaks, Entry::leaf([0; 32], U256::MAX, 0, 0)).unwrap();
+    history::append(&mut peaks, HistoryEntry::leaf([0; 32], U256::MAX, 0, 0)).unwrap();
     let mut block = chain.candidate(vec![]);
     let header = &block.header;
     let found = check_header(&chain.network, chain.tip(), chain.anchor(), Work(U256::MAX - U256::ONE), header);

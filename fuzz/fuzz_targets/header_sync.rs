@@ -11,7 +11,7 @@ use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, U256};
 use ocelli_fuzz::input::Input as Bytes;
 use ocelli_protocol::message::{BlockData, ChainStatus, MAX_BLOCKS, Request, Response};
 use ocelli_protocol::sync::{
-    ChainView, Direction, Failure, Group, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, Output, Parent, Sync, Timer,
+    ChainView, Direction, Failure, Group, HeaderImport, Input, MAX_BLOCK_REQUESTS, MAX_REQUESTS_PER_PEER, SyncAction, Parent, Sync, Timer,
 };
 
 /// Inputs of one run.
@@ -190,11 +190,11 @@ impl World {
         while let Some(input) = inputs.pop() {
             for output in self.sync.handle(input, self.now, &self.chain) {
                 match output {
-                    Output::Send { peer, id, request } => {
+                    SyncAction::Send { peer, id, request } => {
                         assert!(self.peers.contains(&peer), "only who is there is asked");
                         assert!(self.open.insert(id, (peer, request)).is_none(), "ids are new");
                     }
-                    Output::ImportHeaders { peer, headers } => {
+                    SyncAction::ImportHeaders { peer, headers } => {
                         let parent = self.chain.tree.get(&headers[0].parent).map(|node| node.work.0);
                         assert!(parent.is_some(), "the first one's parent is stored");
                         for header in headers {
@@ -209,21 +209,21 @@ impl World {
                             inputs.push(Input::HeadersImported { peer, result: HeaderImport::Connected });
                         }
                     }
-                    Output::ImportBlock { hash, .. } => {
+                    SyncAction::ImportBlock { hash, .. } => {
                         assert!(self.chain.wants(&hash), "only what is wanted is handed over");
                         self.chain.validating.insert(hash);
                     }
-                    Output::SetTimer { timer, at } => {
+                    SyncAction::SetTimer { timer, at } => {
                         assert!(at > self.now);
                         self.timers.insert(timer, at);
                     }
-                    Output::Penalize { peer, .. } => assert!(self.peers.contains(&peer)),
-                    Output::OtherVersion { peer, work, fork, .. } => {
+                    SyncAction::Penalize { peer, .. } => assert!(self.peers.contains(&peer)),
+                    SyncAction::OtherVersion { peer, work, fork, .. } => {
                         // Where the chains part may stand on a block that was found invalid meanwhile.
                         assert!(self.peers.contains(&peer) && fork != BlockHash([0; 32]));
                         assert!(work.0 >= self.chain.minimum_work, "cheap ones are their sender's fault");
                     }
-                    Output::State(_) => {}
+                    SyncAction::State(_) => {}
                 }
             }
             let blocks = |peer: Option<u8>| {

@@ -46,7 +46,7 @@ fn main() -> std::io::Result<()> {
         Response::File(Some(vec![1, 2, 3])),
         Response::Submitted(SubmitReply::Accepted { answer: None }),
         Response::Transaction(TransactionStatus::Pending),
-        Response::NodeStatus(Box::new(NodeStatus { agent: "ocelli".into(), ..NodeStatus::default() })),
+        Response::NodeStatus(Box::new(NodeStatus { uptime_seconds: 7, ..NodeStatus::default() })),
         Response::failed("busy"),
     ];
     let mut seeds: Vec<(u8, String, Vec<u8>)> = vec![

@@ -33,25 +33,13 @@ pub enum JsonError {
     },
     /// A key that stands twice in one object.
     #[error("{at}: key {key:?} appears twice")]
-    DuplicateKey {
-        /// The object.
-        at: String,
-        key: String,
-    },
+    DuplicateKey { at: String, key: String },
     /// A key that has no meaning there.
     #[error("{at}: unknown key {key:?}")]
-    UnknownKey {
-        /// The object.
-        at: String,
-        key: String,
-    },
+    UnknownKey { at: String, key: String },
     /// A key that must be there and is not.
     #[error("{at}: key {key:?} is missing")]
-    MissingKey {
-        /// The object.
-        at: String,
-        key: &'static str,
-    },
+    MissingKey { at: String, key: &'static str },
 }
 
 /// A JSON value. What no model file holds (null, booleans, fractions, negative numbers) is kept only by its kind.

@@ -106,7 +106,6 @@ pub enum PictureError {
     /// The encoder failed.
     #[error("the picture cannot be encoded")]
     Encoder {
-        /// What it says.
         #[source]
         source: EncodingError,
     },

@@ -24,7 +24,7 @@ use ocelli_consensus::target::{Target, Work};
 use ocelli_consensus::transition::{ConnectError, StateReader as _};
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
-use ocelli_protocol::sync::Place as HeaderPlace;
+use ocelli_protocol::sync::HeaderPlace;
 
 pub use at_tip::AtTip;
 pub use files::{CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, published_files};
@@ -112,7 +112,6 @@ pub enum AcceptError {
     NotTheBlock {
         /// The block that they were given for.
         hash: BlockHash,
-        /// What differs.
         source: BodyError,
     },
     /// Blocks before it have to come first.
@@ -124,7 +123,6 @@ pub enum AcceptError {
         /// The block.
         hash: BlockHash,
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// It could not be stored.
@@ -204,7 +202,6 @@ impl Chain {
         &self.network.parameters
     }
 
-    /// The network.
     pub fn network(&self) -> &Network {
         &self.network
     }

@@ -8,11 +8,11 @@
 //! meanwhile is taken note of on the way.
 
 pub mod account;
-mod branch;
 pub mod chains;
 pub mod confirmation;
 mod error;
 pub mod faucet;
+mod header_chain;
 mod lie;
 pub mod models;
 pub mod submission;
@@ -31,7 +31,7 @@ pub use lie::Lie;
 
 use chains::{Chains, MAX_ASKED, unexpected};
 
-use crate::network::{self, Config, DialFailure, Event, Events, Handle, Peer, RequestId};
+use crate::network::{self, DialFailure, Events, NetworkConfig, NetworkEvent, NetworkHandle, Peer, RequestId};
 
 /// How long a node may take to take the connection and say who it is.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,9 +58,7 @@ pub struct Connection {
 /// What a request came to.
 #[derive(Debug)]
 pub struct Reply {
-    /// Names the request.
     pub id: RequestId,
-    /// Who was asked.
     pub peer: Peer,
     /// When it came.
     pub received: Instant,
@@ -74,7 +72,7 @@ type Answer = (Connection, Result<Response, ClientError>);
 /// A light peer.
 pub struct Client {
     runtime: tokio::runtime::Runtime,
-    handle: Handle,
+    handle: NetworkHandle,
     events: Events,
     network: Network,
     /// The request protocol of that network, once it is known.
@@ -113,7 +111,7 @@ impl Client {
         let mut identity = [0; 32];
         getrandom::fill(&mut identity).map_err(|error| ClientError::Runtime { source: error.into() })?;
         let protocols = networks.iter().map(|network| request_protocol(network.genesis_hash())).collect();
-        let mut config = Config::light(identity, protocols);
+        let mut config = NetworkConfig::light(identity, protocols);
         config.bootstrap = addresses.clone();
         if networks.len() == 1 {
             config.kademlia = Some(network::kademlia_protocol(&network.genesis_hash().to_string()));
@@ -193,8 +191,8 @@ impl Client {
         self.left.values().map(String::as_str)
     }
 
-    /// Leaves a node for good.
-    pub(crate) fn leave(&mut self, node: &Connection, why: &ClientError) {
+    /// Disconnects from a node for good.
+    pub(crate) fn disconnect(&mut self, node: &Connection, why: &ClientError) {
         // Bounded: it may quote what the node says.
         let text: String = printable(&why.to_string()).chars().take(MAX_REASON).collect();
         self.left.entry(node.peer).or_insert(text);
@@ -202,13 +200,13 @@ impl Client {
         self.handle.disconnect(node.peer);
     }
 
-    /// Leaves a node that says what cannot be true, or that has been silent twice while there are others; of another failure,
+    /// Disconnects from a node that says what cannot be true, or that has been silent twice while there are others; of another failure,
     /// the failure.
     fn judge(&mut self, node: &Connection, error: ClientError) -> Option<ClientError> {
         let is_silent = matches!(error, ClientError::TimedOut { .. });
         let is_slow = is_silent && !self.silent.insert(node.peer) && self.connections.len() > 1;
         if error.is_lie() || is_slow {
-            self.leave(node, &error);
+            self.disconnect(node, &error);
             return None;
         }
         self.chains.remove(node.peer);
@@ -377,7 +375,7 @@ impl Client {
             Some(Some(event)) => event,
         };
         match event {
-            Event::Connected { peer, address, light: false, protocol: Some(protocol), .. } => {
+            NetworkEvent::Connected { peer, address, light: false, protocol: Some(protocol), .. } => {
                 let is_other = self.protocol.as_ref().is_some_and(|ours| *ours != protocol);
                 if self.left.contains_key(&peer) || is_other {
                     self.handle.disconnect(peer);
@@ -385,13 +383,13 @@ impl Client {
                     self.connections.push(Connection { peer, address, protocol });
                 }
             }
-            Event::Disconnected { peer } => self.forget(peer),
-            Event::DialFailed { address, reason } => {
+            NetworkEvent::Disconnected { peer } => self.forget(peer),
+            NetworkEvent::DialFailed { address, reason } => {
                 if self.failures.len() < MAX_PEERS && self.failures.iter().all(|(failed, _)| *failed != address) {
                     self.failures.push((address, reason));
                 }
             }
-            Event::Response { id, peer, result } => {
+            NetworkEvent::Response { id, peer, result } => {
                 let address = self.address_of(peer);
                 let result = match result {
                     Ok(bytes) => {
@@ -402,11 +400,11 @@ impl Client {
                 self.replies.insert(id, Reply { id, peer, received: Instant::now(), result });
             }
             // A light peer is told of no gossip and asked nothing.
-            Event::Connected { .. }
-            | Event::Listening(_)
-            | Event::Gossip { .. }
-            | Event::MissedGossip { .. }
-            | Event::Request { .. } => {}
+            NetworkEvent::Connected { .. }
+            | NetworkEvent::Listening(_)
+            | NetworkEvent::Gossip { .. }
+            | NetworkEvent::MissedGossip { .. }
+            | NetworkEvent::Request { .. } => {}
         }
         Ok(true)
     }

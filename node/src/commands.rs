@@ -34,7 +34,7 @@ use clap::{Parser, Subcommand};
 use ocelli_program::{ERRORS_ONLY, Options, device_option, error, not_parsed, output};
 
 use error::{Advice, CommandError, EXIT_OK};
-use output::Output;
+use output::Printer;
 use program::{Arguments, Program};
 
 pub use wallet::{check_depth, too_little};
@@ -108,7 +108,7 @@ pub fn report<T>(result: Result<T, CommandError>) -> ExitCode {
     }
 }
 
-fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
+fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Node(args) => node::run(args),
         Command::Status(args) => status::run(&args, output),

@@ -28,9 +28,9 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender};
-use crate::inference;
+use crate::inference::InferenceHandle;
 use crate::log_limit::LogLimit;
-use crate::network::{self, GossipId, Group, Misbehaviour, Peer, RequestId};
+use crate::network::{GossipId, Group, Misbehaviour, NetworkHandle, Peer, RequestId};
 use crate::pool;
 use crate::reply::ReplyTo;
 use crate::store::StoreError;
@@ -72,7 +72,6 @@ pub enum Input {
         topic: String,
         /// Who passed it on.
         source: Peer,
-        /// What it says.
         data: Vec<u8>,
     },
     /// A peer has missed gossip.
@@ -116,9 +115,9 @@ pub struct Others {
     /// Where answers from other threads come back.
     pub inbox: Sender<Input>,
     /// Peers.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Checks answers.
-    pub inference: inference::Handle,
+    pub inference: InferenceHandle,
     /// Counts what is exchanged with peers.
     pub counted: Arc<Counted>,
     /// What is pending follows the chain.
@@ -134,8 +133,7 @@ pub struct Core {
     update: Update,
     is_driving: bool,
     asking: Asking<Asked>,
-    /// Full peers.
-    peers: BTreeSet<Peer>,
+    peers: Peers,
     /// Blocks whose data or answers are being checked.
     validation: Validation,
     unchecked: Unchecked,
@@ -144,10 +142,21 @@ pub struct Core {
     progress: Progress,
     /// The gossip topic of this network's blocks.
     blocks_topic: String,
-    peers_saved_at: u64,
+    logs: Logs,
+    others: Others,
+}
+
+/// Full peers.
+struct Peers {
+    connected: BTreeSet<Peer>,
+    /// When their addresses were written down, in monotonic milliseconds.
+    saved_at: u64,
+}
+
+/// What is said of peers, at most so often.
+struct Logs {
     complaints: LogLimit,
     disconnections: LogLimit,
-    others: Others,
 }
 
 /// Stored blocks whose answers a restart or a busy service has left unchecked.
@@ -175,15 +184,16 @@ impl Core {
             update: Update::default(),
             is_driving: false,
             asking: Asking::new(others.network.clone(), Arc::clone(&others.counted)),
-            peers: BTreeSet::new(),
+            peers: Peers { connected: BTreeSet::new(), saved_at: others.clock.now() },
             validation,
             unchecked: Unchecked { blocks: chain.unchecked().into(), retry_at: 0 },
             is_advance_due: false,
             progress: Progress::new(Instant::now()),
             blocks_topic: topic::blocks(chain.genesis()),
-            peers_saved_at: others.clock.now(),
-            complaints: LogLimit::new("complaints about peers"),
-            disconnections: LogLimit::new("peers gone"),
+            logs: Logs {
+                complaints: LogLimit::new("complaints about peers"),
+                disconnections: LogLimit::new("peers gone"),
+            },
             chain,
             others,
         })
@@ -255,7 +265,7 @@ impl Core {
 
     fn on_connected(&mut self, peer: Peer, group: Group, direction: Direction) -> Result<(), NodeError> {
         tracing::debug!(%peer, %group, ?direction, "peer connected");
-        self.peers.insert(peer);
+        self.peers.connected.insert(peer);
         let group = sync::Group(group.id());
         let origin = sync::Origin { direction, group };
         self.assembling.inputs.push_back(assembly::Input::PeerConnected { peer, origin });
@@ -264,11 +274,11 @@ impl Core {
     }
 
     fn on_disconnected(&mut self, peer: Peer) -> Result<(), NodeError> {
-        if !self.peers.remove(&peer) {
+        if !self.peers.connected.remove(&peer) {
             tracing::debug!(%peer, "light peer gone");
             return Ok(());
         }
-        if self.disconnections.has_room() {
+        if self.logs.disconnections.has_room() {
             tracing::info!(%peer, "peer gone");
         }
         self.assembling.inputs.push_back(assembly::Input::PeerDisconnected(peer));
@@ -308,8 +318,8 @@ impl Core {
         self.wake_files(now)?;
         self.check_left_over()?;
         self.chain.prune()?;
-        if now.saturating_sub(self.peers_saved_at) >= SAVE_PEERS_MILLIS {
-            self.peers_saved_at = now;
+        if now.saturating_sub(self.peers.saved_at) >= SAVE_PEERS_MILLIS {
+            self.peers.saved_at = now;
             self.chain.store().check_folder()?;
             self.save_peers();
         }
@@ -340,7 +350,7 @@ impl Core {
             checking: self.validation.lowest(),
             files: self.files.wanted().collect(),
             update: self.update.text(self.chain.tip().work),
-            peers: self.peers.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),
+            peers: self.peers.connected.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),
         };
         if *self.others.views.core() != figures {
             self.others.views.show_core(figures);

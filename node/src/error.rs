@@ -9,10 +9,8 @@ use crate::store::StoreError;
 /// Why a node cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The device that was asked for.
@@ -23,12 +21,7 @@ pub enum NodeError {
     Inference(#[from] InferenceError),
     /// A file in the data folder.
     #[error("cannot use {}: check that you may read and write it, and that the disk has room", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     /// The system allows fewer open files than connections need.
     #[error(
         "found a limit of {found} open files, expected {expected} for --max-inbound {inbound}: raise it, as with `ulimit -n \
@@ -44,10 +37,7 @@ pub enum NodeError {
     },
     /// The node's own identity is damaged.
     #[error("{} is damaged: expected 32 bytes; delete it, and the node gets a new peer id", path.display())]
-    Identity {
-        /// The file.
-        path: PathBuf,
-    },
+    Identity { path: PathBuf },
     /// The network has a model that is not built into this binary.
     #[error("the network {network} uses model {model}, which this version does not have: update it")]
     ModelMissing {

@@ -9,8 +9,8 @@ use ocelli_protocol::message::{BlockData, Request, Response, Submission};
 
 use crate::chain::{Advance, Chain};
 use crate::clock::Clock;
-use crate::inference::{self, InferenceService, NoFiles};
-use crate::network::{Command, Handle, Peer};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
+use crate::network::{NetworkCommand, NetworkHandle, Peer};
 use crate::reply::ReplyTo;
 use crate::store::tests::{Folder, Maker, network};
 use crate::store::{Overlay, Store};
@@ -24,10 +24,10 @@ pub(crate) struct Around {
     /// Gone with the last that uses it.
     pub(crate) folder: Folder,
     pub(crate) clock: Clock,
-    pub(crate) network: Handle,
+    pub(crate) network: NetworkHandle,
     /// What the network is told.
-    pub(crate) told: tokio::sync::mpsc::Receiver<Command>,
-    pub(crate) inference: inference::Handle,
+    pub(crate) told: tokio::sync::mpsc::Receiver<NetworkCommand>,
+    pub(crate) inference: InferenceHandle,
 }
 
 impl Around {
@@ -35,8 +35,8 @@ impl Around {
         let folder = Folder::new();
         let network = network();
         let chain = Chain::open(network.clone(), Store::open(&folder.path(), &network).unwrap()).unwrap();
-        let (handle, told) = Handle::detached();
-        let limits = inference::Limits::default();
+        let (handle, told) = NetworkHandle::detached();
+        let limits = InferenceLimits::default();
         let inference =
             InferenceService::start(Box::new(ReferenceBackend), Vec::new(), Arc::new(NoFiles), limits, || {});
         (Self { folder, clock: Clock::by_hand(BEGIN), network: handle, told, inference }, chain)
@@ -46,7 +46,7 @@ impl Around {
     pub(crate) fn asked(&mut self) -> Vec<(Peer, Request)> {
         let mut asked = Vec::new();
         while let Ok(command) = self.told.try_recv() {
-            if let Command::Request { peer, data, .. } = command {
+            if let NetworkCommand::Request { peer, data, .. } = command {
                 asked.push((peer, Request::from_bytes(&data).unwrap()));
             }
         }
@@ -57,7 +57,7 @@ impl Around {
     pub(crate) fn blamed(&mut self) -> Vec<Peer> {
         let mut blamed = Vec::new();
         while let Ok(command) = self.told.try_recv() {
-            if let Command::Penalize { peer, .. } = command {
+            if let NetworkCommand::Penalize { peer, .. } = command {
                 blamed.push(peer);
             }
         }

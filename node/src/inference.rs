@@ -59,7 +59,6 @@ pub struct Task {
     pub attachment: AttachmentHash,
     /// What the bytes are.
     pub form: Form,
-    /// The attachment.
     pub bytes: Arc<[u8]>,
 }
 
@@ -77,11 +76,11 @@ impl Task {
 }
 
 /// What a task comes to: the model's answer, or why there is no picture.
-pub type Outcome = Result<Classes, PictureFault>;
+pub type TaskOutcome = Result<Classes, PictureFault>;
 
 /// Whether a block's answers are what its models say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AnswerCheck {
     /// All are.
     Right,
     /// One is not, and the scalar reference says so too.
@@ -149,7 +148,7 @@ pub enum InferenceError {
 
 /// The bounds of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct InferenceLimits {
     /// Most pictures that the device runs together.
     pub batch: usize,
     /// How long a batch that is not full waits for more at most, if its pictures came while the device was busy.
@@ -161,7 +160,7 @@ pub struct Limits {
     pub cache: usize,
 }
 
-impl Default for Limits {
+impl Default for InferenceLimits {
     fn default() -> Self {
         Self { batch: BATCH_PICTURES, gather: GATHER, queue: QUEUE_BYTES, cache: CACHE_RESULTS }
     }
@@ -169,7 +168,7 @@ impl Default for Limits {
 
 /// What the service has done and is doing. Sums run from the start.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Status {
+pub struct InferenceFigures {
     /// The device in use.
     pub device: String,
     /// Why the device that the node started with is no longer used.
@@ -208,9 +207,9 @@ impl InferenceService {
         backend: Box<dyn Backend>,
         models: Vec<Model>,
         files: Arc<dyn ModelFiles>,
-        limits: Limits,
+        limits: InferenceLimits,
         on_fault: impl Fn() + Send + 'static,
-    ) -> Handle {
+    ) -> InferenceHandle {
         let (handle, is_ready) =
             Self::begin_with(Device::new(backend, FALLBACKS), Models::new(models, files), limits, on_fault);
         // An error means that the thread has panicked; the handle then answers everything with `Stopped`.
@@ -226,9 +225,9 @@ impl InferenceService {
         backend: Box<dyn Backend>,
         models: Vec<Model>,
         files: Arc<dyn ModelFiles>,
-        limits: Limits,
+        limits: InferenceLimits,
         on_fault: impl Fn() + Send + 'static,
-    ) -> Handle {
+    ) -> InferenceHandle {
         Self::begin_with(Device::new(backend, FALLBACKS), Models::new(models, files), limits, on_fault).0
     }
 
@@ -236,14 +235,14 @@ impl InferenceService {
     fn begin_with(
         device: Device,
         models: Models,
-        limits: Limits,
+        limits: InferenceLimits,
         on_fault: impl Fn() + Send + 'static,
-    ) -> (Handle, mpsc::Receiver<()>) {
+    ) -> (InferenceHandle, mpsc::Receiver<()>) {
         let shared = Arc::new(Shared {
             queue: limits.queue,
             waiting: Mutex::default(),
             metrics: Mutex::new((
-                Status { device: format!("{}, being checked", device.name()), ..Status::default() },
+                InferenceFigures { device: format!("{}, being checked", device.name()), ..InferenceFigures::default() },
                 Meter::new(Instant::now()),
             )),
         });
@@ -260,7 +259,7 @@ impl InferenceService {
             .name("inference".into())
             .spawn(work)
             .expect("the system has room for the threads that a node starts with");
-        (Handle { jobs, shared }, is_ready)
+        (InferenceHandle { jobs, shared }, is_ready)
     }
 }
 
@@ -269,20 +268,24 @@ impl InferenceService {
 /// Replies are called exactly once, on the service's thread, and must be quick. A request that is refused outright is
 /// replied to on the caller's thread before the call returns.
 #[derive(Clone)]
-pub struct Handle {
+pub struct InferenceHandle {
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
 }
 
-impl Handle {
+impl InferenceHandle {
     /// Gives the answer to each task, in order.
-    pub fn run(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Outcome>, InferenceError>) + Send + 'static) {
-        self.send(tasks, Request::Run { priority: Priority::Run, reply: Box::new(reply) });
+    pub fn run(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<TaskOutcome>, InferenceError>) + Send + 'static) {
+        self.send(tasks, InferenceRequest::Run { priority: Priority::Run, reply: Box::new(reply) });
     }
 
-    /// As [`Handle::run`], before all runs: a block on its way is made whole with the answers.
-    pub fn answer(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Outcome>, InferenceError>) + Send + 'static) {
-        self.send(tasks, Request::Run { priority: Priority::Check, reply: Box::new(reply) });
+    /// As [`InferenceHandle::run`], before all runs: a block on its way is made whole with the answers.
+    pub fn answer(
+        &self,
+        tasks: Vec<Task>,
+        reply: impl FnOnce(Result<Vec<TaskOutcome>, InferenceError>) + Send + 'static,
+    ) {
+        self.send(tasks, InferenceRequest::Run { priority: Priority::Check, reply: Box::new(reply) });
     }
 
     /// Compares the answers to tasks with claims. Goes before all runs, and condemns a claim only with the scalar
@@ -290,21 +293,21 @@ impl Handle {
     pub fn check(
         &self,
         tasks: Vec<(Task, Classes)>,
-        reply: impl FnOnce(Result<Verdict, InferenceError>) + Send + 'static,
+        reply: impl FnOnce(Result<AnswerCheck, InferenceError>) + Send + 'static,
     ) {
         let (tasks, claimed) = tasks.into_iter().unzip();
-        self.send(tasks, Request::Check { claimed, reply: Box::new(reply) });
+        self.send(tasks, InferenceRequest::Check { claimed, reply: Box::new(reply) });
     }
 
     /// What the service has done and is doing.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> InferenceFigures {
         let queued = self.shared.waiting().iter().map(|waiting| waiting.tasks).sum();
         let metrics = self.shared.metrics();
         let (status, meter) = &*metrics;
-        Status { queued, tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
+        InferenceFigures { queued, tasks_per_second: meter.rate(Instant::now()), ..status.clone() }
     }
 
-    fn send(&self, tasks: Vec<Task>, request: Request) {
+    fn send(&self, tasks: Vec<Task>, request: InferenceRequest) {
         let admitted = validate(&tasks).and_then(|()| self.shared.admit(request.priority(), &tasks));
         if let Err(error) = admitted {
             return request.refuse(error);
@@ -322,23 +325,23 @@ type Reply<T> = Box<dyn FnOnce(Result<T, InferenceError>) + Send>;
 /// A request on its way to the service, valid and counted as waiting.
 struct Job {
     tasks: Vec<Task>,
-    request: Request,
+    request: InferenceRequest,
     arrived: Instant,
 }
 
-enum Request {
+enum InferenceRequest {
     Run {
         priority: Priority,
-        reply: Reply<Vec<Outcome>>,
+        reply: Reply<Vec<TaskOutcome>>,
     },
     Check {
         /// As many as there are tasks.
         claimed: Vec<Classes>,
-        reply: Reply<Verdict>,
+        reply: Reply<AnswerCheck>,
     },
 }
 
-impl Request {
+impl InferenceRequest {
     fn priority(&self) -> Priority {
         match self {
             Self::Run { priority, .. } => *priority,
@@ -360,7 +363,7 @@ struct Shared {
     queue: usize,
     /// Of checks and of runs.
     waiting: Mutex<[Waiting; 2]>,
-    metrics: Mutex<(Status, Meter)>,
+    metrics: Mutex<(InferenceFigures, Meter)>,
 }
 
 /// What waits of one kind.
@@ -414,7 +417,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn metrics(&self) -> MutexGuard<'_, (Status, Meter)> {
+    fn metrics(&self) -> MutexGuard<'_, (InferenceFigures, Meter)> {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ pub use node_file::identity;
 use crate::chain::full_message;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver};
-use crate::network::{self, Ban, NetworkError};
+use crate::network::{Ban, NetworkError, NetworkHandle};
 use crate::store::{KeptBan, Store};
 
 /// How often it is looked whether bans have changed: time and again in a flood.
@@ -56,7 +56,7 @@ pub struct LeftOver {
 pub struct Keeper {
     data: PathBuf,
     network: Network,
-    peers: network::Handle,
+    peers: NetworkHandle,
     store: Arc<Store>,
     /// The version of the bans that are stored.
     bans_saved: u64,
@@ -66,13 +66,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps what belongs to a data folder, of whose mempool `left_over` is stored.
-    pub fn new(
-        data: PathBuf,
-        network: Network,
-        peers: network::Handle,
-        store: Arc<Store>,
-        left_over: &LeftOver,
-    ) -> Self {
+    pub fn new(data: PathBuf, network: Network, peers: NetworkHandle, store: Arc<Store>, left_over: &LeftOver) -> Self {
         Self { data, network, peers, store, bans_saved: 0, pending_saved: left_over.ids.clone() }
     }
 
@@ -265,7 +259,7 @@ mod tests {
     }
 
     fn keeper(folder: &TempDir, store: &Arc<Store>, network: &Network) -> Keeper {
-        let (peers, _) = network::Handle::detached();
+        let (peers, _) = NetworkHandle::detached();
         Keeper::new(folder.path().into(), network.clone(), peers, Arc::clone(store), &mempool(store, usize::MAX))
     }
 

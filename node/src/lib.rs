@@ -17,6 +17,7 @@ mod meter;
 pub mod miner;
 pub mod network;
 pub mod node;
+mod offence;
 mod pool;
 pub mod replay;
 mod reply;

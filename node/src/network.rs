@@ -1,13 +1,13 @@
 //! The network: the one module that touches libp2p.
 //!
 //! [`spawn`] starts a thread of its own with a small tokio runtime. The swarm lives there in one task; everybody else
-//! holds a [`Handle`], which sends commands, and one consumer holds [`Events`]. Only bytes cross this border: what they
+//! holds a [`NetworkHandle`], which sends commands, and one consumer holds [`Events`]. Only bytes cross this border: what they
 //! mean is `ocelli-protocol`'s business.
 //!
 //! **Nothing waits for a consumer.** The swarm task never blocks on the event queue, so it always goes on to take
 //! commands, and a command can always be sent, from a plain thread and from async code alike: no order of calls can
 //! deadlock. If the consumer is slow, gossip is dropped (*ignored*: not forwarded, at no cost to the sender), requests
-//! are dropped (the peer sees a failure), and so is [`Event::DialFailed`]; connections, disconnections, responses and
+//! are dropped (the peer sees a failure), and so is [`NetworkEvent::DialFailed`]; connections, disconnections, responses and
 //! listening addresses are kept until there is room, and what is kept is bounded by what is open.
 //!
 //! **Gossip is anonymous.** Messages carry neither author, sequence number nor signature, and a message's id is the
@@ -47,19 +47,19 @@ use libp2p::PeerId;
 
 pub use bans::{Ban, BanSubject, MAX_BANS};
 pub use config::{
-    BanLimits, Config, ConnectionLimits, DEFAULT_INBOUND, Limits, MessageLimits, QueueLimits, Role, Times, Traversal,
-    kademlia_protocol,
+    BanLimits, ConnectionLimits, DEFAULT_INBOUND, MessageLimits, NetworkConfig, NetworkLimits, QueueLimits, Role,
+    Times, Traversal, kademlia_protocol,
 };
 pub use error::{DialFailure, NetworkError, RequestFailure};
-pub use event::{Acceptance, Event, GossipId, RequestId, ResponseToken};
+pub use event::{Acceptance, GossipId, NetworkEvent, RequestId, ResponseToken};
 pub use group::Group;
 #[cfg(test)]
-pub(crate) use handle::Command;
-pub use handle::Handle;
+pub(crate) use handle::NetworkCommand;
+pub use handle::NetworkHandle;
 pub use penalties::Misbehaviour;
 pub use queue::{Events, TryRecvError};
 pub use reachability::Reachability;
-pub use status::{Counters, GossipCounters, PeerStatus, RequestCounters, Status, is_on_the_internet};
+pub use status::{Counters, GossipCounters, NetworkStatus, PeerStatus, RequestCounters, is_on_the_internet};
 
 use driver::Driver;
 
@@ -104,12 +104,12 @@ impl FromStr for Peer {
 
 /// Starts the network and listens on the configured addresses before it returns.
 ///
-/// It ends when [`Handle::shutdown`] is called, or when [`Events`] or all handles are dropped. [`Events`] ends after
+/// It ends when [`NetworkHandle::shutdown`] is called, or when [`Events`] or all handles are dropped. [`Events`] ends after
 /// everything is closed, so ports are free again by then.
 ///
 /// # Errors
 /// A configuration that cannot work, a port in use, a system that gives no sockets: see [`NetworkError`].
-pub fn spawn(config: Config) -> Result<(Handle, Events), NetworkError> {
+pub fn spawn(config: NetworkConfig) -> Result<(NetworkHandle, Events), NetworkError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("network")

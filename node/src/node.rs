@@ -34,14 +34,14 @@ pub use crate::error::NodeError;
 pub use crate::keeper::cookie;
 pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
-pub use config::{Capacity, Config, Discovery, Storage, models};
+pub use config::{Capacity, Discovery, NodeConfig, Storage, models};
 
 use crate::chain::{Chain, full_message};
 use crate::core::{self, Core};
 use crate::inbox::{Sender, inbox};
 use crate::inference::InferenceService;
 use crate::keeper::{self, Keeper};
-use crate::network;
+use crate::network::{self, NetworkConfig, NetworkHandle};
 use crate::pool::{self, Mine, Pool};
 use crate::reply::{ReplyTo, Till};
 use crate::requests::{self, Owner, Requests, Rooms};
@@ -56,7 +56,7 @@ pub struct Node {
     core: Sender<core::Input>,
     pool: Sender<pool::Input>,
     keeper: Sender<keeper::Input>,
-    network: network::Handle,
+    network: NetworkHandle,
     rooms: Vec<(Room, JoinHandle<Result<(), NodeError>>)>,
     ended: Receiver<()>,
     /// Dropped last: nobody then has the store open.
@@ -78,7 +78,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]: the folder, the network or the device cannot be used.
-    pub fn start(config: Config) -> Result<Self, NodeError> {
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let started = Instant::now();
         let identity = keeper::identity(&config.data)?;
         let (storage, clock) = (config.storage, config.clock.clone());
@@ -254,10 +254,10 @@ impl Drop for Node {
 ///
 /// # Errors
 /// If the store's list of peers cannot be read.
-fn network_config(chain: &Chain, identity: [u8; 32], node: &Config) -> Result<network::Config, NodeError> {
+fn network_config(chain: &Chain, identity: [u8; 32], node: &NodeConfig) -> Result<NetworkConfig, NodeError> {
     let genesis = chain.genesis();
     let topics = vec![topic::blocks(genesis)];
-    let mut config = network::Config::full(identity, topic::request_protocol(genesis), topics);
+    let mut config = NetworkConfig::full(identity, topic::request_protocol(genesis), topics);
     config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
     let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
     config.traversal = (!node.listen.iter().all(is_local)).then_some(node.traversal);

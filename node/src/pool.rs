@@ -34,10 +34,10 @@ use crate::chain::{AtTip, Moved, full_message};
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender, inbox};
-use crate::inference::{self, InferenceError, PictureFault};
+use crate::inference::{InferenceError, InferenceHandle, PictureFault};
 use crate::keeper;
 use crate::log_limit::LogLimit;
-use crate::network::{self, Group, Peer, RequestId};
+use crate::network::{Group, NetworkHandle, Peer, RequestId};
 use crate::reply::ReplyTo;
 use crate::store::{Frozen, Rows, StoreError};
 use crate::traffic::{Asking, Counted};
@@ -145,9 +145,9 @@ pub struct Others {
     /// Where answers from inference and from the miner come back.
     pub inbox: Sender<Input>,
     /// Peers.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Runs tasks.
-    pub inference: inference::Handle,
+    pub inference: InferenceHandle,
     /// Counts what is exchanged with peers.
     pub counted: Arc<Counted>,
     /// Writes the mempool down.

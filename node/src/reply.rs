@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, SyncSender};
 
 use ocelli_protocol::message::Response;
 
-use crate::network::{self, Peer, ResponseToken};
+use crate::network::{NetworkHandle, Peer, ResponseToken};
 use crate::traffic::{Counted, Purpose};
 
 /// Who waits for a response. Dropped, it tells a peer that there is none.
@@ -31,7 +31,7 @@ pub struct PeerReply {
 #[derive(Clone)]
 pub struct Till {
     /// Sends them.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Counts them.
     pub counted: Arc<Counted>,
     /// Takes what was spent on whom. Nobody waits for whoever takes it, and there is one for each response.
@@ -42,7 +42,6 @@ pub struct Till {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     pub peer: Peer,
-    /// How many.
     pub bytes: usize,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! All that only reads is answered here from the [`View`](crate::view::View), and waits for nobody. The rest is handed to whom
 //! it concerns, who answers by themselves: what is pending to the pool, tips to the core. What an answer costs comes back to the
-//! [`Limits`] here, whoever gave it.
+//! [`RequestLimits`] here, whoever gave it.
 
 mod control;
 #[cfg(test)]
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ocelli_protocol::limits::{Limits, Refusal, SLOW_MILLIS};
+use ocelli_protocol::limits::{RequestLimits, RequestRefusal, SLOW_MILLIS};
 use ocelli_protocol::message::{Request, Response, SubmitReply};
 
 pub use control::{Owner, SNAPSHOT};
@@ -59,7 +59,7 @@ pub struct Requests {
     figures: Figures,
     rooms: Rooms,
     owner: Owner,
-    limits: Limits<Peer>,
+    limits: RequestLimits<Peer>,
     /// What was spent on whom since it was last charged.
     spent: mpsc::Receiver<Spent>,
     till: Till,
@@ -78,7 +78,7 @@ impl Requests {
         (till, spent): (Till, mpsc::Receiver<Spent>),
         clock: Clock,
     ) -> Self {
-        let (limits, delayed) = (Limits::new(clock.now()), VecDeque::new());
+        let (limits, delayed) = (RequestLimits::new(clock.now()), VecDeque::new());
         Self { views, figures, rooms, owner, limits, spent, till, delayed, clock }
     }
 
@@ -117,14 +117,14 @@ impl Requests {
         self.till.counted.received(purpose, data.len());
         match self.admit(peer, &request) {
             Ok(()) => self.on_request(request, to),
-            Err(Refusal::Tell(excess)) => to.send(&Response::failed(excess.to_string())),
-            Err(Refusal::Slow(excess)) => {
+            Err(RequestRefusal::Tell(excess)) => to.send(&Response::failed(excess.to_string())),
+            Err(RequestRefusal::Slow(excess)) => {
                 if self.delayed.len() < MAX_DELAYED {
                     let due = self.clock.now() + SLOW_MILLIS;
                     self.delayed.push_back((due, to, Response::failed(excess.to_string())));
                 }
             }
-            Err(Refusal::Penalize(excess)) => {
+            Err(RequestRefusal::Penalize(excess)) => {
                 tracing::debug!(%peer, %excess, "a peer does not heed the limits");
                 self.till.network.penalize(peer, Misbehaviour::Flood);
             }
@@ -132,7 +132,7 @@ impl Requests {
     }
 
     /// Whether a peer's request is to be served, once it has paid for what it was given.
-    fn admit(&mut self, peer: Peer, request: &Request) -> Result<(), Refusal> {
+    fn admit(&mut self, peer: Peer, request: &Request) -> Result<(), RequestRefusal> {
         let now = self.clock.now();
         while let Ok(Spent { peer, bytes }) = self.spent.try_recv() {
             self.limits.charge(peer, bytes, now);

@@ -42,7 +42,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::history::{HistoryEntry, HistoryReader, Peaks, Position};
 use ocelli_consensus::object::{ModelRecord, Object, ObjectId};
 use ocelli_consensus::state::{self, Branch, BranchReader};
 use ocelli_consensus::transition::{StateReader, Undo};
@@ -402,7 +402,7 @@ impl<S: Source> BranchReader for Rows<S> {
 impl<S: Source> HistoryReader for Rows<S> {
     type Error = StoreError;
 
-    fn entry(&self, position: Position) -> Result<Entry, StoreError> {
+    fn entry(&self, position: Position) -> Result<HistoryEntry, StoreError> {
         self.require(columns::HISTORY, &rows::position_key(position), rows::entry)
     }
 }

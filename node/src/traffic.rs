@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ocelli_protocol::message::{Request, Response, Traffic, TrafficStatus};
 
-use crate::network::{self, Peer, RequestId};
+use crate::network::{NetworkHandle, Peer, RequestId};
 
 /// What a request, its response, or gossip is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,14 +102,14 @@ impl Counted {
 
 /// What one room asks of peers; `T` says what for. As large as the network lets requests be under way.
 pub struct Asking<T> {
-    network: network::Handle,
+    network: NetworkHandle,
     counted: Arc<Counted>,
     under_way: HashMap<RequestId, (T, Purpose)>,
 }
 
 impl<T> Asking<T> {
     /// Nothing is asked yet. The responses to what is asked come to the room that `network` is named for.
-    pub fn new(network: network::Handle, counted: Arc<Counted>) -> Self {
+    pub fn new(network: NetworkHandle, counted: Arc<Counted>) -> Self {
         Self { network, counted, under_way: HashMap::new() }
     }
 

@@ -14,7 +14,7 @@ use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
 use ocelli_protocol::message::{Assembled, BlockData, Submission};
 
 use crate::chain::{BodyCheck, BodyError, Setting, tasks};
-use crate::inference::{self, InferenceError, PictureFault, Task, Verdict};
+use crate::inference::{AnswerCheck, InferenceError, InferenceHandle, PictureFault, Task};
 use crate::network::Peer;
 use crate::store;
 
@@ -39,7 +39,7 @@ pub enum Checked {
         /// Which of its transactions are tasks.
         places: Vec<usize>,
         /// What the service says.
-        result: Result<Verdict, InferenceError>,
+        result: Result<AnswerCheck, InferenceError>,
     },
     /// The transactions of a block without answers have been checked by themselves.
     Unanswered(Box<Unanswered>, Result<(), RuleError>),
@@ -140,14 +140,14 @@ impl Claims {
 ///
 /// # Errors
 /// The rule that the block breaks.
-pub fn broken_rule(verdict: Verdict, places: &[usize]) -> Result<(), RuleError> {
+pub fn broken_rule(verdict: AnswerCheck, places: &[usize]) -> Result<(), RuleError> {
     let place = |index: usize| places.get(index).copied().unwrap_or(index);
     match verdict {
-        Verdict::Right => Ok(()),
-        Verdict::Wrong { index, claimed, expected } => {
+        AnswerCheck::Right => Ok(()),
+        AnswerCheck::Wrong { index, claimed, expected } => {
             check_answer(&claimed, &expected).map_err(|error| error.at(place(index)))
         }
-        Verdict::Picture { index, fault } => {
+        AnswerCheck::Picture { index, fault } => {
             Err(TransactionError::Picture { reason: fault.to_string() }.at(place(index)))
         }
     }
@@ -156,7 +156,7 @@ pub fn broken_rule(verdict: Verdict, places: &[usize]) -> Result<(), RuleError> 
 /// Blocks on their way from their data to the verdict on their answers.
 pub struct Validation {
     check: BodyCheck,
-    inference: inference::Handle,
+    inference: InferenceHandle,
     reply: Arc<dyn Fn(Checked) + Send + Sync>,
     under_way: BTreeMap<BlockHash, UnderWay>,
     /// To be given to inference, the lowest first.
@@ -193,11 +193,7 @@ struct UnderWay {
 
 impl Validation {
     /// A pipeline in which nothing is. `reply` is called on other threads, with what is found out about each block.
-    pub fn new(
-        check: BodyCheck,
-        inference: inference::Handle,
-        reply: impl Fn(Checked) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(check: BodyCheck, inference: InferenceHandle, reply: impl Fn(Checked) + Send + Sync + 'static) -> Self {
         Self {
             check,
             inference,
@@ -345,7 +341,7 @@ impl Validation {
             // There it looks at each attachment once more, which the chain's owner need not wait for.
             match ready {
                 Ready::Claims(Claims { places, .. }) if images == 0 => {
-                    reply(Checked::Answers { hash, places, result: Ok(Verdict::Right) });
+                    reply(Checked::Answers { hash, places, result: Ok(AnswerCheck::Right) });
                 }
                 Ready::Claims(Claims { places, claims }) => rayon::spawn_fifo(move || {
                     inference.check(claims, move |result| reply(Checked::Answers { hash, places, result }));

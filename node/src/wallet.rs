@@ -298,30 +298,17 @@ pub enum WalletError {
     },
     /// The file is there but cannot be read.
     #[error("cannot read the wallet {}: check that it is a file and that you may read it", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The new file, or its folder, cannot be written.
     #[error("cannot write the wallet {}: check the folder's permissions and the free space", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The file has another format altogether, or its key is cut short.
     #[error(
         "{} is not a wallet: expected a PEM file that holds `-----BEGIN ENCRYPTED PRIVATE KEY-----` whole; \
          restore it from a backup, or make a new one with `ocelli wallet new`",
         path.display()
     )]
-    NotPem {
-        /// The file.
-        path: PathBuf,
-    },
+    NotPem { path: PathBuf },
     /// The file is a PEM of something else.
     #[error(
         "{} holds a PEM `{found}`, expected `ENCRYPTED PRIVATE KEY`: name the right file with --wallet, or make one with \
@@ -329,7 +316,6 @@ pub enum WalletError {
         path.display()
     )]
     WrongLabel {
-        /// The file.
         path: PathBuf,
         /// What stands after `-----BEGIN`.
         found: String,
@@ -339,45 +325,29 @@ pub enum WalletError {
         "{} is UTF-16 text, expected a PEM file in ASCII or UTF-8: convert it, as with `iconv -f UTF-16 -t UTF-8`",
         path.display()
     )]
-    Utf16 {
-        /// The file.
-        path: PathBuf,
-    },
+    Utf16 { path: PathBuf },
     /// The key lies open. Such a file is refused, so that nobody takes it for protected.
     #[error(
         "the key in {} is not encrypted, and a wallet must be: `ocelli wallet import {0} --wallet NAME` makes a wallet of it",
         path.display()
     )]
-    NotEncrypted {
-        /// The file.
-        path: PathBuf,
-    },
+    NotEncrypted { path: PathBuf },
     /// The file of a watch-only wallet, where a key is needed.
     #[error(
         "{} is a watch-only wallet, an address without its key: use the wallet that holds the key, or bring the key here \
          with `ocelli wallet import FILE --wallet NAME`",
         path.display()
     )]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
+    NoKey { path: PathBuf },
     /// The file of a watch-only wallet holds something else.
     #[error("{} is not a watch-only wallet: expected one line, `{PREFIX}ADDRESS`", path.display(), PREFIX = "Ocelli watch-only address ")]
-    NotWatched {
-        /// The file.
-        path: PathBuf,
-    },
+    NotWatched { path: PathBuf },
     /// The password does not open the file. Damage cannot always be told from it.
     #[error("the password does not open {}: try it again; if you are sure of it, the file is damaged: use a backup", path.display())]
-    WrongPassword {
-        /// The file.
-        path: PathBuf,
-    },
+    WrongPassword { path: PathBuf },
     /// The file opens, but to another key than it says.
     #[error("{} is damaged: it states the public key {stated} but holds the key of {found}; use a backup", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// The public key in the text above the PEM.
         stated: String,
@@ -391,7 +361,6 @@ pub enum WalletError {
         path.display()
     )]
     NotEd25519 {
-        /// The file.
         path: PathBuf,
         /// Its algorithm, by name or object identifier.
         found: String,
@@ -404,7 +373,6 @@ pub enum WalletError {
         path.display()
     )]
     UnsupportedEncryption {
-        /// The file.
         path: PathBuf,
         /// The algorithms, by name or object identifier.
         found: String,
@@ -419,12 +387,7 @@ pub enum WalletError {
     PasswordsDiffer,
     /// The file of `--password-file` cannot be read.
     #[error("cannot read the password from {}: expected a text file whose first line is the password", path.display())]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    PasswordFile { path: PathBuf, source: io::Error },
     /// The password is text of two bytes a character, as some editors save it.
     #[error("{place} holds a zero byte or UTF-16 text, expected a password in UTF-8: save it as UTF-8")]
     PasswordEncoding {
@@ -433,18 +396,12 @@ pub enum WalletError {
     },
     /// Nobody can be asked.
     #[error("there is no terminal to ask for the wallet's password: set {PASSWORD_VARIABLE}, or use --password-file")]
-    NoTerminal {
-        /// What the system says.
-        source: io::Error,
-    },
+    NoTerminal { source: io::Error },
     /// The system's random numbers failed.
     #[error(
         "the system gives no random numbers, and a key needs them: try again, and check that /dev/urandom is there"
     )]
-    Random {
-        /// What the system says.
-        source: io::Error,
-    },
+    Random { source: io::Error },
 }
 
 impl WalletError {

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use ocelli_node::network::{
-    Acceptance, Ban, BanSubject, Config, DialFailure, Event, Events, GossipId, Handle, Misbehaviour, NetworkError,
-    Peer, PeerStatus, Reachability, RequestFailure, RequestId, ResponseToken, Status, Traversal, kademlia_protocol,
-    spawn,
+    Acceptance, Ban, BanSubject, DialFailure, Events, GossipId, Misbehaviour, NetworkConfig, NetworkError,
+    NetworkEvent, NetworkHandle, NetworkStatus, Peer, PeerStatus, Reachability, RequestFailure, RequestId,
+    ResponseToken, Traversal, kademlia_protocol, spawn,
 };
 
 /// No step takes as long as this on the slowest machine that runs the tests.
@@ -21,34 +21,34 @@ fn request_protocol(genesis: &str) -> String {
 }
 
 /// A full node on loopback, without discovery, whose identity is `seed` repeated.
-fn full(seed: u8) -> Config {
-    let mut config = Config::full([seed; 32], request_protocol("00"), vec![TOPIC.into()]);
+fn full(seed: u8) -> NetworkConfig {
+    let mut config = NetworkConfig::full([seed; 32], request_protocol("00"), vec![TOPIC.into()]);
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
     config
 }
 
 /// A full node that finds others by itself.
-fn finding(seed: u8, bootstrap: &[&str]) -> Config {
+fn finding(seed: u8, bootstrap: &[&str]) -> NetworkConfig {
     let mut config = full(seed);
     config.kademlia = Some(kademlia_protocol("00"));
     config.bootstrap = bootstrap.iter().map(ToString::to_string).collect();
     config
 }
 
-fn light(seed: u8, bootstrap: &str, protocols: &[&str]) -> Config {
-    let mut config = Config::light([seed; 32], protocols.iter().map(ToString::to_string).collect());
+fn light(seed: u8, bootstrap: &str, protocols: &[&str]) -> NetworkConfig {
+    let mut config = NetworkConfig::light([seed; 32], protocols.iter().map(ToString::to_string).collect());
     config.bootstrap = vec![bootstrap.into()];
     config
 }
 
 /// A node with its consumer.
 struct Node {
-    handle: Handle,
+    handle: NetworkHandle,
     events: Events,
 }
 
 impl Node {
-    fn start(config: Config) -> Self {
+    fn start(config: NetworkConfig) -> Self {
         let (handle, events) = spawn(config).expect("the network starts");
         Self { handle, events }
     }
@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// The first event that `pick` takes; others are dropped.
-    async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+    async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(NetworkEvent) -> Option<T>) -> T {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
                 let event = self.events.recv().await.expect("the network runs");
@@ -72,7 +72,7 @@ impl Node {
 
     async fn listening(&mut self) -> String {
         self.wait("address", |event| match event {
-            Event::Listening(address) => Some(address),
+            NetworkEvent::Listening(address) => Some(address),
             _ => None,
         })
         .await
@@ -81,7 +81,7 @@ impl Node {
     /// Waits until `expected` is connected and returns whether it is light and what it speaks.
     async fn connected(&mut self, expected: Peer) -> (bool, Option<String>) {
         self.wait("connection", |event| match event {
-            Event::Connected { peer, light, protocol, .. } if peer == expected => Some((light, protocol)),
+            NetworkEvent::Connected { peer, light, protocol, .. } if peer == expected => Some((light, protocol)),
             _ => None,
         })
         .await
@@ -89,7 +89,7 @@ impl Node {
 
     async fn disconnected(&mut self, expected: Peer) {
         self.wait("disconnection", |event| match event {
-            Event::Disconnected { peer } if peer == expected => Some(()),
+            NetworkEvent::Disconnected { peer } if peer == expected => Some(()),
             _ => None,
         })
         .await;
@@ -97,7 +97,7 @@ impl Node {
 
     async fn gossip(&mut self) -> (GossipId, Peer, Vec<u8>) {
         self.wait("gossip", |event| match event {
-            Event::Gossip { id, topic, source, data } => {
+            NetworkEvent::Gossip { id, topic, source, data } => {
                 assert_eq!(topic, TOPIC);
                 Some((id, source, data))
             }
@@ -108,7 +108,7 @@ impl Node {
 
     async fn asked(&mut self) -> (Peer, ResponseToken, Vec<u8>) {
         self.wait("request", |event| match event {
-            Event::Request { peer, token, data } => Some((peer, token, data)),
+            NetworkEvent::Request { peer, token, data } => Some((peer, token, data)),
             _ => None,
         })
         .await
@@ -116,7 +116,7 @@ impl Node {
 
     async fn response(&mut self, expected: RequestId) -> Result<Vec<u8>, RequestFailure> {
         self.wait("response", |event| match event {
-            Event::Response { id, result, .. } if id == expected => Some(result),
+            NetworkEvent::Response { id, result, .. } if id == expected => Some(result),
             _ => None,
         })
         .await
@@ -124,14 +124,14 @@ impl Node {
 
     async fn dial_failed(&mut self) -> (String, DialFailure) {
         self.wait("failed dial", |event| match event {
-            Event::DialFailed { address, reason } => Some((address, reason)),
+            NetworkEvent::DialFailed { address, reason } => Some((address, reason)),
             _ => None,
         })
         .await
     }
 
     /// Waits until the snapshot, which may lag behind the events, is as `good` wants it.
-    async fn until_status(&self, what: &str, good: impl Fn(&Status) -> bool) {
+    async fn until_status(&self, what: &str, good: impl Fn(&NetworkStatus) -> bool) {
         let start = Instant::now();
         while !good(&self.handle.status()) {
             assert!(start.elapsed() < PATIENCE, "not {what}: {:#?}", self.handle.status());
@@ -158,7 +158,7 @@ impl Node {
 }
 
 /// Two connected nodes; the second has dialled the first.
-async fn pair(first: Config, mut second: Config) -> (Node, Node) {
+async fn pair(first: NetworkConfig, mut second: NetworkConfig) -> (Node, Node) {
     let mut first = Node::start(first);
     second.bootstrap = vec![first.listening().await];
     let mut second = Node::start(second);
@@ -294,7 +294,7 @@ async fn requests_small_and_large() {
     assert!(token.is_open());
     second.handle.respond(token, large.clone());
     assert!(first.response(id).await.expect("a response") == large);
-    let counted = |status: &Status| {
+    let counted = |status: &NetworkStatus| {
         let counters = status.counters;
         (counters.requests.sent, counters.requests.received) == (1, 3) && counters.bytes_received > 11 << 20
     };
@@ -332,7 +332,7 @@ async fn what_cannot_be_answered_fails_with_a_reason() {
         failures.push(
             second
                 .wait("response", |event| match event {
-                    Event::Response { id, peer, result } => Some((id, peer, result)),
+                    NetworkEvent::Response { id, peer, result } => Some((id, peer, result)),
                     _ => None,
                 })
                 .await,
@@ -399,16 +399,16 @@ async fn a_busy_consumer_loses_gossip_and_requests_but_no_connection() {
     let mut answered = Vec::new();
     while answered.len() < 3 {
         busy.wait("event", |event| match event {
-            Event::Connected { peer, .. } => {
+            NetworkEvent::Connected { peer, .. } => {
                 connected.push(peer);
                 Some(())
             }
-            Event::Response { id, result, .. } => {
+            NetworkEvent::Response { id, result, .. } => {
                 assert_eq!(result, Ok(b"cba".to_vec()));
                 answered.push(id);
                 Some(())
             }
-            Event::Listening(_) => Some(()),
+            NetworkEvent::Listening(_) => Some(()),
             other => panic!("unexpected: {other:?}"),
         })
         .await;
@@ -531,7 +531,7 @@ async fn feelers_prove_an_address_and_take_no_slot() {
     let mut known = feeling.handle.known_peers();
     known.sort();
     assert_eq!(known, addresses);
-    let Some(Event::Listening(_)) = feeling.events.recv().await else { panic!("it listens first") };
+    let Some(NetworkEvent::Listening(_)) = feeling.events.recv().await else { panic!("it listens first") };
     assert!(feeling.events.try_recv().is_err(), "its consumer hears nothing of feelers");
 }
 
@@ -555,7 +555,7 @@ async fn a_peer_tests_whether_a_node_can_be_reached() {
     assert_eq!(second.handle.status().peers.len(), 1);
 }
 
-fn is_banned(status: &Status, peer: Peer) -> bool {
+fn is_banned(status: &NetworkStatus, peer: Peer) -> bool {
     status.banned.iter().any(|ban| ban.subject == BanSubject::Peer(peer))
 }
 
@@ -563,7 +563,7 @@ fn is_banned(status: &Status, peer: Peer) -> bool {
 async fn a_peer_of_another_network_is_sent_away_with_a_reason() {
     let mut first = Node::start(full(1));
     let address = first.listening().await;
-    let mut config = Config::full([2; 32], request_protocol("ff"), Vec::new());
+    let mut config = NetworkConfig::full([2; 32], request_protocol("ff"), Vec::new());
     config.bootstrap = vec![address.clone()];
     let mut stranger = Node::start(config);
     let (failed, reason) = stranger.dial_failed().await;
@@ -601,7 +601,7 @@ async fn a_light_peer_asks_any_of_its_networks_and_stays_while_it_asks() {
             .ok()
             .flatten()
             .and_then(|event| match event {
-                Event::Request { peer, token, data } => Some((peer, token, data)),
+                NetworkEvent::Request { peer, token, data } => Some((peer, token, data)),
                 _ => None,
             })
             .expect("a request and nothing else");
@@ -667,7 +667,7 @@ async fn dials_fail_with_reasons() {
 async fn wrong_configurations_are_named() {
     let mut first = Node::start(full(1));
     let address = first.listening().await;
-    let start = |change: &dyn Fn(&mut Config)| {
+    let start = |change: &dyn Fn(&mut NetworkConfig)| {
         let mut config = full(2);
         change(&mut config);
         spawn(config).map(|_| ()).expect_err("it cannot work")
@@ -706,7 +706,7 @@ fn the_identity_signs() {
 #[test]
 fn the_end_of_events_is_the_end() {
     let (handle, mut events) = spawn(full(1)).expect("the network starts");
-    let Some(Event::Listening(address)) = events.blocking_recv() else { panic!("not listening") };
+    let Some(NetworkEvent::Listening(address)) = events.blocking_recv() else { panic!("not listening") };
     handle.shutdown();
     while events.blocking_recv().is_some() {}
     let mut config = full(2);

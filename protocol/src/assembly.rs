@@ -30,13 +30,14 @@ use ocelli_consensus::block::BlockShortId;
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, WtxId};
 
+use crate::Offence;
 use crate::message::{Announcement, ChainStatus, ShortId, Submission};
 use crate::origin::{Groups, Origin};
 use crate::sync::Parent;
 use fetch::Question;
 use partial::Partial;
 
-pub use event::{GossipVerdict, HeaderVerdict, Input, Offence, Output, View};
+pub use event::{AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict, Input};
 
 /// Peers that take part: whose turn is kept, and who are asked and told. Announcements of others are judged all the same. More
 /// than a node is likely to have connections; each takes a hundred bytes.
@@ -224,7 +225,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Treats one input at `now` (milliseconds, never less than before). All outputs must be carried out, as far as the
     /// view shows them, before the next input.
-    pub fn handle(&mut self, input: Input<P, G>, now: u64, view: &impl View) -> Vec<Output<P, G>> {
+    pub fn handle(&mut self, input: Input<P, G>, now: u64, view: &impl AssemblyView) -> Vec<AssemblyAction<P, G>> {
         self.handed.clear();
         let mut out = Vec::new();
         match input {
@@ -258,7 +259,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         }
     }
 
-    fn on_disconnected(&mut self, peer: P, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn on_disconnected(&mut self, peer: P, now: u64, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         let gone = self.peers.remove(&peer).filter(|gone| !gone.has_answered);
         if let Some(gone) = gone.filter(|_| self.questions.values().any(|question| question.peer == peer)) {
             self.groups.entry(gone.origin, now).add(now);
@@ -274,30 +275,36 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         blocks.into_iter().for_each(|hash| self.pursue(hash, now, view, out));
     }
 
-    fn on_new_tip(&mut self, peer: P, status: &ChainStatus, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn on_new_tip(
+        &mut self,
+        peer: P,
+        status: &ChainStatus,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) {
         if status.genesis != self.genesis || !self.peers.contains_key(&peer) {
             return;
         }
         let (hash, height) = (status.tip, status.height);
         self.note_height(peer, height);
         let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
-        out.push(Output::Announced { peer, hash, height, parent });
+        out.push(AssemblyAction::Announced { peer, hash, height, parent });
     }
 
-    fn on_tip_moved(&mut self, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn on_tip_moved(&mut self, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         if !is_far_behind(view) && !self.gossiped.contains(&view.tip().hash) {
             self.tell(|_| true, view, out);
         }
     }
 
     /// Tells peers of the tip that they may not know: those that `whom` picks and that are not known to be as far.
-    fn tell(&self, whom: impl Fn(P) -> bool, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn tell(&self, whom: impl Fn(P) -> bool, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         let tip = view.tip();
         let (height, work) = (tip.height, tip.work.0);
         let status = ChainStatus { genesis: self.genesis, height, tip: tip.hash, work, next_rules: view.next_rules() };
         let behind = self.peers.iter().filter(|(_, peer)| peer.height.is_none_or(|known| known < height));
         let peers = behind.map(|(peer, _)| *peer).filter(|peer| whom(*peer));
-        out.extend(peers.map(|peer| Output::Tell { peer, status: status.clone() }));
+        out.extend(peers.map(|peer| AssemblyAction::Tell { peer, status: status.clone() }));
     }
 
     /// What a peer says later may be older.
@@ -315,16 +322,16 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Whether a block's data are under way here or being validated.
-    fn is_open(&self, hash: &BlockHash, view: &impl View) -> bool {
+    fn is_open(&self, hash: &BlockHash, view: &impl AssemblyView) -> bool {
         self.partial.contains_key(hash) || self.is_handed_over(hash, view)
     }
 
-    fn is_handed_over(&self, hash: &BlockHash, view: &impl View) -> bool {
+    fn is_handed_over(&self, hash: &BlockHash, view: &impl AssemblyView) -> bool {
         self.handed.contains(hash) || view.is_in_validation(hash)
     }
 
     /// Forgets blocks whose data came otherwise, or that are not wanted any more.
-    fn poll_settled(&mut self, view: &impl View) {
+    fn poll_settled(&mut self, view: &impl AssemblyView) {
         self.partial.retain(|hash, _| {
             let node = view.tree().get(hash);
             node.is_some_and(|node| node.status == BlockStatus::Header)
@@ -333,7 +340,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         });
     }
 
-    fn poll_bringing(&mut self, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn poll_bringing(&mut self, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         let Self { bringing, partial, handed, .. } = self;
         bringing.blocks.retain(|hash, brought| {
             let stays = partial.contains_key(hash) || handed.contains(hash) || view.is_in_validation(hash);
@@ -342,11 +349,11 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         });
         if std::mem::take(&mut bringing.has_changed) {
             let came = bringing.blocks.values().flat_map(|brought| &brought.came);
-            out.push(Output::InBlocks(came.copied().collect()));
+            out.push(AssemblyAction::InBlocks(came.copied().collect()));
         }
     }
 
-    fn poll_wake(&mut self, now: u64, out: &mut Vec<Output<P, G>>) {
+    fn poll_wake(&mut self, now: u64, out: &mut Vec<AssemblyAction<P, G>>) {
         let answers = self.questions.values().filter(|question| !question.is_late).map(|question| question.due);
         let ends = self.partial.values().map(|partial| partial.since + ASSEMBLY_TIME);
         let held = self.held.values().map(|held| held.retry_at);
@@ -354,13 +361,13 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let Some(at) = answers.chain(ends).chain(held).chain(self.look_at).filter(|at| *at > now).min() else { return };
         if self.wake_at != Some(at) {
             self.wake_at = Some(at);
-            out.push(Output::WakeAt(at));
+            out.push(AssemblyAction::WakeAt(at));
         }
     }
 }
 
 /// Whether blocks are being caught up with: a view of the tip is worth little to others.
-pub fn is_far_behind(view: &impl View) -> bool {
+pub fn is_far_behind(view: &impl AssemblyView) -> bool {
     view.tree().best_header().height > view.tip().height + CLOSE_BLOCKS
 }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocelli_consensus::ModelId;
 use ocelli_consensus::transaction::MAX_FILE_BYTES;
 
+use crate::Offence;
 use crate::message::{FILE_CHUNK_BYTES, Request, Response};
 use crate::origin::{Failures, Groups, Origin};
 use crate::sync::Failure;
@@ -41,17 +42,17 @@ pub enum Input<P> {
     /// A request has its end.
     Response {
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`FilesAction::Send`] gave.
         id: u64,
         result: Result<Response, Failure>,
     },
-    /// The time that [`Output::WakeAt`] named has come.
+    /// The time that [`FilesAction::WakeAt`] named has come.
     Woken,
 }
 
 /// What is to be done, in order, before the next input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P> {
+pub enum FilesAction<P> {
     /// Ask a peer; what comes of it is to be told under this id.
     Send { peer: P, id: u64, request: Request },
     /// A file is here: it has the model's id and size.
@@ -62,17 +63,6 @@ pub enum Output<P> {
     Penalize { peer: P, offence: Offence },
     /// Say [`Input::Woken`] at this time; replaces the time named before.
     WakeAt(u64),
-}
-
-/// What a peer did that an honest one does not, or seldom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// The file that it sent has another id.
-    WrongFile,
-    /// A chunk of another length, or a response of another kind.
-    WrongResponse,
-    /// No response in time.
-    Stalled,
 }
 
 /// The machine; `P` names a peer.
@@ -133,7 +123,7 @@ impl<P: Copy + Ord> Files<P> {
     }
 
     /// Treats one input at `now` (monotonic milliseconds since any start, never less than before).
-    pub fn handle(&mut self, input: Input<P>, now: u64) -> Vec<Output<P>> {
+    pub fn handle(&mut self, input: Input<P>, now: u64) -> Vec<FilesAction<P>> {
         let mut out = Vec::new();
         match input {
             Input::PeerConnected { peer, origin } => {
@@ -169,7 +159,14 @@ impl<P: Copy + Ord> Files<P> {
         self.fetch.take_if(|fetch| !is_wanted(&fetch.model));
     }
 
-    fn on_response(&mut self, peer: P, id: u64, result: Result<Response, Failure>, now: u64, out: &mut Vec<Output<P>>) {
+    fn on_response(
+        &mut self,
+        peer: P,
+        id: u64,
+        result: Result<Response, Failure>,
+        now: u64,
+        out: &mut Vec<FilesAction<P>>,
+    ) {
         // One that comes after its fetch has ended, or from another than was asked, answers nothing.
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.peer == peer) else { return };
         let Some((chunk, _)) = fetch.asked.remove(&id) else { return };
@@ -189,13 +186,13 @@ impl<P: Copy + Ord> Files<P> {
     }
 
     /// All chunks are here.
-    fn finish(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn finish(&mut self, now: u64, out: &mut Vec<FilesAction<P>>) {
         let Some(Fetch { model, peer, chunks, .. }) = self.fetch.as_mut() else { return };
         let bytes = std::mem::take(chunks).concat();
         if ModelId::of(&bytes) != *model {
             return self.give_up(End::Fails(Some(Offence::WrongFile)), now, out);
         }
-        out.push(Output::File { model: *model, peer: *peer, bytes });
+        out.push(FilesAction::File { model: *model, peer: *peer, bytes });
         self.wanted.retain(|(wanted, _)| wanted != model);
         self.unavailable.remove(model);
         for peer in self.peers.values_mut() {
@@ -204,18 +201,18 @@ impl<P: Copy + Ord> Files<P> {
         self.fetch = None;
     }
 
-    fn give_up(&mut self, end: End, now: u64, out: &mut Vec<Output<P>>) {
+    fn give_up(&mut self, end: End, now: u64, out: &mut Vec<FilesAction<P>>) {
         let Some(Fetch { model, peer: id, .. }) = self.fetch.take() else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.lacks.insert(model, now + LACK_TIME);
         if let End::Fails(offence) = end {
             peer.failures.add_with_rest(now);
             self.groups.entry(peer.origin, now).add(now);
-            out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+            out.extend(offence.map(|offence| FilesAction::Penalize { peer: id, offence }));
         }
     }
 
-    fn poll_late(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_late(&mut self, now: u64, out: &mut Vec<FilesAction<P>>) {
         let is_late = |fetch: &Fetch<P>| fetch.asked.values().any(|(_, until)| *until <= now);
         if self.fetch.as_ref().is_some_and(is_late) {
             self.give_up(End::Fails(Some(Offence::Stalled)), now, out);
@@ -223,7 +220,7 @@ impl<P: Copy + Ord> Files<P> {
     }
 
     /// Begins with the most urgent file that somebody may have.
-    fn poll_fetch(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_fetch(&mut self, now: u64, out: &mut Vec<FilesAction<P>>) {
         for peer in self.peers.values_mut() {
             peer.lacks.retain(|_, until| *until > now);
         }
@@ -239,7 +236,7 @@ impl<P: Copy + Ord> Files<P> {
             }
             let is_lacked = !self.peers.is_empty() && self.peers.values().all(|peer| peer.lacks.contains_key(&model));
             if is_lacked && self.unavailable.insert(model) {
-                out.push(Output::Unavailable(model));
+                out.push(FilesAction::Unavailable(model));
             }
         }
     }
@@ -255,18 +252,18 @@ impl<P: Copy + Ord> Files<P> {
         candidates.min_by_key(|(id, peer)| (order(peer), **id)).map(|(id, _)| *id)
     }
 
-    fn poll_chunks(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_chunks(&mut self, now: u64, out: &mut Vec<FilesAction<P>>) {
         let Some(fetch) = self.fetch.as_mut() else { return };
         while fetch.asked.len() < CHUNKS_UNDER_WAY && (fetch.next as usize) < fetch.chunks.len() {
             let (id, chunk) = (self.next_id, fetch.next);
             self.next_id += 1;
             fetch.next += 1;
             fetch.asked.insert(id, (chunk, now + CHUNK_TIMEOUT));
-            out.push(Output::Send { peer: fetch.peer, id, request: Request::File { model: fetch.model, chunk } });
+            out.push(FilesAction::Send { peer: fetch.peer, id, request: Request::File { model: fetch.model, chunk } });
         }
     }
 
-    fn poll_wake(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_wake(&mut self, now: u64, out: &mut Vec<FilesAction<P>>) {
         let late = self.fetch.iter().flat_map(|fetch| fetch.asked.values().map(|(_, until)| *until));
         let waits = self.fetch.is_none() && !self.wanted.is_empty();
         let again = self.peers.values().filter(|_| waits).flat_map(|peer| {
@@ -276,7 +273,7 @@ impl<P: Copy + Ord> Files<P> {
         let Some(at) = late.chain(again).filter(|at| *at > now).min() else { return };
         if self.wake_at != Some(at) {
             self.wake_at = Some(at);
-            out.push(Output::WakeAt(at));
+            out.push(FilesAction::WakeAt(at));
         }
     }
 

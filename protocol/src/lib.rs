@@ -6,8 +6,11 @@ pub mod files;
 pub mod limits;
 pub mod mempool;
 pub mod message;
+mod offence;
 mod origin;
 pub mod relay;
 pub mod sync;
 pub mod topic;
 mod wire;
+
+pub use offence::Offence;

@@ -119,7 +119,7 @@ impl Bucket {
 
 /// What is to be done with a request beyond the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// Say why, at once.
     Tell(Excess),
     /// Say why, after [`SLOW_MILLIS`].
@@ -176,7 +176,7 @@ impl fmt::Display for Excess {
 
 /// The limits of all peers; `P` names one. Time is monotonic milliseconds since any start.
 #[derive(Debug)]
-pub struct Limits<P> {
+pub struct RequestLimits<P> {
     peers: BTreeMap<P, Account>,
     bytes: Common,
     work: Common,
@@ -263,7 +263,7 @@ impl Account {
     }
 }
 
-impl<P: Copy + Ord> Limits<P> {
+impl<P: Copy + Ord> RequestLimits<P> {
     /// Limits of which nothing is used.
     pub fn new(now: u64) -> Self {
         Self {
@@ -278,7 +278,7 @@ impl<P: Copy + Ord> Limits<P> {
     ///
     /// # Errors
     /// What to do instead.
-    pub fn admit(&mut self, peer: P, request: &Request, now: u64) -> Result<(), Refusal> {
+    pub fn admit(&mut self, peer: P, request: &Request, now: u64) -> Result<(), RequestRefusal> {
         self.count_sharing(now);
         self.meet(peer, now);
         let sharing = self.sharing.0;
@@ -301,12 +301,12 @@ impl<P: Copy + Ord> Limits<P> {
         };
         let excess = Excess { what, limit, wait };
         if account.refusals.check(1, now).is_err() {
-            return Err(Refusal::Penalize(excess));
+            return Err(RequestRefusal::Penalize(excess));
         }
         account.refusals.charge(1, now);
         match account.refusals.check(REFUSALS.burst - TOLD, now) {
-            Ok(()) => Err(Refusal::Tell(excess)),
-            Err(_) => Err(Refusal::Slow(excess)),
+            Ok(()) => Err(RequestRefusal::Tell(excess)),
+            Err(_) => Err(RequestRefusal::Slow(excess)),
         }
     }
 

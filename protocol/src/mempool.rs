@@ -40,8 +40,8 @@ use admission::{Admission, Candidate, Room};
 use order::{Order, Sender};
 use selection::{Change, HandedOut};
 
-pub use entry::{Entry, PendingTask, bytes_with};
-pub use error::{Blame, Holds, InsertError, MempoolError};
+pub use entry::{MempoolEntry, PendingTask, bytes_with};
+pub use error::{AdmitError, Blame, Holds, MempoolError};
 pub use follow::{Changes, Disconnected, Returned};
 pub use pending::{FeeRates, Pending};
 pub use rate::FeeRate;
@@ -148,7 +148,7 @@ impl Default for Mempool {
 }
 
 impl Mempool {
-    /// An empty mempool that holds at most `limit` bytes, counted as [`Entry::bytes`] does, at a tip of that height.
+    /// An empty mempool that holds at most `limit` bytes, counted as [`MempoolEntry::bytes`] does, at a tip of that height.
     pub fn new(limit: usize, height: u64) -> Self {
         Self {
             senders: BTreeMap::new(),
@@ -175,7 +175,7 @@ impl Mempool {
         &mut self,
         checked: CheckedTransaction,
         tip: &Tip<'_, R>,
-    ) -> Result<Inserted, InsertError<R::Error>> {
+    ) -> Result<Inserted, AdmitError<R::Error>> {
         let candidate = Candidate::of(checked.transaction(), (checked.txid(), checked.sender()), tip)?;
         let Admission { victims: mut evicted, dearest, nonce, after } = self.admit(&candidate, tip)?;
         let (txid, address, size) = (candidate.txid, candidate.sender, candidate.size);
@@ -184,13 +184,13 @@ impl Mempool {
             self.take(victim);
         }
         self.raise_minimum(dearest);
-        let new = Entry::new(checked, size, Answer::None, self.height);
+        let new = MempoolEntry::new(checked, size, Answer::None, self.height);
         let rate = new.fee_rate();
         self.put(new, nonce);
         if let Some(after) = after {
             self.set_ready(address, after);
             self.changed_at(rate, Change::New);
-            evicted.extend(self.promote(address, Room::Made, tip).map_err(InsertError::Reader)?);
+            evicted.extend(self.promote(address, Room::Made, tip).map_err(AdmitError::Reader)?);
         }
         let ready: Vec<TxId> = self.ready_of(address).collect();
         let readiness = if ready.contains(&txid) { Readiness::Ready } else { Readiness::Gap };
@@ -207,7 +207,7 @@ impl Mempool {
         &self,
         transaction: &Transaction,
         tip: &Tip<'_, R>,
-    ) -> Result<(), InsertError<R::Error>> {
+    ) -> Result<(), AdmitError<R::Error>> {
         let candidate = Candidate::of(transaction, (transaction.txid(), transaction.sender()), tip)?;
         self.admit(&candidate, tip).map(|_| ())
     }
@@ -237,7 +237,7 @@ impl Mempool {
         self.handed_out = None;
     }
 
-    /// The fee rate at which a ready transaction of so many bytes, counted as [`Entry::bytes`] does, gets in: nothing that
+    /// The fee rate at which a ready transaction of so many bytes, counted as [`MempoolEntry::bytes`] does, gets in: nothing that
     /// pays less does.
     pub fn minimum_rate(&self, bytes: usize) -> FeeRate {
         let mut excess = (self.order.ready_bytes + bytes).saturating_sub(self.ready_limit());
@@ -246,7 +246,7 @@ impl Mempool {
             excess = excess.saturating_sub(victim.bytes());
             is_needed
         });
-        let dearest = dearest.map(Entry::fee_rate).max();
+        let dearest = dearest.map(MempoolEntry::fee_rate).max();
         dearest.map_or(FeeRate::default(), FeeRate::above).max(self.rolling_minimum())
     }
 
@@ -261,25 +261,25 @@ impl Mempool {
     }
 
     /// By id.
-    pub fn get(&self, txid: &TxId) -> Option<&Entry> {
+    pub fn get(&self, txid: &TxId) -> Option<&MempoolEntry> {
         let (sender, nonce) = self.places.get(txid)?;
         self.senders.get(sender)?.pending.get(nonce)
     }
 
     /// By id with signature.
-    pub fn get_by_wtxid(&self, wtxid: &WtxId) -> Option<&Entry> {
+    pub fn get_by_wtxid(&self, wtxid: &WtxId) -> Option<&MempoolEntry> {
         self.get(self.wtxids.get(wtxid)?)
     }
 
     /// By the first bytes of its id with signature.
-    pub fn get_by_short_id(&self, id: ShortId) -> Option<&Entry> {
+    pub fn get_by_short_id(&self, id: ShortId) -> Option<&MempoolEntry> {
         let (wtxid, txid) = self.wtxids.range(id.first()..).next()?;
         if ShortId::of(wtxid) == id { self.get(txid) } else { None }
     }
 
     /// The short ids of those without a gap before them, in the order of ids, from one on, at most `limit`.
     pub fn ready_from(&self, from: ShortId, limit: usize) -> Vec<ShortId> {
-        let is_ready = |txid: &TxId| self.get(txid).is_some_and(Entry::is_ready);
+        let is_ready = |txid: &TxId| self.get(txid).is_some_and(MempoolEntry::is_ready);
         let ready = self.wtxids.range(from.first()..).filter(|(_, txid)| is_ready(txid));
         ready.map(|(wtxid, _)| ShortId::of(wtxid)).take(limit).collect()
     }
@@ -301,18 +301,18 @@ impl Mempool {
         self.places.is_empty()
     }
 
-    /// Bytes held, counted as [`Entry::bytes`] does.
+    /// Bytes held, counted as [`MempoolEntry::bytes`] does.
     pub fn bytes(&self) -> usize {
         self.order.ready_bytes + self.order.waiting_bytes
     }
 
     /// All, by sender and nonce.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &MempoolEntry> {
         self.senders.values().flat_map(|sender| sender.pending.values())
     }
 
     /// All without a gap before them, by sender and nonce.
-    pub fn ready_to_forward(&self) -> impl Iterator<Item = &Entry> {
+    pub fn ready_to_forward(&self) -> impl Iterator<Item = &MempoolEntry> {
         self.senders.values().flat_map(Sender::ready)
     }
 
@@ -349,10 +349,10 @@ impl Mempool {
     }
 
     fn ready_of(&self, sender: Address) -> impl Iterator<Item = TxId> {
-        self.senders.get(&sender).into_iter().flat_map(Sender::ready).map(Entry::txid)
+        self.senders.get(&sender).into_iter().flat_map(Sender::ready).map(MempoolEntry::txid)
     }
 
-    fn get_mut(&mut self, txid: &TxId) -> Option<&mut Entry> {
+    fn get_mut(&mut self, txid: &TxId) -> Option<&mut MempoolEntry> {
         let (sender, nonce) = self.places.get(txid)?;
         self.senders.get_mut(sender)?.pending.get_mut(nonce)
     }

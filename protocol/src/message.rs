@@ -25,8 +25,8 @@ pub use response::{
     AccountStatus, Confirmation, FeeSuggestion, FoundBlock, NetworkModel, Response, SubmitReply, TransactionStatus,
 };
 pub use status::{
-    ChainStatus, InferenceStatus, InvalidBlock, NextRules, NodeStatus, PeerCounts, Reachability, RulesStatus,
-    StorageStatus, Traffic, TrafficStatus,
+    ChainStatus, DeviceStatus, InferenceStatus, InvalidBlock, MempoolStatus, MiningStatus, NextRules, NodeIdentity,
+    NodeStatus, PeerCounts, Reachability, RulesStatus, StorageStatus, SyncStatus, TipStatus, Traffic, TrafficStatus,
 };
 
 /// An [`Announcement`] in bytes: a header, two roots and the ids of [`MAX_TRANSACTIONS`]. One of 1,000 tasks has 8,252.

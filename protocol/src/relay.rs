@@ -28,13 +28,14 @@ use ocelli_consensus::Transaction;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::Offence;
 use crate::mempool::Holds;
 use crate::message::{Request, Response, ShortId};
 use crate::origin::{Groups, Origin};
 use crate::sync::Failure;
 use service::Service;
 
-pub use event::{Decision, Input, Offence, Output, Pool, Verdict};
+pub use event::{Decision, FetchVerdict, Input, Pool, RelayAction};
 
 /// Milliseconds from having something to announce to a peer until it is announced, at most; at random, half of it on
 /// average. A first choice: Bitcoin takes seconds, for the sender's privacy too.
@@ -194,7 +195,7 @@ impl<P: Copy + Ord> Relay<P> {
 
     /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
     /// pool shows them, before the next input.
-    pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<Output<P>> {
+    pub fn handle(&mut self, input: Input<P>, now: u64, pool: &impl Pool) -> Vec<RelayAction<P>> {
         let mut out = Vec::new();
         match input {
             Input::PeerConnected { peer, origin } => self.on_connected(peer, origin),
@@ -250,7 +251,7 @@ impl<P: Copy + Ord> Relay<P> {
         result: Result<Response, Failure>,
         now: u64,
         pool: &impl Pool,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) {
         // One that comes after its time-out, or from another than was asked, answers nothing.
         let Some(state) = self.peers.get_mut(&peer) else { return };
@@ -290,7 +291,7 @@ impl<P: Copy + Ord> Relay<P> {
     }
 
     /// Ends what has taken too long.
-    fn poll_deadlines(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_deadlines(&mut self, now: u64, out: &mut Vec<RelayAction<P>>) {
         let is_due = |sent: &mut UnderWay| sent.deadline <= now;
         let mut late = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -313,7 +314,7 @@ impl<P: Copy + Ord> Relay<P> {
         }
     }
 
-    fn poll_wake(&mut self, now: u64, out: &mut Vec<Output<P>>) {
+    fn poll_wake(&mut self, now: u64, out: &mut Vec<RelayAction<P>>) {
         let times = self.peers.values().flat_map(|peer| {
             let requests = [peer.announcement.as_ref(), peer.fetch.as_ref()];
             let deadlines = requests.into_iter().flatten().map(|sent| sent.deadline);
@@ -326,11 +327,11 @@ impl<P: Copy + Ord> Relay<P> {
         let Some(at) = times.filter(|at| *at > now).min() else { return };
         if self.wake_at.is_none_or(|set| at != set) {
             self.wake_at = Some(at);
-            out.push(Output::WakeAt(at));
+            out.push(RelayAction::WakeAt(at));
         }
     }
 
-    fn send(&mut self, peer: P, kind: Kind, ids: Vec<ShortId>, now: u64, out: &mut Vec<Output<P>>) {
+    fn send(&mut self, peer: P, kind: Kind, ids: Vec<ShortId>, now: u64, out: &mut Vec<RelayAction<P>>) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let (id, list) = (self.next_id, ids.clone());
         self.next_id += 1;
@@ -340,7 +341,7 @@ impl<P: Copy + Ord> Relay<P> {
             Kind::Attachments => (Request::Attachments { ids: list }, &mut state.fetch, state.service.fetch_time(kind)),
         };
         *place = Some(UnderWay { id, ids, kind, since: now, deadline: now + time });
-        out.push(Output::Send { peer, id, request });
+        out.push(RelayAction::Send { peer, id, request });
     }
 
     /// What must hold between inputs.

@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::{BlockHash, Network};
 
+use crate::Offence;
 use crate::message::{ChainStatus, Request, Response};
 use crate::origin::Groups;
 pub use crate::origin::{Direction, FADE, Group, MAX_FAILURES, MAX_GROUPS, Origin};
@@ -43,9 +44,9 @@ pub use blocks::{
     FIRST_STALL_TIMEOUT, KEPT_BLOCK_REQUESTS, MAX_BLOCK_REQUESTS, MAX_IN_VALIDATION, MAX_REQUESTS_PER_PEER,
     MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT, TRIAL_WINDOW, WINDOW,
 };
-pub use event::{ChainView, Failure, HeaderImport, Input, Offence, Output, Parent, State, Timer};
+pub use event::{ChainView, Failure, HeaderImport, Input, Parent, SyncAction, SyncState, Timer};
 pub use headers::{HEADER_STALL, MAX_BARREN_BATCHES, MAX_HEADER_SYNCS, MAX_KNOWN_BATCHES};
-pub use presync::{CONFIRMING, MAX_COUNTED, Place};
+pub use presync::{CONFIRMING, HeaderPlace, MAX_COUNTED};
 
 /// Milliseconds between a peer's status and the question for the next.
 pub const STATUS_INTERVAL: u64 = 30_000;
@@ -88,7 +89,7 @@ pub struct Sync<P> {
     /// Blocks handed over during the current input: the view does not show them yet.
     handed: BTreeSet<BlockHash>,
     wake_at: Option<u64>,
-    state: State<P>,
+    state: SyncState<P>,
 }
 
 #[derive(Debug)]
@@ -143,12 +144,11 @@ impl<P: Copy + Ord> Sync<P> {
             unavailable: BTreeMap::new(),
             handed: BTreeSet::new(),
             wake_at: None,
-            state: State::Waiting,
+            state: SyncState::Waiting,
         }
     }
 
-    /// What it does.
-    pub fn state(&self) -> State<P> {
+    pub fn state(&self) -> SyncState<P> {
         self.state
     }
 
@@ -164,7 +164,7 @@ impl<P: Copy + Ord> Sync<P> {
 
     /// Treats one input at `now` (monotonic milliseconds since any start, never less than before). All outputs must be carried out, as far as the
     /// view shows them, before the next input.
-    pub fn handle(&mut self, input: Input<P>, now: u64, view: &dyn ChainView) -> Vec<Output<P>> {
+    pub fn handle(&mut self, input: Input<P>, now: u64, view: &dyn ChainView) -> Vec<SyncAction<P>> {
         self.handed.clear();
         let mut out = Vec::new();
         match input {
@@ -195,7 +195,7 @@ impl<P: Copy + Ord> Sync<P> {
         out
     }
 
-    fn on_connected(&mut self, peer: P, origin: Origin, now: u64, out: &mut Vec<Output<P>>) {
+    fn on_connected(&mut self, peer: P, origin: Origin, now: u64, out: &mut Vec<SyncAction<P>>) {
         let room = MAX_SYNC_PEERS - if origin.direction == Direction::Inbound { KEPT_SYNC_PEERS } else { 0 };
         if self.peers.len() >= room || self.peers.contains_key(&peer) {
             return;
@@ -241,7 +241,7 @@ impl<P: Copy + Ord> Sync<P> {
         result: Result<Response, Failure>,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         // One that comes after its time-out, or from another than was asked, answers nothing.
         if self.requests.get(&id).is_none_or(|sent| sent.peer != peer) {
@@ -265,7 +265,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
     }
 
-    fn on_status(&mut self, from: P, status: ChainStatus, now: u64, out: &mut Vec<Output<P>>) {
+    fn on_status(&mut self, from: P, status: ChainStatus, now: u64, out: &mut Vec<SyncAction<P>>) {
         if status.genesis != self.genesis {
             self.fail(from, Purpose::All, Some(Offence::WrongNetwork), now, out);
         } else if let Some(peer) = self.peers.get_mut(&from) {
@@ -275,7 +275,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
     }
 
-    fn on_timer(&mut self, timer: Timer<P>, now: u64, out: &mut Vec<Output<P>>) {
+    fn on_timer(&mut self, timer: Timer<P>, now: u64, out: &mut Vec<SyncAction<P>>) {
         match timer {
             Timer::Status(peer) => {
                 let asking =
@@ -298,7 +298,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
     }
 
-    fn poll_wake(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    fn poll_wake(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<SyncAction<P>>) {
         let rests = self
             .peers
             .values()
@@ -308,36 +308,36 @@ impl<P: Copy + Ord> Sync<P> {
         let Some(at) = rests.chain(retries).chain(stalls).filter(|at| *at > now).min() else { return };
         if self.wake_at.is_none_or(|set| at < set || set <= now) {
             self.wake_at = Some(at);
-            out.push(Output::SetTimer { timer: Timer::Wake, at });
+            out.push(SyncAction::SetTimer { timer: Timer::Wake, at });
         }
     }
 
-    fn poll_state(&mut self, wanted: &[BlockHash], now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    fn poll_state(&mut self, wanted: &[BlockHash], now: u64, view: &dyn ChainView, out: &mut Vec<SyncAction<P>>) {
         let state = if self.peers.is_empty() {
-            State::Waiting
+            SyncState::Waiting
         } else if let Some(sync) = self.header_syncs.first().filter(|_| wanted.is_empty() || self.headers_come(now)) {
-            State::Headers { peer: sync.peer }
+            SyncState::Headers { peer: sync.peer }
         } else if let Some((peer, _)) =
             self.peers.iter().find(|(_, peer)| wanted.is_empty() && headers::has_more(peer, view))
         {
-            State::Headers { peer: *peer }
+            SyncState::Headers { peer: *peer }
         } else if self.peers.values().all(|peer| peer.claim.is_none()) {
-            State::Contacting
+            SyncState::Contacting
         } else if let Some(hash) = wanted.first() {
             let unavailable = wanted.iter().all(|hash| self.unavailable.contains_key(hash));
-            if unavailable { State::Unavailable { hash: *hash } } else { State::Blocks }
+            if unavailable { SyncState::Unavailable { hash: *hash } } else { SyncState::Blocks }
         } else if view.in_validation() + self.handed.len() > 0 {
-            State::Blocks
+            SyncState::Blocks
         } else {
-            State::Synced
+            SyncState::Synced
         };
         if state != self.state {
             self.state = state;
-            out.push(Output::State(state));
+            out.push(SyncAction::State(state));
         }
     }
 
-    fn send(&mut self, peer: P, question: Question, request: Request, now: u64, out: &mut Vec<Output<P>>) {
+    fn send(&mut self, peer: P, question: Question, request: Request, now: u64, out: &mut Vec<SyncAction<P>>) {
         let id = self.next_id;
         self.next_id += 1;
         let mut patience = REQUEST_TIMEOUT;
@@ -356,15 +356,15 @@ impl<P: Copy + Ord> Sync<P> {
             }
         }
         self.requests.insert(id, Sent { peer, question, since: now, is_overtaken: false });
-        out.push(Output::Send { peer, id, request });
-        out.push(Output::SetTimer { timer: Timer::Request(id), at: now + patience });
+        out.push(SyncAction::Send { peer, id, request });
+        out.push(SyncAction::SetTimer { timer: Timer::Request(id), at: now + patience });
     }
 
     /// A request has ended, one way or another.
-    fn settle(&mut self, id: P, question: &Question, now: u64, out: &mut Vec<Output<P>>) {
+    fn settle(&mut self, id: P, question: &Question, now: u64, out: &mut Vec<SyncAction<P>>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match question {
-            Question::Status => out.push(Output::SetTimer { timer: Timer::Status(id), at: now + STATUS_INTERVAL }),
+            Question::Status => out.push(SyncAction::SetTimer { timer: Timer::Status(id), at: now + STATUS_INTERVAL }),
             Question::Headers => peer.asked_headers = false,
             Question::Blocks(hashes) => self.release(id, hashes),
         }
@@ -376,7 +376,7 @@ impl<P: Copy + Ord> Sync<P> {
     }
 
     /// Lets a peer rest after a failure, and those of its group that have brought nothing; gives up on its headers.
-    fn fail(&mut self, id: P, purpose: Purpose, offence: Option<Offence>, now: u64, out: &mut Vec<Output<P>>) {
+    fn fail(&mut self, id: P, purpose: Purpose, offence: Option<Offence>, now: u64, out: &mut Vec<SyncAction<P>>) {
         if purpose != Purpose::Blocks {
             self.header_syncs.retain(|sync| sync.peer != id);
         }
@@ -395,7 +395,7 @@ impl<P: Copy + Ord> Sync<P> {
                 Some(_) => (peer.claim, peer.ahead) = (None, false),
             }
         }
-        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+        out.extend(offence.map(|offence| SyncAction::Penalize { peer: id, offence }));
     }
 
     /// What must hold between inputs.

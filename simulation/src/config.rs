@@ -5,7 +5,7 @@ pub const SECOND: u64 = 1_000_000;
 
 /// One run.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct SimulationConfig {
     /// Decides everything that chance decides.
     pub seed: u64,
     /// Nodes, at least two.
@@ -80,7 +80,7 @@ pub struct Partition {
     pub percent: u64,
 }
 
-impl Default for Config {
+impl Default for SimulationConfig {
     /// The testnet's parameters with full blocks, and honest nodes only.
     fn default() -> Self {
         Self {

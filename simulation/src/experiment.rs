@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Behaviour, Churn, Config, Partition, Task, WEIGHT_LIMIT};
+use crate::config::{Behaviour, Churn, Partition, SimulationConfig, Task, WEIGHT_LIMIT};
 use crate::cost::announcement;
 use crate::report::Report;
 use crate::run;
@@ -78,14 +78,18 @@ pub const SPACINGS: [u64; 3] = [10, 15, 20];
 /// Percent of the hash rate that a selfish miner has.
 pub const SHARES: [u64; 6] = [10, 20, 25, 30, 35, 40];
 
-fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
+fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfig)> {
     let full = extent == Extent::Full;
-    let base =
-        Config { seed, nodes: if full { 150 } else { 40 }, blocks: if full { 120 } else { 40 }, ..Config::default() };
+    let base = SimulationConfig {
+        seed,
+        nodes: if full { 150 } else { 40 },
+        blocks: if full { 120 } else { 40 },
+        ..SimulationConfig::default()
+    };
     // What the rest is run with: the testnet's parameters.
     let usual = base.clone();
     let mut plan = Vec::new();
-    let mut add = |experiment, name: String, config: Config| plan.push((experiment, name, config));
+    let mut add = |experiment, name: String, config: SimulationConfig| plan.push((experiment, name, config));
     let (weights, spacings, shares) = if full {
         (&WEIGHTS[..], &SPACINGS[..], &SHARES[..])
     } else {
@@ -93,27 +97,31 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     };
     for &weight in weights {
         for &spacing in spacings {
-            let config = Config { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
+            let config = SimulationConfig { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
             add("size and spacing", format!("{weight}, {spacing} s"), config);
         }
     }
     let sizes = if full { &[100, 300, 1_000][..] } else { &[20, 80] };
     for &nodes in sizes {
-        add("number of nodes", format!("{nodes} nodes"), Config { nodes, blocks: base.blocks / 2, ..usual.clone() });
+        add(
+            "number of nodes",
+            format!("{nodes} nodes"),
+            SimulationConfig { nodes, blocks: base.blocks / 2, ..usual.clone() },
+        );
     }
-    add("latency", "twice the latencies".into(), Config { latency_percent: 200, ..usual.clone() });
+    add("latency", "twice the latencies".into(), SimulationConfig { latency_percent: 200, ..usual.clone() });
     let kinds = [("3 kB", Task::SMALL), ("25 kB", Task::LARGE)];
     for (kind, task) in kinds {
-        let with = Config { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
+        let with = SimulationConfig { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
         for missing_permille in MISSING {
             let name = format!("{kind}, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("missing tasks", name, Config { missing_permille, ..with.clone() });
+            add("missing tasks", name, SimulationConfig { missing_permille, ..with.clone() });
         }
         for (percent, missing_permille) in [(50, 4), (25, 4), (25, 50)] {
             let name = format!("{kind}, {percent} % of the bandwidth, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("slow lines", name, Config { bandwidth_percent: percent, missing_permille, ..with.clone() });
+            add("slow lines", name, SimulationConfig { bandwidth_percent: percent, missing_permille, ..with.clone() });
         }
-        let hides = Config {
+        let hides = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::HidesTasks,
             dishonest_hash_percent: 30,
@@ -123,19 +131,19 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
         add("hidden tasks", format!("{kind}, 30 % of the hash rate hide theirs"), hides);
     }
     let churn = Some(Churn { up: 1_800, down: 300 });
-    add("churn", "half an hour up, five minutes away".into(), Config { churn, ..usual.clone() });
+    add("churn", "half an hour up, five minutes away".into(), SimulationConfig { churn, ..usual.clone() });
     let partition = Some(Partition { begin: 300, duration: if full { 900 } else { 120 }, percent: 30 });
     let blocks = if full { 200 } else { 60 };
     for (name, exchange_seconds) in
         [("a peer exchanged every 2 minutes", Some(120)), ("every 10 minutes", Some(600)), ("never", None)]
     {
-        add("partition", name.into(), Config { partition, exchange_seconds, blocks, ..usual.clone() });
+        add("partition", name.into(), SimulationConfig { partition, exchange_seconds, blocks, ..usual.clone() });
     }
-    let liars = Config { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
+    let liars = SimulationConfig { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
     add("liars", "a fifth withholds and claims all work".into(), liars.clone());
-    let forgers = Config { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
+    let forgers = SimulationConfig { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
     add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
-    let tasks = Config {
+    let tasks = SimulationConfig {
         tasks_per_second: if full { 10 } else { 5 },
         nodes: if full { 100 } else { 30 },
         blocks: if full { 30 } else { 10 },
@@ -143,10 +151,10 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, Config)> {
     };
     for ripe_millis in [0, 2_000] {
         let name = format!("{} tasks/s, in blocks after {} s", tasks.tasks_per_second, ripe_millis / 1_000);
-        add("tasks", name, Config { ripe_millis, ..tasks.clone() });
+        add("tasks", name, SimulationConfig { ripe_millis, ..tasks.clone() });
     }
     for &share in shares {
-        let selfish = Config {
+        let selfish = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::MinesSelfishly,
             dishonest_hash_percent: share,

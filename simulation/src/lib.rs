@@ -21,6 +21,6 @@ mod simulation;
 mod views;
 pub mod world;
 
-pub use config::{Behaviour, Churn, Config, Partition};
+pub use config::{Behaviour, Churn, Partition, SimulationConfig};
 pub use report::Report;
 pub use simulation::run;

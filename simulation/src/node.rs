@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{Address, BlockHash, Network};
-use ocelli_protocol::assembly::{self, Assembly};
+use ocelli_protocol::Offence;
+use ocelli_protocol::assembly::Assembly;
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::relay::Relay;
-use ocelli_protocol::sync::{Input, Offence, Output, Sync, Timer};
+use ocelli_protocol::sync::{Input, Sync, SyncAction, Timer};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -125,7 +126,7 @@ impl Node {
     }
 
     /// Gives the sync machine an input at a time in milliseconds.
-    pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<Output<usize>> {
+    pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<SyncAction<usize>> {
         let view = SyncView { tree: &self.tree, assembly: &self.assembly, validating: &self.validating };
         self.sync.handle(input, now, &view)
     }
@@ -147,9 +148,9 @@ impl Node {
     }
 
     /// Counts what assembly finds; true when the peer has to go.
-    pub fn penalize_for_block(&mut self, peer: usize, offence: assembly::Offence) -> bool {
+    pub fn penalize_for_block(&mut self, peer: usize, offence: Offence) -> bool {
         // It fades faster than it adds up.
-        offence != assembly::Offence::Stalled && self.banned.insert(peer)
+        offence != Offence::Stalled && self.banned.insert(peer)
     }
 
     /// Counts an offence as a node does (`docs/protocol.md`); true when the peer has to go.

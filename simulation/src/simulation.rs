@@ -18,7 +18,7 @@ use ocelli_protocol::sync::{Input, Timer};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::{Config, SECOND};
+use crate::config::{SECOND, SimulationConfig};
 use crate::line::{Line, Message};
 use crate::node::Node;
 use crate::queue::Queue;
@@ -118,14 +118,14 @@ enum Event {
 }
 
 /// Simulates what a configuration says.
-pub fn run(config: &Config) -> Report {
+pub fn run(config: &SimulationConfig) -> Report {
     let mut simulation = Simulation::new(config.clone());
     simulation.run();
     simulation.report()
 }
 
 struct Simulation {
-    config: Config,
+    config: SimulationConfig,
     network: Network,
     random: ChaCha8Rng,
     now: u64,
@@ -155,7 +155,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(config: Config) -> Self {
+    fn new(config: SimulationConfig) -> Self {
         let mut parameters = Network::builtin("testnet").expect("built in").parameters;
         parameters.spacing = config.spacing;
         // One hash in two or so is a block, and the target never moves: how often blocks come is decided here.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ocelli_consensus::block::{Answer, Body};
 use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
 use ocelli_consensus::{BlockHash, U256, WtxId};
-use ocelli_protocol::assembly::{self, Assembly};
+use ocelli_protocol::assembly::{Assembly, AssemblyView};
 use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{BlockData, NextRules, Submission};
 use ocelli_protocol::sync::ChainView;
@@ -50,7 +50,7 @@ impl ChainView for SyncView<'_> {
 }
 
 /// A node's headers, and the tasks that it has.
-pub struct AssemblyView<'a> {
+pub struct NodeView<'a> {
     pub node: usize,
     pub tree: &'a HeaderTree,
     pub validating: &'a BTreeSet<BlockHash>,
@@ -62,7 +62,7 @@ pub struct AssemblyView<'a> {
     pub tasks: Tasks,
 }
 
-impl assembly::View for AssemblyView<'_> {
+impl AssemblyView for NodeView<'_> {
     fn tree(&self) -> &HeaderTree {
         self.tree
     }

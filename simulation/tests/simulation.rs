@@ -1,13 +1,13 @@
 //! Small runs: the same seed gives the same, and what must hold does.
 
-use ocelli_simulation::{Behaviour, Churn, Config, Partition, Report, run};
+use ocelli_simulation::{Behaviour, Churn, Partition, Report, SimulationConfig, run};
 
-fn small() -> Config {
-    Config { nodes: 40, miners: 8, blocks: 40, tasks_per_block: 100, ..Config::default() }
+fn small() -> SimulationConfig {
+    SimulationConfig { nodes: 40, miners: 8, blocks: 40, tasks_per_block: 100, ..SimulationConfig::default() }
 }
 
 /// One tip after quiet time, nobody honest banned, and every block accounted for.
-fn check(report: &Report, config: &Config) {
+fn check(report: &Report, config: &SimulationConfig) {
     assert_eq!(report.tips, 1, "{report:?}");
     assert_eq!(report.wrong_bans, 0, "{report:?}");
     assert_eq!(report.honest_blocks + report.dishonest_blocks, config.blocks);
@@ -18,8 +18,8 @@ fn check(report: &Report, config: &Config) {
 
 #[test]
 fn the_same_seed_gives_the_same() {
-    let config = Config { churn: Some(Churn { up: 120, down: 30 }), ..small() };
-    let [one, same, other] = [1, 1, 2].map(|seed| run(&Config { seed, ..config.clone() }));
+    let config = SimulationConfig { churn: Some(Churn { up: 120, down: 30 }), ..small() };
+    let [one, same, other] = [1, 1, 2].map(|seed| run(&SimulationConfig { seed, ..config.clone() }));
     assert_eq!(one, same);
     assert_ne!(one, other);
 }
@@ -30,7 +30,7 @@ fn blocks_reach_everybody_and_large_ones_later() {
     check(&report, &small());
     let times = report.validated_ms.unwrap();
     assert!(times.p50 > 50 && times.p99 < 10_000, "{times:?}");
-    let large = Config { tasks_per_block: 1_600, ..small() };
+    let large = SimulationConfig { tasks_per_block: 1_600, ..small() };
     let report = run(&large);
     check(&report, &large);
     assert!(report.validated_ms.unwrap().p50 > 2 * times.p50, "{report:?} after {times:?}");
@@ -38,7 +38,7 @@ fn blocks_reach_everybody_and_large_ones_later() {
 
 #[test]
 fn a_partition_heals() {
-    let config = Config {
+    let config = SimulationConfig {
         partition: Some(Partition { begin: 60, duration: 120, percent: 40 }),
         exchange_seconds: Some(60),
         ..small()
@@ -52,7 +52,7 @@ fn a_partition_heals() {
 
 #[test]
 fn nodes_that_come_and_go_catch_up() {
-    let config = Config { churn: Some(Churn { up: 200, down: 40 }), blocks: 60, ..small() };
+    let config = SimulationConfig { churn: Some(Churn { up: 200, down: 40 }), blocks: 60, ..small() };
     let report = run(&config);
     assert_eq!((report.tips, report.wrong_bans), (1, 0), "{report:?}");
     assert!(report.honest_online >= 25, "{report:?}");
@@ -61,7 +61,7 @@ fn nodes_that_come_and_go_catch_up() {
 #[test]
 fn liars_keep_nobody_from_the_chain() {
     for (behaviour, dishonest_hash_percent) in [(Behaviour::Withholds, 0), (Behaviour::Forges, 20)] {
-        let config = Config { dishonest: 12, behaviour, dishonest_hash_percent, ..small() };
+        let config = SimulationConfig { dishonest: 12, behaviour, dishonest_hash_percent, ..small() };
         let report = run(&config);
         check(&report, &config);
         assert_eq!(report.dishonest_on_chain, 0, "{behaviour:?}: {report:?}");
@@ -71,7 +71,7 @@ fn liars_keep_nobody_from_the_chain() {
 #[test]
 fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
     let selfish = |dishonest_hash_percent| {
-        let config = Config {
+        let config = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::MinesSelfishly,
             dishonest_hash_percent,
@@ -91,7 +91,7 @@ fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
 
 #[test]
 fn every_task_reaches_every_node_once() {
-    let config = Config { tasks_per_second: 4, nodes: 20, blocks: 15, tasks_per_block: 431, ..small() };
+    let config = SimulationConfig { tasks_per_second: 4, nodes: 20, blocks: 15, tasks_per_block: 431, ..small() };
     let report = run(&config);
     check(&report, &config);
     let tasks = report.tasks.unwrap();

@@ -104,7 +104,6 @@ pub enum RuleError {
     Transaction {
         /// Its place in the block, from 0; the number of transactions where it is the miner's pay.
         index: usize,
-        /// The rule.
         error: TransactionError,
     },
     /// The history root is not that of the headers before.
@@ -139,7 +138,6 @@ pub enum TransactionError {
     /// A number is out of range.
     #[error("{}: {field} is {found}, expected {least} to {most}", self.rule())]
     Range {
-        /// Its name.
         field: &'static str,
         /// In the transaction.
         found: u64,
@@ -212,10 +210,7 @@ pub enum TransactionError {
     },
     /// A sum of amounts, or a nonce, leaves 64 bits.
     #[error("{}: {sum} is 2^64 or more", self.rule())]
-    AmountOverflow {
-        /// Which.
-        sum: Sum,
-    },
+    AmountOverflow { sum: Sum },
     /// The sender has too little.
     #[error("{}: the sender holds {balance}, {needed} needed", self.rule())]
     Balance {
@@ -297,10 +292,7 @@ pub enum TransactionError {
     },
     /// The model is there already.
     #[error("{}: model {model} is published already", self.rule())]
-    ModelExists {
-        /// Its id.
-        model: ModelId,
-    },
+    ModelExists { model: ModelId },
 }
 
 /// Why a model does not take a picture in a form.

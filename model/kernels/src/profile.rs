@@ -42,7 +42,6 @@ pub enum Method {
 }
 
 impl Method {
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pack => "pack",

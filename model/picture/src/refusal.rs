@@ -118,10 +118,7 @@ pub enum Refusal {
         rows: u16,
     },
     /// There is neither one component nor three.
-    Components {
-        /// How many.
-        found: u8,
-    },
+    Components { found: u8 },
     /// The scan has not all components.
     ScanComponents {
         /// How many it has.
@@ -171,10 +168,7 @@ pub enum Refusal {
         expected: u8,
     },
     /// Bytes follow EOI.
-    AfterEnd {
-        /// How many.
-        found: usize,
-    },
+    AfterEnd { found: usize },
     /// Bits begin no code.
     Code,
     /// A run goes past the last coefficient of a block.
@@ -182,10 +176,7 @@ pub enum Refusal {
     /// A piece of the scan ends before its last MCU.
     PieceEnds,
     /// Whole bytes follow the last MCU of a piece.
-    PieceGoesOn {
-        /// How many.
-        found: usize,
-    },
+    PieceGoesOn { found: usize },
     /// What fills up the last byte of a piece is not all ones.
     Padding,
     /// A sample is outside of -512 to 511 before 128 is added.
@@ -201,10 +192,7 @@ pub enum Refusal {
         transform: u8,
     },
     /// The model takes neither one channel nor three.
-    Channels {
-        /// How many.
-        found: usize,
-    },
+    Channels { found: usize },
     /// A side of the model's input is 0, or too long.
     Side {
         /// Pixels.

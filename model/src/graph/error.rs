@@ -67,7 +67,6 @@ pub enum GraphError {
         low: usize,
         /// The most that it may be.
         high: usize,
-        /// Its value.
         found: u64,
     },
     /// The input has not one zero point for each channel.
@@ -166,7 +165,6 @@ pub enum GraphError {
     #[error("layer {layer:?}: {from:?} is {found}, expected rows and columns as in {expected}")]
     ConcatShape {
         layer: String,
-        /// The activation.
         from: String,
         /// The shape of what is read first.
         expected: Shape,
@@ -177,7 +175,6 @@ pub enum GraphError {
     #[error("layer {layer:?}: {from:?} has the zero point {found}, expected {expected} as of what it is joined to")]
     ConcatZeroPoint {
         layer: String,
-        /// The activation.
         from: String,
         /// The zero point of what is read first.
         expected: u8,

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_picture::Input;
 use ocelli_program::error::{CommandError, EXIT_OK, Explain as _};
 use ocelli_program::model_export::ExportArgs;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use ocelli_program::{ERRORS_ONLY, Options, not_parsed};
 
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Train(args) => train::run(args, output),
         Command::Quantize(args) => quantize::run(args, output),

@@ -62,7 +62,6 @@ pub enum DatasetError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -90,10 +89,7 @@ pub enum DatasetError {
     },
     /// A folder's name is no text.
     #[error("{path:?}: the folder's name is not UTF-8, as names of classes are; rename it")]
-    FolderName {
-        /// The folder.
-        path: PathBuf,
-    },
+    FolderName { path: PathBuf },
     /// There are too many pictures.
     #[error("{path}: more than {MAX_PICTURES} pictures")]
     TooMany { path: PathBuf },

@@ -33,7 +33,6 @@ pub enum EvaluateError {
     #[error("{device} gave no answer")]
     Backend {
         device: String,
-        /// The cause.
         #[source]
         source: Box<BackendError>,
     },

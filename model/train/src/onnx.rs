@@ -84,7 +84,6 @@ pub enum OnnxError {
     External {
         /// The file, as the model names it.
         file: String,
-        /// The cause.
         #[source]
         source: io::Error,
     },

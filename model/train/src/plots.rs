@@ -51,7 +51,6 @@ impl From<DrawingAreaErrorKind<io::Error>> for PlotError {
 pub struct Plot {
     /// The name of its file.
     pub file: &'static str,
-    /// The file.
     pub svg: String,
 }
 

@@ -126,7 +126,6 @@ pub struct Report {
 /// What became of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerReport {
-    /// Its name.
     pub layer: String,
     /// What one step of its output stands for in the float network; of a logit for the last layer.
     pub step: f64,

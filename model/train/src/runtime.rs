@@ -77,11 +77,7 @@ pub enum RuntimeError {
     },
     /// The runtime does not run the network.
     #[error("{kind} does not run the network: {said}")]
-    Refused {
-        kind: RuntimeKind,
-        /// What it says.
-        said: String,
-    },
+    Refused { kind: RuntimeKind, said: String },
     /// The runtime answered for another number of outputs.
     #[error("{kind} answers with {found} numbers for each picture, expected {expected}")]
     Outputs { kind: RuntimeKind, found: usize, expected: usize },

@@ -87,7 +87,6 @@ pub enum TrainError {
     Recipe {
         /// The name of the number.
         name: &'static str,
-        /// Its value.
         found: f64,
         /// What it may be.
         expected: &'static str,

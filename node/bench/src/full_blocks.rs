@@ -12,7 +12,7 @@ use ocelli_node::inference::facts_of;
 use ocelli_node::node::models;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::message::BlockData;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -73,7 +73,7 @@ struct Kind {
 ///
 /// # Errors
 /// For a device or a temporary folder that cannot be used, and a block that is refused.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
     let models = models(&network)?;
     let mut backend = args.device.open(&models)?;

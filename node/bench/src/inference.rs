@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use ocelli_model::{Backend, BackendError, Model, ReferenceBackend, zoo};
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -75,7 +75,7 @@ struct Timing {
 ///
 /// # Errors
 /// For a device that cannot be used, is not exact, or fails.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let models: Vec<Model> = zoo::names().into_iter().filter_map(zoo::get).collect();
     let mut backend = args.device.open(&models)?;
     let mut report = Report {
@@ -112,7 +112,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Report { device, kernel, threads, verifications_per_second, .. } = report;
     output.line(format_args!("{device}, kernel {kernel}, {threads} threads"))?;
     output.line(format_args!("Ed25519 verify_strict on every core: {verifications_per_second:.0} /s"))?;

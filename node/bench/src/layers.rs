@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use ocelli_model::backend::{Kernel, KernelBackend, Method, limit};
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ struct Step {
 ///
 /// # Errors
 /// For a name of no built-in model, and when the result cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let Args { model: name, kernel, rounds } = args;
     let (kernel, model) = (*kernel, networks::model(name)?);
     let mut backend = KernelBackend::with(kernel, NonZeroUsize::MIN).hint(|| "try another --kernel, or none")?;

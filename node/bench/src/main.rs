@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::{ERRORS_ONLY, Options, not_parsed};
 
 /// Measure this machine: mining, validation and inference, each beside a peer or limit measured in the same run
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 /// Fails for a device or a temporary folder that cannot be used, and for results that are not right: a wrong answer is no
 /// figure, however fast.
-fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Mining(args) => mining::run(args, output),
         Command::Validate(args) => validate::run(args, output),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ocelli_consensus::{Header, Network};
 use ocelli_node::miner::{hash_rate_per_thread, kernel, rate};
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::rounded;
@@ -52,7 +52,7 @@ struct Rates {
 ///
 /// # Errors
 /// When the result cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let duration = Duration::from_secs(args.seconds);
     let genesis = Network::builtin("local").map(|network| network.genesis);
     let header = genesis.ok_or_else(|| CommandError::failed("found no network `local` in this build"))?;

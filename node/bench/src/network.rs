@@ -16,7 +16,7 @@ use ocelli_node::network::Peer;
 use ocelli_node::node::models;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::message::{Request, Response};
 use serde::Serialize;
 
@@ -116,7 +116,7 @@ struct Report {
 ///
 /// # Errors
 /// Where the nodes cannot be reached or the wallet cannot pay, and, after the report, for what the network got wrong.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let models = models(&network)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network has no model that is built in"))?;
@@ -303,7 +303,7 @@ impl Report {
     }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let number = |value: Option<f64>| value.map_or_else(|| "none".into(), |value| format!("{value:.1}"));
     let all = |values: &[f64]| values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(", ");
     output.rows(&[

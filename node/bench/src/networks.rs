@@ -10,7 +10,7 @@ use ocelli_model::backend::{Kernel, KernelBackend};
 use ocelli_model::sample::{self, networks};
 use ocelli_model::{Backend as _, BackendError, Model, zoo};
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -95,7 +95,7 @@ pub(super) fn model(name: &str) -> Result<Model, CommandError> {
 ///
 /// # Errors
 /// For a name of no network, a kernel that this processor cannot run, and when the result cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let Args { kernel, threads, .. } = *args;
     let mut report = Report { kernel: kernel.name(), threads: threads.get(), results: Vec::new() };
     for name in &args.networks {
@@ -163,7 +163,7 @@ fn measure(
     })
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Report { kernel, threads, results } = report;
     if results.is_empty() {
         return Ok(());

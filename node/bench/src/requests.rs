@@ -13,14 +13,14 @@ use ocelli_node::client::fee::default_fee;
 use ocelli_node::client::{Client, ClientError};
 use ocelli_node::clock::Clock;
 use ocelli_node::commands::wallet_option::address_of;
-use ocelli_node::inference::Limits;
+use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Config, Discovery, Node, Storage, models};
+use ocelli_node::node::{Capacity, Discovery, Node, NodeConfig, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::{Request, Response, Submission, SubmitReply, TransactionStatus};
 use serde::Serialize;
@@ -98,7 +98,7 @@ struct Report {
 ///
 /// # Errors
 /// For a device or a temporary folder that cannot be used, and a node that fails or does not answer.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let built_in = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
     let senders: Vec<Wallet> = (0..needed_senders(args)).map(wallet).collect();
     let mut parameters = built_in.parameters;
@@ -257,7 +257,7 @@ fn sign(network: &Network, senders: &[Wallet]) -> Result<Vec<Submission>, Comman
 fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) -> Result<Node, CommandError> {
     let models = models(network)?;
     std::fs::create_dir_all(data)?;
-    let config = Config {
+    let config = NodeConfig {
         network: network.clone(),
         data: data.into(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -268,7 +268,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
         traversal: Traversal::default(),
         backend: args.device.open(&models)?,
         models,
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),
         faucet: None,
@@ -298,7 +298,7 @@ fn answers(times: [Vec<Duration>; 3]) -> Answers {
     Answers { status, transaction, account }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let times = |busy: &Times, quiet: &Times| {
         let text = |times: &Times| {
             format!("p50 {:.2}, p99 {:.2}, most {:.2} of {}", times.ms_p50, times.ms_p99, times.ms_max, times.answers)

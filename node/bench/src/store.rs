@@ -13,13 +13,13 @@ use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, Body, CompactTarget, Header, Network};
 use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
-use ocelli_node::inference::Limits;
+use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Config, Discovery, Node, Storage, models};
+use ocelli_node::node::{Capacity, Discovery, Node, NodeConfig, Storage, models};
 use ocelli_node::store::{Durability, Extent, Overlay, Store, StoreError};
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::message::Request;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -120,7 +120,7 @@ struct PicturesReport {
 ///
 /// # Errors
 /// For a temporary folder that cannot be used.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = easy_network();
     if let Some(path) = &args.memory_of {
         let before = resident_bytes();
@@ -185,7 +185,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let pictures = &report.pictures;
     output.rows(&[
         ("chain", format!("{} blocks, {} bytes on the disk", report.blocks, report.disk_bytes)),
@@ -376,7 +376,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
     let models = models(network)?;
     let backend = device.open(&models)?;
     let begin = Instant::now();
-    let node = Node::start(Config {
+    let node = Node::start(NodeConfig {
         network: network.clone(),
         data: data.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -387,7 +387,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         capacity: Capacity::default(),
         backend,
         models,
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),
         faucet: None,

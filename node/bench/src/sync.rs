@@ -16,7 +16,7 @@ use ocelli_node::store::{Store, Tip};
 use ocelli_program::beside;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::block_maker::{BlockMaker, new_folder};
@@ -111,7 +111,7 @@ struct Bench<'a> {
 ///
 /// # Errors
 /// For more tasks than a block holds, a device or a temporary folder that cannot be used, and a process that fails.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
     let folder = new_folder()?;
     let served = folder.path().join("served");
@@ -158,7 +158,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let time = |seconds: f64, rate: f64| format!("{seconds:.2}, {rate:.0} tasks/s");
     let ratios: Vec<String> = report.ratios.iter().map(|ratio| format!("{ratio:.3}")).collect();
     output.rows(&[

@@ -15,7 +15,7 @@ use ocelli_model::Model;
 use ocelli_node::inference::facts_of;
 use ocelli_node::node::{BLOCKS_AHEAD, RUN_AHEAD, models};
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::mempool::{DEFAULT_LIMIT_BYTES, MAX_PENDING, Mempool, Tip};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +70,7 @@ struct Report {
 ///
 /// # Errors
 /// For a temporary folder that cannot be used.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let built_in = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
     let models = models(&built_in)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::{Header, Network, rules};
 use ocelli_model::{Backend, BackendError, Model};
-use ocelli_node::inference::{BATCH_PICTURES, InferenceService, Limits, NoFiles, Verdict};
+use ocelli_node::inference::{AnswerCheck, BATCH_PICTURES, InferenceLimits, InferenceService, NoFiles};
 use ocelli_node::node::models;
 use ocelli_node::replay::Intake;
 use ocelli_node::validation::Claims;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -98,7 +98,7 @@ struct Run {
 ///
 /// # Errors
 /// For more tasks than a block holds, a device or a temporary folder that cannot be used, and a block that is refused.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
     let models = models(&network)?;
     let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
@@ -154,7 +154,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Seconds { header, body, answers, connect, whole } = &report.block.seconds;
     output.rows(&[
         ("device", format!("{}, {} threads", report.device, report.threads)),
@@ -209,7 +209,8 @@ fn validate_chain(
     backend: Box<dyn Backend>,
 ) -> Result<Duration, CommandError> {
     let (_folder, mut chain) = new_chain(network)?;
-    let inference = InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), Limits::default(), || {});
+    let inference =
+        InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), InferenceLimits::default(), || {});
     let headers: Vec<Header> = blocks.iter().map(|block| block.header.clone()).collect();
     // From a peer or a file they come decoded, and belong to whoever takes them.
     let data: Vec<BlockData> = blocks.iter().map(|block| block.data.clone()).collect();
@@ -243,7 +244,8 @@ pub fn validate_block(
     backend: Box<dyn Backend>,
 ) -> Result<Parts, CommandError> {
     let (_folder, mut chain) = new_chain(network)?;
-    let inference = InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), Limits::default(), || {});
+    let inference =
+        InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), InferenceLimits::default(), || {});
     for Block { header, data } in before {
         chain.insert_headers(std::slice::from_ref(header), header.time)?.1.map_or(Ok(()), Err)?;
         chain.accept_block(header.hash(), data, &|_| false)?;
@@ -271,7 +273,7 @@ pub fn validate_block(
     let answers_time = begin.elapsed();
 
     let begin = Instant::now();
-    if verdict != Verdict::Right {
+    if verdict != AnswerCheck::Right {
         return Err(CommandError::failed(format!("the device does not repeat its own answers: {verdict:?}")));
     }
     chain.set_answers(hash, Ok(()))?;

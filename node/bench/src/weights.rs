@@ -12,7 +12,7 @@ use ocelli_model::backend::{Kernel, KernelBackend};
 use ocelli_model::sample::{self, Chance, networks, within};
 use ocelli_model::{Backend as _, Finish, Graph, Input, Layer, Model, Operation, Window};
 use ocelli_program::error::{CommandError, Explain as _};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::rounded;
@@ -73,7 +73,7 @@ struct Found {
 ///
 /// # Errors
 /// For a kernel that this processor cannot run, and when the result cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let kernel = args.kernel;
     let peer = networks::by_name("mobilenet-v2", 127).expect("it has this name");
     let mut peer = Candidate::new(sample::trained(peer, &mut sample::seeded(args.seed)), kernel)?;
@@ -135,7 +135,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     if output.is_json() { output.json(&report) } else { print(&report, output) }
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Report { kernel, tried, mobilenet_v2_ms, .. } = report;
     output.line(format_args!("kernel {kernel}, one thread, {tried} graphs; MobileNetV2 {mobilenet_v2_ms:.3} ms"))?;
     output.line(format_args!("{:>6} {:>9} {:>12}  {}", "RATIO", "MS", "COST", "GRAPH"))?;

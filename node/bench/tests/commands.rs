@@ -9,9 +9,9 @@ use ocelli_consensus::Address;
 use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
 use ocelli_model::{DeviceChoice, Model, backend, reference};
 use ocelli_node::clock::Clock;
-use ocelli_node::inference::Limits;
+use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, Storage, models};
+use ocelli_node::node::{Capacity, Discovery, Mining, Node, NodeConfig, Storage, models};
 use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ fn json(home: &Path, arguments: &[&str]) -> (Value, String) {
 fn miner(data: &Path) -> (Node, String) {
     let network = Network::builtin("local").unwrap();
     let (backend, _) = backend::open(DeviceChoice::Cpu).unwrap();
-    let node = Node::start(Config {
+    let node = Node::start(NodeConfig {
         models: models(&network).unwrap(),
         network,
         data: data.into(),
@@ -49,7 +49,7 @@ fn miner(data: &Path) -> (Node, String) {
         capacity: Capacity::default(),
         traversal: Traversal::default(),
         backend,
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         mining: Some(Mining { address: Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()), threads: 1 }),
         storage: Storage::default(),
         faucet: None,

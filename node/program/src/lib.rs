@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use error::{EXIT_OK, EXIT_USAGE};
-use output::{Format, Output};
+use output::{Format, Printer};
 use tracing_subscriber::EnvFilter;
 
 /// What every command takes.
@@ -33,11 +33,11 @@ pub struct Options {
 impl Options {
     /// Starts the log on stderr, and gives the way to stdout. Without `--verbose`, what is logged is `quiet`, in the syntax of
     /// `RUST_LOG`.
-    pub fn start(self, quiet: &str) -> Output {
+    pub fn start(self, quiet: &str) -> Printer {
         start_log(if self.verbose { VERBOSE } else { quiet });
         // If the system refuses, a limit on the size of files ends the program, as it does by default.
         drop(signals::survive_file_size_limit());
-        Output::lock(if self.json { Format::Json } else { Format::Text })
+        Printer::lock(if self.json { Format::Json } else { Format::Text })
     }
 }
 

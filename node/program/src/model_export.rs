@@ -7,7 +7,7 @@ use ocelli_model::Model;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::Printer;
 use crate::output_file::write_result;
 
 /// Write a model's file, or the model as an ONNX network with the same logits, bit for bit
@@ -65,7 +65,7 @@ impl ExportArgs {
     ///
     /// # Errors
     /// For a file that cannot be written.
-    pub fn write(&self, model: &Model, bytes: &[u8], output: &mut Output) -> Result<(), CommandError> {
+    pub fn write(&self, model: &Model, bytes: &[u8], output: &mut Printer) -> Result<(), CommandError> {
         output.leave_stdout_to(&self.output);
         write_result(&self.output, bytes)?;
         let (file, id) = (self.output.display().to_string(), model.id().to_string());

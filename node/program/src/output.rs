@@ -21,14 +21,14 @@ pub enum Format {
 
 /// Results go through this locked handle to stdout, and nothing else does: a script sees results only.
 #[derive(Debug)]
-pub struct Output {
+pub struct Printer {
     stdout: StdoutLock<'static>,
     format: Format,
     /// Whether stdout is left to a file.
     aside: bool,
 }
 
-impl Output {
+impl Printer {
     /// Locks stdout.
     pub fn lock(format: Format) -> Self {
         Self { stdout: io::stdout().lock(), format, aside: false }

@@ -24,7 +24,6 @@ pub enum ReconsiderError {
         /// That one's height.
         height: u64,
     },
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

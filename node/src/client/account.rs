@@ -73,7 +73,7 @@ impl Client {
         let since = best.header.height;
         for (node, account) in &answers {
             if account.path.is_none() && account.header.height >= since {
-                self.leave(node, &Lie::NoAccount { height: account.header.height, since }.told_by(node));
+                self.disconnect(node, &Lie::NoAccount { height: account.header.height, since }.told_by(node));
             }
         }
         let same = |other: &AccountStatus| (other.nonce, other.balance) == (best.nonce, best.balance);
@@ -155,7 +155,7 @@ impl Client {
             }
             match self.check_tip(&node, &status) {
                 Ok(()) => return Ok((status, true)),
-                Err(error) if error.is_lie() => self.leave(&node, &error),
+                Err(error) if error.is_lie() => self.disconnect(&node, &error),
                 Err(error) => return Err(error),
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::{BlockHash, Header, Work};
 use ocelli_protocol::message::{ChainStatus, MAX_HEADERS, NodeStatus, Request, Response};
 
-use super::branch::{Branch, Link};
+use super::header_chain::{HeaderChain, Link};
 use super::lie::Lie;
 use super::{Client, ClientError, Connection};
 use crate::network::Peer;
@@ -36,7 +36,7 @@ pub struct Chains {
     /// Whether the chain is longer than what is checked from genesis on.
     is_long: bool,
     /// Of a long chain what stands on the lowest block in question, and who shows it.
-    rooted: Option<(Peer, Branch)>,
+    rooted: Option<(Peer, HeaderChain)>,
     /// The heights that nodes have told of last.
     claimed: BTreeMap<Peer, u64>,
 }
@@ -45,7 +45,7 @@ pub struct Chains {
 #[derive(Debug, Clone)]
 struct Shown {
     /// It may go on above the node's tip: nodes on the same chain share it.
-    branch: Arc<Branch>,
+    branch: Arc<HeaderChain>,
     /// Height of the node's tip, or of the last header that was fetched.
     tip: u64,
     /// Whether the tip was reached.
@@ -98,7 +98,7 @@ impl Chains {
     }
 
     /// The chain with the most work.
-    fn best(&self) -> Option<&Branch> {
+    fn best(&self) -> Option<&HeaderChain> {
         if self.is_long {
             return self.rooted.as_ref().map(|(_, branch)| branch);
         }
@@ -148,7 +148,7 @@ impl Client {
                     failure = self.judge(node, error).or(failure);
                 }
             }
-            self.leave_the_weaker(&nodes);
+            self.disconnect_the_weaker(&nodes);
             let best = self.chains.shown.values().max_by_key(|shown| shown.work());
             if best.is_some_and(|best| !best.is_complete) {
                 (self.chains.is_long, self.chains.shown) = (true, BTreeMap::new());
@@ -227,13 +227,13 @@ impl Client {
             let request = Request::Headers { locator: vec![genesis], limit: 1 };
             let first = headers(node, self.ask_until(node, &request, deadline)?)?.into_iter().next();
             let network = &self.network;
-            let mut branch = Branch::genesis(&self.network.genesis);
+            let mut branch = HeaderChain::genesis(&self.network.genesis);
             let block_one = first.ok_or(Lie::Tip { claimed: status.height, shown: 0 });
             let rooted = match block_one {
                 Ok(_) if hash == genesis => Ok(branch),
                 block_one => block_one.and_then(|first| {
                     branch.push(network, first.clone())?;
-                    Branch::rooted(network, &first, header.clone())
+                    HeaderChain::rooted(network, &first, header.clone())
                 }),
             };
             let branch = self.extend(node, rooted.map_err(|lie| lie.told_by(node))?, status)?;
@@ -248,8 +248,9 @@ impl Client {
     /// Checks what a node says of its tip against its headers.
     pub(super) fn check_tip(&mut self, node: &Connection, status: &NodeStatus) -> Result<(), ClientError> {
         let held = |chains: &Chains| {
-            let shown = chains.shown.get(&node.peer).filter(|shown| shown.holds(status.height, &status.tip))?;
-            shown.branch.at(status.height).cloned()
+            let shown =
+                chains.shown.get(&node.peer).filter(|shown| shown.holds(status.tip.height, &status.tip.hash))?;
+            shown.branch.at(status.tip.height).cloned()
         };
         let link = match held(&self.chains) {
             Some(link) => Some(link),
@@ -263,12 +264,12 @@ impl Client {
         };
         let Link { header, work, .. } = link.ok_or_else(|| {
             let shown = self.chains.shown.get(&node.peer).map_or(0, |shown| shown.tip);
-            Lie::Tip { claimed: status.height, shown }.told_by(node)
+            Lie::Tip { claimed: status.tip.height, shown }.told_by(node)
         })?;
-        if work != Work(status.work) {
-            return Err(Lie::Work { claimed: Work(status.work), shown: work }.told_by(node));
+        if work != Work(status.tip.work) {
+            return Err(Lie::Work { claimed: Work(status.tip.work), shown: work }.told_by(node));
         }
-        if (header.state, header.time) != (status.state_root, status.tip_time) {
+        if (header.state, header.time) != (status.tip.state_root, status.tip.time) {
             return Err(Lie::TipFields { height: header.height }.told_by(node));
         }
         Ok(())
@@ -283,7 +284,7 @@ impl Client {
                 // Most of it is like what this node has shown before, or another one.
                 let own = self.chains.shown.get(&node.peer).map(|shown| shown.branch.as_ref());
                 let start = own.or_else(|| self.chains.best()).cloned();
-                let start = start.unwrap_or_else(|| Branch::genesis(&self.network.genesis));
+                let start = start.unwrap_or_else(|| HeaderChain::genesis(&self.network.genesis));
                 let mut branch = self.fetch(node, start, &status)?;
                 if !branch.holds(status.height, &status.tip) && branch.tip().header.height < MAX_WHOLE {
                     // Its tip may have moved meanwhile.
@@ -314,7 +315,12 @@ impl Client {
     }
 
     /// Fetches what a node shows on a branch that does not begin with the genesis.
-    fn extend(&mut self, node: &Connection, branch: Branch, status: ChainStatus) -> Result<Branch, ClientError> {
+    fn extend(
+        &mut self,
+        node: &Connection,
+        branch: HeaderChain,
+        status: ChainStatus,
+    ) -> Result<HeaderChain, ClientError> {
         let branch = self.fetch(node, branch, &status)?;
         let (root, shown) = (branch.root().header.height, branch.tip().header.height);
         if !branch.holds(status.height, &status.tip) && shown < root.saturating_add(MAX_WHOLE) {
@@ -324,7 +330,12 @@ impl Client {
     }
 
     /// Adds the headers that a node shows, up to a tip or to [`MAX_WHOLE`]. Takes back those that are not on its chain.
-    fn fetch(&mut self, node: &Connection, mut branch: Branch, status: &ChainStatus) -> Result<Branch, ClientError> {
+    fn fetch(
+        &mut self,
+        node: &Connection,
+        mut branch: HeaderChain,
+        status: &ChainStatus,
+    ) -> Result<HeaderChain, ClientError> {
         let deadline = Instant::now() + FOLLOW_TIME;
         let last = branch.root().header.height.saturating_add(MAX_WHOLE);
         for _ in 0..MAX_RESPONSES {
@@ -355,7 +366,7 @@ impl Client {
     }
 
     /// Leaves the nodes whose chains have branched off that with the most work too long ago.
-    fn leave_the_weaker(&mut self, nodes: &[Connection]) {
+    fn disconnect_the_weaker(&mut self, nodes: &[Connection]) {
         let by_work = self.chains.shown.iter().max_by_key(|(_, shown)| shown.work());
         let Some((best, Shown { branch, tip, .. })) = by_work.map(|(peer, shown)| (*peer, shown.clone())) else {
             return;
@@ -369,7 +380,7 @@ impl Client {
             let fork = branch.fork_point(&shown.branch).unwrap_or(0);
             if shown.tip > fork && tip.saturating_sub(fork) > MAX_FORK {
                 let (better, found) = (self.address_of(best), shown.work());
-                self.leave(node, &Lie::LessWork { better, fork, found, expected }.told_by(node));
+                self.disconnect(node, &Lie::LessWork { better, fork, found, expected }.told_by(node));
             }
         }
     }

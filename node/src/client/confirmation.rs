@@ -58,7 +58,7 @@ pub struct Confirmed {
 pub struct Tracked {
     pub txid: TxId,
     /// What is known of it.
-    pub state: State,
+    pub state: TransactionState,
     resent: Instant,
     /// Who has refused it when it was handed in again, since a node last had it.
     refused: BTreeSet<Peer>,
@@ -68,7 +68,7 @@ pub struct Tracked {
 
 /// What is known of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum TransactionState {
     /// No node has said anything yet.
     Unanswered,
     /// The node does not know it; it was handed in again. What was said to that, if it was refused.
@@ -86,7 +86,7 @@ pub enum State {
     Confirmed(Box<Confirmed>),
 }
 
-impl State {
+impl TransactionState {
     /// The confirmation, if there is one.
     pub fn confirmed(&self) -> Option<&Confirmed> {
         match self {
@@ -101,7 +101,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for TransactionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unanswered => f.write_str("no node has answered"),
@@ -329,7 +329,7 @@ impl Client {
             .iter()
             .map(|submission| Tracked {
                 txid: submission.transaction.txid(),
-                state: State::Unanswered,
+                state: TransactionState::Unanswered,
                 resent: start,
                 refused: BTreeSet::new(),
                 is_doubtful: false,
@@ -362,7 +362,7 @@ impl Waiting<'_> {
     fn is_over(&self, index: usize) -> bool {
         let Tracked { state, refused, .. } = &self.tracked[index];
         let is_refused = || self.client.connections().iter().all(|connection| refused.contains(&connection.peer));
-        state.is_deep(self.depth) || matches!(state, State::Dropped { refused: Some(_), .. }) && is_refused()
+        state.is_deep(self.depth) || matches!(state, TransactionState::Dropped { refused: Some(_), .. }) && is_refused()
     }
 
     /// Looks at the chains, and asks one node for everything that is in no block yet: another one each time, as one may know
@@ -404,7 +404,7 @@ impl Waiting<'_> {
                 Ok(()) => {}
                 Err(error @ ClientError::OtherChain { .. }) => return Err(error),
                 Err(error) if error.is_lie() => {
-                    self.client.leave(node, &error);
+                    self.client.disconnect(node, &error);
                     break;
                 }
                 // Of another kind: the next round asks another node.
@@ -422,8 +422,8 @@ impl Waiting<'_> {
         if is_deep != self.tracked[index].state.is_deep(self.depth) || !self.client.is_long() {
             let evidence = self.client.evidence(&header)?;
             match (&mut self.tracked[index].state, evidence) {
-                (State::Confirmed(confirmed), Some(evidence)) => confirmed.evidence = evidence,
-                (state, _) => *state = State::Pending,
+                (TransactionState::Confirmed(confirmed), Some(evidence)) => confirmed.evidence = evidence,
+                (state, _) => *state = TransactionState::Pending,
             }
         }
         Ok(())
@@ -434,7 +434,7 @@ impl Waiting<'_> {
         let tracked = &mut self.tracked[index];
         match status {
             TransactionStatus::Pending => {
-                tracked.state = State::Pending;
+                tracked.state = TransactionState::Pending;
                 tracked.refused.clear();
             }
             TransactionStatus::Confirmed(confirmation) => {
@@ -449,20 +449,20 @@ impl Waiting<'_> {
                     seen => seen?,
                 }
                 if let Some(evidence) = self.client.evidence(&header)? {
-                    tracked.state = State::Confirmed(Box::new(Confirmed { header, answer, evidence }));
+                    tracked.state = TransactionState::Confirmed(Box::new(Confirmed { header, answer, evidence }));
                 }
             }
             TransactionStatus::Unknown => {
                 // One that has lost it may never have had it.
-                if !matches!(tracked.state, State::Lost(_) | State::Dropped { .. }) {
-                    tracked.state = State::Lost(None);
+                if !matches!(tracked.state, TransactionState::Lost(_) | TransactionState::Dropped { .. }) {
+                    tracked.state = TransactionState::Lost(None);
                 }
                 self.hand_in_again(index, RESEND);
             }
             TransactionStatus::Dropped { reason } => {
-                let is_new = !matches!(tracked.state, State::Dropped { .. });
+                let is_new = !matches!(tracked.state, TransactionState::Dropped { .. });
                 if is_new {
-                    tracked.state = State::Dropped { reason: printable(&reason), refused: None };
+                    tracked.state = TransactionState::Dropped { reason: printable(&reason), refused: None };
                 }
                 self.hand_in_again(index, if is_new { Duration::ZERO } else { RESEND });
             }
@@ -490,8 +490,10 @@ impl Waiting<'_> {
         let tracked = &mut self.tracked[index];
         tracked.refused.insert(reply.peer);
         match &mut tracked.state {
-            State::Lost(refused) | State::Dropped { refused, .. } => *refused = Some(printable(&reason)),
-            State::Unanswered | State::Pending | State::Confirmed(_) => {}
+            TransactionState::Lost(refused) | TransactionState::Dropped { refused, .. } => {
+                *refused = Some(printable(&reason))
+            }
+            TransactionState::Unanswered | TransactionState::Pending | TransactionState::Confirmed(_) => {}
         }
     }
 

@@ -33,7 +33,6 @@ pub enum ClientError {
     Lie {
         /// Where the node is.
         address: String,
-        /// What it says.
         source: Lie,
     },
     /// A node's chain follows rules that this program does not know.
@@ -104,7 +103,6 @@ pub enum ClientError {
         address: String,
         /// What was asked.
         question: &'static str,
-        /// What came.
         kind: String,
     },
     /// The node says that it cannot.
@@ -126,10 +124,7 @@ pub enum ClientError {
     Network(#[from] NetworkError),
     /// The system gives no timer or random numbers.
     #[error("the system does not give what a client needs")]
-    Runtime {
-        /// What it says.
-        source: io::Error,
-    },
+    Runtime { source: io::Error },
 }
 
 impl ClientError {

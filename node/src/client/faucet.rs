@@ -54,7 +54,7 @@ impl Client {
             other => Err(unexpected(faucet, "Faucet", &other)),
         };
         if let Err(error) = &paid {
-            self.leave(faucet, error);
+            self.disconnect(faucet, error);
         }
         paid
     }

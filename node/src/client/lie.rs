@@ -31,7 +31,6 @@ pub enum Lie {
     Header {
         /// The header's.
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// It says that its tip is one that its headers do not lead to.
@@ -39,7 +38,6 @@ pub enum Lie {
         "it says that its tip is block {claimed}, and shows no headers that lead there: the last is that of block {shown}"
     )]
     Tip {
-        /// What it says.
         claimed: u64,
         /// The last header that it shows.
         shown: u64,
@@ -53,7 +51,6 @@ pub enum Lie {
     /// It counts the work of its chain wrongly.
     #[error("it says that its chain has a work of {claimed} hashes, and its headers have {shown}")]
     Work {
-        /// What it says.
         claimed: Work,
         /// Counted here.
         shown: Work,
@@ -83,7 +80,6 @@ pub enum Lie {
     /// It shows a block that its own chain does not hold.
     #[error("it shows block {block} as that of height {height}, which the headers that it shows do not hold")]
     Block {
-        /// What it shows.
         block: BlockHash,
         /// The height in the block's header.
         height: u64,
@@ -93,7 +89,6 @@ pub enum Lie {
     OtherBlock {
         /// What was asked for.
         asked: String,
-        /// What it shows.
         block: BlockHash,
         /// The height in the block's header.
         height: u64,
@@ -103,7 +98,6 @@ pub enum Lie {
     OtherTransaction {
         /// What was asked for.
         asked: TxId,
-        /// What it shows.
         found: TxId,
     },
     /// The path from the transaction to the body's root is none.
@@ -114,7 +108,6 @@ pub enum Lie {
     Body {
         /// The block's.
         height: u64,
-        /// The rule.
         source: RuleError,
     },
     /// The attachment is another one than the transaction's.
@@ -130,7 +123,6 @@ pub enum Lie {
     OtherFile {
         /// What was asked for.
         asked: ModelId,
-        /// What it shows.
         found: ModelId,
     },
     /// It lists models that are not in order.
@@ -155,7 +147,6 @@ pub enum Lie {
     /// The next nonce is none that there can be.
     #[error("it says that the next nonce is {found}, expected {nonce} to {highest}")]
     NextNonce {
-        /// What it says.
         found: u64,
         /// The account's.
         nonce: u64,

@@ -28,12 +28,12 @@ pub struct NodeReply {
     /// When it answered, or when we gave up.
     pub received: Instant,
     /// What it said.
-    pub verdict: Verdict,
+    pub outcome: SubmitOutcome,
 }
 
 /// What a node said to one submission.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum SubmitOutcome {
     /// It answers, and its signature is right.
     Answered(Classes),
     /// It takes the transaction, without an answer.
@@ -46,7 +46,7 @@ pub enum Verdict {
     Silent(ClientError),
 }
 
-impl Verdict {
+impl SubmitOutcome {
     /// Why the node was of no use, for people; `None` if it was.
     pub fn problem(&self) -> Option<String> {
         match self {
@@ -88,9 +88,9 @@ impl Client {
         while !under_way.is_empty() {
             let Some(reply) = self.next_reply(Instant::now() + SUBMIT_TIMEOUT)? else { break };
             let Some(UnderWay { node, which, sent }) = under_way.remove(&reply.id) else { continue };
-            let verdict = verdict(&submissions[which].transaction, genesis, reply.peer, reply.result);
+            let outcome = outcome(&submissions[which].transaction, genesis, reply.peer, reply.result);
             let Connection { peer, address, .. } = nodes[node].clone();
-            let reply = NodeReply { peer, address, sent, received: reply.received, verdict };
+            let reply = NodeReply { peer, address, sent, received: reply.received, outcome };
             told(which, &reply);
             replies[which].push(reply);
             self.send_next(&requests, &nodes, node, &mut next, &mut under_way);
@@ -98,8 +98,8 @@ impl Client {
         for UnderWay { node, which, sent } in under_way.into_values() {
             let Connection { peer, address, .. } = nodes[node].clone();
             let seconds = SUBMIT_TIMEOUT.as_secs();
-            let verdict = Verdict::Silent(ClientError::TimedOut { address: address.clone(), seconds });
-            replies[which].push(NodeReply { peer, address, sent, received: Instant::now(), verdict });
+            let outcome = SubmitOutcome::Silent(ClientError::TimedOut { address: address.clone(), seconds });
+            replies[which].push(NodeReply { peer, address, sent, received: Instant::now(), outcome });
         }
         Ok(replies)
     }
@@ -110,7 +110,7 @@ impl Client {
     /// [`ClientError::Refused`] when not one node takes it, with what each says.
     pub fn hand_in(&mut self, submission: &Submission) -> Result<(), ClientError> {
         let replies = self.submit(std::slice::from_ref(submission), |_, _| {})?;
-        let problems: Vec<_> = replies.iter().flatten().map(|reply| reply.verdict.problem()).collect();
+        let problems: Vec<_> = replies.iter().flatten().map(|reply| reply.outcome.problem()).collect();
         match problems.into_iter().collect::<Option<Vec<_>>>() {
             Some(reasons) => Err(ClientError::Refused { reasons }),
             None => Ok(()),
@@ -141,26 +141,26 @@ struct UnderWay {
 }
 
 /// What the reply to a submission says, its signature checked.
-pub fn verdict(
+pub fn outcome(
     transaction: &Transaction,
     genesis: BlockHash,
     peer: Peer,
     result: Result<Response, ClientError>,
-) -> Verdict {
+) -> SubmitOutcome {
     let reply = match result {
         Ok(Response::Submitted(reply)) => reply,
-        Ok(Response::Failed { reason }) => return Verdict::Refused(printable(&reason)),
-        Ok(_) => return Verdict::Refused("the node answers another question".into()),
-        Err(error) => return Verdict::Silent(error),
+        Ok(Response::Failed { reason }) => return SubmitOutcome::Refused(printable(&reason)),
+        Ok(_) => return SubmitOutcome::Refused("the node answers another question".into()),
+        Err(error) => return SubmitOutcome::Silent(error),
     };
     let answer = match reply {
-        SubmitReply::Refused { reason, .. } => return Verdict::Refused(printable(&reason)),
+        SubmitReply::Refused { reason, .. } => return SubmitOutcome::Refused(printable(&reason)),
         SubmitReply::Accepted { answer } => answer,
     };
-    let (Some(answer), Some(task)) = (answer, transaction.task()) else { return Verdict::Taken };
+    let (Some(answer), Some(task)) = (answer, transaction.task()) else { return SubmitOutcome::Taken };
     match check(&answer, peer, || answer.verify(genesis, transaction.txid(), &task)) {
-        Ok(()) => Verdict::Answered(answer.answer),
-        Err(reason) => Verdict::NotSigned(reason),
+        Ok(()) => SubmitOutcome::Answered(answer.answer),
+        Err(reason) => SubmitOutcome::NotSigned(reason),
     }
 }
 

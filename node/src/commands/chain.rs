@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::evidence;
 use super::network::HeaderFields;
-use super::output::{Output, Whole};
+use super::output::{Printer, Whole};
 use super::peer_option::{OwnNode, PeerOption};
 use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
@@ -138,7 +138,7 @@ impl fmt::Display for BlockName {
 ///
 /// # Errors
 /// When the node cannot be asked, or has no such block or transaction.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Status(args) => status(args, output),
         Command::Block(args) => block(args, output),
@@ -152,7 +152,7 @@ pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn forget(args: &ForgetArgs, output: &mut Output) -> Result<(), CommandError> {
+fn forget(args: &ForgetArgs, output: &mut Printer) -> Result<(), CommandError> {
     let done = args.node.command(Control::Forget { attachment: args.hash })?;
     if output.is_json() {
         return output.json(&json!({ "attachment": args.hash, "done": done }));
@@ -160,31 +160,31 @@ fn forget(args: &ForgetArgs, output: &mut Output) -> Result<(), CommandError> {
     output.rows(&[("attachment", args.hash.to_string()), ("done", done)])
 }
 
-fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
+fn status(args: &StatusArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let (status, is_checked) = client.checked_status()?;
     evidence::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
             "network": client.network().parameters.name,
-            "genesis": status.genesis,
-            "height": status.height,
-            "tip": status.tip,
-            "tip_time": status.tip_time,
-            "header_height": status.header_height,
-            "work": work(status.work),
-            "state_root": status.state_root,
+            "genesis": status.identity.genesis,
+            "height": status.tip.height,
+            "tip": status.tip.hash,
+            "tip_time": status.tip.time,
+            "header_height": status.sync.header_height,
+            "work": work(status.tip.work),
+            "state_root": status.tip.state_root,
             "storage": storage_json(&status.storage),
             "checked": is_checked,
         }));
     }
     output.rows(&[
-        ("network", format!("{}, genesis {}", client.network().parameters.name, status.genesis)),
-        ("height", format!("{}; headers up to {}", status.height, status.header_height)),
-        ("tip", status.tip.to_string()),
-        ("time", status.tip_time.to_string()),
-        ("work", work(status.work)),
-        ("state root", status.state_root.to_string()),
+        ("network", format!("{}, genesis {}", client.network().parameters.name, status.identity.genesis)),
+        ("height", format!("{}; headers up to {}", status.tip.height, status.sync.header_height)),
+        ("tip", status.tip.hash.to_string()),
+        ("time", status.tip.time.to_string()),
+        ("work", work(status.tip.work)),
+        ("state root", status.tip.state_root.to_string()),
         ("disk", storage(&status.storage)),
         (
             "checked",
@@ -200,7 +200,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> Result<(), CommandError> {
     ])
 }
 
-fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
+fn block(args: &BlockArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let found = client.find_block(args.block.0)?;
     evidence::warn_of_left(&client);
@@ -214,7 +214,7 @@ fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
         };
         return Err(CommandError::failed(format!(
             "the node has no {}; its tip is at height {}{pruned}",
-            args.block, status.height
+            args.block, status.tip.height
         ))
         .with_hint(
             "give a height from 0 to the tip's, or the hash of a block whose body the node keeps; or ask another node with \
@@ -229,7 +229,7 @@ fn block(args: &BlockArgs, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
+fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let txid = args.txid;
     let found = client.find(txid)?;
@@ -273,7 +273,7 @@ fn tx(args: &TxArgs, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn fee(args: &FeeArgs, output: &mut Output) -> Result<(), CommandError> {
+fn fee(args: &FeeArgs, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let suggested = client.fee(args.blocks)?;
     evidence::warn_of_left(&client);
@@ -422,7 +422,7 @@ fn print_block(
     found: &FoundBlock,
     evidence: Option<&Evidence>,
     network: &Network,
-    output: &mut Output,
+    output: &mut Printer,
 ) -> Result<(), CommandError> {
     let header = &found.header;
     let standing = evidence.map_or("not on the best chain".into(), Evidence::to_string);
@@ -450,7 +450,7 @@ fn print_confirmation(
     confirmation: &Confirmation,
     evidence: &Evidence,
     network: &Network,
-    output: &mut Output,
+    output: &mut Printer,
 ) -> Result<(), CommandError> {
     let transaction = &confirmation.submission.transaction;
     let mut rows = vec![

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::error::CommandError;
 use super::node_file::NodeFile;
-use super::output::Output;
+use super::output::Printer;
 use super::submit::find_bootstrap;
 use super::{folders, network_option};
 use crate::client::Client;
@@ -87,11 +87,11 @@ impl Finding {
 ///
 /// # Errors
 /// For a network that cannot be found, and if any check has failed.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = network_option::resolve(&args.network)?;
     let data = args.data.clone().map_or_else(|| folders::data(&network.parameters.name), Ok)?;
     let mut findings = Vec::new();
-    let mut add = |output: &mut Output, found: Vec<Finding>| {
+    let mut add = |output: &mut Printer, found: Vec<Finding>| {
         for finding in found {
             // Said as soon as it is known: some checks take seconds.
             if !output.is_json() {

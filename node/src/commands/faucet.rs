@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::error::CommandError;
 use super::evidence;
-use super::output::Output;
+use super::output::Printer;
 use super::submit::{DISCOVERY_TIME, find_bootstrap};
 use super::wallet::timeout_parser;
 use super::wallet_option::{WalletOption, address_of};
@@ -74,7 +74,7 @@ fn say(text: fmt::Arguments<'_>) {
 /// # Errors
 /// For an address or wallet that cannot be used, nodes that cannot be reached, when none gives anything, and when the
 /// confirmations do not come in time.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let (parameters, prefix) = (&network.parameters, &network.parameters.address_prefix);
     let address = match &args.address {

@@ -11,7 +11,7 @@ use ocelli_program::model_export::ExportArgs;
 
 use super::device_option::DeviceOption;
 use super::error::CommandError;
-use super::output::Output;
+use super::output::Printer;
 use super::program::{Arguments, Program};
 
 /// Make, measure, use and publish models: the whole way from a folder of pictures to exact integers that a network runs
@@ -39,7 +39,7 @@ pub enum Command {
 ///
 /// # Errors
 /// For files that cannot be read or written, or are not what they should be, and devices that cannot be used.
-pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::Train(_) | Command::Quantize(_) | Command::Evaluate(_) | Command::Import(_) | Command::Check(_) => {
             match Program::Train.start()? {}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::network_option;
-use super::output::{Output, Whole};
+use super::output::{Printer, Whole};
 
 /// Look at a network's rules
 #[derive(Debug, clap::Subcommand)]
@@ -26,7 +26,7 @@ pub enum Command {
 ///
 /// # Errors
 /// For a network that cannot be found.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     let Command::Show { network } = command;
     let network = network_option::resolve(network)?;
     if output.is_json() { output.json(&to_json(&network)) } else { print(&network, output) }
@@ -113,7 +113,7 @@ fn to_json(network: &Network) -> Value {
     })
 }
 
-fn print(network: &Network, output: &mut Output) -> Result<(), CommandError> {
+fn print(network: &Network, output: &mut Printer) -> Result<(), CommandError> {
     let parameters = &network.parameters;
     let genesis = &network.genesis;
     let unit = "credits";

@@ -4,7 +4,7 @@ use ocelli_protocol::message::{Ban, BanSubject, ConnectedPeer, Control, MAX_TEXT
 use serde_json::{Value, json};
 
 use super::error::{CommandError, Explain as _};
-use super::output::Output;
+use super::output::Printer;
 use super::peer_option::OwnNode;
 use super::status::duration;
 use crate::client::printable;
@@ -105,7 +105,7 @@ impl std::str::FromStr for BanTime {
 ///
 /// # Errors
 /// When the node cannot be asked, or does not obey.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     let (node, control) = match command {
         Command::List { node } => return list(node, output),
         Command::Ban { subject, time, reason, node } => {
@@ -123,7 +123,7 @@ fn reason(text: &str) -> Result<String, String> {
     if text.len() <= MAX_TEXT_BYTES { Ok(text.into()) } else { Err(format!("at most {MAX_TEXT_BYTES} bytes")) }
 }
 
-fn list(node: &OwnNode, output: &mut Output) -> Result<(), CommandError> {
+fn list(node: &OwnNode, output: &mut Printer) -> Result<(), CommandError> {
     let list = match node.connect()?.ask(Control::Peers)? {
         Response::Peers(list) => *list,
         _ => return Err(CommandError::failed("the node answers something else; update the older of the two programs")),
@@ -159,7 +159,7 @@ fn to_json(list: &PeerList) -> Value {
     json!({ "peers": peers, "bans": bans, "known_addresses": list.known_addresses })
 }
 
-fn print(list: &PeerList, output: &mut Output) -> Result<(), CommandError> {
+fn print(list: &PeerList, output: &mut Printer) -> Result<(), CommandError> {
     let inbound = list.peers.iter().filter(|peer| peer.inbound).count();
     output.line(format_args!(
         "{} peers, {inbound} of them dialled this node; {} addresses known, {} bans",

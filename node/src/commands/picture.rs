@@ -9,7 +9,7 @@ use ocelli_picture::{Input, WHOLE};
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ struct Report {
 ///
 /// # Errors
 /// For a picture or a model that cannot be used, and an output that cannot be written.
-pub fn run(command: &Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
     let Command::Check(args) = command;
     let input = match args.size.map(usize::from) {
         Some(side) => Input { channels: 3, height: side, width: side, crop: WHOLE },

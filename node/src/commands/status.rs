@@ -8,7 +8,7 @@ use ocelli_protocol::message::{
 use serde_json::{Value, json};
 
 use super::error::CommandError;
-use super::output::Output;
+use super::output::Printer;
 use super::peer_option::PeerOption;
 use crate::chain::Bytes;
 use crate::client::printable;
@@ -24,7 +24,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the node cannot be asked.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let status = client.node_status()?;
     let network = client.network();
@@ -38,32 +38,32 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
         .map(|block| json!({ "hash": block.hash, "height": block.height, "reason": block.reason }))
         .collect();
     json!({
-        "network": status.network,
-        "genesis": status.genesis,
-        "agent": status.agent,
-        "peer_id": status.peer_id,
-        "addresses": status.addresses,
+        "network": status.identity.network,
+        "genesis": status.identity.genesis,
+        "agent": status.identity.agent,
+        "peer_id": status.identity.peer_id,
+        "addresses": status.identity.addresses,
         "reachability": reachability_json(&status.reachability),
         "time": status.time,
         "peers": status.peers.total(),
         "inbound_peers": status.peers.inbound,
-        "height": status.height,
-        "tip": status.tip,
-        "tip_time": status.tip_time,
-        "header_height": status.header_height,
-        "work": work(status.work),
-        "state_root": status.state_root,
-        "sync": status.sync,
-        "waiting_for": status.waiting_for,
-        "mempool_transactions": status.mempool_transactions,
-        "mempool_bytes": status.mempool_bytes,
-        "device": status.device,
-        "disabled_device": status.disabled_device,
+        "height": status.tip.height,
+        "tip": status.tip.hash,
+        "tip_time": status.tip.time,
+        "header_height": status.sync.header_height,
+        "work": work(status.tip.work),
+        "state_root": status.tip.state_root,
+        "sync": status.sync.state,
+        "waiting_for": status.sync.waiting_for,
+        "mempool_transactions": status.mempool.transactions,
+        "mempool_bytes": status.mempool.bytes,
+        "device": status.device.name,
+        "disabled_device": status.device.disabled,
         "tasks_per_second": tasks_per_second(status),
         "inference": inference_json(&status.inference),
         "traffic": traffic_json(&status.traffic),
-        "hash_rate": status.hash_rate,
-        "mining": status.mining.map(|address| address.to_text(&network.parameters.address_prefix)),
+        "hash_rate": status.mining.hash_rate,
+        "mining": status.mining.address.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
         "storage": storage_json(&status.storage),
         "rules": rules_json(&status.rules),
@@ -72,25 +72,25 @@ fn to_json(status: &NodeStatus, network: &Network) -> Value {
     })
 }
 
-fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<(), CommandError> {
+fn print(status: &NodeStatus, network: &Network, output: &mut Printer) -> Result<(), CommandError> {
     let mut rows = vec![
-        ("node", format!("{}, {}", printable(&status.peer_id), printable(&status.agent))),
-        ("network", format!("{}, genesis {}", printable(&status.network), status.genesis)),
-        ("tip", format!("block {}  {}", status.height, status.tip)),
-        ("state", status.state_root.to_string()),
-        ("sync", format!("{}; headers up to {}", printable(&status.sync), status.header_height)),
-        ("work", work(status.work)),
+        ("node", format!("{}, {}", printable(&status.identity.peer_id), printable(&status.identity.agent))),
+        ("network", format!("{}, genesis {}", printable(&status.identity.network), status.identity.genesis)),
+        ("tip", format!("block {}  {}", status.tip.height, status.tip.hash)),
+        ("state", status.tip.state_root.to_string()),
+        ("sync", format!("{}; headers up to {}", printable(&status.sync.state), status.sync.header_height)),
+        ("work", work(status.tip.work)),
         ("peers", format!("{}, {} of them dialled this node", status.peers.total(), status.peers.inbound)),
-        ("mempool", format!("{} transactions, {} bytes", status.mempool_transactions, status.mempool_bytes)),
+        ("mempool", format!("{} transactions, {} bytes", status.mempool.transactions, status.mempool.bytes)),
         ("device", device(status)),
         ("inference", inference(&status.inference)),
         ("traffic", traffic(&status.traffic)),
         (
             "mining",
-            match status.mining {
+            match status.mining.address {
                 Some(address) => {
                     let address = address.to_text(&network.parameters.address_prefix);
-                    format!("{} hashes/s for {address}", status.hash_rate)
+                    format!("{} hashes/s for {address}", status.mining.hash_rate)
                 }
                 None => "no".into(),
             },
@@ -101,10 +101,10 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Output) -> Result<
     ];
     rows.push(("source", "the node's own word, not checked: `ocelli chain status` checks the tip".into()));
     rows.push(("reachable", reachability(&status.reachability)));
-    for address in &status.addresses {
+    for address in &status.identity.addresses {
         rows.push(("address", printable(address)));
     }
-    for what in &status.waiting_for {
+    for what in &status.sync.waiting_for {
         rows.push(("waiting for", printable(what)));
     }
     for block in &status.invalid {
@@ -151,8 +151,8 @@ fn reachability_json(reachability: &Reachability) -> Value {
 }
 
 fn device(status: &NodeStatus) -> String {
-    let device = printable(&status.device);
-    if status.disabled_device {
+    let device = printable(&status.device.name);
+    if status.device.disabled {
         format!("{device}; the device gave a WRONG ANSWER and is no longer used: have it looked at")
     } else {
         format!("{device}, {:.1} tasks/s", tasks_per_second(status))
@@ -260,7 +260,7 @@ impl Means {
 
 fn tasks_per_second(status: &NodeStatus) -> f64 {
     // For display: below 2^53 thousandths, exact.
-    status.millitasks_per_second as f64 / 1000.0
+    status.device.millitasks_per_second as f64 / 1000.0
 }
 
 /// Work as people compare it: in hexadecimal, without leading zeros.
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn scripts_find_the_count_of_peers_and_the_height_first() {
         let status = NodeStatus {
-            height: 7,
+            tip: ocelli_protocol::message::TipStatus { height: 7, ..Default::default() },
             peers: ocelli_protocol::message::PeerCounts { dialled: 0, inbound: 1 },
             ..NodeStatus::default()
         };

@@ -23,14 +23,14 @@ use serde_json::json;
 
 use super::error::CommandError;
 use super::network_model::{Offered, Wanted};
-use super::output::{Output, Whole};
+use super::output::{Printer, Whole};
 use super::peer_option::local_node;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders, pictures};
 use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry, weight};
-use crate::client::submission::{NodeReply, Verdict};
+use crate::client::submission::{NodeReply, SubmitOutcome};
 use crate::client::{Client, printable};
 use crate::inference::facts_of;
 use crate::network::Group;
@@ -206,7 +206,7 @@ impl Picture {
 /// # Errors
 /// Before anything is sent: for a picture, model, network or wallet that cannot be used, too little balance, and nodes
 /// that cannot be reached. Afterwards: if no node takes a task, answers differ, or confirmations do not come in time.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let wanted = Wanted::parse(args.model.as_deref(), &network)?;
     let files = pictures::find(&args.images)?;
@@ -278,7 +278,7 @@ fn estimate(
     wanted: Wanted,
     files: &[PathBuf],
     early: Option<Vec<(String, Attachment)>>,
-    output: &mut Output,
+    output: &mut Printer,
 ) -> Result<(), CommandError> {
     let offered = match wanted {
         Wanted::Here(model) if network.parameters.models.iter().any(|offered| offered.id.0 == model.id().0) => {
@@ -560,7 +560,7 @@ fn answer(
     let txid = submission.transaction.txid();
     let problems: Vec<_> = replies
         .iter()
-        .filter_map(|reply| reply.verdict.problem().map(|problem| format!("{}: {problem}", reply.address)))
+        .filter_map(|reply| reply.outcome.problem().map(|problem| format!("{}: {problem}", reply.address)))
         .collect();
     if problems.len() == replies.len() {
         return Err(CommandError::failed(format!("no node takes {}, transaction {txid}", picture.file))
@@ -574,8 +574,8 @@ fn answer(
     }
     let answered: Vec<_> = replies
         .iter()
-        .filter_map(|reply| match &reply.verdict {
-            Verdict::Answered(classes) => Some((reply, classes)),
+        .filter_map(|reply| match &reply.outcome {
+            SubmitOutcome::Answered(classes) => Some((reply, classes)),
             _ => None,
         })
         .collect();
@@ -623,7 +623,7 @@ fn answer(
     })
 }
 
-fn print(answers: &[Answer], output: &mut Output) -> Result<(), CommandError> {
+fn print(answers: &[Answer], output: &mut Printer) -> Result<(), CommandError> {
     if output.is_json() {
         return output.json(&answers);
     }

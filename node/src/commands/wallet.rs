@@ -14,10 +14,10 @@ use serde_json::json;
 
 use super::error::{CommandError, Explain as _};
 use super::evidence;
-use super::output::{Output, Whole};
+use super::output::{Printer, Whole};
 use super::peer_option::PeerOption;
 use super::wallet_option::{WalletOption, address_of};
-use crate::client::confirmation::{State, Tracked};
+use crate::client::confirmation::{Tracked, TransactionState};
 use crate::client::fee::{default_fee, expiry};
 use crate::wallet::Wallet;
 
@@ -111,7 +111,7 @@ pub(super) fn timeout_parser() -> clap::builder::RangedU64ValueParser {
 ///
 /// # Errors
 /// For a wallet that cannot be used, and a node that cannot be asked or refuses.
-pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
     match command {
         Command::New(args) => new(&args, output),
         Command::Import(args) => keys::import(&args, output),
@@ -125,7 +125,7 @@ pub fn run(command: Command, output: &mut Output) -> Result<(), CommandError> {
     }
 }
 
-fn new(args: &NewArgs, output: &mut Output) -> Result<(), CommandError> {
+fn new(args: &NewArgs, output: &mut Printer) -> Result<(), CommandError> {
     // Before the file is made, so that a mistyped network leaves none.
     let network = if args.wallet.is_dev() { None } else { Some(args.wallet.network(args.network.as_deref())?) };
     let (path, wallet) = args.wallet.create()?;
@@ -142,13 +142,13 @@ fn new(args: &NewArgs, output: &mut Output) -> Result<(), CommandError> {
     ))
 }
 
-fn address(args: &AddressArgs, output: &mut Output) -> Result<(), CommandError> {
+fn address(args: &AddressArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let address = args.wallet.address()?.to_text(&network.parameters.address_prefix);
     if output.is_json() { output.json(&json!({ "address": address })) } else { output.line(address) }
 }
 
-fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> {
+fn balance(args: &BalanceArgs, output: &mut Printer) -> Result<(), CommandError> {
     // The wallet first: no node is needed to say that there is none.
     let own = if args.address.is_none() { Some(args.wallet.address()?) } else { None };
     let mut client = args.peer.connect()?;
@@ -193,7 +193,7 @@ fn balance(args: &BalanceArgs, output: &mut Output) -> Result<(), CommandError> 
     ])
 }
 
-fn send(args: &SendArgs, output: &mut Output) -> Result<(), CommandError> {
+fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
     if args.amount == Amount::ZERO {
         return Err(CommandError::usage("the amount is 0, expected more"));
     }
@@ -275,7 +275,7 @@ pub fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), C
     let missing: Vec<_> = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     if let Some(dropped) =
-        missing.iter().find(|tracked| matches!(tracked.state, State::Dropped { refused: Some(_), .. }))
+        missing.iter().find(|tracked| matches!(tracked.state, TransactionState::Dropped { refused: Some(_), .. }))
     {
         let message = format!("transaction {} will not be in a block: it was {}", dropped.txid, dropped.state);
         return Err(CommandError::failed(message)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ocelli_consensus::fork_choice::{HeaderTree, InsertError, TreeNode};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, WtxId};
-use ocelli_protocol::assembly::{self, Assembly, GossipVerdict, HeaderVerdict, Offence, Output};
+use ocelli_protocol::assembly::{self, Assembly, AssemblyAction, AssemblyView, GossipVerdict, HeaderVerdict};
 use ocelli_protocol::message::{Announcement, BlockData, NextRules, Request, Submission};
 use ocelli_protocol::sync;
 
@@ -15,6 +15,7 @@ use super::{Asked, Core};
 use crate::chain::{Chain, HeaderError, MAX_AHEAD_SECONDS, full_message};
 use crate::error::NodeError;
 use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
+use crate::offence::misbehaviour;
 use crate::pool;
 use crate::store::StoreError;
 use crate::validation::Validation;
@@ -38,7 +39,7 @@ impl Assembling {
 
 /// What assembly sees of the node. Of what is pending it sees what the pool has shown last, which is at most one of the pool's
 /// inputs old: what came since is found when the machine looks again.
-struct View<'a> {
+struct NodeView<'a> {
     chain: &'a Chain,
     validation: &'a Validation,
     shown: Arc<Shown>,
@@ -46,7 +47,7 @@ struct View<'a> {
     failure: RefCell<Option<StoreError>>,
 }
 
-impl View<'_> {
+impl NodeView<'_> {
     fn read<T>(&self, read: Result<Option<T>, StoreError>) -> Option<T> {
         read.unwrap_or_else(|error| {
             self.failure.borrow_mut().get_or_insert(error);
@@ -55,7 +56,7 @@ impl View<'_> {
     }
 }
 
-impl assembly::View for View<'_> {
+impl AssemblyView for NodeView<'_> {
     fn tree(&self) -> &HeaderTree {
         self.chain.tree()
     }
@@ -105,7 +106,7 @@ impl Core {
                 self.drive_assembly(assembly::Input::Announced { gossip: id, from: source, announcement })
             }
             Err(error) => {
-                if self.complaints.has_room() {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%source, %error, "a gossiped block does not decode");
                 }
                 self.others.network.report(id, Acceptance::Reject);
@@ -133,20 +134,20 @@ impl Core {
         &mut self,
         input: Input,
         now: u64,
-    ) -> Result<Vec<Output<Peer, GossipId>>, StoreError> {
+    ) -> Result<Vec<AssemblyAction<Peer, GossipId>>, StoreError> {
         let Self { chain, validation, others, .. } = self;
-        let view = View { chain, validation, shown: others.views.view(), failure: RefCell::new(None) };
+        let view = NodeView { chain, validation, shown: others.views.view(), failure: RefCell::new(None) };
         let outputs = self.assembling.machine.handle(input, now, &view);
         view.failure.into_inner().map_or(Ok(outputs), Err)
     }
 
-    pub(super) fn carry_out_assembly(&mut self, output: Output<Peer, GossipId>) -> Result<(), NodeError> {
+    pub(super) fn carry_out_assembly(&mut self, output: AssemblyAction<Peer, GossipId>) -> Result<(), NodeError> {
         match output {
-            Output::ImportHeader { from, header } => {
+            AssemblyAction::ImportHeader { from, header } => {
                 let (hash, verdict) = (header.hash(), self.import_announced(from, &header)?);
                 self.assembling.inputs.push_front(assembly::Input::HeaderImported { hash, verdict });
             }
-            Output::Report { gossip, verdict } => {
+            AssemblyAction::Report { gossip, verdict } => {
                 let acceptance = match verdict {
                     GossipVerdict::Accept => Acceptance::Accept,
                     GossipVerdict::Ignore => Acceptance::Ignore,
@@ -154,34 +155,34 @@ impl Core {
                 };
                 self.others.network.report(gossip, acceptance);
             }
-            Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Assembly(id)),
-            Output::Tell { peer, status } => self.asking.ask(peer, &Request::NewTip(status), Asked::NewTip),
-            Output::Complete { hash, block, .. } => {
+            AssemblyAction::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Assembly(id)),
+            AssemblyAction::Tell { peer, status } => self.asking.ask(peer, &Request::NewTip(status), Asked::NewTip),
+            AssemblyAction::Complete { hash, block, .. } => {
                 self.begin_assembled(hash, block)?;
                 self.syncing.inputs.push_back(sync::Input::BlocksChanged);
             }
-            Output::Condemn { hash, rule } => {
+            AssemblyAction::Condemn { hash, rule } => {
                 if let Some(height) = self.chain.tree().get(&hash).map(|node| node.height) {
                     self.chain.refuse(hash, height, &rule)?;
                 }
                 self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
                 self.syncing.inputs.push_back(sync::Input::BlocksChanged);
             }
-            Output::Announced { peer, hash, height, parent } => {
+            AssemblyAction::Announced { peer, hash, height, parent } => {
                 self.syncing.inputs.push_back(sync::Input::Announced { peer, hash, height, parent });
             }
-            Output::LeftToSync => self.syncing.inputs.push_back(sync::Input::BlocksChanged),
-            Output::InBlocks(ids) => {
+            AssemblyAction::LeftToSync => self.syncing.inputs.push_back(sync::Input::BlocksChanged),
+            AssemblyAction::InBlocks(ids) => {
                 // If the pool has ended, the node is about to.
                 self.others.pool.inbox.send(pool::Input::InBlocks(ids));
             }
-            Output::Penalize { peer, hash, offence } => {
-                if self.complaints.has_room() {
+            AssemblyAction::Penalize { peer, hash, offence } => {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, %hash, ?offence, "a peer is to blame for an announced block");
                 }
                 self.penalize(peer, misbehaviour(offence));
             }
-            Output::WakeAt(at) => self.assembling.wake_at = Some(at),
+            AssemblyAction::WakeAt(at) => self.assembling.wake_at = Some(at),
         }
         Ok(())
     }
@@ -209,15 +210,5 @@ impl Core {
         };
         tracing::debug!(%from, reason = full_message(&error), "the header of an announced block is not stored");
         Ok(verdict)
-    }
-}
-
-/// What the assembly machine finds, as the network's table names it.
-fn misbehaviour(offence: Offence) -> Misbehaviour {
-    match offence {
-        Offence::NoWork | Offence::BrokenHeader | Offence::BodyRoot => Misbehaviour::BrokenRule,
-        Offence::WrongTransaction => Misbehaviour::NotTheBlock,
-        Offence::Malformed => Misbehaviour::Malformed,
-        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

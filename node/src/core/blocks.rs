@@ -14,7 +14,7 @@ use ocelli_protocol::sync;
 use super::{Core, RETRY_MILLIS};
 use crate::chain::{AcceptError, Advance, Moved, full_message, tasks};
 use crate::error::NodeError;
-use crate::inference::{InferenceError, PictureFault, Verdict};
+use crate::inference::{AnswerCheck, InferenceError, PictureFault};
 use crate::network::{Misbehaviour, Peer};
 use crate::pool::{Found, TipMove};
 use crate::store::{Extent, StoreError};
@@ -209,7 +209,7 @@ impl Core {
         &mut self,
         hash: BlockHash,
         places: &[usize],
-        result: Result<Verdict, InferenceError>,
+        result: Result<AnswerCheck, InferenceError>,
     ) -> Result<(), NodeError> {
         self.validation.answered(&hash);
         // The tip moves when all answers that are here have been taken.

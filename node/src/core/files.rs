@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use ocelli_consensus::object::ModelRecord;
 use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{BlockHash, ModelId};
-use ocelli_protocol::files;
+use ocelli_protocol::files::{self, FilesAction};
 
 use super::{Asked, Core, Input};
 use crate::chain::{
@@ -18,7 +18,8 @@ use crate::chain::{
 };
 use crate::error::NodeError;
 use crate::inference::describe_file;
-use crate::network::{Misbehaviour, Peer};
+use crate::network::Peer;
+use crate::offence::misbehaviour;
 use crate::store::{Store, StoreError};
 
 /// The name of the thread.
@@ -219,26 +220,26 @@ impl Core {
         self.files.inputs.push_back(files::Input::Wanted(wanted));
     }
 
-    pub(super) fn handle_files(&mut self, input: files::Input<Peer>, now: u64) -> Vec<files::Output<Peer>> {
+    pub(super) fn handle_files(&mut self, input: files::Input<Peer>, now: u64) -> Vec<FilesAction<Peer>> {
         self.files.machine.handle(input, now)
     }
 
-    pub(super) fn carry_out_files(&mut self, output: files::Output<Peer>) {
+    pub(super) fn carry_out_files(&mut self, output: FilesAction<Peer>) {
         match output {
-            files::Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Files(id)),
-            files::Output::File { model, peer, bytes } => {
+            FilesAction::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Files(id)),
+            FilesAction::File { model, peer, bytes } => {
                 tracing::info!(%peer, %model, bytes = bytes.len(), "the file of a model has come");
                 self.files.jobs.push_front(Job::Take(model, bytes));
                 self.next_job();
             }
-            files::Output::Unavailable(model) => tracing::warn!(%model, "no peer gives the file of a model"),
-            files::Output::Penalize { peer, offence } => {
-                if self.complaints.has_room() {
+            FilesAction::Unavailable(model) => tracing::warn!(%model, "no peer gives the file of a model"),
+            FilesAction::Penalize { peer, offence } => {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer is to blame for the file of a model");
                 }
-                self.penalize(peer, Misbehaviour::NotTheBlock);
+                self.penalize(peer, misbehaviour(offence));
             }
-            files::Output::WakeAt(at) => self.files.wake_at = Some(at),
+            FilesAction::WakeAt(at) => self.files.wake_at = Some(at),
         }
     }
 

@@ -6,12 +6,13 @@ use ocelli_consensus::fork_choice::{HeaderTree, InsertError};
 use ocelli_consensus::rules::Blame;
 use ocelli_consensus::{BlockHash, Header, Network, U256, Work};
 use ocelli_protocol::assembly::{self, Assembly};
-use ocelli_protocol::sync::{self, ChainView, HeaderImport, Offence, Sync, Timer};
+use ocelli_protocol::sync::{self, ChainView, HeaderImport, Sync, SyncAction, Timer};
 
 use super::{Asked, Core};
 use crate::chain::{Chain, HeaderError, full_message};
 use crate::error::NodeError;
-use crate::network::{GossipId, Misbehaviour, Peer};
+use crate::network::{GossipId, Peer};
+use crate::offence::misbehaviour;
 use crate::validation::Validation;
 
 /// The sync machine, and what it is to be told.
@@ -39,13 +40,13 @@ impl Syncing {
 }
 
 /// What sync sees of the chain.
-struct View<'a> {
+struct SyncView<'a> {
     chain: &'a Chain,
     validation: &'a Validation,
     assembly: &'a Assembly<Peer, GossipId>,
 }
 
-impl ChainView for View<'_> {
+impl ChainView for SyncView<'_> {
     fn tree(&self) -> &HeaderTree {
         self.chain.tree()
     }
@@ -94,7 +95,7 @@ impl Core {
             let now = self.others.clock.now();
             if let Some(input) = self.syncing.inputs.pop_front() {
                 let Self { chain, validation, assembling, .. } = self;
-                let view = View { chain, validation, assembly: &assembling.machine };
+                let view = SyncView { chain, validation, assembly: &assembling.machine };
                 for output in self.syncing.machine.handle(input, now, &view) {
                     self.carry_out_sync(output)?;
                 }
@@ -126,28 +127,28 @@ impl Core {
         Ok(())
     }
 
-    fn carry_out_sync(&mut self, output: sync::Output<Peer>) -> Result<(), NodeError> {
+    fn carry_out_sync(&mut self, output: SyncAction<Peer>) -> Result<(), NodeError> {
         match output {
-            sync::Output::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Sync(id)),
-            sync::Output::ImportHeaders { peer, headers } => {
+            SyncAction::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Sync(id)),
+            SyncAction::ImportHeaders { peer, headers } => {
                 let imported = self.import_headers(peer, &headers)?;
                 self.syncing.inputs.push_back(imported);
             }
-            sync::Output::ImportBlock { peer, hash, data } => {
+            SyncAction::ImportBlock { peer, hash, data } => {
                 self.begin_block(Some(peer), hash, data)?;
                 self.assembling.inputs.push_back(assembly::Input::BlocksChanged);
             }
-            sync::Output::Penalize { peer, offence } => {
-                if self.complaints.has_room() {
+            SyncAction::Penalize { peer, offence } => {
+                if self.logs.complaints.has_room() {
                     tracing::warn!(%peer, ?offence, "a peer misbehaves");
                 }
                 self.penalize(peer, misbehaviour(offence));
             }
-            sync::Output::SetTimer { timer, at } => self.syncing.set(timer, at),
-            sync::Output::OtherVersion { peer, version, height, fork, work } => {
+            SyncAction::SetTimer { timer, at } => self.syncing.set(timer, at),
+            SyncAction::OtherVersion { peer, version, height, fork, work } => {
                 self.on_other_version(peer, version, height, fork, work);
             }
-            sync::Output::State(state) => tracing::info!(?state, "sync"),
+            SyncAction::State(state) => tracing::info!(?state, "sync"),
         }
         Ok(())
     }
@@ -187,20 +188,5 @@ fn import_result(error: &HeaderError) -> HeaderImport {
         | HeaderError::Insert(InsertError::ParentInvalid { .. } | InsertError::Full)
         | HeaderError::LowWork { .. }
         | HeaderError::Store(_) => HeaderImport::Held,
-    }
-}
-
-/// What the sync machine finds, as the network's table names it.
-fn misbehaviour(offence: Offence) -> Misbehaviour {
-    match offence {
-        Offence::WrongNetwork => Misbehaviour::OtherNetwork,
-        Offence::WrongResponse
-        | Offence::TooManyHeaders { .. }
-        | Offence::BrokenHeaders
-        | Offence::InvalidHeaders
-        | Offence::TooManyBlocks { .. }
-        | Offence::NoBlocks => Misbehaviour::BrokenRule,
-        Offence::UnconnectedHeaders | Offence::UnprovenWork => Misbehaviour::UselessHeaders,
-        Offence::Stalled => Misbehaviour::Stalled,
     }
 }

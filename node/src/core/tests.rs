@@ -1,7 +1,9 @@
 //! The core on virtual time, beside a network that is moved by hand.
 
 use ocelli_consensus::{Address, Header};
+use ocelli_protocol::Offence;
 use ocelli_protocol::assembly::HELD_RETRY;
+use ocelli_protocol::files::FilesAction;
 use ocelli_protocol::message::{Announcement, BlockData, Request};
 use ocelli_protocol::sync::REQUEST_TIMEOUT;
 
@@ -9,7 +11,7 @@ use super::*;
 use crate::chain::MAX_AHEAD_SECONDS;
 use crate::fixture::{Around, connect, make, peer, views, waiting};
 use crate::inbox::inbox;
-use crate::network::{Acceptance, Command};
+use crate::network::{Acceptance, NetworkCommand};
 
 struct Room {
     around: Around,
@@ -106,6 +108,18 @@ fn a_question_times_out_in_its_time_however_the_wall_clock_steps() {
     }
 }
 
+#[test]
+fn a_peer_that_is_slow_with_a_file_is_not_taken_for_one_that_sends_another() {
+    let mut room = Room::new(1);
+    let peer = room.meet(1);
+    room.core.carry_out_files(FilesAction::Penalize { peer, offence: Offence::Stalled });
+    let penalties = std::iter::from_fn(|| room.around.told.try_recv().ok()).filter_map(|command| match command {
+        NetworkCommand::Penalize { misbehaviour, .. } => Some(misbehaviour),
+        _ => None,
+    });
+    assert_eq!(penalties.collect::<Vec<_>>(), [Misbehaviour::Stalled]);
+}
+
 /// A block from the future is held by the wall clock, and taken when that shows its time, however it gets there.
 #[test]
 fn a_held_block_is_taken_when_its_time_has_come() {
@@ -118,7 +132,7 @@ fn a_held_block_is_taken_when_its_time_has_come() {
     assert!(!room.core.chain.tree().contains(&hash));
     let reported: Vec<_> = std::iter::from_fn(|| room.around.told.try_recv().ok())
         .filter_map(|command| match command {
-            Command::Report { acceptance, .. } => Some(acceptance),
+            NetworkCommand::Report { acceptance, .. } => Some(acceptance),
             _ => None,
         })
         .collect();

@@ -28,7 +28,6 @@ pub type Batch = Vec<(Key, Wanted)>;
 /// A picture that one or more tasks want to have run.
 #[derive(Debug)]
 pub struct Wanted {
-    /// The attachment.
     pub bytes: Arc<[u8]>,
     /// Who waits for the result.
     pub waiters: Vec<Waiter>,

@@ -18,8 +18,8 @@ use super::device::{Device, DeviceFault};
 use super::models::{ModelFault, Models};
 use super::queue::{Batch, Lane, Next, Priority, Queue, Wanted};
 use super::{
-    BATCH_BYTES, BATCH_COST, InferenceError, Job, Limits, Outcome, PictureFault, Request, Shared, Task, Verdict,
-    picture,
+    AnswerCheck, BATCH_BYTES, BATCH_COST, InferenceError, InferenceLimits, InferenceRequest, Job, PictureFault, Shared,
+    Task, TaskOutcome, picture,
 };
 use crate::chain::full_message;
 
@@ -30,7 +30,7 @@ pub struct Service {
     models: Models,
     device: Device,
     /// Results of the present device only.
-    cache: LruCache<Key, Outcome>,
+    cache: LruCache<Key, TaskOutcome>,
     queue: Queue,
     /// Most pictures of a batch.
     batch: usize,
@@ -43,7 +43,7 @@ pub struct Service {
 /// A job of which results are missing.
 struct Active {
     job: Job,
-    results: Vec<Option<Outcome>>,
+    results: Vec<Option<TaskOutcome>>,
     missing: usize,
 }
 
@@ -61,9 +61,9 @@ impl Active {
 /// What a comparison of answers with claims has shown.
 enum Judgement {
     /// The claims are right or wrong.
-    Decided(Verdict),
+    Decided(AnswerCheck),
     /// A claim is wrong, and the device is as well.
-    WrongAndFaulty(Verdict, DeviceFault),
+    WrongAndFaulty(AnswerCheck, DeviceFault),
     /// The device is wrong where the claim is right, so the rest of its answers shows nothing.
     Faulty(DeviceFault),
 }
@@ -75,7 +75,7 @@ impl Service {
         shared: Arc<Shared>,
         models: Models,
         device: Device,
-        limits: Limits,
+        limits: InferenceLimits,
         on_fault: Box<dyn Fn() + Send>,
     ) -> Self {
         Self {
@@ -194,7 +194,7 @@ impl Service {
                     Ok(_) => Ok(Classes::of(answers.next().expect("the device was held to an answer for each"))),
                     Err(fault) => Err(*fault),
                 });
-                let outcomes: Vec<Outcome> = outcomes.collect();
+                let outcomes: Vec<TaskOutcome> = outcomes.collect();
                 self.measure(&batch, begun, ended);
                 drop(pictures);
                 self.deliver(batch, outcomes);
@@ -222,7 +222,7 @@ impl Service {
     }
 
     /// Hands results to those who wait, and answers the jobs that are complete with them.
-    fn deliver(&mut self, batch: Batch, outcomes: Vec<Outcome>) {
+    fn deliver(&mut self, batch: Batch, outcomes: Vec<TaskOutcome>) {
         // Checks first: they may find the device faulty, and then no run gets its results.
         let mut complete = BTreeSet::new();
         for ((key, wanted), outcome) in batch.into_iter().zip(outcomes) {
@@ -244,14 +244,14 @@ impl Service {
     fn finish_if_complete(&mut self, id: u64) {
         let is_complete = self.active.get(&id).is_some_and(|active| active.missing == 0);
         let Some(Active { job, results, .. }) = is_complete.then(|| self.active.remove(&id)).flatten() else { return };
-        let outcomes: Vec<Outcome> = results.into_iter().flatten().collect();
+        let outcomes: Vec<TaskOutcome> = results.into_iter().flatten().collect();
         let Job { tasks, request, arrived } = job;
         match request {
-            Request::Run { priority, reply } => {
+            InferenceRequest::Run { priority, reply } => {
                 self.shared.release(priority, &tasks);
                 reply(Ok(outcomes));
             }
-            Request::Check { claimed, reply } => {
+            InferenceRequest::Check { claimed, reply } => {
                 let verdict = match self.judge(&tasks, &outcomes, &claimed) {
                     Ok(Judgement::Decided(verdict)) => Ok(verdict),
                     Ok(Judgement::WrongAndFaulty(verdict, fault)) => {
@@ -260,7 +260,7 @@ impl Service {
                     }
                     Err(error) => Err(error),
                     Ok(Judgement::Faulty(fault)) => {
-                        let job = Job { tasks, request: Request::Check { claimed, reply }, arrived };
+                        let job = Job { tasks, request: InferenceRequest::Check { claimed, reply }, arrived };
                         self.active.insert(id, Active::new(job));
                         return self.replace_device(&fault);
                     }
@@ -272,13 +272,18 @@ impl Service {
     }
 
     /// Compares answers with claims, and lets the scalar reference decide where they differ.
-    fn judge(&mut self, tasks: &[Task], outcomes: &[Outcome], claims: &[Classes]) -> Result<Judgement, InferenceError> {
+    fn judge(
+        &mut self,
+        tasks: &[Task],
+        outcomes: &[TaskOutcome],
+        claims: &[Classes],
+    ) -> Result<Judgement, InferenceError> {
         for (index, ((task, outcome), claimed)) in tasks.iter().zip(outcomes).zip(claims).enumerate() {
             let answer = match outcome {
                 Ok(answer) if answer == claimed => continue,
                 Ok(answer) => answer,
                 // The decoder is the reference.
-                Err(fault) => return Ok(Judgement::Decided(Verdict::Picture { index, fault: *fault })),
+                Err(fault) => return Ok(Judgement::Decided(AnswerCheck::Picture { index, fault: *fault })),
             };
             let model = self.models.get(task.model).map_err(|fault| unavailable(index, task, fault))?;
             let Ok(pixels) = picture::pixels(task.form, &task.bytes, model.graph().input().into()) else {
@@ -292,7 +297,8 @@ impl Service {
                 expected: Box::new(expected.clone()),
                 found: Box::new(answer.clone()),
             });
-            let verdict = (expected != *claimed).then(|| Verdict::Wrong { index, claimed: claimed.clone(), expected });
+            let verdict =
+                (expected != *claimed).then(|| AnswerCheck::Wrong { index, claimed: claimed.clone(), expected });
             match (verdict, fault) {
                 (Some(verdict), Some(fault)) if !self.device.is_last() => {
                     return Ok(Judgement::WrongAndFaulty(verdict, fault));
@@ -305,7 +311,7 @@ impl Service {
                 }
             }
         }
-        Ok(Judgement::Decided(Verdict::Right))
+        Ok(Judgement::Decided(AnswerCheck::Right))
     }
 
     /// A model cannot be loaded: fails all jobs that wait for it.

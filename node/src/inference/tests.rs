@@ -65,7 +65,7 @@ type Reply = (&'static str, Answer);
 
 /// The service under test and the strings of its device.
 struct Stage {
-    handle: Handle,
+    handle: InferenceHandle,
     acts: Sender<Act>,
     batches: Receiver<Vec<u8>>,
     faults: Receiver<()>,
@@ -76,11 +76,12 @@ struct Stage {
 
 #[derive(Debug, Clone)]
 enum Answer {
-    Run(Result<Vec<Outcome>, InferenceError>),
-    Check(Result<Verdict, InferenceError>),
+    Run(Result<Vec<TaskOutcome>, InferenceError>),
+    Check(Result<AnswerCheck, InferenceError>),
 }
 
-const LIMITS: Limits = Limits { batch: 4, gather: Duration::ZERO, queue: 100 * PICTURE_BYTES, cache: 100 };
+const LIMITS: InferenceLimits =
+    InferenceLimits { batch: 4, gather: Duration::ZERO, queue: 100 * PICTURE_BYTES, cache: 100 };
 
 /// The files that strangers have published, and how often one was asked for.
 #[derive(Default)]
@@ -104,15 +105,19 @@ impl ModelFiles for Published {
 }
 
 impl Stage {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: InferenceLimits) -> Self {
         Self::with_device(limits, |puppet| Device::new(puppet, FALLBACKS))
     }
 
-    fn with_device(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device) -> Self {
+    fn with_device(limits: InferenceLimits, device: impl FnOnce(Box<dyn Backend>) -> Device) -> Self {
         Self::with_files(limits, device, Arc::new(NoFiles))
     }
 
-    fn with_files(limits: Limits, device: impl FnOnce(Box<dyn Backend>) -> Device, files: Arc<dyn ModelFiles>) -> Self {
+    fn with_files(
+        limits: InferenceLimits,
+        device: impl FnOnce(Box<dyn Backend>) -> Device,
+        files: Arc<dyn ModelFiles>,
+    ) -> Self {
         let (stage, is_ready, is_armed) = Self::begin(limits, device, files, AtomicBool::new(false));
         is_ready.recv().expect("the service lives");
         is_armed.store(true, Ordering::SeqCst);
@@ -121,7 +126,7 @@ impl Stage {
 
     /// Before the device is checked; also what is sent when it was, and what arms the puppet.
     fn begin(
-        limits: Limits,
+        limits: InferenceLimits,
         device: impl FnOnce(Box<dyn Backend>) -> Device,
         files: Arc<dyn ModelFiles>,
         is_armed: AtomicBool,
@@ -183,7 +188,7 @@ impl Stage {
         assert_eq!((found, outcomes), (name, firsts.iter().map(|first| Ok(self.right(*first))).collect()));
     }
 
-    fn expect_verdict(&self, name: &str, expected: Verdict) {
+    fn expect_verdict(&self, name: &str, expected: AnswerCheck) {
         let (found, answer) = self.reply();
         let Answer::Check(Ok(verdict)) = answer else { panic!("{found}: {answer:?}") };
         assert_eq!((found, verdict), (name, expected));
@@ -239,7 +244,7 @@ fn answers_are_the_references_in_order_and_remembered() {
     stage.run("nothing", &[]);
     stage.expect_run("nothing", &[]);
     stage.check("empty block", vec![]);
-    stage.expect_verdict("empty block", Verdict::Right);
+    stage.expect_verdict("empty block", AnswerCheck::Right);
 
     let status = stage.handle.status();
     assert_eq!((status.computed, status.joined, status.cached), (3, 1, 2));
@@ -250,7 +255,7 @@ fn answers_are_the_references_in_order_and_remembered() {
 
 #[test]
 fn what_arrives_while_the_device_is_busy_is_run_together() {
-    let stage = Stage::new(Limits { gather: GATHER, ..LIMITS });
+    let stage = Stage::new(InferenceLimits { gather: GATHER, ..LIMITS });
     stage.occupy();
     stage.run("a", &[1, 2]);
     stage.run("b", &[2, 3]);
@@ -278,7 +283,7 @@ fn what_the_device_is_running_is_not_run_again() {
     stage.check("block", vec![(0, stage.right(0))]);
     stage.act(HONEST);
     stage.expect_run("occupy", &[0]);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     assert_eq!(stage.batch(), [1]);
     stage.act(HONEST);
     stage.expect_run("the same and another", &[0, 1]);
@@ -315,7 +320,7 @@ fn checks_go_before_runs() {
     assert_eq!(stage.batch(), [1]);
     stage.act(HONEST);
     stage.expect_run("occupy", &[0]);
-    stage.expect_verdict("check", Verdict::Right);
+    stage.expect_verdict("check", AnswerCheck::Right);
     stage.expect_run("run", &[1, 2]);
 }
 
@@ -340,7 +345,7 @@ fn what_makes_a_block_whole_goes_before_runs() {
 #[test]
 fn a_wrong_claim_is_wrong_and_the_device_stays() {
     let stage = Stage::new(LIMITS);
-    let wrong = |index, first| Verdict::Wrong { index, claimed: stage.wrong(first), expected: stage.right(first) };
+    let wrong = |index, first| AnswerCheck::Wrong { index, claimed: stage.wrong(first), expected: stage.right(first) };
     stage.check("fresh", vec![(1, stage.right(1)), (2, stage.wrong(2)), (3, stage.wrong(3))]);
     stage.batch();
     stage.act(HONEST);
@@ -349,9 +354,9 @@ fn a_wrong_claim_is_wrong_and_the_device_stays() {
     stage.expect_verdict("from the cache", wrong(0, 3));
     let claimed = Classes { best: vec![], ..stage.right(1) };
     stage.check("too few", vec![(1, claimed.clone())]);
-    stage.expect_verdict("too few", Verdict::Wrong { index: 0, claimed, expected: stage.right(1) });
+    stage.expect_verdict("too few", AnswerCheck::Wrong { index: 0, claimed, expected: stage.right(1) });
     stage.check("right", vec![(1, stage.right(1)), (2, stage.right(2))]);
-    stage.expect_verdict("right", Verdict::Right);
+    stage.expect_verdict("right", AnswerCheck::Right);
     assert_eq!(stage.handle.status().disabled, None);
     assert_eq!(stage.faults.try_iter().count(), 0);
 }
@@ -368,7 +373,7 @@ fn a_device_that_is_wrong_by_one_does_not_condemn_a_block() {
     stage.check("block", vec![(1, stage.right(1)), (2, stage.right(2))]);
     stage.batch();
     stage.act(OFF_BY_ONE);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     stage.expect_fault("the scalar reference", "CPU");
 
     stage.run("afterwards", &[9]);
@@ -387,7 +392,7 @@ fn a_fault_found_in_the_cache_has_everything_run_again() {
     stage.check("block", vec![(9, stage.right(9))]);
     stage.act(HONEST);
     stage.expect_run("occupy", &[0]);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     stage.expect_run("waits", &[9, 1]);
     stage.expect_fault("the scalar reference", "CPU");
 }
@@ -402,7 +407,7 @@ fn runs_in_the_batch_that_shows_a_fault_get_right_answers() {
     stage.expect_run("occupy", &[0]);
     assert_eq!(stage.batch(), [2, 1]);
     stage.act(OFF_BY_ONE);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     stage.expect_run("run", &[2]);
     stage.expect_fault("the scalar reference", "CPU");
 }
@@ -414,7 +419,7 @@ fn device_and_claim_may_both_be_wrong() {
     stage.check("block", vec![(1, claimed.clone())]);
     stage.batch();
     stage.act(OFF_BY_ONE);
-    stage.expect_verdict("block", Verdict::Wrong { index: 0, claimed, expected: stage.right(1) });
+    stage.expect_verdict("block", AnswerCheck::Wrong { index: 0, claimed, expected: stage.right(1) });
     stage.expect_fault("the scalar reference", "CPU");
 }
 
@@ -432,7 +437,10 @@ fn a_device_that_fails_is_replaced() {
         assert_eq!(stage.batch(), [1, 2]);
         stage.check("block", vec![(2, stage.right(2)), (3, stage.wrong(3))]);
         stage.act(act);
-        stage.expect_verdict("block", Verdict::Wrong { index: 1, claimed: stage.wrong(3), expected: stage.right(3) });
+        stage.expect_verdict(
+            "block",
+            AnswerCheck::Wrong { index: 1, claimed: stage.wrong(3), expected: stage.right(3) },
+        );
         stage.expect_run("run", &[1, 2]);
         stage.expect_fault(reason, "CPU");
     }
@@ -471,10 +479,10 @@ fn behind_every_device_stands_the_reference() {
     stage.check("block", vec![(1, stage.right(1))]);
     stage.batch();
     stage.act(PANICKING);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     stage.expect_fault("lost the device", "scalar reference");
     stage.check("bad block", vec![(1, stage.wrong(1))]);
-    let wrong = Verdict::Wrong { index: 0, claimed: stage.wrong(1), expected: stage.right(1) };
+    let wrong = AnswerCheck::Wrong { index: 0, claimed: stage.wrong(1), expected: stage.right(1) };
     stage.expect_verdict("bad block", wrong);
 }
 
@@ -503,7 +511,7 @@ fn a_machine_on_which_even_the_reference_fails_says_so() {
     stage.reply();
     // The reference is asked once more where the claim differs, and then the claim has a witness.
     stage.check("block", vec![(3, stage.right(3))]);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     let status = stage.handle.status();
     assert_eq!((status.queued, status.disabled), (0, None));
     assert_eq!(stage.faults.try_iter().count(), 0);
@@ -526,7 +534,7 @@ fn nothing_is_answered_before_the_device_is_checked() {
     assert_eq!(stage.batch(), [2]);
     assert_eq!(stage.handle.status().device, "puppet");
     stage.act(HONEST);
-    stage.expect_verdict("check", Verdict::Right);
+    stage.expect_verdict("check", AnswerCheck::Right);
     assert_eq!(stage.batch(), [1]);
     stage.act(HONEST);
     stage.expect_run("run", &[1]);
@@ -564,7 +572,7 @@ fn the_built_in_model_runs_on_the_processor() {
     let model = ocelli_model::zoo::get("cifar10-cnn").unwrap();
     let (backend, _) = ocelli_model::CandleBackend::open(ocelli_model::DeviceChoice::Cpu).unwrap();
     let (models, files) = (vec![model.clone()], Arc::new(NoFiles));
-    let handle = InferenceService::start(Box::new(backend), models, files, Limits::default(), || {
+    let handle = InferenceService::start(Box::new(backend), models, files, InferenceLimits::default(), || {
         panic!("the processor is sound")
     });
     let claims = [10, 200].map(|first| {
@@ -574,13 +582,13 @@ fn the_built_in_model_runs_on_the_processor() {
     });
     let (sender, receiver) = channel();
     handle.check(claims.to_vec(), move |result| sender.send(result).unwrap());
-    assert_eq!(receiver.recv().unwrap().unwrap(), Verdict::Right);
+    assert_eq!(receiver.recv().unwrap().unwrap(), AnswerCheck::Right);
     assert_eq!(handle.status().disabled, None);
 }
 
 #[test]
 fn the_queue_is_bounded_for_each_kind() {
-    let stage = Stage::new(Limits { queue: 3 * PICTURE_BYTES, ..LIMITS });
+    let stage = Stage::new(InferenceLimits { queue: 3 * PICTURE_BYTES, ..LIMITS });
     stage.run("more than may wait, but alone", &[0, 1, 2, 3]);
     stage.batch();
     stage.run("one more", &[4]);
@@ -602,14 +610,14 @@ fn the_queue_is_bounded_for_each_kind() {
     stage.batch();
     stage.act(HONEST);
     stage.expect_run("more than may wait, but alone", &[0, 1, 2, 3]);
-    stage.expect_verdict("block", Verdict::Right);
+    stage.expect_verdict("block", AnswerCheck::Right);
     stage.run("room again", &[0]);
     stage.expect_run("room again", &[0]);
 }
 
 #[test]
 fn the_cache_is_bounded_and_forgets_the_oldest() {
-    let stage = Stage::new(Limits { cache: 2, ..LIMITS });
+    let stage = Stage::new(InferenceLimits { cache: 2, ..LIMITS });
     for images in [vec![1, 2, 3], vec![1]] {
         stage.run("run", &images);
         assert_eq!(stage.batch(), images);
@@ -677,8 +685,8 @@ fn a_jpeg_is_decoded_and_what_is_none_condemns_a_block() {
     assert!(matches!(outcomes[3], Err(PictureFault::Length { expected: 768, .. })), "{:?}", outcomes[3]);
     for task in [&good, &other_sides, &torn] {
         let expected = match check_picture(task.form, &task.bytes) {
-            Ok(()) => Verdict::Right,
-            Err(fault) => Verdict::Picture { index: 1, fault },
+            Ok(()) => AnswerCheck::Right,
+            Err(fault) => AnswerCheck::Picture { index: 1, fault },
         };
         let (sender, receiver) = channel();
         let claims = vec![(good.clone(), outcomes[0].clone().unwrap()), (task.clone(), outcomes[0].clone().unwrap())];

@@ -22,7 +22,7 @@ use super::codec::ByteCodec;
 use super::gate::Gate;
 use super::gossip_bytes::CountBytes;
 use super::retest::Retesting;
-use super::{Config, Limits, NetworkError, Role};
+use super::{NetworkConfig, NetworkError, NetworkLimits, Role};
 
 /// A peer whose gossip score falls below this is ignored by gossipsub, and banned by us. One invalid message costs 10,
 /// two 40, three 90, four 160, forgotten within about ten minutes; each penalty point costs 1.
@@ -77,7 +77,7 @@ pub(super) struct Behaviour {
 
 impl Behaviour {
     pub(super) fn new(
-        config: &Config,
+        config: &NetworkConfig,
         key: &Keypair,
         protocols: &[StreamProtocol],
         agent: &str,
@@ -129,7 +129,7 @@ pub(super) fn protocol(name: &str) -> Result<StreamProtocol, NetworkError> {
     StreamProtocol::try_from_owned(name.into()).map_err(|_| NetworkError::BadProtocol { name: name.into() })
 }
 
-fn connection_limits(limits: &Limits) -> ConnectionLimits {
+fn connection_limits(limits: &NetworkLimits) -> ConnectionLimits {
     ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING))
         .with_max_pending_outgoing(Some(MAX_PENDING))
@@ -139,7 +139,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
 }
 
 /// Connections are what others make a process grow with most.
-fn memory_limit(limits: &Limits) -> memory_connection_limits::Behaviour {
+fn memory_limit(limits: &NetworkLimits) -> memory_connection_limits::Behaviour {
     limits.connections.memory_bytes.map_or_else(
         || memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
         memory_connection_limits::Behaviour::with_max_bytes,
@@ -148,7 +148,7 @@ fn memory_limit(limits: &Limits) -> memory_connection_limits::Behaviour {
 
 /// Kademlia serves us for finding peers only: records are not taken, and the table is filled by hand with peers that
 /// have shown to be of our network.
-fn kademlia(config: &Config, me: PeerId) -> Result<Option<kad::Behaviour<MemoryStore>>, NetworkError> {
+fn kademlia(config: &NetworkConfig, me: PeerId) -> Result<Option<kad::Behaviour<MemoryStore>>, NetworkError> {
     let Some(name) = &config.kademlia else { return Ok(None) };
     let mut options = kad::Config::new(protocol(name)?);
     options
@@ -196,7 +196,7 @@ fn multicast(me: PeerId) -> Option<mdns::tokio::Behaviour> {
     }
 }
 
-fn requests(config: &Config, protocols: &[StreamProtocol]) -> request_response::Behaviour<ByteCodec> {
+fn requests(config: &NetworkConfig, protocols: &[StreamProtocol]) -> request_response::Behaviour<ByteCodec> {
     let limits = &config.limits;
     let support = match config.role {
         Role::Full => ProtocolSupport::Full,
@@ -211,7 +211,7 @@ fn requests(config: &Config, protocols: &[StreamProtocol]) -> request_response::
     )
 }
 
-fn gossip(config: &Config, count: CountBytes) -> Result<gossipsub::Behaviour<CountBytes>, NetworkError> {
+fn gossip(config: &NetworkConfig, count: CountBytes) -> Result<gossipsub::Behaviour<CountBytes>, NetworkError> {
     let wrong = |reason: String| NetworkError::Gossip { reason };
     let options = gossipsub::ConfigBuilder::default()
         .validate_messages()

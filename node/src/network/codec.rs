@@ -16,7 +16,7 @@ use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
 use tokio::sync::Semaphore;
 
-use super::{Limits, MessageLimits, Misbehaviour};
+use super::{MessageLimits, Misbehaviour, NetworkLimits};
 
 /// Bytes of a response that have to be taken at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -91,7 +91,7 @@ pub(super) enum Incoming {
 }
 
 impl ByteCodec {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &NetworkLimits) -> Self {
         let patience = Patience { time: limits.times.piece, sleep: Arc::new(|time| tokio::time::sleep(time).boxed()) };
         let all_responses = Arc::new(AtomicUsize::new(0));
         Self { limits: limits.messages.clone(), patience, held: None, all_responses, response_limit: 0 }
@@ -292,7 +292,7 @@ mod tests {
             ..MessageLimits::default()
         };
         let times = Times { piece: Duration::from_secs(15), ..Times::default() };
-        ByteCodec::new(&Limits { messages, times, ..Limits::default() })
+        ByteCodec::new(&NetworkLimits { messages, times, ..NetworkLimits::default() })
     }
 
     fn too_large(error: &io::Error) -> Option<TooLarge> {

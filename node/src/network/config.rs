@@ -21,13 +21,13 @@ pub fn kademlia_protocol(genesis: &str) -> String {
 
 /// The configuration of [`spawn`](super::spawn).
 #[derive(Clone)]
-pub struct Config {
+pub struct NetworkConfig {
     /// The Ed25519 secret key (RFC 8032's seed) that the peer's identity derives from.
     pub identity: [u8; 32],
     /// The part this peer plays.
     pub role: Role,
     /// Names of the request protocol, best first. A full node has one, of its network; a client that does not know the
-    /// network yet may have several, and learns from [`Event::Connected`](super::Event::Connected) which one it met.
+    /// network yet may have several, and learns from [`NetworkEvent::Connected`](super::NetworkEvent::Connected) which one it met.
     pub request_protocols: Vec<String>,
     /// The Kademlia protocol; `None` does without. A full node serves it, a light one only asks.
     pub kademlia: Option<String>,
@@ -40,10 +40,10 @@ pub struct Config {
     pub external: Vec<String>,
     /// Multiaddrs to dial first, and again for as long as there is no peer. `/p2p/…` at the end is optional.
     pub bootstrap: Vec<String>,
-    /// Addresses of earlier peers, as [`Handle::known_peers`](super::Handle::known_peers) gave them. Those that cannot
+    /// Addresses of earlier peers, as [`NetworkHandle::known_peers`](super::NetworkHandle::known_peers) gave them. Those that cannot
     /// be read are skipped.
     pub known: Vec<String>,
-    /// Bans of earlier runs, as [`Handle::bans`](super::Handle::bans) gave them.
+    /// Bans of earlier runs, as [`NetworkHandle::bans`](super::NetworkHandle::bans) gave them.
     pub bans: Vec<Ban>,
     /// Whether to look for peers on the local network by multicast DNS.
     pub mdns: bool,
@@ -51,7 +51,7 @@ pub struct Config {
     /// that listens on loopback only has no use for it.
     pub traversal: Option<Traversal>,
     /// All bounds and timeouts.
-    pub limits: Limits,
+    pub limits: NetworkLimits,
     /// Where bans end by the clock on the wall is told by this one.
     pub clock: Clock,
 }
@@ -73,7 +73,7 @@ impl Default for Traversal {
     }
 }
 
-impl Config {
+impl NetworkConfig {
     /// A full node's configuration that listens nowhere and knows nobody yet.
     pub fn full(identity: [u8; 32], request_protocol: String, topics: Vec<String>) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Config {
             bans: Vec::new(),
             mdns: false,
             traversal: None,
-            limits: Limits::default(),
+            limits: NetworkLimits::default(),
             clock: Clock::system(),
         }
     }
@@ -105,7 +105,7 @@ pub const DEFAULT_INBOUND: u32 = 64;
 
 /// Bounds on all that peers can make grow, and timeouts. The defaults are first guesses for a node on a home line.
 #[derive(Clone, Debug, Default)]
-pub struct Limits {
+pub struct NetworkLimits {
     /// On requests, responses and gossip.
     pub messages: MessageLimits,
     /// On connections.
@@ -159,7 +159,6 @@ pub struct ConnectionLimits {
 /// Bounds on events that wait for the consumer, before gossip and requests are dropped.
 #[derive(Clone, Debug)]
 pub struct QueueLimits {
-    /// How many.
     pub events: usize,
     /// Bytes in them.
     pub bytes: usize,
@@ -184,7 +183,7 @@ pub struct Times {
 /// When misbehaviour bans.
 #[derive(Clone, Debug)]
 pub struct BanLimits {
-    /// Penalty points (see [`Handle::penalize`](super::Handle::penalize)) that ban a peer.
+    /// Penalty points (see [`NetworkHandle::penalize`](super::NetworkHandle::penalize)) that ban a peer.
     pub points: u32,
     /// How long such a ban lasts.
     pub time: Duration,

@@ -33,14 +33,14 @@ use super::discovery::{Dial, Discovery};
 use super::error::{chain, io_kind};
 use super::failures::DialFailures;
 use super::gossip_bytes::CountBytes;
-use super::handle::{COMMAND_QUEUE, Command, Shared, Snapshot};
+use super::handle::{COMMAND_QUEUE, NetworkCommand, Shared, Snapshot};
 use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
 use super::reachability::Reachability;
 use super::unsent::Unsent;
 use super::{
-    BanSubject, Config, Counters, DialFailure, Event, Handle, Limits, NetworkError, Peer, PeerStatus, Role, Status,
-    address,
+    BanSubject, Counters, DialFailure, NetworkConfig, NetworkError, NetworkEvent, NetworkHandle, NetworkLimits,
+    NetworkStatus, Peer, PeerStatus, Role, address,
 };
 use crate::clock::Clock;
 use crate::log_limit::LogLimit;
@@ -68,7 +68,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(7);
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
     own: Own,
-    limits: Limits,
+    limits: NetworkLimits,
     queue: EventQueue,
     discovery: Discovery,
     dials: Dials,
@@ -127,7 +127,9 @@ struct Logs {
 
 impl Driver {
     /// Sets everything up and listens. Must be called inside of a tokio runtime.
-    pub(super) fn new(config: Config) -> Result<(Self, mpsc::Receiver<Command>, Handle, Events), NetworkError> {
+    pub(super) fn new(
+        config: NetworkConfig,
+    ) -> Result<(Self, mpsc::Receiver<NetworkCommand>, NetworkHandle, Events), NetworkError> {
         let mut identity = config.identity;
         let secret = ed25519::SecretKey::try_from_bytes(&mut identity).expect("32 bytes are an Ed25519 secret key");
         let key = ed25519::Keypair::from(secret);
@@ -206,7 +208,7 @@ impl Driver {
         };
         driver.update_reachability();
         driver.publish_snapshot();
-        let handle = Handle {
+        let handle = NetworkHandle {
             commands: command_sender,
             snapshot: driver.shown.snapshot.subscribe(),
             shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
@@ -216,7 +218,7 @@ impl Driver {
     }
 
     /// Runs until the end. Hands back the queue, whose drop tells the consumer that everything is closed.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> EventQueue {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<NetworkCommand>) -> EventQueue {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick: u32 = 0;
@@ -226,7 +228,7 @@ impl Driver {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 command = commands.recv() => match command {
-                    Some(Command::Shutdown) | None => break,
+                    Some(NetworkCommand::Shutdown) | None => break,
                     Some(command) => self.on_command(command),
                 },
                 () = self.queue.deliver(), if self.queue.keeps() => {}
@@ -251,23 +253,23 @@ impl Driver {
         queue
     }
 
-    fn on_command(&mut self, command: Command) {
+    fn on_command(&mut self, command: NetworkCommand) {
         match command {
-            Command::Publish { topic, data } => self.publish(topic, data),
-            Command::Report { id, acceptance } => self.report(&id, acceptance),
-            Command::Request { id, peer, data } => self.request(id, peer, data),
-            Command::Respond { token, data } => self.respond(token, data),
-            Command::Penalize { peer, misbehaviour } => self.penalize(peer.0, misbehaviour),
-            Command::Ban { subject: BanSubject::Peer(peer), time, reason } => self.ban(peer.0, time, &reason),
-            Command::Ban { subject: BanSubject::Ip(ip), time, reason } => self.ban_ip(ip, time, reason),
-            Command::Unban { subject } => self.unban(subject),
-            Command::Disconnect { peer } => self.swarm.behaviour_mut().gate.close(peer.0),
-            Command::Dial { address } => self.dial_asked(address),
-            Command::Add { address } => {
+            NetworkCommand::Publish { topic, data } => self.publish(topic, data),
+            NetworkCommand::Report { id, acceptance } => self.report(&id, acceptance),
+            NetworkCommand::Request { id, peer, data } => self.request(id, peer, data),
+            NetworkCommand::Respond { token, data } => self.respond(token, data),
+            NetworkCommand::Penalize { peer, misbehaviour } => self.penalize(peer.0, misbehaviour),
+            NetworkCommand::Ban { subject: BanSubject::Peer(peer), time, reason } => self.ban(peer.0, time, &reason),
+            NetworkCommand::Ban { subject: BanSubject::Ip(ip), time, reason } => self.ban_ip(ip, time, reason),
+            NetworkCommand::Unban { subject } => self.unban(subject),
+            NetworkCommand::Disconnect { peer } => self.swarm.behaviour_mut().gate.close(peer.0),
+            NetworkCommand::Dial { address } => self.dial_asked(address),
+            NetworkCommand::Add { address } => {
                 let me = *self.swarm.local_peer_id();
                 self.discovery.add(address, me, Instant::now());
             }
-            Command::Shutdown => {}
+            NetworkCommand::Shutdown => {}
         }
     }
 
@@ -300,7 +302,7 @@ impl Driver {
                 tracing::debug!(%address, "listening");
                 // First, so that whoever hears of the address finds it in the status as well.
                 self.publish_snapshot();
-                self.queue.insist(Event::Listening(address));
+                self.queue.insist(NetworkEvent::Listening(address));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 tracing::info!(%address, "no longer listening");
@@ -411,7 +413,7 @@ impl Driver {
             .collect();
         peers.sort_by_key(|peer| peer.peer);
         let addresses = self.swarm.listeners().chain(self.swarm.external_addresses());
-        let status = Status {
+        let status = NetworkStatus {
             addresses: addresses.map(|address| with_peer(address, me)).collect(),
             peers,
             reachability: self.ways.reachability.clone(),
@@ -435,8 +437,8 @@ fn with_peer(address: &Multiaddr, me: PeerId) -> String {
     if address::peer(address) == Some(me) { address.to_string() } else { format!("{address}/p2p/{me}") }
 }
 
-fn empty_status(me: PeerId, agent: &str) -> Status {
-    Status {
+fn empty_status(me: PeerId, agent: &str) -> NetworkStatus {
+    NetworkStatus {
         peer: Peer(me),
         agent: agent.into(),
         addresses: Vec::new(),
@@ -457,7 +459,7 @@ fn streams() -> yamux::Config {
 }
 
 fn swarm(
-    config: &Config,
+    config: &NetworkConfig,
     key: Keypair,
     protocols: &[StreamProtocol],
     agent: &str,

@@ -19,18 +19,10 @@ use super::gate::Refused;
 pub enum NetworkError {
     /// An address that is no multiaddr.
     #[error("`{address}` is not a multiaddr; expected one like /ip4/127.0.0.1/tcp/9901 or /dns4/HOST/udp/9901/quic-v1")]
-    BadAddress {
-        /// What was given.
-        address: String,
-        /// What the parser says.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    BadAddress { address: String, source: Box<dyn Error + Send + Sync> },
     /// A multiaddr that no transport of ours takes.
     #[error("cannot use `{address}`: expected …/tcp/PORT or …/udp/PORT/quic-v1 after /ip4, /ip6, /dns4 or /dns6")]
-    UnsupportedTransport {
-        /// What was given.
-        address: String,
-    },
+    UnsupportedTransport { address: String },
     /// Somebody listens there already.
     #[error("cannot listen on {address}: the port is in use; stop the other program or choose another port (0: any)")]
     PortInUse {
@@ -42,23 +34,14 @@ pub enum NetworkError {
     Listen {
         /// Where we tried to listen.
         address: String,
-        /// What the system says.
         source: io::Error,
     },
     /// A text that is no peer id.
     #[error("`{text}` is not a peer id (nor an IP address); expected one that starts with 12D3Koo")]
-    BadPeer {
-        /// What was given.
-        text: String,
-        /// What the parser says.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    BadPeer { text: String, source: Box<dyn Error + Send + Sync> },
     /// A protocol name that does not start with a slash.
     #[error("`{name}` is not a protocol name; expected one that starts with `/`")]
-    BadProtocol {
-        /// What was given.
-        name: String,
-    },
+    BadProtocol { name: String },
     /// Not one request protocol is configured.
     #[error("no request protocol is configured; expected at least one, of the network to join")]
     NoProtocol,
@@ -70,10 +53,7 @@ pub enum NetworkError {
     },
     /// The system gives no thread or no runtime.
     #[error("cannot start the network's threads: {source}")]
-    Runtime {
-        /// What the system says.
-        source: io::Error,
-    },
+    Runtime { source: io::Error },
     /// A part of the transport does not start: encryption, or the resolver of names.
     #[error("cannot start the transport: {source}; if it is the resolver, look at /etc/resolv.conf")]
     Transport {
@@ -82,10 +62,7 @@ pub enum NetworkError {
     },
     /// A ban of this machine's own address.
     #[error("{ip} is this machine itself: ban the peer by its peer id instead")]
-    BanLoopback {
-        /// The address.
-        ip: std::net::IpAddr,
-    },
+    BanLoopback { ip: std::net::IpAddr },
     /// The network has ended.
     #[error("the network has shut down")]
     Closed,
@@ -110,7 +87,6 @@ pub enum DialFailure {
     /// No node can have the address.
     #[error("{ip} is {kind}")]
     Reserved {
-        /// The address.
         ip: IpAddr,
         /// What it is instead.
         kind: &'static str,
@@ -198,26 +174,13 @@ pub enum RequestFailure {
     NoAnswer,
     /// Too many requests of ours are under way.
     #[error("{limit} requests are under way, as many as allowed")]
-    TooManyRequests {
-        /// The bound.
-        limit: usize,
-    },
+    TooManyRequests { limit: usize },
     /// The request is larger than allowed.
     #[error("the request has {bytes} bytes, at most {limit} are allowed")]
-    RequestTooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        limit: usize,
-    },
+    RequestTooLarge { bytes: usize, limit: usize },
     /// The peer announces a response larger than allowed.
     #[error("the response has {bytes} bytes, at most {limit} are allowed")]
-    ResponseTooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        limit: usize,
-    },
+    ResponseTooLarge { bytes: usize, limit: usize },
     /// Everything else, in the transport's words.
     #[error("the stream failed: {0}")]
     Stream(String),

@@ -9,7 +9,7 @@ use super::{DialFailure, Group, Peer, RequestFailure};
 
 /// What the network tells its consumer.
 #[derive(Debug)]
-pub enum Event {
+pub enum NetworkEvent {
     /// The network listens on this multiaddr, which ends in `/p2p/…` and is ready to be given to others.
     Listening(String),
     /// A peer of our network is connected and has said who it is. Told once a peer, however many connections it has.
@@ -28,16 +28,14 @@ pub enum Event {
     },
     /// The last connection with a peer that was told as connected is closed.
     Disconnected { peer: Peer },
-    /// A gossip message, to be judged with [`Handle::report`](super::Handle::report): it is forwarded when accepted, not
+    /// A gossip message, to be judged with [`NetworkHandle::report`](super::NetworkHandle::report): it is forwarded when accepted, not
     /// before. It may come from a peer that is not told as connected yet.
     Gossip {
         /// Names the message in the report.
         id: GossipId,
-        /// The topic it came on.
         topic: String,
         /// Who forwarded it, not who wrote it.
         source: Peer,
-        /// The content.
         data: Vec<u8>,
     },
     /// A peer takes gossip too slowly, and has missed some of what was to be sent to it.
@@ -47,27 +45,15 @@ pub enum Event {
         peer: Peer,
         /// Takes the response; dropping it tells the peer that there is none.
         token: ResponseToken,
-        /// The request.
         data: Vec<u8>,
     },
-    /// What became of a request: exactly one for each [`Handle::request`](super::Handle::request).
-    Response {
-        /// Which request.
-        id: RequestId,
-        /// Who was asked.
-        peer: Peer,
-        /// The response.
-        result: Result<Vec<u8>, RequestFailure>,
-    },
+    /// What became of a request: exactly one for each [`NetworkHandle::request`](super::NetworkHandle::request).
+    Response { id: RequestId, peer: Peer, result: Result<Vec<u8>, RequestFailure> },
     /// A dialled address gave no usable peer. Those that were given are dialled again later.
-    DialFailed {
-        /// The multiaddr.
-        address: String,
-        reason: DialFailure,
-    },
+    DialFailed { address: String, reason: DialFailure },
 }
 
-impl Event {
+impl NetworkEvent {
     /// The bytes that it holds, roughly: what the queue's bound counts.
     pub(super) fn size(&self) -> usize {
         let data = match self {
@@ -88,7 +74,7 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// Who has asked: what [`Handle::for_asker`](super::Handle::for_asker) was told, or 0.
+    /// Who has asked: what [`NetworkHandle::for_asker`](super::NetworkHandle::for_asker) was told, or 0.
     pub fn asker(self) -> u8 {
         self.asker
     }

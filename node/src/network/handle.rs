@@ -9,7 +9,7 @@ use libp2p::identity::ed25519;
 use tokio::sync::{mpsc, watch};
 
 use super::event::{Acceptance, GossipId, RequestId, ResponseToken};
-use super::{Ban, BanSubject, Misbehaviour, NetworkError, Peer, Status, address};
+use super::{Ban, BanSubject, Misbehaviour, NetworkError, NetworkStatus, Peer, address};
 
 /// Commands that wait for the swarm task. It takes them at once, so this only smooths bursts.
 pub(super) const COMMAND_QUEUE: usize = 256;
@@ -20,8 +20,8 @@ pub(super) const COMMAND_QUEUE: usize = 256;
 /// waits for anybody: no call waits long, whatever the caller does with the events. After the network has ended, calls
 /// do nothing.
 #[derive(Clone)]
-pub struct Handle {
-    pub(super) commands: mpsc::Sender<Command>,
+pub struct NetworkHandle {
+    pub(super) commands: mpsc::Sender<NetworkCommand>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) shared: Arc<Shared>,
     pub(super) asker: u8,
@@ -36,13 +36,13 @@ pub(super) struct Shared {
 
 /// What the swarm task shows of itself.
 pub(super) struct Snapshot {
-    pub(super) status: Status,
+    pub(super) status: NetworkStatus,
     pub(super) known: Arc<[String]>,
     pub(super) bans_version: u64,
 }
 
 /// What the swarm task is asked to do.
-pub(crate) enum Command {
+pub(crate) enum NetworkCommand {
     Publish { topic: String, data: Vec<u8> },
     Report { id: GossipId, acceptance: Acceptance },
     Request { id: RequestId, peer: Peer, data: Vec<u8> },
@@ -56,15 +56,15 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-impl Handle {
+impl NetworkHandle {
     /// Gossips a message of this node. If nobody takes part in the topic yet, it waits a minute for the first who does.
     pub fn publish(&self, topic: &str, data: Vec<u8>) {
-        self.send(Command::Publish { topic: topic.into(), data });
+        self.send(NetworkCommand::Publish { topic: topic.into(), data });
     }
 
     /// Judges a gossip message. To be called once for each; one that is not judged is not forwarded.
     pub fn report(&self, id: GossipId, acceptance: Acceptance) {
-        self.send(Command::Report { id, acceptance });
+        self.send(NetworkCommand::Report { id, acceptance });
     }
 
     /// The same handle in other hands: the ids of what it asks tell whose the responses are.
@@ -72,52 +72,52 @@ impl Handle {
         Self { asker, ..self.clone() }
     }
 
-    /// Asks a connected peer. [`Event::Response`](super::Event::Response) tells what became of it, failures included.
+    /// Asks a connected peer. [`NetworkEvent::Response`](super::NetworkEvent::Response) tells what became of it, failures included.
     pub fn request(&self, peer: Peer, data: Vec<u8>) -> RequestId {
         let number = self.shared.next_request.fetch_add(1, Ordering::Relaxed);
         let id = RequestId { number, asker: self.asker };
-        self.send(Command::Request { id, peer, data });
+        self.send(NetworkCommand::Request { id, peer, data });
         id
     }
 
     /// Answers a request.
     pub fn respond(&self, token: ResponseToken, data: Vec<u8>) {
-        self.send(Command::Respond { token, data });
+        self.send(NetworkCommand::Respond { token, data });
     }
 
     /// Gives a peer the [points](Misbehaviour::points) of a misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
     /// it for [`BanLimits::time`](super::BanLimits::time) when they reach
     /// [`BanLimits::points`](super::BanLimits::points).
     pub fn penalize(&self, peer: Peer, misbehaviour: Misbehaviour) {
-        self.send(Command::Penalize { peer, misbehaviour });
+        self.send(NetworkCommand::Penalize { peer, misbehaviour });
     }
 
     /// Disconnects whom it concerns and keeps them out for this time; a peer that is connected also by its address,
     /// loopback excepted.
     pub fn ban(&self, subject: BanSubject, time: Duration, reason: &str) {
-        self.send(Command::Ban { subject, time, reason: reason.into() });
+        self.send(NetworkCommand::Ban { subject, time, reason: reason.into() });
     }
 
     /// Ends a ban and forgives all points.
     pub fn unban(&self, subject: BanSubject) {
-        self.send(Command::Unban { subject });
+        self.send(NetworkCommand::Unban { subject });
     }
 
     /// The bans that hold, at most about a second ago, with a number that changes whenever they do: for
-    /// [`Config::bans`](super::Config::bans) next time.
+    /// [`NetworkConfig::bans`](super::NetworkConfig::bans) next time.
     pub fn bans(&self) -> (u64, Vec<Ban>) {
         let snapshot = self.snapshot.borrow();
         (snapshot.bans_version, snapshot.status.banned.clone())
     }
 
-    /// The number of [`Handle::bans`] alone.
+    /// The number of [`NetworkHandle::bans`] alone.
     pub fn bans_version(&self) -> u64 {
         self.snapshot.borrow().bans_version
     }
 
     /// Closes all connections with a peer. It may come back.
     pub fn disconnect(&self, peer: Peer) {
-        self.send(Command::Disconnect { peer });
+        self.send(NetworkCommand::Disconnect { peer });
     }
 
     /// Dials an address once; `/p2p/…` at its end is optional. An event tells how it went, unless the peer is connected
@@ -127,27 +127,27 @@ impl Handle {
     /// [`NetworkError::BadAddress`], [`NetworkError::UnsupportedTransport`].
     pub fn dial(&self, address: &str) -> Result<(), NetworkError> {
         let address = address::parse(address)?;
-        self.send(Command::Dial { address });
+        self.send(NetworkCommand::Dial { address });
         Ok(())
     }
 
-    /// Dials an address now, and again while it is not connected, as [`Config::bootstrap`](super::Config::bootstrap)
+    /// Dials an address now, and again while it is not connected, as [`NetworkConfig::bootstrap`](super::NetworkConfig::bootstrap)
     /// addresses are. Beyond 64 addresses the oldest one added so is forgotten.
     ///
     /// # Errors
     /// [`NetworkError::BadAddress`], [`NetworkError::UnsupportedTransport`].
     pub fn add(&self, address: &str) -> Result<(), NetworkError> {
         let address = address::parse(address)?;
-        self.send(Command::Add { address });
+        self.send(NetworkCommand::Add { address });
         Ok(())
     }
 
     /// How the network is, at most about a second ago.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> NetworkStatus {
         self.snapshot.borrow().status.clone()
     }
 
-    /// Addresses of peers that worked, each ending in `/p2p/…`: for [`Config::known`](super::Config::known) next time.
+    /// Addresses of peers that worked, each ending in `/p2p/…`: for [`NetworkConfig::known`](super::NetworkConfig::known) next time.
     pub fn known_peers(&self) -> Vec<String> {
         self.snapshot.borrow().known.to_vec()
     }
@@ -170,16 +170,16 @@ impl Handle {
 
     /// Closes all connections and ends the network; the events end when that is done.
     pub fn shutdown(&self) {
-        self.send(Command::Shutdown);
+        self.send(NetworkCommand::Shutdown);
     }
 
     /// A handle of a network that is not there, for tests of whoever holds one: what it is told comes out.
     #[cfg(test)]
-    pub(crate) fn detached() -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn detached() -> (Self, mpsc::Receiver<NetworkCommand>) {
         let (commands, told) = mpsc::channel(COMMAND_QUEUE);
         let key = ed25519::Keypair::generate();
         let peer = Peer(libp2p::identity::PublicKey::from(key.public()).to_peer_id());
-        let status = Status {
+        let status = NetworkStatus {
             peer,
             agent: "test".into(),
             addresses: Vec::new(),
@@ -195,7 +195,7 @@ impl Handle {
         (Self { commands, snapshot, shared, asker: 0 }, told)
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: NetworkCommand) {
         let command = match self.commands.try_send(command) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
             Err(mpsc::error::TrySendError::Full(command)) => command,

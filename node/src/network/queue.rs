@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::Event;
+use super::NetworkEvent;
 
 /// Makes both ends of a queue for `events` events of together `bytes` bytes.
 pub(super) fn queue(events: usize, bytes: usize) -> (EventQueue, Events) {
@@ -18,7 +18,7 @@ pub(super) fn queue(events: usize, bytes: usize) -> (EventQueue, Events) {
 
 /// The consumer's end: the events in the order in which they happened.
 pub struct Events {
-    receiver: mpsc::Receiver<Event>,
+    receiver: mpsc::Receiver<NetworkEvent>,
     queued: Arc<AtomicUsize>,
 }
 
@@ -35,7 +35,7 @@ pub enum TryRecvError {
 
 impl Events {
     /// The next event; `None` after the network has ended. Safe to drop while it waits.
-    pub async fn recv(&mut self) -> Option<Event> {
+    pub async fn recv(&mut self) -> Option<NetworkEvent> {
         let event = self.receiver.recv().await;
         self.taken(event)
     }
@@ -44,7 +44,7 @@ impl Events {
     ///
     /// # Panics
     /// When called from async code.
-    pub fn blocking_recv(&mut self) -> Option<Event> {
+    pub fn blocking_recv(&mut self) -> Option<NetworkEvent> {
         let event = self.receiver.blocking_recv();
         self.taken(event)
     }
@@ -53,7 +53,7 @@ impl Events {
     ///
     /// # Errors
     /// There is none, or there will be none any more.
-    pub fn try_recv(&mut self) -> Result<Event, TryRecvError> {
+    pub fn try_recv(&mut self) -> Result<NetworkEvent, TryRecvError> {
         match self.receiver.try_recv() {
             Ok(event) => {
                 self.queued.fetch_sub(event.size(), Ordering::Relaxed);
@@ -64,7 +64,7 @@ impl Events {
         }
     }
 
-    fn taken(&self, event: Option<Event>) -> Option<Event> {
+    fn taken(&self, event: Option<NetworkEvent>) -> Option<NetworkEvent> {
         if let Some(event) = &event {
             self.queued.fetch_sub(event.size(), Ordering::Relaxed);
         }
@@ -74,13 +74,13 @@ impl Events {
 
 /// The swarm task's end.
 pub(super) struct EventQueue {
-    sender: mpsc::Sender<Event>,
+    sender: mpsc::Sender<NetworkEvent>,
     /// Bytes in the channel.
     queued: Arc<AtomicUsize>,
     max_bytes: usize,
     /// What may not get lost and finds no room. At most two connection events a peer that is open or told as open (see
     /// [`EventQueue::insist`]), one response a request, one event a listening address.
-    kept: VecDeque<Event>,
+    kept: VecDeque<NetworkEvent>,
 }
 
 impl EventQueue {
@@ -88,7 +88,7 @@ impl EventQueue {
     ///
     /// # Errors
     /// Hands the event back if there is no room.
-    pub(super) fn offer(&mut self, event: Event) -> Result<(), Box<Event>> {
+    pub(super) fn offer(&mut self, event: NetworkEvent) -> Result<(), Box<NetworkEvent>> {
         let size = event.size();
         if !self.kept.is_empty() || self.queued.load(Ordering::Relaxed).saturating_add(size) > self.max_bytes {
             return Err(Box::new(event));
@@ -99,7 +99,7 @@ impl EventQueue {
     /// Queues what may not be dropped, and keeps it if there is no room.
     ///
     /// A peer that comes and goes while nobody looks leaves nothing behind.
-    pub(super) fn insist(&mut self, event: Event) {
+    pub(super) fn insist(&mut self, event: NetworkEvent) {
         let event = if self.kept.is_empty() {
             match self.send(event) {
                 Ok(()) => return,
@@ -109,15 +109,16 @@ impl EventQueue {
             event
         };
         match &event {
-            Event::Disconnected { peer } => {
-                let came = |kept: &Event| matches!(kept, Event::Connected { peer: other, .. } if other == peer);
+            NetworkEvent::Disconnected { peer } => {
+                let came =
+                    |kept: &NetworkEvent| matches!(kept, NetworkEvent::Connected { peer: other, .. } if other == peer);
                 if let Some(index) = self.kept.iter().rposition(came) {
                     self.kept.remove(index);
                     return;
                 }
             }
-            Event::Listening(address)
-                if self.kept.iter().any(|kept| matches!(kept, Event::Listening(other) if other == address)) =>
+            NetworkEvent::Listening(address)
+                if self.kept.iter().any(|kept| matches!(kept, NetworkEvent::Listening(other) if other == address)) =>
             {
                 return;
             }
@@ -148,7 +149,7 @@ impl EventQueue {
         self.sender.is_closed()
     }
 
-    fn send(&mut self, event: Event) -> Result<(), Box<Event>> {
+    fn send(&mut self, event: NetworkEvent) -> Result<(), Box<NetworkEvent>> {
         let size = event.size();
         // Counted first: the consumer may take it, and subtract, before we go on.
         self.queued.fetch_add(size, Ordering::Relaxed);
@@ -168,18 +169,18 @@ mod tests {
     use super::*;
     use crate::network::{GossipId, Group, Peer, RequestFailure, RequestId};
 
-    fn connected(peer: Peer) -> Event {
+    fn connected(peer: Peer) -> NetworkEvent {
         let group = Group::of_dialled("");
-        Event::Connected { peer, address: String::new(), group, inbound: false, light: false, protocol: None }
+        NetworkEvent::Connected { peer, address: String::new(), group, inbound: false, light: false, protocol: None }
     }
 
-    fn gossip(bytes: usize) -> Event {
+    fn gossip(bytes: usize) -> NetworkEvent {
         let id = GossipId { message: [0; 32], source: PeerId::random() };
-        Event::Gossip { id, topic: String::new(), source: Peer(PeerId::random()), data: vec![0; bytes] }
+        NetworkEvent::Gossip { id, topic: String::new(), source: Peer(PeerId::random()), data: vec![0; bytes] }
     }
 
-    fn response(number: u64, peer: Peer) -> Event {
-        Event::Response { id: RequestId { number, asker: 0 }, peer, result: Err(RequestFailure::TimedOut) }
+    fn response(number: u64, peer: Peer) -> NetworkEvent {
+        NetworkEvent::Response { id: RequestId { number, asker: 0 }, peer, result: Err(RequestFailure::TimedOut) }
     }
 
     /// Drains both stages and names what comes out.
@@ -188,10 +189,10 @@ mod tests {
         loop {
             while let Ok(event) = events.try_recv() {
                 names.push(match event {
-                    Event::Connected { peer, .. } => format!("+{peer}"),
-                    Event::Disconnected { peer } => format!("-{peer}"),
-                    Event::Response { id, .. } => format!("response {}", id.number),
-                    Event::Gossip { data, .. } => format!("gossip {}", data.len()),
+                    NetworkEvent::Connected { peer, .. } => format!("+{peer}"),
+                    NetworkEvent::Disconnected { peer } => format!("-{peer}"),
+                    NetworkEvent::Response { id, .. } => format!("response {}", id.number),
+                    NetworkEvent::Gossip { data, .. } => format!("gossip {}", data.len()),
                     other => format!("{other:?}"),
                 });
             }
@@ -210,9 +211,9 @@ mod tests {
         queue.offer(gossip(7)).expect("room");
         queue.offer(gossip(8)).expect_err("full");
         queue.insist(response(1, a));
-        queue.insist(Event::Disconnected { peer: a });
+        queue.insist(NetworkEvent::Disconnected { peer: a });
         queue.insist(connected(b));
-        assert!(matches!(events.try_recv(), Ok(Event::Connected { .. })));
+        assert!(matches!(events.try_recv(), Ok(NetworkEvent::Connected { .. })));
         queue.offer(gossip(9)).expect_err("what is kept comes first");
         assert_eq!(
             drain(&mut queue, &mut events).await,
@@ -227,15 +228,15 @@ mod tests {
         let (mut queue, mut events) = queue(1, 1 << 20);
         let known = Peer(PeerId::random());
         queue.insist(connected(known));
-        queue.insist(Event::Disconnected { peer: known });
+        queue.insist(NetworkEvent::Disconnected { peer: known });
         for _ in 0..1000 {
             let stranger = Peer(PeerId::random());
             queue.insist(connected(known));
             queue.insist(connected(stranger));
-            queue.insist(Event::Disconnected { peer: stranger });
-            queue.insist(Event::Disconnected { peer: known });
+            queue.insist(NetworkEvent::Disconnected { peer: stranger });
+            queue.insist(NetworkEvent::Disconnected { peer: known });
             assert!(queue.kept.len() <= 3);
-            queue.insist(Event::Listening("/ip4/1.2.3.4/tcp/1".into()));
+            queue.insist(NetworkEvent::Listening("/ip4/1.2.3.4/tcp/1".into()));
         }
         assert_eq!(queue.kept.len(), 2, "the disconnection and the address");
         let names = drain(&mut queue, &mut events).await;

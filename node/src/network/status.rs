@@ -6,7 +6,7 @@ use super::{Ban, DialFailure, Peer, Reachability, address};
 
 /// The network at one moment, at most about a second old.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct NetworkStatus {
     /// This node's identity.
     pub peer: Peer,
     /// How this node calls itself.
@@ -27,7 +27,7 @@ pub struct Status {
     pub counters: Counters,
 }
 
-impl Status {
+impl NetworkStatus {
     /// Those addresses of this node that anybody on the internet could dial: not a home network's or this machine's own.
     pub fn public_addresses(&self) -> impl Iterator<Item = &String> {
         self.addresses.iter().filter(|address| is_on_the_internet(address))

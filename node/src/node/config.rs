@@ -8,13 +8,13 @@ use ocelli_model::{Backend, Model};
 use crate::chain::{MissingAttachments, Prune};
 use crate::clock::Clock;
 use crate::error::NodeError;
-use crate::inference::{self, facts_of};
+use crate::inference::{InferenceLimits, facts_of};
 use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::pool::{FaucetConfig, Mining};
 use crate::store::StoreOptions;
 
 /// What a node is started with.
-pub struct Config {
+pub struct NodeConfig {
     /// The network to join.
     pub network: Network,
     /// The folder for the chain, the identity and `node.json`.
@@ -36,7 +36,7 @@ pub struct Config {
     /// Every model of the network; see [`models`].
     pub models: Vec<Model>,
     /// Bounds of the inference service.
-    pub inference: inference::Limits,
+    pub inference: InferenceLimits,
     /// Whom to mine for, and with how many threads.
     pub mining: Option<Mining>,
     /// What newcomers are given, and from which wallet.

@@ -4,7 +4,7 @@ use ocelli_protocol::message::Response;
 use ocelli_protocol::sync::{Direction, Failure};
 
 use crate::inbox::Sender;
-use crate::network::{self, Acceptance, Event, Events, Peer, RequestFailure};
+use crate::network::{Acceptance, Events, NetworkEvent, NetworkHandle, Peer, RequestFailure};
 use crate::{core, keeper, pool, requests};
 
 /// What the core's requests are named for.
@@ -18,7 +18,7 @@ pub(super) struct Router {
     pub(super) pool: Sender<pool::Input>,
     pub(super) requests: Sender<requests::Input>,
     pub(super) keeper: Sender<keeper::Input>,
-    pub(super) network: network::Handle,
+    pub(super) network: NetworkHandle,
 }
 
 impl Router {
@@ -30,32 +30,34 @@ impl Router {
     }
 
     /// A room that has ended takes nothing; the node is about to end then.
-    fn route(&self, event: Event) {
+    fn route(&self, event: NetworkEvent) {
         match event {
-            Event::Listening(address) => {
+            NetworkEvent::Listening(address) => {
                 self.keeper.send(keeper::Input::Listening(address));
             }
-            Event::Connected { peer, group, inbound, light, .. } => {
+            NetworkEvent::Connected { peer, group, inbound, light, .. } => {
                 let direction = if inbound { Direction::Inbound } else { Direction::Dialled };
                 self.pool.send(pool::Input::Connected { peer, light, group, direction });
                 if !light {
                     self.core.send(core::Input::Connected { peer, group, direction });
                 }
             }
-            Event::Disconnected { peer } => {
+            NetworkEvent::Disconnected { peer } => {
                 self.pool.send(pool::Input::Disconnected(peer));
                 self.core.send(core::Input::Disconnected(peer));
             }
-            Event::Gossip { id, topic, source, data } => {
+            NetworkEvent::Gossip { id, topic, source, data } => {
                 let refused = self.core.offer(core::Input::Gossip { id, topic, source, data });
                 if let Err(core::Input::Gossip { id, .. }) = refused {
                     self.network.report(id, Acceptance::Ignore);
                 }
             }
-            Event::MissedGossip { peer } => drop(self.core.offer(core::Input::MissedGossip(peer))),
+            NetworkEvent::MissedGossip { peer } => drop(self.core.offer(core::Input::MissedGossip(peer))),
             // Where there is no room the token goes, which tells the peer that there is no answer.
-            Event::Request { peer, token, data } => drop(self.requests.offer(requests::Input::Peer(peer, token, data))),
-            Event::Response { id, peer, result } => {
+            NetworkEvent::Request { peer, token, data } => {
+                drop(self.requests.offer(requests::Input::Peer(peer, token, data)))
+            }
+            NetworkEvent::Response { id, peer, result } => {
                 let bytes = result.as_ref().map_or(0, Vec::len);
                 let result = decoded(peer, result);
                 match id.asker() {
@@ -63,7 +65,7 @@ impl Router {
                     _ => drop(self.core.send(core::Input::Response(id, peer, result, bytes))),
                 }
             }
-            Event::DialFailed { address, reason } => tracing::debug!(address, %reason, "no connection"),
+            NetworkEvent::DialFailed { address, reason } => tracing::debug!(address, %reason, "no connection"),
         }
     }
 }

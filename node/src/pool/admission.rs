@@ -6,7 +6,7 @@ use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
 use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{CheckedTransaction, Transaction, TxId};
-use ocelli_protocol::mempool::{Blame, Disconnected, InsertError, Inserted, MempoolError, Readiness, Returned};
+use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
@@ -24,7 +24,7 @@ const LEFT_OVER_AT_ONCE: usize = 16;
 const MAX_WAITING: usize = 4096;
 
 /// Why a transaction is not taken.
-pub(super) type Refusal = InsertError<StoreError>;
+pub(super) type Refusal = AdmitError<StoreError>;
 
 /// The numbers that a refused submitter gets; described in `docs/protocol.md`.
 mod code {
@@ -151,7 +151,7 @@ impl Pool {
     /// Whether the file that a transaction publishes is what it says.
     fn check_file(&self, transaction: &Transaction) -> Result<(), Refusal> {
         let Some((model, facts)) = transaction.unsigned.action.published() else { return Ok(()) };
-        let upload = self.chain.rows.upload(&transaction.sender()).map_err(InsertError::Reader)?;
+        let upload = self.chain.rows.upload(&transaction.sender()).map_err(AdmitError::Reader)?;
         // Without an upload the state refuses it.
         let Some(upload) = upload else { return Ok(()) };
         match self.others.views.files.verdict(&model, facts, upload.parts) {

@@ -6,15 +6,16 @@ use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::rules::check_signature;
 use ocelli_consensus::{BlockHash, Transaction, TxId};
 use ocelli_protocol::limits::InVain;
-use ocelli_protocol::mempool::{Blame, Holds, InsertError, Mempool, MempoolError, Readiness, Tip};
+use ocelli_protocol::mempool::{AdmitError, Blame, Holds, Mempool, MempoolError, Readiness, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission, take_attachments, take_pending};
-use ocelli_protocol::relay::{self, Decision, Offence, Relay, Verdict};
+use ocelli_protocol::relay::{self, Decision, FetchVerdict, Relay, RelayAction};
 use ocelli_protocol::sync::{self, Direction, Failure, Origin};
 
 use super::admission::Refusal;
 use super::{Pool, say_unreadable, tip};
 use crate::chain::full_message;
 use crate::network::{Group, Misbehaviour, Peer, RequestId};
+use crate::offence::misbehaviour;
 use crate::reply::ReplyTo;
 use crate::store::{Frozen, Rows};
 use crate::traffic::Asking;
@@ -57,18 +58,18 @@ impl relay::Pool for Glimpse<'_> {
         self.mempool
     }
 
-    fn would_take(&self, transaction: &Transaction) -> Verdict {
+    fn would_take(&self, transaction: &Transaction) -> FetchVerdict {
         let tip = &self.tip;
         let refused = match self.mempool.check(transaction, tip) {
             Ok(()) => check_signature(transaction, self.genesis).map_err(CheckError::Rule).err().map(Into::into),
-            Err(InsertError::Refused(refused)) => Some(refused),
+            Err(AdmitError::Refused(refused)) => Some(refused),
             // Without its account nothing of the sender is fetched.
-            Err(InsertError::Reader(error)) => {
+            Err(AdmitError::Reader(error)) => {
                 say_unreadable(&error);
-                return Verdict::Refuse { holds: Holds::Not, blame: Blame::Nobody };
+                return FetchVerdict::Refuse { holds: Holds::Not, blame: Blame::Nobody };
             }
         };
-        refused.map_or(Verdict::Take, |error: MempoolError| Verdict::Refuse {
+        refused.map_or(FetchVerdict::Take, |error: MempoolError| FetchVerdict::Refuse {
             holds: error.holds(),
             blame: error.misbehaviour(),
         })
@@ -161,23 +162,21 @@ impl Pool {
         self.relaying.is_driving = false;
     }
 
-    fn carry_out(&mut self, output: relay::Output<Peer>, to: &mut Option<ReplyTo>) {
+    fn carry_out(&mut self, output: RelayAction<Peer>, to: &mut Option<ReplyTo>) {
         match output {
-            relay::Output::Send { peer, id, request } => self.relaying.asking.ask(peer, &request, id),
-            relay::Output::Noted { count, .. } => {
+            RelayAction::Send { peer, id, request } => self.relaying.asking.ask(peer, &request, id),
+            RelayAction::Noted { count, .. } => {
                 if let Some(to) = to.take() {
                     self.reply(to, Response::Announce { noted: count });
                 }
             }
-            relay::Output::Take { peer, submission } => self.take_relayed(peer, submission),
-            relay::Output::Penalize { peer, offence } => {
+            RelayAction::Take { peer, submission } => self.take_relayed(peer, submission),
+            RelayAction::CountInVain(peer) => drop(self.blame_in_vain(peer)),
+            RelayAction::Penalize { peer, offence } => {
                 tracing::debug!(%peer, ?offence, "a peer does not relay as it should");
-                match misbehaviour(offence) {
-                    Some(misbehaviour) => self.others.network.penalize(peer, misbehaviour),
-                    None => drop(self.blame_in_vain(peer)),
-                }
+                self.others.network.penalize(peer, misbehaviour(offence));
             }
-            relay::Output::WakeAt(at) => self.relaying.wake_at = Some(at),
+            RelayAction::WakeAt(at) => self.relaying.wake_at = Some(at),
         }
     }
 
@@ -215,18 +214,5 @@ impl Pool {
             }
         };
         self.drive_relay(relay::Input::Decided { id, decision });
-    }
-}
-
-/// What an offence is among all misbehaviours; `None` where the limits say how much of it is one.
-fn misbehaviour(offence: Offence) -> Option<Misbehaviour> {
-    match offence {
-        // A block, or want of room, may have taken it from the peer since.
-        Offence::Unserved => Some(Misbehaviour::Unserved),
-        Offence::Stalled => Some(Misbehaviour::Stalled),
-        Offence::BrokenTransaction => Some(Misbehaviour::BadTransaction),
-        Offence::InVain => None,
-        Offence::WrongTransaction | Offence::WrongAttachment => Some(Misbehaviour::NotTheBlock),
-        Offence::WrongResponse => Some(Misbehaviour::Malformed),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use ocelli_consensus::{BlockHash, RuleError};
 
-use crate::inference::{Handle, InferenceError, Verdict};
+use crate::inference::{AnswerCheck, InferenceError, InferenceHandle};
 use crate::validation::{Claims, broken_rule};
 
 /// Images under way: some batches for the device, so that it never waits, and few enough for its queue and the memory.
@@ -13,7 +13,7 @@ const MAX_IMAGES: usize = 2048;
 
 /// Blocks whose answers are being checked, in order.
 pub(super) struct Answers<'a> {
-    inference: &'a Handle,
+    inference: &'a InferenceHandle,
     waiting: VecDeque<Waiting>,
     images: usize,
 }
@@ -23,7 +23,7 @@ struct Waiting {
     height: u64,
     /// The tasks' places in the block.
     places: Vec<usize>,
-    verdict: Receiver<Result<Verdict, InferenceError>>,
+    verdict: Receiver<Result<AnswerCheck, InferenceError>>,
 }
 
 /// A block whose answers have been checked.
@@ -35,7 +35,7 @@ pub(super) struct CheckedBlock {
 }
 
 impl<'a> Answers<'a> {
-    pub(super) fn new(inference: &'a Handle) -> Self {
+    pub(super) fn new(inference: &'a InferenceHandle) -> Self {
         Self { inference, waiting: VecDeque::new(), images: 0 }
     }
 
@@ -46,7 +46,7 @@ impl<'a> Answers<'a> {
         self.waiting.push_back(Waiting { hash, height, places, verdict });
         if claims.is_empty() {
             // The other end is in the queue.
-            drop(reply.send(Ok(Verdict::Right)));
+            drop(reply.send(Ok(AnswerCheck::Right)));
         } else {
             // An error only says that nobody waits any more.
             self.inference.check(claims, move |result| drop(reply.send(result)));

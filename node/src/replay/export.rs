@@ -36,14 +36,8 @@ pub struct Exported {
 /// Why blocks cannot be exported, or a file of them not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The file.
     #[error("cannot use {}", path.display())]
-    File {
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The store.
+    File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There are no such blocks.
@@ -64,7 +58,6 @@ pub enum ExportError {
     /// The blocks are another network's.
     #[error("{} holds blocks of genesis {found}, expected {expected}", path.display())]
     Network {
-        /// Which file.
         path: PathBuf,
         /// Its genesis hash.
         found: BlockHash,
@@ -74,7 +67,6 @@ pub enum ExportError {
     /// The file is cut off or damaged.
     #[error("{} is damaged after {blocks} blocks: {reason}", path.display())]
     Damaged {
-        /// Which file.
         path: PathBuf,
         /// Blocks before the damage.
         blocks: u64,

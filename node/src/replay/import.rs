@@ -9,7 +9,7 @@ use ocelli_consensus::{BlockHash, Header};
 use super::export::Blocks;
 use super::{BadBlock, ExportError, Intake, IntakeError, Progress};
 use crate::chain::{Chain, CheckedFile, HeaderError};
-use crate::inference::Handle;
+use crate::inference::InferenceHandle;
 use crate::store::StoreError;
 
 /// Headers that are checked and stored together.
@@ -88,10 +88,8 @@ pub enum Why {
 /// Why a file cannot be imported at all, or this node not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file.
     #[error(transparent)]
     File(#[from] ExportError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The answers cannot be computed here, or their blocks not be stored.
@@ -109,7 +107,7 @@ pub fn import(
     chain: &mut Chain,
     path: &Path,
     now: u64,
-    inference: &Handle,
+    inference: &InferenceHandle,
     is_to_end: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, ImportError> {

@@ -12,7 +12,7 @@ use ocelli_protocol::message::BlockData;
 use super::BadBlock;
 use super::answers::{Answers, CheckedBlock};
 use crate::chain::{AcceptError, BodyError, Chain, CheckedFile, Moved, assemble, assemble_published, published_files};
-use crate::inference::{Handle, InferenceError};
+use crate::inference::{InferenceError, InferenceHandle};
 use crate::store::StoreError;
 use crate::validation::{CheckedBody, Claims};
 
@@ -25,13 +25,11 @@ pub enum IntakeError {
         /// The block.
         hash: BlockHash,
         height: u64,
-        /// What differs.
         source: Box<BodyError>,
     },
     /// A block is not valid.
     #[error("found a block that is not valid")]
     Bad(#[from] BadBlock),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A published model's file is in neither the blocks nor the store.
@@ -71,7 +69,7 @@ struct Body {
 
 impl<'a> Intake<'a> {
     /// Begins at the chain's tip.
-    pub fn new(chain: &'a mut Chain, inference: &'a Handle) -> Self {
+    pub fn new(chain: &'a mut Chain, inference: &'a InferenceHandle) -> Self {
         Self { chain, bodies: VecDeque::new(), answers: Answers::new(inference), tasks: 0, blocks: 0 }
     }
 

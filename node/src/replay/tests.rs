@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::chain::{Chain, MissingAttachments, full_message};
-use crate::inference::{Handle, InferenceService, Limits, NoFiles};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
 use crate::store::{Kept, Store, StoreOptions};
 use crate::wallet::Wallet;
 
@@ -40,9 +40,15 @@ fn model() -> Model {
 }
 
 /// One for all tests: it checks itself when it starts, which takes a while with the reference.
-fn inference() -> &'static Handle {
-    static HANDLE: LazyLock<Handle> = LazyLock::new(|| {
-        InferenceService::start(Box::new(ReferenceBackend), vec![model()], Arc::new(NoFiles), Limits::default(), || {})
+fn inference() -> &'static InferenceHandle {
+    static HANDLE: LazyLock<InferenceHandle> = LazyLock::new(|| {
+        InferenceService::start(
+            Box::new(ReferenceBackend),
+            vec![model()],
+            Arc::new(NoFiles),
+            InferenceLimits::default(),
+            || {},
+        )
     });
     &HANDLE
 }

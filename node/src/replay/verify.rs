@@ -12,7 +12,7 @@ use ocelli_protocol::message::BlockData;
 use super::answers::Answers;
 use super::{BadBlock, Progress};
 use crate::chain::{BodyCheck, CheckedFile, Setting};
-use crate::inference::{Handle, InferenceError};
+use crate::inference::{InferenceError, InferenceHandle};
 use crate::store::{Durability, Extent, Kept, Overlay, Store, StoreError, StoreOptions, Tip};
 use crate::validation::Claims;
 
@@ -65,7 +65,7 @@ pub fn verify(
     store: &Store,
     network: &Network,
     scratch: &Path,
-    inference: &Handle,
+    inference: &InferenceHandle,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verified, VerifyError> {
     let (tip, kept) = (store.tip()?, store.kept()?);

@@ -11,7 +11,7 @@ use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, 
 
 use crate::chain::full_message;
 use crate::clock::Clock;
-use crate::network::{self, BanSubject, NetworkError};
+use crate::network::{BanSubject, NetworkError, NetworkHandle};
 use crate::reply::ReplyTo;
 use crate::view::Views;
 
@@ -22,7 +22,7 @@ pub const SNAPSHOT: &str = "snapshot";
 pub struct Owner {
     cookie: Cookie,
     data: PathBuf,
-    network: network::Handle,
+    network: NetworkHandle,
     views: Arc<Views>,
     clock: Clock,
     /// Whether a command of the owner waits for the disk, on a thread of its own.
@@ -31,7 +31,7 @@ pub struct Owner {
 
 impl Owner {
     /// Who shows this cookie is the owner of the node on that data folder.
-    pub fn new(cookie: Cookie, data: PathBuf, network: network::Handle, views: Arc<Views>, clock: Clock) -> Self {
+    pub fn new(cookie: Cookie, data: PathBuf, network: NetworkHandle, views: Arc<Views>, clock: Clock) -> Self {
         Self { cookie, data, network, views, clock, is_busy: Arc::default() }
     }
 

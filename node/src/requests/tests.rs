@@ -100,7 +100,7 @@ fn who_only_reads_waits_for_nobody() {
     let Some(Response::Account(account)) = room.ask(Request::Account { address: address(0) }) else { panic!("none") };
     assert_eq!((account.nonce, account.next_nonce, account.header.height), (3, 3, 3));
     let Some(Response::NodeStatus(status)) = room.ask(Request::NodeStatus) else { panic!("no node status") };
-    assert_eq!((status.height, status.header_height), (3, 3));
+    assert_eq!((status.tip.height, status.sync.header_height), (3, 3));
     assert!(matches!(room.ask(Request::Fee { blocks: 1 }), Some(Response::Fee(_))));
     let owned = room.ask(Request::Control { cookie: Cookie([7; 32]), control: Control::Peers });
     assert!(matches!(owned, Some(Response::Peers(_))));
@@ -152,7 +152,7 @@ fn what_an_answer_costs_is_charged_by_monotonic_time() {
     let (peer, request) = (peer(1), Request::Block { by: BlockId::Height(1) });
     assert_eq!(room.requests.admit(peer, &request), Ok(()));
     room.spend.send(Spent { peer, bytes: (BYTES.burst + u64::from(BYTES.rate)) as usize }).unwrap();
-    let is_refused = |result| matches!(result, Err(Refusal::Tell(excess)) if excess.what == What::Bytes);
+    let is_refused = |result| matches!(result, Err(RequestRefusal::Tell(excess)) if excess.what == What::Bytes);
     assert!(is_refused(room.requests.admit(peer, &request)));
     for hours in [1, -3, 2] {
         room.around.clock.step_wall(hours * 3600);

@@ -14,38 +14,22 @@ use super::columns;
 pub enum StoreError {
     /// The folder cannot be created, read or written.
     #[error("data folder {}: {kind}", path.display())]
-    Folder {
-        path: PathBuf,
-        /// What the system says.
-        kind: io::ErrorKind,
-    },
+    Folder { path: PathBuf, kind: io::ErrorKind },
     /// Somebody has it open.
     #[error("data folder {} is in use: another node runs on it", path.display())]
-    Locked {
-        /// Which folder.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// The folder was deleted, moved or made anew while the store was open.
     #[error(
         "data folder {} is no longer the one that was opened: it was deleted, moved or replaced under the running node; \
          put it back, or start the node anew to sync again", path.display()
     )]
-    FolderGone {
-        /// Which folder.
-        path: PathBuf,
-    },
+    FolderGone { path: PathBuf },
     /// There is no store yet, where one is needed.
     #[error("data folder {} holds no chain yet; name the folder of a node that has run", path.display())]
-    NoStore {
-        /// Which folder.
-        path: PathBuf,
-    },
+    NoStore { path: PathBuf },
     /// The folder holds something, and no store.
     #[error("data folder {} holds something else than a node's data; give an empty or a new folder", path.display())]
-    Foreign {
-        /// Which folder.
-        path: PathBuf,
-    },
+    Foreign { path: PathBuf },
     /// The store has another layout.
     #[error(
         "data folder {} has layout version {found}, expected {expected}: {}", path.display(),
@@ -53,7 +37,6 @@ pub enum StoreError {
         else { "an older version of this program wrote it; give a new folder to sync again" }
     )]
     Schema {
-        /// Which folder.
         path: PathBuf,
         /// Its version.
         found: u32,
@@ -143,7 +126,6 @@ pub enum StoreError {
     path.display()
 )]
 pub struct WrongNetwork {
-    /// Which folder.
     pub path: PathBuf,
     /// The name of the network it was made for.
     pub found: String,

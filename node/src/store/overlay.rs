@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::history::{Entry, HistoryReader, Peaks, Position};
+use ocelli_consensus::history::{HistoryEntry, HistoryReader, Peaks, Position};
 use ocelli_consensus::object::{Object, ObjectId};
 use ocelli_consensus::state::{self, Branch, BranchChanges, BranchReader};
 use ocelli_consensus::transition::{self, Base, ConnectError, Connected, Place, Roots, StateReader, Undo};
@@ -254,7 +254,7 @@ impl<S: Source> BranchReader for Overlay<'_, S> {
 impl<S: Source> HistoryReader for Overlay<'_, S> {
     type Error = StoreError;
 
-    fn entry(&self, position: Position) -> Result<Entry, StoreError> {
+    fn entry(&self, position: Position) -> Result<HistoryEntry, StoreError> {
         match self.changes.history.get(&position) {
             Some(Some(entry)) => Ok(*entry),
             Some(None) => Err(StoreError::missing(columns::HISTORY, &rows::position_key(position))),
@@ -268,7 +268,7 @@ impl<S: Source> HistoryReader for Overlay<'_, S> {
 pub(super) struct Changes {
     pub(super) objects: BTreeMap<ObjectId, Option<Object>>,
     pub(super) branches: BranchChanges,
-    pub(super) history: BTreeMap<Position, Option<Entry>>,
+    pub(super) history: BTreeMap<Position, Option<HistoryEntry>>,
     /// By height and block.
     pub(super) undo: BTreeMap<(u64, BlockHash), Option<Undo>>,
     /// The block, and the bytes of all attachments up to it.

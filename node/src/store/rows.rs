@@ -6,7 +6,7 @@
 use ocelli_consensus::codec::{MAX_ENCODED, decode, encode};
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::header::HEADER_BYTES;
-use ocelli_consensus::history::{Entry, Position};
+use ocelli_consensus::history::{HistoryEntry, Position};
 use ocelli_consensus::network::{Schedule, ScheduledVersion};
 use ocelli_consensus::state::{Branch, Child};
 use ocelli_consensus::transition::Undo;
@@ -198,8 +198,8 @@ pub(super) fn branch(bytes: &[u8]) -> Option<Branch> {
 }
 
 /// Reads a node of the history.
-pub(super) fn entry(bytes: &[u8]) -> Option<Entry> {
-    bytes.try_into().ok().map(Entry::from_bytes)
+pub(super) fn entry(bytes: &[u8]) -> Option<HistoryEntry> {
+    bytes.try_into().ok().map(HistoryEntry::from_bytes)
 }
 
 /// Reads an encoded [`TransactionLocation`].

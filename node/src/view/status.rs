@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::Address;
 use ocelli_protocol::message::{
-    InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, NodeStatus, PeerCounts, Reachability, RulesStatus,
-    StorageStatus, Traffic,
+    DeviceStatus, InferenceStatus, InvalidBlock, MAX_ADDRESSES, MAX_INVALID, MempoolStatus, MiningStatus, NodeIdentity,
+    NodeStatus, PeerCounts, Reachability, RulesStatus, StorageStatus, SyncStatus, TipStatus, Traffic,
 };
 
 use super::answers::next_rules;
 use super::{CoreFigures, Views};
 use crate::clock::Clock;
-use crate::inference;
+use crate::inference::InferenceHandle;
 use crate::miner::HashRate;
-use crate::network;
+use crate::network::{self, NetworkHandle, NetworkStatus};
 use crate::store::StoreError;
 use crate::traffic::Counted;
 
@@ -28,9 +28,9 @@ const MAX_AHEAD_SECONDS: u64 = crate::chain::MAX_MINED_AHEAD_SECONDS;
 #[derive(Clone)]
 pub struct Figures {
     /// Peers.
-    pub network: network::Handle,
+    pub network: NetworkHandle,
     /// Tasks.
-    pub inference: inference::Handle,
+    pub inference: InferenceHandle,
     /// Bytes.
     pub counted: Arc<Counted>,
     /// For whom is mined, and how fast.
@@ -59,28 +59,37 @@ impl Figures {
         let height = chain.tip.height;
         let behind = core.best_height.saturating_sub(height);
         let status = NodeStatus {
-            agent: AGENT.into(),
-            network: views.parameters().name.clone(),
-            genesis: views.genesis,
-            peer_id: network.peer.to_string(),
-            addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
-            height,
-            tip: chain.tip.hash,
-            tip_time: chain.header.time,
-            header_height: core.best_height.max(height),
-            work: chain.work.0,
+            identity: NodeIdentity {
+                agent: AGENT.into(),
+                network: views.parameters().name.clone(),
+                genesis: views.genesis,
+                peer_id: network.peer.to_string(),
+                addresses: network.public_addresses().take(MAX_ADDRESSES).cloned().collect(),
+            },
+            tip: TipStatus {
+                height,
+                hash: chain.tip.hash,
+                time: chain.header.time,
+                work: chain.work.0,
+                state_root: chain.header.state,
+            },
             peers: PeerCounts { dialled: count(&dialled), inbound: count(&inbound) },
-            mempool_transactions: view.pool.pending.len() as u64,
-            mempool_bytes: view.pool.bytes,
-            device: inference.device.clone(),
-            millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
-            hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
-            mining: self.mining.as_ref().map(|(address, _)| *address),
+            mempool: MempoolStatus { transactions: view.pool.pending.len() as u64, bytes: view.pool.bytes },
+            device: DeviceStatus {
+                name: inference.device.clone(),
+                millitasks_per_second: (inference.tasks_per_second * 1000.0) as u64,
+                disabled: inference.disabled.is_some(),
+            },
+            mining: MiningStatus {
+                hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
+                address: self.mining.as_ref().map(|(address, _)| *address),
+            },
             uptime_seconds: self.started.elapsed().as_secs(),
-            sync: if behind == 0 { "synced".into() } else { format!("{behind} blocks behind") },
-            waiting_for: self.waiting_for(&core, chain.header.time, &network),
-            disabled_device: inference.disabled.is_some(),
-            state_root: chain.header.state,
+            sync: SyncStatus {
+                header_height: core.best_height.max(height),
+                state: if behind == 0 { "synced".into() } else { format!("{behind} blocks behind") },
+                waiting_for: self.waiting_for(&core, chain.header.time, &network),
+            },
             invalid: invalid
                 .map(|verdict| InvalidBlock { hash: verdict.block, height: verdict.height, reason: verdict.reason })
                 .collect(),
@@ -122,7 +131,7 @@ impl Figures {
         Ok(status.bounded())
     }
 
-    fn waiting_for(&self, core: &CoreFigures, tip_time: u64, network: &network::Status) -> Vec<String> {
+    fn waiting_for(&self, core: &CoreFigures, tip_time: u64, network: &NetworkStatus) -> Vec<String> {
         let mut waiting_for = Vec::new();
         if core.peers.is_empty() {
             waiting_for.push(why_alone(network));
@@ -139,7 +148,7 @@ impl Figures {
 }
 
 /// What a node without peers waits for, and what its owner can do.
-fn why_alone(network: &network::Status) -> String {
+fn why_alone(network: &NetworkStatus) -> String {
     match network.failures.last() {
         // Which address is for the owner alone, in the node's log.
         Some((_, failure)) => format!("peers: {failure}; {}", failure.advice()),

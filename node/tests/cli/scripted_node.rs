@@ -16,12 +16,12 @@ use ocelli_consensus::{
 };
 use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};
 use ocelli_node::inference::facts_of;
-use ocelli_node::network::{self, Config, Event, Handle, kademlia_protocol};
+use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeStatus, PeerCounts, PeerList, Request, Response,
-    SignedAnswer, Submission, SubmitReply, TransactionStatus,
+    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeIdentity, NodeStatus, PeerCounts, PeerList, Request,
+    Response, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -183,7 +183,7 @@ impl Default for Script {
 pub struct ScriptedNode {
     /// The multiaddr at which it listens, with its peer id.
     pub address: String,
-    handle: Handle,
+    handle: NetworkHandle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -191,7 +191,7 @@ impl ScriptedNode {
     /// Starts a node whose key is `seed` repeated, which joins through `bootstrap`.
     pub fn start(network: &Network, seed: u8, bootstrap: &[&ScriptedNode], script: Script) -> Self {
         let genesis = network.genesis_hash();
-        let mut config = Config::full([seed; 32], request_protocol(genesis), Vec::new());
+        let mut config = NetworkConfig::full([seed; 32], request_protocol(genesis), Vec::new());
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
         config.kademlia = Some(kademlia_protocol(&genesis.to_string()));
         config.bootstrap = bootstrap.iter().map(|node| node.address.clone()).collect();
@@ -214,8 +214,8 @@ impl ScriptedNode {
         let thread = std::thread::spawn(move || {
             while let Some(event) = events.blocking_recv() {
                 match event {
-                    Event::Listening(address) => drop(listening.send(address)),
-                    Event::Request { token, data, .. } => {
+                    NetworkEvent::Listening(address) => drop(listening.send(address)),
+                    NetworkEvent::Request { token, data, .. } => {
                         let response = node.answer(Request::from_bytes(&data).unwrap());
                         answering.respond(token, response.to_bytes());
                     }
@@ -248,7 +248,7 @@ impl Drop for ScriptedNode {
 struct Answering {
     network: Network,
     model: Model,
-    handle: Handle,
+    handle: NetworkHandle,
     script: Script,
     /// What is in the block, with its answer.
     taken: HashMap<TxId, (Submission, Answer)>,
@@ -287,18 +287,26 @@ impl Answering {
             }
             Request::Headers { locator, limit } => Response::Headers(chain.after(locator, *limit as usize)),
             Request::NodeStatus => Response::NodeStatus(Box::new(NodeStatus {
-                agent: "scripted/1".into(),
-                network: self.network.parameters.name.clone(),
-                genesis,
-                peer_id: self.handle.local_peer().to_string(),
-                height: tip.height,
-                tip: tip.hash(),
-                tip_time: tip.time,
-                work: chain.work(),
-                state_root: tip.state,
-                header_height: tip.height + 1,
+                identity: NodeIdentity {
+                    agent: "scripted/1".into(),
+                    network: self.network.parameters.name.clone(),
+                    genesis,
+                    peer_id: self.handle.local_peer().to_string(),
+                    addresses: Vec::new(),
+                },
+                tip: TipStatus {
+                    height: tip.height,
+                    hash: tip.hash(),
+                    time: tip.time,
+                    work: chain.work(),
+                    state_root: tip.state,
+                },
                 peers: PeerCounts { dialled: 0, inbound: 2 },
-                waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                sync: SyncStatus {
+                    header_height: tip.height + 1,
+                    waiting_for: vec!["a \u{1b}[31mred\u{1b}[0m thing".into()],
+                    ..SyncStatus::default()
+                },
                 ..NodeStatus::default()
             })),
             Request::Account { address } => {
@@ -445,7 +453,7 @@ impl Answering {
                 Response::NodeStatus(status)
             }
             (Lie::StateRoot, _, Response::NodeStatus(mut status)) => {
-                status.state_root = Root([8; 32]);
+                status.tip.state_root = Root([8; 32]);
                 Response::NodeStatus(status)
             }
             (Lie::OtherFile, Request::File { .. }, _) => Response::File(Some(b"another file".to_vec())),

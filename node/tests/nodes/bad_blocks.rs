@@ -123,7 +123,7 @@ fn a_bad_block_is_refused_by_every_node_with_its_own_error_and_never_built_on() 
         for node in [&first, &second] {
             let reason = node.verdict(hash).unwrap();
             assert!(reason.contains(expected), "{what}: {reason}");
-            assert_eq!(node.status().height, 0, "{what}");
+            assert_eq!(node.status().tip.height, 0, "{what}");
         }
 
         // A block on it is not built on either, however much work it has.
@@ -134,7 +134,9 @@ fn a_bad_block_is_refused_by_every_node_with_its_own_error_and_never_built_on() 
     // The peer only passed them on: it is still there, and a good block of its is taken.
     let (header, data) = maker.make(&submissions);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || [&first, &second].iter().all(|node| node.status().tip == header.hash()));
+    peer.serve_until(&data, header.hash(), || {
+        [&first, &second].iter().all(|node| node.status().tip.hash == header.hash())
+    });
     assert_eq!(peer.handle.status().peers.len(), 2);
 }
 
@@ -153,6 +155,6 @@ fn what_a_forwarder_would_notice_is_not_forwarded_and_costs_the_sender() {
         let header = if what == "too little work" { header } else { mine(header) };
         peer.publish_block(&Announcement::of(header.clone(), &data.body));
         peer.until_gone(what);
-        assert_eq!(second.status().header_height, 0, "{what} was forwarded");
+        assert_eq!(second.status().sync.header_height, 0, "{what} was forwarded");
     }
 }

@@ -4,6 +4,7 @@ use ocelli_consensus::block::Body;
 use ocelli_consensus::{Address, Amount};
 use ocelli_node::chain::MAX_AHEAD_SECONDS;
 use ocelli_node::clock::Clock;
+use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::message::{Request, Response, SubmitReply, TransactionStatus};
 
 use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
@@ -29,12 +30,14 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
         let (header, data) = maker.make(&[task]);
         miner.announce(&header, &data.body);
         let hash = header.hash();
-        miner.serve("both nodes to follow", &data, hash, || one.status().tip == hash && two.status().tip == hash);
+        miner.serve("both nodes to follow", &data, hash, || {
+            one.status().tip.hash == hash && two.status().tip.hash == hash
+        });
         // A bucket that stood still would be empty before the last round.
         for _ in 0..700 {
             miner.handle.request(at, Request::Status.to_bytes());
             miner.until("a status", |event| match event {
-                ocelli_node::network::Event::Response { result, .. } => {
+                NetworkEvent::Response { result, .. } => {
                     let response = Response::from_bytes(result.as_ref().expect("an answer")).unwrap();
                     assert!(matches!(response, Response::Status(_)), "{response:?}");
                     Some(())
@@ -65,10 +68,10 @@ fn a_held_block_is_taken_when_its_time_has_come_however_the_clock_gets_there() {
     // Meanwhile the node goes on with what is not too early.
     let transfer = maker.transfer(0, Address([5; 20]), Amount(1_000_000));
     assert!(matches!(node.submit(transfer), SubmitReply::Accepted { answer: None }));
-    assert_eq!(node.status().height, 0);
+    assert_eq!(node.status().tip.height, 0);
     clock.step_wall(2 * HOUR);
     let data = maker.data(&[]);
-    miner.serve_until(&data, held.hash(), || node.status().tip == held.hash());
+    miner.serve_until(&data, held.hash(), || node.status().tip.hash == held.hash());
     clock.step_wall(-2 * HOUR);
-    assert_eq!(node.status().tip, held.hash());
+    assert_eq!(node.status().tip.hash, held.hash());
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash, Header, Network, Root};
 use ocelli_node::chain::{MissingAttachments, Prune};
-use ocelli_node::inference::{Handle, InferenceService, Limits, NoFiles};
+use ocelli_node::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
 use ocelli_node::node::Storage;
 use ocelli_node::replay;
 use ocelli_node::store::{Edge, Step, Store, StoreOptions};
@@ -96,7 +96,7 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
     let (kills, seed) = (number(KILLS, 18), number(SEED, 1));
     let mut load = Load::new(seed);
     let folder = TempDir::new().unwrap();
-    let inference = InferenceService::start(cpu(), vec![model()], Arc::new(NoFiles), Limits::default(), || {});
+    let inference = InferenceService::start(cpu(), vec![model()], Arc::new(NoFiles), InferenceLimits::default(), || {});
     let mut cut: BTreeMap<(Step, Manner), (u32, u32)> = BTreeMap::new();
     let (mut told, mut verified) = (0, 0);
     for kill in 0..kills {
@@ -145,9 +145,9 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
     let mut victim = Victim::start(folder.path(), Some(&load.control.address()), None);
     load.extend(&mut victim);
     let tip = load.control.status();
-    victim.until("the control node's tip", |victim| victim.tip == Some((tip.height, tip.tip)));
+    victim.until("the control node's tip", |victim| victim.tip == Some((tip.tip.height, tip.tip.hash)));
     victim.stop();
-    assert_eq!(load.verify(folder.path(), tip.height, &inference), (tip.tip, tip.state_root));
+    assert_eq!(load.verify(folder.path(), tip.tip.height, &inference), (tip.tip.hash, tip.tip.state_root));
 }
 
 /// Whether a step has begun and not ended.
@@ -252,7 +252,7 @@ impl Load {
     }
 
     /// Verifies what a victim left; returns its tip and state root.
-    fn verify(&self, folder: &Path, told: u64, inference: &Handle) -> (BlockHash, Root) {
+    fn verify(&self, folder: &Path, told: u64, inference: &InferenceHandle) -> (BlockHash, Root) {
         let network = network();
         let store = Store::open_existing(&folder.join("chain"), &network, StoreOptions::default()).unwrap();
         let scratch = TempDir::new().unwrap();

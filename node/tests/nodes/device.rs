@@ -73,14 +73,14 @@ fn a_node_listens_while_its_device_is_checked() {
     let node = TestNode::with_backend(&network, &[], None, device);
     // Who connects to it is answered what needs no model.
     let (_peer, _) = RawPeer::connect(&network, &node);
-    assert_eq!(node.status().device, "a device that is held, being checked");
+    assert_eq!(node.status().device.name, "a device that is held, being checked");
     let_go.send(()).unwrap();
     let task = Maker::new(&network).classify(0, 1);
     let expected = right(&task);
     let reply = node.submit(task);
     let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
     assert_eq!(answer.answer, expected);
-    assert_eq!(node.status().device, "a device that is held");
+    assert_eq!(node.status().device.name, "a device that is held");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
     let (peer, _) = RawPeer::connect(&network, &node);
     let mut maker = Maker::new(&network);
     // It breaks after it was found exact.
-    wait("the check of the device", || (node.status().device == "a device that breaks").then_some(()));
+    wait("the check of the device", || (node.status().device.name == "a device that breaks").then_some(()));
     broken.store(true, Ordering::SeqCst);
 
     // A task that nobody's block holds yet: the device's answer is wrong, and nothing contradicts it.
@@ -105,9 +105,9 @@ fn a_faulty_device_is_disabled_and_the_node_stays_on_the_chain() {
     // A block with the right answer does: the scalar reference decides.
     let (header, data) = maker.make(&[task, maker.transfer(1, Address([5; 20]), Amount(1_000_000))]);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    peer.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
     let status = node.status();
-    assert!(status.disabled_device, "{}", status.device);
+    assert!(status.device.disabled, "{}", status.device.name);
     assert!(status.invalid.is_empty());
 
     // From now on the answers are right.

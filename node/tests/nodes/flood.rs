@@ -49,7 +49,7 @@ fn flooded(kinds: &'static [Kind]) -> u64 {
         assert!(matches!(node.submit(task.clone()), SubmitReply::Accepted { .. }));
         let (header, data) = maker.make(&[task]);
         miner.announce(&header, &data.body);
-        miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+        miner.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
         wait("the flood to go on", || (flood.all_sent() > before).then_some(()));
     }
     let thrown_out = || flood.thrown_out.load(Ordering::Relaxed);

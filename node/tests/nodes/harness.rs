@@ -13,9 +13,9 @@ use ocelli_consensus::{
 use ocelli_model::{Backend, DeviceChoice, Model};
 use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
-use ocelli_node::inference::Limits;
-use ocelli_node::network::{self, Event, Handle, Peer, ResponseToken};
-use ocelli_node::node::{Capacity, Config, Discovery, Mining, Node, NodeError, Storage, models};
+use ocelli_node::inference::InferenceLimits;
+use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Peer, ResponseToken};
+use ocelli_node::node::{Capacity, Discovery, Mining, Node, NodeConfig, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
@@ -191,7 +191,7 @@ impl TestNode {
     }
 
     pub fn wait_for_tip(&self, hash: BlockHash) {
-        wait("the tip to move", || (self.status().tip == hash).then_some(()));
+        wait("the tip to move", || (self.status().tip.hash == hash).then_some(()));
     }
 }
 
@@ -215,7 +215,7 @@ fn start_with(
     storage: Storage,
     clock: Clock,
 ) -> Node {
-    Node::start(Config {
+    Node::start(NodeConfig {
         network: network.clone(),
         data: folder.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -226,7 +226,7 @@ fn start_with(
         capacity: Capacity::default(),
         backend,
         models: models(network).unwrap(),
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,
         faucet: None,
@@ -385,8 +385,8 @@ pub fn blocks_of(known: &[(BlockHash, &BlockData)], hashes: &[BlockHash]) -> Res
 
 /// A peer on the network's own protocols that only does what a test says.
 pub struct RawPeer {
-    pub handle: Handle,
-    pub events: Receiver<Event>,
+    pub handle: NetworkHandle,
+    pub events: Receiver<NetworkEvent>,
     network: Network,
 }
 
@@ -413,7 +413,7 @@ impl RawPeer {
         let topics = vec![topic::blocks(genesis)];
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
-        let mut config = network::Config::full(secret, topic::request_protocol(genesis), topics);
+        let mut config = NetworkConfig::full(secret, topic::request_protocol(genesis), topics);
         config.bootstrap = addresses.to_vec();
         let (handle, mut events) = network::spawn(config).unwrap();
         let (send, receive) = std::sync::mpsc::channel();
@@ -427,7 +427,7 @@ impl RawPeer {
         let peer = Self { handle, events: receive, network: network.clone() };
         let found = addresses.iter().map(|_| {
             peer.until("the connection", |event| match event {
-                Event::Connected { peer, .. } => Some(*peer),
+                NetworkEvent::Connected { peer, .. } => Some(*peer),
                 _ => None,
             })
         });
@@ -441,7 +441,7 @@ impl RawPeer {
     }
 
     /// Waits for an event, and behaves in the meantime.
-    pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&NetworkEvent) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -465,12 +465,12 @@ impl RawPeer {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
             match event {
-                Event::Request { peer, token, data } => match pick(&Request::from_bytes(&data).unwrap()) {
+                NetworkEvent::Request { peer, token, data } => match pick(&Request::from_bytes(&data).unwrap()) {
                     Some(response) => {
                         self.handle.respond(token, response.to_bytes());
                         return;
                     }
-                    None => self.behave(Event::Request { peer, token, data }),
+                    None => self.behave(NetworkEvent::Request { peer, token, data }),
                 },
                 other => self.behave(other),
             }
@@ -484,7 +484,9 @@ impl RawPeer {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(event) = self.events.recv_timeout(left) else { panic!("waited in vain for {what}") };
             match event {
-                Event::Request { token, data, .. } if pick(&Request::from_bytes(&data).unwrap()) => return token,
+                NetworkEvent::Request { token, data, .. } if pick(&Request::from_bytes(&data).unwrap()) => {
+                    return token;
+                }
                 other => self.behave(other),
             }
         }
@@ -516,17 +518,17 @@ impl RawPeer {
         while !done() {
             assert!(Instant::now() < deadline, "waited in vain for {what}");
             let Ok(event) = self.events.recv_timeout(Duration::from_millis(20)) else { continue };
-            let Event::Request { peer, token, data } = event else { continue };
+            let NetworkEvent::Request { peer, token, data } = event else { continue };
             match answer(&Request::from_bytes(&data).unwrap()) {
                 Some(response) => self.handle.respond(token, response.to_bytes()),
-                None => self.behave(Event::Request { peer, token, data }),
+                None => self.behave(NetworkEvent::Request { peer, token, data }),
             }
         }
     }
 
     /// Answers as an honest node would that has nothing but the genesis.
-    fn behave(&self, event: Event) {
-        let Event::Request { token, data, .. } = event else { return };
+    fn behave(&self, event: NetworkEvent) {
+        let NetworkEvent::Request { token, data, .. } = event else { return };
         let genesis = &self.network.genesis;
         let response = match Request::from_bytes(&data).unwrap() {
             Request::Status => Response::Status(ChainStatus {
@@ -558,10 +560,10 @@ impl RawPeer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left).expect("the node answers and asks") {
-                Event::Response { .. } => answered = true,
-                Event::Request { peer, token, data } => match Request::from_bytes(&data).unwrap() {
+                NetworkEvent::Response { .. } => answered = true,
+                NetworkEvent::Request { peer, token, data } => match Request::from_bytes(&data).unwrap() {
                     Request::Transactions { block, .. } if block == hash => question = Some(token),
-                    _ => self.behave(Event::Request { peer, token, data }),
+                    _ => self.behave(NetworkEvent::Request { peer, token, data }),
                 },
                 _ => {}
             }
@@ -571,7 +573,7 @@ impl RawPeer {
     /// Waits until the node has thrown this peer out.
     pub fn until_gone(&self, what: &str) {
         self.until(&format!("the end of the connection after: {what}"), |event| {
-            matches!(event, Event::Disconnected { .. }).then_some(())
+            matches!(event, NetworkEvent::Disconnected { .. }).then_some(())
         });
     }
 

@@ -6,7 +6,7 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use ocelli_consensus::{Address, Amount, BlockHash, Network, U256};
-use ocelli_node::network::{Event, Peer};
+use ocelli_node::network::{NetworkEvent, Peer};
 use ocelli_protocol::message::{Ban, BanSubject, ChainStatus, Request, Response};
 use ocelli_protocol::topic;
 
@@ -180,9 +180,9 @@ fn a_node_surrounded_by_peers_that_withhold_blocks_follows_the_best_chain_throug
             std::thread::spawn(move || {
                 while let Ok(event) = peer.events.recv_timeout(PATIENCE) {
                     let (token, data) = match event {
-                        Event::Request { token, data, .. } => (token, data),
+                        NetworkEvent::Request { token, data, .. } => (token, data),
                         // The victim is gone.
-                        Event::Disconnected { .. } => break,
+                        NetworkEvent::Disconnected { .. } => break,
                         _ => continue,
                     };
                     let response = match Request::from_bytes(&data).unwrap() {
@@ -208,7 +208,7 @@ fn a_node_surrounded_by_peers_that_withhold_blocks_follows_the_best_chain_throug
     for seed in 0..3 {
         let (header, data) = maker.make(&[maker.classify(0, seed)]);
         source.announce(&header, &data.body);
-        source.serve_until(&data, header.hash(), || honest.status().tip == header.hash());
+        source.serve_until(&data, header.hash(), || honest.status().tip.hash == header.hash());
         tip = Some(header.hash());
     }
     // The owner names one honest peer.
@@ -225,5 +225,5 @@ fn assert_served(node: &TestNode, network: &Network, peer: &RawPeer) {
     let mut maker = Maker::new(network);
     let (header, data) = maker.make(&[maker.classify(0, 1)]);
     peer.announce(&header, &data.body);
-    peer.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    peer.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
 }

@@ -141,7 +141,7 @@ fn whoever_comes_whenever_has_the_file_and_agrees() {
     assert_eq!(whole.status().storage.answers_from, 1);
     // Again after a restart.
     whole.restart(&[], None);
-    assert_eq!((whole.status().tip, file_of(&whole).is_some()), (tip, true));
+    assert_eq!((whole.status().tip.hash, file_of(&whole).is_some()), (tip, true));
 
     // One that forgets what it may.
     let storage = Storage {
@@ -162,7 +162,7 @@ fn whoever_comes_whenever_has_the_file_and_agrees() {
     wait_for_file(&late);
     let status = late.status();
     assert!(status.storage.answers_from <= PUBLISHED + 6, "{:?}", status.storage);
-    assert_eq!(status.state_root, pruned.status().state_root);
+    assert_eq!(status.tip.state_root, pruned.status().tip.state_root);
 }
 
 /// A node that was off while a model was uploaded, published and used takes it all up.

@@ -33,13 +33,13 @@ fn two_miners_cut_off_and_joined_agree_and_lose_no_transaction() {
     // The side without the lonely transfer gets more work; the other stops mining, so that it must give way.
     other.restart(&[], None);
     let weaker = other.status();
-    wait("one side to get ahead", || (one.status().height > weaker.height + 3).then_some(()));
+    wait("one side to get ahead", || (one.status().tip.height > weaker.tip.height + 3).then_some(()));
     one.restart(&[], None);
     let stronger = one.status();
     other.restart(&[one.address()], None);
-    other.wait_for_tip(stronger.tip);
+    other.wait_for_tip(stronger.tip.hash);
 
-    assert_eq!(other.status().state_root, stronger.state_root);
+    assert_eq!(other.status().tip.state_root, stronger.tip.state_root);
     assert!(shared.iter().all(|task| confirmed(&other, task.transaction.txid())));
     // Mempools do not outlive a restart of the process, but what a reorganisation takes off comes back.
     assert_eq!(other.transaction(lost), TransactionStatus::Pending);

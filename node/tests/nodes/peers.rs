@@ -25,13 +25,13 @@ fn a_block_whose_pictures_are_withheld_is_unavailable_and_connected_once_they_ca
         });
     }
     let status = node.status();
-    assert_eq!((status.height, status.header_height), (0, 1));
+    assert_eq!((status.tip.height, status.sync.header_height), (0, 1));
     assert_eq!(node.verdict(hash), None, "unavailable is not invalid");
-    assert!(status.waiting_for.contains(&"the data of block 1".to_owned()), "{:?}", status.waiting_for);
+    assert!(status.sync.waiting_for.contains(&"the data of block 1".to_owned()), "{:?}", status.sync.waiting_for);
 
     // Somebody else has them.
     let (other, _) = RawPeer::connect(&network, &node);
-    other.serve_until(&data, hash, || node.status().tip == hash);
+    other.serve_until(&data, hash, || node.status().tip.hash == hash);
     assert_eq!(peer.handle.status().peers.len(), 1, "withholding costs nothing: an honest forwarder may not have them");
 }
 
@@ -61,7 +61,7 @@ fn a_peer_that_swaps_a_signature_in_a_good_block_is_blamed_and_the_block_is_not(
 
     let (honest, _) = RawPeer::connect(&network, &node);
     honest.announce(&header, &data.body);
-    honest.serve_until(&data, hash, || node.status().tip == hash);
+    honest.serve_until(&data, hash, || node.status().tip.hash == hash);
 }
 
 #[test]

@@ -26,7 +26,9 @@ fn a_jpeg_is_relayed_run_and_confirmed() {
     let (miner, _) = RawPeer::connect(&network, &first);
     let (header, data) = maker.make(std::slice::from_ref(&task));
     miner.announce(&header, &data.body);
-    miner.serve_until(&data, header.hash(), || [&first, &second].iter().all(|node| node.status().tip == header.hash()));
+    miner.serve_until(&data, header.hash(), || {
+        [&first, &second].iter().all(|node| node.status().tip.hash == header.hash())
+    });
     let found = second.block(BlockId::Hash(header.hash())).unwrap();
     assert_eq!(found.data, data);
 }

@@ -34,7 +34,7 @@ fn storage(prune: Option<Prune>, missing_attachments: MissingAttachments) -> Sto
 fn what_everybody_has_pruned_is_taken_on_work_and_said_unless_all_is_insisted_on() {
     let network = network();
     let archive = TestNode::on_folder(&network, made(&network).into_folder(), &[]);
-    let tip = archive.status().tip;
+    let tip = archive.status().tip.hash;
     let pruned = TestNode::with_storage(
         &network,
         &[archive.address()],
@@ -63,24 +63,24 @@ fn what_everybody_has_pruned_is_taken_on_work_and_said_unless_all_is_insisted_on
     late.wait_for_tip(tip);
     let status = late.status();
     assert_eq!(status.storage.answers_from, BLOCKS - 4 + 1);
-    assert_eq!(status.state_root, pruned.status().state_root);
-    wait("the full node to know the headers", || (full.status().header_height == BLOCKS).then_some(()));
-    let waits = wait("it to say what it waits for", || full.status().waiting_for.into_iter().next());
+    assert_eq!(status.tip.state_root, pruned.status().tip.state_root);
+    wait("the full node to know the headers", || (full.status().sync.header_height == BLOCKS).then_some(()));
+    let waits = wait("it to say what it waits for", || full.status().sync.waiting_for.into_iter().next());
     assert_eq!(waits, "the data of block 1");
-    assert_eq!(full.status().height, 0);
+    assert_eq!(full.status().tip.height, 0);
 
     // Once somebody has all, it goes on.
     let archive = TestNode::on_folder(&network, archive_folder, &[full.address()]);
     full.wait_for_tip(tip);
     assert_eq!((full.status().storage.answers_from, full.status().storage.attachments_from), (1, 1));
-    assert_eq!(archive.status().tip, tip);
+    assert_eq!(archive.status().tip.hash, tip);
 }
 
 #[test]
 fn a_node_without_old_bodies_says_so_and_a_late_one_asks_others() {
     let network = network();
     let archive = TestNode::on_folder(&network, made(&network).into_folder(), &[]);
-    let tip = archive.status().tip;
+    let tip = archive.status().tip.hash;
     let bodies = storage(Some(Prune::Size(1)), MissingAttachments::AcceptOnWork);
     let pruned = TestNode::with_storage(&network, &[archive.address()], bodies);
     pruned.wait_for_tip(tip);
@@ -128,7 +128,7 @@ fn a_pruned_node_that_cannot_follow_a_better_chain_stops_and_says_what_to_do() {
     let error = pruned.wait_for_end();
     assert!(matches!(error, NodeError::Store(StoreError::Pruned { .. })), "{error:?}");
     assert!(error.to_string().contains("Start it on a new data folder"), "{error}");
-    assert_eq!(stronger.status().tip, better);
+    assert_eq!(stronger.status().tip.hash, better);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash};
-use ocelli_node::network::Event;
+use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::assembly::PATIENCE;
 use ocelli_protocol::limits::SUBMISSIONS;
 use ocelli_protocol::message::{
@@ -27,7 +27,7 @@ fn four_nodes_fetch_each_task_once() {
         assert!(matches!(nodes[0].submit(task.clone()), SubmitReply::Accepted { answer: Some(_) }));
     }
     for node in &nodes {
-        wait("the tasks to arrive", || (node.status().mempool_transactions == 8).then_some(()));
+        wait("the tasks to arrive", || (node.status().mempool.transactions == 8).then_some(()));
     }
     for (at, node) in nodes.iter().enumerate() {
         let (traffic, expected) = (node.status().traffic, if at == 0 { 0 } else { 8 });
@@ -74,7 +74,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
     }
     let (mut served, mut told) = (0, None);
     peer.until("the ban", |event| match event {
-        Event::Response { result, .. } => {
+        NetworkEvent::Response { result, .. } => {
             if let Ok(data) = result {
                 match Response::from_bytes(data).unwrap() {
                     Response::Submitted(SubmitReply::Accepted { .. }) => served += 1,
@@ -85,7 +85,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
             peer.handle.request(at, request.clone());
             None
         }
-        Event::Disconnected { .. } => Some(()),
+        NetworkEvent::Disconnected { .. } => Some(()),
         _ => None,
     });
     assert!(served >= SUBMISSIONS.burst, "{served}");
@@ -94,7 +94,7 @@ fn who_floods_a_node_is_told_then_slowed_then_banned() {
     // Nobody else has noticed.
     let (other, at) = RawPeer::connect(&network, &node);
     other.handle.request(at, Request::Status.to_bytes());
-    other.until("a status", |event| matches!(event, Event::Response { result: Ok(_), .. }).then_some(()));
+    other.until("a status", |event| matches!(event, NetworkEvent::Response { result: Ok(_), .. }).then_some(()));
 }
 
 /// Waits until a peer is gossiped a block.
@@ -102,8 +102,8 @@ fn until_gossiped(peer: &RawPeer, hash: BlockHash) {
     peer.until("the block's announcement", |event| is_gossip_of(event, hash).then_some(()));
 }
 
-fn is_gossip_of(event: &Event, hash: BlockHash) -> bool {
-    matches!(event, Event::Gossip { data, .. }
+fn is_gossip_of(event: &NetworkEvent, hash: BlockHash) -> bool {
+    matches!(event, NetworkEvent::Gossip { data, .. }
         if Announcement::from_bytes(data).is_ok_and(|announcement| announcement.header.hash() == hash))
 }
 
@@ -130,7 +130,7 @@ fn a_peers_next_block_waits_until_its_last_one_is_validated() {
     }
     let task = submission_of(&first_data, 0);
     peer.handle.respond(token, Response::Transactions(vec![Some(task)]).to_bytes());
-    peer.serve_until(&first_data, first.hash(), || node.status().tip == first.hash());
+    peer.serve_until(&first_data, first.hash(), || node.status().tip.hash == first.hash());
     until_gossiped(&witness, second.hash());
 }
 
@@ -147,7 +147,7 @@ fn a_tip_that_gossip_did_not_bring_is_told() {
         ChainStatus { genesis: network.genesis_hash(), height: 2, tip: tip.hash, work: tip.work.0, next_rules: None };
     // The peer tells of its tip by itself, as a node does whose gossip got lost; the node fetches what it lacks.
     peer.handle.request(at, Request::NewTip(status.clone()).to_bytes());
-    serve_chain(&peer, &status, &blocks, || node.status().tip == tip.hash);
+    serve_chain(&peer, &status, &blocks, || node.status().tip.hash == tip.hash);
     // The witness has heard nothing by gossip, and is told; of the first block too, if that was connected by itself.
     let mut told = None;
     while told.as_ref() != Some(&status) {
@@ -171,7 +171,7 @@ fn serve_chain(
 ) {
     while !done() {
         let Ok(event) = peer.events.recv_timeout(Duration::from_millis(20)) else { continue };
-        let Event::Request { token, data, .. } = event else { continue };
+        let NetworkEvent::Request { token, data, .. } = event else { continue };
         let response = match Request::from_bytes(&data).unwrap() {
             Request::Status => Response::Status(status.clone()),
             Request::Headers { .. } => Response::Headers(blocks.iter().map(|(header, _)| header.clone()).collect()),
@@ -200,16 +200,16 @@ fn a_block_does_not_wait_for_a_peer_that_never_answers() {
     liar.announce_transaction(at, &task);
     let _open = liar.hold("the question for the task", |request| matches!(request, Request::Pending { .. }));
     miner.announce(&header, &data.body);
-    miner.serve_until(&data, header.hash(), || node.status().tip == header.hash());
+    miner.serve_until(&data, header.hash(), || node.status().tip.hash == header.hash());
     // Whoever announces it from now on is not asked for it.
     miner.announce_transaction(at_miner, &task);
     miner.until("the announcement to be noted", |event| match event {
-        Event::Request { data, .. } => {
+        NetworkEvent::Request { data, .. } => {
             let request = Request::from_bytes(data).unwrap();
             assert!(!matches!(request, Request::Pending { .. }), "fetched once more");
             None
         }
-        Event::Response { result, .. } => result.is_ok().then_some(()),
+        NetworkEvent::Response { result, .. } => result.is_ok().then_some(()),
         _ => None,
     });
     assert_eq!(node.status().traffic.relayed, 0);
@@ -243,13 +243,13 @@ fn ask_a_second_peer(is_silent: bool) {
     let is_question = |request: &Request| matches!(request, Request::Transactions { .. });
     let token = first.hold("the question for what the block lacks", is_question);
     second.handle.request(at, Request::NewTip(status(&maker)).to_bytes());
-    second.until("the new tip to be heard", |event| matches!(event, Event::Response { .. }).then_some(()));
+    second.until("the new tip to be heard", |event| matches!(event, NetworkEvent::Response { .. }).then_some(()));
     // Otherwise the first has kept the node waiting for so long that sync may have the block.
     let in_time = began.elapsed() < Duration::from_millis(PATIENCE / 2);
     // An answer that was under way when the tip changed takes nothing back.
     second.handle.respond(old_question, Response::Status(old).to_bytes());
     second.handle.request(at, Request::Status.to_bytes());
-    second.until("a later answer", |event| matches!(event, Event::Response { .. }).then_some(()));
+    second.until("a later answer", |event| matches!(event, NetworkEvent::Response { .. }).then_some(()));
     if !is_silent {
         first.handle.respond(token, Response::Transactions(Vec::new()).to_bytes());
     }
@@ -257,7 +257,7 @@ fn ask_a_second_peer(is_silent: bool) {
     let (mut asked, tip) = (false, header.hash());
     second.respond_until(
         "the block",
-        || node.status().tip == tip,
+        || node.status().tip.hash == tip,
         |request| match request {
             Request::Transactions { indexes, .. } => {
                 assert_eq!(*indexes, [0]);
@@ -309,7 +309,7 @@ fn blocks_that_compete_bring_a_task_once() {
     let known = [(second.hash(), &second_data), (third.hash(), &third_data)];
     rival.respond_until(
         "the better block",
-        || node.status().tip == third.hash(),
+        || node.status().tip.hash == third.hash(),
         |request| match request {
             // What takes longer than it should is left to sync.
             Request::Blocks { hashes } => Some(blocks_of(&known, hashes)),
@@ -340,7 +340,7 @@ fn a_peer_that_answers_is_asked_for_the_rest() {
     let tip = second.hash();
     rival.respond_until(
         "the block",
-        || node.status().tip == tip,
+        || node.status().tip.hash == tip,
         |request| match request {
             Request::Transactions { block, indexes } if *block == tip => {
                 questions += 1;

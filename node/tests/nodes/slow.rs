@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::{BlockShortId, Body, BodyCommitment};
 use ocelli_consensus::{Address, Amount, Network, Root};
-use ocelli_node::network::Event;
+use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::message::{Announcement, Request, TransactionStatus};
 
 use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
@@ -106,11 +106,11 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
 
     // The announcements were dropped; the peer is told of the new tip instead.
     witness.until("the new tip", |event| match event {
-        Event::Request { data, .. } => match Request::from_bytes(data).unwrap() {
+        NetworkEvent::Request { data, .. } => match Request::from_bytes(data).unwrap() {
             Request::NewTip(status) => (status.tip == hash).then_some(()),
             _ => None,
         },
-        Event::Gossip { data, .. } => {
+        NetworkEvent::Gossip { data, .. } => {
             let announced = Announcement::from_bytes(data).unwrap().header.hash();
             assert_ne!(announced, hash, "it was not dropped, so that this test shows nothing");
             None

@@ -18,13 +18,13 @@ fn a_late_node_syncs_from_genesis_and_runs_every_answer_again() {
         let submissions = [maker.classify(0, number), maker.transfer(1, Address([number; 20]), Amount(1_000_000))];
         let (header, data) = maker.make(&submissions);
         peer.announce(&header, &data.body);
-        peer.serve_until(&data, header.hash(), || early.status().tip == header.hash());
+        peer.serve_until(&data, header.hash(), || early.status().tip.hash == header.hash());
     }
     peer.handle.shutdown();
 
     let late = TestNode::start(&network, &[early.address()], None);
-    late.wait_for_tip(early.status().tip);
-    assert_eq!(late.status().state_root, early.status().state_root);
+    late.wait_for_tip(early.status().tip.hash);
+    assert_eq!(late.status().tip.state_root, early.status().tip.state_root);
     for height in 0..=20 {
         assert_eq!(late.block(BlockId::Height(height)), early.block(BlockId::Height(height)));
     }
@@ -34,14 +34,14 @@ fn a_late_node_syncs_from_genesis_and_runs_every_answer_again() {
 fn a_restarted_node_goes_on_where_it_was() {
     let network = easy_network();
     let mut node = TestNode::start(&network, &[], Some(Address([1; 20])));
-    wait("a few blocks", || (node.status().height >= 3).then_some(()));
+    wait("a few blocks", || (node.status().tip.height >= 3).then_some(()));
     let before = node.status();
     node.restart(&[], None);
     let after = node.status();
-    assert!(after.height >= before.height);
-    assert_eq!(after.peer_id, before.peer_id);
-    let block = node.block(BlockId::Height(before.height)).unwrap();
-    assert_eq!(block.header.hash(), before.tip);
+    assert!(after.tip.height >= before.tip.height);
+    assert_eq!(after.identity.peer_id, before.identity.peer_id);
+    let block = node.block(BlockId::Height(before.tip.height)).unwrap();
+    assert_eq!(block.header.hash(), before.tip.hash);
 }
 
 /// A node as a process of its own, which can be killed.
@@ -101,10 +101,10 @@ fn a_node_killed_while_blocks_arrive_needs_no_repair_and_catches_up() {
     // The same folder, opened in this process: the chain is the miner's, up to a tip that it knows.
     let survivor = TestNode::on_folder(&network, folder, &[bootstrap]);
     let tip = survivor.status();
-    assert!(tip.height >= reached, "{} is below {reached}, which was told to a peer before", tip.height);
+    assert!(tip.tip.height >= reached, "{} is below {reached}, which was told to a peer before", tip.tip.height);
     wait("the survivor to catch up", || {
         let (own, other) = (survivor.status(), miner.status());
-        (own.height >= reached + 2 && own.tip == other.tip).then_some(())
+        (own.tip.height >= reached + 2 && own.tip.hash == other.tip.hash).then_some(())
     });
     match survivor.ask(Request::Status) {
         Response::Status(status) => assert_eq!(status.genesis, network.genesis_hash()),

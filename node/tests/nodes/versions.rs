@@ -29,9 +29,9 @@ fn who_was_not_told_stops_says_so_bans_nobody_and_goes_on_after_its_update() {
     let old = TestNode::start(&easy_network(), &[knows.address()], None);
     let update = wait("it to say that it is old", || old.status().rules.update);
     assert!(update.contains("update this node") && update.contains(&format!("height {CHANGE}")), "{update}");
-    wait("the blocks that both share", || (old.status().height == CHANGE - 1).then_some(()));
+    wait("the blocks that both share", || (old.status().tip.height == CHANGE - 1).then_some(()));
     let status = old.status();
-    assert_eq!((status.header_height, status.rules.version), (CHANGE - 1, 1));
+    assert_eq!((status.sync.header_height, status.rules.version), (CHANGE - 1, 1));
     // Nobody is to blame, and nobody is gone.
     for node in [&old, &knows] {
         assert_eq!((node.peers().peers.len(), node.peers().bans.len()), (1, 0));

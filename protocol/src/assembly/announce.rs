@@ -4,8 +4,8 @@ use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::{BlockHash, CompactTarget, Header, Target, U256};
 
 use super::{
-    Announced, Assembly, GossipVerdict, HELD_RETRY, HeaderVerdict, Held, MAX_HELD, MAX_IN_TURN, ORPHAN_WORK_PART,
-    Offence, Output, View,
+    Announced, Assembly, AssemblyAction, AssemblyView, GossipVerdict, HELD_RETRY, HeaderVerdict, Held, MAX_HELD,
+    MAX_IN_TURN, ORPHAN_WORK_PART, Offence,
 };
 use crate::message::Announcement;
 use crate::sync::Parent;
@@ -17,8 +17,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         from: P,
         announcement: Announcement,
         now: u64,
-        view: &impl View,
-        out: &mut Vec<Output<P, G>>,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         let header = &announcement.header;
         let hash = header.hash();
@@ -41,13 +41,13 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Whether a block that the peer has announced is not yet validated.
-    fn is_busy(&self, peer: P, view: &impl View) -> bool {
+    fn is_busy(&self, peer: P, view: &impl AssemblyView) -> bool {
         let turn = self.peers.get(&peer).and_then(|peer| peer.turn);
         turn.is_some_and(|hash| self.is_open(&hash, view))
     }
 
     /// Takes up announcements whose turn has come, and held ones whose time has.
-    pub(super) fn poll_announced(&mut self, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    pub(super) fn poll_announced(&mut self, now: u64, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         while self.judging.is_none()
             && let Some(next) = self.in_turn.iter().position(|waiting| !self.is_busy(waiting.from, view))
             && let Some(announced) = self.in_turn.remove(next)
@@ -64,7 +64,13 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Checks all of a block that an announcement shows: parent, header, proof of work, body root. Only then is it passed on,
     /// long before its answers are checked: faking it costs work.
-    fn judge(&mut self, announced: Announced<P, G>, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn judge(
+        &mut self,
+        announced: Announced<P, G>,
+        now: u64,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) {
         let header = &announced.announcement.header;
         if self.held.contains_key(&announced.hash) {
             // The first announcement of it stays: who repeats it delays nothing, and has nobody check its header again.
@@ -72,7 +78,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         } else if view.tree().contains(&announced.hash) {
             self.settle(announced, now, view, out);
         } else if view.tree().contains(&header.parent) {
-            out.push(Output::ImportHeader { from: announced.from, header: header.clone() });
+            out.push(AssemblyAction::ImportHeader { from: announced.from, header: header.clone() });
             self.judging = Some(announced);
         } else {
             leave_headers_to_sync(announced, view, out);
@@ -84,20 +90,26 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         hash: &BlockHash,
         verdict: HeaderVerdict,
         now: u64,
-        view: &impl View,
-        out: &mut Vec<Output<P, G>>,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         let Some(announced) = self.judging.take_if(|judging| judging.hash == *hash) else { return };
         match verdict {
             HeaderVerdict::Stored => self.settle(announced, now, view, out),
             HeaderVerdict::Early { wait } => self.hold(announced, now.saturating_add(wait.clamp(1, HELD_RETRY)), out),
             HeaderVerdict::Unwanted => report(announced.gossip, GossipVerdict::Ignore, out),
-            HeaderVerdict::Broken => reject(announced, Offence::BrokenHeader, out),
+            HeaderVerdict::Broken => reject(announced, Offence::InvalidHeader, out),
         }
     }
 
     /// Takes up a block whose header is good, so that this block exists; with another body it is not this block.
-    fn settle(&mut self, announced: Announced<P, G>, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    fn settle(
+        &mut self,
+        announced: Announced<P, G>,
+        now: u64,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) {
         if !has_own_body(&announced.announcement) {
             return reject(announced, Offence::BodyRoot, out);
         }
@@ -123,7 +135,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Keeps a block from the future. Gossip will have forgotten it when its time comes, so that peers are told when it is the
     /// tip.
-    fn hold(&mut self, mut announced: Announced<P, G>, retry_at: u64, out: &mut Vec<Output<P, G>>) {
+    fn hold(&mut self, mut announced: Announced<P, G>, retry_at: u64, out: &mut Vec<AssemblyAction<P, G>>) {
         if !has_own_body(&announced.announcement) {
             return reject(announced, Offence::BodyRoot, out);
         }
@@ -137,19 +149,19 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 }
 
-fn report<P, G>(gossip: Option<G>, verdict: GossipVerdict, out: &mut Vec<Output<P, G>>) {
-    out.extend(gossip.map(|gossip| Output::Report { gossip, verdict }));
+fn report<P, G>(gossip: Option<G>, verdict: GossipVerdict, out: &mut Vec<AssemblyAction<P, G>>) {
+    out.extend(gossip.map(|gossip| AssemblyAction::Report { gossip, verdict }));
 }
 
-fn reject<P, G>(announced: Announced<P, G>, offence: Offence, out: &mut Vec<Output<P, G>>) {
+fn reject<P, G>(announced: Announced<P, G>, offence: Offence, out: &mut Vec<AssemblyAction<P, G>>) {
     let Announced { gossip, from, hash, .. } = announced;
     report(gossip, GossipVerdict::Reject, out);
-    out.push(Output::Penalize { peer: from, hash, offence });
+    out.push(AssemblyAction::Penalize { peer: from, hash, offence });
 }
 
 /// Does not pass a block on: nobody is to blame, unless it comes with another body than its header's. So a header, however much
 /// it has cost, is announced once, for the same message is not heard twice. Returns whether nobody is.
-fn pass_over<P, G>(announced: Announced<P, G>, out: &mut Vec<Output<P, G>>) -> bool {
+fn pass_over<P, G>(announced: Announced<P, G>, out: &mut Vec<AssemblyAction<P, G>>) -> bool {
     if !has_own_body(&announced.announcement) {
         reject(announced, Offence::BodyRoot, out);
         return false;
@@ -159,14 +171,18 @@ fn pass_over<P, G>(announced: Announced<P, G>, out: &mut Vec<Output<P, G>>) -> b
 }
 
 /// Has sync ask for the headers up to a block, if that has cost its maker something.
-fn leave_headers_to_sync<P: Copy, G>(announced: Announced<P, G>, view: &impl View, out: &mut Vec<Output<P, G>>) {
+fn leave_headers_to_sync<P: Copy, G>(
+    announced: Announced<P, G>,
+    view: &impl AssemblyView,
+    out: &mut Vec<AssemblyAction<P, G>>,
+) {
     let (peer, hash, height) = (announced.from, announced.hash, announced.announcement.header.height);
     if !is_serious(&announced.announcement.header, view) {
         return report(announced.gossip, GossipVerdict::Ignore, out);
     }
     if pass_over(announced, out) {
         let parent = if view.tree().contains(&hash) { Parent::Known } else { Parent::Unknown };
-        out.push(Output::Announced { peer, hash, height, parent });
+        out.push(AssemblyAction::Announced { peer, hash, height, parent });
     }
 }
 
@@ -183,7 +199,7 @@ fn has_own_body(announcement: &Announcement) -> bool {
 /// Whether a header whose ancestors are not known has at least a part of the work that the best header's block has, which is what
 /// the chain asks for now. Its own target says nothing: it may be the easiest. Nor does that of the tip, which is far behind
 /// while blocks are fetched.
-fn is_serious(header: &Header, view: &impl View) -> bool {
+fn is_serious(header: &Header, view: &impl AssemblyView) -> bool {
     let work = |target: CompactTarget| target.to_target().map_or(U256::ZERO, |target| target.work().0);
     work(header.target) >= work(view.tree().best_header().target) / U256::from(ORPHAN_WORK_PART)
 }

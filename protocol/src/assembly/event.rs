@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
 use ocelli_consensus::{BlockHash, Header, RuleError, WtxId};
 
+use crate::Offence;
 use crate::message::{
     Announcement, Assembled, BlockData, ChainStatus, NextRules, Request, Response, ShortId, Submission,
 };
@@ -12,7 +13,7 @@ use crate::origin::Origin;
 use crate::sync::{Failure, Parent};
 
 /// The glimpse of the node that assembly needs. At every input it must show all that earlier outputs have led to.
-pub trait View {
+pub trait AssemblyView {
     /// The stored headers.
     fn tree(&self) -> &HeaderTree;
     /// The last connected block.
@@ -33,21 +34,21 @@ pub trait View {
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData>;
 }
 
-/// What happened. `G` names a gossip message, for [`Output::Report`].
+/// What happened. `G` names a gossip message, for [`AssemblyAction::Report`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<P, G> {
     /// A full node connected.
     PeerConnected { peer: P, origin: Origin },
     /// It is gone, and so are the questions to it.
     PeerDisconnected(P),
-    /// A block was gossiped. Nothing of it has been checked. [`Output::Report`] follows, now or later, exactly once.
+    /// A block was gossiped. Nothing of it has been checked. [`AssemblyAction::Report`] follows, now or later, exactly once.
     Announced { gossip: G, from: P, announcement: Announcement },
-    /// What [`Output::ImportHeader`] led to; the view shows the header already if it is stored.
+    /// What [`AssemblyAction::ImportHeader`] led to; the view shows the header already if it is stored.
     HeaderImported { hash: BlockHash, verdict: HeaderVerdict },
     /// A question has its end.
     Response {
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`AssemblyAction::Send`] gave.
         id: u64,
         result: Result<Response, Failure>,
     },
@@ -63,7 +64,7 @@ pub enum Input<P, G> {
     Published(BlockHash),
     /// Gossip to a peer was lost.
     GossipLost(P),
-    /// The time that [`Output::WakeAt`] named has come.
+    /// The time that [`AssemblyAction::WakeAt`] named has come.
     Woken,
 }
 
@@ -85,7 +86,7 @@ pub enum HeaderVerdict {
 
 /// What is to be done, in order, before the next input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P, G> {
+pub enum AssemblyAction<P, G> {
     /// Check and store a header whose parent is stored; then tell [`Input::HeaderImported`].
     ImportHeader { from: P, header: Header },
     /// What gossip is to do with a message.
@@ -131,21 +132,4 @@ pub enum GossipVerdict {
     Ignore,
     /// No honest node would have passed it on.
     Reject,
-}
-
-/// What honest peers do not do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// An announced header's hash does not meet the header's own target.
-    NoWork,
-    /// An announced header breaks a rule.
-    BrokenHeader,
-    /// An announcement's body root is not its header's.
-    BodyRoot,
-    /// Another transaction than was asked for, another attachment, or ids that are not the block's.
-    WrongTransaction,
-    /// A response that is no encoding of one.
-    Malformed,
-    /// No answer to the question for what a block lacks.
-    Stalled,
 }

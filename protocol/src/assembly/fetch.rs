@@ -8,9 +8,9 @@ use ocelli_consensus::block::BlockShortId;
 
 use super::partial::{Lack, Partial};
 use super::{
-    ALONE_TIME, ASSEMBLY_TIME, Assembly, Brought, LOOK_INTERVAL, MAX_BRINGING, MAX_PARTIAL, MAX_PATIENCE,
-    MAX_QUESTIONS_PER_PEER, MAX_SOURCES, MIN_SHARE, NEAR_BLOCKS, Offence, Output, PATIENCE, PATIENCE_PER_TRANSACTION,
-    Peer, QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE, View,
+    ALONE_TIME, ASSEMBLY_TIME, Assembly, AssemblyAction, AssemblyView, Brought, LOOK_INTERVAL, MAX_BRINGING,
+    MAX_PARTIAL, MAX_PATIENCE, MAX_QUESTIONS_PER_PEER, MAX_SOURCES, MIN_SHARE, NEAR_BLOCKS, Offence, PATIENCE,
+    PATIENCE_PER_TRANSACTION, Peer, QUESTION_TIME, ROUND_PAUSE, TRIAL_PATIENCE,
 };
 use crate::message::{Announcement, MAX_INDEXES, Request, Response, ShortId, Submission, TRANSACTIONS_BYTES};
 use crate::sync::Failure;
@@ -52,8 +52,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         announcement: Announcement,
         from: P,
         now: u64,
-        view: &impl View,
-        out: &mut Vec<Output<P, G>>,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         let mut partial = Partial::new(announcement, from, now);
         partial.fill(view);
@@ -67,14 +67,20 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
 
     /// Does what is next for a block: it is complete; or what it lacks, and nobody is asked for nor another block brings, is asked of
     /// several at once; or it waits for that, or for the next round; or nobody is left to be asked.
-    pub(super) fn pursue(&mut self, hash: BlockHash, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    pub(super) fn pursue(
+        &mut self,
+        hash: BlockHash,
+        now: u64,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) {
         let Some(mut partial) = self.partial.remove(&hash) else { return };
         let lack = partial.lack();
         if lack == Lack::Nothing {
             let from = partial.from;
             if let Some(block) = partial.into_assembled() {
                 self.handed.insert(hash);
-                out.push(Output::Complete { hash, from, block });
+                out.push(AssemblyAction::Complete { hash, from, block });
             }
             return;
         }
@@ -90,8 +96,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         hash: BlockHash,
         partial: &mut Partial<P>,
         now: u64,
-        view: &impl View,
-        out: &mut Vec<Output<P, G>>,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) -> bool {
         let (mut places, lacks_ids) = match lack {
             Lack::Transactions(places) => (places, false),
@@ -107,40 +113,48 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             self.look(now + LOOK_INTERVAL);
             return true;
         }
-        if now < partial.rests_until {
-            self.look(partial.rests_until);
+        if now < partial.round.rests_until {
+            self.look(partial.round.rests_until);
             return true;
         }
         let sources = self.sources(&hash, partial, now);
         let shares = if lacks_ids {
             sources.first().map(|peer| (*peer, Vec::new())).into_iter().collect()
         } else {
-            share(places, &sources, &partial.lacked)
+            share(places, &sources, &partial.round.lacked)
         };
         if shares.is_empty() {
             return self.is_awaited(&hash, now) || self.end_round(&hash, partial, now, out);
         }
         for (peer, places) in shares {
-            partial.asked.insert(peer);
+            partial.round.asked.insert(peer);
             self.ask(peer, hash, partial, places, now, out);
         }
         true
     }
 
     /// Nobody is left to be asked in this round. Whether the block is still put together.
-    fn end_round(&mut self, hash: &BlockHash, partial: &mut Partial<P>, now: u64, out: &mut Vec<Output<P, G>>) -> bool {
+    fn end_round(
+        &mut self,
+        hash: &BlockHash,
+        partial: &mut Partial<P>,
+        now: u64,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) -> bool {
         // Who is late may still answer, and who does not know the block yet may hear of it.
         let may_come = self.questions.values().any(|question| question.block == *hash);
-        let has_hope = std::mem::take(&mut partial.is_known) || may_come;
-        if (!has_hope || now >= partial.progress_at + ALONE_TIME) && !std::mem::replace(&mut partial.is_left, true) {
+        let has_hope = std::mem::take(&mut partial.round.is_known) || may_come;
+        if (!has_hope || now >= partial.round.progress_at + ALONE_TIME)
+            && !std::mem::replace(&mut partial.is_left, true)
+        {
             leave_to_sync(out);
         }
         if has_hope {
-            partial.asked.clear();
-            partial.useless.clear();
-            partial.lacked.clear();
-            partial.rests_until = now + ROUND_PAUSE;
-            self.look(partial.rests_until);
+            partial.round.asked.clear();
+            partial.round.useless.clear();
+            partial.round.lacked.clear();
+            partial.round.rests_until = now + ROUND_PAUSE;
+            self.look(partial.round.rests_until);
         }
         has_hope
     }
@@ -156,7 +170,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         partial: &Partial<P>,
         places: Vec<u32>,
         now: u64,
-        out: &mut Vec<Output<P, G>>,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         let (lateness, most) = match self.peers.get(&peer) {
             Some(peer) if peer.has_answered => (peer.lateness, MAX_PATIENCE),
@@ -170,7 +184,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         } else {
             Request::Transactions { block, indexes: places.clone() }
         };
-        out.push(Output::Send { peer, id, request });
+        out.push(AssemblyAction::Send { peer, id, request });
         if self.bringing.blocks.len() < MAX_BRINGING || self.bringing.blocks.contains_key(&block) {
             let ids = places.iter().filter_map(|place| partial.id(*place));
             self.bringing.blocks.entry(block).or_insert_with(|| Brought::new(partial.parent())).asked.extend(ids);
@@ -186,7 +200,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let is_free = |id: P| {
             let open = self.questions.values().filter(|question| question.peer == id);
             // Who lets a question for it wait is asked for no more of it.
-            !partial.useless.contains(&id)
+            !partial.round.useless.contains(&id)
                 && open.clone().all(|question| question.block != *hash)
                 && open.count() < MAX_QUESTIONS_PER_PEER
         };
@@ -200,8 +214,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         let mut candidates: Vec<_> = candidates.map(|(id, peer)| (order(*id, peer), *id)).collect();
         candidates.sort_unstable();
         let candidates = candidates.into_iter().map(|(_, id)| id);
-        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.asked.contains(id));
-        let more = MAX_SOURCES.saturating_sub(partial.asked.len());
+        let (known, new): (Vec<P>, Vec<P>) = candidates.partition(|id| partial.round.asked.contains(id));
+        let more = MAX_SOURCES.saturating_sub(partial.round.asked.len());
         known.into_iter().chain(new.into_iter().take(more)).collect()
     }
 
@@ -222,7 +236,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         place: u32,
         hash: &BlockHash,
         now: u64,
-        view: &impl View,
+        view: &impl AssemblyView,
     ) -> bool {
         let Some(id) = partial.id(place) else { return false };
         let is_under_way = |other: &BlockHash| self.is_handed_over(other, view) || self.is_awaited(other, now);
@@ -237,8 +251,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         id: u64,
         result: Result<Response, Failure>,
         now: u64,
-        view: &impl View,
-        out: &mut Vec<Output<P, G>>,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         // One from another than was asked answers nothing.
         if self.questions.get(&id).is_none_or(|question| question.peer != peer) {
@@ -256,7 +270,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
                     Ok(Ok(())) => Answer::Whole,
                     Ok(Err(rule)) => {
                         self.partial.remove(&hash);
-                        out.push(Output::Condemn { hash, rule });
+                        out.push(AssemblyAction::Condemn { hash, rule });
                         Answer::Whole
                     }
                     Err(_) => Answer::Wrong,
@@ -267,12 +281,12 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             Ok(_) => Answer::Nothing,
             Err(failure) => {
                 let offence = match failure {
-                    Failure::Malformed => Some(Offence::Malformed),
+                    Failure::Malformed => Some(Offence::WrongResponse),
                     Failure::Network => is_late.then_some(Offence::Stalled),
                 };
-                out.extend(offence.map(|offence| Output::Penalize { peer, hash, offence }));
+                out.extend(offence.map(|offence| AssemblyAction::Penalize { peer, hash, offence }));
                 if let Some(partial) = self.partial.get_mut(&hash) {
-                    partial.useless.insert(peer);
+                    partial.round.useless.insert(peer);
                 }
                 return self.pursue(hash, now, view, out);
             }
@@ -290,20 +304,20 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             }
         }
         if let Some(partial) = self.partial.get_mut(&hash) {
-            partial.is_known |= matches!(answer, Answer::Whole | Answer::Part);
+            partial.round.is_known |= matches!(answer, Answer::Whole | Answer::Part);
             match answer {
                 Answer::Whole => {}
                 Answer::Part if !places.is_empty() => {
                     let missing: BTreeSet<u32> = partial.missing().collect();
                     let lacked = places.into_iter().filter(|place| missing.contains(place));
-                    partial.lacked.entry(peer).or_default().extend(lacked);
+                    partial.round.lacked.entry(peer).or_default().extend(lacked);
                 }
-                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.useless.insert(peer)),
+                Answer::Part | Answer::Nothing | Answer::Wrong => drop(partial.round.useless.insert(peer)),
             }
         }
         // The block is not to blame for what was sent in its name.
         if matches!(answer, Answer::Wrong) {
-            out.push(Output::Penalize { peer, hash, offence: Offence::WrongTransaction });
+            out.push(AssemblyAction::Penalize { peer, hash, offence: Offence::WrongTransaction });
         }
         self.pursue(hash, now, view, out);
     }
@@ -325,7 +339,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         };
         if !came.is_empty() {
             if let Some(partial) = self.partial.get_mut(hash) {
-                partial.progress_at = now;
+                partial.round.progress_at = now;
             }
             if let Some(brought) = self.bringing.blocks.get_mut(hash) {
                 brought.came.append(&mut came);
@@ -342,14 +356,14 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Asks others where an answer is late, and gives up what takes too long.
-    pub(super) fn poll_late(&mut self, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    pub(super) fn poll_late(&mut self, now: u64, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         let mut late = Vec::new();
         self.questions.retain(|_, question| {
             let may_come = now < question.since + QUESTION_TIME;
             if !may_come {
                 late.push(question.block);
                 let (peer, hash) = (question.peer, question.block);
-                out.push(Output::Penalize { peer, hash, offence: Offence::Stalled });
+                out.push(AssemblyAction::Penalize { peer, hash, offence: Offence::Stalled });
             }
             may_come
         });
@@ -372,7 +386,8 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         });
         for hash in late {
             // Where peers are silent, sync does not wait for the last of them.
-            if let Some(partial) = self.partial.get_mut(&hash).filter(|partial| now >= partial.progress_at + ALONE_TIME)
+            if let Some(partial) =
+                self.partial.get_mut(&hash).filter(|partial| now >= partial.round.progress_at + ALONE_TIME)
                 && !std::mem::replace(&mut partial.is_left, true)
             {
                 leave_to_sync(out);
@@ -382,7 +397,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
     }
 
     /// Looks whether what blocks wait for has come, or will not, and begins their next rounds.
-    pub(super) fn poll_waiting(&mut self, now: u64, view: &impl View, out: &mut Vec<Output<P, G>>) {
+    pub(super) fn poll_waiting(&mut self, now: u64, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
         if self.look_at.take_if(|at| *at <= now).is_none() {
             return;
         }
@@ -434,9 +449,9 @@ fn share<P: Copy + Ord>(
     shares
 }
 
-fn leave_to_sync<P, G>(out: &mut Vec<Output<P, G>>) {
-    if !out.iter().any(|output| matches!(output, Output::LeftToSync)) {
-        out.push(Output::LeftToSync);
+fn leave_to_sync<P, G>(out: &mut Vec<AssemblyAction<P, G>>) {
+    if !out.iter().any(|output| matches!(output, AssemblyAction::LeftToSync)) {
+        out.push(AssemblyAction::LeftToSync);
     }
 }
 

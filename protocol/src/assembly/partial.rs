@@ -6,7 +6,7 @@ use ocelli_consensus::block::{BlockShortId, BodyCommitment, ShortIds, transactio
 use ocelli_consensus::rules::{RuleError, check_body_root};
 use ocelli_consensus::{BlockHash, Header, WtxId};
 
-use super::View;
+use super::AssemblyView;
 use crate::message::{Announcement, Assembled, BlockData, Submission};
 
 #[derive(Debug)]
@@ -22,18 +22,7 @@ pub(super) struct Partial<P> {
     /// Of each place, what is here; its wtxid has the place's id.
     found: Vec<Option<(WtxId, Submission)>>,
     wtxids: Wtxids,
-    /// Who has been asked in this round; at most [`super::MAX_SOURCES`].
-    pub(super) asked: BTreeSet<P>,
-    /// Those of them that do not know it, or have sent something else.
-    pub(super) useless: BTreeSet<P>,
-    /// Places that others of them do not have yet.
-    pub(super) lacked: BTreeMap<P, BTreeSet<u32>>,
-    /// Whether somebody who was asked in this round knows the block.
-    pub(super) is_known: bool,
-    /// When the last transaction came that was asked for.
-    pub(super) progress_at: u64,
-    /// When the next round begins.
-    pub(super) rests_until: u64,
+    pub(super) round: Round<P>,
     /// Whether sync may fetch it as well.
     pub(super) is_left: bool,
     /// Connected blocks in which it has been looked for what is missing.
@@ -41,6 +30,23 @@ pub(super) struct Partial<P> {
     /// A transaction that has another's short id. To find one takes 2^32 signatures.
     #[cfg(test)]
     collision: Option<(WtxId, BlockShortId)>,
+}
+
+/// Who is asked for what a block lacks, until all have been.
+#[derive(Debug)]
+pub(super) struct Round<P> {
+    /// Who has been asked; at most [`super::MAX_SOURCES`].
+    pub(super) asked: BTreeSet<P>,
+    /// Those of them that do not know it, or have sent something else.
+    pub(super) useless: BTreeSet<P>,
+    /// Places that others of them do not have yet.
+    pub(super) lacked: BTreeMap<P, BTreeSet<u32>>,
+    /// Whether somebody who was asked knows the block.
+    pub(super) is_known: bool,
+    /// When the last transaction came that was asked for.
+    pub(super) progress_at: u64,
+    /// When the next round begins.
+    pub(super) rests_until: u64,
 }
 
 /// What is known of the whole ids.
@@ -82,12 +88,14 @@ impl<P: Copy + Ord> Partial<P> {
             by_id,
             found: vec![None; ids.len()],
             wtxids: Wtxids::Open,
-            asked: BTreeSet::new(),
-            useless: BTreeSet::new(),
-            lacked: BTreeMap::new(),
-            is_known: false,
-            progress_at: since,
-            rests_until: since,
+            round: Round {
+                asked: BTreeSet::new(),
+                useless: BTreeSet::new(),
+                lacked: BTreeMap::new(),
+                is_known: false,
+                progress_at: since,
+                rests_until: since,
+            },
             is_left: false,
             looked_into: BTreeSet::new(),
             #[cfg(test)]
@@ -147,7 +155,7 @@ impl<P: Copy + Ord> Partial<P> {
 
     /// Takes what is here already. Miners that find blocks at the same time take the same transactions, which leave the
     /// mempool with the first of these blocks that is connected.
-    pub(super) fn fill(&mut self, view: &impl View) {
+    pub(super) fn fill(&mut self, view: &impl AssemblyView) {
         if self.missing().next().is_none() {
             return;
         }

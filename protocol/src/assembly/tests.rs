@@ -23,20 +23,20 @@ fn patience(transactions: usize, lateness: u32) -> u64 {
 }
 
 fn report(gossip: u32, verdict: GossipVerdict) -> Out {
-    Output::Report { gossip, verdict }
+    AssemblyAction::Report { gossip, verdict }
 }
 
 fn question(peer: u8, id: u64, block: &Block, indexes: &[u32]) -> Out {
     let request = Request::Transactions { block: block.hash(), indexes: indexes.to_vec() };
-    Output::Send { peer, id, request }
+    AssemblyAction::Send { peer, id, request }
 }
 
 fn complete(block: &Block, from: u8) -> Out {
-    Output::Complete { hash: block.hash(), from, block: block.assembled() }
+    AssemblyAction::Complete { hash: block.hash(), from, block: block.assembled() }
 }
 
 fn in_blocks(numbers: impl IntoIterator<Item = u64>) -> Out {
-    Output::InBlocks(numbers.into_iter().map(short).collect())
+    AssemblyAction::InBlocks(numbers.into_iter().map(short).collect())
 }
 
 fn answer(block: &Block, indexes: &[u32]) -> Result<Response, Failure> {
@@ -59,11 +59,11 @@ fn a_whole_block_by_hand() {
     tested.world.pend(1);
     let (hash, header) = (block.hash(), block.header.clone());
     let announced = Input::Announced { gossip: 0, from: 1, announcement: block.announcement() };
-    assert_eq!(tested.handle(announced), [Output::ImportHeader { from: 1, header: header.clone() }]);
+    assert_eq!(tested.handle(announced), [AssemblyAction::ImportHeader { from: 1, header: header.clone() }]);
     tested.world.insert(&header);
     assert_eq!(
         tested.handle(Input::HeaderImported { hash, verdict: HeaderVerdict::Stored }),
-        [report(0, GossipVerdict::Accept), question(1, 0, &block, &[0, 2]), Output::WakeAt(patience(2, 0)),]
+        [report(0, GossipVerdict::Accept), question(1, 0, &block, &[0, 2]), AssemblyAction::WakeAt(patience(2, 0)),]
     );
     assert!(tested.machine.is_put_together(&hash));
     assert_eq!(tested.machine.height(&1), Some(1));
@@ -117,10 +117,10 @@ fn announcements_are_judged() {
     let ignored = |found: Vec<Out>| [vec![report(0, GossipVerdict::Ignore)], found].concat();
     let rejected = |announcement: &Announcement, offence| {
         let hash = announcement.header.hash();
-        vec![report(0, GossipVerdict::Reject), Output::Penalize { peer: 1, hash, offence }]
+        vec![report(0, GossipVerdict::Reject), AssemblyAction::Penalize { peer: 1, hash, offence }]
     };
     let (hash, parent) = (unknown.hash(), Parent::Unknown);
-    let orphan = Output::Announced { peer: 1, hash, height: 2, parent };
+    let orphan = AssemblyAction::Announced { peer: 1, hash, height: 2, parent };
     let taken = || vec![report(0, GossipVerdict::Accept), question(1, 0, &good, &[0, 1])];
     let early = HeaderVerdict::Early { wait: 1 };
     let rows = [
@@ -131,7 +131,7 @@ fn announcements_are_judged() {
             "broken rule",
             broken_rule.clone(),
             Some(HeaderVerdict::Broken),
-            rejected(&broken_rule, Offence::BrokenHeader),
+            rejected(&broken_rule, Offence::InvalidHeader),
         ),
         ("no work", without_work.clone(), None, rejected(&without_work, Offence::NoWork)),
         ("no target", no_target.clone(), None, rejected(&no_target, Offence::NoWork)),
@@ -145,13 +145,13 @@ fn announcements_are_judged() {
         let (header, hash) = (announcement.header.clone(), announcement.header.hash());
         let mut out = tested.handle(Input::Announced { gossip: 0, from: 1, announcement });
         if let Some(verdict) = verdict {
-            assert_eq!(out, [Output::ImportHeader { from: 1, header: header.clone() }], "{what}");
+            assert_eq!(out, [AssemblyAction::ImportHeader { from: 1, header: header.clone() }], "{what}");
             if verdict == HeaderVerdict::Stored {
                 tested.world.insert(&header);
             }
             out = tested.handle(Input::HeaderImported { hash, verdict });
         }
-        out.retain(|output| !matches!(output, Output::WakeAt(_)));
+        out.retain(|output| !matches!(output, AssemblyAction::WakeAt(_)));
         assert_eq!(out, expected, "{what}");
     }
 }
@@ -233,7 +233,7 @@ fn an_orphan_must_have_cost_something() {
         let mut expected = vec![report(0, GossipVerdict::Ignore)];
         if is_serious {
             let (hash, height, parent) = (orphan.hash(), orphan.header.height, Parent::Unknown);
-            expected.push(Output::Announced { peer: 1, hash, height, parent });
+            expected.push(AssemblyAction::Announced { peer: 1, hash, height, parent });
         }
         assert_eq!(tested.announce(1, &orphan), expected, "{target}");
     }
@@ -270,7 +270,7 @@ fn a_target_that_no_header_may_have_is_no_work() {
         let orphan = orphan(CompactTarget(target), &tested.genesis());
         let hash = orphan.hash();
         let out = tested.announce(1, &orphan);
-        let penalty = Output::Penalize { peer: 1, hash, offence: Offence::NoWork };
+        let penalty = AssemblyAction::Penalize { peer: 1, hash, offence: Offence::NoWork };
         assert_eq!(out == [report(0, GossipVerdict::Reject), penalty], !is_possible, "{out:?}");
     }
 }
@@ -282,7 +282,7 @@ fn an_orphan_has_its_own_body() {
     let orphan = orphan(tested.genesis().target, &tested.genesis());
     let mut other = orphan.announcement();
     other.commitment.answers.0[0] ^= 1;
-    let penalty = Output::Penalize { peer: 1, hash: orphan.hash(), offence: Offence::BodyRoot };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: orphan.hash(), offence: Offence::BodyRoot };
     assert_eq!(tested.announce_as(1, other), [report(0, GossipVerdict::Reject), penalty]);
 }
 
@@ -295,7 +295,7 @@ fn a_peers_next_block_waits_for_its_last_one() {
     assert_eq!(tested.announce(1, &blocks[1]), [], "it waits");
     // A third is not kept; sync hears of it.
     let (hash, parent) = (blocks[2].hash(), Parent::Unknown);
-    let expected = [report(2, GossipVerdict::Ignore), Output::Announced { peer: 1, hash, height: 1, parent }];
+    let expected = [report(2, GossipVerdict::Ignore), AssemblyAction::Announced { peer: 1, hash, height: 1, parent }];
     assert_eq!(tested.announce(1, &blocks[2]), expected);
     // Another peer has a turn of its own.
     assert_eq!(tested.announce(2, &blocks[3])[0], report(3, GossipVerdict::Accept));
@@ -350,21 +350,21 @@ fn one_header_is_imported_at_a_time() {
         let announcement = blocks[gossip as usize].announcement();
         Input::Announced { gossip, from, announcement }
     };
-    let import = |from: u8| Output::ImportHeader { from, header: blocks[from as usize - 1].header.clone() };
+    let import = |from: u8| AssemblyAction::ImportHeader { from, header: blocks[from as usize - 1].header.clone() };
     assert_eq!(tested.handle(announced(0, 1)), [import(1)]);
     assert_eq!(tested.handle(announced(1, 2)), []);
     // An answer that nobody waits for means nothing.
     let verdict = HeaderVerdict::Broken;
     assert_eq!(tested.handle(Input::HeaderImported { hash: blocks[1].hash(), verdict }), []);
     let out = tested.handle(Input::HeaderImported { hash: blocks[0].hash(), verdict });
-    let penalty = Output::Penalize { peer: 1, hash: blocks[0].hash(), offence: Offence::BrokenHeader };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: blocks[0].hash(), offence: Offence::InvalidHeader };
     assert_eq!(out, [report(0, GossipVerdict::Reject), penalty, import(2)]);
 }
 
 fn hold(tested: &mut Tested, from: u8, block: &Block, wait: u64) -> Vec<Out> {
     let gossip = 1_000 + u32::from(from);
     let out = tested.handle(Input::Announced { gossip, from, announcement: block.announcement() });
-    assert!(matches!(out[..], [Output::ImportHeader { .. }]), "{out:?}");
+    assert!(matches!(out[..], [AssemblyAction::ImportHeader { .. }]), "{out:?}");
     tested.handle(Input::HeaderImported { hash: block.hash(), verdict: HeaderVerdict::Early { wait } })
 }
 
@@ -374,17 +374,17 @@ fn hold(tested: &mut Tested, from: u8, block: &Block, wait: u64) -> Vec<Out> {
 fn a_block_from_the_future_is_held_until_its_time() {
     let mut tested = Tested::new([1, 2]);
     let block = Block::on(&tested.genesis(), [1], 1);
-    let import = |from| Output::ImportHeader { from, header: block.header.clone() };
+    let import = |from| AssemblyAction::ImportHeader { from, header: block.header.clone() };
     let out = hold(&mut tested, 1, &block, 300);
-    assert_eq!(out, [report(1_001, GossipVerdict::Ignore), Output::WakeAt(300)]);
+    assert_eq!(out, [report(1_001, GossipVerdict::Ignore), AssemblyAction::WakeAt(300)]);
     // Said again, by whomever, it is held already: the first who said so is asked, and no header is checked again.
     for peer in [2, 1, 2] {
         let out = tested.announce(peer, &block);
-        assert!(matches!(out[..], [Output::Report { verdict: GossipVerdict::Ignore, .. }]), "{out:?}");
+        assert!(matches!(out[..], [AssemblyAction::Report { verdict: GossipVerdict::Ignore, .. }]), "{out:?}");
     }
     let mut other = block.announcement();
     other.commitment.transactions.0[0] ^= 1;
-    let penalty = Output::Penalize { peer: 2, hash: block.hash(), offence: Offence::BodyRoot };
+    let penalty = AssemblyAction::Penalize { peer: 2, hash: block.hash(), offence: Offence::BodyRoot };
     assert_eq!(tested.announce_as(2, other)[1..], [penalty]);
     assert_eq!(tested.machine.held.len(), 1);
     // The clock was set back meanwhile, and then on.
@@ -392,14 +392,14 @@ fn a_block_from_the_future_is_held_until_its_time() {
     assert_eq!(tested.handle(Input::Woken), [import(1)]);
     let early = HeaderVerdict::Early { wait: 3_600_000 };
     let out = tested.handle(Input::HeaderImported { hash: block.hash(), verdict: early });
-    assert_eq!(out, [Output::WakeAt(300 + HELD_RETRY)]);
+    assert_eq!(out, [AssemblyAction::WakeAt(300 + HELD_RETRY)]);
     let out = tested.run(300 + HELD_RETRY);
     assert_eq!(out, [question(1, 0, &block, &[0])]);
     assert!(tested.machine.held.is_empty());
     assert_eq!(tested.respond(1, 0, answer(&block, &[0])), [complete(&block, 1), in_blocks([1])]);
     tested.connect(&block);
     let out = tested.handle(Input::TipMoved);
-    assert!(matches!(out[..], [Output::Tell { peer: 2, .. }]), "the first has it: {out:?}");
+    assert!(matches!(out[..], [AssemblyAction::Tell { peer: 2, .. }]), "the first has it: {out:?}");
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn of_blocks_from_the_future_the_next_are_held() {
     tested.world.insert(&blocks[19].header);
     tested.world.connect(blocks[19].hash(), blocks[19].data.clone());
     let out = tested.run(500);
-    let completed = out.iter().filter(|output| matches!(output, Output::Complete { .. }));
+    let completed = out.iter().filter(|output| matches!(output, AssemblyAction::Complete { .. }));
     assert_eq!((completed.count(), tested.machine.held.len()), (15, 0));
 }
 
@@ -441,7 +441,7 @@ fn a_silent_announcer_delays_a_block_by_half_a_second() {
     assert_eq!(tested.run(first), [question(3, 1, &block, &[0, 1])]);
     assert!(tested.machine.is_put_together(&block.hash()));
     // After a second sync may fetch the whole block; others are asked all the same, and an answer that comes first is taken.
-    assert_eq!(tested.run(2 * first), [Output::LeftToSync, question(4, 2, &block, &[0, 1])]);
+    assert_eq!(tested.run(2 * first), [AssemblyAction::LeftToSync, question(4, 2, &block, &[0, 1])]);
     assert!(!tested.machine.is_put_together(&block.hash()));
     assert_eq!(tested.run(3 * first), [question(5, 3, &block, &[0, 1])]);
     assert_eq!(tested.run(4 * first), [question(2, 4, &block, &[0, 1])]);
@@ -457,7 +457,7 @@ fn a_silent_announcer_delays_a_block_by_half_a_second() {
         "it was the faster of those that have answered"
     );
     let out = tested.run(tested.now + patience(1, 1));
-    assert_eq!(out, [Output::LeftToSync, question(1, 6, &next, &[0])], "a second without anything");
+    assert_eq!(out, [AssemblyAction::LeftToSync, question(1, 6, &next, &[0])], "a second without anything");
 }
 
 #[test]
@@ -465,7 +465,7 @@ fn what_takes_too_long_is_left_to_sync_alone() {
     let mut tested = Tested::new([1]);
     let block = Block::on(&tested.genesis(), 0..2, 0);
     tested.announce(1, &block);
-    assert_eq!(tested.run(ASSEMBLY_TIME - 1), [Output::LeftToSync]);
+    assert_eq!(tested.run(ASSEMBLY_TIME - 1), [AssemblyAction::LeftToSync]);
     assert_eq!(tested.machine.partial.len(), 1, "a late answer may be faster");
     assert_eq!(tested.run(ASSEMBLY_TIME), []);
     assert!(tested.machine.partial.is_empty());
@@ -474,7 +474,7 @@ fn what_takes_too_long_is_left_to_sync_alone() {
     for number in 1..6 {
         let block = Block::on(&parent, [10 + number], 0);
         let out = tested.announce(1, &block);
-        let asked = out.iter().filter(|output| matches!(output, Output::Send { .. })).count();
+        let asked = out.iter().filter(|output| matches!(output, AssemblyAction::Send { .. })).count();
         assert_eq!(asked == 1, (number as usize) < MAX_QUESTIONS_PER_PEER, "{number}: {out:?}");
         tested.run(tested.now + ASSEMBLY_TIME);
         parent = block.header;
@@ -511,13 +511,13 @@ fn another_is_asked_when_one_fails() {
         ("ids", Ok(Response::TransactionIds(None)), None, &[0, 1]),
         ("another response", Ok(Response::NewTip), None, &[0, 1]),
         ("connection lost", Err(Failure::Network), None, &[0, 1]),
-        ("no message", Err(Failure::Malformed), Some(Offence::Malformed), &[0, 1]),
+        ("no message", Err(Failure::Malformed), Some(Offence::WrongResponse), &[0, 1]),
     ];
     for (what, result, offence, rest) in rows {
         let mut tested = Tested::new([1, 2]);
         tested.handle(height(2, 1));
         tested.announce(1, &block);
-        let penalty = offence.map(|offence| Output::Penalize { peer: 1, hash: block.hash(), offence });
+        let penalty = offence.map(|offence| AssemblyAction::Penalize { peer: 1, hash: block.hash(), offence });
         let came: Vec<u64> = (0..2).filter(|place| !rest.contains(&(*place as u32))).collect();
         let told = (!came.is_empty()).then(|| in_blocks(came));
         let expected: Vec<_> = penalty.into_iter().chain([question(2, 1, &block, rest)]).chain(told).collect();
@@ -586,7 +586,7 @@ fn a_block_that_nobody_has_whole_is_left_to_sync() {
         assert_eq!(tested.run(id * ROUND_PAUSE), [question(1, id, &block, &[0, 1])]);
         out = tested.respond(1, id, lacking());
     }
-    assert_eq!(out, [Output::LeftToSync]);
+    assert_eq!(out, [AssemblyAction::LeftToSync]);
     assert!(!tested.machine.is_put_together(&block.hash()));
     let id = ALONE_TIME / ROUND_PAUSE + 1;
     assert_eq!(tested.run(id * ROUND_PAUSE), [question(1, id, &block, &[0, 1])]);
@@ -620,18 +620,18 @@ fn colliding_ids_are_told_apart_by_the_whole_ids() {
     // Nobody makes 2^32 signatures for a test: the ids of transactions 9 and 1 are said to be equal.
     partial.collide(wtxid(9), 1);
     let wrong = [0, 9, 2, 3].map(|number| Some(task(number)));
-    let ids = |peer, id| Output::Send { peer, id, request: Request::TransactionIds { block: block.hash() } };
+    let ids = |peer, id| AssemblyAction::Send { peer, id, request: Request::TransactionIds { block: block.hash() } };
     assert_eq!(tested.respond(1, 0, Ok(Response::Transactions(wrong.into()))), [ids(1, 1), in_blocks([0, 9, 2, 3])]);
     // Who tells other ids is to blame; who does not have them all is not.
     let told = |numbers: &[u64]| Ok(Response::TransactionIds(Some(numbers.iter().copied().map(wtxid).collect())));
-    let penalty = Output::Penalize { peer: 1, hash: block.hash(), offence: Offence::WrongTransaction };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: block.hash(), offence: Offence::WrongTransaction };
     assert_eq!(tested.respond(1, 1, told(&[0, 9, 2, 3])), [penalty, ids(2, 2)]);
     assert_eq!(tested.respond(2, 2, Ok(Response::TransactionIds(None))), []);
     assert_eq!(tested.run(ROUND_PAUSE), [ids(1, 3)]);
     assert_eq!(tested.respond(1, 3, told(&[0, 1, 2, 3])), [question(1, 4, &block, &[1])]);
     assert_eq!(tested.machine.transaction_ids(&block.hash()).map(<[WtxId]>::len), Some(4));
     // From now on an id alone is not enough.
-    let penalty = Output::Penalize { peer: 1, hash: block.hash(), offence: Offence::WrongTransaction };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: block.hash(), offence: Offence::WrongTransaction };
     assert_eq!(
         tested.respond(1, 4, Ok(Response::Transactions(vec![Some(task(9))]))),
         [penalty, question(2, 5, &block, &[1])]
@@ -664,14 +664,17 @@ fn ids_that_are_not_the_transactions_condemn_the_block() {
         if what == "another" {
             // Nothing that is here has the id: it is asked for, and who has it sends what the block holds.
             assert_eq!(out[1..], [question(1, 0, &block, &[1])]);
-            let penalty = Output::Penalize { peer: 1, hash, offence: Offence::WrongTransaction };
-            assert_eq!(tested.respond(1, 0, answer(&block, &[1])), [penalty, Output::LeftToSync], "{what}");
+            let penalty = AssemblyAction::Penalize { peer: 1, hash, offence: Offence::WrongTransaction };
+            assert_eq!(tested.respond(1, 0, answer(&block, &[1])), [penalty, AssemblyAction::LeftToSync], "{what}");
             continue;
         }
-        assert_eq!(out[1..], [Output::Send { peer: 1, id: 0, request }], "{what}");
+        assert_eq!(out[1..], [AssemblyAction::Send { peer: 1, id: 0, request }], "{what}");
         let ids = Ok(Response::TransactionIds(Some((0..3).map(wtxid).collect())));
         let out = tested.respond(1, 0, ids);
-        assert!(matches!(out[..], [Output::Condemn { rule: RuleError::BodyRoot { .. }, .. }]), "{what}: {out:?}");
+        assert!(
+            matches!(out[..], [AssemblyAction::Condemn { rule: RuleError::BodyRoot { .. }, .. }]),
+            "{what}: {out:?}"
+        );
         assert!(tested.machine.partial.is_empty());
     }
 }
@@ -707,7 +710,7 @@ fn who_may_have_a_block_is_asked() {
     assert_eq!(tested.announce(1, &block)[1], question(1, 0, &block, &[0]));
     assert_eq!(tested.respond(1, 0, lacks()), [question(3, 1, &block, &[0])]);
     assert_eq!(tested.respond(3, 1, lacks()), [question(2, 2, &block, &[0])]);
-    assert_eq!(tested.respond(2, 2, lacks()), [Output::LeftToSync]);
+    assert_eq!(tested.respond(2, 2, lacks()), [AssemblyAction::LeftToSync]);
     assert!(tested.machine.partial.is_empty());
 }
 
@@ -765,7 +768,7 @@ fn peers_behind_are_told_of_a_tip_that_was_not_gossiped() {
         work: U256::from(block.header.height + 1),
         next_rules: None,
     };
-    let tell = |peer, block| Output::Tell { peer, status: status(block) };
+    let tell = |peer, block| AssemblyAction::Tell { peer, status: status(block) };
     tested.handle(height(2, 1));
     tested.world.insert(&blocks[0].header);
     tested.connect(&blocks[0]);
@@ -781,8 +784,12 @@ fn peers_behind_are_told_of_a_tip_that_was_not_gossiped() {
     tested.connect(&blocks[2]);
     assert_eq!(tested.handle(Input::TipMoved), []);
     // What a peer tells is passed to sync.
-    let announced =
-        |block: &Block, parent| Output::Announced { peer: 3, hash: block.hash(), height: block.header.height, parent };
+    let announced = |block: &Block, parent| AssemblyAction::Announced {
+        peer: 3,
+        hash: block.hash(),
+        height: block.header.height,
+        parent,
+    };
     let tip = |peer, block| Input::NewTip { peer, status: status(block) };
     assert_eq!(tested.handle(tip(3, &blocks[7])), [announced(&blocks[7], Parent::Known)]);
     let unknown = Block::on(&blocks[7].header, [], 0);
@@ -805,7 +812,7 @@ fn what_peers_announce_is_bounded() {
         for salt in 0..3 {
             let number = 3 * u64::from(peer) + salt;
             let out = tested.announce(peer, &Block::on(&genesis, [number], number));
-            left += out.iter().filter(|output| matches!(output, Output::LeftToSync)).count();
+            left += out.iter().filter(|output| matches!(output, AssemblyAction::LeftToSync)).count();
         }
     }
     assert_eq!((tested.machine.partial.len(), tested.machine.in_turn.len()), (MAX_PARTIAL, MAX_IN_TURN));
@@ -825,7 +832,7 @@ fn what_peers_announce_is_bounded() {
     assert_eq!(tested.respond(1, 0, answer(&large, &first))[0], question(1, 1, &large, &[MAX_INDEXES as u32]));
     let mut tested = Tested::new([]);
     let block = Block::on(&genesis, [1], 1);
-    assert_eq!(tested.announce(9, &block), [report(0, GossipVerdict::Accept), Output::LeftToSync]);
+    assert_eq!(tested.announce(9, &block), [report(0, GossipVerdict::Accept), AssemblyAction::LeftToSync]);
 }
 
 #[test]
@@ -899,12 +906,12 @@ fn who_never_answers_is_blamed() {
     let block = Block::on(&tested.genesis(), 0..2, 0);
     tested.announce(1, &block);
     tested.run(ASSEMBLY_TIME);
-    let penalty = Output::Penalize { peer: 1, hash: block.hash(), offence: Offence::Stalled };
+    let penalty = AssemblyAction::Penalize { peer: 1, hash: block.hash(), offence: Offence::Stalled };
     tested.now = QUESTION_TIME;
     assert_eq!(tested.handle(Input::BlocksChanged)[..1], *std::slice::from_ref(&penalty));
     let next = Block::on(&block.header, [9], 0);
     assert!(tested.announce(1, &next).contains(&question(1, 1, &next, &[0])), "there is nobody else");
-    assert_eq!(tested.respond(1, 1, Err(Failure::Network)), [Output::LeftToSync], "it may be gone");
+    assert_eq!(tested.respond(1, 1, Err(Failure::Network)), [AssemblyAction::LeftToSync], "it may be gone");
 }
 
 /// Peers of all kinds, many of them liars that come and go, announce good blocks, forks and what they do not have. Whatever
@@ -980,7 +987,7 @@ fn whatever_comes_the_invariants_hold() {
             };
             let mut out = tested.handle(input);
             while let Some(header) = out.iter().find_map(|output| match output {
-                Output::ImportHeader { header, .. } => Some(header.clone()),
+                AssemblyAction::ImportHeader { header, .. } => Some(header.clone()),
                 _ => None,
             }) {
                 let verdicts = [

@@ -3,7 +3,7 @@
 use super::*;
 use crate::origin::{Direction, Group};
 
-type Out = Output<u8>;
+type Out = FilesAction<u8>;
 
 fn file(chunks: usize, rest: usize) -> Vec<u8> {
     (0..chunks * FILE_CHUNK_BYTES + rest).map(|index| (index / 7 % 251) as u8).collect()
@@ -27,7 +27,7 @@ fn machine(peers: impl IntoIterator<Item = u8>) -> Files<u8> {
 }
 
 fn send(peer: u8, id: u64, model: ModelId, chunk: u32) -> Out {
-    Output::Send { peer, id, request: Request::File { model, chunk } }
+    FilesAction::Send { peer, id, request: Request::File { model, chunk } }
 }
 
 fn chunk(file: &[u8], number: usize) -> Result<Response, Failure> {
@@ -37,7 +37,7 @@ fn chunk(file: &[u8], number: usize) -> Result<Response, Failure> {
 
 fn respond(files: &mut Files<u8>, peer: u8, id: u64, result: Result<Response, Failure>, now: u64) -> Vec<Out> {
     let out = files.handle(Input::Response { peer, id, result }, now);
-    out.into_iter().filter(|output| !matches!(output, Output::WakeAt(_))).collect()
+    out.into_iter().filter(|output| !matches!(output, FilesAction::WakeAt(_))).collect()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_file_comes_in_chunks_and_in_any_order() {
     let mut files = machine([1]);
     let out = files.handle(Input::Wanted(vec![(model, size)]), 5);
     let asked: Vec<_> = (0..4).map(|number| send(1, number, model, number as u32)).collect();
-    assert_eq!(out, [asked, vec![Output::WakeAt(5 + CHUNK_TIMEOUT)]].concat());
+    assert_eq!(out, [asked, vec![FilesAction::WakeAt(5 + CHUNK_TIMEOUT)]].concat());
     assert_eq!(respond(&mut files, 1, 2, chunk(&whole, 2), 6), [send(1, 4, model, 4)]);
     assert_eq!(respond(&mut files, 1, 0, chunk(&whole, 0), 6), [send(1, 5, model, 5)]);
     for id in [5, 4, 3] {
@@ -55,7 +55,7 @@ fn a_file_comes_in_chunks_and_in_any_order() {
     }
     assert_eq!(respond(&mut files, 1, 9, chunk(&whole, 1), 7), [], "nobody asked for it");
     let done = respond(&mut files, 1, 1, chunk(&whole, 1), 8);
-    assert_eq!(done, [Output::File { model, peer: 1, bytes: whole }]);
+    assert_eq!(done, [FilesAction::File { model, peer: 1, bytes: whole }]);
     assert_eq!(files.handle(Input::Wanted(vec![]), 9), []);
 }
 
@@ -80,12 +80,12 @@ fn another_is_asked_when_one_fails() {
     for (what, result, offence) in rows {
         let mut files = machine([1, 2]);
         files.handle(Input::Wanted(vec![(model, size)]), 0);
-        let penalty = offence.map(|offence| Output::Penalize { peer: 1, offence });
+        let penalty = offence.map(|offence| FilesAction::Penalize { peer: 1, offence });
         let expected: Vec<_> = penalty.into_iter().chain([send(2, 1, model, 0)]).collect();
         assert_eq!(respond(&mut files, 1, 0, result, 1), expected, "{what}");
         assert_eq!(respond(&mut files, 1, 0, chunk(&whole, 0), 1), [], "{what}: it has had its turn");
         let done = respond(&mut files, 2, 1, chunk(&whole, 0), 2);
-        assert_eq!(done, [Output::File { model, peer: 2, bytes: whole.clone() }], "{what}");
+        assert_eq!(done, [FilesAction::File { model, peer: 2, bytes: whole.clone() }], "{what}");
     }
 }
 
@@ -96,9 +96,9 @@ fn what_nobody_has_is_unavailable_and_asked_for_again() {
     files.handle(Input::Wanted(vec![wanted(&one), wanted(&two)]), 0);
     // The next file is not held up by the first.
     let out = respond(&mut files, 1, 0, Ok(Response::File(None)), 100);
-    assert_eq!(out, [Output::Unavailable(wanted(&one).0), send(1, 1, wanted(&two).0, 0)]);
+    assert_eq!(out, [FilesAction::Unavailable(wanted(&one).0), send(1, 1, wanted(&two).0, 0)]);
     let out = files.handle(Input::Response { peer: 1, id: 1, result: chunk(&two, 0) }, 200);
-    assert!(matches!(out[..], [Output::File { .. }]), "{out:?}");
+    assert!(matches!(out[..], [FilesAction::File { .. }]), "{out:?}");
     assert_eq!(files.wake_at, Some(100 + LACK_TIME));
     assert_eq!(files.handle(Input::Woken, 100 + LACK_TIME)[..1], [send(1, 2, wanted(&one).0, 0)]);
     // It is said once; a peer that comes is asked at once.
@@ -116,7 +116,7 @@ fn who_is_silent_is_left_and_who_we_dialled_comes_first() {
     files.handle(connected(2, Direction::Dialled), 0);
     assert_eq!(files.handle(Input::Wanted(vec![(model, size)]), 0)[..1], [send(2, 0, model, 0)]);
     let out = files.handle(Input::Woken, CHUNK_TIMEOUT);
-    assert_eq!(out[..2], [Output::Penalize { peer: 2, offence: Offence::Stalled }, send(1, 1, model, 0)]);
+    assert_eq!(out[..2], [FilesAction::Penalize { peer: 2, offence: Offence::Stalled }, send(1, 1, model, 0)]);
     // Who goes takes its fetch along.
     files.handle(connected(3, Direction::Inbound), CHUNK_TIMEOUT);
     assert_eq!(files.handle(Input::PeerDisconnected(1), CHUNK_TIMEOUT + 1)[..1], [send(3, 2, model, 0)]);

@@ -47,20 +47,20 @@ fn beyond_the_limit_a_peer_is_told_then_slowed_then_penalised() {
         (Request::NodeStatus, What::Requests, REQUESTS),
     ];
     for (request, what, limit) in rows {
-        let mut limits = Limits::new(0);
+        let mut limits = RequestLimits::new(0);
         for _ in 0..limit.burst {
             assert_eq!(limits.admit(1, &request, 0), Ok(()));
         }
         let wait = 1000u64.div_ceil(limit.rate.into());
         let excess = Excess { what, limit, wait };
         for _ in 0..TOLD {
-            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Tell(excess)));
+            assert_eq!(limits.admit(1, &request, 0), Err(RequestRefusal::Tell(excess)));
         }
         for _ in TOLD..REFUSALS.burst {
-            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Slow(excess)));
+            assert_eq!(limits.admit(1, &request, 0), Err(RequestRefusal::Slow(excess)));
         }
         for _ in 0..10 {
-            assert_eq!(limits.admit(1, &request, 0), Err(Refusal::Penalize(excess)));
+            assert_eq!(limits.admit(1, &request, 0), Err(RequestRefusal::Penalize(excess)));
         }
         // Nobody else pays for it, and after a while it is as good as anybody.
         assert_eq!(limits.admit(2, &request, 0), Ok(()));
@@ -69,17 +69,17 @@ fn beyond_the_limit_a_peer_is_told_then_slowed_then_penalised() {
         for _ in 0..limit.burst.min(u64::from(limit.rate) * REFUSALS.burst) {
             assert_eq!(limits.admit(1, &request, later), Ok(()));
         }
-        assert_eq!(limits.admit(1, &request, later), Err(Refusal::Tell(excess)));
+        assert_eq!(limits.admit(1, &request, later), Err(RequestRefusal::Tell(excess)));
     }
 }
 
 #[test]
 fn bytes_are_counted_after_the_response_and_in_all() {
-    let mut limits = Limits::new(0);
+    let mut limits = RequestLimits::new(0);
     assert_eq!(limits.admit(1, &blocks(), 0), Ok(()));
     limits.charge(1, (BYTES.burst + u64::from(BYTES.rate)) as usize, 0);
     let excess = Excess { what: What::Bytes, limit: BYTES, wait: 1_001 };
-    assert_eq!(limits.admit(1, &blocks(), 0), Err(Refusal::Tell(excess)));
+    assert_eq!(limits.admit(1, &blocks(), 0), Err(RequestRefusal::Tell(excess)));
     assert_eq!(
         excess.to_string(),
         "more than 134217728 bytes to a peer at once and 67108864 a second: ask again in 2 s"
@@ -99,7 +99,7 @@ fn what_some_use_up_is_not_taken_from_the_others() {
         Request::NodeStatus,
     ] {
         let bytes = if matches!(greedy, Request::Block { .. }) { 1_500_000 } else { 20_000 };
-        let mut limits = Limits::new(0);
+        let mut limits = RequestLimits::new(0);
         for now in (0..60_000).step_by(10) {
             for peer in 1..=2 {
                 for _ in 0..4 {
@@ -125,7 +125,7 @@ fn what_some_use_up_is_not_taken_from_the_others() {
 /// However many there are, all together get what there is for all, and about the same.
 #[test]
 fn what_there_is_for_all_is_shared() {
-    let mut limits = Limits::new(0);
+    let mut limits = RequestLimits::new(0);
     let mut served = [0_u64; 40];
     // At first they find full buckets, and those who come first get more.
     for now in (0..40_000).step_by(10) {
@@ -150,7 +150,7 @@ fn what_there_is_for_all_is_shared() {
 /// transactions twice a second.
 #[test]
 fn honest_peers_are_never_refused() {
-    let mut limits = Limits::new(0);
+    let mut limits = RequestLimits::new(0);
     for now in (0..600_000).step_by(10) {
         let mut ask = |peer, request: &Request, bytes| {
             assert_eq!(limits.admit(peer, request, now), Ok(()), "{request:?} at {now}");
@@ -182,7 +182,7 @@ fn honest_peers_are_never_refused() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut limits = Limits::new(0);
+    let mut limits = RequestLimits::new(0);
     for peer in 0..2 * MAX_LIMITED as u32 {
         assert_eq!(limits.admit(peer, &Request::Status, 0), Ok(()));
     }
@@ -195,7 +195,7 @@ fn memory_is_bounded() {
 #[test]
 fn time_begins_at_any_number() {
     let run = |start: u64| {
-        let mut limits = Limits::new(start);
+        let mut limits = RequestLimits::new(start);
         let mut results = Vec::new();
         for step in 0..6_000u64 {
             let now = start + step / 2;

@@ -11,10 +11,10 @@ use ocelli_consensus::{Address, Amount, Transaction, TxId};
 use super::entry::{self, Size};
 use super::selection::Change;
 use super::{
-    Entry, FeeRate, InsertError, MAX_GAP, MAX_PENDING, MIN_FEE_RATE, Mempool, MempoolError, SENDER_SHARE, Tip,
+    AdmitError, FeeRate, MAX_GAP, MAX_PENDING, MIN_FEE_RATE, Mempool, MempoolEntry, MempoolError, SENDER_SHARE, Tip,
 };
 
-static NOTHING_PENDING: BTreeMap<u64, Entry> = BTreeMap::new();
+static NOTHING_PENDING: BTreeMap<u64, MempoolEntry> = BTreeMap::new();
 
 /// What is to be taken, or might be.
 #[derive(Clone, Copy)]
@@ -52,12 +52,12 @@ impl Mempool {
         &self,
         new: &Candidate<'_>,
         tip: &Tip<'_, R>,
-    ) -> Result<Admission, InsertError<R::Error>> {
+    ) -> Result<Admission, AdmitError<R::Error>> {
         self.check_alone(new, tip)?;
         let (nonce, next, pending) = match self.senders.get(&new.sender) {
             Some(sender) => (sender.nonce, sender.next, &sender.pending),
             None => {
-                let account = tip.state.account(&new.sender).map_err(InsertError::Reader)?.unwrap_or_default();
+                let account = tip.state.account(&new.sender).map_err(AdmitError::Reader)?.unwrap_or_default();
                 (account.nonce, account.nonce, &NOTHING_PENDING)
             }
         };
@@ -66,14 +66,14 @@ impl Mempool {
         }
         let replaced = pending.get(&new.nonce());
         let own = minimum_fee(new.size.weight).0;
-        let is_enough = |victims: &[&Entry]| {
+        let is_enough = |victims: &[&MempoolEntry]| {
             let fees = victims.iter().map(|victim| victim.fee().0).fold(own, u64::saturating_add);
             if replaced.is_none() || new.fee().0 >= fees {
                 return Ok(());
             }
             Err(MempoolError::ReplacementFeeTooLow { found: new.fee(), expected: Amount(fees) })
         };
-        let mut victims: Vec<&Entry> = replaced.into_iter().collect();
+        let mut victims: Vec<&MempoolEntry> = replaced.into_iter().collect();
         // Before all that comes after it is applied again.
         is_enough(&victims)?;
         if replaced.is_none() && pending.len() >= MAX_PENDING {
@@ -84,14 +84,14 @@ impl Mempool {
         }
         let (mut after, mut dearest) = (None, None);
         if new.nonce() <= next {
-            let mut objects = self.objects_before(new.sender, new.nonce(), tip).map_err(InsertError::Reader)?;
+            let mut objects = self.objects_before(new.sender, new.nonce(), tip).map_err(AdmitError::Reader)?;
             self.check_created(created(new.transaction), new.txid, replaced)?;
-            let follow = tip.transact(&mut objects, new.transaction).map_err(InsertError::Reader)?;
+            let follow = tip.transact(&mut objects, new.transaction).map_err(AdmitError::Reader)?;
             follow.map_err(MempoolError::Rule)?;
             after = Some(objects.clone());
             // Those after it follow again, or go with the first that does not.
             let mut transact =
-                |transaction: &Transaction| tip.transact(&mut objects, transaction).map_err(InsertError::Reader);
+                |transaction: &Transaction| tip.transact(&mut objects, transaction).map_err(AdmitError::Reader);
             let mut follows = true;
             for entry in pending.range(new.nonce().saturating_add(1)..next.max(new.nonce().saturating_add(1))) {
                 follows = follows && transact(entry.1.transaction())?.is_ok();
@@ -135,7 +135,7 @@ impl Mempool {
         &self,
         mut created: impl Iterator<Item = ObjectId>,
         own: TxId,
-        replaced: Option<&Entry>,
+        replaced: Option<&MempoolEntry>,
     ) -> Result<(), MempoolError> {
         let is_spared = |other: &&TxId| **other == own || replaced.is_some_and(|it| it.txid() == **other);
         match created.find_map(|object| self.creators.get(&object).filter(|other| !is_spared(other))) {
@@ -155,12 +155,12 @@ impl Mempool {
     fn check_promise<R: StateReader>(
         &self,
         new: &Candidate<'_>,
-        pending: &BTreeMap<u64, Entry>,
+        pending: &BTreeMap<u64, MempoolEntry>,
         next: u64,
         tip: &Tip<'_, R>,
-    ) -> Result<(), InsertError<R::Error>> {
-        let objects = self.objects_before(new.sender, next, tip).map_err(InsertError::Reader)?;
-        let account = objects.account(&new.sender, tip.state).map_err(InsertError::Reader)?;
+    ) -> Result<(), AdmitError<R::Error>> {
+        let objects = self.objects_before(new.sender, next, tip).map_err(AdmitError::Reader)?;
+        let account = objects.account(&new.sender, tip.state).map_err(AdmitError::Reader)?;
         let balance = account.unwrap_or_default().balance;
         let others = pending.range(next..).filter(|(nonce, _)| **nonce != new.nonce());
         let waiting = others.map(|(_, entry)| entry.transaction()).chain([new.transaction]);
@@ -181,11 +181,13 @@ impl Mempool {
         &'a self,
         new: &Candidate<'_>,
         next: u64,
-        pending: &'a BTreeMap<u64, Entry>,
-        victims: &mut Vec<&'a Entry>,
+        pending: &'a BTreeMap<u64, MempoolEntry>,
+        victims: &mut Vec<&'a MempoolEntry>,
     ) -> Result<(), MempoolError> {
         let no_room = MempoolError::NoRoomToWait { found: new.nonce(), next };
-        let is_spared = |entry: &&Entry, victims: &[&Entry]| victims.iter().all(|victim| victim.txid() != entry.txid());
+        let is_spared = |entry: &&MempoolEntry, victims: &[&MempoolEntry]| {
+            victims.iter().all(|victim| victim.txid() != entry.txid())
+        };
         let mut freed: usize = victims.iter().map(|victim| victim.bytes()).sum();
         let held: usize = pending.range(next..).map(|(_, entry)| entry.bytes()).sum();
         let mut later = pending.range(next..).rev().map(|(_, entry)| entry).take_while(|e| e.nonce() > new.nonce());
@@ -270,7 +272,7 @@ impl Mempool {
 
     /// Ready transactions in the order in which they go for want of room: the last of a sender, the lowest fee rate first, then
     /// the one before it. Those of `spared` stay: what is to come may depend on them.
-    pub(super) fn for_room(&self, spared: Option<Address>) -> impl Iterator<Item = &Entry> {
+    pub(super) fn for_room(&self, spared: Option<Address>) -> impl Iterator<Item = &MempoolEntry> {
         let mut tails =
             self.order.tails.iter().copied().filter(move |(_, address)| Some(*address) != spared).peekable();
         let mut rests: BTreeMap<Address, _> = BTreeMap::new();
@@ -287,13 +289,13 @@ impl Mempool {
     }
 
     /// Whom a transaction that is ready must displace so that the bound holds, when `freed` bytes go anyway.
-    fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&Entry>, MempoolError> {
+    fn victims_for_room(&self, new: &Candidate<'_>, freed: usize) -> Result<Vec<&MempoolEntry>, MempoolError> {
         let mut excess = (self.order.ready_bytes - freed + new.bytes).saturating_sub(self.ready_limit());
         let (mut victims, mut all) = (Vec::new(), self.for_room(Some(new.sender)));
         while excess > 0 {
             let victim = all.next();
             let Some(victim) = victim.filter(|victim| victim.fee_rate() < new.fee_rate()) else {
-                let lowest = victim.map_or(new.fee_rate(), Entry::fee_rate);
+                let lowest = victim.map_or(new.fee_rate(), MempoolEntry::fee_rate);
                 return Err(MempoolError::Full { found: new.fee_rate(), lowest });
             };
             excess = excess.saturating_sub(victim.bytes());
@@ -315,12 +317,12 @@ impl<'a> Candidate<'a> {
         transaction: &'a Transaction,
         (txid, sender): (TxId, Address),
         tip: &Tip<'_, R>,
-    ) -> Result<Self, InsertError<R::Error>> {
-        let size = size_at(transaction, tip).map_err(InsertError::Reader)?.map_err(MempoolError::Rule)?;
+    ) -> Result<Self, AdmitError<R::Error>> {
+        let size = size_at(transaction, tip).map_err(AdmitError::Reader)?.map_err(MempoolError::Rule)?;
         Ok(Self { transaction, txid, sender, size, bytes: entry::bytes(transaction) })
     }
 
-    fn of_entry(entry: &'a Entry) -> Self {
+    fn of_entry(entry: &'a MempoolEntry) -> Self {
         let (txid, sender) = (entry.txid(), entry.checked().sender());
         Self { transaction: entry.transaction(), txid, sender, size: entry.size, bytes: entry.bytes() }
     }

@@ -14,7 +14,7 @@ const OVERHEAD_BYTES: usize = 512;
 
 /// A pending transaction. Only a mempool makes one, and calls it ready only after it has followed on the state of the tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MempoolEntry {
     checked: CheckedTransaction,
     pub(super) size: Size,
     /// What it touches beside its sender's account.
@@ -43,7 +43,7 @@ pub struct PendingTask {
     pub bytes: Arc<[u8]>,
 }
 
-impl Entry {
+impl MempoolEntry {
     pub(super) fn new(checked: CheckedTransaction, size: Size, answer: Answer, since: u64) -> Self {
         let own = ObjectId::Account(checked.sender());
         let touches = checked.transaction().touches().filter(|touch| touch.object != own).collect();
@@ -60,7 +60,6 @@ impl Entry {
         self.checked.transaction()
     }
 
-    /// Its id.
     pub fn txid(&self) -> TxId {
         self.checked.txid()
     }
@@ -85,7 +84,6 @@ impl Entry {
         self.transaction().unsigned.nonce
     }
 
-    /// The fee.
     pub fn fee(&self) -> Amount {
         self.transaction().unsigned.fee
     }

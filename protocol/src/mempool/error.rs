@@ -100,7 +100,7 @@ pub enum MempoolError {
 
 /// A transaction is not taken, or the state could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InsertError<E> {
+pub enum AdmitError<E> {
     /// It is refused.
     #[error(transparent)]
     Refused(#[from] MempoolError),

@@ -9,7 +9,7 @@ use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{Address, CheckedTransaction, Transaction, TxId};
 
 use super::admission::{Room, created, size_at};
-use super::{Entry, MAX_GAP, MAX_PENDING, Mempool, SENDER_SHARE, Tip, WAITING_BLOCKS};
+use super::{MAX_GAP, MAX_PENDING, Mempool, MempoolEntry, SENDER_SHARE, Tip, WAITING_BLOCKS};
 
 const FIRST: Address = Address([0; 20]);
 const LAST: Address = Address([u8::MAX; 20]);
@@ -100,7 +100,7 @@ impl Mempool {
         changes.removed.extend(self.end_waiting());
         while self.order.ready_bytes > self.ready_limit() {
             let Some(&(_, sender)) = self.order.tails.first() else { break };
-            let tail = self.senders[&sender].ready().next_back().map(Entry::txid);
+            let tail = self.senders[&sender].ready().next_back().map(MempoolEntry::txid);
             let Some(txid) = tail.and_then(|txid| self.take(&txid)).map(|entry| entry.txid()) else { break };
             changes.removed.push(txid);
         }
@@ -121,9 +121,9 @@ impl Mempool {
             return Ok(None);
         }
         let sender = self.senders.get(&checked.sender());
-        let conflict = sender.and_then(|sender| sender.pending.get(&unsigned.nonce)).map(Entry::txid);
+        let conflict = sender.and_then(|sender| sender.pending.get(&unsigned.nonce)).map(MempoolEntry::txid);
         let conflict = conflict.and_then(|txid| self.take(&txid)).map(|entry| entry.txid());
-        self.put(Entry::new(checked, size, returned.answer, self.height), nonce);
+        self.put(MempoolEntry::new(checked, size, returned.answer, self.height), nonce);
         Ok(conflict)
     }
 
@@ -181,7 +181,7 @@ impl Mempool {
     fn expire(&mut self) -> Vec<TxId> {
         let mut expired = Vec::new();
         while let Some((_, address, nonce)) = self.expiries.first().filter(|(expires, ..)| *expires <= self.height) {
-            let txid = self.senders.get(address).and_then(|sender| sender.pending.get(nonce)).map(Entry::txid);
+            let txid = self.senders.get(address).and_then(|sender| sender.pending.get(nonce)).map(MempoolEntry::txid);
             let Some(entry) = txid.and_then(|txid| self.take(&txid)) else { break };
             expired.push(entry.txid());
         }
@@ -193,13 +193,13 @@ impl Mempool {
         let since = self.height.saturating_sub(WAITING_BLOCKS);
         let waiting = self.order.queues.iter().flat_map(|(_, address)| self.senders[address].waiting());
         let late = waiting.filter(|entry| entry.waits_since.is_some_and(|from| from < since));
-        let mut gone: Vec<TxId> = late.map(Entry::txid).collect();
+        let mut gone: Vec<TxId> = late.map(MempoolEntry::txid).collect();
         gone.iter().for_each(|txid| drop(self.take(txid)));
         let share = self.waiting_limit() / SENDER_SHARE;
         while let Some(&(length, address)) = self.order.queues.last()
             && (length > share || self.order.waiting_bytes > self.waiting_limit())
         {
-            let last = self.senders[&address].waiting().next_back().map(Entry::txid);
+            let last = self.senders[&address].waiting().next_back().map(MempoolEntry::txid);
             let Some(entry) = last.and_then(|txid| self.take(&txid)) else { break };
             gone.push(entry.txid());
         }

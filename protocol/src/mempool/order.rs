@@ -10,7 +10,7 @@ use ocelli_consensus::{Address, TxId};
 
 use super::rate::RateIndex;
 use super::selection::Change;
-use super::{Entry, FeeRate, Mempool};
+use super::{FeeRate, Mempool, MempoolEntry};
 
 /// What follows from what each sender has pending.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,14 +34,14 @@ pub(super) struct Sender {
     pub(super) nonce: u64,
     /// The lowest that is missing: those before it are ready, those after it wait.
     pub(super) next: u64,
-    pub(super) pending: BTreeMap<u64, Entry>,
+    pub(super) pending: BTreeMap<u64, MempoolEntry>,
     /// The state after those that are ready, and after how many moves of the tip that was so.
     pub(super) after: Option<(u64, Objects)>,
 }
 
 impl Mempool {
     /// Adds one that waits; `nonce` is its sender's at the tip.
-    pub(super) fn put(&mut self, entry: Entry, nonce: u64) {
+    pub(super) fn put(&mut self, entry: MempoolEntry, nonce: u64) {
         let (address, unsigned) = (entry.checked().sender(), &entry.transaction().unsigned);
         self.places.insert(entry.txid(), (address, unsigned.nonce));
         self.wtxids.insert(entry.checked().wtxid(), entry.txid());
@@ -67,7 +67,7 @@ impl Mempool {
     }
 
     /// Removes one. Those after it wait from now on.
-    pub(super) fn take(&mut self, txid: &TxId) -> Option<Entry> {
+    pub(super) fn take(&mut self, txid: &TxId) -> Option<MempoolEntry> {
         let (address, nonce) = self.places.remove(txid)?;
         self.leave_order(address);
         let sender = self.senders.get_mut(&address)?;
@@ -108,7 +108,7 @@ impl Mempool {
         self.order.ready_bytes -= ready;
         self.order.waiting_bytes -= waiting;
         rates.for_each(|(rate, weight)| self.order.rates.remove(rate, weight));
-        for object in sender.ready().flat_map(Entry::created) {
+        for object in sender.ready().flat_map(MempoolEntry::created) {
             self.creators.remove(&object);
         }
     }
@@ -140,12 +140,12 @@ pub(super) struct Ranks<I> {
 
 impl Sender {
     /// Those without a gap, from the account's nonce on.
-    pub(super) fn ready(&self) -> impl DoubleEndedIterator<Item = &Entry> + Clone {
+    pub(super) fn ready(&self) -> impl DoubleEndedIterator<Item = &MempoolEntry> + Clone {
         self.pending.range(self.nonce..self.next).map(|(_, entry)| entry)
     }
 
     /// Those beyond a gap.
-    pub(super) fn waiting(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+    pub(super) fn waiting(&self) -> impl DoubleEndedIterator<Item = &MempoolEntry> {
         self.pending.values().filter(|entry| !entry.is_ready())
     }
 
@@ -157,17 +157,17 @@ impl Sender {
             Some((rate, entry.weight()))
         });
         Ranks {
-            tail: self.ready().next_back().map(Entry::fee_rate),
-            head: self.ready().next().map(Entry::fee_rate),
-            waiting: self.waiting().map(Entry::bytes).sum(),
-            ready: self.ready().map(Entry::bytes).sum(),
+            tail: self.ready().next_back().map(MempoolEntry::fee_rate),
+            head: self.ready().next().map(MempoolEntry::fee_rate),
+            waiting: self.waiting().map(MempoolEntry::bytes).sum(),
+            ready: self.ready().map(MempoolEntry::bytes).sum(),
             rates,
         }
     }
 }
 
 /// The places of an entry in [`Mempool::touched`].
-fn touched(entry: &Entry) -> impl Iterator<Item = (ObjectId, Address, u64)> {
+fn touched(entry: &MempoolEntry) -> impl Iterator<Item = (ObjectId, Address, u64)> {
     let touches = entry.touches.iter().filter(|touch| touch.access != Access::Reads);
     touches.map(|touch| (touch.object, entry.checked().sender(), entry.nonce()))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use ocelli_consensus::Address;
 use ocelli_consensus::rules::MAX_BLOCK_MODEL_BYTES;
 
-use super::{Entry, FeeRate, Mempool, PendingTask};
+use super::{FeeRate, Mempool, MempoolEntry, PendingTask};
 
 /// Senders whose next transaction did not fit, one after the other, after which packing stops.
 const MAX_MISSES: usize = 1000;
@@ -83,12 +83,12 @@ impl Mempool {
 
     /// What to mine: the best fee rates first, nonces of a sender in order, in all at most `weight_limit`, and models of at most
     /// [`MAX_BLOCK_MODEL_BYTES`]. A task without answer is left out, and so are its sender's later transactions. All of it follows on the state of the tip.
-    pub fn template(&self, weight_limit: u64) -> Vec<&Entry> {
+    pub fn template(&self, weight_limit: u64) -> Vec<&MempoolEntry> {
         self.template_of(weight_limit, |_| true)
     }
 
     /// The same of those that a miner wants, as such that are old enough to be in all mempools; a sender's later ones wait with it.
-    pub fn template_of(&self, weight_limit: u64, is_wanted: impl Fn(&Entry) -> bool) -> Vec<&Entry> {
+    pub fn template_of(&self, weight_limit: u64, is_wanted: impl Fn(&MempoolEntry) -> bool) -> Vec<&MempoolEntry> {
         let (mut entries, mut models, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         self.walk(weight_limit, |entry| {
             let new = entry.size.model.filter(|(model, _)| !models.contains(model));
@@ -105,7 +105,7 @@ impl Mempool {
     }
 
     /// Visits ready entries by fee rate, a sender's in the order of nonces, while their weights fit `budget`.
-    pub(super) fn walk<'a>(&'a self, budget: u64, mut visit: impl FnMut(&'a Entry) -> Step) -> End {
+    pub(super) fn walk<'a>(&'a self, budget: u64, mut visit: impl FnMut(&'a MempoolEntry) -> Step) -> End {
         let mut left = budget;
         let mut misses = 0;
         let mut end = End::All;

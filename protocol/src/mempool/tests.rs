@@ -148,7 +148,7 @@ fn insert(
     let result = pool.insert(checked(transaction, attachment), &accounts.tip());
     assert_eq!(cheap, result.clone().map(|_| ()));
     check_invariants(pool);
-    result.map_err(|InsertError::Refused(error)| error)
+    result.map_err(|AdmitError::Refused(error)| error)
 }
 
 /// Inserts a transfer that pays `fee`.
@@ -204,7 +204,7 @@ fn poor(balance: u64, needed: u64) -> Result<Inserted, MempoolError> {
     Err(MempoolError::Rule(error))
 }
 
-fn order(entries: &[&Entry]) -> Vec<(Address, u64)> {
+fn order(entries: &[&MempoolEntry]) -> Vec<(Address, u64)> {
     entries.iter().map(|entry| (entry.checked().sender(), entry.nonce())).collect()
 }
 
@@ -221,7 +221,7 @@ fn check_invariants(pool: &Mempool) {
         assert!(!sender.pending.is_empty() && sender.pending.len() <= MAX_PENDING);
         assert!(!sender.pending.contains_key(&sender.next), "what can be ready is");
         assert_eq!(sender.ready().count() as u64, sender.next - sender.nonce);
-        assert!(sender.ready().all(Entry::is_ready));
+        assert!(sender.ready().all(MempoolEntry::is_ready));
         let Ranks { tail, head, waiting, ready, rates } = sender.ranks();
         order.tails.extend(tail.map(|rate| (rate, *address)));
         order.heads.extend(head.map(|rate| (rate, Reverse(*address))));
@@ -324,7 +324,7 @@ fn what_waits_takes_nothing_from_what_is_ready() {
         // Forty thousand signatures would take long, and are verified elsewhere.
         let transaction = Transaction { unsigned, public_key: keys[usize::from(seed)], signature: [0; 64] };
         let checked = CheckedTransaction::from_connected(transaction, Some(Arc::clone(&pixels))).expect("a task");
-        pool.insert(checked, &accounts.tip()).map_err(|InsertError::Refused(error)| error)
+        pool.insert(checked, &accounts.tip()).map_err(|AdmitError::Refused(error)| error)
     };
     let mut pool = Mempool::new(DEFAULT_LIMIT_BYTES, HEIGHT);
     for nonce in 1..=64 {
@@ -472,7 +472,7 @@ fn gaps_are_kept_and_filled() {
     assert_eq!(pool.next_nonce(address(1), 0), 0);
     assert_eq!(add(&mut pool, &accounts, 1, 0, 500), ready(vec![id(1, 1, 500), id(1, 2, 500)], vec![]));
     assert_eq!(pool.next_nonce(address(1), 0), 3);
-    assert_eq!(pool.ready_to_forward().map(Entry::nonce).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(pool.ready_to_forward().map(MempoolEntry::nonce).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(pool.snapshot().len(), 4);
 }
 

@@ -91,7 +91,6 @@ impl std::fmt::Debug for Cookie {
 pub enum Control {
     /// Tag 1: disconnect somebody and keep them out.
     Ban {
-        /// Whom.
         subject: BanSubject,
         /// For how long.
         seconds: u64,
@@ -99,10 +98,7 @@ pub enum Control {
         reason: String,
     },
     /// Tag 2: let somebody in again.
-    Unban {
-        /// Whom.
-        subject: BanSubject,
-    },
+    Unban { subject: BanSubject },
     /// Tag 3: dial a multiaddress now, and remember it.
     Add { address: String },
     /// Tag 4: copy the chain, as it is now, into `snapshot` in a folder that is there for that.

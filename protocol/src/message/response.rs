@@ -63,10 +63,7 @@ pub enum Response {
     /// Tag 14.
     Faucet(FaucetReply),
     /// Tag 15: how many of those announced, from the first on, the peer has noted; the rest are to be announced again.
-    Announce {
-        /// How many.
-        noted: u32,
-    },
+    Announce { noted: u32 },
     /// Tag 16: in the order of the request, `None` for those the peer does not have; attachments above
     /// [`super::MAX_INLINE_ATTACHMENT`] are left out. A response that would be large ends early, after at least one.
     Pending(Vec<Option<Submission>>),

@@ -12,7 +12,6 @@ use crate::wire;
 /// Where a peer's chain stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainStatus {
-    /// The network.
     pub genesis: BlockHash,
     /// Of the tip.
     pub height: u64,
@@ -33,58 +32,22 @@ pub struct NextRules {
     pub version: u32,
 }
 
-/// How a node is: one screen of `ocelli status`.
+/// How a node is: one screen of `ocelli status`. Its fields are grouped; in bytes they stand in the protocol's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Program and version.
-    pub agent: String,
-    /// The network's name.
-    pub network: String,
-    /// The network's genesis hash.
-    pub genesis: BlockHash,
-    /// The node's libp2p peer id.
-    pub peer_id: String,
-    /// Its own multiaddresses on the internet, at most [`MAX_ADDRESSES`].
-    pub addresses: Vec<String>,
-    /// Of the tip.
-    pub height: u64,
-    /// The last connected block.
-    pub tip: BlockHash,
-    /// The tip's time, in seconds since 1970.
-    pub tip_time: u64,
-    /// Height of the header with most work.
-    pub header_height: u64,
-    /// Work accumulated up to the tip.
-    pub work: U256,
+    pub identity: NodeIdentity,
+    pub tip: TipStatus,
     /// The nodes connected. Who and where they are is told to the owner alone ([`super::Control::Peers`]).
     pub peers: PeerCounts,
-    /// Transactions in the mempool.
-    pub mempool_transactions: u64,
-    /// Bytes in the mempool, attachments included.
-    pub mempool_bytes: u64,
-    /// What runs the models.
-    pub device: String,
-    /// Tasks run in a second, in thousandths.
-    pub millitasks_per_second: u64,
-    /// Block hashes tried in a second.
-    pub hash_rate: u64,
-    /// Whom its mining pays, if it mines.
-    pub mining: Option<Address>,
+    pub mempool: MempoolStatus,
+    pub device: DeviceStatus,
+    pub mining: MiningStatus,
     /// Seconds since the node started.
     pub uptime_seconds: u64,
-    /// What sync does.
-    pub sync: String,
-    /// What the node waits for, at most [`MAX_WAITING`].
-    pub waiting_for: Vec<String>,
-    /// Whether the device was caught with a wrong answer and is no longer used.
-    pub disabled_device: bool,
-    /// The state root at the tip.
-    pub state_root: Root,
+    pub sync: SyncStatus,
     /// The latest blocks refused as invalid, at most [`MAX_INVALID`].
     pub invalid: Vec<InvalidBlock>,
-    /// What the node keeps of old blocks.
     pub storage: StorageStatus,
-    /// What inference does.
     pub inference: InferenceStatus,
     /// Whether others can dial the node.
     pub reachability: Reachability,
@@ -92,8 +55,71 @@ pub struct NodeStatus {
     pub time: u64,
     /// Bytes exchanged with peers.
     pub traffic: TrafficStatus,
-    /// The rules that the node follows.
     pub rules: RulesStatus,
+}
+
+/// Which node it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
+pub struct NodeIdentity {
+    /// Program and version.
+    pub agent: String,
+    /// The network's name.
+    pub network: String,
+    pub genesis: BlockHash,
+    /// The node's libp2p peer id.
+    pub peer_id: String,
+    /// Its own multiaddresses on the internet, at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<String>,
+}
+
+/// The last connected block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TipStatus {
+    pub height: u64,
+    pub hash: BlockHash,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// Work accumulated up to it.
+    pub work: U256,
+    pub state_root: Root,
+}
+
+/// What is in the mempool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct MempoolStatus {
+    pub transactions: u64,
+    /// Attachments included.
+    pub bytes: u64,
+}
+
+/// What runs the models.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceStatus {
+    pub name: String,
+    /// Tasks run in a second, in thousandths.
+    pub millitasks_per_second: u64,
+    /// Whether the device that the node started with was caught with a wrong answer and is no longer used.
+    pub disabled: bool,
+}
+
+/// Whether and how fast it mines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct MiningStatus {
+    /// Block hashes tried in a second.
+    pub hash_rate: u64,
+    /// Whom its mining pays, if it mines.
+    pub address: Option<Address>,
+}
+
+/// How far sync is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncStatus {
+    /// Height of the header with most work.
+    pub header_height: u64,
+    /// What sync does, for people.
+    pub state: String,
+    /// What the node waits for, at most [`MAX_WAITING`].
+    pub waiting_for: Vec<String>,
 }
 
 /// The rules that a node follows.
@@ -222,14 +248,14 @@ impl NodeStatus {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let shorten = |text: &mut String| *text = wire::shorten(std::mem::take(text), MAX_TEXT_BYTES);
-        for text in [&mut self.agent, &mut self.network, &mut self.peer_id, &mut self.device, &mut self.sync] {
-            shorten(text);
-        }
+        let NodeIdentity { agent, network, peer_id, addresses, .. } = &mut self.identity;
+        let SyncStatus { state, waiting_for, .. } = &mut self.sync;
+        [agent, network, peer_id, &mut self.device.name, state].into_iter().for_each(shorten);
         self.rules.update.iter_mut().for_each(shorten);
-        self.addresses.truncate(MAX_ADDRESSES);
-        self.waiting_for.truncate(MAX_WAITING);
+        addresses.truncate(MAX_ADDRESSES);
+        waiting_for.truncate(MAX_WAITING);
         self.invalid.truncate(MAX_INVALID);
-        self.addresses.iter_mut().chain(&mut self.waiting_for).for_each(shorten);
+        addresses.iter_mut().chain(waiting_for).for_each(shorten);
         self.invalid.iter_mut().map(|invalid| &mut invalid.reason).for_each(shorten);
         match &mut self.reachability {
             Reachability::Unknown => {}
@@ -265,18 +291,38 @@ impl<C> Decode<C> for ChainStatus {
 
 impl Encode for NodeStatus {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        (&self.agent, &self.network, &self.genesis, &self.peer_id, &self.addresses).encode(encoder)?;
-        (self.height, self.tip, self.tip_time, self.header_height).encode(encoder)?;
-        wire::encode_u256(&self.work, encoder)?;
-        (self.peers, self.mempool_transactions, self.mempool_bytes).encode(encoder)?;
-        (&self.device, self.millitasks_per_second, self.hash_rate, self.mining).encode(encoder)?;
-        (self.uptime_seconds, &self.sync, &self.waiting_for, self.disabled_device).encode(encoder)?;
-        (self.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
+        let Self { identity, tip, device, sync, .. } = self;
+        (identity, tip.height, tip.hash, tip.time, sync.header_height).encode(encoder)?;
+        wire::encode_u256(&tip.work, encoder)?;
+        (self.peers, self.mempool, &device.name, device.millitasks_per_second, self.mining).encode(encoder)?;
+        (self.uptime_seconds, &sync.state, &sync.waiting_for, device.disabled).encode(encoder)?;
+        (tip.state_root, &self.invalid, self.storage, self.inference).encode(encoder)?;
         (&self.reachability, self.time, self.traffic, &self.rules).encode(encoder)
     }
 }
 
 impl<C> Decode<C> for NodeStatus {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut status = Self { identity: Decode::decode(decoder)?, ..Self::default() };
+        let (tip, device, sync) = (&mut status.tip, &mut status.device, &mut status.sync);
+        (tip.height, tip.hash, tip.time) = Decode::decode(decoder)?;
+        sync.header_height = Decode::decode(decoder)?;
+        tip.work = wire::decode_u256(decoder)?;
+        (status.peers, status.mempool) = Decode::decode(decoder)?;
+        device.name = text(decoder)?;
+        device.millitasks_per_second = Decode::decode(decoder)?;
+        (status.mining, status.uptime_seconds) = Decode::decode(decoder)?;
+        sync.state = text(decoder)?;
+        sync.waiting_for = wire::list(decoder, "things waited for", MAX_WAITING, text)?;
+        (device.disabled, tip.state_root) = Decode::decode(decoder)?;
+        status.invalid = wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?;
+        (status.storage, status.inference, status.reachability) = Decode::decode(decoder)?;
+        (status.time, status.traffic, status.rules) = Decode::decode(decoder)?;
+        Ok(status)
+    }
+}
+
+impl<C> Decode<C> for NodeIdentity {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(Self {
             agent: text(decoder)?,
@@ -284,30 +330,6 @@ impl<C> Decode<C> for NodeStatus {
             genesis: Decode::decode(decoder)?,
             peer_id: text(decoder)?,
             addresses: wire::list(decoder, "addresses", MAX_ADDRESSES, text)?,
-            height: Decode::decode(decoder)?,
-            tip: Decode::decode(decoder)?,
-            tip_time: Decode::decode(decoder)?,
-            header_height: Decode::decode(decoder)?,
-            work: wire::decode_u256(decoder)?,
-            peers: Decode::decode(decoder)?,
-            mempool_transactions: Decode::decode(decoder)?,
-            mempool_bytes: Decode::decode(decoder)?,
-            device: text(decoder)?,
-            millitasks_per_second: Decode::decode(decoder)?,
-            hash_rate: Decode::decode(decoder)?,
-            mining: Decode::decode(decoder)?,
-            uptime_seconds: Decode::decode(decoder)?,
-            sync: text(decoder)?,
-            waiting_for: wire::list(decoder, "things waited for", MAX_WAITING, text)?,
-            disabled_device: Decode::decode(decoder)?,
-            state_root: Decode::decode(decoder)?,
-            invalid: wire::list(decoder, "invalid blocks", MAX_INVALID, InvalidBlock::decode)?,
-            storage: Decode::decode(decoder)?,
-            inference: Decode::decode(decoder)?,
-            reachability: Decode::decode(decoder)?,
-            time: Decode::decode(decoder)?,
-            traffic: Decode::decode(decoder)?,
-            rules: Decode::decode(decoder)?,
         })
     }
 }

@@ -88,28 +88,26 @@ fn transaction(transaction: &Transaction) -> String {
 
 fn node_status() -> NodeStatus {
     NodeStatus {
-        agent: "a".into(),
-        network: "n".into(),
-        genesis: BlockHash([1; 32]),
-        peer_id: "p".into(),
-        addresses: vec!["m".into()],
-        height: 2,
-        tip: BlockHash([3; 32]),
-        tip_time: 4,
-        header_height: 5,
-        work: U256::from(6),
+        identity: NodeIdentity {
+            agent: "a".into(),
+            network: "n".into(),
+            genesis: BlockHash([1; 32]),
+            peer_id: "p".into(),
+            addresses: vec!["m".into()],
+        },
+        tip: TipStatus {
+            height: 2,
+            hash: BlockHash([3; 32]),
+            time: 4,
+            work: U256::from(6),
+            state_root: Root([14; 32]),
+        },
         peers: PeerCounts { dialled: 7, inbound: 71 },
-        mempool_transactions: 8,
-        mempool_bytes: 9,
-        device: "d".into(),
-        millitasks_per_second: 10,
-        hash_rate: 11,
-        mining: Some(Address([12; 20])),
+        mempool: MempoolStatus { transactions: 8, bytes: 9 },
+        device: DeviceStatus { name: "d".into(), millitasks_per_second: 10, disabled: true },
+        mining: MiningStatus { hash_rate: 11, address: Some(Address([12; 20])) },
         uptime_seconds: 13,
-        sync: "s".into(),
-        waiting_for: vec!["w".into()],
-        disabled_device: true,
-        state_root: Root([14; 32]),
+        sync: SyncStatus { header_height: 5, state: "s".into(), waiting_for: vec!["w".into()] },
         invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
         storage: StorageStatus { disk_bytes: 17, attachments_from: 18, bodies_from: 19, answers_from: 20 },
         inference: InferenceStatus {
@@ -641,9 +639,9 @@ fn inner_limits_are_enforced() {
     let long = "x".repeat(MAX_TEXT_BYTES + 1);
     type Change<'a> = &'a dyn Fn(&mut NodeStatus);
     let changes: [(Change, &str); 5] = [
-        (&|status| status.agent.clone_from(&long), "501 bytes of text"),
-        (&|status| status.addresses = vec![String::new(); MAX_ADDRESSES + 1], "33 addresses"),
-        (&|status| status.waiting_for = vec![String::new(); MAX_WAITING + 1], "17 things waited for"),
+        (&|status| status.identity.agent.clone_from(&long), "501 bytes of text"),
+        (&|status| status.identity.addresses = vec![String::new(); MAX_ADDRESSES + 1], "33 addresses"),
+        (&|status| status.sync.waiting_for = vec![String::new(); MAX_WAITING + 1], "17 things waited for"),
         (&|status| status.invalid = vec![status.invalid[0].clone(); MAX_INVALID + 1], "17 invalid blocks"),
         (&|status| status.invalid[0].reason.clone_from(&long), "501 bytes of text"),
     ];

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use rand::RngExt as _;
 
 use super::{
-    ANNOUNCE_DELAY, BUSY_PAUSE, Kind, MAX_ANNOUNCEMENTS, MAX_QUEUE, Offence, Output, Peer, Pool, Relay, UnderWay, rest,
+    ANNOUNCE_DELAY, BUSY_PAUSE, Kind, MAX_ANNOUNCEMENTS, MAX_QUEUE, Offence, Peer, Pool, Relay, RelayAction, UnderWay,
+    rest,
 };
 use crate::message::{MAX_IDS, Response, ShortId};
 use crate::sync::Failure;
@@ -53,13 +54,13 @@ impl<P: Copy + Ord> Relay<P> {
         sent: UnderWay,
         result: Result<Response, Failure>,
         now: u64,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) {
         let noted = match result {
             Ok(Response::Announce { noted }) => noted as usize,
             Ok(Response::Failed { .. }) | Err(Failure::Network) => return self.on_unheard(id, sent.ids, now),
             Ok(_) | Err(_) => {
-                out.push(Output::Penalize { peer: id, offence: Offence::WrongResponse });
+                out.push(RelayAction::Penalize { peer: id, offence: Offence::WrongResponse });
                 return self.on_unheard(id, sent.ids, now);
             }
         };
@@ -80,7 +81,7 @@ impl<P: Copy + Ord> Relay<P> {
         peer.announce_at = Some(now + rest(peer.unheard));
     }
 
-    pub(super) fn poll_announcements(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<Output<P>>) {
+    pub(super) fn poll_announcements(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<RelayAction<P>>) {
         let mut under_way = self.peers.values().filter(|peer| peer.announcement.is_some()).count();
         let mut due = Vec::new();
         for (id, peer) in &mut self.peers {

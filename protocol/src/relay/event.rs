@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::Transaction;
 
+use crate::Offence;
 use crate::mempool::{Blame, Holds, Mempool};
 use crate::message::{Request, Response, ShortId, Submission};
 use crate::origin::Origin;
@@ -14,7 +15,7 @@ pub trait Pool {
     /// The mempool.
     fn mempool(&self) -> &Mempool;
     /// Whether a transaction whose attachment is still to be fetched would be taken: all that can be checked without it.
-    fn would_take(&self, transaction: &Transaction) -> Verdict;
+    fn would_take(&self, transaction: &Transaction) -> FetchVerdict;
 
     /// Whether a transaction is here, ready to be passed on or not.
     fn has(&self, id: ShortId) -> bool {
@@ -29,7 +30,7 @@ pub trait Pool {
 
 /// What is found of a transaction before its attachment is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FetchVerdict {
     /// Its attachment is worth fetching.
     Take,
     /// It is not.
@@ -56,14 +57,12 @@ pub enum Input<P> {
     Announced { peer: P, ids: Vec<ShortId> },
     /// A request has its end.
     Response {
-        /// Who was asked.
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`RelayAction::Send`] gave.
         id: u64,
-        /// What came.
         result: Result<Response, Failure>,
     },
-    /// What became of a transaction that [`Output::Take`] gave, or that is here for another reason.
+    /// What became of a transaction that [`RelayAction::Take`] gave, or that is here for another reason.
     Decided {
         id: ShortId,
         /// What is to be done.
@@ -81,7 +80,7 @@ pub enum Input<P> {
     /// The transactions that have come with blocks which are not validated yet: not fetched here in the meantime, whoever announces
     /// them. Takes the place of what was said before.
     InBlocks(BTreeSet<ShortId>),
-    /// The time that [`Output::WakeAt`] named has come.
+    /// The time that [`RelayAction::WakeAt`] named has come.
     Woken,
 }
 
@@ -98,20 +97,13 @@ pub enum Decision {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P> {
+pub enum RelayAction<P> {
     /// Ask a peer; what comes of it is to be told under this id.
-    Send {
-        /// Whom.
-        peer: P,
-        /// Names the request.
-        id: u64,
-        request: Request,
-    },
+    Send { peer: P, id: u64, request: Request },
     /// Answer the announcement that was the input: so many of its ids have been noted, from the first on.
     Noted {
         /// Who announced.
         peer: P,
-        /// How many.
         count: u32,
     },
     /// A transaction is here with its attachment, which has the hash that it names. Nothing else has been checked but what
@@ -119,30 +111,12 @@ pub enum Output<P> {
     Take {
         /// Who sent it.
         peer: P,
-        /// What came.
         submission: Submission,
     },
+    /// A peer has announced a transaction that no block on this tip could hold. Its own tip may differ.
+    CountInVain(P),
     /// A peer did what an honest one does not.
     Penalize { peer: P, offence: Offence },
     /// Say [`Input::Woken`] at this time; replaces the time named before.
     WakeAt(u64),
-}
-
-/// What a peer did that an honest one does not, or seldom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// It does not have what it announced. It may have lost it since, to a block or to want of room.
-    Unserved,
-    /// No response in time.
-    Stalled,
-    /// Another transaction than was asked for.
-    WrongTransaction,
-    /// An attachment that is not the one that the transaction names, or that nobody asked for.
-    WrongAttachment,
-    /// A transaction that breaks a rule which every forwarder checks.
-    BrokenTransaction,
-    /// A transaction that no block on this tip could hold. Its own tip may differ.
-    InVain,
-    /// A response to another question, one without anything, or one with more than was asked for.
-    WrongResponse,
 }

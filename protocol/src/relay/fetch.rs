@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ocelli_consensus::{Action, AttachmentHash, Transaction};
 
 use super::{
-    Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Output, Pool, Relay, Stage, TIDY_PAUSE, TRIAL_FETCH, UnderWay,
-    Verdict, Wanted,
+    FetchVerdict, Kind, MAX_FETCH, MAX_FETCHES, MAX_NOTED, Offence, Pool, Relay, RelayAction, Stage, TIDY_PAUSE,
+    TRIAL_FETCH, UnderWay, Wanted,
 };
 use crate::mempool::{Blame, Holds};
 use crate::message::{Response, ShortId, Submission};
@@ -19,7 +19,7 @@ impl<P: Copy + Ord> Relay<P> {
         ids: &[ShortId],
         now: u64,
         pool: &impl Pool,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) {
         let mut count = 0;
         for &announced in ids {
@@ -43,7 +43,7 @@ impl<P: Copy + Ord> Relay<P> {
             }
             count += 1;
         }
-        out.push(Output::Noted { peer: id, count });
+        out.push(RelayAction::Noted { peer: id, count });
     }
 
     /// Forgets of a peer's noted transactions those that are no longer wanted.
@@ -60,7 +60,7 @@ impl<P: Copy + Ord> Relay<P> {
         result: Result<Response, Failure>,
         now: u64,
         pool: &impl Pool,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) {
         let took = now.saturating_sub(fetch.since);
         let offence = match (fetch.kind, result) {
@@ -84,7 +84,7 @@ impl<P: Copy + Ord> Relay<P> {
         if let Some(offence) = offence.filter(|offence| *offence != Offence::Unserved) {
             return self.fail(id, Some(offence), now, out);
         }
-        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+        out.extend(offence.map(|offence| RelayAction::Penalize { peer: id, offence }));
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match offence {
             None => peer.service.succeed(took),
@@ -100,8 +100,8 @@ impl<P: Copy + Ord> Relay<P> {
         asked: &[ShortId],
         found: Vec<Option<T>>,
         pool: &O,
-        out: &mut Vec<Output<P>>,
-        mut take: impl FnMut(&mut Self, P, ShortId, T, &O, &mut Vec<Output<P>>) -> Option<Offence>,
+        out: &mut Vec<RelayAction<P>>,
+        mut take: impl FnMut(&mut Self, P, ShortId, T, &O, &mut Vec<RelayAction<P>>) -> Option<Offence>,
     ) -> Option<Offence> {
         let mut worst = None;
         for (&wanted, found) in asked.iter().zip(found) {
@@ -127,7 +127,7 @@ impl<P: Copy + Ord> Relay<P> {
         submission: Submission,
         now: u64,
         pool: &impl Pool,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) -> Option<Offence> {
         if ShortId::of(&submission.transaction.wtxid()) != asked {
             return Some(Offence::WrongTransaction);
@@ -143,21 +143,21 @@ impl<P: Copy + Ord> Relay<P> {
         }
         match (submission.transaction.attachment(), &submission.attachment) {
             (Some(_), None) => match pool.would_take(&submission.transaction) {
-                Verdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
-                Verdict::Refuse { holds, blame } => {
+                FetchVerdict::Take => wanted.stage = Stage::Asked(Some(Box::new(submission.transaction))),
+                FetchVerdict::Refuse { holds, blame } => {
                     self.wanted.remove(&asked);
                     self.refused.insert(asked, holds);
                     match blame {
                         Blame::Peer => return Some(Offence::BrokenTransaction),
                         // It has answered as it should: it may be asked for more.
-                        Blame::InVain => out.push(Output::Penalize { peer: id, offence: Offence::InVain }),
+                        Blame::InVain => out.push(RelayAction::CountInVain(id)),
                         Blame::Nobody => {}
                     }
                 }
             },
             _ if submission.has_its_attachment() => {
                 wanted.stage = Stage::Handed;
-                out.push(Output::Take { peer: id, submission });
+                out.push(RelayAction::Take { peer: id, submission });
             }
             _ => return Some(Offence::WrongAttachment),
         }
@@ -170,7 +170,7 @@ impl<P: Copy + Ord> Relay<P> {
         id: P,
         asked: ShortId,
         attachment: Arc<[u8]>,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<RelayAction<P>>,
     ) -> Option<Offence> {
         let wanted = self.wanted.get_mut(&asked)?;
         let Stage::Asked(Some(transaction)) = &wanted.stage else { return None };
@@ -179,7 +179,7 @@ impl<P: Copy + Ord> Relay<P> {
         }
         let transaction = Transaction::clone(transaction);
         wanted.stage = Stage::Handed;
-        out.push(Output::Take { peer: id, submission: Submission { transaction, attachment: Some(attachment) } });
+        out.push(RelayAction::Take { peer: id, submission: Submission { transaction, attachment: Some(attachment) } });
         None
     }
 
@@ -212,15 +212,15 @@ impl<P: Copy + Ord> Relay<P> {
     }
 
     /// Lets a peer rest after a failure.
-    pub(super) fn fail(&mut self, id: P, offence: Option<Offence>, now: u64, out: &mut Vec<Output<P>>) {
+    pub(super) fn fail(&mut self, id: P, offence: Option<Offence>, now: u64, out: &mut Vec<RelayAction<P>>) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.service.fail(&mut self.groups, now);
         }
-        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+        out.extend(offence.map(|offence| RelayAction::Penalize { peer: id, offence }));
     }
 
     /// Asks those that have nothing to do for what they have announced, the best first.
-    pub(super) fn poll_fetches(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<Output<P>>) {
+    pub(super) fn poll_fetches(&mut self, now: u64, pool: &impl Pool, out: &mut Vec<RelayAction<P>>) {
         let mut under_way = self.peers.values().filter(|peer| peer.fetch.is_some()).count();
         let is_free = |peer: &super::Peer| {
             peer.fetch.is_none()

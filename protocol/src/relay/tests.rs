@@ -196,11 +196,11 @@ fn all_that_a_sender_may_have_pending_arrives() {
 /// A view of nothing, which takes everything or nothing.
 struct Nothing {
     mempool: Mempool,
-    verdict: Verdict,
+    verdict: FetchVerdict,
 }
 
 impl Nothing {
-    fn new(verdict: Verdict) -> Self {
+    fn new(verdict: FetchVerdict) -> Self {
         Self { mempool: Mempool::default(), verdict }
     }
 }
@@ -210,7 +210,7 @@ impl Pool for Nothing {
         &self.mempool
     }
 
-    fn would_take(&self, _: &Transaction) -> Verdict {
+    fn would_take(&self, _: &Transaction) -> FetchVerdict {
         self.verdict
     }
 }
@@ -220,16 +220,16 @@ fn numbered(numbers: std::ops::Range<u64>) -> Vec<ShortId> {
 }
 
 /// The first request to a peer among outputs.
-fn sent(out: &[Output<u8>], to: u8) -> Option<(u64, Request)> {
+fn sent(out: &[RelayAction<u8>], to: u8) -> Option<(u64, Request)> {
     out.iter().find_map(|output| match output {
-        Output::Send { peer, id, request } if *peer == to => Some((*id, request.clone())),
+        RelayAction::Send { peer, id, request } if *peer == to => Some((*id, request.clone())),
         _ => None,
     })
 }
 
 #[test]
 fn what_peers_announce_is_bounded_and_they_are_told() {
-    let pool = Nothing::new(Verdict::Take);
+    let pool = Nothing::new(FetchVerdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(connected(1), 0, &pool);
     relay.handle(connected(2), 0, &pool);
@@ -237,7 +237,7 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     for batch in 0..10 {
         let ids = numbered(batch * 256..(batch + 1) * 256);
         for output in relay.handle(Input::Announced { peer: 1, ids }, 0, &pool) {
-            if let Output::Noted { peer: 1, count } = output {
+            if let RelayAction::Noted { peer: 1, count } = output {
                 noted += count as usize;
             }
         }
@@ -249,15 +249,15 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     for (now, expected) in [(TIDY_PAUSE - 1, 0), (TIDY_PAUSE, 1), (2 * TIDY_PAUSE, 0)] {
         let ids = numbered(5_000 + now..5_001 + now);
         let out = relay.handle(Input::Announced { peer: 1, ids }, now, &pool);
-        assert!(out.contains(&Output::Noted { peer: 1, count: expected }), "{now}: {out:?}");
+        assert!(out.contains(&RelayAction::Noted { peer: 1, count: expected }), "{now}: {out:?}");
     }
     // Another has a bound of its own, and what both announce is wanted once.
     let out = relay.handle(Input::Announced { peer: 2, ids: numbered(0..256) }, 0, &pool);
-    assert!(out.contains(&Output::Noted { peer: 2, count: 256 }));
+    assert!(out.contains(&RelayAction::Noted { peer: 2, count: 256 }));
     assert_eq!(relay.wanted(), MAX_NOTED);
     // A stranger has none.
     let out = relay.handle(Input::Announced { peer: 3, ids: numbered(0..256) }, 0, &pool);
-    assert!(out.contains(&Output::Noted { peer: 3, count: 0 }));
+    assert!(out.contains(&RelayAction::Noted { peer: 3, count: 0 }));
     // With its announcers everything goes.
     relay.handle(Input::PeerDisconnected(1), 0, &pool);
     assert_eq!(relay.wanted(), 256);
@@ -291,7 +291,7 @@ fn responses_are_judged() {
         (Err(Failure::Malformed), Some(Offence::WrongResponse), true),
     ];
     for (result, offence, wanted) in rows {
-        let pool = Nothing::new(Verdict::Take);
+        let pool = Nothing::new(FetchVerdict::Take);
         let mut relay = Relay::new([0; 32]);
         relay.handle(connected(1), 0, &pool);
         let out = relay.handle(Input::Announced { peer: 1, ids: vec![id] }, 0, &pool);
@@ -300,15 +300,17 @@ fn responses_are_judged() {
         // Neither another's response nor another number's counts.
         for (peer, number) in [(2, number), (1, number + 1)] {
             let out = relay.handle(Input::Response { peer, id: number, result: result.clone() }, 0, &pool);
-            assert!(!out.iter().any(|output| matches!(output, Output::Take { .. } | Output::Penalize { .. })));
+            assert!(
+                !out.iter().any(|output| matches!(output, RelayAction::Take { .. } | RelayAction::Penalize { .. }))
+            );
         }
         let out = relay.handle(Input::Response { peer: 1, id: number, result: result.clone() }, 0, &pool);
         let blamed = out.iter().find_map(|output| match output {
-            Output::Penalize { offence, .. } => Some(*offence),
+            RelayAction::Penalize { offence, .. } => Some(*offence),
             _ => None,
         });
         assert_eq!((blamed, relay.wanted() == 1), (offence, wanted), "{result:?}");
-        let taken = out.iter().any(|output| matches!(output, Output::Take { .. }));
+        let taken = out.iter().any(|output| matches!(output, RelayAction::Take { .. }));
         assert_eq!(taken, result == pending(vec![Some(right.clone())]));
     }
 }
@@ -321,12 +323,16 @@ fn large_attachments_are_fetched_after_the_transaction_is_checked() {
     let bare = Submission { transaction: large.transaction.clone(), attachment: None };
     let pixels = large.attachment.clone().expect("a task");
     let rows = [
-        (Verdict::Take, None, true),
+        (FetchVerdict::Take, None, true),
         (refuse(Holds::Tip, Blame::Nobody), None, false),
-        (refuse(Holds::Tip, Blame::InVain), Some(Offence::InVain), false),
-        (refuse(Holds::Tip, Blame::Peer), Some(Offence::BrokenTransaction), false),
+        (refuse(Holds::Tip, Blame::InVain), Some(RelayAction::CountInVain(1)), false),
+        (
+            refuse(Holds::Tip, Blame::Peer),
+            Some(RelayAction::Penalize { peer: 1, offence: Offence::BrokenTransaction }),
+            false,
+        ),
     ];
-    for (verdict, offence, fetched) in rows {
+    for (verdict, blamed, fetched) in rows {
         let pool = Nothing::new(verdict);
         let mut relay = Relay::new([0; 32]);
         relay.handle(connected(1), 0, &pool);
@@ -334,8 +340,8 @@ fn large_attachments_are_fetched_after_the_transaction_is_checked() {
         let (number, _) = sent(&out, 1).expect("it is asked for");
         let response = Response::Pending(vec![Some(bare.clone())]);
         let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
-        let blamed = offence.map(|offence| Output::Penalize { peer: 1, offence });
-        assert_eq!(out.iter().find(|output| matches!(output, Output::Penalize { .. })), blamed.as_ref());
+        let blames = |output: &&_| matches!(output, RelayAction::Penalize { .. } | RelayAction::CountInVain(_));
+        assert_eq!(out.iter().find(blames), blamed.as_ref());
         let next = sent(&out, 1);
         assert_eq!(next.is_some(), fetched, "{verdict:?}");
         let Some((number, request)) = next else {
@@ -349,12 +355,12 @@ fn large_attachments_are_fetched_after_the_transaction_is_checked() {
         assert_eq!(request, Request::Attachments { ids: vec![id] });
         let response = Response::Attachments(vec![Some(pixels.clone())]);
         let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
-        assert!(out.contains(&Output::Take { peer: 1, submission: large.clone() }));
+        assert!(out.contains(&RelayAction::Take { peer: 1, submission: large.clone() }));
     }
 }
 
-fn refuse(holds: Holds, blame: Blame) -> Verdict {
-    Verdict::Refuse { holds, blame }
+fn refuse(holds: Holds, blame: Blame) -> FetchVerdict {
+    FetchVerdict::Refuse { holds, blame }
 }
 
 /// Each row: for how long a transaction is refused, and after which of these it is fetched again, from whomever: at once, after a
@@ -391,27 +397,27 @@ fn what_is_refused_is_not_fetched_again_while_that_holds() {
 
 #[test]
 fn what_the_chain_holds_is_not_fetched() {
-    let pool = Nothing::new(Verdict::Take);
+    let pool = Nothing::new(FetchVerdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(connected(1), 0, &pool);
     let ids = numbered(0..2);
     relay.handle(Input::TipMoved { included: ids.clone(), returned: vec![], disconnected: 0 }, 0, &pool);
     relay.handle(Input::TipMoved { included: vec![], returned: vec![ids[1]], disconnected: 1 }, 0, &pool);
     let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
-    assert!(out.contains(&Output::Noted { peer: 1, count: 2 }));
+    assert!(out.contains(&RelayAction::Noted { peer: 1, count: 2 }));
     assert_eq!(sent(&out, 1).map(|(_, request)| request), Some(Request::Pending { ids: vec![ids[1]] }));
 }
 
 /// What a block's announcer was asked for is not fetched a second time; if it does not come, it is.
 #[test]
 fn what_comes_with_a_block_is_not_fetched_meanwhile() {
-    let pool = Nothing::new(Verdict::Take);
+    let pool = Nothing::new(FetchVerdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(connected(1), 0, &pool);
     let ids = numbered(0..3);
     relay.handle(Input::InBlocks([ids[0], ids[1]].into()), 0, &pool);
     let out = relay.handle(Input::Announced { peer: 1, ids: ids.clone() }, 0, &pool);
-    assert!(out.contains(&Output::Noted { peer: 1, count: 3 }));
+    assert!(out.contains(&RelayAction::Noted { peer: 1, count: 3 }));
     let (number, request) = sent(&out, 1).expect("the third is fetched");
     assert_eq!(request, Request::Pending { ids: vec![ids[2]] });
     relay.handle(Input::Response { peer: 1, id: number, result: Ok(Response::Pending(vec![None])) }, 0, &pool);
@@ -433,7 +439,7 @@ fn later_version(seed: u64, attachment: usize) -> Submission {
 /// sends a lot of them is not asked for a while, and asked again.
 #[test]
 fn unknown_actions_are_dropped_and_cost_their_bytes() {
-    let pool = Nothing::new(Verdict::Take);
+    let pool = Nothing::new(FetchVerdict::Take);
     let mut relay = Relay::new([0; 32]);
     relay.handle(connected(1), 0, &pool);
     let (known, unknown) = (task(1, SMALL), later_version(2, 0));
@@ -442,7 +448,7 @@ fn unknown_actions_are_dropped_and_cost_their_bytes() {
     let (number, _) = sent(&out, 1).expect("they are asked for");
     let response = Response::Pending(vec![Some(unknown.clone()), Some(known.clone())]);
     let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
-    assert_eq!(out, [Output::Take { peer: 1, submission: known }]);
+    assert_eq!(out, [RelayAction::Take { peer: 1, submission: known }]);
     relay.handle(connected(2), 0, &pool);
     let out = relay.handle(Input::Announced { peer: 2, ids: vec![ids[0]] }, 0, &pool);
     assert_eq!(sent(&out, 2), None, "nobody is asked for it again");
@@ -455,7 +461,7 @@ fn unknown_actions_are_dropped_and_cost_their_bytes() {
         (fetched, asked) = (fetched + unknown.encoded_len(), asked + 1);
         let response = Response::Pending(vec![Some(unknown)]);
         let out = relay.handle(Input::Response { peer: 1, id: number, result: Ok(response) }, 0, &pool);
-        assert!(!out.iter().any(|output| matches!(output, Output::Penalize { .. })));
+        assert!(!out.iter().any(|output| matches!(output, RelayAction::Penalize { .. })));
     }
     let (rate, burst) = (u64::from(UNKNOWN_BYTES.rate), UNKNOWN_BYTES.burst as usize);
     assert!((burst - 1_000..burst + MAX_ATTACHMENT_BYTES + 1_000).contains(&fetched), "{fetched} of {burst}");
@@ -485,8 +491,8 @@ impl Pool for Looked {
         &self.pool
     }
 
-    fn would_take(&self, _: &Transaction) -> Verdict {
-        Verdict::Take
+    fn would_take(&self, _: &Transaction) -> FetchVerdict {
+        FetchVerdict::Take
     }
 
     fn has(&self, _: ShortId) -> bool {
@@ -509,7 +515,7 @@ fn busy_announcements_are_not_looked_through_at_each_input() {
         for ids in ids.chunks(MAX_IDS) {
             let outputs = relay.handle(Input::Announced { peer, ids: ids.to_vec() }, 0, &pool);
             asked.extend(outputs.into_iter().filter_map(|output| match output {
-                Output::Send { peer, id, request: Request::Pending { ids } } => Some((peer, id, ids)),
+                RelayAction::Send { peer, id, request: Request::Pending { ids } } => Some((peer, id, ids)),
                 _ => None,
             }));
         }
@@ -525,9 +531,9 @@ fn busy_announcements_are_not_looked_through_at_each_input() {
     // One that fails to serve is followed by another at once.
     let (peer, id, lost) = asked.remove(0);
     let outputs = relay.handle(Input::Response { peer, id, result: Err(Failure::Network) }, 2, &pool);
-    let again: Vec<_> = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).collect();
+    let again: Vec<_> = outputs.iter().filter(|output| matches!(output, RelayAction::Send { .. })).collect();
     assert!(
-        matches!(&again[..], [Output::Send { peer: other, request: Request::Pending { ids }, .. }] if *other != peer && *ids == lost),
+        matches!(&again[..], [RelayAction::Send { peer: other, request: Request::Pending { ids }, .. }] if *other != peer && *ids == lost),
         "{again:?}"
     );
 }

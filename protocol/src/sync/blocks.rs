@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use ocelli_consensus::BlockHash;
 
 use super::peer::Peer;
-use super::{ChainView, FIRST_BACKOFF, Offence, Output, Purpose, Question, Sent, Sync};
+use super::{ChainView, FIRST_BACKOFF, Offence, Purpose, Question, Sent, Sync, SyncAction};
 use crate::message::{BlockData, Request};
 use crate::origin::{Direction, backoff};
 
@@ -69,7 +69,7 @@ impl<P: Copy + Ord> Sync<P> {
         blocks: Vec<Option<BlockData>>,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         if blocks.len() > asked.len() {
             let offence = Offence::TooManyBlocks { found: blocks.len(), limit: asked.len() };
@@ -87,7 +87,7 @@ impl<P: Copy + Ord> Sync<P> {
             match data.filter(|data| !data.lacks_attachments() || may_lack()) {
                 // Another may have been faster.
                 Some(data) if view.wants(hash) && self.handed.insert(*hash) => {
-                    out.push(Output::ImportBlock { peer: from, hash: *hash, data });
+                    out.push(SyncAction::ImportBlock { peer: from, hash: *hash, data });
                 }
                 Some(_) => {}
                 None => {
@@ -120,7 +120,12 @@ impl<P: Copy + Ord> Sync<P> {
     }
 
     /// Asks for missing blocks. Returns what is wanted.
-    pub(super) fn poll_blocks(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) -> Vec<BlockHash> {
+    pub(super) fn poll_blocks(
+        &mut self,
+        now: u64,
+        view: &dyn ChainView,
+        out: &mut Vec<SyncAction<P>>,
+    ) -> Vec<BlockHash> {
         let mut wanted = view.missing(WINDOW);
         self.forget_unwanted(&wanted);
         if !self.handed.is_empty() {

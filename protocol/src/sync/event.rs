@@ -3,7 +3,8 @@
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
 use ocelli_consensus::{BlockHash, Header, U256, Work};
 
-use super::{Direction, Group, Place};
+use super::{Direction, Group, HeaderPlace};
+use crate::Offence;
 use crate::message::{BlockData, Request, Response};
 
 /// The glimpse of the chain that sync needs. At every input it must show all that earlier outputs have led to.
@@ -30,8 +31,8 @@ pub trait ChainView {
     }
 
     /// A stored header and its place.
-    fn place(&self, hash: &BlockHash) -> Option<Place> {
-        self.tree().get(hash).as_ref().map(Place::of)
+    fn place(&self, hash: &BlockHash) -> Option<HeaderPlace> {
+        self.tree().get(hash).as_ref().map(HeaderPlace::of)
     }
 
     /// Of the first `window` blocks that are not validated on the path to the header with most work, those whose data are
@@ -69,11 +70,9 @@ pub enum Input<P> {
     PeerDisconnected(P),
     /// A request has its end.
     Response {
-        /// Who was asked.
         peer: P,
-        /// The id that [`Output::Send`] gave.
+        /// The id that [`SyncAction::Send`] gave.
         id: u64,
-        /// What came.
         result: Result<Response, Failure>,
     },
     /// A peer announced a block.
@@ -85,11 +84,10 @@ pub enum Input<P> {
         /// Whether its parent's header is stored.
         parent: Parent,
     },
-    /// What [`Output::ImportHeaders`] led to; the view shows the new headers already.
+    /// What [`SyncAction::ImportHeaders`] led to; the view shows the new headers already.
     HeadersImported {
         /// Who sent them.
         peer: P,
-        /// How it went.
         result: HeaderImport,
     },
     /// The data that a peer sent for a block are not the block's: no fault of the block.
@@ -138,10 +136,9 @@ pub enum HeaderImport {
 
 /// What is to be done, in order, before the next input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output<P> {
+pub enum SyncAction<P> {
     /// Ask a peer.
     Send {
-        /// Whom.
         peer: P,
         /// To be given back with the response.
         id: u64,
@@ -187,7 +184,7 @@ pub enum Output<P> {
         at: u64,
     },
     /// What sync does has changed.
-    State(State<P>),
+    State(SyncState<P>),
 }
 
 /// A timer, as a value.
@@ -201,44 +198,9 @@ pub enum Timer<P> {
     Wake,
 }
 
-/// What honest peers do not do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offence {
-    /// It is on a network of another genesis.
-    WrongNetwork,
-    /// Its response is of another kind than the request, or no response at all.
-    WrongResponse,
-    /// More headers than asked for.
-    TooManyHeaders {
-        /// Headers sent.
-        found: usize,
-        /// Headers asked for.
-        limit: usize,
-    },
-    /// A header's parent is not the one before it.
-    BrokenHeaders,
-    /// Headers that do not connect, twice, though the locator ends in genesis.
-    UnconnectedHeaders,
-    /// A header that breaks a rule.
-    InvalidHeaders,
-    /// Work claimed twice and not shown.
-    UnprovenWork,
-    /// More blocks than asked for.
-    TooManyBlocks {
-        /// Blocks sent.
-        found: usize,
-        /// Blocks asked for.
-        limit: usize,
-    },
-    /// A response with not even one block.
-    NoBlocks,
-    /// No response in time.
-    Stalled,
-}
-
 /// What sync does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State<P> {
+pub enum SyncState<P> {
     /// Waiting for a peer: there is none.
     Waiting,
     /// No peer has told yet where its chain stands.

@@ -7,8 +7,8 @@
 use ocelli_consensus::{BlockHash, Header, RuleError, U256, Work};
 
 use super::peer::Peer;
-use super::presync::{Place, Presync, Progress};
-use super::{ChainView, HeaderImport, Offence, Output, Purpose, Question, Sync};
+use super::presync::{HeaderPlace, Presync, Progress};
+use super::{ChainView, HeaderImport, Offence, Purpose, Question, Sync, SyncAction};
 use crate::message::{MAX_HEADERS, MAX_LOCATOR, Request};
 use crate::origin::Direction;
 
@@ -55,12 +55,12 @@ struct Other {
     version: u32,
     height: u64,
     fork: BlockHash,
-    last: Place,
+    last: HeaderPlace,
 }
 
 impl<P: Copy + Ord> Sync<P> {
     /// Asks for headers if somebody claims to have more of them.
-    pub(super) fn poll_headers(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    pub(super) fn poll_headers(&mut self, now: u64, view: &dyn ChainView, out: &mut Vec<SyncAction<P>>) {
         while let Some(peer) = self.choose_for_headers(now, view) {
             let best_work = view.best_work();
             self.header_syncs.push(HeaderSync {
@@ -144,14 +144,14 @@ impl<P: Copy + Ord> Sync<P> {
         headers: Vec<Header>,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         if headers.len() > MAX_HEADERS {
             let offence = Offence::TooManyHeaders { found: headers.len(), limit: MAX_HEADERS };
             return self.fail(peer, Purpose::All, Some(offence), now, out);
         }
         if headers.windows(2).any(|pair| pair[1].parent != pair[0].hash()) {
-            return self.fail(peer, Purpose::All, Some(Offence::BrokenHeaders), now, out);
+            return self.fail(peer, Purpose::All, Some(Offence::UnlinkedHeaders), now, out);
         }
         let Some(sync) = self.header_sync(peer) else { return };
         if let Some(other) = sync.other.take_if(|other| headers.first().is_none_or(|it| it.parent == other.last.hash)) {
@@ -179,11 +179,11 @@ impl<P: Copy + Ord> Sync<P> {
     fn on_connected_headers(
         &mut self,
         id: P,
-        parent: Place,
+        parent: HeaderPlace,
         mut headers: Vec<Header>,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         let known = headers.iter().map_while(|header| view.place(&header.hash())).enumerate().last();
         let (skip, start) = known.map_or((0, parent), |(index, place)| (index + 1, place));
@@ -202,14 +202,14 @@ impl<P: Copy + Ord> Sync<P> {
                     let other = Other { version: found, height, fork: end.hash, last: end };
                     return self.follow_other(id, other, good, &rest, full, now, view, out);
                 }
-                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out),
             }
         }
         let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == id) else { return };
         if end.work.0 >= view.minimum_work() {
             (sync.next, sync.batch_work) = (full.then_some(end.hash), end.work.0);
             self.on_brought(id, now);
-            out.push(Output::ImportHeaders { peer: id, headers });
+            out.push(SyncAction::ImportHeaders { peer: id, headers });
         } else {
             sync.presync = Some(Presync::new(self.salt, start));
             headers.drain(..skip);
@@ -229,19 +229,19 @@ impl<P: Copy + Ord> Sync<P> {
         full: bool,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         for header in headers {
             match other.last.child_of_any_version(&self.network, header) {
                 Ok(place) => other.last = place,
-                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+                Err(_) => return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out),
             }
         }
         let (last, is_dialled) = (other.last, self.peers.get(&id).is_some_and(Peer::is_dialled));
         let goes_on = full && last.work.0 <= view.best_work().max(view.minimum_work());
         if !goes_on && last.work.0 < view.minimum_work() {
             // Too cheap for us to be what is out of date.
-            return self.fail(id, Purpose::All, Some(Offence::InvalidHeaders), now, out);
+            return self.fail(id, Purpose::All, Some(Offence::InvalidHeader), now, out);
         }
         let Other { version, height, fork, .. } = other;
         let Some(sync) = self.header_sync(id) else { return };
@@ -252,7 +252,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
         if !good.is_empty() {
             self.on_brought(id, now);
-            out.push(Output::ImportHeaders { peer: id, headers: good });
+            out.push(SyncAction::ImportHeaders { peer: id, headers: good });
         } else if goes_on {
             self.ask_headers(id, Some(last.hash), now, view, out);
         } else {
@@ -260,7 +260,7 @@ impl<P: Copy + Ord> Sync<P> {
         }
         // After the headers that lead to it, of which the last is where the chains part.
         if !goes_on {
-            out.push(Output::OtherVersion { peer: id, version, height, fork, work: last.work });
+            out.push(SyncAction::OtherVersion { peer: id, version, height, fork, work: last.work });
         }
     }
 
@@ -275,7 +275,15 @@ impl<P: Copy + Ord> Sync<P> {
 
     /// A batch that brings nothing new. It may be a part that is known of a longer fork, or have been new when it was asked
     /// for; a few are taken.
-    fn on_known(&mut self, id: P, end: &Place, full: bool, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    fn on_known(
+        &mut self,
+        id: P,
+        end: &HeaderPlace,
+        full: bool,
+        now: u64,
+        view: &dyn ChainView,
+        out: &mut Vec<SyncAction<P>>,
+    ) {
         let Some(sync) = self.header_sync(id) else { return };
         if end.work.0 <= sync.best_work {
             sync.known += 1;
@@ -295,7 +303,7 @@ impl<P: Copy + Ord> Sync<P> {
         full: bool,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         let Some(sync) = self.header_syncs.iter_mut().find(|sync| sync.peer == peer) else { return };
         let Some(presync) = sync.presync.as_mut() else { return };
@@ -310,14 +318,14 @@ impl<P: Copy + Ord> Sync<P> {
         }
         match progress {
             Progress::More => self.ask_headers(peer, Some(last), now, view, out),
-            Progress::Proven(headers) => out.push(Output::ImportHeaders { peer, headers }),
+            Progress::Proven(headers) => out.push(SyncAction::ImportHeaders { peer, headers }),
             Progress::Done(headers) => {
                 (sync.presync, sync.barren) = (None, 0);
                 if !full {
                     sync.next = None;
                 }
                 self.on_brought(peer, now);
-                out.push(Output::ImportHeaders { peer, headers });
+                out.push(SyncAction::ImportHeaders { peer, headers });
             }
             Progress::Poor => self.give_up_poor(peer, shown, now, out),
             // A reorganisation between both passes looks the same.
@@ -327,12 +335,12 @@ impl<P: Copy + Ord> Sync<P> {
                 let other = Other { version: found, height, fork: last, last: place };
                 self.follow_other(peer, other, Vec::new(), &headers[begun..], full, now, view, out);
             }
-            Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+            Progress::Broken(_) => self.fail(peer, Purpose::All, Some(Offence::InvalidHeader), now, out),
         }
     }
 
     /// The peer's best chain may have changed since we asked: a fresh locator, once.
-    fn on_unconnected(&mut self, peer: P, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    fn on_unconnected(&mut self, peer: P, now: u64, view: &dyn ChainView, out: &mut Vec<SyncAction<P>>) {
         match self.header_sync(peer) {
             Some(sync) if !sync.retried => {
                 (sync.retried, sync.presync, sync.other) = (true, None, None);
@@ -348,11 +356,11 @@ impl<P: Copy + Ord> Sync<P> {
         result: HeaderImport,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         let Some(sync) = self.header_sync(peer) else { return };
         match result {
-            HeaderImport::Invalid => self.fail(peer, Purpose::All, Some(Offence::InvalidHeaders), now, out),
+            HeaderImport::Invalid => self.fail(peer, Purpose::All, Some(Offence::InvalidHeader), now, out),
             HeaderImport::Unconnected => self.on_unconnected(peer, now, view, out),
             HeaderImport::Held => self.doubt(peer),
             HeaderImport::Connected => {
@@ -376,7 +384,7 @@ impl<P: Copy + Ord> Sync<P> {
         after: Option<BlockHash>,
         now: u64,
         view: &dyn ChainView,
-        out: &mut Vec<Output<P>>,
+        out: &mut Vec<SyncAction<P>>,
     ) {
         if let Some(sync) = self.header_sync(peer) {
             (sync.asked_at, sync.best_work) = (now, view.best_work());
@@ -387,7 +395,7 @@ impl<P: Copy + Ord> Sync<P> {
     }
 
     /// The peer has no more headers. Did they show the work that it claims?
-    fn finish_headers(&mut self, id: P, now: u64, view: &dyn ChainView, out: &mut Vec<Output<P>>) {
+    fn finish_headers(&mut self, id: P, now: u64, view: &dyn ChainView, out: &mut Vec<SyncAction<P>>) {
         let Some(place) = self.header_syncs.iter().position(|sync| sync.peer == id) else { return };
         let sync = self.header_syncs.swap_remove(place);
         let Some(peer) = self.peers.get_mut(&id) else { return };
@@ -402,13 +410,13 @@ impl<P: Copy + Ord> Sync<P> {
     }
 
     /// The peer's chain is not worth storing: it may be honest and have no more, unless it claims more.
-    fn give_up_poor(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<Output<P>>) {
+    fn give_up_poor(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<SyncAction<P>>) {
         self.doubt(id);
         self.judge_claim(id, shown, now, out);
     }
 
     /// A claim that headers did not show is a failure, and twice in a row an offence.
-    fn judge_claim(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<Output<P>>) {
+    fn judge_claim(&mut self, id: P, shown: Work, now: u64, out: &mut Vec<SyncAction<P>>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.claim.as_ref().is_none_or(|claim| claim.work <= shown.0) {
             peer.unproven = 0;
@@ -419,7 +427,7 @@ impl<P: Copy + Ord> Sync<P> {
         let offence = (peer.unproven >= 2).then_some(Offence::UnprovenWork);
         peer.headers.fail(now);
         self.groups.entry(peer.origin, now).add_with_rest(now);
-        out.extend(offence.map(|offence| Output::Penalize { peer: id, offence }));
+        out.extend(offence.map(|offence| SyncAction::Penalize { peer: id, offence }));
     }
 
     /// The peer's headers cannot be used now: not before its next status.

@@ -20,7 +20,7 @@ pub const MAX_COUNTED: usize = 1 << 25;
 
 /// A header's place in its chain, and what follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct HeaderPlace {
     /// The header's hash.
     pub hash: BlockHash,
     /// What its child is checked against.
@@ -31,7 +31,7 @@ pub struct Place {
     pub work: Work,
 }
 
-impl Place {
+impl HeaderPlace {
     /// The place of a header in a tree.
     pub fn of(node: &TreeNode) -> Self {
         Self { hash: node.hash, block: node.into(), anchor: node.anchor(), work: node.work }
@@ -72,9 +72,9 @@ impl Place {
 pub(super) struct Presync {
     salt: [u8; 32],
     /// Known before: what the chain stands on.
-    start: Place,
+    start: HeaderPlace,
     /// The last header seen in this pass.
-    last: Place,
+    last: HeaderPlace,
     bits: Bits,
     pass: Pass,
 }
@@ -109,12 +109,12 @@ pub(super) enum Progress {
 
 impl Presync {
     /// Begins on a header that is known. `salt` is a secret: who knew it could make headers with the right bits.
-    pub(super) fn new(salt: [u8; 32], start: Place) -> Self {
+    pub(super) fn new(salt: [u8; 32], start: HeaderPlace) -> Self {
         Self { salt, last: start, start, bits: Bits::default(), pass: Pass::Counting }
     }
 
     /// The header after which to ask.
-    pub(super) fn last(&self) -> &Place {
+    pub(super) fn last(&self) -> &HeaderPlace {
         &self.last
     }
 

@@ -21,8 +21,8 @@ fn answer(peer: u16, id: u64, response: Response) -> Input<u16> {
     Input::Response { peer, id, result: Ok(response) }
 }
 
-fn timer(timer: Timer<u16>, at: u64) -> Output<u16> {
-    Output::SetTimer { timer, at }
+fn timer(timer: Timer<u16>, at: u64) -> SyncAction<u16> {
+    SyncAction::SetTimer { timer, at }
 }
 
 /// One peer, three blocks: every output, in order.
@@ -32,40 +32,44 @@ fn a_whole_sync_by_hand() {
     let hashes: Vec<_> = headers.iter().map(Header::hash).collect();
     let mut chain = Chain::new();
     let mut sync = Sync::new(&NETWORK, [7; 32]);
-    assert_eq!(sync.state(), State::Waiting);
+    assert_eq!(sync.state(), SyncState::Waiting);
     assert_eq!(sync.handle(Input::BlocksChanged, 0, &chain), []);
 
     assert_eq!(
         sync.handle(connected(1), 1000, &chain),
         [
-            Output::Send { peer: 1, id: 0, request: Request::Status },
+            SyncAction::Send { peer: 1, id: 0, request: Request::Status },
             timer(Timer::Request(0), 11_000),
-            Output::State(State::Contacting),
+            SyncAction::State(SyncState::Contacting),
         ]
     );
     assert_eq!(
         sync.handle(answer(1, 0, status(&headers[2])), 1100, &chain),
         [
             timer(Timer::Status(1), 31_100),
-            Output::Send { peer: 1, id: 1, request: Request::Headers { locator: vec![genesis().hash()], limit: 2000 } },
+            SyncAction::Send {
+                peer: 1,
+                id: 1,
+                request: Request::Headers { locator: vec![genesis().hash()], limit: 2000 }
+            },
             timer(Timer::Request(1), 11_100),
-            Output::State(State::Headers { peer: 1 }),
+            SyncAction::State(SyncState::Headers { peer: 1 }),
         ]
     );
     // Due although answered: means nothing.
     assert_eq!(sync.handle(Input::TimerFired(Timer::Request(0)), 1150, &chain), []);
     assert_eq!(
         sync.handle(answer(1, 1, Response::Headers(headers.clone())), 1200, &chain),
-        [Output::ImportHeaders { peer: 1, headers: headers.clone() }]
+        [SyncAction::ImportHeaders { peer: 1, headers: headers.clone() }]
     );
     chain.add_headers(&headers);
     let imported = Input::HeadersImported { peer: 1, result: HeaderImport::Connected };
     assert_eq!(
         sync.handle(imported, 1300, &chain),
         [
-            Output::Send { peer: 1, id: 2, request: Request::Blocks { hashes: hashes.clone() } },
+            SyncAction::Send { peer: 1, id: 2, request: Request::Blocks { hashes: hashes.clone() } },
             timer(Timer::Request(2), 11_300),
-            Output::State(State::Blocks),
+            SyncAction::State(SyncState::Blocks),
         ]
     );
     // A response that ends early: the rest is asked for at once.
@@ -73,9 +77,9 @@ fn a_whole_sync_by_hand() {
     assert_eq!(
         sync.handle(answer(1, 2, Response::Blocks(blocks)), 1400, &chain),
         [
-            Output::ImportBlock { peer: 1, hash: hashes[0], data: data_of(&headers[0]) },
-            Output::ImportBlock { peer: 1, hash: hashes[1], data: data_of(&headers[1]) },
-            Output::Send { peer: 1, id: 3, request: Request::Blocks { hashes: vec![hashes[2]] } },
+            SyncAction::ImportBlock { peer: 1, hash: hashes[0], data: data_of(&headers[0]) },
+            SyncAction::ImportBlock { peer: 1, hash: hashes[1], data: data_of(&headers[1]) },
+            SyncAction::Send { peer: 1, id: 3, request: Request::Blocks { hashes: vec![hashes[2]] } },
             timer(Timer::Request(3), 11_400),
         ]
     );
@@ -84,17 +88,17 @@ fn a_whole_sync_by_hand() {
     assert_eq!(sync.handle(Input::BlocksChanged, 1450, &chain), []);
     assert_eq!(
         sync.handle(answer(1, 3, Response::Blocks(vec![Some(data_of(&headers[2]))])), 1500, &chain),
-        [Output::ImportBlock { peer: 1, hash: hashes[2], data: data_of(&headers[2]) }]
+        [SyncAction::ImportBlock { peer: 1, hash: hashes[2], data: data_of(&headers[2]) }]
     );
     chain.add_body(hashes[2]);
-    assert_eq!(sync.handle(Input::BlocksChanged, 1600, &chain), [Output::State(State::Synced)]);
+    assert_eq!(sync.handle(Input::BlocksChanged, 1600, &chain), [SyncAction::State(SyncState::Synced)]);
 
     assert_eq!(
         sync.handle(Input::TimerFired(Timer::Status(1)), 31_100, &chain),
-        [Output::Send { peer: 1, id: 4, request: Request::Status }, timer(Timer::Request(4), 41_100)]
+        [SyncAction::Send { peer: 1, id: 4, request: Request::Status }, timer(Timer::Request(4), 41_100)]
     );
     assert_eq!(sync.handle(answer(1, 4, status(&headers[2])), 31_200, &chain), [timer(Timer::Status(1), 61_200)]);
-    assert_eq!(sync.handle(Input::PeerDisconnected(1), 31_300, &chain), [Output::State(State::Waiting)]);
+    assert_eq!(sync.handle(Input::PeerDisconnected(1), 31_300, &chain), [SyncAction::State(SyncState::Waiting)]);
 }
 
 /// Each row: what a peer that was asked for headers answers, and what it is penalised for.
@@ -105,7 +109,7 @@ fn offences_in_headers() {
     gap.remove(1);
     let cases = [
         (Response::Headers(headers.clone()), Offence::TooManyHeaders { found: 2001, limit: 2000 }),
-        (Response::Headers(gap), Offence::BrokenHeaders),
+        (Response::Headers(gap), Offence::UnlinkedHeaders),
         (Response::Blocks(vec![]), Offence::WrongResponse),
     ];
     for (response, offence) in cases {
@@ -115,7 +119,11 @@ fn offences_in_headers() {
         sync.handle(answer(1, 0, status(&headers[2])), 0, &chain);
         assert_eq!(
             sync.handle(answer(1, 1, response), 0, &chain),
-            [Output::Penalize { peer: 1, offence }, timer(Timer::Wake, 1000), Output::State(State::Contacting)]
+            [
+                SyncAction::Penalize { peer: 1, offence },
+                timer(Timer::Wake, 1000),
+                SyncAction::State(SyncState::Contacting)
+            ]
         );
         // It rests, and is not asked again before its next status.
         assert_eq!(sync.handle(Input::TimerFired(Timer::Wake), 1000, &chain), []);
@@ -132,16 +140,16 @@ fn unconnected_headers_are_asked_for_once_more() {
     let request = Request::Headers { locator: vec![genesis().hash()], limit: 2000 };
     assert_eq!(
         sync.handle(answer(1, 1, Response::Headers(headers[2..].to_vec())), 0, &chain),
-        [Output::Send { peer: 1, id: 2, request }, timer(Timer::Request(2), 10_000)]
+        [SyncAction::Send { peer: 1, id: 2, request }, timer(Timer::Request(2), 10_000)]
     );
     let out = sync.handle(answer(1, 2, Response::Headers(headers[2..].to_vec())), 0, &chain);
-    assert_eq!(out[0], Output::Penalize { peer: 1, offence: Offence::UnconnectedHeaders });
+    assert_eq!(out[0], SyncAction::Penalize { peer: 1, offence: Offence::UnconnectedHeaders });
 }
 
 #[test]
 fn imports_that_fail() {
     let headers = extend(&genesis(), 5, 0);
-    for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeaders)), (HeaderImport::Held, None)] {
+    for (result, offence) in [(HeaderImport::Invalid, Some(Offence::InvalidHeader)), (HeaderImport::Held, None)] {
         let chain = Chain::new();
         let mut sync = Sync::new(&NETWORK, [7; 32]);
         sync.handle(connected(1), 0, &chain);
@@ -149,10 +157,10 @@ fn imports_that_fail() {
         sync.handle(answer(1, 1, Response::Headers(headers.clone())), 0, &chain);
         let imported = Input::HeadersImported { peer: 1, result };
         let out = sync.handle(imported, 0, &chain);
-        let penalties = out.iter().filter(|output| matches!(output, Output::Penalize { .. })).cloned();
-        let expected = offence.map(|offence| Output::Penalize { peer: 1, offence });
+        let penalties = out.iter().filter(|output| matches!(output, SyncAction::Penalize { .. })).cloned();
+        let expected = offence.map(|offence| SyncAction::Penalize { peer: 1, offence });
         assert_eq!(penalties.collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
-        assert!(!out.iter().any(|output| matches!(output, Output::Send { .. })), "not asked again at once");
+        assert!(!out.iter().any(|output| matches!(output, SyncAction::Send { .. })), "not asked again at once");
     }
 }
 
@@ -172,9 +180,9 @@ fn offences_in_blocks() {
         sync.handle(connected(1), 0, &chain);
         let out = sync.handle(answer(1, 0, status(&headers[1])), 0, &chain);
         let hashes = headers.iter().map(Header::hash).collect();
-        assert_eq!(out[1], Output::Send { peer: 1, id: 1, request: Request::Blocks { hashes } });
+        assert_eq!(out[1], SyncAction::Send { peer: 1, id: 1, request: Request::Blocks { hashes } });
         let out = sync.handle(answer(1, 1, response), 0, &chain);
-        assert_eq!(out[0], Output::Penalize { peer: 1, offence });
+        assert_eq!(out[0], SyncAction::Penalize { peer: 1, offence });
     }
 }
 
@@ -194,19 +202,19 @@ fn another_network_and_late_or_foreign_responses() {
         next_rules: None,
     };
     let out = sync.handle(answer(1, 0, Response::Status(other)), 1, &chain);
-    assert!(out.contains(&Output::Penalize { peer: 1, offence: Offence::WrongNetwork }));
+    assert!(out.contains(&SyncAction::Penalize { peer: 1, offence: Offence::WrongNetwork }));
     assert_eq!(sync.claim(1), None);
     let out = sync.handle(Input::TimerFired(Timer::Request(1)), 10_000, &chain);
-    assert!(out.contains(&Output::Penalize { peer: 2, offence: Offence::Stalled }));
+    assert!(out.contains(&SyncAction::Penalize { peer: 2, offence: Offence::Stalled }));
     assert_eq!(sync.handle(answer(2, 1, status(&genesis())), 10_001, &chain), []);
     // Undecodable is an offence, a lost connection is not.
     sync.handle(Input::TimerFired(Timer::Status(2)), 40_000, &chain);
     let lost = Input::Response { peer: 2, id: 2, result: Err(Failure::Network) };
-    assert!(!sync.handle(lost, 40_001, &chain).iter().any(|output| matches!(output, Output::Penalize { .. })));
+    assert!(!sync.handle(lost, 40_001, &chain).iter().any(|output| matches!(output, SyncAction::Penalize { .. })));
     sync.handle(Input::TimerFired(Timer::Status(2)), 70_001, &chain);
     let malformed = Input::Response { peer: 2, id: 3, result: Err(Failure::Malformed) };
     let out = sync.handle(malformed, 70_002, &chain);
-    assert!(out.contains(&Output::Penalize { peer: 2, offence: Offence::WrongResponse }));
+    assert!(out.contains(&SyncAction::Penalize { peer: 2, offence: Offence::WrongResponse }));
 }
 
 /// The only peer lacks a block: asked again after 1, 2, 4, … 30 s, and again at once when the peer announces it.
@@ -221,14 +229,14 @@ fn unavailable_blocks_are_asked_for_with_back_off() {
     let mut out = sync.handle(answer(1, 0, status(&headers[0])), 0, &chain);
     let mut now = 0;
     let mut asked = 0;
-    let mut pause = |sync: &mut Sync<u16>, out: &mut Vec<Output<u16>>, seconds: u64| {
+    let mut pause = |sync: &mut Sync<u16>, out: &mut Vec<SyncAction<u16>>, seconds: u64| {
         asked += 1;
         let request = Request::Blocks { hashes: vec![hash] };
-        assert!(out.contains(&Output::Send { peer: 1, id: asked, request }), "{out:?}");
+        assert!(out.contains(&SyncAction::Send { peer: 1, id: asked, request }), "{out:?}");
         *out = sync.handle(answer(1, asked, Response::Blocks(vec![None])), now, &chain);
         let at = now + seconds * 1000;
         assert!(out.contains(&timer(Timer::Wake, at)), "{out:?}");
-        assert_eq!(sync.state(), State::Unavailable { hash });
+        assert_eq!(sync.state(), SyncState::Unavailable { hash });
         assert_eq!(sync.unavailable().collect::<Vec<_>>(), [&hash]);
         assert_eq!(sync.handle(Input::BlocksChanged, at - 1, &chain), []);
         *out = sync.handle(Input::TimerFired(Timer::Wake), at, &chain);
@@ -242,12 +250,12 @@ fn unavailable_blocks_are_asked_for_with_back_off() {
     let announced = Input::Announced { peer: 1, hash, height: 1, parent: Parent::Known };
     let out = sync.handle(announced, now + 1, &chain);
     let request = Request::Blocks { hashes: vec![hash] };
-    assert!(out.contains(&Output::Send { peer: 1, id: id + 1, request }));
+    assert!(out.contains(&SyncAction::Send { peer: 1, id: id + 1, request }));
     // Wanted no longer: forgotten.
     chain.add_body(hash);
     sync.handle(answer(1, id + 1, Response::Blocks(vec![None])), now + 2, &chain);
     assert_eq!(sync.unavailable().count(), 0);
-    assert_eq!(sync.state(), State::Synced);
+    assert_eq!(sync.state(), SyncState::Synced);
 }
 
 /// A task without its picture is as good as no block.
@@ -262,13 +270,13 @@ fn blocks_without_attachments_count_as_lacking() {
     let data = pruned_data_of(&headers[0]);
     let hash = headers[0].hash();
     let out = sync.handle(answer(1, 1, Response::Blocks(vec![Some(data.clone())])), 0, &chain);
-    assert_eq!(out, [timer(Timer::Wake, 1000), Output::State(State::Unavailable { hash })]);
+    assert_eq!(out, [timer(Timer::Wake, 1000), SyncAction::State(SyncState::Unavailable { hash })]);
 
     // Deep enough, it is taken without them once all have been asked in vain; no sooner.
     let respond = |sync: &mut Sync<u16>, chain: &Chain, id: u64, at: u64| {
         let data = data.clone();
         let out = sync.handle(answer(1, id, Response::Blocks(vec![Some(data.clone())])), at, chain);
-        out.contains(&Output::ImportBlock { peer: 1, hash, data })
+        out.contains(&SyncAction::ImportBlock { peer: 1, hash, data })
     };
     sync.handle(Input::TimerFired(Timer::Wake), 1000, &chain);
     assert!(!respond(&mut sync, &chain, 2, 1001), "it may not lack them");
@@ -290,12 +298,12 @@ fn no_more_blocks_are_asked_for_than_validation_takes() {
     sync.handle(connected(1), 0, &chain);
     let mut out = sync.handle(answer(1, 0, status(&headers[99])), 0, &chain);
     let mut id = 0;
-    while out.iter().any(|output| matches!(output, Output::Send { .. })) {
+    while out.iter().any(|output| matches!(output, SyncAction::Send { .. })) {
         let blocks = headers[id * 16..][..16].iter().map(|header| Some(data_of(header))).collect();
         id += 1;
         out = sync.handle(answer(1, id as u64, Response::Blocks(blocks)), 0, &chain);
         out.iter().for_each(|output| {
-            if let Output::ImportBlock { hash, .. } = output {
+            if let SyncAction::ImportBlock { hash, .. } = output {
                 chain.validating.insert(*hash);
             }
         });
@@ -304,7 +312,7 @@ fn no_more_blocks_are_asked_for_than_validation_takes() {
     let done = chain.validating.pop_first().expect("32 are there");
     chain.add_body(done);
     let out = sync.handle(Input::BlocksChanged, 0, &chain);
-    assert!(matches!(out[..], [Output::Send { request: Request::Blocks { .. }, .. }, Output::SetTimer { .. }]));
+    assert!(matches!(out[..], [SyncAction::Send { request: Request::Blocks { .. }, .. }, SyncAction::SetTimer { .. }]));
 }
 
 #[test]
@@ -357,7 +365,7 @@ fn a_liar_about_work_is_found_out() {
     assert_eq!(simulator.penalties, []);
     simulator.run_for(2 * STATUS_INTERVAL + 1000);
     assert!(simulator.penalties.contains(&(1, Offence::UnprovenWork)));
-    assert_eq!(simulator.sync.state(), State::Synced);
+    assert_eq!(simulator.sync.state(), SyncState::Synced);
 }
 
 #[test]
@@ -389,7 +397,7 @@ fn a_vanishing_peer_and_none_left() {
     simulator.run_for(200);
     assert!(simulator.chain.connected() < 200);
     simulator.disconnect(1);
-    assert_eq!(simulator.sync.state(), State::Waiting);
+    assert_eq!(simulator.sync.state(), SyncState::Waiting);
     simulator.run_for(20_000);
     assert!(simulator.chain.connected() < 200);
     simulator.connect(2, &headers, Mode::Honest);
@@ -408,7 +416,7 @@ fn a_withheld_block_appears_later() {
     simulator.connect(2, &headers, Mode::Honest);
     simulator.run_for(100_000);
     assert_eq!(simulator.chain.connected(), 24);
-    assert_eq!(simulator.sync.state(), State::Unavailable { hash: withheld });
+    assert_eq!(simulator.sync.state(), SyncState::Unavailable { hash: withheld });
     simulator.withheld.clear();
     simulator.run_until_synced(MAX_BACKOFF + 2000);
     assert_eq!(simulator.chain.connected(), 50);
@@ -543,7 +551,7 @@ fn cheap_headers_of_another_version_are_their_senders_fault() {
         simulator.chain.minimum_work = work(80);
         simulator.connect(2, chain, mode);
         simulator.run_for(5_000);
-        assert_eq!(simulator.penalties.first(), Some(&(2, Offence::InvalidHeaders)));
+        assert_eq!(simulator.penalties.first(), Some(&(2, Offence::InvalidHeader)));
         assert_eq!((simulator.others.len(), simulator.chain.len()), (0, 101));
     }
 }
@@ -674,7 +682,7 @@ fn the_window_does_not_move_past_a_withheld_block() {
     simulator.run_for(60_000);
     let served: usize = simulator.served.values().sum();
     assert_eq!((simulator.chain.connected(), served), (9, 9 + WINDOW - 1));
-    assert_eq!(simulator.sync.state(), State::Unavailable { hash: headers[9].hash() });
+    assert_eq!(simulator.sync.state(), SyncState::Unavailable { hash: headers[9].hash() });
 }
 
 #[test]

@@ -17,7 +17,8 @@ use ocelli_consensus::{
     Transaction, TxId, Unsigned,
 };
 use ocelli_protocol::mempool::{
-    Disconnected, Entry, InsertError, MAX_PENDING, Mempool, Returned, SENDER_SHARE, Tip, WAITING_SHARE, bytes_with,
+    AdmitError, Disconnected, MAX_PENDING, Mempool, MempoolEntry, Returned, SENDER_SHARE, Tip, WAITING_SHARE,
+    bytes_with,
 };
 
 const GENESIS: BlockHash = BlockHash([7; 32]);
@@ -222,10 +223,10 @@ impl World {
                     before.difference(&inserted.evicted.iter().copied().collect()).copied().collect();
                 expected.insert(txid);
                 assert_eq!(self.ids(), expected);
-                assert!(inserted.promoted.iter().all(|id| self.pool.get(id).is_some_and(Entry::is_ready)));
+                assert!(inserted.promoted.iter().all(|id| self.pool.get(id).is_some_and(MempoolEntry::is_ready)));
             }
-            Err(InsertError::Refused(error)) => {
-                assert_eq!(cheap, Err(InsertError::Refused(error)));
+            Err(AdmitError::Refused(error)) => {
+                assert_eq!(cheap, Err(AdmitError::Refused(error)));
                 assert_eq!((self.ids(), self.pool.bytes()), (before, bytes), "nothing has changed");
             }
         }
@@ -243,7 +244,7 @@ impl World {
         }
     }
 
-    fn body(entries: &[&Entry]) -> Body {
+    fn body(entries: &[&MempoolEntry]) -> Body {
         let transactions = entries.iter().map(|entry| (entry.transaction().clone(), entry.answer().clone()));
         Body { transactions: transactions.collect() }
     }
@@ -349,11 +350,11 @@ impl World {
         let Ok(changes) = self.pool.on_tip_moved(disconnected, included, &tip);
         let gone: BTreeSet<TxId> = before.difference(&self.ids()).copied().collect();
         assert!(gone.iter().all(|txid| changes.removed.contains(txid)), "who waits for one is told");
-        assert!(changes.promoted.iter().all(|txid| self.pool.get(txid).is_some_and(Entry::is_ready)));
+        assert!(changes.promoted.iter().all(|txid| self.pool.get(txid).is_some_and(MempoolEntry::is_ready)));
     }
 
     fn ids(&self) -> BTreeSet<TxId> {
-        self.pool.iter().map(Entry::txid).collect()
+        self.pool.iter().map(MempoolEntry::txid).collect()
     }
 
     fn check(&self, next: &mut impl FnMut() -> u8) {
@@ -401,7 +402,7 @@ impl World {
         let limit = [self.network.parameters.weight_limit, 1_500][usize::from(next() % 2)];
         let template = self.pool.template(limit);
         self.after(self.state(), height, self.miner(next), &Self::body(&template));
-        let mut senders: BTreeMap<Address, Vec<&Entry>> = BTreeMap::new();
+        let mut senders: BTreeMap<Address, Vec<&MempoolEntry>> = BTreeMap::new();
         for entry in template {
             senders.entry(entry.checked().sender()).or_default().push(entry);
         }

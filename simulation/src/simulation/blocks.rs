@@ -11,7 +11,7 @@ use ocelli_protocol::sync::Input;
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
-use crate::config::{Behaviour, Config, SECOND};
+use crate::config::{Behaviour, SECOND, SimulationConfig};
 use crate::cost;
 use crate::line::Message;
 
@@ -22,7 +22,7 @@ const QUIET: u64 = 90 * SECOND;
 
 impl Simulation {
     pub(super) fn on_found(&mut self) {
-        let Config { blocks, miners, dishonest, dishonest_hash_percent, behaviour, .. } = self.config;
+        let SimulationConfig { blocks, miners, dishonest, dishonest_hash_percent, behaviour, .. } = self.config;
         if self.blocks.len() >= blocks {
             return self.close();
         }

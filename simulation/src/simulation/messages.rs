@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ocelli_consensus::{BlockHash, U256};
-use ocelli_protocol::assembly::{self, GossipVerdict, HeaderVerdict};
+use ocelli_protocol::assembly::{self, AssemblyAction, GossipVerdict, HeaderVerdict};
 use ocelli_protocol::message::{
     BLOCKS_BYTES, BlockData, ChainStatus, MAX_BLOCKS, MAX_HEADERS, Request, Response, Submission, TRANSACTIONS_BYTES,
     take_pending,
 };
-use ocelli_protocol::sync::{HeaderImport, Input, Output};
+use ocelli_protocol::sync::{HeaderImport, Input, SyncAction};
 use rand::RngExt as _;
 
 use super::tasks::{RELAY, Tasks, is_of_relay};
@@ -17,7 +17,7 @@ use super::{Event, Gossip, Simulation};
 use crate::config::Behaviour;
 use crate::cost;
 use crate::line::{Message, Outgoing};
-use crate::views::AssemblyView;
+use crate::views::NodeView;
 use crate::world;
 
 /// Set in the ids of assembly's requests: those of sync have their own numbers.
@@ -200,7 +200,7 @@ impl Simulation {
                     let tasks = Tasks::new(&self.config);
                     let (blocks, by_wtxid) = (&self.blocks, &self.by_wtxid);
                     let node = &mut self.nodes[at];
-                    let view = AssemblyView {
+                    let view = NodeView {
                         node: at,
                         tree: &node.tree,
                         validating: &node.validating,
@@ -232,60 +232,66 @@ impl Simulation {
         self.wrong_bans += usize::from(is_wrong);
     }
 
-    fn carry_out(&mut self, at: usize, output: Output<usize>, inputs: &mut VecDeque<Told>, unwanted: &mut Vec<usize>) {
+    fn carry_out(
+        &mut self,
+        at: usize,
+        output: SyncAction<usize>,
+        inputs: &mut VecDeque<Told>,
+        unwanted: &mut Vec<usize>,
+    ) {
         match output {
-            Output::Send { peer, id, request } => self.ask(at, peer, id, request),
-            Output::ImportHeaders { peer, headers } => {
+            SyncAction::Send { peer, id, request } => self.ask(at, peer, id, request),
+            SyncAction::ImportHeaders { peer, headers } => {
                 let tree = &mut self.nodes[at].tree;
                 let network = &self.network;
                 let taken = headers.into_iter().try_for_each(|header| tree.insert(network, &header).map(drop));
                 let result = if taken.is_ok() { HeaderImport::Connected } else { HeaderImport::Held };
                 inputs.push_back(Told::Sync(Input::HeadersImported { peer, result }));
             }
-            Output::ImportBlock { hash, .. } => {
+            SyncAction::ImportBlock { hash, .. } => {
                 if let Some(&number) = self.by_hash.get(&hash) {
                     // Nothing of it was here before.
                     self.validate(at, number, self.blocks[number].tasks());
                     inputs.push_back(Told::Assembly(assembly::Input::BlocksChanged));
                 }
             }
-            Output::Penalize { peer, offence } => {
+            SyncAction::Penalize { peer, offence } => {
                 if self.nodes[at].penalize(peer, offence) {
                     self.count_ban(at, peer);
                     unwanted.push(peer);
                 }
             }
-            Output::SetTimer { timer, at: due } => {
+            SyncAction::SetTimer { timer, at: due } => {
                 let node = &mut self.nodes[at];
                 node.timers.insert(timer, due);
                 self.queue.push(due * 1_000, Event::Timer { node: at, life: node.life, timer, at: due });
             }
-            Output::State(_) | Output::OtherVersion { .. } => {}
+            SyncAction::State(_) | SyncAction::OtherVersion { .. } => {}
         }
     }
 
     fn carry_out_assembly(
         &mut self,
         at: usize,
-        output: assembly::Output<usize, Gossip>,
+        output: AssemblyAction<usize, Gossip>,
         inputs: &mut VecDeque<Told>,
         unwanted: &mut Vec<usize>,
     ) {
         match output {
-            assembly::Output::ImportHeader { header, .. } => {
+            AssemblyAction::ImportHeader { header, .. } => {
                 let stored = self.nodes[at].tree.insert(&self.network, &header);
                 let verdict = if stored.is_ok() { HeaderVerdict::Stored } else { HeaderVerdict::Unwanted };
                 let hash = header.hash();
                 inputs.push_front(Told::Assembly(assembly::Input::HeaderImported { hash, verdict }));
             }
-            assembly::Output::Report { gossip: (number, from), verdict } => {
+            AssemblyAction::Report { gossip: (number, from), verdict } => {
                 if verdict == GossipVerdict::Accept {
                     let block = self.blocks[number].clone();
                     self.pass_on(at, Some(from), &block);
                 }
             }
-            assembly::Output::Send { peer, id, request } => self.ask(at, peer, id | ASSEMBLY, request),
-            assembly::Output::Tell { peer, status } => {
+            AssemblyAction::Send { peer, id, request } => self.ask(at, peer, id | ASSEMBLY, request),
+            AssemblyAction::Tell { peer, status } => {
                 // What a selfish miner has found is nobody's business.
                 if self.nodes[at].behaviour != Some(Behaviour::MinesSelfishly) {
                     let request = Request::NewTip(status);
@@ -293,29 +299,29 @@ impl Simulation {
                     self.send(at, peer, Message::Request(TOLD, Arc::new(request)), bytes);
                 }
             }
-            assembly::Output::Complete { hash, .. } => {
+            AssemblyAction::Complete { hash, .. } => {
                 if let Some(&number) = self.by_hash.get(&hash) {
                     let missing = self.nodes[at].missing.get(&number).copied().unwrap_or(0);
                     self.validate(at, number, missing);
                 }
                 inputs.push_back(Told::Sync(Input::BlocksChanged));
             }
-            assembly::Output::Announced { peer, hash, height, parent } => {
+            AssemblyAction::Announced { peer, hash, height, parent } => {
                 inputs.push_back(Told::Sync(Input::Announced { peer, hash, height, parent }));
             }
-            assembly::Output::LeftToSync => inputs.push_back(Told::Sync(Input::BlocksChanged)),
-            assembly::Output::Penalize { peer, offence, .. } => {
+            AssemblyAction::LeftToSync => inputs.push_back(Told::Sync(Input::BlocksChanged)),
+            AssemblyAction::Penalize { peer, offence, .. } => {
                 if self.nodes[at].penalize_for_block(peer, offence) {
                     self.count_ban(at, peer);
                     unwanted.push(peer);
                 }
             }
-            assembly::Output::WakeAt(due) => {
+            AssemblyAction::WakeAt(due) => {
                 let node = &mut self.nodes[at];
                 node.assembly_wake_at = Some(due);
                 self.queue.push(due * 1_000, Event::Assemble { node: at, life: node.life, at: due });
             }
-            assembly::Output::InBlocks(_) | assembly::Output::Condemn { .. } => {}
+            AssemblyAction::InBlocks(_) | AssemblyAction::Condemn { .. } => {}
         }
     }
 }

@@ -14,13 +14,13 @@ use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Network, Transaction, Unsigned,
     WtxId,
 };
-use ocelli_protocol::mempool::{Disconnected, Entry, InsertError, Mempool, Readiness, Returned, Tip};
+use ocelli_protocol::mempool::{AdmitError, Disconnected, Mempool, MempoolEntry, Readiness, Returned, Tip};
 use ocelli_protocol::message::{Response, ShortId, Submission};
-use ocelli_protocol::relay::{self, Decision, Input, Pool, Verdict};
+use ocelli_protocol::relay::{Decision, FetchVerdict, Input, Pool, RelayAction};
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
-use crate::config::{Behaviour, Config, SECOND, Task};
+use crate::config::{Behaviour, SECOND, SimulationConfig, Task};
 use crate::line::Message;
 use crate::node::Node;
 use crate::report::{Percentiles, TaskReport};
@@ -43,8 +43,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    pub fn new(config: &Config) -> Self {
-        let Config { seed, missing_permille, tasks_per_second, nodes, dishonest, behaviour, .. } = *config;
+    pub fn new(config: &SimulationConfig) -> Self {
+        let SimulationConfig { seed, missing_permille, tasks_per_second, nodes, dishonest, behaviour, .. } = *config;
         let hides = (dishonest > 0 && behaviour == Behaviour::HidesTasks).then(|| nodes - 1);
         Self { seed, missing_permille, tasks_per_second, hides }
     }
@@ -113,7 +113,7 @@ impl StateReader for State<'_> {
 }
 
 impl TaskTimes {
-    pub(super) fn new(network: &Network, config: &Config) -> Self {
+    pub(super) fn new(network: &Network, config: &SimulationConfig) -> Self {
         let cost = (config.task.weight - 256) * COST_PER_WEIGHT;
         let facts = ModelFacts { size: 1, channels: 1, height: 1, width: PIXELS, classes: 10, cost };
         Self {
@@ -145,15 +145,15 @@ fn answer() -> Answer {
     Answer::Classes(Classes::of(&[0; 10]))
 }
 
-struct View<'a>(&'a Mempool);
+struct MempoolView<'a>(&'a Mempool);
 
-impl Pool for View<'_> {
+impl Pool for MempoolView<'_> {
     fn mempool(&self) -> &Mempool {
         self.0
     }
 
-    fn would_take(&self, _: &Transaction) -> Verdict {
-        Verdict::Take
+    fn would_take(&self, _: &Transaction) -> FetchVerdict {
+        FetchVerdict::Take
     }
 }
 
@@ -198,7 +198,7 @@ impl Simulation {
         let decision = match node.mempool.insert(checked, &tip) {
             Ok(inserted) if inserted.readiness == Readiness::Ready => Decision::Forward,
             Ok(_) => Decision::Keep,
-            Err(InsertError::Refused(error)) => Decision::Refuse(error.holds()),
+            Err(AdmitError::Refused(error)) => Decision::Refuse(error.holds()),
         };
         if decision == Decision::Forward {
             node.mempool.set_answer(&txid, answer());
@@ -229,19 +229,19 @@ impl Simulation {
             return None;
         }
         let (node, mut noted) = (&mut self.nodes[at], None);
-        for output in node.relay.handle(input, self.now / 1_000, &View(&node.mempool)) {
+        for output in node.relay.handle(input, self.now / 1_000, &MempoolView(&node.mempool)) {
             match output {
-                relay::Output::Send { peer, id, request } => {
+                RelayAction::Send { peer, id, request } => {
                     let bytes = crate::cost::request(&request);
                     let id = id | RELAY;
                     self.nodes[at].asked.insert(id);
                     self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
                 }
-                relay::Output::Noted { count, .. } => noted = Some(count),
-                relay::Output::Take { submission, .. } => self.take_task(at, submission),
+                RelayAction::Noted { count, .. } => noted = Some(count),
+                RelayAction::Take { submission, .. } => self.take_task(at, submission),
                 // All are honest where tasks are simulated.
-                relay::Output::Penalize { .. } => {}
-                relay::Output::WakeAt(due) => {
+                RelayAction::Penalize { .. } | RelayAction::CountInVain(_) => {}
+                RelayAction::WakeAt(due) => {
                     let node = &mut self.nodes[at];
                     node.wake_at = Some(due);
                     self.queue.push(due * 1_000, Event::Wake { node: at, life: node.life, at: due });
@@ -253,10 +253,10 @@ impl Simulation {
 
     /// What a miner puts into its next block: what its mempool has, or tasks that are this block's alone.
     pub(super) fn template(&self, miner: usize, number: usize) -> Vec<Submission> {
-        let Config { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
+        let SimulationConfig { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
         if tasks_per_second > 0 {
             let ripe = self.now.saturating_sub(1_000 * self.config.ripe_millis);
-            let is_ripe = |entry: &Entry| {
+            let is_ripe = |entry: &MempoolEntry| {
                 let handed_in = entry.attachment().and_then(|picture| picture.first_chunk().copied());
                 handed_in.is_none_or(|time| u64::from_le_bytes(time) <= ripe)
             };

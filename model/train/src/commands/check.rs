@@ -11,7 +11,7 @@ use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
 use ocelli_program::model_export::WeightType;
 use ocelli_program::model_option::load;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::import::tflite::explain;
@@ -96,7 +96,7 @@ struct Difference {
 ///
 /// # Errors
 /// For a model, a runtime or pictures that cannot be used, and if a logit differs.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let (pair, kind) = pair(args)?;
     let model = &pair.model;
     let mut backend = args.device.open(slice::from_ref(model))?;
@@ -274,7 +274,7 @@ fn compare(
     Ok(())
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     if output.is_json() {
         return output.json(report);
     }

@@ -6,7 +6,7 @@ use std::slice;
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::model_option::{ModelOption, load};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::{bar, read_data, write_plots};
@@ -57,7 +57,7 @@ struct Row<'a> {
 ///
 /// # Errors
 /// For a model, a device or data that cannot be used.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let model = load(&args.model.model)?;
     let mut backend = args.device.open(slice::from_ref(&model))?;
     let data = match args.validation {
@@ -92,7 +92,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn print(evaluation: &Evaluation, output: &mut Output) -> Result<(), CommandError> {
+fn print(evaluation: &Evaluation, output: &mut Printer) -> Result<(), CommandError> {
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     output.rows(&[
         ("model", evaluation.model.clone()),

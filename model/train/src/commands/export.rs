@@ -3,7 +3,7 @@
 use ocelli_program::error::CommandError;
 use ocelli_program::model_export::{ExportArgs, FileFormat};
 use ocelli_program::model_option::load;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 
 use crate::export::to_onnx;
 
@@ -11,7 +11,7 @@ use crate::export::to_onnx;
 ///
 /// # Errors
 /// For an unknown model, and a file that cannot be written.
-pub fn run(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &ExportArgs, output: &mut Printer) -> Result<(), CommandError> {
     let model = load(&args.model)?;
     match args.format() {
         FileFormat::Safetensors => args.write(&model, model.bytes(), output),

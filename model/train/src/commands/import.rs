@@ -11,7 +11,7 @@ use ocelli_model::{DeviceChoice, backend};
 use ocelli_picture::Input;
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde_json::json;
 
@@ -85,7 +85,7 @@ pub struct Args {
 /// # Errors
 /// For a file that is no ONNX classifier of the supported layers, pictures that do not fit it, and a network that cannot be
 /// made exact.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     // Once, as a pipe has its bytes only once.
     let bytes =
         read_bounded(&args.file, MAX_ONNX_BYTES).context(|| format!("cannot import {}", args.file.display()))?;
@@ -126,7 +126,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     print(args, &imported, &quantized, output)
 }
 
-fn print(args: &Args, imported: &OnnxNetwork, made: &Imported, output: &mut Output) -> Result<(), CommandError> {
+fn print(args: &Args, imported: &OnnxNetwork, made: &Imported, output: &mut Printer) -> Result<(), CommandError> {
     let Imported { model, report } = made;
     let (file, id, bytes) = (args.output.display().to_string(), model.id().to_string(), model.bytes().len());
     if output.is_json() {

@@ -7,7 +7,7 @@ use ocelli_model::file::MAX_FILE_BYTES;
 use ocelli_model::{Backend, DeviceChoice, backend};
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde_json::json;
 
@@ -66,7 +66,7 @@ pub struct Args {
 ///
 /// # Errors
 /// For files that are not what they should be, and a network that cannot be made exact.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let weights = args.folder.join(WEIGHTS_FILE);
     let read = |path: &PathBuf, limit| {
         read_bounded(path, limit)
@@ -163,7 +163,7 @@ fn tune(
     Ok(tuned)
 }
 
-fn print(report: &Report, output: &mut Output) -> Result<(), CommandError> {
+fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     output.rows(&[
         ("float accuracy, pictures kept back", format!("{:.2} %", report.float_accuracy * 100.0)),
         ("integer accuracy, pictures kept back", format!("{:.2} %", report.integer_accuracy * 100.0)),

@@ -14,7 +14,7 @@ use ocelli_model::{Shape, zoo};
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::input_file::read_bounded;
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use ocelli_program::signals::stop_flag;
 use serde_json::json;
@@ -174,7 +174,7 @@ impl Args {
 ///
 /// # Errors
 /// For data, a graph or numbers that do not fit together, a training that diverges, and a folder that cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let checkpoint = args.output.join(CHECKPOINT_FILE);
     let mut trainer = if args.resume {
         let read = || format!("cannot continue the training in {}", args.output.display());

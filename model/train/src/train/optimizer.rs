@@ -26,7 +26,6 @@ pub enum Method {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown optimizer {found:?}, expected adamw or sgd")]
 pub struct ParseMethodError {
-    /// What was given.
     pub found: String,
 }
 

@@ -9,7 +9,7 @@ use ocelli_consensus::rules::weight;
 use ocelli_consensus::{Action, Amount, Transaction, TxId, Unsigned};
 use ocelli_model::{Backend, BackendError, Model};
 use ocelli_node::client::fee::{default_fee, expiry};
-use ocelli_node::client::submission::{Verdict, verdict};
+use ocelli_node::client::submission::{SubmitOutcome, outcome};
 use ocelli_node::client::{Client, Reply};
 use ocelli_node::commands::wallet_option::address_of;
 use ocelli_node::commands::{check_depth, too_little};
@@ -270,22 +270,22 @@ impl Load {
         let task = &mut self.tasks[index];
         let (received, due) = (reply.received, State::Due(reply.received + RETRY));
         let genesis = self.network.genesis_hash();
-        let verdict = verdict(&task.submission.transaction, genesis, reply.peer, reply.result);
+        let verdict = outcome(&task.submission.transaction, genesis, reply.peer, reply.result);
         let problem = verdict.problem();
         let state = match verdict {
-            Verdict::Answered(answer) => {
+            SubmitOutcome::Answered(answer) => {
                 self.wrong_answers += usize::from(answer != task.answer);
                 let time = task.sent.map(|sent| received.saturating_duration_since(sent));
                 task.preliminary = task.preliminary.or(time);
                 State::Taken(received)
             }
-            Verdict::Taken => State::Taken(received),
-            Verdict::Refused(_) => due,
-            Verdict::NotSigned(_) => {
+            SubmitOutcome::Taken => State::Taken(received),
+            SubmitOutcome::Refused(_) => due,
+            SubmitOutcome::NotSigned(_) => {
                 self.wrong_answers += 1;
                 State::Taken(received)
             }
-            Verdict::Silent(_) => {
+            SubmitOutcome::Silent(_) => {
                 self.senders[task.sender].node += 1;
                 due
             }

@@ -18,10 +18,10 @@ use crate::chain::{Bytes, Chain, MissingAttachments};
 use crate::commands::device_option::OTHER_DEVICE;
 use crate::commands::error::{CommandError, Explain as _};
 use crate::commands::node_file::NodeFile;
-use crate::commands::output::Output;
+use crate::commands::output::Printer;
 use crate::commands::peer_option::OwnNode;
 use crate::commands::{folders, network_option};
-use crate::inference::{Handle, InferenceService, Limits, ModelFiles};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, ModelFiles};
 use crate::node::{SNAPSHOT, models};
 use crate::replay::{self, ExportError, Progress, Stopped, Why};
 use crate::store::{Store, StoreError, StoreOptions};
@@ -138,7 +138,7 @@ fn snapshot(network: &Network, option: &DataOption, data: &Path, scratch: &Path)
 ///
 /// # Errors
 /// For a folder that cannot be used, and for a chain or an index that is wrong.
-pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn verify(args: &VerifyArgs, output: &mut Printer) -> Result<(), CommandError> {
     let (network, data) = args.data.resolve()?;
     let opened = open_store(&data, &network);
     let is_running = matches!(opened, Err(StoreError::Locked { .. })) && NodeFile::read(&data)?.is_some();
@@ -195,7 +195,7 @@ pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError
 ///
 /// # Errors
 /// For a folder that cannot be read and a file that cannot be written.
-pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn export(args: &ExportArgs, output: &mut Printer) -> Result<(), CommandError> {
     let (_, _, store) = args.data.open()?;
     output.leave_stdout_to(&args.file);
     let bar = Bar::new();
@@ -223,7 +223,7 @@ pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError
 ///
 /// # Errors
 /// For a folder or file that cannot be used, and for a file of which not all blocks are taken.
-pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn import(args: &ImportArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = network_option::resolve(&args.data.network)?;
     let data = args.data.folder(&network)?;
     let store = Store::open(&data.join("chain"), &network).map_err(explained)?;
@@ -282,7 +282,7 @@ fn what_to_try(stopped: &Stopped) -> String {
 ///
 /// # Errors
 /// For a folder that cannot be used, and a block that was not refused.
-pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn reconsider(args: &ReconsiderArgs, output: &mut Printer) -> Result<(), CommandError> {
     let (network, _, store) = args.data.open()?;
     let mut chain = Chain::open(network, store)?;
     let verdict = chain
@@ -302,13 +302,17 @@ pub fn reconsider(args: &ReconsiderArgs, output: &mut Output) -> Result<(), Comm
     ])
 }
 
-fn inference(network: &Network, device: DeviceChoice, files: Arc<dyn ModelFiles>) -> Result<Handle, CommandError> {
+fn inference(
+    network: &Network,
+    device: DeviceChoice,
+    files: Arc<dyn ModelFiles>,
+) -> Result<InferenceHandle, CommandError> {
     let (device, why_not) = backend::open(device).hint(|| OTHER_DEVICE)?;
     if let Some(reason) = why_not {
         tracing::info!(reason, "no GPU is used");
     }
     // The verdict of a replaced device never counts: what it gave is computed again.
-    Ok(InferenceService::start(device, models(network)?, files, Limits::default(), || {}))
+    Ok(InferenceService::start(device, models(network)?, files, InferenceLimits::default(), || {}))
 }
 
 fn explained(error: StoreError) -> CommandError {

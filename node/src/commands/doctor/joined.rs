@@ -23,7 +23,7 @@ pub(super) fn look(client: &mut Client, own: Option<&str>) -> Vec<Finding> {
             return vec![Finding::failed("node", CommandError::from(error).one_line(), fix)];
         }
     };
-    let is_own = own == Some(status.peer_id.as_str());
+    let is_own = own == Some(status.identity.peer_id.as_str());
     let mut findings = Vec::new();
     if is_own {
         findings.extend([reachability(&status.reachability), peers(&status), sync(&status), rules(&status.rules)]);
@@ -33,8 +33,8 @@ pub(super) fn look(client: &mut Client, own: Option<&str>) -> Vec<Finding> {
             format!(
                 "{} is reached: a node of network {} at block {}",
                 client.connections().first().map(|connection| connection.address.as_str()).unwrap_or_default(),
-                printable(&status.network),
-                status.height
+                printable(&status.identity.network),
+                status.tip.height
             ),
         ));
         let fix =
@@ -85,13 +85,13 @@ fn peers(status: &NodeStatus) -> Finding {
 }
 
 fn sync(status: &NodeStatus) -> Finding {
-    if status.waiting_for.is_empty() {
-        return Finding::ok("sync", format!("{} at block {}", printable(&status.sync), status.height));
+    if status.sync.waiting_for.is_empty() {
+        return Finding::ok("sync", format!("{} at block {}", printable(&status.sync.state), status.tip.height));
     }
-    let waits: Vec<_> = status.waiting_for.iter().map(|what| printable(what)).collect();
+    let waits: Vec<_> = status.sync.waiting_for.iter().map(|what| printable(what)).collect();
     Finding::warning(
         "sync",
-        format!("at block {}, waits for {}", status.height, waits.join(", ")),
+        format!("at block {}, waits for {}", status.tip.height, waits.join(", ")),
         "look again in a minute: a block more each time is progress",
     )
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::error::CommandError;
 use super::super::evidence;
 use super::super::network_model::{nobody_has, published};
-use super::super::output::Output;
+use super::super::output::Printer;
 use super::super::peer_option::PeerOption;
 use super::super::submit::Progress;
 
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// For an unknown model, nodes that do not give the file, and a file that cannot be written.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let name = client.network().parameters.name.clone();
     let model = published(&mut client, &args.model)?.ok_or_else(|| {

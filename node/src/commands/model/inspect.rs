@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::error::CommandError;
-use super::super::output::Output;
+use super::super::output::Printer;
 use crate::fee::task_weight;
 use crate::inference::facts_of;
 
@@ -52,7 +52,7 @@ struct Values {
 ///
 /// # Errors
 /// For an unknown model.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let model = load(&args.model)?;
     let layers = rows(&model);
     let id = model.id().to_string();

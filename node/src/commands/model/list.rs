@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::chain::short;
 use super::super::error::CommandError;
 use super::super::evidence;
-use super::super::output::{Output, Whole};
+use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use crate::client::printable;
 
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When stdout cannot be written, or no node answers.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     if args.network.is_none() && args.peer.is_empty() && args.data.is_none() {
         return list_built_in(output);
     }
@@ -89,7 +89,7 @@ pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn list_built_in(output: &mut Output) -> Result<(), CommandError> {
+fn list_built_in(output: &mut Printer) -> Result<(), CommandError> {
     let models: Vec<_> =
         zoo::names().into_iter().filter_map(|name| zoo::get(name).map(|model| (name, model))).collect();
     if output.is_json() {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::evidence;
-use super::super::output::{Output, Whole};
+use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use super::super::submit::Progress;
 use super::super::wallet::{check_depth, timeout_parser, too_little};
@@ -191,7 +191,7 @@ fn fee_of(action: &Action, suggestion: FeeSuggestion) -> Amount {
 /// # Errors
 /// For a file that is no model, a wallet that cannot be used or holds too little, nodes that cannot be reached, and where the
 /// chain does not go on in time.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let path = args.file.display();
     let file =
         read_bounded(&args.file, MAX_FILE_BYTES as usize).context(|| format!("cannot read the model file {path}"))?;
@@ -306,7 +306,7 @@ impl Terms<'_> {
         ]
     }
 
-    fn print(&self, balance: Amount, output: &mut Output) -> Result<(), CommandError> {
+    fn print(&self, balance: Amount, output: &mut Printer) -> Result<(), CommandError> {
         let Self { publication, cost, total, .. } = self;
         if output.is_json() {
             return output.json(&json!({

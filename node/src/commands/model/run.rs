@@ -11,7 +11,7 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
 use super::super::error::CommandError;
-use super::super::output::Output;
+use super::super::output::Printer;
 use super::super::table::{BEST, Row, Table};
 use super::super::{pictures, table};
 use super::DeviceOption;
@@ -90,7 +90,7 @@ struct Seen {
 ///
 /// # Errors
 /// For a model, a device or a table that cannot be used, and after all others have been answered, where pictures cannot be.
-pub fn run(args: &Args, output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let model = load(&args.model.model)?;
     let mut files = pictures::find(&args.pictures)?;
     let mut table = args.csv.as_deref().map(Table::open).transpose()?;
@@ -193,7 +193,7 @@ fn told(model: &Model, file: String, best: &[(String, f64)], seen: Seen, logits:
     }
 }
 
-fn say_where(path: &Path, asked: usize, run: usize, failed: usize, output: &mut Output) -> Result<(), CommandError> {
+fn say_where(path: &Path, asked: usize, run: usize, failed: usize, output: &mut Printer) -> Result<(), CommandError> {
     let (answered, before) = (run - failed, asked - run);
     if output.is_json() {
         return output.json(&serde_json::json!({

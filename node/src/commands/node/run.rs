@@ -7,9 +7,9 @@ use ocelli_program::signals::StopSignals;
 
 use super::NodeArgs;
 use crate::clock::Clock;
-use crate::inference::Limits;
+use crate::inference::InferenceLimits;
 use crate::network::Traversal;
-use crate::node::{Config, Discovery, Mining, Node, NodeError, models, open_files};
+use crate::node::{Discovery, Mining, Node, NodeConfig, NodeError, models, open_files};
 
 /// How often the node is asked whether it has ended by itself.
 const POLL: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
              --peer; or start this one with --peer MULTIADDR"
         );
     }
-    let node = Node::start(Config {
+    let node = Node::start(NodeConfig {
         models: models(&args.network)?,
         mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
         discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
@@ -49,7 +49,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         external: args.external,
         bootstrap: args.bootstrap,
         backend: device,
-        inference: Limits::default(),
+        inference: InferenceLimits::default(),
         storage: args.storage,
         faucet: args.faucet,
         clock: Clock::system(),

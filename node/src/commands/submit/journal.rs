@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// A task that was signed, and may have been handed in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// What the table will have of it, but for the block.
     pub row: Row,
     /// Of this machine's own answer, in hexadecimal, as a block holds it.
@@ -35,7 +35,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it is there and cannot be read.
-    pub fn open(table: &Path) -> Result<(Self, Vec<Entry>), CommandError> {
+    pub fn open(table: &Path) -> Result<(Self, Vec<JournalEntry>), CommandError> {
         let mut name = table.as_os_str().to_owned();
         name.push(".pending");
         let path = PathBuf::from(name);
@@ -52,7 +52,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn begin(&self, entries: &[Entry]) -> Result<(), CommandError> {
+    pub fn begin(&self, entries: &[JournalEntry]) -> Result<(), CommandError> {
         let text = serde_json::to_vec(entries).context(|| "cannot write JSON")?;
         write(&self.path, &text, Readers::Owner)
             .context(|| format!("cannot write {}, without which nothing is sent", self.path.display()))
@@ -89,7 +89,7 @@ mod tests {
             hashes: Some(([1; 32], [2; 32])),
             ..Row::default()
         };
-        let entries = [Entry { row, digest: "ab".into() }];
+        let entries = [JournalEntry { row, digest: "ab".into() }];
         journal.begin(&entries).unwrap();
         assert_eq!(Journal::open(&table).unwrap().1, entries);
         journal.end().unwrap();

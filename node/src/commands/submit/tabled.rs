@@ -15,10 +15,10 @@ use serde_json::json;
 
 use super::super::error::CommandError;
 use super::super::network_model::Offered;
-use super::super::output::Output;
+use super::super::output::Printer;
 use super::super::table::{self, BEST, Row, Table};
 use super::super::{evidence, pictures};
-use super::journal::{Entry, Journal};
+use super::journal::{Journal, JournalEntry};
 use super::{Args, BATCH, Picture, Progress, check_price, join, keep_what_is_sent, price, run_model, sign};
 use crate::client::confirmation::Found;
 use crate::client::{Client, ClientError};
@@ -52,7 +52,12 @@ impl Asker<'_> {
     /// # Errors
     /// If the table cannot be written, a node is lost for good, money or time runs out; the same command goes on. At the end,
     /// if there are pictures that cannot be asked about, or answers that are not this machine's own.
-    pub(super) fn run(mut self, path: &Path, mut files: Vec<PathBuf>, output: &mut Output) -> Result<(), CommandError> {
+    pub(super) fn run(
+        mut self,
+        path: &Path,
+        mut files: Vec<PathBuf>,
+        output: &mut Printer,
+    ) -> Result<(), CommandError> {
         let stop = stop_flag().map_err(|error| CommandError::from(error).with_context("cannot listen for Ctrl-C"))?;
         let model = self.offered.model.id().to_string();
         let mut table = Table::open(path)?;
@@ -123,7 +128,7 @@ impl Asker<'_> {
         let asked = run_model(readable, &self.offered.model)?;
         let (args, network, offered) = (self.args, self.network, &self.offered);
         let submissions = sign(args, &mut self.client, network, offered, &asked, &self.wallet, table.paid())?;
-        let entries: Vec<Entry> = asked
+        let entries: Vec<JournalEntry> = asked
             .iter()
             .zip(taken)
             .zip(&submissions)
@@ -143,7 +148,7 @@ impl Asker<'_> {
         Ok((attachment, pictures::time_taken(&bytes)))
     }
 
-    fn entry(&self, picture: &Picture, taken: Option<String>, submission: &Submission) -> Entry {
+    fn entry(&self, picture: &Picture, taken: Option<String>, submission: &Submission) -> JournalEntry {
         let model: &Model = &self.offered.model;
         let paid = submission.transaction.total(&self.network.parameters).unwrap_or(Amount(u64::MAX));
         let row = Row {
@@ -156,7 +161,7 @@ impl Asker<'_> {
             paid: Some(paid.0),
             ..Row::default()
         };
-        Entry { row, digest: picture.classes().digest.to_string() }
+        JournalEntry { row, digest: picture.classes().digest.to_string() }
     }
 
     /// Hands tasks in; where no node is left, joins the network again for as long as confirmations are waited for.
@@ -167,7 +172,7 @@ impl Asker<'_> {
             match self.client.submit(submissions, |_, _| {}) {
                 Ok(replies) if replies.iter().all(|replies| !replies.is_empty()) => {
                     let refused = replies.iter().find_map(|replies| {
-                        let problems: Vec<_> = replies.iter().filter_map(|reply| reply.verdict.problem()).collect();
+                        let problems: Vec<_> = replies.iter().filter_map(|reply| reply.outcome.problem()).collect();
                         (problems.len() == replies.len()).then_some(problems)
                     });
                     return match refused {
@@ -202,7 +207,7 @@ impl Asker<'_> {
 
     fn await_blocks(
         &mut self,
-        entries: &[Entry],
+        entries: &[JournalEntry],
         submissions: &[Submission],
         table: &mut Table,
         counts: &mut Counts,
@@ -232,7 +237,12 @@ impl Asker<'_> {
 
     /// What became of the tasks that were under way when a run was ended. One that no node knows is asked about anew: its
     /// successor has its nonce, so only one of them can ever be paid.
-    fn settle(&mut self, under_way: &[Entry], table: &mut Table, counts: &mut Counts) -> Result<(), CommandError> {
+    fn settle(
+        &mut self,
+        under_way: &[JournalEntry],
+        table: &mut Table,
+        counts: &mut Counts,
+    ) -> Result<(), CommandError> {
         let deadline = Instant::now() + Duration::from_secs(self.args.timeout);
         for entry in under_way {
             if table.has_paid(&entry.row.file, &entry.row.model) {
@@ -266,7 +276,7 @@ impl Asker<'_> {
 
 /// Adds the row of a confirmed task.
 fn add(
-    entry: &Entry,
+    entry: &JournalEntry,
     height: u64,
     found: Option<&Classes>,
     table: &mut Table,
@@ -296,7 +306,7 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    fn say(&self, counts: &Counts, output: &mut Output) -> Result<(), CommandError> {
+    fn say(&self, counts: &Counts, output: &mut Printer) -> Result<(), CommandError> {
         let (Counts { answered, problems, .. }, Self { path, asked, before, left, paid }) = (counts, self);
         if output.is_json() {
             return output.json(&json!({

@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::super::error::{CommandError, Explain as _};
-use super::super::output::Output;
+use super::super::output::Printer;
 use super::super::wallet_option::{KEY_ENDING, WATCHED_ENDING, WalletOption, address_of, is_name, is_watched};
 use super::super::{folders, network_option};
 use crate::wallet::{Confirm, KeyFile, LockedWallet, PHRASE_WORDS, Wallet, WalletError, read_watched, write_watched};
@@ -84,7 +84,7 @@ struct Listed {
 ///
 /// # Errors
 /// For a key that cannot be read, and a wallet that is there already or cannot be written.
-pub fn import(args: &ImportArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn import(args: &ImportArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let prefix = &network.parameters.address_prefix;
     let (path, address) = match (&args.file, &args.address) {
@@ -138,7 +138,7 @@ fn read_phrase() -> Result<Zeroizing<String>, CommandError> {
 ///
 /// # Errors
 /// For a wallet that cannot be opened, and a file that cannot be written.
-pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn export(args: &ExportArgs, output: &mut Printer) -> Result<(), CommandError> {
     let text = if args.phrase {
         let mut phrase = args.wallet.open()?.phrase();
         phrase.push('\n');
@@ -165,7 +165,7 @@ pub fn export(args: &ExportArgs, output: &mut Output) -> Result<(), CommandError
 ///
 /// # Errors
 /// For a network that is not known, and a folder that cannot be read.
-pub fn list(args: &ListArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn list(args: &ListArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = network_option::resolve(&args.network)?;
     let folder = folders::wallets()?;
     let wallets = listed(&folder, &network.parameters.address_prefix)

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::error::{CommandError, Explain as _};
 use super::super::network_option;
-use super::super::output::Output;
+use super::super::output::Printer;
 use super::super::wallet_option::{WalletOption, address_of};
 use crate::wallet::verify_message;
 
@@ -77,7 +77,7 @@ impl What {
 ///
 /// # Errors
 /// For a wallet that cannot be opened, and a file that cannot be read.
-pub fn sign(args: &SignArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn sign(args: &SignArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let message = args.what.bytes()?;
     let wallet = args.wallet.open()?;
@@ -93,7 +93,7 @@ pub fn sign(args: &SignArgs, output: &mut Output) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// Where the address has not signed the message, and for a file that cannot be read.
-pub fn verify(args: &VerifyArgs, output: &mut Output) -> Result<(), CommandError> {
+pub fn verify(args: &VerifyArgs, output: &mut Printer) -> Result<(), CommandError> {
     let network = network_option::resolve(&args.network)?;
     let address = Address::from_text(&args.address, &network.parameters.address_prefix)?;
     verify_message(&address, &args.signature, &args.what.bytes()?)?;

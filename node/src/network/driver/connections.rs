@@ -14,7 +14,7 @@ use super::messages::HeldRequest;
 use crate::network::discovery::{Dial, Purpose};
 use crate::network::error::shorten;
 use crate::network::slots::{self, Groups, Inbound};
-use crate::network::{BanSubject, DialFailure, Event, Group, Misbehaviour, Peer, Role, address};
+use crate::network::{BanSubject, DialFailure, Group, Misbehaviour, NetworkEvent, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.
 const MAX_AGENT: usize = 64;
@@ -171,7 +171,7 @@ impl Driver {
         }
         self.dials.failures.note(address.clone(), failure.clone());
         self.shown.is_old = true;
-        if named && self.queue.offer(Event::DialFailed { address, reason: failure }).is_err() {
+        if named && self.queue.offer(NetworkEvent::DialFailed { address, reason: failure }).is_err() {
             tracing::debug!("the consumer is busy: a failed dial is only in the status");
         }
     }
@@ -318,7 +318,7 @@ impl Driver {
             self.peers.remove(&peer);
             if known {
                 tracing::debug!(%peer, "disconnected");
-                self.queue.insist(Event::Disconnected { peer: Peer(peer) });
+                self.queue.insist(NetworkEvent::Disconnected { peer: Peer(peer) });
             }
             self.shown.is_old = true;
         }
@@ -380,7 +380,7 @@ impl Driver {
             } else if !inbound || self.logs.connected.has_room() {
                 tracing::info!(%peer, %address, inbound, light, "connected");
             }
-            self.queue.insist(Event::Connected { peer: Peer(peer), address, group, inbound, light, protocol });
+            self.queue.insist(NetworkEvent::Connected { peer: Peer(peer), address, group, inbound, light, protocol });
             self.discovery.look_soon(Instant::now());
         }
         self.settle(peer);

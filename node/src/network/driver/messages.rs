@@ -11,7 +11,7 @@ use crate::network::asked::Outstanding;
 use crate::network::codec::{Incoming, NotTaken, TooLarge, head};
 use crate::network::error::chain;
 use crate::network::event::{Acceptance, GossipId, RequestId, ResponseToken};
-use crate::network::{Event, Misbehaviour, Peer, RequestFailure};
+use crate::network::{Misbehaviour, NetworkEvent, Peer, RequestFailure};
 
 /// Requests that wait for their sender to say who it is.
 const MAX_HELD: usize = 4;
@@ -107,7 +107,7 @@ impl Driver {
                 let lost = failed_messages.priority.saturating_add(failed_messages.non_priority);
                 self.counters.gossip.missed += lost as u64;
                 // If the consumer is busy the peer learns by and by: it asks for statuses itself.
-                drop(self.queue.offer(Event::MissedGossip { peer: Peer(peer_id) }));
+                drop(self.queue.offer(NetworkEvent::MissedGossip { peer: Peer(peer_id) }));
                 let now = Instant::now();
                 if self.logs.slow_peer.is_none_or(|last| now.duration_since(last) >= SLOW_WARNING) {
                     self.logs.slow_peer = Some(now);
@@ -135,7 +135,7 @@ impl Driver {
             return;
         }
         let topic = message.topic.into_string();
-        let event = Event::Gossip { id: id.clone(), topic, source: Peer(source), data: message.data };
+        let event = NetworkEvent::Gossip { id: id.clone(), topic, source: Peer(source), data: message.data };
         if self.queue.offer(event).is_err() {
             self.counters.gossip.dropped += 1;
             self.report(&id, Acceptance::Ignore);
@@ -176,7 +176,7 @@ impl Driver {
             Ok(data) => self.counters.bytes_received += data.len() as u64,
             Err(_) => self.counters.requests.failed += 1,
         }
-        self.queue.insist(Event::Response { id, peer: Peer(peer), result });
+        self.queue.insist(NetworkEvent::Response { id, peer: Peer(peer), result });
     }
 
     /// Sends a response.
@@ -252,7 +252,7 @@ impl Driver {
     /// Hands a request to the consumer, or, if it is busy, drops it, which tells the peer.
     pub(super) fn offer_request(&mut self, peer: PeerId, HeldRequest { channel, data }: HeldRequest) {
         let token = ResponseToken { channel, limit: (self.limits.messages.response_bytes)(&data) };
-        if self.queue.offer(Event::Request { peer: Peer(peer), token, data }).is_err() {
+        if self.queue.offer(NetworkEvent::Request { peer: Peer(peer), token, data }).is_err() {
             self.counters.requests.dropped += 1;
         }
     }

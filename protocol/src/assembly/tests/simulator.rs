@@ -270,23 +270,23 @@ impl Simulator {
     fn carry_out(&mut self, out: Vec<Out>) {
         for output in out {
             match output {
-                Output::Send { peer, id, request } => self.on_question(peer, id, request),
-                Output::Complete { hash, block: assembled, .. } => {
+                AssemblyAction::Send { peer, id, request } => self.on_question(peer, id, request),
+                AssemblyAction::Complete { hash, block: assembled, .. } => {
                     let block = self.blocks.iter().find(|block| block.hash() == hash).expect("somebody made it");
                     assert_eq!(assembled.with_answers(block.answers()).as_ref(), Ok(&block.data));
                     assert!(self.completed.insert(hash, self.tested.now).is_none(), "complete twice");
                     self.push(self.tested.now + VALIDATION, Event::Validated(hash));
                 }
-                Output::Penalize { peer, offence, .. } => self.offences.push((peer, offence)),
-                Output::LeftToSync => {
+                AssemblyAction::Penalize { peer, offence, .. } => self.offences.push((peer, offence)),
+                AssemblyAction::LeftToSync => {
                     self.sync_missing();
                     let given_up = self.announced.keys().filter(|hash| !self.tested.machine.is_put_together(hash));
                     self.left.extend(given_up.copied());
                 }
-                Output::Announced { hash, .. } => self.push(self.tested.now + SYNC, Event::Synced(hash)),
-                Output::Tell { .. } | Output::Report { .. } | Output::InBlocks(_) => {}
-                Output::ImportHeader { .. } | Output::WakeAt(_) => unreachable!("carried out before"),
-                Output::Condemn { .. } => unreachable!("all are good"),
+                AssemblyAction::Announced { hash, .. } => self.push(self.tested.now + SYNC, Event::Synced(hash)),
+                AssemblyAction::Tell { .. } | AssemblyAction::Report { .. } | AssemblyAction::InBlocks(_) => {}
+                AssemblyAction::ImportHeader { .. } | AssemblyAction::WakeAt(_) => unreachable!("carried out before"),
+                AssemblyAction::Condemn { .. } => unreachable!("all are good"),
             }
         }
     }

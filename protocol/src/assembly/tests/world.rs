@@ -17,7 +17,7 @@ use crate::message::{Announcement, Assembled, BlockData, NextRules, ShortId, Sub
 use crate::origin::{Direction, Group, Origin};
 
 pub type In = Input<u8, u32>;
-pub type Out = Output<u8, u32>;
+pub type Out = AssemblyAction<u8, u32>;
 
 pub static NETWORK: LazyLock<Network> = LazyLock::new(|| network(0x2100_ffff));
 
@@ -199,7 +199,7 @@ impl World {
     }
 }
 
-impl View for World {
+impl AssemblyView for World {
     fn tree(&self) -> &HeaderTree {
         &self.tree
     }
@@ -276,15 +276,15 @@ impl Tested {
         let out = self.machine.handle(input, self.now, &self.world);
         for output in &out {
             match output {
-                Output::Report { gossip, .. } => {
+                AssemblyAction::Report { gossip, .. } => {
                     assert!(self.unreported.remove(gossip), "message {gossip} is reported twice");
                 }
-                Output::WakeAt(at) => {
+                AssemblyAction::WakeAt(at) => {
                     assert!(*at > self.now);
                     self.wake_at = Some(*at);
                 }
-                Output::Complete { hash, .. } => drop(self.world.validating.insert(*hash)),
-                Output::Condemn { hash, .. } => {
+                AssemblyAction::Complete { hash, .. } => drop(self.world.validating.insert(*hash)),
+                AssemblyAction::Condemn { hash, .. } => {
                     assert!(self.world.tree.set_status(*hash, BlockStatus::Invalid));
                 }
                 _ => {}
@@ -320,7 +320,7 @@ impl Tested {
             let is_complete = block.missing().next().is_none();
             assert!(!is_complete || block.needs_wtxids(), "what is complete is handed over");
             assert!(block.since + ASSEMBLY_TIME > self.now);
-            assert!(block.asked.len() <= MAX_SOURCES);
+            assert!(block.round.asked.len() <= MAX_SOURCES);
             let is_asked = questions.values().any(|question| question.block == *hash);
             assert!(
                 self.machine.is_awaited(hash, self.now) || look_at.is_some() || block.is_left && is_asked,
@@ -342,7 +342,7 @@ impl Tested {
         );
     }
 
-    /// Announces a block, and imports its header as the node does. The outputs without [`Output::WakeAt`], and without the
+    /// Announces a block, and imports its header as the node does. The outputs without [`AssemblyAction::WakeAt`], and without the
     /// import where that goes well.
     pub fn announce(&mut self, from: u8, block: &Block) -> Vec<Out> {
         self.announce_as(from, block.announcement())
@@ -355,18 +355,18 @@ impl Tested {
         self.import(out)
     }
 
-    /// Imports headers as they are asked for, and leaves out [`Output::WakeAt`].
+    /// Imports headers as they are asked for, and leaves out [`AssemblyAction::WakeAt`].
     pub fn import(&mut self, out: Vec<Out>) -> Vec<Out> {
         let mut all = Vec::new();
         let mut queue: VecDeque<Out> = out.into();
         while let Some(output) = queue.pop_front() {
             match output {
-                Output::ImportHeader { header, .. } => {
+                AssemblyAction::ImportHeader { header, .. } => {
                     let is_good = self.world.has_inserted(&header);
                     let verdict = if is_good { HeaderVerdict::Stored } else { HeaderVerdict::Broken };
                     queue.extend(self.handle(Input::HeaderImported { hash: header.hash(), verdict }));
                 }
-                Output::WakeAt(_) => {}
+                AssemblyAction::WakeAt(_) => {}
                 other => all.push(other),
             }
         }

@@ -14,7 +14,7 @@ use ocelli_consensus::{
 };
 
 use super::*;
-use crate::mempool::{Blame, InsertError, Mempool, Readiness, Tip};
+use crate::mempool::{AdmitError, Blame, Mempool, Readiness, Tip};
 use crate::message::{Submission, take_attachments, take_pending};
 use crate::origin::{Direction, Group};
 
@@ -79,18 +79,20 @@ fn tip() -> Tip<'static, Rich> {
 
 const GENESIS: BlockHash = BlockHash([7; 32]);
 
-struct View<'a>(&'a Mempool);
+struct MempoolView<'a>(&'a Mempool);
 
-impl Pool for View<'_> {
+impl Pool for MempoolView<'_> {
     fn mempool(&self) -> &Mempool {
         self.0
     }
 
-    fn would_take(&self, transaction: &Transaction) -> Verdict {
+    fn would_take(&self, transaction: &Transaction) -> FetchVerdict {
         match self.0.check(transaction, &tip()) {
-            Ok(()) if transaction.verify_signatures(GENESIS).is_ok() => Verdict::Take,
-            Ok(()) => Verdict::Refuse { holds: Holds::Forever, blame: Blame::Peer },
-            Err(InsertError::Refused(error)) => Verdict::Refuse { holds: error.holds(), blame: error.misbehaviour() },
+            Ok(()) if transaction.verify_signatures(GENESIS).is_ok() => FetchVerdict::Take,
+            Ok(()) => FetchVerdict::Refuse { holds: Holds::Forever, blame: Blame::Peer },
+            Err(AdmitError::Refused(error)) => {
+                FetchVerdict::Refuse { holds: error.holds(), blame: error.misbehaviour() }
+            }
         }
     }
 }
@@ -321,12 +323,12 @@ impl Simulator {
         let id = id_of(&submission);
         let Submission { transaction, attachment } = submission;
         let checked = CheckedTransaction::check(transaction, attachment, GENESIS);
-        let taken = checked.map_err(|error| InsertError::Refused(error.into()));
+        let taken = checked.map_err(|error| AdmitError::Refused(error.into()));
         let taken = taken.and_then(|checked| self.nodes[at].pool.insert(checked, &tip()));
         let decision = match taken.map(|inserted| inserted.readiness) {
             Ok(Readiness::Ready) => Decision::Forward,
             Ok(Readiness::Gap) => Decision::Keep,
-            Err(InsertError::Refused(error)) => Decision::Refuse(error.holds()),
+            Err(AdmitError::Refused(error)) => Decision::Refuse(error.holds()),
         };
         self.drive(at, Input::Decided { id, decision });
     }
@@ -335,15 +337,16 @@ impl Simulator {
     fn drive(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
         let node = &mut self.nodes[at];
         let (mut noted, mut taken) = (None, Vec::new());
-        for output in node.relay.handle(input, self.start + self.now, &View(&node.pool)) {
+        for output in node.relay.handle(input, self.start + self.now, &MempoolView(&node.pool)) {
             match output {
-                Output::Send { peer, id, request } => {
+                RelayAction::Send { peer, id, request } => {
                     self.push(self.now + LATENCY, Event::Request { from: at, to: peer, id, request });
                 }
-                Output::Noted { count, .. } => noted = Some(count),
-                Output::Take { submission, .. } => taken.push(submission),
-                Output::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
-                Output::WakeAt(time) => self.nodes[at].wake_at = Some(time - self.start),
+                RelayAction::Noted { count, .. } => noted = Some(count),
+                RelayAction::Take { submission, .. } => taken.push(submission),
+                RelayAction::CountInVain(_) => {}
+                RelayAction::Penalize { peer, offence } => self.nodes[at].offences.push((peer, offence)),
+                RelayAction::WakeAt(time) => self.nodes[at].wake_at = Some(time - self.start),
             }
         }
         taken.into_iter().for_each(|submission| self.take(at, submission));

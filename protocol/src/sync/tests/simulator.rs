@@ -372,8 +372,8 @@ impl Simulator {
     /// Returns the milliseconds it took.
     pub fn run_until_synced(&mut self, limit: u64) -> u64 {
         let start = self.now;
-        while self.sync.state() != State::Synced && self.step(start + limit) {}
-        assert_eq!(self.sync.state(), State::Synced, "after {limit} ms");
+        while self.sync.state() != SyncState::Synced && self.step(start + limit) {}
+        assert_eq!(self.sync.state(), SyncState::Synced, "after {limit} ms");
         self.now - start
     }
 
@@ -455,9 +455,9 @@ impl Simulator {
         self.sequence += 1;
     }
 
-    fn carry_out(&mut self, output: Output<u16>) {
+    fn carry_out(&mut self, output: SyncAction<u16>) {
         match output {
-            Output::Send { peer, id, request } => {
+            SyncAction::Send { peer, id, request } => {
                 if request != Request::Status {
                     let is_headers = matches!(request, Request::Headers { .. });
                     self.in_flight.insert((peer, id), is_headers);
@@ -488,28 +488,28 @@ impl Simulator {
                     Event::Input(Input::Response { peer, id, result: Ok(response) }),
                 );
             }
-            Output::ImportHeaders { peer, headers } => {
+            SyncAction::ImportHeaders { peer, headers } => {
                 assert!(!headers.is_empty());
                 self.chain.add_headers(&headers);
                 self.schedule(1, Event::Input(Input::HeadersImported { peer, result: HeaderImport::Connected }));
             }
-            Output::ImportBlock { peer, hash, data } => {
+            SyncAction::ImportBlock { peer, hash, data } => {
                 assert!(self.chain.wants(&hash));
                 self.chain.validating.insert(hash);
                 let header = &self.chain.headers[&hash];
                 let right = data == data_of(header) || data == pruned_data_of(header);
                 self.schedule(VALIDATION, if right { Event::Validated(hash) } else { Event::Refused(peer, hash) });
             }
-            Output::OtherVersion { peer, version, height, fork, work } => {
+            SyncAction::OtherVersion { peer, version, height, fork, work } => {
                 self.others.push((peer, version, height, fork, work));
             }
-            Output::Penalize { peer, offence } => self.penalties.push((peer, offence)),
-            Output::SetTimer { timer, at } => {
+            SyncAction::Penalize { peer, offence } => self.penalties.push((peer, offence)),
+            SyncAction::SetTimer { timer, at } => {
                 assert!(at > self.now);
                 self.timers.insert(timer, at);
                 self.schedule(at - self.now, Event::Timer(timer));
             }
-            Output::State(_) => {}
+            SyncAction::State(_) => {}
         }
     }
 

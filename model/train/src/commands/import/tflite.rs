@@ -2,7 +2,7 @@
 
 use ocelli_model::display::MAX_CARD;
 use ocelli_program::error::CommandError;
-use ocelli_program::output::Output;
+use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::tflite::{Imported, Pixels, TfliteError, import};
 ///
 /// # Errors
 /// For a network that is not quantised as ours are, or has an operator that has no counterpart.
-pub fn run(args: &Args, bytes: &[u8], output: &mut Output) -> Result<(), CommandError> {
+pub fn run(args: &Args, bytes: &[u8], output: &mut Printer) -> Result<(), CommandError> {
     if args.calibration.is_some() {
         return Err(CommandError::usage(
             "found --calibration, expected none with a TFLite file, whose numbers are taken as they are",

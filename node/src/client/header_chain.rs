@@ -8,7 +8,7 @@ use super::lie::Lie;
 
 /// Headers from a root on: the genesis, or a block in whose ancestors one has to believe.
 #[derive(Debug, Clone)]
-pub struct Branch {
+pub struct HeaderChain {
     /// Lowest first; never empty.
     links: Vec<Link>,
     anchor: Option<AnchorBlock>,
@@ -23,7 +23,7 @@ pub struct Link {
     pub work: Work,
 }
 
-impl Branch {
+impl HeaderChain {
     /// The genesis alone.
     pub fn genesis(genesis: &Header) -> Self {
         let link = Link { hash: genesis.hash(), work: work_of(genesis), header: genesis.clone() };
@@ -154,7 +154,7 @@ mod tests {
     }
 
     /// The next header of a branch, `seconds` after the last and with that target, with a nonce that meets it.
-    fn mined(network: &Network, branch: &Branch, seconds: u64, salt: u64) -> Header {
+    fn mined(network: &Network, branch: &HeaderChain, seconds: u64, salt: u64) -> Header {
         let tip = branch.tip();
         let target = expected_target(&network.parameters, &tip.header, branch.anchor);
         let (height, time) = (tip.header.height + 1, tip.header.time + seconds);
@@ -169,7 +169,7 @@ mod tests {
         header
     }
 
-    fn extended(network: &Network, mut branch: Branch, count: u64, salt: u64) -> Branch {
+    fn extended(network: &Network, mut branch: HeaderChain, count: u64, salt: u64) -> HeaderChain {
         for _ in 0..count {
             let header = mined(network, &branch, network.parameters.spacing, salt);
             branch.push(network, header).unwrap();
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn work_is_counted_and_blocks_are_found() {
         let network = network();
-        let branch = extended(&network, Branch::genesis(&network.genesis), 5, 0);
+        let branch = extended(&network, HeaderChain::genesis(&network.genesis), 5, 0);
         assert_eq!(branch.tip().header.height, 5);
         let work = |blocks: u64| Work(ocelli_consensus::U256::from(256 * blocks));
         assert_eq!((branch.tip().work, branch.work_from(0), branch.work_from(4)), (work(6), work(6), work(2)));
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn locators_are_dense_at_first_and_end_at_the_root() {
         let network = network();
-        let branch = extended(&network, Branch::genesis(&network.genesis), 40, 0);
+        let branch = extended(&network, HeaderChain::genesis(&network.genesis), 40, 0);
         let heights: Vec<_> = branch.locator(40).iter().filter_map(|hash| branch.height_of(hash)).collect();
         assert_eq!(heights, [40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 29, 25, 17, 1, 0]);
     }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn what_breaks_a_rule_is_not_added() {
         let network = network();
-        let mut branch = extended(&network, Branch::genesis(&network.genesis), 3, 0);
+        let mut branch = extended(&network, HeaderChain::genesis(&network.genesis), 3, 0);
         let good = mined(&network, &branch, 2, 0);
         let rows = [
             (Header { parent: BlockHash([7; 32]), ..good.clone() }, "stands on 0707"),
@@ -244,22 +244,22 @@ mod tests {
     fn a_root_without_ancestors_has_work_and_no_easier_target_than_there_can_be() {
         let network = network();
         let parameters = &network.parameters;
-        let whole = extended(&network, Branch::genesis(&network.genesis), 1, 0);
+        let whole = extended(&network, HeaderChain::genesis(&network.genesis), 1, 0);
         let block_one = whole.tip().header.clone();
         // Ten half-lives ahead of its schedule: the target has to be a thousandth.
         let ahead = 10 * parameters.half_life / parameters.spacing;
         let early =
             Header { height: 1_000 + ahead, time: block_one.time + 1_000 * parameters.spacing, ..block_one.clone() };
-        let text = Branch::rooted(&network, &block_one, with_work(early)).unwrap_err().to_string();
+        let text = HeaderChain::rooted(&network, &block_one, with_work(early)).unwrap_err().to_string();
         assert!(text.contains("target 0x2000ffff, expected 0x1e"), "{text}");
         let on_time = Header { height: 1_000, time: block_one.time + 999 * parameters.spacing, ..block_one.clone() };
-        let root = Branch::rooted(&network, &block_one, with_work(on_time)).unwrap();
+        let root = HeaderChain::rooted(&network, &block_one, with_work(on_time)).unwrap();
         assert_eq!(extended(&network, root, 3, 0).tip().header.height, 1_003);
         for height in [0, 1, u64::MAX] {
             for time in [0, u64::MAX] {
                 // Whatever comes of it, nothing panics.
                 let header = Header { height, time, target: CompactTarget(0x2000_ffff), ..block_one.clone() };
-                drop(Branch::rooted(&network, &block_one, header));
+                drop(HeaderChain::rooted(&network, &block_one, header));
             }
         }
     }
