@@ -16,6 +16,7 @@ mod header_chain;
 pub mod ledger;
 mod lie;
 pub mod models;
+pub mod pending;
 pub mod submission;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -217,7 +217,7 @@ impl Client {
         for (node, answer) in answers {
             match answer.and_then(|response| self.check_status(&node, txid, response)) {
                 Ok(TransactionStatus::Unknown) => is_unknown = true,
-                Ok(TransactionStatus::Pending) => is_pending = true,
+                Ok(TransactionStatus::Pending(_)) => is_pending = true,
                 Ok(TransactionStatus::Dropped { reason }) => dropped = Some(printable(&reason)),
                 Ok(TransactionStatus::Confirmed(confirmation)) => match self.evidence(&confirmation.header)? {
                     Some(_) => confirmed = Some(confirmation),
@@ -433,7 +433,7 @@ impl Waiting<'_> {
     fn on_status(&mut self, node: &Connection, index: usize, status: TransactionStatus) -> Result<(), ClientError> {
         let tracked = &mut self.tracked[index];
         match status {
-            TransactionStatus::Pending => {
+            TransactionStatus::Pending(_) => {
                 tracked.state = TransactionState::Pending;
                 tracked.refused.clear();
             }

@@ -118,6 +118,16 @@ pub enum Lie {
         /// What is wrong with it.
         source: AttachmentError,
     },
+    /// A transaction that waits is not signed.
+    #[error("it shows transaction {txid} with a signature that is none")]
+    Unsigned { txid: TxId },
+    /// A transaction that waits has another attachment than it names.
+    #[error("it shows transaction {txid} with another attachment: {source}")]
+    PendingAttachment {
+        txid: TxId,
+        /// What is wrong with it.
+        source: AttachmentError,
+    },
     /// What it shows as a model's file is another one's.
     #[error("it shows the file of model {found} as that of {asked}")]
     OtherFile {

@@ -193,6 +193,7 @@ struct Picture {
     attachment: Attachment,
     /// What this machine says.
     logits: Vec<i32>,
+    offer: Offer,
 }
 
 impl Picture {
@@ -238,7 +239,8 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
         None => read_pictures(&files, &offered.model)?,
     };
     progress.say("running the model here");
-    let pictures = run_model(pictures, &offered.model)?;
+    let offers = pictures.iter().map(|(_, attachment)| price(args, &offered, attachment)).collect();
+    let pictures = run_model(pictures, offers, &offered.model)?;
     let submissions = sign(args, &mut client, &network, &offered, &pictures, &wallet, Amount::ZERO)?;
     keep_what_is_sent(&pictures, &submissions, &progress);
     let model = &offered.model;
@@ -319,7 +321,10 @@ fn estimate(
 }
 
 /// What a task of a picture does, and the fee that it offers.
-fn price(args: &Args, offered: &Offered, attachment: &Attachment) -> (Action, Amount) {
+type Offer = (Action, Amount);
+
+/// What one picture costs.
+fn price(args: &Args, offered: &Offered, attachment: &Attachment) -> Offer {
     let action = task::classify(&offered.model, offered.royalty, attachment);
     let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(&offered.model)))));
     (action, fee)
@@ -409,15 +414,19 @@ fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Attach
 }
 
 /// What this machine itself says of each picture: with its kernels, and where the model does not fit them, by the reference.
-fn run_model(pictures: Vec<(String, Attachment)>, model: &Model) -> Result<Vec<Picture>, CommandError> {
+fn run_model(
+    pictures: Vec<(String, Attachment)>,
+    offers: Vec<Offer>,
+    model: &Model,
+) -> Result<Vec<Picture>, CommandError> {
     let pixels: Vec<&[u8]> = pictures.iter().map(|(_, attachment)| attachment.pixels.as_slice()).collect();
     let mut backend = KernelBackend::open()?;
     let logits = match backend.logits(model, &pixels) {
         Ok(logits) => logits,
         Err(_) => pixels.into_par_iter().map(|pixels| reference::logits(model, pixels)).collect(),
     };
-    let picture = |((file, attachment), logits)| Picture { file, attachment, logits };
-    Ok(pictures.into_iter().zip(logits).map(picture).collect())
+    let picture = |(((file, attachment), logits), offer)| Picture { file, attachment, logits, offer };
+    Ok(pictures.into_iter().zip(logits).zip(offers).map(picture).collect())
 }
 
 /// Keeps what is sent where that is not the file itself, with the hashes of both, as encoding a picture anew cannot be repeated.
@@ -490,7 +499,7 @@ fn sign(
     let mut needed = Amount::ZERO;
     let mut submissions = Vec::new();
     for (nonce, picture) in (account.next_nonce..).zip(pictures) {
-        let (action, fee) = price(args, offered, &picture.attachment);
+        let (action, fee) = picture.offer.clone();
         check_price(args, offered, fee).map_err(|problem| {
             CommandError::failed(format!("{} {problem}; nothing was sent", picture.file))
                 .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")

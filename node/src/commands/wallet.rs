@@ -3,13 +3,13 @@
 mod history;
 mod keys;
 mod message;
+mod replace;
 
 use std::time::Duration;
 
 use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
-use ocelli_consensus::rules::weight;
 use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
-use ocelli_consensus::{Address, Amount};
+use ocelli_consensus::{Address, Amount, TxId};
 use ocelli_protocol::message::Submission;
 use serde_json::json;
 
@@ -18,8 +18,9 @@ use super::evidence;
 use super::output::{Printer, Whole};
 use super::peer_option::PeerOption;
 use super::wallet_option::{WalletOption, address_of};
-use crate::client::confirmation::{Tracked, TransactionState};
-use crate::client::fee::{default_fee, expiry};
+use crate::client::Client;
+use crate::client::confirmation::{Confirmed, Tracked, TransactionState};
+use crate::client::fee::{default_fee, expiry, weight};
 use crate::wallet::Wallet;
 
 /// Keep a key, and send credits
@@ -33,6 +34,8 @@ pub enum Command {
     Balance(BalanceArgs),
     History(history::Args),
     Send(SendArgs),
+    Bump(replace::BumpArgs),
+    Cancel(replace::CancelArgs),
     Sign(message::SignArgs),
     Verify(message::VerifyArgs),
 }
@@ -89,6 +92,23 @@ pub struct SendArgs {
     #[arg(long, value_name = "AMOUNT")]
     fee: Option<Amount>,
 
+    /// Say what it would cost and leave, and send nothing; no password is needed
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    waiting: Waiting,
+
+    #[command(flatten)]
+    wallet: WalletOption,
+
+    #[command(flatten)]
+    peer: PeerOption,
+}
+
+/// How long a command stays with what it has sent.
+#[derive(Debug, Clone, clap::Args)]
+struct Waiting {
     /// Wait for so many confirmations
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     wait: u64,
@@ -96,12 +116,18 @@ pub struct SendArgs {
     /// Stop waiting after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = timeout_parser())]
     timeout: u64,
+}
 
-    #[command(flatten)]
-    wallet: WalletOption,
-
-    #[command(flatten)]
-    peer: PeerOption,
+impl Waiting {
+    /// Waits as long as was asked for; where the transaction is confirmed then, if that was asked for.
+    fn wait(&self, client: &mut Client, submission: Submission) -> Result<Option<Confirmed>, CommandError> {
+        if self.wait == 0 {
+            return Ok(None);
+        }
+        let states = client.wait(&[submission], self.wait, Duration::from_secs(self.timeout), |_| {})?;
+        check_depth(&states, self.wait, self.timeout)?;
+        Ok(states.first().and_then(|tracked| tracked.state.confirmed().cloned()))
+    }
 }
 
 /// Reads `--timeout`: up to a year, far from where adding it to the time of now could overflow.
@@ -123,6 +149,8 @@ pub fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
         Command::Balance(args) => balance(&args, output),
         Command::History(args) => history::run(&args, output),
         Command::Send(args) => send(&args, output),
+        Command::Bump(args) => replace::bump(&args, output),
+        Command::Cancel(args) => replace::cancel(&args, output),
         Command::Sign(args) => message::sign(&args, output),
         Command::Verify(args) => message::verify(&args, output),
     }
@@ -200,7 +228,9 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
     if args.amount == Amount::ZERO {
         return Err(CommandError::usage("the amount is 0, expected more"));
     }
-    let wallet = args.wallet.open()?;
+    // The wallet first: no node is needed to say that there is none.
+    let wallet = if args.dry_run { None } else { Some(args.wallet.open()?) };
+    let from = wallet.as_ref().map_or_else(|| args.wallet.address(), |wallet| Ok(address_of(wallet)))?;
     let mut client = args.peer.connect()?;
     let network = client.network().clone();
     args.wallet.check(&network)?;
@@ -217,38 +247,34 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
         ))
         .with_hint("send more"));
     }
-    let from = address_of(&wallet);
     let account = client.account(from)?;
-    let mut transaction = Transaction {
-        unsigned: Unsigned {
-            nonce: account.next_nonce,
-            fee: Amount::ZERO,
-            expires: expiry(account.height),
-            action: Action::Transfer { to, amount: args.amount },
-        },
-        public_key: wallet.public_key(),
-        signature: [0; 64],
-    };
-    let weight = weight(&transaction, None).expect("a transfer needs no model");
-    transaction.unsigned.fee = args.fee.unwrap_or_else(|| default_fee(weight));
-    let needed = transaction
-        .total(parameters)
+    let action = Action::Transfer { to, amount: args.amount };
+    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, None)));
+    let needed = args
+        .amount
+        .checked_add(fee)
         .ok_or_else(|| CommandError::usage("the amount and the fee together exceed all the credits there can be"))?;
-    if account.balance < needed {
+    let Some(left) = account.balance.checked_sub(needed) else {
         return Err(too_little(&network, from, account.balance, needed));
-    }
+    };
+    let Some(wallet) = wallet else {
+        evidence::warn_of_left(&client);
+        let waiting = account.next_nonce.saturating_sub(account.nonce);
+        // What goes to oneself comes back.
+        let left = if to == from { Amount(left.0.saturating_add(args.amount.0)) } else { left };
+        return dry_run(
+            output,
+            &[("amount", args.amount), ("fee", fee), ("balance", account.balance), ("left", left)],
+            waiting,
+        );
+    };
+    let unsigned = Unsigned { nonce: account.next_nonce, fee, expires: expiry(account.height), action };
     let transaction =
-        Transaction::sign(transaction.unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
+        Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
     let txid = transaction.txid();
-    let fee = transaction.unsigned.fee;
     let submission = Submission { transaction, attachment: None };
     client.hand_in(&submission)?;
-    let mut confirmed = None;
-    if args.wait > 0 {
-        let states = client.wait(&[submission], args.wait, Duration::from_secs(args.timeout), |_| {})?;
-        check_depth(&states, args.wait, args.timeout)?;
-        confirmed = states[0].state.confirmed().cloned();
-    }
+    let confirmed = args.waiting.wait(&mut client, submission)?;
     evidence::warn_of_left(&client);
     if output.is_json() {
         return output.json(&json!({
@@ -262,15 +288,36 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
             "evidence": confirmed.map(|confirmed| evidence::json(&confirmed.evidence)),
         }));
     }
-    let state = match confirmed {
-        Some(confirmed) => format!("in block {}, {}", confirmed.header.height, confirmed.evidence),
-        None => format!("pending: `ocelli chain tx {txid}` follows it"),
-    };
     output.rows(&[
         ("transaction", txid.to_string()),
         ("sent", format!("{} credits to {}, fee {fee}", args.amount, to.to_text(prefix))),
-        ("state", state),
+        ("state", state(txid, confirmed.as_ref())),
     ])
+}
+
+/// Where a transaction is, for people.
+fn state(txid: TxId, confirmed: Option<&Confirmed>) -> String {
+    match confirmed {
+        Some(confirmed) => format!("in block {}, {}", confirmed.header.height, confirmed.evidence),
+        None => format!("pending: `ocelli chain tx {txid}` follows it"),
+    }
+}
+
+/// Says what would have been sent; of `waiting` transactions nobody knows here what they leave.
+fn dry_run(output: &mut Printer, amounts: &[(&str, Amount)], waiting: u64) -> Result<(), CommandError> {
+    if output.is_json() {
+        let mut fields: serde_json::Map<_, _> =
+            amounts.iter().map(|(name, amount)| ((*name).to_owned(), json!(amount.to_string()))).collect();
+        fields.insert("waiting".into(), json!(waiting));
+        fields.insert("sent".into(), json!(false));
+        return output.json(&fields);
+    }
+    let mut rows: Vec<_> = amounts.iter().map(|(name, amount)| (*name, format!("{amount} credits"))).collect();
+    if waiting > 0 {
+        rows.push(("waiting", format!("{waiting} transactions of the wallet, which take from it too")));
+    }
+    rows.push(("sent", "nothing: this was a dry run".into()));
+    output.rows(&rows)
 }
 
 /// Fails unless every transaction has so many confirmations; says what was waited for in vain.

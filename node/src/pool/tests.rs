@@ -93,9 +93,10 @@ fn the_view_is_of_one_moment() {
     let block = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
     let transfer = submissions(&block.1).remove(0);
     let txid = transfer.transaction.txid();
+    let waiting = Response::Transaction(TransactionStatus::Pending(transfer.transaction.wtxid()));
     assert_eq!(room.submit(&transfer), TAKEN);
     let pending = room.views.view();
-    assert_eq!(pending.transaction(&txid).unwrap(), Response::Transaction(TransactionStatus::Pending));
+    assert_eq!(pending.transaction(&txid).unwrap(), waiting);
     assert_eq!(pending.account(address(0)).unwrap().next_nonce, 1);
     room.connect(&block);
     let confirmed = room.views.view();
@@ -106,7 +107,7 @@ fn the_view_is_of_one_moment() {
     ));
     assert_eq!(confirmed.account(address(0)).unwrap().next_nonce, 1);
     // Who looked before still sees what was.
-    assert_eq!(pending.transaction(&txid).unwrap(), Response::Transaction(TransactionStatus::Pending));
+    assert_eq!(pending.transaction(&txid).unwrap(), waiting);
 }
 
 /// A block that the core has shown, and the pool has not followed to, changes nothing of the view.

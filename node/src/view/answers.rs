@@ -183,8 +183,8 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn transaction(&self, txid: &TxId) -> Result<Response, StoreError> {
-        if self.pool.pending.contains(txid) {
-            return Ok(Response::Transaction(TransactionStatus::Pending));
+        if let Some(wtxid) = self.pool.pending.wtxid(txid) {
+            return Ok(Response::Transaction(TransactionStatus::Pending(wtxid)));
         }
         let rows = &self.chain.rows;
         let Some(location) = rows.transaction_location(txid)? else {

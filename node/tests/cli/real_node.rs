@@ -323,6 +323,58 @@ fn an_account_sees_what_has_happened_to_it() {
     assert!(text.contains(&format!("the node mines for {miner}, not for this address")), "{text}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_transaction_that_waits_is_replaced_or_withdrawn() {
+    let environment = Environment::new();
+    let args = ["wallet", "new", "--network", "local", "--wallet", "other", "--json"];
+    let other = environment.run_with_password("secret", &args).ok().json()["address"].as_str().unwrap().to_owned();
+    let here = ["--network", "local", "--data", "data"];
+    let run = |args: &[&str]| environment.run_with_password("secret", &[args, &here[..]].concat());
+    let dev = |args: &[&str]| run(&[args, &["--wallet", "dev", "--json"]].concat());
+    let mut node = Node::start_in(&environment, "data");
+
+    // What it would be is said, and nothing is sent.
+    let dry = dev(&["wallet", "send", &other, "2", "--dry-run"]).ok().json();
+    let grains = |value: &serde_json::Value| value.as_str().unwrap().parse::<ocelli_consensus::Amount>().unwrap().0;
+    assert_eq!(grains(&dry["left"]), grains(&dry["balance"]) - grains(&dry["amount"]) - grains(&dry["fee"]), "{dry}");
+    assert_eq!((&dry["sent"], &dry["waiting"]), (&false.into(), &0.into()));
+    let watched = ["wallet", "import", "--address", &other, "--wallet", "seen", "--network", "local"];
+    environment.run(&watched).ok();
+    let poor = run(&["wallet", "send", &other, "2", "--dry-run", "--wallet", "seen"]);
+    assert!(poor.code == 1 && poor.stderr.contains("are needed"), "{}", poor.stderr);
+
+    let sent = |amount: &str| dev(&["wallet", "send", &other, amount]).ok().json()["txid"].as_str().unwrap().to_owned();
+    let (first, second) = (sent("2"), sent("3"));
+    let dry = dev(&["wallet", "bump", &first, "--dry-run"]).ok().json();
+    assert!(grains(&dry["fee"]) > grains(&dry["first_fee"]) && dry["waiting"] == 1, "{dry}");
+    let low = dev(&["wallet", "bump", &first, "--fee", "0.00000001"]);
+    assert!(low.code == 2 && low.stderr.contains("expected more than"), "{}", low.stderr);
+    let bumped = dev(&["wallet", "bump", &first]).ok().json();
+    assert_eq!((&bumped["replaces"], &bumped["fee"]), (&first.as_str().into(), &dry["fee"]));
+    let gone = run(&["chain", "tx", &first]);
+    assert!(gone.code == 1 && gone.stderr.contains("was dropped"), "{}", gone.stderr);
+    let again = dev(&["wallet", "bump", &first]);
+    assert!(again.code == 1 && again.stderr.contains("waits no more"), "{}", again.stderr);
+    let foreign = run(&["wallet", "cancel", &second, "--wallet", "other"]);
+    assert!(foreign.code == 1 && foreign.stderr.contains(&format!("not of {other}")), "{}", foreign.stderr);
+    let nothing = dev(&["wallet", "cancel", &"ab".repeat(32)]);
+    assert!(nothing.stderr.contains("no node that was asked has transaction abab"), "{}", nothing.stderr);
+    let withdrawn = dev(&["wallet", "cancel", &second]).ok().json();
+    assert_eq!(withdrawn["replaces"], second.as_str());
+
+    // A miner comes: the first is paid once, and the second never.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&node.0), rustix::process::Signal::TERM).unwrap();
+    assert!(node.0.wait().unwrap().success());
+    let _node = Node::start_on(&environment, "local", "data", &["--mine", &other]);
+    dev(&["wallet", "send", &other, "1", "--wait", "1"]).ok();
+    let history = run(&["wallet", "history", &other, "--kind", "received", "--json"]).ok().json();
+    let amounts: Vec<_> = history["entries"].as_array().unwrap().iter().map(|entry| &entry["amount"]).collect();
+    assert_eq!(amounts, ["+2", "+1"]);
+    let late = dev(&["wallet", "cancel", bumped["txid"].as_str().unwrap()]);
+    assert!(late.stderr.contains("it can be neither replaced nor withdrawn"), "{}", late.stderr);
+}
+
 #[test]
 fn a_node_without_a_faucet_says_so() {
     let environment = Environment::new();

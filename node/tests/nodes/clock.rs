@@ -5,7 +5,7 @@ use ocelli_consensus::{Address, Amount};
 use ocelli_node::chain::MAX_AHEAD_SECONDS;
 use ocelli_node::clock::Clock;
 use ocelli_node::network::NetworkEvent;
-use ocelli_protocol::message::{Request, Response, SubmitReply, TransactionStatus};
+use ocelli_protocol::message::{Request, Response, SubmitReply};
 
 use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
 
@@ -26,7 +26,7 @@ fn relay_sync_and_limits_go_on_while_the_wall_clock_steps() {
         let txid = task.transaction.txid();
         assert!(matches!(one.submit(task.clone()), SubmitReply::Accepted { answer: Some(_) }));
         clocks[clock].step_wall(hours * HOUR);
-        wait("the task to be relayed", || (two.transaction(txid) == TransactionStatus::Pending).then_some(()));
+        wait("the task to be relayed", || two.is_pending(txid).then_some(()));
         let (header, data) = maker.make(&[task]);
         miner.announce(&header, &data.body);
         let hash = header.hash();

@@ -236,6 +236,11 @@ impl TestNode {
         }
     }
 
+    /// Whether a transaction waits in its mempool.
+    pub fn is_pending(&self, txid: TxId) -> bool {
+        matches!(self.transaction(txid), TransactionStatus::Pending(_))
+    }
+
     pub fn submit(&self, submission: Submission) -> SubmitReply {
         match self.ask(Request::Submit(submission)) {
             Response::Submitted(reply) => reply,

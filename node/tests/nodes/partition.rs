@@ -42,7 +42,7 @@ fn two_miners_cut_off_and_joined_agree_and_lose_no_transaction() {
     assert_eq!(other.status().tip.state_root, stronger.tip.state_root);
     assert!(shared.iter().all(|task| confirmed(&other, task.transaction.txid())));
     // Mempools do not outlive a restart of the process, but what a reorganisation takes off comes back.
-    assert_eq!(other.transaction(lost), TransactionStatus::Pending);
+    assert!(other.is_pending(lost));
     assert_eq!(other.account(bob).balance, Amount(0), "the losing side's rewards are gone");
 
     // Mined on, it is confirmed again, and everybody has what is due.

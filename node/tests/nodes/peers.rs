@@ -86,9 +86,7 @@ fn a_peer_that_swaps_the_picture_of_a_good_task_is_blamed_and_the_task_is_not() 
     // The task itself is as good as ever.
     let (honest, at) = RawPeer::connect(&network, &node);
     honest.relay(at, &first, Some(first.clone()));
-    wait("the task to arrive", || {
-        (node.transaction(first.transaction.txid()) == TransactionStatus::Pending).then_some(())
-    });
+    wait("the task to arrive", || node.is_pending(first.transaction.txid()).then_some(()));
     assert!(matches!(node.submit(first), SubmitReply::Accepted { answer: Some(_) }));
 }
 
@@ -108,9 +106,7 @@ fn a_task_reaches_nodes_that_its_sender_does_not_know() {
     assert!(matches!(second.submit(transfer.clone()), SubmitReply::Accepted { answer: None }));
     for submission in [task, transfer] {
         for node in [&first, &third] {
-            wait("the transaction to arrive", || {
-                (node.transaction(submission.transaction.txid()) == TransactionStatus::Pending).then_some(())
-            });
+            wait("the transaction to arrive", || node.is_pending(submission.transaction.txid()).then_some(()));
         }
     }
 }

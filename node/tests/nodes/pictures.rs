@@ -19,9 +19,7 @@ fn a_jpeg_is_relayed_run_and_confirmed() {
     let reply = second.submit(task.clone());
     let SubmitReply::Accepted { answer: Some(answer) } = reply else { panic!("{reply:?}") };
     assert_eq!(answer.answer, right(&task));
-    wait("the task to arrive", || {
-        (first.transaction(task.transaction.txid()) == TransactionStatus::Pending).then_some(())
-    });
+    wait("the task to arrive", || first.is_pending(task.transaction.txid()).then_some(()));
 
     let (miner, _) = RawPeer::connect(&network, &first);
     let (header, data) = maker.make(std::slice::from_ref(&task));

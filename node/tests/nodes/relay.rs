@@ -6,9 +6,7 @@ use ocelli_consensus::{Address, Amount, BlockHash};
 use ocelli_node::network::NetworkEvent;
 use ocelli_protocol::assembly::PATIENCE;
 use ocelli_protocol::limits::SUBMISSIONS;
-use ocelli_protocol::message::{
-    Announcement, ChainStatus, Request, Response, Submission, SubmitReply, TransactionStatus,
-};
+use ocelli_protocol::message::{Announcement, ChainStatus, Request, Response, Submission, SubmitReply};
 
 use super::harness::{Maker, RawPeer, TestNode, blocks_of, easy_network, submission_of, transactions_of, wait};
 
@@ -40,7 +38,7 @@ fn another_announcer_is_asked_when_the_first_never_serves() {
     let network = easy_network();
     let node = TestNode::start(&network, &[], None);
     let task = Maker::new(&network).classify(0, 1);
-    let arrived = || (node.transaction(task.transaction.txid()) == TransactionStatus::Pending).then_some(());
+    let arrived = || node.is_pending(task.transaction.txid()).then_some(());
     // One takes the question and says nothing, one says that it has nothing.
     let (silent, at) = RawPeer::connect(&network, &node);
     silent.announce_transaction(at, &task);

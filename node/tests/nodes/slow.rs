@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::{BlockShortId, Body, BodyCommitment};
 use ocelli_consensus::{Address, Amount, Network, Root};
 use ocelli_node::network::NetworkEvent;
-use ocelli_protocol::message::{Announcement, Request, TransactionStatus};
+use ocelli_protocol::message::{Announcement, Request};
 
 use super::harness::{Maker, RawPeer, TestNode, easy_network, mine, wait};
 
@@ -119,5 +119,5 @@ fn who_misses_gossip_on_a_stalled_line_is_told_and_gets_everything() {
     });
     // A node fetches it, and what was announced meanwhile.
     other.wait_for_tip(hash);
-    wait("the transaction", || (other.transaction(txid) == TransactionStatus::Pending).then_some(()));
+    wait("the transaction", || other.is_pending(txid).then_some(()));
 }

@@ -1,7 +1,7 @@
 //! What is pending, as others see it.
 
 use ocelli_consensus::{Address, CheckedTransaction, TxId, WtxId};
-use rpds::{HashTrieMapSync, HashTrieSetSync};
+use rpds::HashTrieMapSync;
 
 use super::FeeRate;
 
@@ -10,7 +10,7 @@ use super::FeeRate;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
     transactions: HashTrieMapSync<WtxId, CheckedTransaction>,
-    ids: HashTrieSetSync<TxId>,
+    ids: HashTrieMapSync<TxId, WtxId>,
     /// Of each sender with something pending, the lowest nonce that is neither confirmed nor here.
     nonces: HashTrieMapSync<Address, u64>,
 }
@@ -31,9 +31,9 @@ impl Pending {
         self.transactions.keys().copied()
     }
 
-    /// Whether a transaction is pending, whatever its signature.
-    pub fn contains(&self, txid: &TxId) -> bool {
-        self.ids.contains(txid)
+    /// The id with signature of a transaction that is pending.
+    pub fn wtxid(&self, txid: &TxId) -> Option<WtxId> {
+        self.ids.get(txid).copied()
     }
 
     /// By id with signature.
@@ -47,7 +47,7 @@ impl Pending {
     }
 
     pub(super) fn insert(&mut self, checked: &CheckedTransaction) {
-        self.ids.insert_mut(checked.txid());
+        self.ids.insert_mut(checked.txid(), checked.wtxid());
         self.transactions.insert_mut(checked.wtxid(), checked.clone());
     }
 

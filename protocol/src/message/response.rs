@@ -178,8 +178,8 @@ pub enum SubmitReply {
 pub enum TransactionStatus {
     /// Tag 1: nothing.
     Unknown,
-    /// Tag 2: it is in the mempool.
-    Pending,
+    /// Tag 2: it is in the mempool, with this signature.
+    Pending(WtxId),
     /// Tag 3: it is in a block of the best chain.
     Confirmed(Box<Confirmation>),
     /// Tag 4: it was in the mempool, and left it without being in a block. It may be handed in again.
@@ -397,7 +397,7 @@ impl Encode for TransactionStatus {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         match self {
             Self::Unknown => 1u32.encode(encoder),
-            Self::Pending => 2u32.encode(encoder),
+            Self::Pending(wtxid) => (2u32, wtxid).encode(encoder),
             Self::Confirmed(confirmation) => (3u32, confirmation).encode(encoder),
             Self::Dropped { reason } => (4u32, reason).encode(encoder),
         }
@@ -408,7 +408,7 @@ impl<C> Decode<C> for TransactionStatus {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         match u32::decode(decoder)? {
             1 => Ok(Self::Unknown),
-            2 => Ok(Self::Pending),
+            2 => Ok(Self::Pending(Decode::decode(decoder)?)),
             3 => Ok(Self::Confirmed(Box::new(Confirmation::decode(decoder)?))),
             4 => Ok(Self::Dropped { reason: decode_reason(decoder)? }),
             tag => wire::unknown_tag("transaction status", tag),

@@ -400,7 +400,7 @@ fn golden_responses() {
         ),
         (Response::Submitted(SubmitReply::refused(6, "no")), vec![tag(5), tag(2), "06000000".into(), text("no")]),
         (unknown, vec![tag(6), tag(1)]),
-        (Response::Transaction(TransactionStatus::Pending), vec![tag(6), tag(2)]),
+        (Response::Transaction(TransactionStatus::Pending(WtxId([7; 32]))), vec![tag(6), tag(2), all(7, 32)]),
         (Response::Transaction(TransactionStatus::Dropped { reason: "r".into() }), vec![tag(6), tag(4), text("r")]),
         (
             Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation))),

@@ -19,7 +19,7 @@ use super::super::output::Printer;
 use super::super::table::{self, BEST, Row, Table};
 use super::super::{evidence, pictures};
 use super::journal::{Journal, JournalEntry};
-use super::{Args, BATCH, Picture, Progress, check_price, join, keep_what_is_sent, price, run_model, sign};
+use super::{Args, BATCH, Offer, Picture, Progress, check_price, join, keep_what_is_sent, price, run_model, sign};
 use crate::client::confirmation::Found;
 use crate::client::{Client, ClientError};
 use crate::wallet::Wallet;
@@ -106,12 +106,13 @@ impl Asker<'_> {
     ) -> Result<(), CommandError> {
         self.progress.say("reading pictures");
         let model = self.offered.model.id().to_string();
-        let (mut readable, mut taken) = (Vec::new(), Vec::new());
+        let (mut readable, mut offers, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for path in files {
             let file = path.display().to_string();
             match self.read(path) {
-                Ok((attachment, time)) => {
+                Ok((attachment, offer, time)) => {
                     readable.push((file, attachment));
+                    offers.push(offer);
                     taken.push(time);
                 }
                 Err(problem) => {
@@ -125,7 +126,7 @@ impl Asker<'_> {
             return Ok(());
         }
         self.progress.say("running the model here");
-        let asked = run_model(readable, &self.offered.model)?;
+        let asked = run_model(readable, offers, &self.offered.model)?;
         let (args, network, offered) = (self.args, self.network, &self.offered);
         let submissions = sign(args, &mut self.client, network, offered, &asked, &self.wallet, table.paid())?;
         let entries: Vec<JournalEntry> = asked
@@ -141,11 +142,11 @@ impl Asker<'_> {
         journal.end()
     }
 
-    fn read(&self, path: &Path) -> Result<(Attachment, Option<String>), String> {
+    fn read(&self, path: &Path) -> Result<(Attachment, Offer, Option<String>), String> {
         let (attachment, bytes) = pictures::read(path, &self.offered.model).map_err(|error| error.one_line())?;
-        let (_, fee) = price(self.args, &self.offered, &attachment);
-        check_price(self.args, &self.offered, fee)?;
-        Ok((attachment, pictures::time_taken(&bytes)))
+        let offer = price(self.args, &self.offered, &attachment);
+        check_price(self.args, &self.offered, offer.1)?;
+        Ok((attachment, offer, pictures::time_taken(&bytes)))
     }
 
     fn entry(&self, picture: &Picture, taken: Option<String>, submission: &Submission) -> JournalEntry {
