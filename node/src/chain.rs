@@ -26,6 +26,7 @@ use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleErro
 use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::HeaderPlace;
 
+pub use crate::full_message::full_message;
 pub use at_tip::AtTip;
 pub use files::{
     CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, built_in_file, published_files,
@@ -546,15 +547,4 @@ impl Chain {
 /// Where a block's tasks are: index, transaction and claimed answer.
 pub fn tasks(body: &Body) -> impl Iterator<Item = (usize, &(ocelli_consensus::Transaction, Answer))> {
     body.transactions.iter().enumerate().filter(|(_, (transaction, _))| transaction.task().is_some())
-}
-
-/// An error and its causes in one line.
-pub fn full_message(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

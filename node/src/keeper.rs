@@ -17,8 +17,8 @@ use ocelli_protocol::message::Submission;
 
 pub use node_file::identity;
 
-use crate::chain::full_message;
 use crate::error::NodeError;
+use crate::full_message::full_message;
 use crate::inbox::{Closed, Receiver};
 use crate::network::{Ban, NetworkError, NetworkHandle};
 use crate::store::{KeptBan, Store};

@@ -10,6 +10,7 @@ mod error;
 pub mod fee;
 #[cfg(test)]
 mod fixture;
+mod full_message;
 mod inbox;
 pub mod inference;
 mod json;

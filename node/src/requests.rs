@@ -18,9 +18,9 @@ use ocelli_protocol::message::{Request, Response, SubmitReply};
 
 pub use control::{Owner, SNAPSHOT};
 
-use crate::chain::full_message;
 use crate::clock::Clock;
 use crate::core;
+use crate::full_message::full_message;
 use crate::inbox::{Closed, Receiver, Sender};
 use crate::network::{Misbehaviour, Peer, ResponseToken};
 use crate::pool;

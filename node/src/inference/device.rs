@@ -12,7 +12,7 @@ use ocelli_model::{
 };
 use rayon::prelude::*;
 
-use crate::chain::full_message;
+use crate::full_message::full_message;
 
 /// Makes a backend to fall back to.
 pub type Opener = fn() -> Result<Box<dyn Backend>, BackendError>;

@@ -21,7 +21,7 @@ use super::{
     AnswerCheck, BATCH_BYTES, BATCH_COST, InferenceError, InferenceLimits, InferenceRequest, Job, Logits, PictureFault,
     Shared, Task, TaskOutcome, picture,
 };
-use crate::chain::full_message;
+use crate::full_message::full_message;
 
 /// All that the thread owns.
 pub struct Service {

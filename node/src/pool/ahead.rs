@@ -5,7 +5,7 @@ use ocelli_consensus::block::{Answer, Classes};
 use ocelli_protocol::mempool::PendingTask;
 
 use super::{Input, Pool};
-use crate::chain::full_message;
+use crate::full_message::full_message;
 use crate::inference::{InferenceError, PictureFault, Task};
 
 /// Tasks run ahead of any block at a time, in one batch.

@@ -13,8 +13,8 @@ use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
 use super::{Pool, failed};
-use crate::chain::full_message;
 use crate::fee::expiry;
+use crate::full_message::full_message;
 use crate::network::{Group, Peer};
 use crate::reply::ReplyTo;
 use crate::store::StoreError;

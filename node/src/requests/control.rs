@@ -9,8 +9,8 @@ use std::time::Duration;
 use ocelli_consensus::AttachmentHash;
 use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, PeerList, Response};
 
-use crate::chain::full_message;
 use crate::clock::Clock;
+use crate::full_message::full_message;
 use crate::network::{BanSubject, NetworkError, NetworkHandle};
 use crate::reply::ReplyTo;
 use crate::view::Views;
