@@ -16,9 +16,10 @@
 //! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
 //! channels, which packing undoes.
 //!
-//! An image of few columns, or under a kernel of few rows, is turned, so that its rows are columns: only strides change by that.
+//! Where that takes less, an image is turned, so that its rows are columns, as under a kernel of one row: only strides change by that.
 //!
-//! A kernel of more than eight rows or 16 columns is cut into bands of at most so many, whose sums are added in memory.
+//! A kernel of more than eight rows or 16 columns is cut into bands of at most so many, whose sums are added in memory. Up to four rows of
+//! outputs share its words.
 
 use crate::aligned::Aligned;
 use crate::conv::{Sums, folded_bias, offset, parts, weights_word};
@@ -31,8 +32,6 @@ use crate::simd::{Job, Simd};
 const MOST: usize = 8;
 /// Columns of a band, at most.
 const MOST_COLUMNS: usize = 16;
-/// Images of fewer columns are turned, if they have more rows: columns go together, in pieces of a vector and in a strip.
-const NARROW: usize = 4;
 /// Groups of pixels in a strip, whose words are kept together.
 const STRIP: usize = 28;
 
@@ -123,30 +122,28 @@ impl Depthwise {
         });
         let windows = from.windows(padding, stride);
         let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
-        // Words are of four rows, so that a kernel of a row is worth turning.
-        let words = |ways: [usize; 2]| ways[0].div_ceil(4) * ways[1];
-        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel) && size[0] >= NARROW;
-        let is_turned = is_flat || size[1] < NARROW && size[0] > size[1];
+        let (channels, pitch) = (sums.bias.len(), to.0.pitch);
+        let groups = groups::<S>(pitch);
+        let pieces = groups[0].pieces;
+        let swap = |[rows, columns]: [usize; 2]| [columns, rows];
+        let is_turned = cost(swap(kernel), swap(stride), swap(size), pieces) < cost(kernel, stride, size, pieces);
         let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
         let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
         for view in [&mut read, &mut written] {
             [view.row, view.pixel] = turned([view.row, view.pixel]);
         }
         let kernel = [rows, columns];
-        let words = rows.div_ceil(4);
-        let is_small = rows <= MOST && columns <= MOST_COLUMNS;
-        let together = if is_small { (4 * words - rows) / stride[0] + 1 } else { 1 };
+        let (together, all) = together(rows, stride[0]);
+        let words = all.div_ceil(4);
         let mut bands: Vec<Band> = Vec::new();
         for (row, column) in
-            starts(rows, MOST).flat_map(|row| starts(columns, MOST_COLUMNS).map(move |column| (row, column)))
+            starts(all, MOST).flat_map(|row| starts(columns, MOST_COLUMNS).map(move |column| (row, column)))
         {
-            let (words, columns) = ((rows - row).min(MOST).div_ceil(4), (columns - column).min(MOST_COLUMNS));
+            let (words, columns) = ((all - row).min(MOST).div_ceil(4), (columns - column).min(MOST_COLUMNS));
             let weights =
                 bands.last().map_or(0, |last| last.weights + together * last.words * last.columns * 4 * S::LANES);
             bands.push(Band { row, column, words, columns, weights });
         }
-        let (channels, pitch) = (sums.bias.len(), to.0.pitch);
-        let groups = groups::<S>(pitch);
         // The channel of a lane: see [`Simd::interleave`].
         let channel = |group: &Group, vector: usize, lane: usize| {
             group.first + (16 * (lane / 4) + 4 * vector + lane % 4) % (4 * S::LANES / group.pieces)
@@ -250,9 +247,29 @@ impl Depthwise {
         let columns = self.kernel[1].min(MOST_COLUMNS);
         let slots = (STRIP - 1) * self.stride.min(columns) + columns;
         let vector = 4 * S::LANES;
-        let second = if self.bands.len() > 1 { STRIP * 4 * vector } else { 0 };
+        let second = if self.bands.len() > 1 { self.together * STRIP * 4 * vector } else { 0 };
         Room { first: slots * self.words.min(MOST / 4) * 4 * vector, second }
     }
+}
+
+/// The rows of outputs that are made together from the same words of input rows, and the rows that these read: of small kernels as
+/// many as leave no word more, of others as many as make words little more.
+fn together(rows: usize, stride: usize) -> (usize, usize) {
+    let together = match rows <= MOST {
+        true => (rows.next_multiple_of(4) - rows) / stride + 1,
+        false => (rows / (2 * stride) + 1).min(4),
+    };
+    (together, rows + (together - 1) * stride)
+}
+
+/// About how many vector instructions one of the two ways takes, of the first group of channels: to begin with rows that are made together, to
+/// interleave what they read, and to multiply. Estimates, for the order only.
+fn cost(kernel: [usize; 2], stride: [usize; 2], size: [usize; 2], pieces: usize) -> usize {
+    let (together, all) = together(kernel[0], stride[0]);
+    let (words, pixels) = (all.div_ceil(4), size[1].div_ceil(pieces));
+    let bands = all.div_ceil(MOST) * kernel[1].div_ceil(MOST_COLUMNS);
+    let interleaved = words * (pixels * stride[1].min(kernel[1]) + kernel[1]);
+    size[0].div_ceil(together) * (200 * bands + 20 * interleaved + 4 * words * kernel[1] * pixels * together)
 }
 
 fn starts(size: usize, step: usize) -> impl Iterator<Item = usize> {
@@ -348,7 +365,7 @@ impl RunDepthwise<'_> {
 struct Strip<'a> {
     weights: &'a [i32],
     kept: &'a [i32],
-    /// Of every group of pixels four vectors, if there is more than one band.
+    /// Of every row and group of pixels four vectors, if there is more than one band.
     sums: &'a mut [i32],
     /// Vectors of words that have channels.
     vectors: usize,
@@ -528,7 +545,7 @@ impl Rows<'_> {
             let mut some = [load(simd, constants, vector * S::LANES); P];
             if !is_first {
                 for (index, sum) in some.iter_mut().enumerate() {
-                    *sum = load(simd, strip.sums, (pixel + index) * lanes + vector * S::LANES);
+                    *sum = load(simd, strip.sums, (row * STRIP + pixel + index) * lanes + vector * S::LANES);
                 }
             }
             for word in 0..whole {
@@ -549,7 +566,8 @@ impl Rows<'_> {
             }
             if !is_last {
                 for (index, sum) in some.into_iter().enumerate() {
-                    let to = &mut strip.sums[(pixel + index) * lanes + vector * S::LANES..][..S::LANES];
+                    let at = (row * STRIP + pixel + index) * lanes + vector * S::LANES;
+                    let to = &mut strip.sums[at..][..S::LANES];
                     // SAFETY: the slice has as many words as a vector.
                     unsafe { simd.store(to.as_mut_ptr(), sum) };
                 }

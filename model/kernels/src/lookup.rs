@@ -31,13 +31,18 @@ impl Job for RunLookup<'_> {
         }
         let (first, end) = layer.elements.written(&rows);
         let to = self.run.to.bytes(first, end);
-        // Of few channels, those only; of many, all bytes of a row, which is less to count.
-        let (pixel, count) = if 2 * layer.channels <= layer.pitch { (layer.pitch, layer.channels) } else { (1, 1) };
         for span in layer.elements.spans(rows) {
             let from = &self.run.from[0][span.from[0]..][..span.count];
-            for place in (0..span.count).step_by(pixel).flat_map(|pixel| pixel..pixel + count) {
-                // SAFETY: the output has as many bytes as the span counts, whole pixels.
-                unsafe { to.wrapping_add(span.to + place).write(layer.table[usize::from(from[place])]) };
+            // What is after a pixel's channels means nothing.
+            let (pixel, count) = match layer.channels == layer.pitch {
+                true => (span.count, span.count),
+                false => (layer.pitch, layer.channels),
+            };
+            for (from, first) in from.chunks_exact(pixel).zip((span.to..).step_by(pixel)) {
+                for (channel, byte) in from[..count].iter().enumerate() {
+                    // SAFETY: the output has as many bytes as the span counts, whole pixels.
+                    unsafe { to.wrapping_add(first + channel).write(layer.table[usize::from(*byte)]) };
+                }
             }
         }
     }
