@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher24;
 use crate::codec::{encode, unknown_tag};
 use crate::hash::{BlockHash, LogitsDigest, ModelId, Root, WtxId, tagged};
 use crate::header::Header;
-use crate::merkle::{self, MerkleError};
+use crate::merkle::{self, MerkleError, Tree};
 use crate::transaction::Transaction;
 
 /// How many of a model's classes an answer names, where it has as many.
@@ -284,17 +284,41 @@ impl Body {
     /// Proves that the transaction at `index` (from 0) and its answer are in the block on `parent` with this body; `None`
     /// where there is none.
     pub fn prove(&self, parent: &BlockHash, index: usize) -> Option<BodyProof> {
+        self.prover(parent).prove(index)
+    }
+
+    /// Hashes the body of a block on `parent` once, for any number of proofs.
+    pub fn prover(&self, parent: &BlockHash) -> BodyProver {
         let wtxids: Vec<WtxId> = self.transactions.iter().map(|(transaction, _)| transaction.wtxid()).collect();
         let ids = ShortIds::new(parent);
         let ids: Vec<BlockShortId> = wtxids.iter().map(|wtxid| ids.of(wtxid)).collect();
-        let transactions: Vec<_> = wtxids.iter().map(transaction_leaf).collect();
-        let answers: Vec<_> = self.answers().map(answer_leaf).collect();
-        Some(BodyProof {
-            index: u32::try_from(index).ok()?,
+        BodyProver {
             count: count(self.transactions.len()),
             ids: BodyCommitment::ids_hash(&ids),
-            transaction_path: merkle::inclusion_path(&transactions, index)?,
-            answer_path: merkle::inclusion_path(&answers, index)?,
+            transactions: Tree::new(wtxids.iter().map(transaction_leaf).collect()),
+            answers: Tree::new(self.answers().map(answer_leaf).collect()),
+        }
+    }
+}
+
+/// Proves what is in a body.
+#[derive(Clone, Debug)]
+pub struct BodyProver {
+    count: u32,
+    ids: [u8; 32],
+    transactions: Tree,
+    answers: Tree,
+}
+
+impl BodyProver {
+    /// As [`Body::prove`].
+    pub fn prove(&self, index: usize) -> Option<BodyProof> {
+        Some(BodyProof {
+            index: u32::try_from(index).ok()?,
+            count: self.count,
+            ids: self.ids,
+            transaction_path: self.transactions.path(index)?,
+            answer_path: self.answers.path(index)?,
         })
     }
 }

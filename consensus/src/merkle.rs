@@ -51,14 +51,37 @@ pub fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
 /// The hashes that lead from the leaf at `index` (from 0) to the root, lowest first (RFC 9162 §2.1.3.1); `None` where
 /// there is no such leaf. `leaves` are already hashed.
 pub fn inclusion_path(leaves: &[[u8; 32]], index: usize) -> Option<Vec<[u8; 32]>> {
-    leaves.get(index)?;
-    let (mut level, mut index, mut path) = (leaves.to_vec(), index, Vec::new());
-    while level.len() > 1 {
-        path.extend(level.get(index ^ 1)); // the last of an odd number has no sibling
-        level = parents(&level);
-        index /= 2;
+    Tree::new(leaves.to_vec()).path(index)
+}
+
+/// A tree with all its nodes, for whoever asks for many paths.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// The leaves, their parents, and so on, up to the root.
+    levels: Vec<Vec<[u8; 32]>>,
+}
+
+impl Tree {
+    /// Over leaves that are already hashed with [`leaf_hash`].
+    pub fn new(leaves: Vec<[u8; 32]>) -> Self {
+        let mut levels = vec![leaves];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            let parents = parents(level);
+            levels.push(parents);
+        }
+        Self { levels }
     }
-    Some(path)
+
+    /// As [`inclusion_path`].
+    pub fn path(&self, mut index: usize) -> Option<Vec<[u8; 32]>> {
+        self.levels.first()?.get(index)?;
+        let mut path = Vec::new();
+        for level in &self.levels {
+            path.extend(level.get(index ^ 1)); // the last of an odd number has no sibling, and neither has the root
+            index /= 2;
+        }
+        Some(path)
+    }
 }
 
 /// Checks that `leaf`, already hashed, is at `index` (from 0) in the tree of `size` leaves with that `root`

@@ -87,6 +87,11 @@ impl Parameters {
         Amount(u32::try_from(halvings).ok().and_then(|n| self.reward.0.checked_shr(n)).unwrap_or(0))
     }
 
+    /// What a model that the network has from genesis on has to be; `None` if it does not have it from then on.
+    pub fn genesis_facts(&self, model: &ModelId) -> Option<ModelFacts> {
+        self.models.iter().find(|offered| offered.id == *model).map(|offered| offered.facts)
+    }
+
     /// The balances that genesis begins with.
     pub fn balances(&self) -> BTreeMap<Address, Amount> {
         self.accounts.iter().map(|account| (account.address, account.balance)).collect()

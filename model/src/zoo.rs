@@ -1,6 +1,9 @@
 //! The models that are built into the program.
 
+use std::sync::LazyLock;
+
 use crate::graph::{Finish, Graph, Input, Layer, Operation, Window};
+use crate::id::ModelId;
 use crate::model::Model;
 
 /// The classes of CIFAR-10, in the order of its labels.
@@ -22,6 +25,12 @@ pub fn names() -> Vec<&'static str> {
 /// The file of a built-in model.
 pub fn bytes(name: &str) -> Option<&'static [u8]> {
     MODELS.iter().find(|(found, _)| *found == name).map(|(_, bytes)| *bytes)
+}
+
+/// Name and file of the built-in model with this id.
+pub fn by_id(id: &ModelId) -> Option<(&'static str, &'static [u8])> {
+    static IDS: LazyLock<[ModelId; MODELS.len()]> = LazyLock::new(|| MODELS.map(|(_, bytes)| ModelId::of(bytes)));
+    IDS.iter().zip(MODELS).find(|(built_in, _)| *built_in == id).map(|(_, model)| model)
 }
 
 /// A built-in model, loaded.
@@ -84,7 +93,6 @@ pub fn cifar10_resnet() -> Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ModelId;
 
     #[test]
     fn built_in_models_load() {
@@ -92,8 +100,9 @@ mod tests {
             let model = get(name).expect("listed");
             assert_eq!(model.name(), name);
             assert_eq!(model.id(), ModelId::of(bytes(name).expect("listed")));
+            assert_eq!(by_id(&model.id()), Some((name, model.bytes())));
         }
-        assert!(get("cifar11-cnn").is_none());
+        assert!(get("cifar11-cnn").is_none() && by_id(&ModelId::of(b"another")).is_none());
     }
 
     #[test]

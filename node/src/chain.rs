@@ -27,7 +27,9 @@ use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::HeaderPlace;
 
 pub use at_tip::AtTip;
-pub use files::{CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, published_files};
+pub use files::{
+    CheckedFile, CheckedFiles, FinishedUpload, WantedFile, assemble, assemble_published, built_in_file, published_files,
+};
 pub use pruning::{Bytes, MIN_PRUNE_BYTES, MissingAttachments, Prune, PruneError};
 pub use reconsider::ReconsiderError;
 

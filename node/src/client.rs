@@ -13,6 +13,7 @@ pub mod confirmation;
 mod error;
 pub mod faucet;
 mod header_chain;
+pub mod ledger;
 mod lie;
 pub mod models;
 pub mod submission;

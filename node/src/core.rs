@@ -8,6 +8,7 @@
 mod assembling;
 mod blocks;
 mod files;
+mod mined;
 mod progress;
 mod syncing;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use ocelli_protocol::message::{ChainStatus, Response, Submission, take_transacti
 use ocelli_protocol::sync::{self, Direction, Failure};
 use ocelli_protocol::topic;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, FinishedUpload};
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender};
@@ -39,6 +40,7 @@ use crate::validation::{Checked, Validation};
 use crate::view::{CoreFigures, Views};
 use assembling::Assembling;
 use files::Files;
+use mined::Mined;
 use progress::Progress;
 use syncing::Syncing;
 use update::Update;
@@ -88,6 +90,8 @@ pub enum Input {
     Mined(pool::Found),
     /// Somebody asks for the transaction ids of a block that is not stored, and may be being put together.
     AnnouncedIds(BlockHash, ReplyTo),
+    /// Somebody wants to publish what an upload holds.
+    Unchecked(FinishedUpload),
     /// What became of work on a model's file.
     File(Result<files::Done, StoreError>),
     /// End.
@@ -140,6 +144,7 @@ pub struct Core {
     /// Blocks have been verified that may move the tip.
     is_advance_due: bool,
     progress: Progress,
+    mined: Mined,
     /// The gossip topic of this network's blocks.
     blocks_topic: String,
     logs: Logs,
@@ -189,6 +194,7 @@ impl Core {
             unchecked: Unchecked { blocks: chain.unchecked().into(), retry_at: 0 },
             is_advance_due: false,
             progress: Progress::new(Instant::now()),
+            mined: Mined::default(),
             blocks_topic: topic::blocks(chain.genesis()),
             logs: Logs {
                 complaints: LogLimit::new("complaints about peers"),
@@ -254,6 +260,10 @@ impl Core {
             Input::AnnouncedIds(block, to) => {
                 let ids = self.assembling.machine.transaction_ids(&block).map(<[_]>::to_vec);
                 to.send(&Response::TransactionIds(ids));
+                Ok(())
+            }
+            Input::Unchecked(upload) => {
+                self.check_file(upload);
                 Ok(())
             }
             Input::File(done) => self.on_file(done),
@@ -350,6 +360,7 @@ impl Core {
             checking: self.validation.lowest(),
             files: self.files.wanted().collect(),
             update: self.update.text(self.chain.tip().work),
+            mined: self.mined.counts(),
             peers: self.peers.connected.iter().map(|peer| (*peer, self.assembling.machine.height(peer))).collect(),
         };
         if *self.others.views.core() != figures {

@@ -46,14 +46,6 @@ pub enum NodeError {
     TokenReadable { path: PathBuf, mode: u32 },
     #[error("cannot listen for HTTP at {address}: name another address with --api, or stop what listens there")]
     Api { address: std::net::SocketAddr, source: std::io::Error },
-    /// The network has a model that is not built into this binary.
-    #[error("the network {network} uses model {model}, which this version does not have: update it")]
-    ModelMissing {
-        /// The network's name.
-        network: String,
-        /// The model's id.
-        model: ocelli_consensus::ModelId,
-    },
     /// The model is here, and does not fit what the network says of it.
     #[error("the network {network} says that model {model} has {expected}, it has {found}: the network file is wrong")]
     ModelDiffers {

@@ -21,7 +21,7 @@ use crate::rate::Rate;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
 use metrics::Metrics;
-pub use models::{ModelFault, ModelFiles, Models, NoFiles, built_in_name, describe_file, facts_of, is_id, is_meant};
+pub use models::{ModelFault, ModelFiles, Models, NoFiles, built_in, describe_file, facts_of, is_id, is_meant};
 pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;

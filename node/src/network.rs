@@ -38,6 +38,7 @@ mod retest;
 mod slots;
 mod status;
 mod unsent;
+mod untaken;
 
 use std::fmt;
 use std::str::FromStr;

@@ -19,6 +19,7 @@
 //! what peers say of their tips are dropped where an inbox is full. And the network waits for nobody at all.
 
 mod config;
+mod indexing;
 pub mod open_files;
 mod router;
 
@@ -35,7 +36,7 @@ pub use crate::error::NodeError;
 pub use crate::keeper::cookie;
 pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
-pub use config::{Capacity, Discovery, NodeConfig, Storage, models};
+pub use config::{Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
 
 use crate::api;
 use crate::chain::{Chain, full_message};
@@ -50,6 +51,7 @@ use crate::requests::{self, Owner, Requests, Rooms};
 use crate::store::Store;
 use crate::traffic::Counted;
 use crate::view::{Figures, Views};
+use indexing::Indexing;
 use router::{CORE, POOL, Router};
 
 /// A node that runs in this process. Dropping it stops it.
@@ -63,6 +65,7 @@ pub struct Node {
     network: NetworkHandle,
     rooms: Vec<(Room, JoinHandle<Result<(), NodeError>>)>,
     ended: Receiver<()>,
+    indexing: Option<Indexing>,
     /// Dropped last: nobody then has the store open.
     views: Option<Arc<Views>>,
 }
@@ -87,11 +90,15 @@ impl Node {
         let identity = keeper::identity(&config.data)?;
         let (storage, clock) = (config.storage, config.clock.clone());
         let store = Store::open_with(&config.data.join("chain"), &config.network, storage.store)?;
+        for model in &config.files {
+            store.add_file(model.bytes(), model.name())?;
+        }
         let chain = Chain::open(config.network.clone(), store)?.keeping(storage.prune, storage.missing_attachments);
         let files = Arc::clone(chain.checked_files());
         let views = Views::new(config.network.clone(), files, Arc::new(chain.at_tip()?));
         let views = Arc::new(views);
         let store = Arc::clone(views.newest().rows.store());
+        let indexing = Indexing::start(Arc::clone(&store), config.network.parameters.clone())?;
         let left_over = keeper::mempool(&store, pool::MEMPOOL_BYTES);
         let cookie = cookie::make(&config.data)?;
 
@@ -125,7 +132,7 @@ impl Node {
         )?;
         let (happenings, moves) = (Arc::new(api::Events::new()?), api::Moves::default());
         let (happened, counted_moves) = (Arc::clone(&happenings), moves.clone());
-        let found = core_inbox.clone();
+        let (found, unchecked) = (core_inbox.clone(), core_inbox.clone());
         let others = pool::Others {
             views: Arc::clone(&views),
             clock: clock.clone(),
@@ -139,6 +146,7 @@ impl Node {
                 happened.moved(disconnected, connected);
                 counted_moves.count(disconnected, connected);
             }),
+            unchecked: Box::new(move |upload| unchecked.reply(core::Input::Unchecked(upload))),
         };
         let (spent, to_charge) = channel();
         let till = Till { network: network.clone(), counted: Arc::clone(&counted), spent };
@@ -176,6 +184,7 @@ impl Node {
             network,
             rooms: Vec::new(),
             ended,
+            indexing: Some(indexing),
             views: Some(views),
         };
         // If one cannot be started, dropping the node stops the others.
@@ -256,6 +265,7 @@ impl Node {
             // The first that ended is why others did.
             result = result.and(ended);
         }
+        self.indexing = None;
         self.views = None;
         result
     }

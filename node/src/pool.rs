@@ -2,7 +2,7 @@
 //! any block, and who waits for an answer.
 //!
 //! The core tells it of each move of the tip, in order; between two of them it sees the chain at the tip that it has followed
-//! to. It tells the core of one thing, a block that was found, and asks it for nothing.
+//! to. It tells the core of a block that was found, and of an upload whose file is to be checked, and asks it for nothing.
 
 mod admission;
 mod ahead;
@@ -32,7 +32,7 @@ pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
 pub use own::{Order, OrderError};
 
-use crate::chain::{AtTip, Moved, full_message};
+use crate::chain::{AtTip, FinishedUpload, Moved, full_message};
 use crate::clock::Clock;
 use crate::error::NodeError;
 use crate::inbox::{Closed, Receiver, Sender, inbox};
@@ -164,6 +164,8 @@ pub struct Others {
     pub found: Box<dyn Fn(Found) + Send>,
     /// Hears of moves of the tip that can be seen by whoever asks.
     pub moved: OnMove,
+    /// Has the file of an upload checked, so that it may be published.
+    pub unchecked: Box<dyn Fn(FinishedUpload) + Send>,
 }
 
 /// All that the pool's thread owns.
@@ -356,9 +358,9 @@ impl Pool {
     }
 }
 
-/// The chain as admission sees it.
-fn tip<'a>(network: &'a Network, chain: &'a AtTip) -> Tip<'a, Rows<Frozen>> {
-    Tip { network, height: chain.tip.height, time: chain.header.time, state: &*chain.rows }
+/// The chain as admission sees it, at a monotonic time.
+fn tip<'a>(network: &'a Network, chain: &'a AtTip, now: u64) -> Tip<'a, Rows<Frozen>> {
+    Tip { network, height: chain.tip.height, time: chain.header.time, state: &*chain.rows, now }
 }
 
 /// A store that cannot be read here is said; its core finds whether the node can go on.

@@ -36,6 +36,12 @@ const LOOK_MILLIS: u64 = 1_000;
 /// Refusals that wait to be said. Beyond it the peers hear nothing.
 const MAX_DELAYED: usize = 1024;
 
+/// Said of accounts where nothing is kept of them.
+const NO_LEDGER: &str =
+    "this node runs with --no-index, and does not keep what has happened to accounts: ask another node";
+/// Bytes of responses that nobody has taken yet beyond which blocks are given one by one.
+const PRESSED_BYTES: usize = 64 << 20;
+
 /// What comes to requests.
 pub enum Input {
     /// A peer asks.
@@ -201,13 +207,23 @@ impl Requests {
             Request::Headers { locator, limit } => {
                 Response::Headers(self.views.newest().headers_after(locator, *limit as usize)?)
             }
-            Request::Blocks { hashes } => Response::Blocks(self.views.newest().blocks(hashes)?),
+            Request::Blocks { hashes } => {
+                let is_pressed = self.till.network.untaken() > PRESSED_BYTES;
+                let count = if is_pressed { hashes.len().min(1) } else { hashes.len() };
+                Response::Blocks(self.views.newest().blocks(&hashes[..count])?)
+            }
             Request::Block { by } => Response::Block(self.views.newest().block(*by)?.map(Box::new)),
             Request::Transaction { txid } => self.views.view().transaction(txid)?,
             Request::Account { address } => Response::Account(Box::new(self.views.view().account(*address)?)),
-            Request::File { model, chunk } => Response::File(self.views.newest().file(model, *chunk)?),
+            Request::File { model, chunk } => Response::File(self.views.file(model, *chunk)?),
             Request::Models { from, limit } => Response::Models(self.views.view().chain.models(from, *limit)?),
             Request::Upload { sender } => Response::Upload(self.views.view().chain.upload(sender)?),
+            Request::Ledger { address, before, limit, proofs } => {
+                match self.views.view().ledger(*address, before.as_ref(), *limit, *proofs)? {
+                    Some(page) => Response::Ledger(Box::new(page)),
+                    None => Response::failed(NO_LEDGER),
+                }
+            }
             Request::NodeStatus => Response::NodeStatus(Box::new(self.figures.node_status(&self.views)?)),
             Request::Fee { blocks } => Response::Fee(self.views.fee(*blocks)),
             other => Response::failed(format!("{other:?} is not answered")),

@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod folder;
 mod forget;
+mod ledger;
 mod open;
 mod options;
 mod orders;
@@ -30,7 +31,7 @@ mod write;
 
 pub use error::{Cause, StoreError, WrongNetwork};
 pub use files::CHUNK_BYTES;
-pub use options::{DEFAULT_CACHE_BYTES, Edge, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
+pub use options::{DEFAULT_CACHE_BYTES, Edge, LedgerOption, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
 pub use orders::KeptOrder;
 pub use overlay::{ChainMove, Overlay};
 pub use prune::Kept;

@@ -43,6 +43,7 @@ impl Purpose {
             | Request::Control { .. }
             | Request::Models { .. }
             | Request::Upload { .. }
+            | Request::Ledger { .. }
             | Request::Faucet(_) => Self::Other,
         }
     }

@@ -374,3 +374,55 @@ fn bytes_of(assembled: &Assembled) -> usize {
     });
     bytes.sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use ocelli_consensus::{Address, Root};
+
+    use super::*;
+    use crate::chain::Chain;
+    use crate::fixture::{Around, make, submissions};
+
+    fn hash(number: u64) -> BlockHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_le_bytes());
+        BlockHash(hash)
+    }
+
+    /// A block that counts as much as so many megabytes and one.
+    fn large(chain: &Chain, megabytes: usize) -> Held {
+        let transfer = submissions(&make(chain, |maker| maker.transfer(0, Address([1; 20]), 1_000_000)).1).remove(0);
+        let submissions = vec![Submission { attachment: Some(vec![0; megabytes * BYTES_PER_LOAD].into()), ..transfer }];
+        Held::Assembled(Assembled { submissions, answer_root: Root([0; 32]) })
+    }
+
+    /// Whoever sends blocks whose parents are not here fills only so much memory, and the lowest of them, which are needed next, stay.
+    #[test]
+    fn of_what_is_held_the_lowest_stays() {
+        let (around, chain) = Around::new();
+        let mut validation = Validation::new(chain.body_check().clone(), around.inference.clone(), |_| {});
+        let held = |validation: &Validation| {
+            (1..200).filter(|number| validation.contains(&hash(*number))).collect::<Vec<u64>>()
+        };
+        for number in (10..100).rev() {
+            validation.hold(hash(number), number, Held::Data(None, BlockData::default()));
+            assert!(validation.load() <= MAX_HELD_LOAD);
+        }
+        assert_eq!(held(&validation), (10..42).collect::<Vec<_>>());
+        // One that is higher than all finds no room, and takes none.
+        validation.hold(hash(150), 150, large(&chain, 3));
+        assert_eq!((held(&validation).len(), validation.load()), (32, MAX_HELD_LOAD));
+        // One that is lower takes what it needs from the highest.
+        validation.hold(hash(5), 5, large(&chain, 3));
+        assert_eq!(held(&validation), [5].into_iter().chain(10..38).collect::<Vec<_>>());
+        assert_eq!(validation.load(), MAX_HELD_LOAD);
+        validation.hold(hash(6), 6, large(&chain, 1));
+        assert_eq!(held(&validation), [5, 6].into_iter().chain(10..36).collect::<Vec<_>>());
+        let order: Vec<u64> = validation
+            .take_held()
+            .map(|(found, _)| (1..200).find(|number| hash(*number) == found).expect("held"))
+            .collect();
+        assert_eq!(order, [5, 6].into_iter().chain(10..36).collect::<Vec<_>>());
+        assert_eq!((validation.load(), validation.holds(), validation.lowest()), (0, false, None));
+    }
+}

@@ -9,6 +9,7 @@
 //! is for its core to find.
 
 mod answers;
+mod ledger;
 mod status;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub struct CoreFigures {
     pub files: Vec<ModelId>,
     /// Why this node has to be updated before it can go on.
     pub update: Option<String>,
+    /// Blocks that this node's miner has found since the start, and how many of them are off the main chain.
+    pub mined: (u64, u64),
     /// Full peers, and the heights of their tips, by their own word.
     pub peers: BTreeMap<Peer, Option<u64>>,
 }

@@ -12,6 +12,7 @@ mod nodes {
     mod device;
     mod flood;
     mod harness;
+    mod history;
     mod hostile;
     mod http;
     #[allow(dead_code, reason = "the bench of the same flood uses other parts")]

@@ -3,6 +3,7 @@
 
 pub mod assembly;
 pub mod files;
+pub mod ledger;
 pub mod limits;
 pub mod mempool;
 pub mod message;

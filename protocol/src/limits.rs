@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::message::Request;
+use crate::message::{MAX_ENTRIES, MAX_PROVEN, Proofs, Request};
 
 /// Requests of one peer a second, and at once.
 pub const REQUESTS: Limit = Limit { rate: 400, burst: 4_000 };
@@ -393,7 +393,8 @@ fn is_heavy(request: &Request) -> bool {
         | Request::Attachments { .. }
         | Request::TransactionIds { .. }
         | Request::File { .. }
-        | Request::Models { .. } => true,
+        | Request::Models { .. }
+        | Request::Ledger { .. } => true,
         Request::Status
         | Request::Submit(_)
         | Request::Account { .. }
@@ -432,6 +433,11 @@ pub fn work(request: &Request) -> u64 {
         Request::TransactionIds { .. } => 1_000,
         Request::File { .. } => 100,
         Request::Models { limit, .. } => 20 + 10 * u64::from((*limit).min(64)),
+        // Two rows each, and with proofs the bodies of as many transactions as may be gone through.
+        Request::Ledger { limit, proofs, .. } => {
+            let bodies = if *proofs == Proofs::With { 5 * MAX_PROVEN as u64 } else { 0 };
+            50 + 10 * u64::from((*limit).min(MAX_ENTRIES as u32)) + bodies
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! whether the missing one will ever come, so they take nothing from those that are ready.
 //!
 //! Who had to give way for others to be taken sets a *rolling minimum*: less is not worth sending again before it has
-//! decayed (Bitcoin Core's `GetMinFee`; counted in blocks here, for nothing in this crate reads a clock).
+//! decayed (Bitcoin Core's `GetMinFee`; counted in blocks here).
 //!
 //! [`Mempool::check`] costs a look at an account; [`CheckedTransaction::check`] verifies signatures, needs no mempool and is
 //! for all cores at once; [`Mempool::insert`] takes only what has been through it.
@@ -40,7 +40,7 @@ use admission::{Admission, Candidate, Room};
 use order::{Order, Sender};
 use selection::{Change, HandedOut};
 
-pub use entry::{MempoolEntry, PendingTask, bytes_with};
+pub use entry::{MempoolEntry, PendingTask, bytes_with, ripe_age};
 pub use error::{AdmitError, Blame, Holds, MempoolError};
 pub use follow::{Changes, Disconnected, Returned};
 pub use pending::{FeeRates, Pending};
@@ -62,10 +62,15 @@ pub const SENDER_SHARE: usize = 4;
 /// Blocks that a transaction waits for a missing nonce: two minutes on the testnet, where an honest one comes within seconds.
 /// A first choice.
 pub const WAITING_BLOCKS: u64 = 16;
+/// Milliseconds after which a miner takes what is ready, at most: 99 of a hundred mempools have it by then, and what a block holds
+/// that others lack costs them a question each, and the block their time (`docs/scaling.md`, measured).
+pub const RIPE_MILLIS: u64 = 2_000;
+/// Where blocks come faster, so much of the time between them, one part in so many. A first choice.
+pub const RIPE_SHARE: u64 = 5;
 /// Blocks in which the rolling minimum halves: five minutes on the testnet. A first choice.
 pub const ROLLING_HALF_LIFE: u64 = 32;
 
-/// The chain as admission sees it: at the tip that the mempool has followed last.
+/// The chain as admission sees it, at the tip that the mempool has followed last; and what time it is.
 #[derive(Debug)]
 pub struct Tip<'a, R> {
     pub network: &'a Network,
@@ -75,6 +80,8 @@ pub struct Tip<'a, R> {
     pub time: u64,
     /// At the tip.
     pub state: &'a R,
+    /// Monotonic milliseconds since any start, never less than before.
+    pub now: u64,
 }
 
 impl<R> Tip<'_, R> {
@@ -188,7 +195,7 @@ impl Mempool {
         let rate = new.fee_rate();
         self.put(new, nonce);
         if let Some(after) = after {
-            self.set_ready(address, after);
+            self.set_ready(address, after, tip.now);
             self.changed_at(rate, Change::New);
             evicted.extend(self.promote(address, Room::Made, tip).map_err(AdmitError::Reader)?);
         }

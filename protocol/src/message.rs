@@ -6,6 +6,7 @@
 mod answer;
 mod block;
 mod faucet;
+mod ledger;
 mod peers;
 mod relay;
 mod request;
@@ -18,6 +19,7 @@ use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
 pub use answer::SignedAnswer;
 pub use block::{Announcement, Assembled, BlockData, Submission, take_blocks, take_transactions};
 pub use faucet::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms};
+pub use ledger::{LedgerBlock, LedgerPage, Proofs, ShownEntry, TransactionProof};
 pub use peers::{Ban, BanSubject, ConnectedPeer, Control, Cookie, PeerList};
 pub use relay::{ShortId, take_attachments, take_pending};
 pub use request::{BlockId, Request};
@@ -63,6 +65,10 @@ pub const MAX_BODY_PATH: usize = 15;
 pub const FILE_CHUNK_BYTES: usize = MAX_ATTACHMENT_BYTES;
 /// Models of the chain in a response.
 pub const MAX_MODELS: usize = 64;
+/// Entries of an account in a response: with what proves them 450 kB.
+pub const MAX_ENTRIES: usize = 256;
+/// Transactions that a node goes through at most to prove the entries of one response, but for one block's: 20 ms.
+pub const MAX_PROVEN: usize = 4_096;
 /// Hashes between an account and the root of the state: the bits of a key.
 pub const MAX_STATE_PATH: usize = 256;
 /// Short ids in an announcement of transactions, and asked for at once.

@@ -23,7 +23,7 @@ pub struct SimulationConfig {
     pub tasks_per_second: u64,
     /// What tasks are like.
     pub task: Task,
-    /// Milliseconds since a task was handed in before which no miner takes it, where tasks are simulated too.
+    /// Milliseconds since a task came into a miner's mempool before which it takes none, where tasks are simulated too.
     pub ripe_millis: u64,
     /// Of a block's tasks, the thousandths that a node does not have yet when the block comes.
     pub missing_permille: u64,

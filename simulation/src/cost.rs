@@ -47,12 +47,16 @@ pub fn request(request: &Request) -> u64 {
     request.to_bytes().len() as u64
 }
 
-/// Bytes of a response, given those of a task in it, and of the blocks in it.
-pub fn response(response: &Response, task: u64, blocks: u64) -> u64 {
-    let list = |found: &[Option<Submission>]| 12 + found.len() as u64 + task * found.iter().flatten().count() as u64;
+/// Bytes of a response with such tasks, given those of the blocks in it.
+pub fn response(response: &Response, task: &Task, blocks: u64) -> u64 {
+    let of = |found: &Submission| submission(task) - found.attachment.as_ref().map_or(task.attachment, |_| 0);
+    let list = |found: &[Option<Submission>]| 12 + found.len() as u64 + found.iter().flatten().map(of).sum::<u64>();
     match response {
         Response::Blocks(found) => 12 + found.len() as u64 + blocks,
         Response::Pending(found) | Response::Transactions(found) => list(found),
+        Response::Attachments(found) => {
+            12 + found.iter().map(|found| found.as_ref().map_or(1, |_| 9 + task.attachment)).sum::<u64>()
+        }
         other => other.to_bytes().len() as u64,
     }
 }

@@ -73,6 +73,8 @@ pub const MAY_END_APART: [&str; 4] = ["size and spacing", "slow lines", "hidden 
 pub const WEIGHTS: [u64; 4] = [1_100_000, 2_100_000, WEIGHT_LIMIT, 8_400_000];
 /// Thousandths of tasks that nodes lack.
 pub const MISSING: [u64; 3] = [0, 4, 50];
+/// Milliseconds since a miner has had a task before which it leaves it out.
+pub const AGES: [u64; 4] = [0, 1_000, 2_000, 4_000];
 /// Seconds.
 pub const SPACINGS: [u64; 3] = [10, 15, 20];
 /// Percent of the hash rate that a selfish miner has.
@@ -121,6 +123,16 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
             let name = format!("{kind}, {percent} % of the bandwidth, {:.1} % missing", missing_permille as f64 / 10.0);
             add("slow lines", name, SimulationConfig { bandwidth_percent: percent, missing_permille, ..with.clone() });
         }
+        let lacks = SimulationConfig { missing_permille: 50, ..with.clone() };
+        let run_before = Task { unknown_micros: task.known_micros, ..task };
+        for (what, config) in [
+            ("lines 100 times as wide", SimulationConfig { bandwidth_percent: 10_000, ..lacks.clone() }),
+            ("a tenth of the latencies", SimulationConfig { latency_percent: 10, ..lacks.clone() }),
+            ("nothing to run", SimulationConfig { task: run_before, ..lacks.clone() }),
+            ("a quarter of the weight", SimulationConfig { tasks_per_block: with.tasks_per_block / 4, ..lacks }),
+        ] {
+            add("what limits", format!("{kind}, 5.0 % missing, {what}"), config);
+        }
         let hides = SimulationConfig {
             dishonest: 1,
             behaviour: Behaviour::HidesTasks,
@@ -143,15 +155,21 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
     add("liars", "a fifth withholds and claims all work".into(), liars.clone());
     let forgers = SimulationConfig { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
     add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
-    let tasks = SimulationConfig {
-        tasks_per_second: if full { 10 } else { 5 },
-        nodes: if full { 100 } else { 30 },
-        blocks: if full { 30 } else { 10 },
-        ..usual.clone()
-    };
-    for ripe_millis in [0, 2_000] {
-        let name = format!("{} tasks/s, in blocks after {} s", tasks.tasks_per_second, ripe_millis / 1_000);
-        add("tasks", name, SimulationConfig { ripe_millis, ..tasks.clone() });
+    for (kind, task) in kinds {
+        let tasks_per_block = task.in_weight(WEIGHT_LIMIT);
+        let tasks = SimulationConfig {
+            task,
+            tasks_per_block,
+            // As many as fit: blocks after a long pause are full, and those after a short one are not.
+            tasks_per_second: tasks_per_block / base.spacing / if full { 1 } else { 10 },
+            nodes: if full { 50 } else { 30 },
+            blocks: if full { 20 } else { 10 },
+            ..usual.clone()
+        };
+        for ripe_millis in if full { &AGES[..] } else { &AGES[2..3] } {
+            let name = format!("{kind}, in blocks after {:.1} s", *ripe_millis as f64 / 1e3);
+            add("tasks", name, SimulationConfig { ripe_millis: *ripe_millis, ..tasks.clone() });
+        }
     }
     for &share in shares {
         let selfish = SimulationConfig {

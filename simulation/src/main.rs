@@ -109,30 +109,35 @@ fn line(row: &Row) -> String {
         )
     };
     let report = &row.report;
+    let expected = report.expected_stale_percent(row.spacing);
+    let blocks = format!(
+        "| {} | {} | {} | {} | {} of {} | {} |",
+        row.experiment,
+        row.name,
+        times(report.validated_ms),
+        expected.map_or_else(|| "–".into(), |expected| format!("{expected:.1} %")),
+        report.stale_blocks,
+        report.honest_blocks,
+        report.deepest_reorganisation,
+    );
     if let Some(tasks) = &report.tasks {
         return format!(
-            "| {} | {} | {} of {} on the chain | in mempools after {} s | {} B a node and task | {:.1} % missing in blocks |",
-            row.experiment,
-            row.name,
+            "{blocks} {} of {} tasks on the chain | in mempools after {} s | {} B a node and task | {:.2} % missing in blocks |",
             tasks.confirmed,
             tasks.submitted,
             times(tasks.arrival_ms),
             tasks.relay_bytes,
-            tasks.missing_permille as f64 / 10.0,
+            tasks.missing_ppm as f64 / 1e4,
         );
     }
     let tasks = (row.tasks_per_block * report.chain_blocks as u64).max(1);
     format!(
-        "| {} | {} | {:.0} kB | {} | {:.1} % | {} | {:.1} % of {} % | {} | {} |",
-        row.experiment,
-        row.name,
+        "{blocks} {:.1} kB | {:.1} % of {} % | {} | {} behind | {} |",
         row.announcement_bytes as f64 / 1e3,
-        times(report.validated_ms),
-        report.stale_percent(),
-        report.deepest_reorganisation,
         report.dishonest_percent(),
         row.dishonest_hash_percent,
         times(report.heal_ms),
+        report.behind,
         report.received_bytes / tasks,
     )
 }

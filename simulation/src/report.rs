@@ -24,8 +24,8 @@ pub struct TaskReport {
     pub repeated: u64,
     /// From handing a task in to its being in a node's mempool, over all nodes and tasks.
     pub arrival_ms: Option<Percentiles>,
-    /// Of the tasks in announced blocks, the thousandths that nodes did not have.
-    pub missing_permille: u64,
+    /// Of a million tasks in announced blocks, those that nodes did not have.
+    pub missing_ppm: u64,
     /// Bytes that a node sent, and so received, to relay one task, mean over all nodes and tasks.
     pub relay_bytes: u64,
 }

@@ -1,15 +1,20 @@
 //! Average pools: the sum of each window, requantised.
 //!
-//! The rows of a row of windows are added first, column by column, in words; then the columns of each window. So a large
-//! window costs little more than a small one, and windows that overlap share the sums of their columns. Padding counts as the
-//! zero point, and so adds nothing: it is left out, and zero points are taken off for what is inside.
+//! The rows of a row of windows are added first, byte by byte along a row, in words; then the columns of each window. Where the
+//! windows of two rows share rows, or two windows columns, what has left is subtracted and what is new is added, if that is less.
+//! So a large window costs little more than a small one. Padding counts as the zero point, and so adds nothing: it is left out,
+//! and zero points are taken off for what is inside.
 
 use std::ops::Range;
 
+use crate::elementwise::{Span, for_span};
 use crate::layout::{Layout, View, rows_of};
 use crate::network::{Finish, Window};
-use crate::operator::{Clamp, Room, Run};
+use crate::operator::{Clamp, Room, Run, load};
 use crate::simd::{Job, Simd};
+
+/// Windows of so many columns are added up each by itself.
+const FEW: usize = 4;
 
 /// An average pool.
 #[derive(Debug)]
@@ -52,19 +57,24 @@ impl Places {
         }
     }
 
-    /// Columns of the input.
-    pub(crate) fn width(&self) -> usize {
-        self.width
+    /// Bytes from the first of a row of the input to the last that a load from one of its pixels may reach, if it is one of the
+    /// output's whole parts.
+    pub(crate) fn line(&self) -> usize {
+        (self.width - 1) * self.from.pixel + self.pitch.max(self.from.pixel)
     }
 
-    /// The first byte of the input's rows of a row of windows, how many there are, and the bytes between them.
+    /// The input's rows of a row of windows.
     #[inline(always)]
-    pub(crate) fn rows_of(&self, image: usize, y: usize) -> (usize, usize, usize) {
-        let first = y * self.window.stride[0];
-        let [above, ..] = self.window.padding;
-        let end = (first + self.window.kernel[0]).saturating_sub(above).min(self.height);
-        let first = first.saturating_sub(above);
-        (self.from.at(image, first, 0), end.saturating_sub(first), self.from.row)
+    pub(crate) fn rows_of(&self, row: usize) -> Range<usize> {
+        let first = row * self.window.stride[0];
+        let above = self.window.padding[0];
+        first.saturating_sub(above)..(first + self.window.kernel[0]).saturating_sub(above).min(self.height)
+    }
+
+    /// The first byte of a row of the input.
+    #[inline(always)]
+    pub(crate) fn row(&self, image: usize, y: usize) -> usize {
+        self.from.at(image, y, 0)
     }
 
     /// The input's columns of a window.
@@ -78,6 +88,19 @@ impl Places {
     /// Bytes between pixels of the input.
     pub(crate) fn pixel(&self) -> usize {
         self.from.pixel
+    }
+
+    /// Bytes of the input between windows.
+    pub(crate) fn step(&self) -> usize {
+        self.window.stride[1] * self.from.pixel
+    }
+
+    /// Where in a row of the input the window at column `first` begins, if no window from there to `last` has padding.
+    #[inline(always)]
+    pub(crate) fn inside(&self, first: usize, last: usize) -> Option<usize> {
+        let start = (first * self.window.stride[1]).checked_sub(self.window.padding[1])?;
+        let end = last * self.window.stride[1] + self.window.kernel[1] - self.window.padding[1];
+        (end <= self.width).then_some(start * self.from.pixel)
     }
 
     /// The input's column that a window has at its column `x`: where that is padding, the nearest that it has.
@@ -103,6 +126,15 @@ impl Places {
         self.to.at(image, row, column)
     }
 
+    /// The output's bytes of a row, if each comes of the byte in its place, of every row of the window.
+    pub(crate) fn span(&self, image: usize, row: usize) -> Option<Span> {
+        let Window { kernel: [_, columns], stride: [_, right], padding: [_, left, _, after] } = self.window;
+        let is_same = (columns, right, left + after) == (1, 1, 0);
+        let is_tight = self.from.pixel == self.pitch && self.to.pixel == self.pitch;
+        let (to, count) = (self.to(image, row, 0), self.columns * self.pitch);
+        (is_same && is_tight).then_some(Span { from: [0; 2], to, count })
+    }
+
     /// The first and the end of the output's bytes of some rows, counted through all images.
     pub(crate) fn written(&self, rows: &Range<usize>) -> (usize, usize) {
         let last = self.to.row(self.rows, rows.end - 1) + (self.columns - 1) * self.to.pixel;
@@ -115,9 +147,28 @@ impl AveragePool {
         Self { places, scale, zero_point, finish }
     }
 
-    /// Room for the sums of a row's columns, of as many channels as a vector has words.
+    /// Room for the sums of a row's bytes.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        Room { first: self.places.width * S::LANES * size_of::<i32>(), second: 0 }
+        Room { first: self.places.line().next_multiple_of(S::LANES) * size_of::<i32>(), second: 0 }
+    }
+}
+
+/// What a sum over a range needs to become one over another: the parts of the old that leave it, and those of the new that are
+/// added to it; or all of the new, to nothing. Neither end of a range comes before that of an earlier one.
+struct Slide {
+    leave: Range<usize>,
+    enter: Range<usize>,
+    is_new: bool,
+}
+
+impl Slide {
+    #[inline(always)]
+    fn new(old: &Range<usize>, new: &Range<usize>) -> Self {
+        let (left, entered) = (new.start - old.start, new.end - old.end);
+        match new.start < old.end && left + entered < new.len() {
+            true => Self { leave: old.start..new.start, enter: old.end..new.end, is_new: false },
+            false => Self { leave: 0..0, enter: new.clone(), is_new: true },
+        }
     }
 }
 
@@ -142,38 +193,74 @@ impl Job for RunAveragePool<'_> {
         let to = self.run.to.bytes(first, end);
         let clamp = Clamp::new(simd, layer.finish);
         let scale = simd.splat(layer.scale.to_bits() as i32);
-        let sums = &mut self.run.work.first.words_mut()[..places.width * S::LANES];
+        let line = places.line().next_multiple_of(S::LANES);
+        let sums = &mut self.run.work.first.words_mut()[..line];
+        let zero = |rows: usize, columns: usize| ((rows * columns) as i32).wrapping_mul(layer.zero_point.into());
+        let (mut of, mut rows_in) = (usize::MAX, 0..0);
         for (image, row) in rows_of(rows, places.rows) {
-            let (first, height, step) = places.rows_of(image, row);
-            for channel in (0..places.pitch).step_by(S::LANES) {
-                for (column, sum) in sums.chunks_exact_mut(S::LANES).enumerate() {
-                    let first = first + column * places.pixel() + channel;
-                    let mut total = simd.splat(0);
-                    for y in 0..height {
-                        let bytes = &from[first + y * step..][..S::LANES];
-                        // SAFETY: the slice has as many bytes as are read.
-                        total = simd.add(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
-                    }
-                    // SAFETY: a chunk has as many words as a vector.
-                    unsafe { simd.store(sum.as_mut_ptr(), total) };
+            let new = places.rows_of(row);
+            let old = if image == of { rows_in } else { 0..0 };
+            let slide = Slide::new(&old, &new);
+            (of, rows_in) = (image, new);
+            for (at, sum) in (0..).step_by(S::LANES).zip(sums.chunks_exact_mut(S::LANES)) {
+                let mut total = if slide.is_new { simd.splat(0) } else { load(simd, sum, 0) };
+                for y in slide.enter.clone() {
+                    let bytes = &from[places.row(image, y) + at..][..S::LANES];
+                    // SAFETY: the slice has as many bytes as are read, here and below.
+                    total = simd.add(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
                 }
+                for y in slide.leave.clone() {
+                    let bytes = &from[places.row(image, y) + at..][..S::LANES];
+                    // SAFETY: as before.
+                    total = simd.sub(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
+                }
+                // SAFETY: a chunk has as many words as a vector.
+                unsafe { simd.store(sum.as_mut_ptr(), total) };
+            }
+            if let Some(span) = places.span(image, row) {
+                let zero = simd.splat(zero(rows_in.len(), 1));
+                for_span!(simd, S, span, to, clamp, at => simd.requantise(simd.sub(load(simd, sums, at), zero), scale));
+                continue;
+            }
+            for channel in (0..places.pitch).step_by(S::LANES) {
+                let (mut total, mut columns) = (simd.splat(0), 0..0);
                 for first in (0..places.columns).step_by(4) {
                     // Four outputs are as many bytes as a vector has. Those after the last go nowhere.
                     let mut nowhere = [0u8; 16];
                     let (mut words, mut at) = ([simd.splat(0); 4], [nowhere.as_mut_ptr(); 4]);
                     let count = (places.columns - first).min(4);
-                    for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {
-                        let columns = places.columns_of(first + i);
-                        let inside = (height * columns.len()) as i32;
-                        let mut total = simd.splat(inside.wrapping_mul(-i32::from(layer.zero_point)));
-                        for sum in sums[columns.start * S::LANES..columns.end * S::LANES].chunks_exact(S::LANES) {
-                            // SAFETY: a chunk has as many words as a vector.
-                            total = simd.add(total, unsafe { simd.load(sum.as_ptr()) });
+                    if let (Some(start), true, 4) = (places.inside(first, first + 3), places.kernel() <= FEW, count) {
+                        let zero = simd.splat(zero(rows_in.len(), places.kernel()));
+                        for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate() {
+                            let start = start + i * places.step() + channel;
+                            let mut sum = simd.sub(load(simd, sums, start), zero);
+                            for x in 1..places.kernel() {
+                                sum = simd.add(sum, load(simd, sums, start + x * places.pixel()));
+                            }
+                            *words = simd.requantise(sum, scale);
+                            *at = to.wrapping_add(places.to(image, row, first + i) + channel);
                         }
-                        (*words, *at) = (
-                            simd.requantise(total, scale),
-                            to.wrapping_add(places.to(image, row, first + i) + channel),
-                        );
+                        // SAFETY: as below.
+                        unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
+                        columns = 0..0;
+                        continue;
+                    }
+                    for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {
+                        let new = places.columns_of(first + i);
+                        let slide = Slide::new(&columns, &new);
+                        columns = new;
+                        if slide.is_new {
+                            total = simd.splat(0);
+                        }
+                        for column in slide.enter {
+                            total = simd.add(total, load(simd, sums, column * places.pixel() + channel));
+                        }
+                        for column in slide.leave {
+                            total = simd.sub(total, load(simd, sums, column * places.pixel() + channel));
+                        }
+                        let sum = simd.sub(total, simd.splat(zero(rows_in.len(), columns.len())));
+                        *words = simd.requantise(sum, scale);
+                        *at = to.wrapping_add(places.to(image, row, first + i) + channel);
                     }
                     // SAFETY: a pixel of the output has `pitch` bytes, whole vectors of words, which were found writable; such a
                     // vector is at most 16 bytes.

@@ -11,7 +11,6 @@ pub(crate) struct Copy {
     to: View,
     height: usize,
     width: usize,
-    channels: usize,
     /// Bytes that are copied of a pixel: whole parts where what lies after the channels is written later or means nothing.
     count: usize,
 }
@@ -22,7 +21,7 @@ impl Copy {
         let (channels, whole) = (from.channels, from.channels.next_multiple_of(PART));
         let count = if first + whole <= to.0.pitch { whole } else { channels };
         let to = View { first: to.1.first + first, ..to.1 };
-        Self { from: from.view(), to, height: from.height, width: from.width, channels, count }
+        Self { from: from.view(), to, height: from.height, width: from.width, count }
     }
 
     /// Rows of an image.
@@ -48,24 +47,64 @@ impl Job for RunCopy<'_> {
         }
         let last = layer.to.row(layer.height, rows.end - 1) + (layer.width - 1) * layer.to.pixel;
         let to = self.run.to.bytes(layer.to.row(layer.height, rows.start), last + layer.count);
+        // Pixels side by side may be written whole, all but the last, if what follows is written later.
+        let is_tight = layer.to.pixel == layer.count;
+        let last = if is_tight { layer.width.saturating_sub(followers(layer.count)) } else { 0 };
         for row in rows {
             let (mut from, mut at) = (layer.from.row(layer.height, row), layer.to.row(layer.height, row));
-            for _ in 0..layer.width {
-                let bytes = &self.run.from[0][from..][..layer.count];
-                let to = to.wrapping_add(at);
-                // SAFETY: `count` bytes of every pixel were found writable, and buffers are apart.
+            for x in 0..layer.width {
+                let bytes = &self.run.from[0][from..][..layer.count.max(PART)];
+                let (to, whole) = (to.wrapping_add(at), layer.count / PART * PART);
+                // SAFETY: `count` bytes of every pixel were found writable, or a part if pixels follow; and buffers are apart.
                 unsafe {
-                    if layer.count.is_multiple_of(PART) {
-                        for part in (0..layer.count).step_by(PART) {
-                            let part_of = bytes.as_ptr().add(part).cast::<[u8; PART]>();
-                            to.add(part).cast::<[u8; PART]>().write(*part_of);
-                        }
-                    } else {
-                        std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, layer.channels);
+                    for part in (0..whole).step_by(PART) {
+                        let part_of = bytes.as_ptr().add(part).cast::<[u8; PART]>();
+                        to.add(part).cast::<[u8; PART]>().write(*part_of);
+                    }
+                    if whole < layer.count {
+                        // The last part overlaps the one before.
+                        let first = layer.count.saturating_sub(PART);
+                        let part_of = bytes.as_ptr().add(first).cast::<[u8; PART]>();
+                        let count = if x < last { PART } else { layer.count };
+                        write(&*part_of, count, to.add(first));
                     }
                 }
                 (from, at) = (from + layer.from.pixel, at + layer.to.pixel);
             }
         }
+    }
+}
+
+/// How many pixels of so many bytes, side by side, a part reaches into beyond the one that it begins with.
+pub(crate) fn followers(count: usize) -> usize {
+    PART.saturating_sub(count).div_ceil(count)
+}
+
+/// Writes the first `count` of some bytes, or all of them: in two pieces that overlap.
+///
+/// # Safety
+/// As many must be writable at `to`.
+#[inline(always)]
+pub(crate) unsafe fn write(bytes: &[u8; PART], count: usize, to: *mut u8) {
+    macro_rules! two {
+        ($size:literal) => {{
+            let from = bytes.as_ptr();
+            // SAFETY: `count` is between the size and twice of it.
+            unsafe {
+                to.cast::<[u8; $size]>().write(from.cast::<[u8; $size]>().read());
+                let last = count - $size;
+                to.add(last).cast::<[u8; $size]>().write(from.add(last).cast::<[u8; $size]>().read());
+            }
+        }};
+    }
+    match count {
+        PART.. => {
+            // SAFETY: as the caller promises.
+            unsafe { to.cast::<[u8; PART]>().write(*bytes) }
+        }
+        8.. => two!(8),
+        4.. => two!(4),
+        2.. => two!(2),
+        _ => two!(1),
     }
 }

@@ -11,13 +11,14 @@
 //! ```
 //!
 //! A block is a group of channels (four vectors of words, so as many bytes as a vector has) of some pixels of a row. Where
-//! fewer channels are left, a group has pieces of two or four neighbouring pixels instead. Registers with 32 of them: 8 sums,
+//! fewer channels are left, a row is cut into two or four pieces, and a group has a pixel of each; with four, those vectors are left out
+//! that no channel is in. Registers with 32 of them: 8 sums,
 //! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
 //! channels, which packing undoes.
 //!
 //! An image of few columns, or under a kernel of few rows, is turned, so that its rows are columns: only strides change by that.
 //!
-//! Windows of more than eight rows or columns are interleaved anew for every pixel.
+//! A kernel of more than eight rows or 16 columns is cut into bands of at most so many, whose sums are added in memory.
 
 use crate::aligned::Aligned;
 use crate::conv::{Sums, folded_bias, offset, parts, weights_word};
@@ -26,8 +27,10 @@ use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Room, Run, Work, load};
 use crate::simd::{Job, Simd};
 
-/// Rows and columns of the largest kernel whose words are kept.
+/// Rows of a band, at most.
 const MOST: usize = 8;
+/// Columns of a band, at most.
+const MOST_COLUMNS: usize = 16;
 /// Images of fewer columns are turned, if they have more rows: columns go together, in pieces of a vector and in a strip.
 const NARROW: usize = 4;
 /// Groups of pixels in a strip, whose words are kept together.
@@ -37,6 +40,7 @@ const STRIP: usize = 28;
 #[derive(Debug)]
 pub(crate) struct Depthwise {
     groups: Vec<Group>,
+    bands: Vec<Band>,
     /// Rows and columns of the kernel.
     kernel: [usize; 2],
     /// Columns between windows.
@@ -44,7 +48,7 @@ pub(crate) struct Depthwise {
     /// Rows of outputs that are made together, and the words of a column that they read.
     together: usize,
     words: usize,
-    /// Of every group `[row of outputs][word][column][part][vector][lane]`.
+    /// Of every group, of every band `[row of outputs][word][column][part][vector][lane]`.
     weights: Aligned,
     /// Of every group the bias of four vectors, then their scales.
     constants: Aligned,
@@ -57,9 +61,23 @@ pub(crate) struct Depthwise {
     is_turned: bool,
     height: usize,
     width: usize,
+    channels: usize,
     finish: Finish,
     wide: bool,
     reach: usize,
+}
+
+/// A part of the kernel.
+#[derive(Debug, Clone, Copy)]
+struct Band {
+    /// Where it begins.
+    row: usize,
+    column: usize,
+    /// Words of four rows, and columns.
+    words: usize,
+    columns: usize,
+    /// Where its weights begin, in words, for parts of one.
+    weights: usize,
 }
 
 /// Channels that go into a vector of bytes, of one pixel or of some.
@@ -107,7 +125,7 @@ impl Depthwise {
         let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
         // Words are of four rows, so that a kernel of a row is worth turning.
         let words = |ways: [usize; 2]| ways[0].div_ceil(4) * ways[1];
-        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel);
+        let is_flat = 2 * words([kernel[1], kernel[0]]) <= words(kernel) && size[0] >= NARROW;
         let is_turned = is_flat || size[1] < NARROW && size[0] > size[1];
         let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
         let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
@@ -116,8 +134,17 @@ impl Depthwise {
         }
         let kernel = [rows, columns];
         let words = rows.div_ceil(4);
-        let is_small = rows <= MOST && columns <= MOST;
+        let is_small = rows <= MOST && columns <= MOST_COLUMNS;
         let together = if is_small { (4 * words - rows) / stride[0] + 1 } else { 1 };
+        let mut bands: Vec<Band> = Vec::new();
+        for (row, column) in
+            starts(rows, MOST).flat_map(|row| starts(columns, MOST_COLUMNS).map(move |column| (row, column)))
+        {
+            let (words, columns) = ((rows - row).min(MOST).div_ceil(4), (columns - column).min(MOST_COLUMNS));
+            let weights =
+                bands.last().map_or(0, |last| last.weights + together * last.words * last.columns * 4 * S::LANES);
+            bands.push(Band { row, column, words, columns, weights });
+        }
         let (channels, pitch) = (sums.bias.len(), to.0.pitch);
         let groups = groups::<S>(pitch);
         // The channel of a lane: see [`Simd::interleave`].
@@ -131,15 +158,15 @@ impl Depthwise {
         let mut constants = Aligned::zeros(groups.len() * 2 * lanes * size_of::<i32>());
         for (index, group) in groups.iter().enumerate() {
             let mut place = weights.words_mut()[index * size..].iter_mut();
-            for row in 0..together {
-                for (word, column, part) in places(words, columns, parts) {
+            for (band, row) in bands.iter().flat_map(|band| (0..together).map(move |row| (band, row))) {
+                for (word, column, part) in places(band.words, band.columns, parts) {
                     for (vector, lane) in (0..4).flat_map(|v| (0..S::LANES).map(move |lane| (v, lane))) {
                         let channel = channel(group, vector, lane);
                         let four = std::array::from_fn(|i| {
                             // Input row `4 * word + i` is row `y` of the window of output row `row`.
-                            match (4 * word + i).checked_sub(row * stride[0]) {
+                            match (band.row + 4 * word + i).checked_sub(row * stride[0]) {
                                 Some(y) if y < rows && channel < channels => {
-                                    let [y, x] = turned([y, column]);
+                                    let [y, x] = turned([y, band.column + column]);
                                     sums.weight[channel * rows * columns + y * window.kernel[1] + x]
                                 }
                                 _ => 0,
@@ -166,6 +193,7 @@ impl Depthwise {
         let reach = last + (rows - 1) * read.row + (columns - 1) * read.pixel + pitch;
         Self {
             groups,
+            bands,
             kernel,
             stride: stride[1],
             together,
@@ -179,6 +207,7 @@ impl Depthwise {
             is_turned,
             height,
             width,
+            channels,
             finish,
             wide: sums.is_wide(),
             reach,
@@ -218,9 +247,16 @@ impl Depthwise {
 
     /// Room for the words of a strip.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        let slots = STRIP * MOST + MOST;
-        Room { first: slots * self.words.min(MOST / 4) * 16 * S::LANES, second: 0 }
+        let columns = self.kernel[1].min(MOST_COLUMNS);
+        let slots = (STRIP - 1) * self.stride.min(columns) + columns;
+        let vector = 4 * S::LANES;
+        let second = if self.bands.len() > 1 { STRIP * 4 * vector } else { 0 };
+        Room { first: slots * self.words.min(MOST / 4) * 4 * vector, second }
     }
+}
+
+fn starts(size: usize, step: usize) -> impl Iterator<Item = usize> {
+    (0..size).step_by(step)
 }
 
 fn places(words: usize, columns: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize)> {
@@ -252,9 +288,12 @@ struct Rows<'a> {
     layer: &'a Depthwise,
     weights: &'a [i32],
     constants: &'a [i32],
-    /// The input's rows that are read, as many as there are in the words: where the group's channels of their windows' first
-    /// column begin. Those that no window has repeat others.
-    from: [*const u8; MOST],
+    /// Where the group's channels of the first window begin.
+    from: *const u8,
+    /// The last row from there that a window has: it stands for those after it.
+    last: usize,
+    /// Vectors of words that have channels.
+    vectors: usize,
     /// The first output of the first row.
     to: *mut u8,
     /// How many rows of outputs are wanted.
@@ -280,17 +319,13 @@ impl RunDepthwise<'_> {
             let count = layer.together.min(rows.end - row).min(layer.height - y);
             for (index, group) in layer.groups.iter().enumerate() {
                 let window = layer.from.at(image, y, 0) + group.first;
-                // The last row that any window of these rows has.
-                let last = (count - 1) * (layer.from.row / layer.row) + layer.kernel[0] - 1;
-                let mut lines = [from.as_ptr().wrapping_add(window); MOST];
-                for (i, line) in lines.iter_mut().enumerate() {
-                    *line = line.wrapping_add(i.min(last) * layer.row);
-                }
                 let some = Rows {
                     layer,
                     weights: &layer.weights.words()[index * size..][..size],
                     constants: &layer.constants.words()[index * 8 * S::LANES..][..8 * S::LANES],
-                    from: lines,
+                    from: from.as_ptr().wrapping_add(window),
+                    last: (count - 1) * (layer.from.row / layer.row) + layer.kernel[0] - 1,
+                    vectors: (layer.channels - group.first).div_ceil(4).min(4),
                     to: to.wrapping_add(layer.to.at(image, y, 0) + group.first),
                     count,
                 };
@@ -309,80 +344,130 @@ impl RunDepthwise<'_> {
     }
 }
 
+/// Some groups of pixels of a row: a band's weights and the words that it reads.
+struct Strip<'a> {
+    weights: &'a [i32],
+    kept: &'a [i32],
+    /// Of every group of pixels four vectors, if there is more than one band.
+    sums: &'a mut [i32],
+    /// Vectors of words that have channels.
+    vectors: usize,
+    /// The first group, and how many.
+    first: usize,
+    count: usize,
+}
+
 impl Rows<'_> {
     /// # Safety
     /// All windows must be readable, and all outputs writable.
     #[inline(always)]
     unsafe fn strips<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, work: &mut Work, clamp: &Clamp<S>) {
-        let layer = self.layer;
-        let ([_, columns], stride) = (layer.kernel, layer.stride);
-        let pixels = layer.width.div_ceil(N);
-        if layer.kernel.iter().any(|size| *size > MOST) {
-            for pixel in 0..pixels {
-                // SAFETY: as the caller promises.
-                unsafe { self.large::<S, N, WIDE>(simd, pixel * N, clamp) };
-            }
-            return;
-        }
-        // Columns from one group of pixels to the next, and how many of them are kept.
-        let between = N * stride;
-        let step = between.min(columns);
-        let (skip, whole) = (between - step, layer.words);
-        let last = (layer.width - 1) * stride + columns - 1;
+        let pixels = self.pixels::<N>();
         let mut first = 0;
         while first < pixels {
-            let count = STRIP.min(pixels - first);
-            let slots = (count - 1) * step + columns;
-            let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
-            let (mut column, mut left) = (first * between, step);
-            for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
-                // Pixels after the last that this column has repeat it.
-                let most = if N == 1 || column + (N - 1) * stride <= last { N - 1 } else { (last - column) / stride };
-                for (kept, lines) in kept.chunks_exact_mut(4 * S::LANES).zip(self.from.as_chunks::<4>().0) {
-                    let mut rows = [simd.splat_bytes(0); 4];
-                    for (row, line) in rows.iter_mut().zip(lines) {
-                        let from = line.wrapping_add(column * layer.pixel);
-                        let mut pieces = [from; N];
-                        for (piece, from) in pieces.iter_mut().enumerate() {
-                            *from = from.wrapping_add(piece.min(most) * stride * layer.pixel);
-                        }
-                        // SAFETY: as the caller promises.
-                        *row = unsafe { simd.load_pieces::<N>(pieces) };
-                    }
-                    let to = kept.as_mut_ptr();
-                    for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
-                        // SAFETY: a chunk has four vectors of words.
-                        unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
-                    }
-                }
-                // Where columns are left out, every `columns` belong to a group of pixels.
-                (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
+            let strip = (first, STRIP.min(pixels - first));
+            for (index, band) in self.layer.bands.iter().enumerate() {
+                let is_ends = [index == 0, index + 1 == self.layer.bands.len()];
+                // SAFETY: as the caller promises.
+                unsafe { self.band::<S, N, WIDE>(simd, work, band, is_ends, strip, clamp) };
             }
-            macro_rules! shapes {
-                ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
-                    match (columns, whole, step) {
-                        // SAFETY: as the caller promises.
-                        $($shape if const { S::IS_COMPILED && (false $(|| N == $pieces)*) } => unsafe {
-                            self.blocks::<S, N, WIDE>(simd, kept, first, count, $written, clamp);
-                        },)*
-                        // SAFETY: as before.
-                        shape => unsafe { self.blocks::<S, N, WIDE>(simd, kept, first, count, shape, clamp) },
-                    }
-                };
-            }
-            // Written out for the usual kernels, which makes these numbers constants.
-            shapes! {
-                (3, 1, 1), (3, 1, 1), [1];
-                (3, 1, 2), (3, 1, 2), [1 2];
-                (3, 1, 3), (3, 1, 3), [2 4];
-                (5, 2, 1), (5, 2, 1), [1];
-                (5, 2, 2), (5, 2, 2), [1 2];
-            }
-            first += count;
+            first += strip.1;
         }
     }
 
-    /// All outputs of a strip.
+    /// Pixels of a piece of a row.
+    #[inline(always)]
+    fn pixels<const N: usize>(&self) -> usize {
+        self.layer.width.div_ceil(N)
+    }
+
+    /// What a band adds to a strip: `is_ends` says whether it is the first and the last.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn band<S: Simd, const N: usize, const WIDE: bool>(
+        &self,
+        simd: S,
+        work: &mut Work,
+        band: &Band,
+        is_ends: [bool; 2],
+        (first, count): (usize, usize),
+        clamp: &Clamp<S>,
+    ) {
+        let (layer, stride) = (self.layer, self.layer.stride);
+        let Band { words: whole, columns, .. } = *band;
+        let vectors = if N * 4 == S::LANES { self.vectors } else { 4 };
+        let mut lines = [self.from.wrapping_add(band.column * layer.pixel); MOST];
+        for (i, line) in lines.iter_mut().enumerate() {
+            *line = line.wrapping_add((band.row + i).min(self.last) * layer.row);
+        }
+        // Of the columns from one pixel to the next, so many are kept.
+        let step = stride.min(columns);
+        let skip = stride - step;
+        let last = (layer.width - 1) * stride + columns - 1;
+        let slots = (count - 1) * step + columns;
+        let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
+        let piece_columns = self.pixels::<N>() * stride;
+        for (word, lines) in lines.as_chunks::<4>().0.iter().enumerate().take(whole) {
+            let (mut column, mut left) = (first * stride, step);
+            for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
+                // The last column that a window has stands for those after it.
+                let mut places = [column * layer.pixel; N];
+                for (piece, place) in places.iter_mut().enumerate().skip(1) {
+                    *place = (column + piece * piece_columns).min(last) * layer.pixel;
+                }
+                let mut rows = [simd.splat_bytes(0); 4];
+                for (row, line) in rows.iter_mut().zip(lines) {
+                    let mut pieces = [*line; N];
+                    for (from, place) in pieces.iter_mut().zip(places) {
+                        *from = from.wrapping_add(place);
+                    }
+                    // SAFETY: as the caller promises.
+                    *row = unsafe { simd.load_pieces::<N>(pieces) };
+                }
+                let to = kept[word * 4 * S::LANES..][..4 * S::LANES].as_mut_ptr();
+                for (vector, words) in simd.interleave(rows).into_iter().enumerate().take(vectors) {
+                    // SAFETY: the slice has four vectors of words.
+                    unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
+                }
+                // Where columns are left out, every `columns` belong to a pixel.
+                (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
+            }
+        }
+        let kept = &work.first.words()[..slots * whole * 4 * S::LANES];
+        let size = layer.together * whole * columns * parts::<S>(WIDE) * 4 * S::LANES;
+        let strip = Strip {
+            weights: &self.weights[band.weights * parts::<S>(WIDE)..][..size],
+            kept,
+            sums: work.second.words_mut(),
+            vectors,
+            first,
+            count,
+        };
+        macro_rules! shapes {
+            ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
+                match (columns, whole, step, is_ends) {
+                    // SAFETY: as the caller promises.
+                    $($shape if const { S::IS_COMPILED && (false $(|| N == $pieces)*) } => unsafe {
+                        self.blocks::<S, N, WIDE>(simd, strip, $written, clamp);
+                    },)*
+                    // SAFETY: as before.
+                    shape => unsafe { self.blocks::<S, N, WIDE>(simd, strip, shape, clamp) },
+                }
+            };
+        }
+        // Written out for the usual kernels, which makes these numbers constants.
+        shapes! {
+            (3, 1, 1, [true, true]), (3, 1, 1, [true, true]), [1 2 4];
+            (3, 1, 2, [true, true]), (3, 1, 2, [true, true]), [1 2 4];
+            (5, 2, 1, [true, true]), (5, 2, 1, [true, true]), [1 2];
+            (5, 2, 2, [true, true]), (5, 2, 2, [true, true]), [1 2];
+        }
+    }
+
+    /// All outputs of a strip, whose shape has columns, words, columns between pixels, and whether the band is the first and
+    /// the last.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -390,30 +475,28 @@ impl Rows<'_> {
     unsafe fn blocks<S: Simd, const N: usize, const WIDE: bool>(
         &self,
         simd: S,
-        kept: &[i32],
-        first: usize,
-        count: usize,
-        shape: (usize, usize, usize),
+        mut strip: Strip<'_>,
+        shape: (usize, usize, usize, [bool; 2]),
         clamp: &Clamp<S>,
     ) {
         for row in 0..self.count {
-            let mut pixel = 0;
+            let (mut pixel, count) = (0, strip.count);
             // SAFETY: as the caller promises.
             unsafe {
                 if const { S::DEPTHWISE_PIXELS >= 4 } {
                     while pixel + 4 <= count {
-                        self.block::<S, N, 4, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                        self.block::<S, N, 4, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
                         pixel += 4;
                     }
                 }
                 if const { S::DEPTHWISE_PIXELS >= 2 } {
                     while pixel + 2 <= count {
-                        self.block::<S, N, 2, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                        self.block::<S, N, 2, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
                         pixel += 2;
                     }
                 }
                 while pixel < count {
-                    self.block::<S, N, 1, WIDE>(simd, kept, row, (first, pixel), shape, clamp);
+                    self.block::<S, N, 1, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
                     pixel += 1;
                 }
             }
@@ -428,20 +511,26 @@ impl Rows<'_> {
     unsafe fn block<S: Simd, const N: usize, const P: usize, const WIDE: bool>(
         &self,
         simd: S,
-        kept: &[i32],
+        strip: &mut Strip<'_>,
         row: usize,
-        (first, pixel): (usize, usize),
-        (columns, whole, step): (usize, usize, usize),
+        pixel: usize,
+        (columns, whole, step, [is_first, is_last]): (usize, usize, usize, [bool; 2]),
         clamp: &Clamp<S>,
     ) {
         let parts = parts::<S>(WIDE);
         let lanes = 4 * S::LANES;
-        let weights = &self.weights[row * whole * columns * parts * lanes..][..whole * columns * parts * lanes];
-        let words = &kept[pixel * step * whole * lanes..][..((P - 1) * step + columns) * whole * lanes];
+        let weights = &strip.weights[row * whole * columns * parts * lanes..][..whole * columns * parts * lanes];
+        let words = &strip.kept[pixel * step * whole * lanes..][..((P - 1) * step + columns) * whole * lanes];
         let constants = &self.constants[..2 * lanes];
         let mut sums = [[simd.splat(0); 4]; P];
-        for vector in 0..4 {
+        let vectors = if N * 4 == S::LANES { strip.vectors } else { 4 };
+        for vector in 0..vectors {
             let mut some = [load(simd, constants, vector * S::LANES); P];
+            if !is_first {
+                for (index, sum) in some.iter_mut().enumerate() {
+                    *sum = load(simd, strip.sums, (pixel + index) * lanes + vector * S::LANES);
+                }
+            }
             for word in 0..whole {
                 for column in 0..columns {
                     let mut both = [simd.splat(0); 2];
@@ -458,64 +547,28 @@ impl Rows<'_> {
                     }
                 }
             }
+            if !is_last {
+                for (index, sum) in some.into_iter().enumerate() {
+                    let to = &mut strip.sums[(pixel + index) * lanes + vector * S::LANES..][..S::LANES];
+                    // SAFETY: the slice has as many words as a vector.
+                    unsafe { simd.store(to.as_mut_ptr(), sum) };
+                }
+                continue;
+            }
             let scale = load(simd, constants, lanes + vector * S::LANES);
             for (sums, sum) in sums.iter_mut().zip(some) {
                 sums[vector] = simd.requantise(sum, scale);
             }
         }
-        for (index, words) in sums.into_iter().enumerate() {
-            // SAFETY: as the caller promises.
-            unsafe { self.put::<S, N>(simd, row, (first + pixel + index) * N, words, clamp) };
-        }
-    }
-
-    /// A group of pixels of one row, from the pixel `pixel` on, whose window is large.
-    ///
-    /// # Safety
-    /// As for [`Rows::strips`].
-    #[inline(always)]
-    unsafe fn large<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, pixel: usize, clamp: &Clamp<S>) {
-        let layer = self.layer;
-        let [rows, columns] = layer.kernel;
-        let (parts, lanes) = (parts::<S>(WIDE), 4 * S::LANES);
-        let most = layer.width - 1 - pixel;
-        let window = self.from[0].wrapping_add(pixel * layer.stride * layer.pixel);
-        let mut sums = [simd.splat(0); 4];
-        for (vector, sum) in sums.iter_mut().enumerate() {
-            *sum = load(simd, self.constants, vector * S::LANES);
-        }
-        let mut weights = self.weights.chunks_exact(parts * lanes);
-        for word in 0..layer.words {
-            for column in 0..columns {
-                let mut four = [simd.splat_bytes(0); 4];
-                for (i, row) in four.iter_mut().enumerate() {
-                    let at = (4 * word + i).min(rows - 1) * layer.row + column * layer.pixel;
-                    let mut pieces = [window.wrapping_add(at); N];
-                    for (piece, from) in pieces.iter_mut().enumerate() {
-                        *from = from.wrapping_add(piece.min(most) * layer.stride * layer.pixel);
-                    }
-                    // SAFETY: as the caller promises.
-                    *row = unsafe { simd.load_pieces::<N>(pieces) };
-                }
-                let weights = weights.next().expect("as many as words and columns");
-                for ((vector, sum), words) in sums.iter_mut().enumerate().zip(simd.interleave(four)) {
-                    let mut both = [simd.splat(0); 2];
-                    for (part, place) in both.iter_mut().enumerate().take(parts) {
-                        *place = load(simd, weights, part * lanes + vector * S::LANES);
-                    }
-                    *sum = simd.dot4::<WIDE>(*sum, simd.prepare::<WIDE>(words), both);
-                }
+        if is_last {
+            for (index, words) in sums.into_iter().enumerate() {
+                // SAFETY: as the caller promises.
+                unsafe { self.put::<S, N>(simd, row, strip.first + pixel + index, words, clamp) };
             }
         }
-        let mut words = sums;
-        for (vector, word) in words.iter_mut().enumerate() {
-            *word = simd.requantise(*word, load(simd, self.constants, lanes + vector * S::LANES));
-        }
-        // SAFETY: as the caller promises.
-        unsafe { self.put::<S, N>(simd, 0, pixel, words, clamp) };
     }
 
-    /// Writes a group of pixels of row `row`, those of them that the row has.
+    /// Writes a pixel of each piece of row `row`, those of them that the row has.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -530,17 +583,13 @@ impl Rows<'_> {
     ) {
         let layer = self.layer;
         let to = self.to.wrapping_add(row * layer.to.row + pixel * layer.to.pixel);
-        if N == 1 {
-            // SAFETY: as the caller promises: the row has this pixel.
-            unsafe { simd.store_pieces([to], clamp.narrow(simd, words)) };
-            return;
-        }
         // What is after the row's last pixel goes nowhere.
         let mut nowhere = [0u8; 64];
-        let count = layer.width - pixel;
         let mut pieces = [to; N];
-        for (piece, to) in pieces.iter_mut().enumerate() {
-            *to = if piece < count { to.wrapping_add(piece * layer.to.pixel) } else { nowhere.as_mut_ptr() };
+        for (piece, to) in pieces.iter_mut().enumerate().skip(1) {
+            let first = piece * self.pixels::<N>();
+            let is_there = pixel + first < layer.width;
+            *to = if is_there { to.wrapping_add(first * layer.to.pixel) } else { nowhere.as_mut_ptr() };
         }
         // SAFETY: as the caller promises; a piece is at most 64 bytes.
         unsafe { simd.store_pieces::<N>(pieces, clamp.narrow(simd, words)) };

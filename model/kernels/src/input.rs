@@ -2,14 +2,17 @@
 //!
 //! Sixteen channels of as many pixels as a vector has bytes go together. Four rows of channels are interleaved to words of a pixel's
 //! four bytes; four such vectors are interleaved once more. Where the first time rows `j`, `j + 4`, `j + 8`, `j + 12` went together, the
-//! second leaves each pixel's sixteen bytes in order, in a part of a vector.
+//! second leaves each pixel's sixteen bytes in order, in a part of a vector. Four channels are in order after the first time.
 
-use crate::layout::{Layout, PART};
+use crate::copy::{followers, write};
+use crate::layout::{Layout, PART, View};
 use crate::simd::{Job, Simd};
 
 /// The pixels of some images into the buffer of the first activation.
 pub(crate) struct Pack<'a> {
     pub(crate) layout: &'a Layout,
+    /// Whether its rows are the images' columns.
+    pub(crate) is_turned: bool,
     /// What stands for each byte, if not itself.
     pub(crate) table: Option<&'a [u8; 256]>,
     /// In CHW order.
@@ -22,18 +25,21 @@ impl Job for Pack<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { layout, table, images, to } = self;
+        let Self { layout, is_turned, table, images, to } = self;
+        let is_tight = !is_turned && layout.pitch == layout.channels;
         for (image, pixels) in images.iter().enumerate() {
             match table {
-                Some(table) if layout.channels == 3 => {
+                Some(table) if is_tight && layout.channels == 3 => {
                     pictures(layout, image, pixels, to, |byte| table[usize::from(byte)])
                 }
-                None if layout.channels == 3 => pictures(layout, image, pixels, to, |byte| byte),
+                None if is_tight && layout.channels == 3 => pictures(layout, image, pixels, to, |byte| byte),
                 _ => {
-                    if layout.channels < 3 || layout.height * layout.width < PART {
-                        one_by_one(layout, image, pixels, to);
+                    if layout.channels <= 3 || layout.height * layout.width < PART {
+                        one_by_one(layout, is_turned, is_tight, image, pixels, to);
+                    } else if layout.channels == 4 && is_tight && layout.width >= 4 * S::LANES {
+                        fours(simd, layout, image, pixels, to);
                     } else {
-                        transpose(simd, layout, image, pixels, to);
+                        transpose(simd, layout, is_turned, image, pixels, to);
                     }
                     if let Some(table) = table {
                         look_up(layout, image, to, table);
@@ -44,10 +50,18 @@ impl Job for Pack<'_> {
     }
 }
 
-/// The first byte of a row of an image, and of the one after its last pixel.
+/// The first byte of a row of a layout's image, and of the one after its last pixel.
 fn row(layout: &Layout, image: usize, y: usize) -> std::ops::Range<usize> {
     let first = layout.view().at(image, y, 0);
     first..first + layout.width * layout.pitch
+}
+
+/// Rows and columns of the images, and where their pixels lie.
+fn places(layout: &Layout, is_turned: bool) -> (usize, usize, View) {
+    match is_turned {
+        true => (layout.width, layout.height, layout.view().turned()),
+        false => (layout.height, layout.width, layout.view()),
+    }
 }
 
 /// What most pictures are, in a form that the compiler makes shuffles of.
@@ -66,24 +80,69 @@ fn pictures(layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8], of: imp
 
 /// Few channels, or few pixels.
 #[inline(always)]
-fn one_by_one(layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8]) {
-    let Layout { channels, height, width, .. } = *layout;
+fn one_by_one(layout: &Layout, is_turned: bool, is_tight: bool, image: usize, pixels: &[u8], to: &mut [u8]) {
+    let channels = layout.channels;
+    let (height, width, view) = places(layout, is_turned);
     let plane = height * width;
     for y in 0..height {
-        let to = &mut to[row(layout, image, y)];
-        if channels == 1 {
-            to.copy_from_slice(&pixels[y * width..][..width]);
-        } else if channels == 2 {
-            let (first, second) = (&pixels[y * width..][..width], &pixels[plane + y * width..][..width]);
-            for ((pixel, first), second) in to.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
-                *pixel = [*first, *second];
+        let line = |channel: usize| &pixels[channel * plane + y * width..][..width];
+        let to = &mut to[view.at(image, y, 0)..];
+        match channels {
+            1 if is_tight => to[..width].copy_from_slice(line(0)),
+            2 if is_tight => {
+                let pixels = to.as_chunks_mut::<2>().0.iter_mut().zip(line(0)).zip(line(1));
+                pixels.for_each(|((pixel, first), second)| *pixel = [*first, *second]);
             }
-        } else {
-            for (x, pixel) in to.chunks_exact_mut(channels).enumerate() {
-                for (byte, channel) in pixel.iter_mut().zip(pixels.chunks_exact(plane)) {
-                    *byte = channel[y * width + x];
+            _ => {
+                for channel in 0..channels {
+                    for (x, byte) in line(channel).iter().enumerate() {
+                        to[x * view.pixel + channel] = *byte;
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Four channels: as many pixels as a vector has bytes, the last of a row with some of those before.
+#[inline(always)]
+fn fours<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8]) {
+    let (width, plane, block) = (layout.width, layout.height * layout.width, 4 * S::LANES);
+    for y in 0..layout.height {
+        let line = |channel: usize| &pixels[channel * plane + y * width..][..width];
+        let lines = [line(0), line(1), line(2), line(3)];
+        let to = &mut to[row(layout, image, y)];
+        for first in (0..width).step_by(block) {
+            let first = first.min(width - block);
+            let to = to[4 * first..][..4 * block].as_mut_ptr();
+            let mut rows = [simd.splat_bytes(0); 4];
+            for (row, line) in rows.iter_mut().zip(lines) {
+                // SAFETY: the slice has as many bytes as a vector.
+                *row = unsafe { simd.load_pieces([line[first..][..block].as_ptr()]) };
+            }
+            for (vector, words) in simd.interleave(rows).into_iter().enumerate() {
+                let part = to.wrapping_add(PART * vector);
+                let parts = [part, part.wrapping_add(64), part.wrapping_add(128), part.wrapping_add(192)];
+                // SAFETY: part `i` is of the four pixels from `16 * i + 4 * vector` on, all in the slice.
+                unsafe { store_parts(simd, parts, words) };
+            }
+        }
+    }
+}
+
+/// Writes each part of a vector somewhere else.
+///
+/// # Safety
+/// [`PART`] bytes must be writable at as many of the places as a vector has parts.
+#[inline(always)]
+unsafe fn store_parts<S: Simd>(simd: S, to: [*mut u8; 4], words: S::Words) {
+    let ([a, b, ..], bytes) = (to, simd.bytes(words));
+    // SAFETY: as the caller promises.
+    unsafe {
+        match S::LANES {
+            16 => simd.store_pieces(to, bytes),
+            8 => simd.store_pieces([a, b], bytes),
+            _ => simd.store_pieces([a], bytes),
         }
     }
 }
@@ -95,21 +154,26 @@ fn look_up(layout: &Layout, image: usize, to: &mut [u8], table: &[u8; 256]) {
 }
 
 #[inline(always)]
-fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to: &mut [u8]) {
-    let Layout { channels, width, .. } = *layout;
-    let (plane, view, block) = (layout.height * width, layout.view(), 4 * S::LANES);
+fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, pixels: &[u8], to: &mut [u8]) {
+    let channels = layout.channels;
+    let (height, width, view) = places(layout, is_turned);
+    let (plane, block) = (height * width, 4 * S::LANES);
     assert!(row(layout, image, layout.height - 1).end <= to.len(), "all pixels are in the buffer");
     let to = to.as_mut_ptr();
-    let (mut x, mut next) = (0, view.at(image, 0, 0));
-    let mut places = [0; STRETCH];
+    // A part may be written whole if what it covers beside its pixel's channels are pixels that are written later.
+    let more = followers(layout.pitch);
+    let is_roomy = |y: usize, x: usize| if is_turned { y + more < height } else { x + more < width };
+    let (mut x, mut y, mut next) = (0, 0, view.at(image, 0, 0));
+    let mut places = [(0, false); STRETCH];
     let mut staged = [0u8; 64 * PART];
     for start in (0..plane).step_by(STRETCH) {
         let count = STRETCH.min(plane - start);
         for place in &mut places[..count] {
-            *place = next;
+            *place = (next, is_roomy(y, x));
             (x, next) = (x + 1, next + view.pixel);
             if x == width {
-                (x, next) = (0, next + view.row - width * view.pixel);
+                (x, y) = (0, y + 1);
+                next = view.at(image, y, 0);
             }
         }
         for (channel, first) in
@@ -120,11 +184,10 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
             let is_whole = places.len() == block && channels >= PART;
             // The last ones overlap those before.
             let channel = channel.min(channels.saturating_sub(PART));
-            let mut quads = [[simd.splat(0); 4]; 4];
-            for (j, quad) in quads.iter_mut().enumerate() {
-                let mut rows = [simd.splat_bytes(0); 4];
-                for (k, row) in rows.iter_mut().enumerate() {
-                    let line = &pixels[(channel + 4 * k + j).min(channels - 1) * plane + first..];
+            // Written out: arrays of vectors that are indexed lie in memory.
+            macro_rules! row {
+                ($channel:expr) => {{
+                    let line = &pixels[(channel + $channel).min(channels - 1) * plane + first..];
                     let last;
                     let from = if line.len() < block {
                         last = rest(line);
@@ -133,42 +196,39 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, image: usize, pixels: &[u8], to:
                         line.as_ptr()
                     };
                     // SAFETY: there is a vector's bytes, of the pixels or of the copy of their last ones.
-                    *row = unsafe { simd.load_pieces([from]) };
-                }
-                *quad = simd.interleave(rows);
+                    unsafe { simd.load_pieces([from]) }
+                }};
             }
+            let a = simd.interleave([row!(0), row!(4), row!(8), row!(12)]);
+            let b = simd.interleave([row!(1), row!(5), row!(9), row!(13)]);
+            let c = simd.interleave([row!(2), row!(6), row!(10), row!(14)]);
+            let d = simd.interleave([row!(3), row!(7), row!(11), row!(15)]);
             let to = to.wrapping_add(channel);
-            for vector in 0..4 {
-                let mut rows = [simd.splat_bytes(0); 4];
-                for (row, quad) in rows.iter_mut().zip(quads) {
-                    *row = simd.bytes(quad[vector]);
-                }
-                for (word, words) in simd.interleave(rows).into_iter().enumerate() {
-                    // Part `i` is pixel `16 * i + 4 * vector + word`.
-                    let mut parts = [to; 4];
-                    for (i, part) in parts.iter_mut().enumerate().take(S::LANES / 4) {
-                        let pixel = 16 * i + 4 * vector + word;
-                        *part = match is_whole {
-                            true => to.wrapping_add(places[pixel]),
-                            false => staged[PART * pixel..][..PART].as_mut_ptr(),
-                        };
-                    }
-                    let [a, b, c, d] = parts;
-                    let bytes = simd.bytes(words);
-                    // SAFETY: pixels have `PART` channels from this one on, and are in the buffer; or there is room for them.
-                    unsafe {
-                        match S::LANES {
-                            16 => simd.store_pieces([a, b, c, d], bytes),
-                            8 => simd.store_pieces([a, b], bytes),
-                            _ => simd.store_pieces([a], bytes),
+            macro_rules! pixels_of {
+                ($($vector:literal)*) => {$(
+                    let rows = [a[$vector], b[$vector], c[$vector], d[$vector]];
+                    let rows = [simd.bytes(rows[0]), simd.bytes(rows[1]), simd.bytes(rows[2]), simd.bytes(rows[3])];
+                    for (word, words) in simd.interleave(rows).into_iter().enumerate() {
+                        // Part `i` is pixel `16 * i + 4 * vector + word`.
+                        let mut parts = [to; 4];
+                        for (i, part) in parts.iter_mut().enumerate().take(S::LANES / 4) {
+                            let pixel = 16 * i + 4 * $vector + word;
+                            *part = match is_whole {
+                                true => to.wrapping_add(places[pixel].0),
+                                false => staged[PART * pixel..][..PART].as_mut_ptr(),
+                            };
                         }
+                        // SAFETY: pixels have `PART` channels from this one on, and are in the buffer; or there is room for them.
+                        unsafe { store_parts(simd, parts, words) };
                     }
-                }
+                )*};
             }
+            pixels_of!(0 1 2 3);
             if !is_whole {
-                for (bytes, place) in staged.as_chunks::<PART>().0.iter().zip(places) {
-                    // SAFETY: pixels are in the buffer, with as many channels as are written.
-                    unsafe { write(bytes, channels, to.wrapping_add(*place)) };
+                for (bytes, (place, is_roomy)) in staged.as_chunks::<PART>().0.iter().zip(places) {
+                    let count = if *is_roomy { PART } else { channels };
+                    // SAFETY: pixels are in the buffer, with as many bytes as are written.
+                    unsafe { write(bytes, count, to.wrapping_add(*place)) };
                 }
             }
         }
@@ -184,33 +244,4 @@ fn rest(line: &[u8]) -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[..line.len()].copy_from_slice(line);
     bytes
-}
-
-/// Writes the first `count` of some bytes, or all of them: in two pieces that overlap.
-///
-/// # Safety
-/// As many must be writable at `to`.
-#[inline(always)]
-unsafe fn write(bytes: &[u8; PART], count: usize, to: *mut u8) {
-    macro_rules! two {
-        ($size:literal) => {{
-            let from = bytes.as_ptr();
-            // SAFETY: `count` is between the size and twice of it.
-            unsafe {
-                to.cast::<[u8; $size]>().write(from.cast::<[u8; $size]>().read());
-                let last = count - $size;
-                to.add(last).cast::<[u8; $size]>().write(from.add(last).cast::<[u8; $size]>().read());
-            }
-        }};
-    }
-    match count {
-        PART.. => {
-            // SAFETY: as the caller promises.
-            unsafe { to.cast::<[u8; PART]>().write(*bytes) }
-        }
-        8.. => two!(8),
-        4.. => two!(4),
-        2.. => two!(2),
-        _ => two!(1),
-    }
 }

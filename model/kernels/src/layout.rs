@@ -119,6 +119,11 @@ pub(crate) fn rows_of(rows: Range<usize>, height: usize) -> impl Iterator<Item =
 }
 
 impl View {
+    /// With rows for columns.
+    pub(crate) fn turned(self) -> Self {
+        Self { row: self.pixel, pixel: self.row, ..self }
+    }
+
     /// The first byte of a pixel.
     #[inline(always)]
     pub(crate) fn at(&self, image: usize, y: usize, x: usize) -> usize {

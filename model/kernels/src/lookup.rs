@@ -9,6 +9,9 @@ use crate::simd::{Job, Simd};
 pub(crate) struct Lookup {
     pub(crate) elements: Elements,
     pub(crate) table: [u8; 256],
+    /// Channels of the output, and the bytes of its pixels.
+    pub(crate) channels: usize,
+    pub(crate) pitch: usize,
 }
 
 /// A lookup of some rows.
@@ -28,11 +31,13 @@ impl Job for RunLookup<'_> {
         }
         let (first, end) = layer.elements.written(&rows);
         let to = self.run.to.bytes(first, end);
+        // Of few channels, those only; of many, all bytes of a row, which is less to count.
+        let (pixel, count) = if 2 * layer.channels <= layer.pitch { (layer.pitch, layer.channels) } else { (1, 1) };
         for span in layer.elements.spans(rows) {
             let from = &self.run.from[0][span.from[0]..][..span.count];
-            for (place, byte) in from.iter().enumerate() {
-                // SAFETY: the output has as many bytes as the span counts.
-                unsafe { to.wrapping_add(span.to + place).write(layer.table[usize::from(*byte)]) };
+            for place in (0..span.count).step_by(pixel).flat_map(|pixel| pixel..pixel + count) {
+                // SAFETY: the output has as many bytes as the span counts, whole pixels.
+                unsafe { to.wrapping_add(span.to + place).write(layer.table[usize::from(from[place])]) };
             }
         }
     }

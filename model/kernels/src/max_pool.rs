@@ -24,12 +24,7 @@ impl MaxPool {
 
     /// Room for the maxima of a row's columns, and for what is read beyond them.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        Room { first: self.maxima() + 4 * S::LANES, second: 0 }
-    }
-
-    /// Bytes of a row of maxima: loads begin at a pixel and are of whole parts of the output's.
-    fn maxima(&self) -> usize {
-        self.places.width() * self.places.pixel() + self.places.pitch
+        Room { first: self.places.line().next_multiple_of(4 * S::LANES), second: 0 }
     }
 }
 
@@ -51,10 +46,12 @@ impl Job for RunMaxPool<'_> {
         let from = self.run.from[0];
         let (first, end) = places.written(&rows);
         let to = self.run.to.bytes(first, end);
-        let (bytes, vector) = (places.width() * places.pixel(), 4 * S::LANES);
-        let maxima = &mut self.run.work.first.bytes_mut()[..self.layer.maxima() + vector];
+        let (bytes, vector) = (places.line(), 4 * S::LANES);
+        let maxima = &mut self.run.work.first.bytes_mut()[..bytes.next_multiple_of(vector)];
+        let step = places.row(0, 1) - places.row(0, 0);
         for (image, row) in rows_of(rows, places.rows) {
-            let (first, height, step) = places.rows_of(image, row);
+            let rows = places.rows_of(row);
+            let (first, height) = (places.row(image, rows.start), rows.len());
             // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
             for y in (0..height).step_by(4) {
                 let from = &from[first + y * step..];
@@ -95,16 +92,33 @@ impl Job for RunMaxPool<'_> {
 /// An `N`th of a vector must be readable at every column after `from`, and writable at every output after `to`.
 #[inline(always)]
 unsafe fn columns<S: Simd, const N: usize>(simd: S, places: &Places, from: *const u8, to: *mut u8) {
+    // Windows that follow each other without a gap, as pieces do in a vector.
+    let is_tight = places.step() == 4 * S::LANES / N;
     for first in (0..places.columns).step_by(N) {
+        let last = (first + N).min(places.columns) - 1;
         let mut most = simd.splat_bytes(0);
-        for x in 0..places.kernel() {
-            let mut pieces = [from; N];
-            for (piece, from) in pieces.iter_mut().enumerate() {
-                let column = (first + piece).min(places.columns - 1);
-                *from = from.wrapping_add(places.column(column, x) * places.pixel());
+        if let (Some(start), true) = (places.inside(first, last), last + 1 == first + N) {
+            let from = from.wrapping_add(start);
+            for x in 0..places.kernel() {
+                let from = from.wrapping_add(x * places.pixel());
+                let mut pieces = [from; N];
+                for (piece, from) in pieces.iter_mut().enumerate() {
+                    *from = from.wrapping_add(piece * places.step());
+                }
+                // SAFETY: as the caller promises.
+                let bytes = unsafe { if is_tight { simd.load_pieces([from]) } else { simd.load_pieces(pieces) } };
+                most = simd.max_bytes(most, bytes);
             }
-            // SAFETY: as the caller promises.
-            most = simd.max_bytes(most, unsafe { simd.load_pieces(pieces) });
+        } else {
+            for x in 0..places.kernel() {
+                let mut pieces = [from; N];
+                for (piece, from) in pieces.iter_mut().enumerate() {
+                    let column = (first + piece).min(last);
+                    *from = from.wrapping_add(places.column(column, x) * places.pixel());
+                }
+                // SAFETY: as the caller promises.
+                most = simd.max_bytes(most, unsafe { simd.load_pieces(pieces) });
+            }
         }
         let mut nowhere = [0u8; 64];
         let mut pieces = [nowhere.as_mut_ptr(); N];

@@ -1,5 +1,6 @@
 //! From a network to steps over buffers, and running them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::time::Instant;
@@ -32,6 +33,8 @@ const MAX_SCRATCH: usize = 1 << 30;
 const GROUP_BYTES: usize = 640 << 10;
 /// The most images in a group: beyond it, weights are read seldom enough.
 const MAX_GROUP: usize = 8;
+/// Images of fewer columns are stored with columns for rows, if they have twice as many rows: a row takes a time of its own to begin.
+const NARROW: usize = 16;
 /// A step of more work, in vector products, is shared by two threads: it takes some microseconds. Tests share every step.
 const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 4001 };
 
@@ -43,6 +46,8 @@ pub struct Plan {
     logits: usize,
     /// Images that are run together.
     group: usize,
+    /// Whether images are turned as they come in.
+    is_turned: bool,
     /// What stands for each byte of a pixel, if a lookup is all that reads the input.
     table: Option<Box<[u8; 256]>>,
     steps: Vec<Step>,
@@ -101,6 +106,8 @@ struct Step {
     from: [usize; 2],
     /// None for the last, whose results are the logits.
     to: Option<usize>,
+    /// Whether what it writes, it writes row by row.
+    goes_by_rows: bool,
     /// None if it must come after all of what it reads.
     reads: Option<Reads>,
     split: Split,
@@ -109,7 +116,7 @@ struct Step {
 impl Step {
     fn link(&self, layouts: &[Layout]) -> Link {
         // None follows what is not written row by row.
-        let to = self.to.filter(|_| self.operator.goes_by_rows());
+        let to = self.to.filter(|_| self.goes_by_rows);
         let (image, row) = to.map_or((0, 0), |to| (layouts[to].image(), layouts[to].row()));
         Link { from: self.from, to: self.to, reads: self.reads, image, row, unit: self.operator.unit() }
     }
@@ -163,7 +170,8 @@ impl Plan {
         let Made { group, layouts, steps, room } = made;
         let chains = chains(&steps.iter().map(|step| step.link(&layouts)).collect::<Vec<_>>());
         let table = network.first_lookup().map(|table| Box::new(*table));
-        Ok(Self { kernel, input, logits, group, table, steps, chains, layouts, room })
+        let is_turned = network.activations[0].is_turned;
+        Ok(Self { kernel, input, logits, group, is_turned, table, steps, chains, layouts, room })
     }
 
     /// The kernel that it was made for.
@@ -331,8 +339,8 @@ impl Plan {
         for (image, pixels) in images.iter().enumerate() {
             assert_eq!(pixels.len(), self.input.elements(), "pixels of image {image}");
         }
-        let (layout, table) = (&self.layouts[0], self.table.as_deref());
-        with(self.kernel, Pack { layout, table, images, to: scratch.buffers[0].bytes_mut() });
+        let (layout, is_turned, table) = (&self.layouts[0], self.is_turned, self.table.as_deref());
+        with(self.kernel, Pack { layout, is_turned, table, images, to: scratch.buffers[0].bytes_mut() });
     }
 
     /// Runs some rows of a step. A buffer is moved out of the scratch while it is written to, since no step reads what it
@@ -504,7 +512,10 @@ impl Operator {
 /// An activation.
 #[derive(Debug)]
 struct Activation {
+    /// As it is stored.
     shape: Shape,
+    /// Whether rows are columns and columns are rows, as it is stored: see [`NARROW`].
+    is_turned: bool,
     zero_points: Vec<u8>,
     /// No byte is larger.
     high: u8,
@@ -513,9 +524,41 @@ struct Activation {
 }
 
 impl Activation {
+    /// Of a shape as it is, if not `is_turned` already. It is stored as it is best read.
+    fn new(shape: Shape, is_turned: bool, zero_points: Vec<u8>, high: u8) -> Self {
+        let Shape { height, width, .. } = turned(shape, is_turned);
+        let is_narrow = width < NARROW && height >= 2 * width;
+        let shape = turned(shape, is_narrow != is_turned);
+        Self { shape, is_turned: is_narrow, zero_points, high, readers: Vec::new() }
+    }
+
+    /// A window over it, as it is stored.
+    fn window(&self, window: Window) -> Window {
+        let Window { kernel: [rows, columns], stride: [down, right], padding: [above, left, below, after] } = window;
+        match self.is_turned {
+            true => Window { kernel: [columns, rows], stride: [right, down], padding: [left, above, after, below] },
+            false => window,
+        }
+    }
+
+    /// Weights over it, of which each channel has so many rows and columns, as it is stored.
+    fn weight<'a>(&self, weight: &'a [i8], [rows, columns]: [usize; 2]) -> Cow<'a, [i8]> {
+        if !self.is_turned || rows == 1 || columns == 1 {
+            return weight.into();
+        }
+        let places = (0..columns).flat_map(|x| (0..rows).map(move |y| y * columns + x));
+        weight.chunks_exact(rows * columns).flat_map(|weight| places.clone().map(|place| weight[place])).collect()
+    }
+
     fn zero_point(&self) -> u8 {
         self.zero_points.first().copied().unwrap_or_default()
     }
+}
+
+/// A shape, or what it is with rows for columns.
+fn turned(shape: Shape, is_turned: bool) -> Shape {
+    let Shape { channels, height, width } = shape;
+    if is_turned { Shape { channels, height: width, width: height } } else { shape }
 }
 
 /// A network whose layers fit together.
@@ -526,8 +569,7 @@ struct Network<'a> {
 
 impl<'a> Network<'a> {
     fn new(input: Shape, zero_points: &[u8], layers: &'a [Layer<'a>]) -> Result<Self, PlanError> {
-        let zero_points = zero_points.to_vec();
-        let mut activations = vec![Activation { shape: input, zero_points, high: 255, readers: Vec::new() }];
+        let mut activations = vec![Activation::new(input, false, zero_points.to_vec(), 255)];
         if layers.is_empty() || input.elements() == 0 {
             return Err(PlanError::Shape { layer: 0 });
         }
@@ -562,6 +604,20 @@ impl<'a> Network<'a> {
         is_conv && pooled && self.activations[layer + 1].readers == [layer + 1]
     }
 
+    /// Whether an activation is stored in another way than what a layer reads, which is how the layer goes.
+    fn turns(&self, layer: usize, activation: usize) -> bool {
+        self.activations[self.layers[layer].from[0]].is_turned != self.activations[activation].is_turned
+    }
+
+    /// Whether a layer reads an activation that had better have no gaps between its pixels.
+    fn is_dense(&self, activation: usize) -> bool {
+        self.activations[activation].readers.iter().any(|layer| match self.layers[*layer].operation {
+            Operation::Conv { groups, .. } => !self.is_depthwise(*layer, groups),
+            Operation::Linear { .. } => true,
+            _ => false,
+        })
+    }
+
     fn is_depthwise(&self, layer: usize, groups: usize) -> bool {
         let inputs = self.activations[self.layers[layer].from[0]].shape.channels;
         groups == inputs && groups == self.activations[layer + 1].shape.channels
@@ -572,11 +628,11 @@ impl<'a> Network<'a> {
     fn border(&self, activation: usize) -> [usize; 4] {
         let Shape { height, width, .. } = self.activations[activation].shape;
         let size = |[above, left, below, right]: [usize; 4]| (above + height + below) * (left + width + right);
-        let paddings =
-            self.activations[activation].readers.iter().filter_map(|layer| match self.layers[*layer].operation {
-                Operation::Conv { window, .. } => Some(window.padding),
-                _ => None,
-            });
+        let activation = &self.activations[activation];
+        let paddings = activation.readers.iter().filter_map(|layer| match self.layers[*layer].operation {
+            Operation::Conv { window, .. } => Some(activation.window(window).padding),
+            _ => None,
+        });
         let (mut border, mut apart) = ([0; 4], 0);
         for padding in paddings {
             apart += size(padding);
@@ -604,7 +660,7 @@ fn output(
     let uniform = |activation: &Activation| activation.zero_points.iter().all(|z| *z == activation.zero_point());
     let fits = |condition: bool| if condition { Ok(()) } else { Err(wrong()) };
     let over = |channels: usize, window: Window| {
-        let Window { kernel, stride, padding } = window;
+        let Window { kernel, stride, padding } = first.window(window);
         let out = |size: usize, way: usize| {
             let (before, after) = (padding[way], padding[way + 2]);
             let fits = kernel[way] > 0 && stride[way] > 0 && before < kernel[way] && after < kernel[way];
@@ -615,8 +671,7 @@ fn output(
         Some(Shape { channels, height, width })
     };
     let next = |shape: Shape, finish: Finish| {
-        let zero_points = vec![finish.zero_point; shape.channels];
-        Activation { shape, zero_points, high: finish.high, readers: Vec::new() }
+        Activation::new(shape, first.is_turned, vec![finish.zero_point; shape.channels], finish.high)
     };
     let count = match description.operation {
         Operation::Add { .. } | Operation::Multiply { .. } => 2..=2,
@@ -664,8 +719,7 @@ fn output(
         }
         Operation::MaxPool { window } => {
             let shape = over(first.shape.channels, window).ok_or_else(wrong)?;
-            let zero_points = first.zero_points.clone();
-            Ok(Activation { shape, zero_points, high: first.high, readers: Vec::new() })
+            Ok(Activation::new(shape, first.is_turned, first.zero_points.clone(), first.high))
         }
         Operation::Concat => {
             let channels = inputs.iter().map(|input| input.shape.channels).sum();
@@ -675,7 +729,7 @@ fn output(
             fits(alike)?;
             let zero_points = inputs.iter().flat_map(|input| input.zero_points.iter().copied()).collect();
             let high = inputs.iter().map(|input| input.high).max().unwrap_or(255);
-            Ok(Activation { shape: Shape { channels, ..first.shape }, zero_points, high, readers: Vec::new() })
+            Ok(Activation::new(Shape { channels, ..first.shape }, first.is_turned, zero_points, high))
         }
         Operation::Lookup { table, zero_point } => {
             let high = table.iter().copied().max().unwrap_or(255).max(zero_point);
@@ -760,7 +814,11 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
                 channels,
                 height,
                 width,
-                pitch: if activation == first { channels } else { channels.next_multiple_of(PART) },
+                pitch: if activation == first && network.is_dense(first) {
+                    channels
+                } else {
+                    channels.next_multiple_of(PART)
+                },
                 border: network.border(activation),
                 zero_points: zero_points.clone(),
             };
@@ -770,14 +828,14 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             let reader = readers.iter().copied().max().unwrap_or(writer);
             buffers.of[activation] = Some(buffers.take(layout, writer, reader)?);
         }
+        let read = &network.activations[layers[activation].from[0]];
         let window = match layers[activation].operation {
             Operation::Conv { window, groups, bias, .. } => {
+                let window = read.window(window);
                 let is_one = !network.is_depthwise(activation, groups) && joined::<S>(groups, bias.len()) == groups;
                 Some((window.padding, window.kernel[1], is_one))
             }
-            Operation::Linear { .. } => {
-                Some(([0; 4], network.activations[layers[activation].from[0]].shape.width, true))
-            }
+            Operation::Linear { .. } => Some(([0; 4], read.shape.width, true)),
             _ => None,
         };
         if let Some((padding, columns, is_one)) = window {
@@ -802,14 +860,18 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             buffers.buffer(from[input.min(from.len() - 1)])
         });
         let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
-            let split = Split::of(&operator, to.map(|to| &buffers.layouts[to]));
+            let goes_by_rows = operator.goes_by_rows() && !network.turns(layer, output);
+            let split = match goes_by_rows {
+                true => Split::of(&operator, to.map(|to| &buffers.layouts[to])),
+                false => Split::Not,
+            };
             // A copy into a wider border, and of one of several inputs, is of whole images.
             let reads = match &operator {
                 Operator::Copy(_) => None,
-                operator if !operator.goes_by_rows() => None,
+                _ if !goes_by_rows => None,
                 _ => reads(network, layer, pooled),
             };
-            Step { layer, operator, from, to, reads, split }
+            Step { layer, operator, from, to, goes_by_rows, reads, split }
         };
         if let Operation::Concat = layers[layer].operation {
             let mut first = 0;
@@ -846,6 +908,7 @@ fn is_loose(layout: &Layout, columns: usize) -> bool {
 fn reads(network: &Network<'_>, layer: usize, pooled: bool) -> Option<Reads> {
     match network.layers[layer].operation {
         Operation::Conv { window, .. } | Operation::AveragePool { window, .. } | Operation::MaxPool { window } => {
+            let window = network.activations[network.layers[layer].from[0]].window(window);
             let Window { kernel: [kernel, _], stride: [stride, _], padding: [above, ..] } = window;
             Some(match pooled {
                 true => Reads { kernel: kernel + stride, stride: 2 * stride, above },
@@ -872,17 +935,24 @@ fn operator<S: Simd>(
     let first = &network.activations[inputs[0]];
     let layouts = from.map(|buffer| &buffers.layouts[buffer]);
     let from = layouts[0];
-    let output = to.map(|to| (&buffers.layouts[to], buffers.layouts[to].view()));
+    let is_turned = network.turns(layer, layer + if pooled { 2 } else { 1 });
+    let output = to.map(|to| {
+        let layout = &buffers.layouts[to];
+        (layout, if is_turned { layout.view().turned() } else { layout.view() })
+    });
     let stored = || output.expect("all but logits are stored");
     let zero_points = || [inputs[0], inputs[inputs.len() - 1]].map(|input| network.activations[input].zero_point());
     let wide = first.high > 127;
     match network.layers[layer].operation {
         Operation::Conv { groups, window, weight, bias, scale, finish } => {
+            let weight = &first.weight(weight, window.kernel);
+            let window = first.window(window);
             let sums = Sums { weight, bias, scale, groups, finish: Some(finish), high: first.high };
             if network.is_depthwise(layer, groups) {
                 return Operator::Depthwise(Depthwise::new::<S>(&sums, finish, window, from, stored(), group));
             }
-            let Shape { mut height, mut width, .. } = network.activations[layer + 1].shape;
+            let Shape { mut height, mut width, .. } =
+                turned(network.activations[layer + 1].shape, network.turns(layer, layer + 1));
             if (groups, height, width) == (1, 1, 1)
                 && let Some(dot) = Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group)
             {
@@ -906,6 +976,7 @@ fn operator<S: Simd>(
         }
         Operation::Linear { weight, bias, scale, finish } => {
             let Shape { height, width, .. } = first.shape;
+            let weight = &first.weight(weight, if first.is_turned { [width, height] } else { [height, width] });
             let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4] };
             let sums = Sums { weight, bias, scale, groups: 1, finish, high: first.high };
             match Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group) {
@@ -922,13 +993,16 @@ fn operator<S: Simd>(
             Operator::Multiply(Multiply { elements, zero_points: zero_points(), scale, finish })
         }
         Operation::AveragePool { window, scale, finish } => {
-            let places = Places::new(window, from, stored());
+            let places = Places::new(first.window(window), from, stored());
             Operator::AveragePool(AveragePool::new(places, scale, first.zero_point(), finish))
         }
-        Operation::MaxPool { window } => Operator::MaxPool(MaxPool::new::<S>(Places::new(window, from, stored()))),
+        Operation::MaxPool { window } => {
+            Operator::MaxPool(MaxPool::new::<S>(Places::new(first.window(window), from, stored())))
+        }
         Operation::Lookup { table, .. } => {
             let elements = Elements::new(layouts, stored());
-            Operator::Lookup(Box::new(Lookup { elements, table: *table }))
+            let &Layout { channels, pitch, .. } = stored().0;
+            Operator::Lookup(Box::new(Lookup { elements, table: *table, channels, pitch }))
         }
         Operation::Concat => unreachable!("copies are made of it"),
     }
@@ -937,9 +1011,6 @@ fn operator<S: Simd>(
 impl Split {
     /// How a step whose output lies in `to` is shared.
     fn of(operator: &Operator, to: Option<&Layout>) -> Self {
-        if !operator.goes_by_rows() {
-            return Self::Not;
-        }
         let height = operator.height();
         let work = match (operator.method().1, to) {
             (0, Some(to)) => to.image() / 16,

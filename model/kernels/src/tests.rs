@@ -295,7 +295,7 @@ fn random_layer(random: &mut Random, known: &[Known]) -> Option<(OwnedLayer, Kno
             (layer, written(over(from.shape, channels, window), finish))
         }
         4 | 5 => {
-            let window = random_window(random, from.shape, &[1, 2, 3, 3, 3, 4, 5, 5, 7, 9])?;
+            let window = random_window(random, from.shape, &[1, 2, 3, 3, 3, 4, 5, 5, 7, 9, 18])?;
             let channels = from.shape.channels;
             let mut layer = OwnedLayer::new(&[index], Kind::Conv { groups: channels, window });
             fill_sums(random, &mut layer, from, channels, channels, window.kernel[0] * window.kernel[1]);
@@ -346,7 +346,7 @@ fn random_layer(random: &mut Random, known: &[Known]) -> Option<(OwnedLayer, Kno
         9 => {
             let window = match random.once_in(3) {
                 true => Window { kernel: [from.shape.height, from.shape.width], stride: [1; 2], padding: [0; 4] },
-                false => random_window(random, from.shape, &[1, 2, 3, 5])?,
+                false => random_window(random, from.shape, &[1, 2, 3, 5, 7])?,
             };
             let bound = (window.kernel[0] * window.kernel[1]) as i64 * from.distance(zero_point);
             let mut layer = OwnedLayer::new(&[index], Kind::AveragePool { window });
@@ -356,7 +356,7 @@ fn random_layer(random: &mut Random, known: &[Known]) -> Option<(OwnedLayer, Kno
         }
         10 => {
             let halves = Window { kernel: [2; 2], stride: [2; 2], padding: [0; 4] };
-            let window = if random.once_in(2) { halves } else { random_window(random, from.shape, &[1, 2, 3, 5])? };
+            let window = if random.once_in(2) { halves } else { random_window(random, from.shape, &[1, 2, 3, 5, 7])? };
             if from.shape.height + window.padding[0] < window.kernel[0]
                 || from.shape.width + window.padding[1] < window.kernel[1]
             {

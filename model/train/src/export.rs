@@ -19,6 +19,8 @@ pub const PIXELS: &str = "pixels";
 pub const LOGITS: &str = "logits";
 /// The version of the operators that are written.
 const OPERATORS: i64 = 17;
+/// The domain of ONNX Runtime's own operators, and their version.
+const OWN: (&str, i64) = ("com.microsoft", 1);
 /// The version of the file format: that of ONNX 1.13, which ONNX Runtime reads since 1.14.
 const FORMAT: i64 = 8;
 /// The largest activation beside which two products with i8 weights fit the 16 bits that x86 without VNNI adds them in.
@@ -29,6 +31,8 @@ pub fn to_onnx(model: &Model, weights: WeightType) -> Vec<u8> {
     let mut network = Network { weights, nodes: Vec::new(), constants: Vec::new() };
     network.layers(model);
     let shape = model.input();
+    let has_own = network.nodes.iter().any(|node| node.domain == OWN.0);
+    let domains = [Some(("", OPERATORS)), has_own.then_some(OWN)].into_iter().flatten();
     let metadata = [("name", model.name().to_owned()), ("id", model.id().to_string())];
     let graph = GraphProto {
         name: "ocelli".into(),
@@ -42,7 +46,7 @@ pub fn to_onnx(model: &Model, weights: WeightType) -> Vec<u8> {
         producer_name: "ocelli".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPERATORS }],
+        opset_import: domains.map(|(domain, version)| OperatorSetIdProto { domain: domain.into(), version }).collect(),
         metadata_props: metadata
             .into_iter()
             .map(|(key, value)| StringStringEntryProto { key: key.into(), value })
@@ -131,6 +135,18 @@ impl Network {
                     let rounded = self.node("Round", &[&scaled], vec![]);
                     self.finished(&rounded, finish, Self::float_of_byte)
                 }
+                // Of scales of 1 its floats are whole numbers, which are the same wherever it runs.
+                Operation::Add { multipliers, shift, finish } if multipliers == [1 << shift; 2] => {
+                    let one = self.float(1.0);
+                    let [a, b] = [0, 1].map(|place| self.byte(zero_point(place)));
+                    let to = self.byte(finish.zero_point);
+                    let [x, y] = [0, 1].map(|place| names[sources[place]].as_str());
+                    let sum = self.node("QLinearAdd", &[x, &one, &a, y, &one, &b, &one, &to], vec![]);
+                    if let Some(node) = self.nodes.last_mut() {
+                        node.domain = OWN.0.into();
+                    }
+                    self.clipped(sum, finish)
+                }
                 Operation::Add { multipliers, shift, finish } => {
                     let [a, b] = [0, 1].map(|place| {
                         let value = self.counted(&names[sources[place]], zero_point(place));
@@ -158,7 +174,12 @@ impl Network {
         let taken = read.zero_points[0];
         let bias = moved_bias(read, parameters, outputs / groups, inputs, window.taps());
         let dims = [outputs, inputs, window.kernel[0], window.kernel[1]];
-        let (weight, zero_points) = if self.weights == WeightType::I8 && read.high <= MOST_BESIDE_I8 {
+        let is_i8 = match self.weights {
+            WeightType::U8 => false,
+            WeightType::I8 => read.high <= MOST_BESIDE_I8,
+            WeightType::I8Everywhere => true,
+        };
+        let (weight, zero_points) = if is_i8 {
             let bytes = parameters.weight.iter().map(|weight| *weight as u8).collect();
             (self.tensor(element::INT8, &dims, bytes), self.tensor(element::INT8, &[outputs], vec![0; outputs]))
         } else {
@@ -174,11 +195,16 @@ impl Network {
         let inputs = [&x, &one, &from, &weight, &scale, &zero_points, &one, &to, &bias].map(String::as_str);
         let attributes = of_window(window).chain([integer("group", groups as i64)]).collect();
         let sums = self.node("QLinearConv", &inputs, attributes);
+        self.clipped(sums, finish)
+    }
+
+    /// Bytes within their bounds.
+    fn clipped(&mut self, bytes: String, finish: Finish) -> String {
         if (finish.low, finish.high) == (0, 255) {
-            return sums;
+            return bytes;
         }
         let (low, high) = (self.byte(finish.low), self.byte(finish.high));
-        self.node("Clip", &[&sums, &low, &high], vec![])
+        self.node("Clip", &[&bytes, &low, &high], vec![])
     }
 
     /// What is read with its padding, where channels are padded with bytes of their own, and the window over that; elsewhere

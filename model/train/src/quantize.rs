@@ -21,7 +21,9 @@ use ocelli_model::proof::SCALES;
 use serde::Serialize;
 
 pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
-pub use self::imported::{Clipping, ImportReport, ImportTrial, Imported, Pictures, needs_pictures, quantize_imported};
+pub use self::imported::{
+    Clipping, ImportProgress, ImportReport, ImportTrial, Imported, Pictures, needs_pictures, quantize_imported,
+};
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{EvaluateError, logits};
 use crate::train::{self, FloatNetwork, LayerWeights, Rounded, Rounding, TrainError, is_clamped};

@@ -4,12 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocelli_model::{Model, reference, sample, zoo};
+use ocelli_model::graph::Operation;
+use ocelli_model::{Graph, Model, ModelFile, reference, sample, zoo};
 use ocelli_program::model_export::WeightType;
 use ocelli_train::export::to_onnx;
 
 /// Random networks of all operators.
 const NETWORKS: u64 = 300;
+/// Of these so many once more, with additions of equal steps.
+const PLAIN: usize = 40;
 /// Pictures for each of them; for a built-in model as many as well.
 const PICTURES: usize = 3;
 
@@ -66,6 +69,32 @@ fn models_of_the_zoo_are_small_and_say_what_they_are() {
     }
 }
 
+/// The model with each addition that it has as one of equal steps, if it has any.
+fn with_plain_additions(model: &Model) -> Option<Model> {
+    let graph = model.graph();
+    let mut layers = graph.layers().to_vec();
+    let mut count = 0;
+    for layer in &mut layers {
+        if let Operation::Add { multipliers, shift, .. } = &mut layer.operation {
+            *multipliers = [1 << (*shift).min(20); 2];
+            *shift = (*shift).min(20);
+            count += 1;
+        }
+    }
+    let parameters = (0..layers.len()).map(|layer| model.parameters(layer).clone()).collect();
+    let graph = Graph::new(graph.input().clone(), layers).expect("it was one before");
+    let file = ModelFile { graph, parameters, display: model.display().clone() };
+    (count > 0).then(|| file.build().ok()).flatten()
+}
+
+/// Whether products of bytes are added in 32 bits.
+fn adds_in_32_bits() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    return cfg!(target_arch = "aarch64");
+}
+
 #[test]
 fn onnxruntime_gives_the_same_logits() {
     let Some(python) = python() else { return };
@@ -74,11 +103,19 @@ fn onnxruntime_gives_the_same_logits() {
     let count = zoo.len();
     assert!(count > zoo::names().len(), "{count}");
     let random = (0..NETWORKS).map(|seed| (format!("random-{seed}"), sample::model(&mut sample::seeded(seed))));
+    let plain = (0..NETWORKS).filter_map(|seed| {
+        let model = with_plain_additions(&sample::model(&mut sample::seeded(seed)))?;
+        Some((format!("plain-{seed}"), model))
+    });
+    let plain: Vec<_> = plain.take(PLAIN).collect();
+    assert_eq!(plain.len(), PLAIN);
+    let mut types = vec![WeightType::U8, WeightType::I8];
+    types.extend(adds_in_32_bits().then_some(WeightType::I8Everywhere));
     let mut expected = Vec::new();
-    for (seed, (name, model)) in zoo.into_iter().chain(random).enumerate() {
+    for (seed, (name, model)) in zoo.into_iter().chain(plain).chain(random).enumerate() {
         let pictures = pixels(&model, seed as u64);
         let logits: Vec<i32> = pictures.iter().flat_map(|pixels| reference::logits(&model, pixels)).collect();
-        for weights in [WeightType::U8, WeightType::I8] {
+        for weights in types.clone() {
             let stem = folder.path().join(format!("{name}-{weights:?}"));
             fs::write(stem.with_extension("onnx"), to_onnx(&model, weights)).expect("writable");
             fs::write(stem.with_extension("in"), pictures.concat()).expect("writable");
@@ -92,7 +129,7 @@ fn onnxruntime_gives_the_same_logits() {
         // With what ONNX Runtime changes, and without.
         assert_eq!(found, [logits.as_slice(), logits].concat(), "{}", stem.display());
     }
-    assert_eq!(expected.len(), 2 * (NETWORKS as usize + count));
+    assert_eq!(expected.len(), types.len() * (NETWORKS as usize + PLAIN + count));
 }
 
 #[test]
@@ -100,9 +137,10 @@ fn the_ending_says_what_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = zoo::get("cifar10-cnn").expect("built in");
     let onnx = |weights| to_onnx(&model, weights);
-    let rows: [(&[&str], Vec<u8>); 5] = [
+    let rows: [(&[&str], Vec<u8>); 6] = [
         (&["a.onnx"], onnx(WeightType::I8)),
         (&["b.onnx", "--weights", "u8"], onnx(WeightType::U8)),
+        (&["f.onnx", "--weights", "i8-everywhere"], onnx(WeightType::I8Everywhere)),
         (&["c.safetensors"], model.bytes().to_vec()),
         (&["d", "--format", "onnx"], onnx(WeightType::I8)),
         (&["e.onnx", "--format", "safetensors"], model.bytes().to_vec()),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use ocelli_model::graph::Operation;
 use ocelli_model::{CandleBackend, DeviceChoice, ReferenceBackend, Shape};
@@ -108,7 +109,7 @@ fn quantised_networks_keep_their_integers() {
             256,
             None,
             &mut ReferenceBackend,
-            &mut |_| (),
+            &|_| (),
         );
         let model = made.unwrap_or_else(|error| panic!("{name}: {error:?}")).model;
         let scale = model.display().scale;
@@ -155,11 +156,15 @@ fn a_trained_network_keeps_its_accuracy_as_integers() {
     let naming = Naming { name: "digits".into(), card: String::new() };
     let (classes, pictures) =
         (calibration.classes().to_vec(), Pictures { calibration: &calibration, validation: &validation });
-    let mut trials = 0;
-    let quantized =
-        quantize_imported(&imported.network, classes, &naming, 256, Some(pictures), &mut backend, &mut |_| trials += 1)
-            .expect("it can be made exact");
-    assert_eq!(trials, quantized.report.trials.len());
+    // Each picture once in floats, those to choose by once for each way to clip, and once for the report.
+    let told = Mutex::new(Vec::new());
+    let tell = |progress| told.lock().expect("nobody panics with it").push(progress);
+    let quantized = quantize_imported(&imported.network, classes, &naming, 256, Some(pictures), &mut backend, &tell)
+        .expect("it can be made exact");
+    let total = calibration.len() + (2 + quantized.report.trials.len()) * validation.len();
+    let told = told.into_inner().expect("nobody panics with it");
+    assert!(told.iter().all(|progress| progress.total == total && progress.done <= total));
+    assert_eq!(told.iter().map(|progress| progress.done).max(), Some(total));
     assert!(quantized.report.same_labels >= Some(0.98), "{:?}", quantized.report);
     // Two products of what convolutions read fit 16 bits.
     let graph = quantized.model.graph();
@@ -203,8 +208,7 @@ fn damaged_files_are_refused_and_nothing_panics() {
             // Those that need no pictures become models or are refused as well.
             let naming = Naming { name: String::new(), card: String::new() };
             let classes = (0..network.logits()).map(|class| class.to_string()).collect();
-            let made =
-                quantize_imported(&network.network, classes, &naming, 256, None, &mut ReferenceBackend, &mut |_| ());
+            let made = quantize_imported(&network.network, classes, &naming, 256, None, &mut ReferenceBackend, &|_| ());
             refused += usize::from(made.is_err() && !network.needs_pictures());
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::transaction::Form;
@@ -10,7 +11,7 @@ use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, Header, ModelId, Network, Parameters, Transaction, Unsigned, rules,
 };
 use ocelli_model::{Backend, Model};
-use ocelli_node::chain::Chain;
+use ocelli_node::chain::{Chain, CheckedFile, assemble};
 use ocelli_node::inference::{BATCH_PICTURES, facts_of};
 use ocelli_node::miner::Miner;
 use ocelli_node::store::Store;
@@ -51,7 +52,8 @@ impl<'a> BlockMaker<'a> {
     /// # Errors
     /// If the block would weigh too much.
     pub fn tasks_a_block(&self, wanted: Option<u32>) -> Result<usize, CommandError> {
-        let limit = tasks_of_a_block(&self.network.parameters, self.model, &self.sign(0, &[]));
+        let limit =
+            tasks_of_a_block(&self.network.parameters, self.model, &self.sign(0, &vec![0; self.model.pixels()]));
         match wanted.map(|count| count as usize) {
             Some(count) if count > limit => Err(CommandError::usage(format!(
                 "found {count} tasks, expected at most {limit}: a block of the network `{}` weighs no more",
@@ -82,7 +84,7 @@ impl<'a> BlockMaker<'a> {
         chain.insert_headers(std::slice::from_ref(&header), header.time)?.1.map_or(Ok(()), Err)?;
         chain.accept_block(hash, &data, &|_| false)?;
         chain.set_answers(hash, Ok(()))?;
-        chain.advance()?;
+        advance(chain)?;
         Ok(Block { header, data })
     }
 
@@ -120,10 +122,7 @@ impl<'a> BlockMaker<'a> {
         for (action, attachment) in actions {
             let answer = match (action.task(), attachment) {
                 (Some(task), Some(bytes)) => {
-                    let pixels = match task.form {
-                        Form::Pixels => bytes.clone(),
-                        Form::Jpeg { .. } => ocelli_picture::pixels(bytes, self.model.graph().input().into())?,
-                    };
+                    let pixels = pixels_of(self.model, bytes, task.form)?;
                     let logits = backend.logits(self.model, &[&pixels])?;
                     logits.first().map_or(Answer::None, |logits| Answer::Classes(Classes::of(logits)))
                 }
@@ -137,13 +136,29 @@ impl<'a> BlockMaker<'a> {
     }
 
     fn sign(&self, nonce: u64, pixels: &[u8]) -> Transaction {
-        self.sign_action(nonce, task_on(self.model, pixels))
+        self.sign_action(nonce, classify(self.model, pixels, Form::Pixels))
     }
 
     fn sign_action(&self, nonce: u64, action: Action) -> Transaction {
         let unsigned = Unsigned { nonce, fee: Amount(1), expires: u64::MAX, action };
         let public_key = self.wallet.public_key();
         Transaction::sign(unsigned, public_key, self.network.genesis_hash(), |hash| self.wallet.sign(hash))
+    }
+}
+
+/// Moves the tip as far as it goes, and checks the files that wait to be published, as a node does on another thread.
+pub fn advance(chain: &mut Chain) -> Result<(), CommandError> {
+    loop {
+        chain.advance()?;
+        let awaited: Vec<_> = chain.awaited_files().map(|(_, finished)| finished.clone()).collect();
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        for finished in awaited {
+            let file = assemble(chain.store(), &finished)?;
+            let file = file.ok_or_else(|| CommandError::failed("the parts of a file are not there"))?;
+            chain.file_checked(CheckedFile::of(&file));
+        }
     }
 }
 
@@ -161,14 +176,65 @@ pub fn new_folder() -> Result<TempDir, CommandError> {
         .hint(|| "set TMPDIR to a folder that you may write to")
 }
 
-/// A task for a model on pixels.
-pub fn task_on(model: &Model, pixels: &[u8]) -> Action {
-    Action::Classify {
-        model: ModelId(model.id().0),
-        picture: AttachmentHash::of(pixels),
-        bytes: model.pixels() as u32,
-        royalty: Amount::ZERO,
-        form: Form::Pixels,
+/// A task for a model that is free.
+pub fn classify(model: &Model, attachment: &[u8], form: Form) -> Action {
+    let (picture, bytes) = (AttachmentHash::of(attachment), attachment.len() as u32);
+    Action::Classify { model: ModelId(model.id().0), picture, bytes, royalty: Amount::ZERO, form }
+}
+
+/// The pixels that a model gets of a task's attachment.
+pub fn pixels_of(model: &Model, attachment: &[u8], form: Form) -> Result<Vec<u8>, ocelli_picture::Refusal> {
+    match form {
+        Form::Pixels => Ok(attachment.to_vec()),
+        Form::Jpeg { .. } => ocelli_picture::pixels(attachment, model.graph().input().into()),
+    }
+}
+
+/// Makes JPEG files that the network takes, square, each another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Jpegs {
+    pub side: u16,
+    /// Of noise, or of one grey each.
+    pub is_noise: bool,
+    quality: u8,
+}
+
+impl Jpegs {
+    /// At the highest quality at which they have at most so many bytes, by a sample of them.
+    ///
+    /// # Errors
+    /// Where none has.
+    pub fn new(side: u16, is_noise: bool, bytes: usize, random: &mut ChaCha8Rng) -> Result<Self, CommandError> {
+        for quality in (1..=95).rev().step_by(2) {
+            let jpegs = Self { side, is_noise, quality };
+            let file = jpegs.make(random)?;
+            // They differ a little.
+            if file.len() <= bytes - bytes / 64 && ocelli_picture::check(&file).is_ok() {
+                return Ok(jpegs);
+            }
+        }
+        Err(CommandError::failed(format!("no JPEG of {side}x{side} has at most {bytes} bytes")))
+    }
+
+    /// The next.
+    ///
+    /// # Errors
+    /// For a side of 0.
+    pub fn make(&self, random: &mut ChaCha8Rng) -> Result<Vec<u8>, CommandError> {
+        let mut samples = vec![(random.next_u32() % 128) as u8; 3 * usize::from(self.side) * usize::from(self.side)];
+        if self.is_noise {
+            random.fill_bytes(&mut samples);
+        }
+        let mut file = Vec::new();
+        let mut encoder = Encoder::new(&mut file, self.quality);
+        encoder.set_sampling_factor(SamplingFactor::F_2_2);
+        encoder.encode(&samples, self.side, self.side, ColorType::Rgb)?;
+        Ok(file)
+    }
+
+    /// What a task says of them.
+    pub fn form(&self) -> Form {
+        Form::Jpeg { width: self.side, height: self.side }
     }
 }
 
@@ -199,7 +265,8 @@ mod tests {
         let network = Network::builtin("local").expect("built in");
         let model = &models(&network).expect("built in")[0];
         let maker = BlockMaker::new(&network, model);
-        let weight = rules::weight(&maker.sign(0, &[]), Some(&facts_of(model))).expect("the model is given");
+        let weight = rules::weight(&maker.sign(0, &vec![0; model.pixels()]), Some(&facts_of(model)))
+            .expect("the model is given");
         let count = maker.tasks_a_block(None).expect("a full block") as u64;
         assert!(count * weight <= network.parameters.weight_limit);
         assert!((count + 1) * weight > network.parameters.weight_limit);

@@ -2,48 +2,44 @@
 
 use std::time::Duration;
 
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use ocelli_consensus::hash::UploadHash;
+use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::transaction::{Form, MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES};
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network};
-use ocelli_model::{Backend, Model};
+use ocelli_model::{Backend, Model, zoo};
 use ocelli_node::fee::weight;
 use ocelli_node::inference::facts_of;
-use ocelli_node::node::models;
-use ocelli_program::device_option::DeviceOption;
+use ocelli_node::wallet::Wallet;
 use ocelli_program::error::CommandError;
 use ocelli_program::output::Printer;
-use ocelli_protocol::message::BlockData;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::block_maker::{Block, BlockMaker, new_chain};
+use super::block_maker::{Block, BlockMaker, Jpegs, classify, new_chain};
+use super::runs::{Local, Machine, Runs};
 use super::validate::validate_block;
 use super::{percentile, rounded};
 
 /// Blocks between the beginning of an upload and its first part.
 const PAUSE_BLOCKS: usize = 8;
+/// A model that is built in and that the network `local` does not have.
+const PUBLISHED: &str = "person-96";
 
 /// Measure how long a full block of each kind of transaction takes to validate and connect, nothing of it known before
 ///
 /// What a transaction weighs is to be what it takes: no kind is to take much longer than its weight says. Each block has as many
-/// transactions of one kind as the weight limit of the network `local` lets, the dearest inputs included.
+/// transactions of one kind as the weight limit of the network `local` lets, the dearest inputs included; but a publication stands alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Validate each block so many times, and report the run of median time
-    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    runs: u16,
-
     #[command(flatten)]
-    device: DeviceOption,
+    runs: Runs,
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
-    device: String,
-    threads: usize,
-    runs: u16,
+    #[serde(flatten)]
+    machine: Machine,
     kinds: Vec<Row>,
 }
 
@@ -58,14 +54,14 @@ struct Row {
     ratio_to_pixels: f64,
 }
 
-/// The transactions of a block, and what stands before it.
+/// The transactions of a block, with their attachments.
+type Actions = Vec<(Action, Option<Vec<u8>>)>;
+
+/// The transactions of a block, and of those before it.
 struct Kind {
     name: String,
-    /// Transactions of the first block; empty ones follow.
-    first: Vec<Action>,
-    empty: usize,
-    /// Of the block that is measured, with their attachments.
-    actions: Vec<(Action, Option<Vec<u8>>)>,
+    before: Vec<Actions>,
+    actions: Actions,
     model: Option<Model>,
 }
 
@@ -74,17 +70,15 @@ struct Kind {
 /// # Errors
 /// For a device or a temporary folder that cannot be used, and a block that is refused.
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
-    let network = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
-    let models = models(&network)?;
-    let mut backend = args.device.open(&models)?;
+    let Local { network, models, mut backend } = args.runs.local()?;
     let mut rows: Vec<Row> = Vec::new();
     for kind in kinds(&network, &models)? {
         let weight =
             kind.actions.iter().map(|(action, _)| weight(action, kind.model.as_ref().map(facts_of).as_ref())).sum();
         let (before, block) = make(&network, &models[0], &kind, &mut *backend)?;
         let mut times = Vec::new();
-        for _ in 0..args.runs {
-            let device = args.device.open(&models)?;
+        for _ in 0..args.runs.runs {
+            let device = args.runs.open(&models)?;
             times.push(validate_block(&network, &models, &before, &block, device)?.whole());
         }
         times.sort();
@@ -101,11 +95,11 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     for row in &mut rows {
         row.ratio_to_pixels = rounded(row.ratio_to_pixels / pixels);
     }
-    let report = Report { device: backend.name(), threads: backend.threads(), runs: args.runs, kinds: rows };
+    let report = Report { machine: args.runs.machine(&*backend), kinds: rows };
     if output.is_json() {
         return output.json(&report);
     }
-    output.line(format_args!("{}, {} threads", report.device, report.threads))?;
+    output.line(format_args!("{}, {} threads", report.machine.device, report.machine.threads))?;
     for Row { kind, transactions, weight, seconds, ratio_to_pixels } in &report.kinds {
         output.line(format_args!(
             "{kind:<40} {transactions:>6} transactions {weight:>9} weight {seconds:>8.3} s  {ratio_to_pixels:>6.2} times pixels"
@@ -135,16 +129,16 @@ fn kinds(network: &Network, models: &[Model]) -> Result<Vec<Kind>, CommandError>
         let actions = (0..count).map(|_| task()).collect();
         kinds.push(plain(format!("tasks with pixels, {}", model.name()), actions, Some(model)));
     }
-    for (name, side, noise) in [
-        ("tasks with a JPEG, 1024x1024, flat", 1_024, 0),
-        ("tasks with a JPEG, 1024x1024, noise", 1_024, 255),
-        ("tasks with a JPEG, 224x224, noise", 224, 255),
+    for (name, side, is_noise) in [
+        ("tasks with a JPEG, 1024x1024, flat", 1_024, false),
+        ("tasks with a JPEG, 1024x1024, noise", 1_024, true),
+        ("tasks with a JPEG, 224x224, noise", 224, true),
     ] {
         let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
-        let form = Form::Jpeg { width: side, height: side };
+        let jpegs = Jpegs::new(side, is_noise, MAX_ATTACHMENT_BYTES, &mut random)?;
         let mut task = || {
-            let file = jpeg(side, noise, &mut random)?;
-            Ok::<_, CommandError>((classify(model, &file, form), Some(file)))
+            let file = jpegs.make(&mut random)?;
+            Ok::<_, CommandError>((classify(model, &file, jpegs.form()), Some(file)))
         };
         let count = count(&task()?.0, Some(model));
         let mut actions: Vec<_> = (0..count).map(|_| task()).collect::<Result<_, _>>()?;
@@ -170,37 +164,36 @@ fn kinds(network: &Network, models: &[Model]) -> Result<Vec<Kind>, CommandError>
         (Action::Part { number: number as u16, bytes, data: AttachmentHash::of(&data) }, Some(data))
     };
     let parts = (0..count(&part(0).0, None)).map(part).collect();
-    let upload = Action::Upload { file: UploadHash([7; 32]), size: MAX_FILE_BYTES };
-    let first = vec![upload];
-    kinds.push(Kind { first, empty: PAUSE_BLOCKS - 1, ..plain("parts of a model".into(), parts, None) });
+    let before = begin_upload(Action::Upload { file: UploadHash([7; 32]), size: MAX_FILE_BYTES });
+    kinds.push(Kind { before, ..plain("parts of a model".into(), parts, None) });
+    kinds.push(publication()?);
     Ok(kinds)
 }
 
-fn plain(name: String, actions: Vec<(Action, Option<Vec<u8>>)>, model: Option<&Model>) -> Kind {
-    Kind { name, first: Vec::new(), empty: 0, actions, model: model.cloned() }
+/// One alone: as many as fill a block have 268 MB of files, each of another sender.
+fn publication() -> Result<Kind, CommandError> {
+    let model = zoo::get(PUBLISHED).ok_or_else(|| CommandError::failed(format!("found no model {PUBLISHED}")))?;
+    let (file, id) = (model.bytes(), ModelId(model.id().0));
+    let sender = Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key());
+    let mut before = begin_upload(Action::Upload { file: UploadHash::of(&sender, &id), size: file.len() as u32 });
+    let parts = (0..).zip(file.chunks(MAX_ATTACHMENT_BYTES)).map(|(number, part)| {
+        let action = Action::Part { number, bytes: part.len() as u32, data: AttachmentHash::of(part) };
+        (action, Some(part.to_vec()))
+    });
+    before.push(parts.collect());
+    let publish = Action::Publish { model: id, facts: facts_of(&model), royalty: Amount::ZERO };
+    Ok(Kind { before, ..plain(format!("publication of {PUBLISHED}, alone"), vec![(publish, None)], None) })
 }
 
-fn classify(model: &Model, attachment: &[u8], form: Form) -> Action {
-    let (picture, bytes) = (AttachmentHash::of(attachment), attachment.len() as u32);
-    Action::Classify { model: ModelId(model.id().0), picture, bytes, royalty: Amount::ZERO, form }
+/// The blocks up to the first part.
+fn begin_upload(upload: Action) -> Vec<Actions> {
+    let mut blocks = vec![vec![(upload, None)]];
+    blocks.resize(PAUSE_BLOCKS, Vec::new());
+    blocks
 }
 
-/// A JPEG that the network takes, of grey with so much noise, at the highest quality that a task carries.
-fn jpeg(side: u16, noise: u8, random: &mut ChaCha8Rng) -> Result<Vec<u8>, CommandError> {
-    let mut samples = vec![0; 3 * usize::from(side) * usize::from(side)];
-    random.fill_bytes(&mut samples);
-    let grey = (random.next_u32() % 128) as u8;
-    samples.iter_mut().for_each(|sample| *sample = if noise == 0 { grey } else { *sample });
-    for quality in (1..=95).rev().step_by(2) {
-        let mut file = Vec::new();
-        let mut encoder = Encoder::new(&mut file, quality);
-        encoder.set_sampling_factor(SamplingFactor::F_2_2);
-        encoder.encode(&samples, side, side, ColorType::Rgb)?;
-        if ocelli_picture::check(&file).is_ok() {
-            return Ok(file);
-        }
-    }
-    Err(CommandError::failed("no JPEG of noise is taken"))
+fn plain(name: String, actions: Actions, model: Option<&Model>) -> Kind {
+    Kind { name, before: Vec::new(), actions, model: model.cloned() }
 }
 
 /// The blocks before the one that is measured, and that one.
@@ -213,13 +206,9 @@ fn make(
     let (_folder, mut chain) = new_chain(network)?;
     let mut maker = BlockMaker::new(network, kind.model.as_ref().unwrap_or(model));
     let mut before = Vec::new();
-    if !kind.first.is_empty() {
-        let first = kind.first.iter().map(|action| (action.clone(), None)).collect::<Vec<_>>();
-        let data = maker.answered(&first, backend)?;
+    for actions in &kind.before {
+        let data = maker.answered(actions, backend)?;
         before.push(maker.put(&mut chain, data)?);
-        for _ in 0..kind.empty {
-            before.push(maker.put(&mut chain, BlockData::default())?);
-        }
     }
     let data = maker.answered(&kind.actions, backend)?;
     let block = maker.put(&mut chain, data)?;
@@ -235,11 +224,16 @@ mod tests {
     #[test]
     fn blocks_of_every_kind_are_made_and_validated() {
         let network = Network::builtin("local").expect("built in");
-        let models = models(&network).expect("built in");
+        let models = ocelli_node::node::models(&network).expect("built in");
         for mut kind in kinds(&network, &models).expect("made") {
             let facts = kind.model.as_ref().map(facts_of);
             let weighs: u64 = kind.actions.iter().map(|(action, _)| weight(action, facts.as_ref())).sum();
-            assert!(weighs <= network.parameters.weight_limit && 10 * weighs > 9 * network.parameters.weight_limit);
+            let is_full = 10 * weighs > 9 * network.parameters.weight_limit;
+            assert!(
+                weighs <= network.parameters.weight_limit && is_full != kind.name.ends_with("alone"),
+                "{}",
+                kind.name
+            );
             kind.actions.truncate(2);
             let (before, block) = make(&network, &models[0], &kind, &mut ReferenceBackend).expect("made");
             validate_block(&network, &models, &before, &block, Box::new(ReferenceBackend)).expect("a good block");

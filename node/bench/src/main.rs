@@ -5,6 +5,7 @@
 
 mod block_maker;
 mod full_blocks;
+mod index;
 mod inference;
 mod layers;
 mod mining;
@@ -12,6 +13,7 @@ mod network;
 mod networks;
 mod process;
 mod requests;
+mod runs;
 mod store;
 mod sync;
 mod template;
@@ -43,6 +45,7 @@ enum Command {
     Inference(inference::Args),
     Layers(layers::Args),
     Store(store::Args),
+    Index(index::Args),
     Network(network::Args),
     Template(template::Args),
     Sync(sync::Args),
@@ -71,6 +74,7 @@ fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
         Command::Inference(args) => inference::run(args, output),
         Command::Layers(args) => layers::run(args, output),
         Command::Store(args) => store::run(args, output),
+        Command::Index(args) => index::run(args, output),
         Command::Network(args) => network::run(args, output),
         Command::Template(args) => template::run(args, output),
         Command::Sync(args) => sync::run(args, output),
@@ -174,8 +178,11 @@ mod tests {
             ("weights --seconds 0", false),
             ("network", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --peer /ip4/127.0.0.1/tcp/2 --wallet dev --rate 1 --pid 1", true),
-            ("network --peer /ip4/127.0.0.1/tcp/1 --senders 65", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --senders 1025", false),
             ("network --peer /ip4/127.0.0.1/tcp/1 --rate 0", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --model person-96 --jpeg 224 --jpeg-bytes 25600", true),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --jpeg 4", false),
+            ("network --peer /ip4/127.0.0.1/tcp/1 --jpeg-bytes 25600", false),
             ("chain", false),
             ("", false),
         ];

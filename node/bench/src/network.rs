@@ -8,8 +8,9 @@ use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use follow::Follower;
-use load::{Funding, Load};
+use load::{Load, Plan};
 use ocelli_consensus::network::Network;
+use ocelli_model::Model;
 use ocelli_node::client::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Client, ClientError, Reply};
 use ocelli_node::commands::wallet_option::WalletOption;
 use ocelli_node::network::Peer;
@@ -57,9 +58,21 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 
-    /// Sign with so many keys, each of which has at most 32 tasks pending
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Sign with so many keys, each of which has at most 60 tasks pending
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     senders: u16,
+
+    /// Ask this model, by its name [default: the network's first]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// Hand in JPEG files of so many pixels a side, rather than pixels
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(8..=1024))]
+    jpeg: Option<u16>,
+
+    /// At most so many bytes each
+    #[arg(long, value_name = "BYTES", default_value_t = 25_600, requires = "jpeg", value_parser = clap::value_parser!(u32).range(1_000..=262_144))]
+    jpeg_bytes: u32,
 
     /// Afterwards wait at most so many seconds for the last confirmations, and as long for one tip
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -119,14 +132,26 @@ struct Report {
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let network = args.wallet.network(args.network.as_deref())?;
     let models = models(&network)?;
-    let model = models.first().ok_or_else(|| CommandError::failed("the network has no model that is built in"))?;
+    let model = match &args.model {
+        None => models.first(),
+        Some(name) => models.iter().find(|model| model.name() == name),
+    };
+    let model = model.ok_or_else(|| {
+        let names: Vec<_> = models.iter().map(Model::name).collect();
+        CommandError::usage(format!(
+            "found {:?}, expected one of the network's models: {}",
+            args.model,
+            names.join(", ")
+        ))
+    })?;
     let mut backend = args.device.open(std::slice::from_ref(model))?;
     let wallet = args.wallet.open()?;
 
     let mut client = connect(&network, &args.peer)?;
-    let funding = Funding { senders: args.senders.into(), tasks: args.seconds.saturating_mul(args.rate.into()) };
+    let jpeg = args.jpeg.map(|side| (side, args.jpeg_bytes as usize));
+    let plan = Plan { senders: args.senders.into(), tasks: args.seconds.saturating_mul(args.rate.into()), jpeg };
     say(format_args!("paying {} senders", args.senders));
-    let load = Load::fund(&mut client, &network, model, &wallet, funding, START_TIME)?;
+    let load = Load::fund(&mut client, &network, model, &wallet, plan, START_TIME)?;
     let follower = Follower::new(&network);
     let mut session = Session { client, network, follower, load };
 

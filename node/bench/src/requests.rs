@@ -268,6 +268,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
         traversal: Traversal::default(),
         backend: args.device.open(&models)?,
         models,
+        files: Vec::new(),
         inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),

@@ -387,6 +387,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
         capacity: Capacity::default(),
         backend,
         models,
+        files: Vec::new(),
         inference: InferenceLimits::default(),
         mining: None,
         storage: Storage::default(),

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::{Answer, Body, Classes};
 use ocelli_consensus::network::StartingAccount;
 use ocelli_consensus::object::{Account, ModelRecord, Object, ObjectId};
-use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::transaction::{Form, Unsigned};
 use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, rules};
 use ocelli_model::Model;
@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::block_maker::{new_chain, task_on};
+use super::block_maker::{classify, new_chain};
 use super::{percentile, rounded};
 
 /// Draws the fees.
@@ -190,10 +190,10 @@ fn fill(network: &Network, model: &Model, keys: &[SigningKey]) -> Mempool {
     let mut mempool = Mempool::default();
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
     let pixels: Arc<[u8]> = vec![0; model.pixels()].into();
-    let (action, genesis) = (task_on(model, &pixels), network.genesis.hash());
+    let (action, genesis) = (classify(model, &pixels, Form::Pixels), network.genesis.hash());
     let facts = facts_of(model);
     let state = Funded(ModelRecord { author: Address([0; 20]), royalty: Amount::ZERO, first: 0, facts });
-    let tip = Tip { network, height: 0, time: network.genesis.time, state: &state };
+    let tip = Tip { network, height: 0, time: network.genesis.time, state: &state, now: 0 };
     let unsigned = Unsigned { nonce: 0, fee: Amount::ZERO, expires: u64::MAX, action: action.clone() };
     let draft = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
     let weight = rules::weight(&draft, Some(&facts)).unwrap_or(u64::MAX);

@@ -8,17 +8,16 @@ use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::{Header, Network, rules};
 use ocelli_model::{Backend, BackendError, Model};
 use ocelli_node::inference::{AnswerCheck, BATCH_PICTURES, InferenceLimits, InferenceService, NoFiles};
-use ocelli_node::node::models;
 use ocelli_node::replay::Intake;
 use ocelli_node::validation::Claims;
-use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::CommandError;
 use ocelli_program::output::Printer;
 use ocelli_protocol::message::BlockData;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::block_maker::{Block, BlockMaker, new_chain};
+use super::block_maker::{Block, BlockMaker, advance, new_chain};
+use super::runs::{Local, Machine, Runs};
 use super::{percentile, rounded};
 
 /// Measure how fast full blocks of the network `local` are validated and connected, nothing of them known before
@@ -36,22 +35,17 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     tasks: Option<u32>,
 
-    /// Validate so many times, and report the run of median time
-    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    runs: u16,
-
     #[command(flatten)]
-    device: DeviceOption,
+    runs: Runs,
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
-    device: String,
-    threads: usize,
+    #[serde(flatten)]
+    machine: Machine,
     blocks: usize,
     /// In all blocks.
     tasks: usize,
-    runs: u16,
     seconds: f64,
     /// Of the chain.
     tasks_per_second: f64,
@@ -80,7 +74,7 @@ struct Seconds {
     body: f64,
     /// Reading the tasks back, running the model on each and comparing.
     answers: f64,
-    /// State, history, and the atomic write that moves the tip, waiting for the disk included.
+    /// State, history, and the atomic write that moves the tip, waiting for the disk included; and the files that it publishes.
     connect: f64,
     whole: f64,
 }
@@ -99,25 +93,24 @@ struct Run {
 /// # Errors
 /// For more tasks than a block holds, a device or a temporary folder that cannot be used, and a block that is refused.
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
-    let network = Network::builtin("local").ok_or_else(|| CommandError::failed("found no network `local`"))?;
-    let models = models(&network)?;
-    let model = models.first().ok_or_else(|| CommandError::failed("the network `local` has no model"))?;
-    let mut backend = args.device.open(&models)?;
+    let local = args.runs.local()?;
+    let model = local.model()?.clone();
+    let Local { network, models, mut backend } = local;
     // On a thread of its own: whichever runs a backend is one of its threads from then on, and would have it work for bodies.
     let blocks = thread::scope(|scope| {
-        let made = scope.spawn(|| make_chain(&network, model, args.blocks, args.tasks, &mut *backend));
+        let made = scope.spawn(|| make_chain(&network, &model, args.blocks, args.tasks, &mut *backend));
         made.join().expect("blocks are made or not, without a panic")
     })?;
     let first = blocks.first().ok_or_else(|| CommandError::failed("no block was made"))?;
 
     let mut runs = Vec::new();
-    for _ in 0..args.runs {
+    for _ in 0..args.runs.runs {
         // One right after the other, so that whatever else the machine does slows all.
         runs.push(Run {
-            chain: validate_chain(&network, &models, &blocks, args.device.open(&models)?)?,
+            chain: validate_chain(&network, &models, &blocks, args.runs.open(&models)?)?,
             signatures: check_signatures(&network, &blocks)?,
-            images: run_images(model, &blocks, &mut *backend)?,
-            parts: validate_block(&network, &models, &[], first, args.device.open(&models)?)?,
+            images: run_images(&model, &blocks, &mut *backend)?,
+            parts: validate_block(&network, &models, &[], first, args.runs.open(&models)?)?,
         });
     }
     runs.sort_by_key(|run| run.chain);
@@ -129,11 +122,9 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let of_a_block = first.data.body.transactions.len();
     let per_second = |count: usize, time: Duration| rounded(count as f64 / time.as_secs_f64());
     let report = Report {
-        device: backend.name(),
-        threads: backend.threads(),
+        machine: args.runs.machine(&*backend),
         blocks: blocks.len(),
         tasks,
-        runs: args.runs,
         seconds: seconds(chain),
         tasks_per_second: per_second(tasks, chain),
         signatures_per_second: per_second(tasks, signatures),
@@ -156,8 +147,9 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
 
 fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Seconds { header, body, answers, connect, whole } = &report.block.seconds;
+    let Machine { device, threads, .. } = &report.machine;
     output.rows(&[
-        ("device", format!("{}, {} threads", report.device, report.threads)),
+        ("device", format!("{device}, {threads} threads")),
         ("chain", format!("{} blocks, {} tasks", report.blocks, report.tasks)),
         ("validated and connected in, s", format!("{:.4}, {:.0} tasks/s", report.seconds, report.tasks_per_second)),
         ("signatures alone", format!("{:.0}/s", report.signatures_per_second)),
@@ -250,7 +242,7 @@ pub fn validate_block(
         chain.insert_headers(std::slice::from_ref(header), header.time)?.1.map_or(Ok(()), Err)?;
         chain.accept_block(header.hash(), data, &|_| false)?;
         chain.set_answers(header.hash(), Ok(()))?;
-        chain.advance()?;
+        advance(&mut chain)?;
     }
     let Block { header, data } = block;
     let hash = header.hash();
@@ -277,7 +269,7 @@ pub fn validate_block(
         return Err(CommandError::failed(format!("the device does not repeat its own answers: {verdict:?}")));
     }
     chain.set_answers(hash, Ok(()))?;
-    chain.advance()?;
+    advance(&mut chain)?;
     let connect_time = begin.elapsed();
 
     if let Some(why) = inference.status().disabled {
@@ -326,7 +318,7 @@ mod tests {
     #[test]
     fn a_chain_is_made_and_validated() {
         let network = Network::builtin("local").expect("built in");
-        let models = models(&network).expect("built in");
+        let models = ocelli_node::node::models(&network).expect("built in");
         let mut backend = ocelli_model::ReferenceBackend;
         let blocks = make_chain(&network, &models[0], 2, Some(3), &mut backend).expect("made");
         assert_eq!(blocks.iter().map(|block| block.data.body.transactions.len()).collect::<Vec<_>>(), [3, 3]);

@@ -40,6 +40,7 @@ fn miner(data: &Path) -> (Node, String) {
     let (backend, _) = backend::open(DeviceChoice::Cpu).unwrap();
     let node = Node::start(NodeConfig {
         models: models(&network).unwrap(),
+        files: Vec::new(),
         network,
         data: data.into(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],

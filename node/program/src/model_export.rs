@@ -42,13 +42,15 @@ pub enum FileFormat {
     Onnx,
 }
 
-/// In what type an ONNX file has its weights. The logits do not depend on it.
+/// In what type an ONNX file has its weights. Of the first two the logits do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WeightType {
     /// With a zero point of 128
     U8,
     /// Where activations are at most 127, which is twice as fast on x86 without VNNI, and u8 elsewhere
     I8,
+    /// In all layers, which is exact only where products are added in 32 bits: on x86 with VNNI and on ARM64
+    I8Everywhere,
 }
 
 impl ExportArgs {

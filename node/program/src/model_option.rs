@@ -35,9 +35,18 @@ pub fn load(name: &str) -> Result<Model, CommandError> {
         ))
         .with_hint("`ocelli model list` shows the models that are built in"));
     }
-    let bytes = read_bounded(path, MAX_FILE_BYTES).context(|| format!("cannot read the model file {name}"))?;
+    load_file(name)
+}
+
+/// Loads a model from its file.
+///
+/// # Errors
+/// For one that cannot be read or is no model.
+pub fn load_file(path: &str) -> Result<Model, CommandError> {
+    let bytes =
+        read_bounded(Path::new(path), MAX_FILE_BYTES).context(|| format!("cannot read the model file {path}"))?;
     Model::from_bytes(&bytes)
-        .context(|| format!("{name} is not a model that nodes run"))
+        .context(|| format!("{path} is not a model that nodes run"))
         .hint(|| "give a file that `ocelli model quantize` or `ocelli model export` wrote")
 }
 

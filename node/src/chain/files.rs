@@ -11,10 +11,10 @@ use ocelli_consensus::hash::PartsHash;
 use ocelli_consensus::object::{ModelFacts, UploadRecord};
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transition::StateReader;
-use ocelli_consensus::{Action, Address, BlockHash, Body, ModelId, RuleError};
+use ocelli_consensus::{Action, Address, BlockHash, Body, ModelId, Parameters, RuleError};
 
 use super::{Chain, Moved};
-use crate::inference::describe_file;
+use crate::inference::{built_in, describe_file};
 use crate::store::{CHUNK_BYTES, Overlay, Rows, Source, Store, StoreError};
 
 /// Files of which it is remembered what they are: uploads that wait to be published.
@@ -98,11 +98,24 @@ impl CheckedFiles {
     }
 }
 
+/// The file of a model that the network has from genesis on and this program has built in: it is not kept once more.
+pub fn built_in_file(parameters: &Parameters, model: &ModelId) -> Option<&'static [u8]> {
+    parameters.genesis_facts(model)?;
+    built_in(model).map(|(_, file)| file)
+}
+
 /// A finished upload whose file is to be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedUpload {
     pub sender: Address,
     pub upload: UploadRecord,
+}
+
+impl FinishedUpload {
+    /// An upload, if no part is missing.
+    pub fn of(sender: Address, upload: UploadRecord) -> Option<Self> {
+        (usize::from(upload.next) * CHUNK_BYTES >= upload.size as usize).then_some(Self { sender, upload })
+    }
 }
 
 /// A model whose file is to be kept.
@@ -145,13 +158,14 @@ impl Chain {
             let Some((model, facts)) = transaction.unsigned.action.published() else { continue };
             let sender = transaction.sender();
             // Without an upload, or before it is finished, the state refuses the block.
-            let Some(upload) = overlay.upload(&sender)?.filter(is_finished) else { continue };
-            match self.files.verdict(&model, facts, upload.parts) {
+            let upload = overlay.upload(&sender)?.and_then(|upload| FinishedUpload::of(sender, upload));
+            let Some(finished) = upload else { continue };
+            match self.files.verdict(&model, facts, finished.upload.parts) {
                 Some(Ok(())) => {}
                 Some(Err(error)) => return Ok(Publications::Broken(error.at(index))),
                 None => {
                     let file = WantedFile { model, author: sender, size: facts.size };
-                    unchecked.push((file, FinishedUpload { sender, upload }));
+                    unchecked.push((file, finished));
                 }
             }
         }
@@ -202,11 +216,8 @@ impl Chain {
         }
         let mut finished = Vec::new();
         for sender in senders {
-            if let Some(upload) = self.store.upload(&sender)?.filter(is_finished)
-                && !self.files.knows(upload.parts)
-            {
-                finished.push(FinishedUpload { sender, upload });
-            }
+            let upload = self.store.upload(&sender)?.and_then(|upload| FinishedUpload::of(sender, upload));
+            finished.extend(upload.filter(|finished| !self.files.knows(finished.upload.parts)));
         }
         Ok(finished)
     }
@@ -219,10 +230,6 @@ pub fn published_files(connected: &[Moved]) -> impl Iterator<Item = WantedFile> 
         let (model, facts) = transaction.unsigned.action.published()?;
         Some(WantedFile { model, author: transaction.sender(), size: facts.size })
     })
-}
-
-fn is_finished(upload: &UploadRecord) -> bool {
-    usize::from(upload.next) * CHUNK_BYTES >= upload.size as usize
 }
 
 /// What a finished upload holds; `None` where a part of it is gone.

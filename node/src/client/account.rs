@@ -85,7 +85,7 @@ impl Client {
     }
 
     /// Checks what a node says of an account: its path from the header's state, and that the header is on the node's chain.
-    fn check_account(
+    pub(super) fn check_account(
         &mut self,
         node: &Connection,
         address: Address,

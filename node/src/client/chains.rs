@@ -201,6 +201,13 @@ impl Client {
         Ok(Some(evidence))
     }
 
+    /// How many hashes the last block of the chain with the most work took on average; 0 where no chain was shown, and at most what
+    /// 64 bits hold.
+    pub fn hashes_a_block(&self) -> u64 {
+        let target = self.chains.best().and_then(|best| best.tip().header.target.to_target().ok());
+        target.map_or(0, |target| u64::try_from(target.work().0).unwrap_or(u64::MAX))
+    }
+
     /// The confirmations of a block by what is known already; 0 if it is not on the chain with the most work.
     pub(super) fn depth(&self, height: u64, hash: &BlockHash) -> u64 {
         self.chains.evidence(height, hash).map_or(0, |evidence| evidence.confirmations)

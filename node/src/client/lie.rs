@@ -3,7 +3,7 @@
 use ocelli_consensus::merkle::MerkleError;
 use ocelli_consensus::rules::AttachmentError;
 use ocelli_consensus::state::ProofError;
-use ocelli_consensus::{BlockHash, ModelId, RuleError, TxId, Work};
+use ocelli_consensus::{Amount, BlockHash, ModelId, RuleError, TxId, Work};
 
 use super::{ClientError, Connection};
 
@@ -152,6 +152,34 @@ pub enum Lie {
         nonce: u64,
         /// With as many transactions in the mempool as one account may have there.
         highest: u64,
+    },
+    /// The entries of an account are not from the latest to the earliest.
+    #[error("it shows what has happened to the account in another order than the chain's")]
+    LedgerOrder,
+    /// A block does something else to the account.
+    #[error("what it says that block {height} does to the account is not what the block does")]
+    LedgerEntry {
+        /// The block's.
+        height: u64,
+    },
+    /// What has happened to an account makes another balance.
+    #[error(
+        "what it says has happened to the account does not add up: the balance is {balance} credits, which leaves {found} grains \
+         from nowhere"
+    )]
+    LedgerSum {
+        /// The account's.
+        balance: Amount,
+        /// What would have been there before the first entry, in grains; as far as 64 bits reach.
+        found: i64,
+    },
+    /// An account has sent more or fewer transactions.
+    #[error("it shows {found} transactions of the account, which has sent {nonce}")]
+    LedgerCount {
+        /// Shown.
+        found: u64,
+        /// The account's nonce.
+        nonce: u64,
     },
     /// What a faucet says that it pays is not what was claimed.
     #[error("its payment is {found}, expected {expected}")]

@@ -13,6 +13,11 @@ use crate::network::{Peer, RequestId};
 /// How long nodes may be silent before we go on without them: they have to run the model first.
 pub const SUBMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a transaction is handed in again where nodes are only busy, and how long after each time: the file of a model is checked
+/// in some seconds.
+const BUSY_PATIENCE: Duration = Duration::from_secs(60);
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
 /// Submissions under way with one node. Nodes keep at most 64 nonces that come before their turn, and requests may
 /// overtake each other; so fewer.
 const WINDOW: usize = 8;
@@ -40,6 +45,8 @@ pub enum SubmitOutcome {
     Taken,
     /// It does not take the transaction: why.
     Refused(String),
+    /// It does not take it now: why. It may later.
+    Busy(String),
     /// Its answer is not signed by itself: why.
     NotSigned(String),
     /// It says nothing of use.
@@ -51,7 +58,7 @@ impl SubmitOutcome {
     pub fn problem(&self) -> Option<String> {
         match self {
             Self::Answered(_) | Self::Taken => None,
-            Self::Refused(reason) | Self::NotSigned(reason) => Some(reason.clone()),
+            Self::Refused(reason) | Self::Busy(reason) | Self::NotSigned(reason) => Some(reason.clone()),
             Self::Silent(error) => Some(match std::error::Error::source(error) {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),
@@ -104,16 +111,23 @@ impl Client {
         Ok(replies)
     }
 
-    /// Hands in one transaction.
+    /// Hands in one transaction; again, for a while, where no node takes it and some are only busy.
     ///
     /// # Errors
     /// [`ClientError::Refused`] when not one node takes it, with what each says.
     pub fn hand_in(&mut self, submission: &Submission) -> Result<(), ClientError> {
-        let replies = self.submit(std::slice::from_ref(submission), |_, _| {})?;
-        let problems: Vec<_> = replies.iter().flatten().map(|reply| reply.outcome.problem()).collect();
-        match problems.into_iter().collect::<Option<Vec<_>>>() {
-            Some(reasons) => Err(ClientError::Refused { reasons }),
-            None => Ok(()),
+        let deadline = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let replies = self.submit(std::slice::from_ref(submission), |_, _| {})?;
+            let verdicts = || replies.iter().flatten().map(|reply| &reply.outcome);
+            let Some(reasons) = verdicts().map(SubmitOutcome::problem).collect::<Option<Vec<_>>>() else {
+                return Ok(());
+            };
+            let is_busy = verdicts().any(|outcome| matches!(outcome, SubmitOutcome::Busy(_)));
+            if !is_busy || Instant::now() >= deadline {
+                return Err(ClientError::Refused { reasons });
+            }
+            self.pause(Instant::now() + BUSY_PAUSE)?;
         }
     }
 
@@ -154,6 +168,7 @@ pub fn outcome(
         Err(error) => return SubmitOutcome::Silent(error),
     };
     let answer = match reply {
+        SubmitReply::Refused { code: SubmitReply::BUSY, reason } => return SubmitOutcome::Busy(printable(&reason)),
         SubmitReply::Refused { reason, .. } => return SubmitOutcome::Refused(printable(&reason)),
         SubmitReply::Accepted { answer } => answer,
     };

@@ -30,17 +30,17 @@ pub struct Offered {
 pub enum Wanted {
     /// It is here.
     Here(Model),
-    /// A published one, by its id or the beginning of that in hexadecimal, or by its author's name for it.
+    /// One that the network's nodes give, by its id or the beginning of that in hexadecimal, or by its author's name for it.
     Published(String),
 }
 
 impl Wanted {
-    /// Reads `--model`; without it, the network's first model that is built in.
+    /// Reads `--model`; without it, the network's first model.
     ///
     /// # Errors
-    /// For a file that cannot be read or is no model, and a network whose first model is not built in.
+    /// For a file that cannot be read or is no model, and a network without a model from its beginning.
     pub fn parse(name: Option<&str>, network: &Network) -> Result<Self, CommandError> {
-        let Some(name) = name else { return first(network).map(Self::Here) };
+        let Some(name) = name else { return first(network) };
         if is_id(name) {
             let here = built_in().find(|model| model.id().to_string().starts_with(name));
             return Ok(here.map_or(Self::Published(name.into()), Self::Here));
@@ -87,19 +87,14 @@ fn built_in() -> impl Iterator<Item = Model> {
     zoo::names().into_iter().filter_map(zoo::get)
 }
 
-fn first(network: &Network) -> Result<Model, CommandError> {
+fn first(network: &Network) -> Result<Wanted, CommandError> {
     let parameters = &network.parameters;
     let first = parameters.models.first().ok_or_else(|| {
         CommandError::failed(format!("network {} has no model from its beginning", parameters.name))
             .with_hint("name one of its models with --model: `ocelli model list --network` shows them")
     })?;
-    built_in().find(|model| model.id().0 == first.id.0).ok_or_else(|| {
-        CommandError::failed(format!(
-            "model {} of network {} is not built into this program",
-            first.id, parameters.name
-        ))
-        .with_hint("name its file with --model FILE, or update this program")
-    })
+    let here = built_in().find(|model| model.id().0 == first.id.0);
+    Ok(here.map_or_else(|| Wanted::Published(first.id.to_string()), Wanted::Here))
 }
 
 fn none(network: &str, model: &str) -> CommandError {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, Amount};
-use ocelli_model::DeviceChoice;
+use ocelli_model::{DeviceChoice, Model};
+use ocelli_program::model_option::load_file;
 
 use super::device_option::OTHER_DEVICE;
 use super::error::{CommandError, Explain as _};
@@ -16,8 +17,8 @@ use super::{folders, network_option};
 use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
-use crate::node::{Capacity, FaucetConfig, NodeError, Storage};
-use crate::store::{DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES, StoreOptions};
+use crate::node::{Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
+use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
 use crate::wallet::Wallet;
 
 /// Ocelli's port: 0x0CE1.
@@ -69,6 +70,11 @@ pub struct Args {
     #[arg(long, value_name = "auto|cpu|cuda|metal", default_value = "auto")]
     device: DeviceChoice,
 
+    /// Keep the file of a model that the network has from its beginning and that is not built in; may be repeated. The node
+    /// has it from then on. Without this, it is fetched from peers
+    #[arg(long, value_name = "FILE")]
+    model_file: Vec<String>,
+
     /// Forget old attachments (pictures, and parts of models): keep those of so many days (30d), or as many as fit into a
     /// size (20GiB). What the network has every node keep is kept in any case [default: that and up to 20 GiB more]
     #[arg(long, value_name = "DAYS|SIZE", conflicts_with = "archive")]
@@ -77,6 +83,10 @@ pub struct Args {
     /// Keep all attachments, for others who come later
     #[arg(long)]
     archive: bool,
+
+    /// Keep no ledger of accounts, and delete what there is of one: `ocelli wallet history` has to ask another node then
+    #[arg(long)]
+    no_index: bool,
 
     /// Wait for the attachments of every block, however deep, and check every answer. Without this, deep blocks whose
     /// attachments no peer has any more are accepted on the work above them
@@ -177,6 +187,8 @@ pub struct NodeArgs {
     pub mine_threads: usize,
     /// Where models run.
     pub device: DeviceChoice,
+    /// Models of the network's genesis, from files.
+    pub models: Vec<Model>,
     /// Whether nodes in the local network are looked for.
     pub mdns: bool,
     /// How many others may connect, and up to which memory.
@@ -216,9 +228,11 @@ impl Args {
             }
         };
         let (hosts, origins) = (self.api_host, self.api_origin);
+        let models = self.model_file.iter().map(|path| genesis_model(&network, path)).collect::<Result<_, _>>()?;
         Ok(NodeArgs {
             faucet,
             api: self.api.map(|listen| api::Config { listen, hosts, origins, payer }),
+            models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
             network,
@@ -240,10 +254,27 @@ impl Args {
                     true => MissingAttachments::Insist,
                     false => MissingAttachments::AcceptOnWork,
                 },
-                store: StoreOptions { cache_bytes: (self.db_cache as usize) << 20, ..StoreOptions::default() },
+                store: StoreOptions {
+                    cache_bytes: (self.db_cache as usize) << 20,
+                    ledger: if self.no_index { LedgerOption::Dropped } else { LedgerOption::Kept },
+                    ..StoreOptions::default()
+                },
             },
         })
     }
+}
+
+/// Reads a model that a network has from its beginning.
+fn genesis_model(network: &Network, path: &str) -> Result<Model, CommandError> {
+    let model = load_file(path)?;
+    if is_of_genesis(network, &model)? {
+        return Ok(model);
+    }
+    let (id, name) = (model.id(), &network.parameters.name);
+    Err(CommandError::usage(format!("{path} is model {id}, which network {name} does not have from its beginning"))
+        .with_hint(format!(
+            "`ocelli network show {name}` lists those that it has; `ocelli model publish` publishes others"
+        )))
 }
 
 /// Opens the wallet of a faucet.

@@ -3,7 +3,7 @@
 use ocelli_consensus::U256;
 use ocelli_consensus::network::Network;
 use ocelli_protocol::message::{
-    InferenceStatus, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
+    InferenceStatus, MiningStatus, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
 };
 use serde_json::{Value, json};
 
@@ -64,6 +64,8 @@ pub(crate) fn to_json(status: &NodeStatus, network: &Network) -> Value {
         "inference": inference_json(&status.inference),
         "traffic": traffic_json(&status.traffic),
         "hash_rate": status.mining.hash_rate,
+        "mined_blocks": status.mining.found,
+        "stale_blocks": status.mining.stale,
         "mining": status.mining.address.map(|address| address.to_text(&network.parameters.address_prefix)),
         "uptime_seconds": status.uptime_seconds,
         "storage": storage_json(&status.storage),
@@ -91,7 +93,8 @@ fn print(status: &NodeStatus, network: &Network, output: &mut Printer) -> Result
             match status.mining.address {
                 Some(address) => {
                     let address = address.to_text(&network.parameters.address_prefix);
-                    format!("{} hashes/s for {address}", status.mining.hash_rate)
+                    let MiningStatus { hash_rate, found, stale, .. } = status.mining;
+                    format!("{hash_rate} hashes/s for {address}; {found} blocks found, {stale} of them stale")
                 }
                 None => "no".into(),
             },

@@ -1,5 +1,6 @@
 //! `ocelli wallet`.
 
+mod history;
 mod keys;
 mod message;
 
@@ -30,6 +31,7 @@ pub enum Command {
     List(keys::ListArgs),
     Address(AddressArgs),
     Balance(BalanceArgs),
+    History(history::Args),
     Send(SendArgs),
     Sign(message::SignArgs),
     Verify(message::VerifyArgs),
@@ -119,6 +121,7 @@ pub fn run(command: Command, output: &mut Printer) -> Result<(), CommandError> {
         Command::List(args) => keys::list(&args, output),
         Command::Address(args) => address(&args, output),
         Command::Balance(args) => balance(&args, output),
+        Command::History(args) => history::run(&args, output),
         Command::Send(args) => send(&args, output),
         Command::Sign(args) => message::sign(&args, output),
         Command::Verify(args) => message::verify(&args, output),

@@ -240,6 +240,9 @@ impl Core {
             tracing::info!(from, to, "reorganisation: blocks disconnected");
         }
         self.tell_progress(&connected);
+        for (moved, is_off) in [(&disconnected, true), (&connected, false)] {
+            moved.iter().for_each(|Moved { hash, .. }| self.mined.moved(hash, is_off));
+        }
         if !(disconnected.is_empty() && connected.is_empty()) {
             self.begin_held()?;
             // Shown first: who is told of it may ask for it.
@@ -273,10 +276,11 @@ impl Core {
     /// Takes a block of our own: its answers are this node's, so nothing is left to check but the state.
     pub(super) fn on_mined(&mut self, found: Found) -> Result<(), NodeError> {
         let Found { header, data } = found;
+        let (hash, wall) = (header.hash(), self.others.clock.unix_seconds());
+        self.mined.found(hash);
         if header.parent != self.chain.tip().hash {
             return Ok(());
         }
-        let (hash, wall) = (header.hash(), self.others.clock.unix_seconds());
         if let (_, Some(error)) = self.chain.insert_headers(std::slice::from_ref(&header), wall)? {
             tracing::error!(%hash, reason = full_message(&error), "our own block is refused");
             return Ok(());

@@ -1,4 +1,5 @@
-//! Files of models: checked when an upload is finished, kept when it is published, and fetched where its parts are gone.
+//! Files of models: checked when an upload is finished, kept when it is published, and fetched where its parts are gone. Those of
+//! genesis models that are not built in are fetched, too.
 //!
 //! What takes long, putting a file together and reading it as a model, is for a thread of its own, one file after the other: it
 //! holds a file, at most 64 MiB, and what the proof of it needs.
@@ -7,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ocelli_consensus::object::ModelRecord;
+use ocelli_consensus::object::{ModelFacts, ModelRecord};
 use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{BlockHash, ModelId};
 use ocelli_protocol::files::{self, FilesAction};
 
 use super::{Asked, Core, Input};
 use crate::chain::{
-    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published, published_files,
+    CheckedFile, CheckedFiles, FinishedUpload, Moved, WantedFile, assemble, assemble_published, built_in_file,
+    published_files,
 };
 use crate::error::NodeError;
 use crate::inference::describe_file;
@@ -22,6 +24,8 @@ use crate::network::Peer;
 use crate::offence::misbehaviour;
 use crate::store::{Store, StoreError};
 
+/// Files that wait for the thread beyond which none is checked for who wants to publish it.
+const MAX_ASKED: usize = 16;
 /// The name of the thread.
 const THREAD: &str = "files";
 
@@ -32,8 +36,8 @@ enum Job {
     Check(FinishedUpload),
     /// Keep what was published.
     Keep(WantedFile),
-    /// Keep, and check, what a peer has sent for a model that was published.
-    Take(ModelId, Vec<u8>),
+    /// Keep, and check, what a peer has sent for a model. Of a genesis model the network says what it has to be.
+    Take(Vec<u8>, Option<ModelFacts>),
 }
 
 /// What became of it.
@@ -47,6 +51,8 @@ pub enum Done {
     Kept { model: ModelId, is_here: bool },
     /// A file of a peer is here now.
     Taken(CheckedFile),
+    /// The file of a genesis model is not what the network says of it.
+    Differs { model: ModelId, found: String, expected: ModelFacts },
 }
 
 /// Work on files, and who waits for them.
@@ -98,7 +104,7 @@ impl Drop for Files {
 }
 
 impl Core {
-    /// Looks which files of published models are not here: after a start, some may be.
+    /// Looks which files of models are not here: after a start, some may be.
     pub(super) fn look_for_files(&mut self) -> Result<(), NodeError> {
         let store = Arc::clone(self.chain.store());
         for row in store.models(&ModelId([0; 32])) {
@@ -109,9 +115,9 @@ impl Core {
         Ok(())
     }
 
-    /// Has a published model's file kept if it is not. Those of the genesis are part of the program.
+    /// Has a model's file kept if it is not.
     fn keep(&mut self, model: ModelId, record: &ModelRecord) -> Result<(), StoreError> {
-        if record.first > 0 && !self.chain.store().has_file(&model)? {
+        if built_in_file(self.chain.parameters(), &model).is_none() && !self.chain.store().has_file(&model)? {
             let file = WantedFile { model, author: record.author, size: record.facts.size };
             self.files.jobs.push_back(Job::Keep(file));
         }
@@ -137,6 +143,15 @@ impl Core {
         }
         self.next_job();
         Ok(())
+    }
+
+    /// Has a file checked that somebody wants to publish, unless there is much to do: then they ask again.
+    pub(super) fn check_file(&mut self, finished: FinishedUpload) {
+        let (is_known, job) = (self.chain.checked_files().knows(finished.upload.parts), Job::Check(finished));
+        if !is_known && self.files.jobs.len() < MAX_ASKED && !self.files.jobs.contains(&job) {
+            self.files.jobs.push_back(job);
+            self.next_job();
+        }
     }
 
     /// Has a block wait for a model's file.
@@ -178,9 +193,20 @@ impl Core {
             Done::Kept { model, is_here: true } => self.file_is_here(model),
             Done::Kept { model, is_here: false } => {
                 if let Some(record) = self.chain.store().model(&model)? {
+                    if self.chain.parameters().genesis_facts(&model).is_some() {
+                        tracing::warn!(
+                            %model,
+                            "the file of a model that the network has from its beginning is neither built in nor here: peers \
+                             are asked for it, and --model-file FILE gives it"
+                        );
+                    }
                     self.files.wanted.insert(model, record.facts.size);
                     self.want_files();
                 }
+            }
+            Done::Differs { model, found, expected } => {
+                let (network, expected) = (self.chain.parameters().name.clone(), format!("{expected:?}"));
+                return Err(NodeError::ModelDiffers { network, model, found, expected });
             }
             Done::Taken(file) => {
                 self.file_is_here(file.id);
@@ -229,7 +255,8 @@ impl Core {
             FilesAction::Send { peer, id, request } => self.asking.ask(peer, &request, Asked::Files(id)),
             FilesAction::File { model, peer, bytes } => {
                 tracing::info!(%peer, %model, bytes = bytes.len(), "the file of a model has come");
-                self.files.jobs.push_front(Job::Take(model, bytes));
+                let facts = self.chain.parameters().genesis_facts(&model);
+                self.files.jobs.push_front(Job::Take(bytes, facts));
                 self.next_job();
             }
             FilesAction::Unavailable(model) => tracing::warn!(%model, "no peer gives the file of a model"),
@@ -272,8 +299,17 @@ impl Job {
                 }
                 Done::Kept { model: wanted.model, is_here }
             }
-            Self::Take(_, file) => {
+            Self::Take(file, genesis) => {
                 let checked = CheckedFile::of(&file);
+                match (genesis, &checked.facts) {
+                    (Some(expected), Ok((facts, _))) if *facts != expected => {
+                        return Ok(Done::Differs { model: checked.id, found: format!("{facts:?}"), expected });
+                    }
+                    (Some(expected), Err(reason)) => {
+                        return Ok(Done::Differs { model: checked.id, found: reason.clone(), expected });
+                    }
+                    _ => {}
+                }
                 let name = checked.facts.as_ref().map_or("", |(_, name)| name);
                 store.add_file(&file, name)?;
                 Done::Taken(checked)

@@ -1,4 +1,4 @@
-//! The models that can be run: those of the network's beginning, and published ones, loaded from their files as they are needed.
+//! The models that can be run: built-in ones, and others, loaded from their files as they are needed.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,12 +11,12 @@ use ocelli_model::{Model, ModelError, zoo};
 
 use crate::store::StoreError;
 
-/// Bounds how many published models stay loaded.
+/// Bounds how many models that are not built in stay loaded.
 const MAX_LOADED: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
 /// Bounds the bytes of all loaded models but the latest. The largest file that is allowed takes a quarter.
 const MAX_LOADED_BYTES: usize = 512 << 20;
 
-/// Where the files of published models are.
+/// Where the files of models are that are not built in.
 pub trait ModelFiles: Send + Sync {
     /// A model's file; `None` if this node does not have it.
     ///
@@ -146,10 +146,9 @@ pub fn is_meant(text: &str, id: &ModelId, name: &str) -> bool {
     name == text || is_id(text) && id.to_string().starts_with(text)
 }
 
-/// The name of a model that is built in.
-pub fn built_in_name(id: &ModelId) -> Option<String> {
-    let mut built_in = zoo::names().into_iter().filter_map(zoo::get);
-    built_in.find(|model| model.id().0 == id.0).map(|model| model.name().to_owned())
+/// Name and file of a model that is built in.
+pub fn built_in(id: &ModelId) -> Option<(&'static str, &'static [u8])> {
+    zoo::by_id(&ocelli_model::ModelId(id.0))
 }
 
 #[cfg(test)]

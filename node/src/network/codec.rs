@@ -2,12 +2,11 @@
 //!
 //! Whoever opens a stream makes us hold what it sends, and whoever does not read makes us hold what we send. So each message has
 //! the limit of its kind, a request has a time to arrive in, a response to be taken in, and all streams of one connection
-//! share what may be held of both.
+//! share what may be held of requests; of responses see `untaken`.
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
@@ -16,6 +15,7 @@ use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
 use tokio::sync::Semaphore;
 
+use super::untaken::ResponseBytes;
 use super::{MessageLimits, Misbehaviour, NetworkLimits};
 
 /// Bytes of a response that have to be taken at a time.
@@ -30,8 +30,6 @@ pub(super) struct ByteCodec {
     patience: Patience,
     /// What the streams of one connection hold; `None` of no connection.
     held: Option<Arc<Held>>,
-    /// Bytes of responses that wait to be taken, of all connections.
-    all_responses: Arc<AtomicUsize>,
     /// Of the response on this stream, in bytes, once the request is written.
     response_limit: usize,
 }
@@ -57,10 +55,6 @@ impl Patience {
 struct Held {
     /// Bytes that requests may still have.
     requests: Semaphore,
-    /// Bytes of responses that wait to be taken.
-    responses: AtomicUsize,
-    /// The same of all connections.
-    all_responses: Arc<AtomicUsize>,
 }
 
 /// The length exceeds the limit; carried inside of an [`io::Error`].
@@ -73,11 +67,9 @@ pub(super) struct TooLarge {
 
 /// A peer does not take what it has asked for; carried inside of an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotTaken {
-    #[error("responses of {bytes} bytes wait to be taken already")]
-    Waiting { bytes: usize },
-    #[error("{left} bytes of a response were not taken in time")]
-    Late { left: usize },
+#[error("{left} bytes of a response were not taken in time")]
+pub(super) struct NotTaken {
+    pub(super) left: usize,
 }
 
 /// A request as it came. One that cannot be read is no error of the stream, of which libp2p would tell us nothing: whoever sent it is
@@ -93,12 +85,11 @@ pub(super) enum Incoming {
 impl ByteCodec {
     pub(super) fn new(limits: &NetworkLimits) -> Self {
         let patience = Patience { time: limits.times.piece, sleep: Arc::new(|time| tokio::time::sleep(time).boxed()) };
-        let all_responses = Arc::new(AtomicUsize::new(0));
-        Self { limits: limits.messages.clone(), patience, held: None, all_responses, response_limit: 0 }
+        Self { limits: limits.messages.clone(), patience, held: None, response_limit: 0 }
     }
 
     fn held(&self) -> Arc<Held> {
-        self.held.clone().unwrap_or_else(|| Arc::new(Held::new(&self.limits, Arc::clone(&self.all_responses))))
+        self.held.clone().unwrap_or_else(|| Arc::new(Held::new(&self.limits)))
     }
 }
 
@@ -107,50 +98,20 @@ impl ByteCodec {
 impl Clone for ByteCodec {
     fn clone(&self) -> Self {
         let (limits, patience) = (self.limits.clone(), self.patience.clone());
-        let (held, all_responses) = (Some(self.held()), Arc::clone(&self.all_responses));
-        Self { limits, patience, held, all_responses, response_limit: 0 }
+        Self { limits, patience, held: Some(self.held()), response_limit: 0 }
     }
 }
 
 impl Held {
-    fn new(limits: &MessageLimits, all_responses: Arc<AtomicUsize>) -> Self {
-        Self {
-            all_responses,
-            requests: Semaphore::new(limits.half_read_bytes.min(Semaphore::MAX_PERMITS)),
-            responses: AtomicUsize::new(0),
-        }
-    }
-}
-
-/// Bytes of a response that waits to be taken.
-struct Waiting<'a> {
-    held: &'a Held,
-    bytes: usize,
-}
-
-impl<'a> Waiting<'a> {
-    /// One response may wait whatever its size.
-    fn begin(held: &'a Held, bytes: usize, limits: &MessageLimits) -> Result<Self, NotTaken> {
-        let before = held.responses.fetch_add(bytes, Ordering::Relaxed);
-        let all = held.all_responses.fetch_add(bytes, Ordering::Relaxed);
-        let waiting = Self { held, bytes };
-        let is_too_much = before.saturating_add(bytes) > limits.half_written_bytes
-            || all.saturating_add(bytes) > limits.all_half_written_bytes;
-        if before > 0 && is_too_much { Err(NotTaken::Waiting { bytes: before }) } else { Ok(waiting) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.held.responses.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.held.all_responses.fetch_sub(self.bytes, Ordering::Relaxed);
+    fn new(limits: &MessageLimits) -> Self {
+        Self { requests: Semaphore::new(limits.half_read_bytes.min(Semaphore::MAX_PERMITS)) }
     }
 }
 
 impl Codec for ByteCodec {
     type Protocol = StreamProtocol;
     type Request = Incoming;
-    type Response = Vec<u8>;
+    type Response = ResponseBytes;
 
     async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Incoming>
     where
@@ -169,12 +130,12 @@ impl Codec for ByteCodec {
         }
     }
 
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<ResponseBytes>
     where
         T: AsyncRead + Unpin + Send,
     {
         let length = read_length(io, self.response_limit).await?;
-        read_rest(io, Vec::new(), length).await
+        read_rest(io, Vec::new(), length).await.map(ResponseBytes::received)
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Incoming) -> io::Result<()>
@@ -188,19 +149,18 @@ impl Codec for ByteCodec {
         io.flush().await
     }
 
-    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Vec<u8>) -> io::Result<()>
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: ResponseBytes) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let held = self.held();
-        let _waiting = Waiting::begin(&held, response.len(), &self.limits).map_err(io::Error::other)?;
+        let data = &response.data;
         let write = async {
             // Who made it has held it against the limit of its kind.
-            write_length(io, response.len(), u32::MAX as usize).await
+            write_length(io, data.len(), u32::MAX as usize).await
         };
-        in_time(&self.patience, response.len(), write).await?;
-        let mut left = response.len();
-        for piece in response.chunks(PIECE_BYTES) {
+        in_time(&self.patience, data.len(), write).await?;
+        let mut left = data.len();
+        for piece in data.chunks(PIECE_BYTES) {
             in_time(&self.patience, left, io.write_all(piece)).await?;
             left -= piece.len();
         }
@@ -210,7 +170,7 @@ impl Codec for ByteCodec {
 
 /// Writes in time, or says how much was left.
 async fn in_time(patience: &Patience, left: usize, write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    patience.wait(write).await.unwrap_or_else(|| Err(io::Error::other(NotTaken::Late { left })))
+    patience.wait(write).await.unwrap_or_else(|| Err(io::Error::other(NotTaken { left })))
 }
 
 /// The first bytes of a request; zeros after the end of a shorter one.
@@ -287,8 +247,6 @@ mod tests {
             request_bytes: |head| if head[0] == 1 { 8 } else { 5 },
             response_bytes: |request| request.last().copied().unwrap_or(0).into(),
             half_read_bytes: 16,
-            half_written_bytes: 200_000,
-            all_half_written_bytes: 300_000,
             ..MessageLimits::default()
         };
         let times = Times { piece: Duration::from_secs(15), ..Times::default() };
@@ -341,7 +299,10 @@ mod tests {
         let read = codec.read_request(&PROTOCOL, &mut Cursor::new(&wire)).await.expect("whole");
         assert_eq!(read, Incoming::Whole(b"abc".to_vec()));
         wire.clear();
-        codec.write_response(&PROTOCOL, &mut wire, b"de".to_vec()).await.expect("no limit of its own");
+        codec
+            .write_response(&PROTOCOL, &mut wire, ResponseBytes::received(b"de".to_vec()))
+            .await
+            .expect("no limit of its own");
         assert_eq!(wire, [2, 0, 0, 0, b'd', b'e']);
     }
 
@@ -491,38 +452,23 @@ mod tests {
         let write = |bytes: usize, takes: usize| {
             let mut codec = connection.clone();
             tokio::spawn(async move {
-                let written = codec.write_response(&PROTOCOL, &mut Stuck { bytes: &[], takes }, vec![0; bytes]).await;
+                let written = codec
+                    .write_response(
+                        &PROTOCOL,
+                        &mut Stuck { bytes: &[], takes },
+                        ResponseBytes::received(vec![0; bytes]),
+                    )
+                    .await;
                 written.map_err(|error| *error.get_ref().and_then(|e| e.downcast_ref::<NotTaken>()).expect("not taken"))
             })
         };
-        // One is sent whatever its size, while nothing else waits.
         assert_eq!(write(1 << 20, usize::MAX).await.expect("no panic"), Ok(()));
         let slow = write(150_000, 4 + 70_000);
         time.pass(14).await;
-        assert_eq!(write(60_000, usize::MAX).await.expect("no panic"), Err(NotTaken::Waiting { bytes: 150_000 }));
         assert_eq!(write(40_000, usize::MAX).await.expect("no panic"), Ok(()));
         time.pass(1).await;
         assert!(slow.is_finished());
-        assert_eq!(slow.await.expect("no panic"), Err(NotTaken::Late { left: 150_000 - PIECE_BYTES }));
-        assert_eq!(connection.held().responses.load(Ordering::Relaxed), 0, "nothing is left");
-    }
-
-    /// When all connections together hold as much as there may be, each still gets one response.
-    #[test]
-    fn responses_of_all_connections_are_bounded() {
-        let behaviour = codec();
-        let [one, two, three] = [(); 3].map(|()| behaviour.clone().held());
-        let limits = &behaviour.limits;
-        let first = Waiting::begin(&one, 190_000, limits).ok();
-        let second = Waiting::begin(&two, 100_000, limits).ok();
-        assert!(first.is_some() && second.is_some());
-        assert_eq!(Waiting::begin(&two, 50_000, limits).err(), Some(NotTaken::Waiting { bytes: 100_000 }));
-        let third = Waiting::begin(&three, 50_000, limits).ok();
-        assert!(third.is_some(), "it has none yet");
-        drop(first);
-        assert!(Waiting::begin(&two, 50_000, limits).is_ok());
-        drop((second, third));
-        assert_eq!(behaviour.all_responses.load(Ordering::Relaxed), 0);
+        assert_eq!(slow.await.expect("no panic"), Err(NotTaken { left: 150_000 - PIECE_BYTES }));
     }
 
     #[test]

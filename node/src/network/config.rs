@@ -131,10 +131,10 @@ pub struct MessageLimits {
     pub requests: usize,
     /// Bytes of requests that one connection may have sent in part.
     pub half_read_bytes: usize,
-    /// Bytes of responses that wait for one connection to take them. One response is sent whatever its size.
-    pub half_written_bytes: usize,
-    /// The same of all connections; beyond it each has one response.
-    pub all_half_written_bytes: usize,
+    /// Bytes of responses to one peer that are made and not taken. One response is sent whatever its size.
+    pub untaken_bytes: usize,
+    /// The same of all peers; beyond it each has one response.
+    pub all_untaken_bytes: usize,
 }
 
 /// Bounds on connections.
@@ -197,8 +197,8 @@ impl Default for MessageLimits {
             gossip_bytes: 2 << 20,
             requests: 128,
             half_read_bytes: 4 << 20,
-            half_written_bytes: 32 << 20,
-            all_half_written_bytes: 256 << 20,
+            untaken_bytes: 32 << 20,
+            all_untaken_bytes: 128 << 20,
         }
     }
 }

@@ -38,6 +38,7 @@ use super::penalties::Penalties;
 use super::queue::{EventQueue, Events, queue};
 use super::reachability::Reachability;
 use super::unsent::Unsent;
+use super::untaken::Untaken;
 use super::{
     BanSubject, Counters, DialFailure, NetworkConfig, NetworkError, NetworkEvent, NetworkHandle, NetworkLimits,
     NetworkStatus, Peer, PeerStatus, Role, address,
@@ -174,6 +175,7 @@ impl Driver {
             }
         }
 
+        let untaken = Untaken::new(&config.limits.messages);
         let (queue, events) = queue(config.limits.queue.events, config.limits.queue.bytes);
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let snapshot = Snapshot { status: empty_status(me, &agent), known: Arc::default(), bans_version: 0 };
@@ -211,7 +213,7 @@ impl Driver {
         let handle = NetworkHandle {
             commands: command_sender,
             snapshot: driver.shown.snapshot.subscribe(),
-            shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1) }),
+            shared: Arc::new(Shared { key, peer: Peer(me), next_request: AtomicU64::new(1), untaken }),
             asker: 0,
         };
         Ok((driver, commands, handle, events))
@@ -258,7 +260,7 @@ impl Driver {
             NetworkCommand::Publish { topic, data } => self.publish(topic, data),
             NetworkCommand::Report { id, acceptance } => self.report(&id, acceptance),
             NetworkCommand::Request { id, peer, data } => self.request(id, peer, data),
-            NetworkCommand::Respond { token, data } => self.respond(token, data),
+            NetworkCommand::Respond { token, response } => self.respond(token, response),
             NetworkCommand::Penalize { peer, misbehaviour } => self.penalize(peer.0, misbehaviour),
             NetworkCommand::Ban { subject: BanSubject::Peer(peer), time, reason } => self.ban(peer.0, time, &reason),
             NetworkCommand::Ban { subject: BanSubject::Ip(ip), time, reason } => self.ban_ip(ip, time, reason),

@@ -5,6 +5,7 @@ use std::fmt;
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 
+use super::untaken::ResponseBytes;
 use super::{DialFailure, Group, Peer, RequestFailure};
 
 /// What the network tells its consumer.
@@ -109,7 +110,8 @@ pub enum Acceptance {
 /// Takes the response to one request. Dropped, it tells the peer that there is none.
 #[must_use = "dropping it leaves the peer without a response"]
 pub struct ResponseToken {
-    pub(super) channel: ResponseChannel<Vec<u8>>,
+    pub(super) channel: ResponseChannel<ResponseBytes>,
+    pub(super) peer: PeerId,
     /// The most bytes that the response may have.
     pub(super) limit: usize,
 }

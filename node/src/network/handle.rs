@@ -9,6 +9,7 @@ use libp2p::identity::ed25519;
 use tokio::sync::{mpsc, watch};
 
 use super::event::{Acceptance, GossipId, RequestId, ResponseToken};
+use super::untaken::{ResponseBytes, Untaken};
 use super::{Ban, BanSubject, Misbehaviour, NetworkError, NetworkStatus, Peer, address};
 
 /// Commands that wait for the swarm task. It takes them at once, so this only smooths bursts.
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) key: ed25519::Keypair,
     pub(super) peer: Peer,
     pub(super) next_request: AtomicU64,
+    pub(super) untaken: Untaken,
 }
 
 /// What the swarm task shows of itself.
@@ -46,7 +48,7 @@ pub(crate) enum NetworkCommand {
     Publish { topic: String, data: Vec<u8> },
     Report { id: GossipId, acceptance: Acceptance },
     Request { id: RequestId, peer: Peer, data: Vec<u8> },
-    Respond { token: ResponseToken, data: Vec<u8> },
+    Respond { token: ResponseToken, response: ResponseBytes },
     Penalize { peer: Peer, misbehaviour: Misbehaviour },
     Ban { subject: BanSubject, time: Duration, reason: String },
     Unban { subject: BanSubject },
@@ -80,9 +82,19 @@ impl NetworkHandle {
         id
     }
 
-    /// Answers a request.
+    /// Answers a request. Where too much waits to be taken, the peer gets no response.
     pub fn respond(&self, token: ResponseToken, data: Vec<u8>) {
-        self.send(NetworkCommand::Respond { token, data });
+        let bytes = data.len();
+        match self.shared.untaken.begin(token.peer, data) {
+            Some(response) => self.send(NetworkCommand::Respond { token, response }),
+            // The dropped token tells the peer.
+            None => tracing::debug!(peer = %token.peer, bytes, "a response is not sent: others wait to be taken"),
+        }
+    }
+
+    /// Bytes of responses that are made and that nobody has taken yet.
+    pub fn untaken(&self) -> usize {
+        self.shared.untaken.all()
     }
 
     /// Gives a peer the [points](Misbehaviour::points) of a misbehaviour. They fade (100 in ten minutes), lower its gossip score by as much, and ban
@@ -191,8 +203,19 @@ impl NetworkHandle {
             counters: super::Counters::default(),
         };
         let (_, snapshot) = watch::channel(Arc::new(Snapshot { status, known: Arc::default(), bans_version: 0 }));
-        let shared = Arc::new(Shared { key, peer, next_request: AtomicU64::new(1) });
+        let shared = Arc::new(Shared {
+            key,
+            peer,
+            next_request: AtomicU64::new(1),
+            untaken: Untaken::new(&super::MessageLimits::default()),
+        });
         (Self { commands, snapshot, shared, asker: 0 }, told)
+    }
+
+    /// A response that nobody takes as long as it is held.
+    #[cfg(test)]
+    pub(crate) fn hold_untaken(&self, peer: Peer, bytes: usize) -> ResponseBytes {
+        self.shared.untaken.begin(peer.0, vec![0; bytes]).expect("a peer's first has room")
     }
 
     fn send(&self, command: NetworkCommand) {

@@ -1,5 +1,6 @@
 //! What a node is started with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocelli_consensus::{ModelId, Network};
@@ -34,8 +35,10 @@ pub struct NodeConfig {
     pub traversal: Traversal,
     /// What runs the models.
     pub backend: Box<dyn Backend>,
-    /// Every model of the network; see [`models`].
+    /// The network's models that are built in; see [`models`].
     pub models: Vec<Model>,
+    /// Models of its genesis that are not built in, to be kept with the chain; see [`is_of_genesis`]. Others are fetched from peers.
+    pub files: Vec<Model>,
     /// Bounds of the inference service.
     pub inference: InferenceLimits,
     /// Whom to mine for, and with how many threads.
@@ -85,25 +88,28 @@ pub enum Discovery {
     BootstrapOnly,
 }
 
-/// The models that a network uses, from those that are built in.
+/// The models that a network has from genesis on and that are built in.
 ///
 /// # Errors
-/// If one is not built in, or is not what the network says of it.
+/// If one is not what the network says of it.
 pub fn models(network: &Network) -> Result<Vec<Model>, NodeError> {
-    let parameters = &network.parameters;
-    let built_in: Vec<Model> =
-        ocelli_model::zoo::names().iter().filter_map(|name| ocelli_model::zoo::get(name)).collect();
-    let wanted = parameters.models.iter().map(|offered| {
-        let model = built_in.iter().find(|model| ModelId(model.id().0) == offered.id);
-        let model =
-            model.ok_or_else(|| NodeError::ModelMissing { network: parameters.name.clone(), model: offered.id })?;
-        let facts = facts_of(model);
-        if facts == offered.facts {
-            Ok(model.clone())
-        } else {
-            let (found, expected) = (format!("{facts:?}"), format!("{:?}", offered.facts));
-            Err(NodeError::ModelDiffers { network: parameters.name.clone(), model: offered.id, found, expected })
-        }
-    });
-    wanted.collect()
+    let built_in = ocelli_model::zoo::names().into_iter().filter_map(ocelli_model::zoo::get);
+    let by_id: BTreeMap<ModelId, Model> = built_in.map(|model| (ModelId(model.id().0), model)).collect();
+    let offered = network.parameters.models.iter().filter_map(|offered| by_id.get(&offered.id).cloned());
+    offered.map(|model| is_of_genesis(network, &model).map(|_| model)).collect()
+}
+
+/// Whether a network has a model from genesis on.
+///
+/// # Errors
+/// If it does, and the model is not what the network says of it.
+pub fn is_of_genesis(network: &Network, model: &Model) -> Result<bool, NodeError> {
+    let id = ModelId(model.id().0);
+    let Some(expected) = network.parameters.genesis_facts(&id) else { return Ok(false) };
+    let found = facts_of(model);
+    if found == expected {
+        return Ok(true);
+    }
+    let (network, found, expected) = (network.parameters.name.clone(), format!("{found:?}"), format!("{expected:?}"));
+    Err(NodeError::ModelDiffers { network, model: id, found, expected })
 }

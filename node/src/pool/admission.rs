@@ -12,7 +12,7 @@ use ocelli_protocol::relay;
 
 use super::dropped::Reason;
 use super::{Awaited, Pool, failed, tip};
-use crate::chain::{Moved, full_message};
+use crate::chain::{FinishedUpload, Moved, full_message};
 use crate::inference::{self, PictureFault};
 use crate::network::{Misbehaviour, Peer};
 use crate::reply::ReplyTo;
@@ -32,7 +32,7 @@ mod code {
     pub const ATTACHMENT: u32 = 2;
     pub const MODEL: u32 = 3;
     pub const MEMPOOL: u32 = 4;
-    pub const BUSY: u32 = 5;
+    pub const BUSY: u32 = super::SubmitReply::BUSY;
 }
 
 fn code_of(refusal: &Refusal) -> u32 {
@@ -132,7 +132,7 @@ impl Pool {
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         let Submission { transaction, attachment } = submission;
-        let tip = tip(&self.others.views.network, &self.chain);
+        let tip = tip(&self.others.views.network, &self.chain, self.others.clock.now());
         // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
         self.mempool.check(&transaction, &tip)?;
         let genesis = self.others.views.genesis;
@@ -156,7 +156,13 @@ impl Pool {
         let Some(upload) = upload else { return Ok(()) };
         match self.others.views.files.verdict(&model, facts, upload.parts) {
             Some(verdict) => Ok(verdict.map_err(|error| MempoolError::Check(CheckError::Rule(error)))?),
-            None => Err(MempoolError::FileUnchecked(model).into()),
+            None => {
+                // It is not checked by itself where its last part came before a restart, and a part may still be missing.
+                if let Some(finished) = FinishedUpload::of(transaction.sender(), upload) {
+                    (self.others.unchecked)(finished);
+                }
+                Err(MempoolError::FileUnchecked(model).into())
+            }
         }
     }
 
@@ -255,7 +261,7 @@ impl Pool {
             disconnected: disconnected.len(),
         });
         let included = included.iter().map(|(transaction, _)| transaction);
-        let tip = tip(&self.others.views.network, &self.chain);
+        let tip = tip(&self.others.views.network, &self.chain, self.others.clock.now());
         let changes = self.mempool.on_tip_moved(returned, included, &tip)?;
         for txid in &changes.removed {
             self.drop_waiting(txid, Reason::Impossible);

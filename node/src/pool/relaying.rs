@@ -153,9 +153,10 @@ impl Pool {
         }
         while let Some(input) = self.relaying.inputs.pop_front() {
             let views = &self.others.views;
-            let tip = tip(&views.network, &self.chain);
+            let now = self.others.clock.now();
+            let tip = tip(&views.network, &self.chain, now);
             let glimpse = Glimpse { mempool: &self.mempool, tip, genesis: views.genesis };
-            for output in self.relaying.machine.handle(input, self.others.clock.now(), &glimpse) {
+            for output in self.relaying.machine.handle(input, now, &glimpse) {
                 self.carry_out(output, &mut to);
             }
         }

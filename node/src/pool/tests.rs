@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 
 use ocelli_consensus::Address;
+use ocelli_protocol::mempool::ripe_age;
 use ocelli_protocol::message::{FeeSuggestion, SubmitReply, TransactionStatus};
 use ocelli_protocol::relay::{ANNOUNCE_DELAY, ANNOUNCE_TIMEOUT};
 
+use super::mining::{GATHER_MILLIS, REFRESH_MILLIS};
 use super::*;
 use crate::chain::Chain;
 use crate::fixture::{Around, BEGIN, connect, make, peer, submissions, views, waiting};
@@ -41,6 +43,7 @@ impl Room {
             keeper,
             found: Box::new(move |block| taken.lock().unwrap().push(block)),
             moved: Box::new(|_, _| ()),
+            unchecked: Box::new(|_| {}),
         };
         // No thread searches: the templates are looked at here.
         let mine = Mine::start(Mining { address: Address([4; 20]), threads: 0 }, to_pool);
@@ -128,6 +131,41 @@ fn between_two_moves_the_pool_stands_on_one_tip() {
     assert_eq!((header.height, header.parent, data.body.transactions.len()), (1, room.chain.genesis(), 2));
 }
 
+/// What others may not have heard of yet is left out, until it is old enough, and then a template is made for it.
+#[test]
+fn a_template_leaves_out_what_is_young() {
+    let mut room = Room::new();
+    let age = ripe_age(room.views.network.parameters.spacing);
+    assert!((GATHER_MILLIS..REFRESH_MILLIS).contains(&age), "{age}");
+    let block = make(&room.chain, |maker| {
+        maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000).transfer(0, Address([2; 20]), 1_000_000)
+    });
+    let transfers = submissions(&block.1);
+    let in_template = |room: &Room| room.template().1.body.transactions.len();
+    room.around.clock.advance(1_000);
+    assert_eq!(room.submit(&transfers[0]), TAKEN);
+    assert_eq!(in_template(&room), 0);
+    // Templates that are made meanwhile do not hold it either, and forget nothing.
+    room.around.clock.advance(GATHER_MILLIS);
+    assert_eq!(room.submit(&transfers[1]), TAKEN);
+    assert_eq!(in_template(&room), 0);
+    room.around.clock.advance(age - GATHER_MILLIS - 1);
+    room.go_on();
+    assert_eq!(in_template(&room), 0);
+    // The wall clock has nothing to do with it.
+    room.around.clock.step_wall(-3600);
+    room.around.clock.advance(1);
+    room.go_on();
+    room.around.clock.advance(GATHER_MILLIS);
+    room.go_on();
+    assert_eq!(in_template(&room), 2);
+    // Nothing new: the template stays until it is renewed for its time.
+    let made = room.template().0.clone();
+    room.around.clock.advance(REFRESH_MILLIS - 1);
+    room.go_on();
+    assert_eq!(room.template().0, made);
+}
+
 /// A block that was found goes to the core once, and only while it stands on the tip.
 #[test]
 fn what_is_mined_is_handed_over() {
@@ -138,7 +176,7 @@ fn what_is_mined_is_handed_over() {
     room.go_on();
     let (header, data) = room.template().clone();
     // A template's time is the wall clock's.
-    assert_eq!(header.time, BEGIN);
+    assert_eq!(header.time, BEGIN + 1);
     let mined = Header { nonce: 77, ..header };
     room.tell(Input::Mined(mined.clone()));
     room.tell(Input::Mined(mined.clone()));

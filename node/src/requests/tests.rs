@@ -59,6 +59,22 @@ impl Room {
     }
 }
 
+/// Who takes responses slowly makes us hold them: others get less at a time then, and not nothing.
+#[test]
+fn blocks_are_given_one_by_one_while_much_waits_to_be_taken() {
+    let mut room = Room::new(2);
+    let hashes: Vec<_> = [1, 2].map(|height| room.chain.store().hash_at(height).unwrap().unwrap()).into();
+    let count = |room: &mut Room| match room.ask(Request::Blocks { hashes: hashes.clone() }) {
+        Some(Response::Blocks(blocks)) => blocks.iter().flatten().count(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(count(&mut room), 2);
+    let held = room.around.network.hold_untaken(peer(1), PRESSED_BYTES + 1);
+    assert_eq!(count(&mut room), 1);
+    drop(held);
+    assert_eq!(count(&mut room), 2);
+}
+
 /// Neither core nor pool does anything here, as while a block connects that takes for ever, and their inboxes are full.
 #[test]
 fn who_only_reads_waits_for_nobody() {

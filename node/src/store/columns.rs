@@ -62,6 +62,9 @@ pub(super) const ALL: [&str; 16] = [
 /// What follows from the main chain, whichever way it came about.
 pub(super) const OF_THE_CHAIN: [&str; 8] = [UNDO, HEIGHTS, OBJECTS, STATE, HISTORY, TRANSACTIONS, PARTS, USES];
 
+/// Account, height, transaction's index and side -> what happened to the account, of the main chain only.
+pub(super) const LEDGER: &str = "ledger";
+
 /// Place -> ban.
 pub(super) const BANS: &str = "bans";
 /// Transaction id -> pending transaction with its attachments.
@@ -71,7 +74,7 @@ pub(super) const MEMPOOL: &str = "mempool";
 pub(super) const ORDERS: &str = "orders";
 
 /// Columns beside the chain, which are made where they are missing.
-pub(super) const SESSION: [&str; 3] = [BANS, MEMPOOL, ORDERS];
+pub(super) const BESIDE: [&str; 4] = [BANS, MEMPOOL, LEDGER, ORDERS];
 
 // What follows are guesses for a node on a small machine.
 

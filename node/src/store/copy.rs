@@ -16,12 +16,14 @@ impl Store {
         Ok(Checkpoint::new(self.database())?.create_checkpoint(path)?)
     }
 
-    /// The first row, with its column, in which what two stores derived from their main chains differs.
+    /// The first row, with its column, in which what two stores derived from their main chains differs; entries of accounts are
+    /// compared where both have them from the same height on.
     ///
     /// # Errors
     /// If one cannot be read.
     pub fn first_difference(&self, other: &Store) -> Result<Option<(&'static str, Vec<u8>)>, StoreError> {
-        for column in columns::OF_THE_CHAIN {
+        let ledger = (self.ledger_from()? == other.ledger_from()?).then_some(columns::LEDGER);
+        for column in columns::OF_THE_CHAIN.into_iter().chain(ledger) {
             let mut ours = self.iterate(column, IteratorMode::Start);
             let mut theirs = other.iterate(column, IteratorMode::Start);
             loop {

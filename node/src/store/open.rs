@@ -12,7 +12,7 @@ use ocelli_consensus::{Body, Network};
 use rocksdb::{DB, IteratorMode, WriteBatch};
 
 use super::folder::{Folder, error_at as folder_error};
-use super::options::Step;
+use super::options::{LedgerOption, Step};
 use super::overlay::Changes;
 use super::write::Durability;
 use super::{Kept, Store, StoreError, StoreOptions, Tip, WrongNetwork, columns, rows};
@@ -56,7 +56,7 @@ fn create(path: &Path, network: &Network, options: &StoreOptions) -> Result<(), 
     let mut creating = columns::database_options(options);
     creating.create_if_missing(true);
     creating.create_missing_column_families(true);
-    let descriptors = columns::descriptors(columns::ALL.into_iter().chain(columns::SESSION), options);
+    let descriptors = columns::descriptors(columns::ALL.into_iter().chain(columns::BESIDE), options);
     let database = DB::open_cf_descriptors(&creating, &staging, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(&staging)?;
     let store = Store::of(database, folder, *options, network.genesis.clone(), 1);
@@ -99,6 +99,9 @@ fn genesis_batch(store: &Store, network: &Network) -> WriteBatch {
         heights: [(0, Some((hash, 0)))].into(),
         ..Changes::default()
     };
+    if store.options.ledger != LedgerOption::Dropped {
+        store.put_ledger_from(&mut batch, 1);
+    }
     changes.write(store, &Tip { hash, height: 0, state }, &mut batch);
     store.put_header(&mut batch, 0, genesis, BlockStatus::Verified);
     batch.put_cf(store.column(columns::ARRIVALS), hash.as_bytes(), rows::number_key(0));
@@ -124,7 +127,7 @@ fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<
         return Err(StoreError::Foreign { path: path.into() });
     }
     // Whatever is there is opened, because a newer version may have more columns and should be told by its number.
-    let missing = columns::SESSION.into_iter().filter(|column| !found.iter().any(|name| name == column));
+    let missing = columns::BESIDE.into_iter().filter(|column| !found.iter().any(|name| name == column));
     let descriptors = columns::descriptors(found.iter().map(String::as_str).chain(missing), &options);
     let database = DB::open_cf_descriptors(&opening, path, descriptors).map_err(open_error(path))?;
     let folder = Folder::of(path)?;
@@ -138,6 +141,10 @@ fn open_stored(path: &Path, network: &Network, options: StoreOptions) -> Result<
     store.kept()?;
     let store = Store { next_arrival, ..store };
     store.take_schedule(&network.schedule)?;
+    if !found.iter().any(|name| name == columns::LEDGER) {
+        store.drop_ledger()?;
+    }
+    store.take_ledger_option()?;
     Ok(store)
 }
 

@@ -13,8 +13,22 @@ pub struct StoreOptions {
     /// Bounds the bytes of memory for blocks of files with their indexes and filters (two thirds) and for rows that are
     /// not in a sorted file yet (one third). At least [`MIN_CACHE_BYTES`].
     pub cache_bytes: usize,
+    /// What becomes of the entries of accounts.
+    pub ledger: LedgerOption,
     /// Told of each [`Step`], for tests that end the process in the midst of one; `None` costs nothing.
     pub observer: Option<Observer>,
+}
+
+/// Whether a store keeps what has happened to each account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LedgerOption {
+    /// As it was found, and in a new store.
+    #[default]
+    AsFound,
+    /// From now on; what came before is for [`Store::extend_ledger`](super::Store::extend_ledger).
+    Kept,
+    /// What there is of it goes.
+    Dropped,
 }
 
 /// Called on the thread that does the step.
@@ -39,6 +53,8 @@ pub enum Step {
     Prune,
     /// The compaction that frees their files.
     Free,
+    /// Adding the entries of accounts in blocks that are there already.
+    Ledger,
 }
 
 /// Which end of a [`Step`].
@@ -52,14 +68,19 @@ pub enum Edge {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: DEFAULT_CACHE_BYTES, observer: None }
+        Self { cache_bytes: DEFAULT_CACHE_BYTES, ledger: LedgerOption::default(), observer: None }
     }
 }
 
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let observed = self.observer.is_some();
-        f.debug_struct("StoreOptions").field("cache_bytes", &self.cache_bytes).field("observed", &observed).finish()
+        let mut debug = f.debug_struct("StoreOptions");
+        debug
+            .field("cache_bytes", &self.cache_bytes)
+            .field("ledger", &self.ledger)
+            .field("observed", &observed)
+            .finish()
     }
 }
 

@@ -8,8 +8,10 @@ use ocelli_consensus::object::{Object, ObjectId};
 use ocelli_consensus::state::{self, Branch, BranchChanges, BranchReader};
 use ocelli_consensus::transition::{self, Base, ConnectError, Connected, Place, Roots, StateReader, Undo};
 use ocelli_consensus::{Action, Address, BlockHash, Body, Header, ModelId, Parameters, Root, TxId};
+use ocelli_protocol::ledger;
 use rocksdb::WriteBatch;
 
+use super::ledger::author;
 use super::{Live, Rows, Source, Store, StoreError, Tip, TransactionLocation, columns, rows};
 
 /// A chain as a move leaves it, before it is written: what the move changes, over what is stored. A reorganisation is
@@ -21,6 +23,8 @@ pub struct Overlay<'a, S = Live> {
     tip: Tip,
     header: Header,
     peaks: Peaks,
+    /// Whether entries of accounts are kept.
+    keeps_ledger: bool,
     changes: Changes,
 }
 
@@ -41,7 +45,8 @@ impl<'a, S: Source> Overlay<'a, S> {
         let tip = store.tip()?;
         let header = stored_header(store, &tip.hash)?;
         let peaks = Peaks::load(store, tip.height.saturating_add(1))?;
-        Ok(Self { store, from: tip.hash, tip, header, peaks, changes: Changes::default() })
+        let keeps_ledger = store.ledger_from()?.is_some();
+        Ok(Self { store, from: tip.hash, tip, header, peaks, keeps_ledger, changes: Changes::default() })
     }
 
     /// The tip as the overlay has it.
@@ -97,6 +102,11 @@ impl<'a, S: Source> Overlay<'a, S> {
         let uses = self.uses_with(body, u64::saturating_add).map_err(ConnectError::Reader)?;
         let Connected { delta, branches, state, history, peaks } =
             transition::connect(parameters, &self.base(), header, body)?;
+        let entries = match self.keeps_ledger {
+            true => ledger::entries(parameters, header, body, |model| author(&*self, model))
+                .map_err(ConnectError::Reader)?,
+            false => Vec::new(),
+        };
         let changes = &mut self.changes;
         changes.undo.insert((height, block), Some(delta.undo()));
         changes.objects.extend(delta.objects.into_iter().map(|(id, change)| (id, change.after)));
@@ -109,6 +119,10 @@ impl<'a, S: Source> Overlay<'a, S> {
         }
         changes.parts.extend(parts.into_iter().map(|(part, index)| (part, Some(location(index)))));
         changes.uses.extend(uses);
+        changes.ledger.extend(entries.into_iter().map(|(account, entry)| ((account, entry.place), Some(entry.event))));
+        if self.keeps_ledger {
+            changes.ledger_from = Some(changes.ledger_from.map_or(height, |from| from.min(height)));
+        }
         self.tip = Tip { hash: block, height, state };
         self.header = header.clone();
         self.peaks = peaks;
@@ -141,7 +155,12 @@ impl<'a, S: Source> Overlay<'a, S> {
             before.push((id, object.map_err(|_| damaged())?));
         }
 
+        let places = match self.keeps_ledger {
+            true => ledger::places(&self.header, &body, |model| author(&*self, model))?,
+            false => Vec::new(),
+        };
         let changes = &mut self.changes;
+        changes.ledger.extend(places.into_iter().map(|place| (place, None)));
         changes.undo.insert((height, hash), None);
         changes.objects.extend(before);
         changes.uses.extend(uses);
@@ -276,6 +295,10 @@ pub(super) struct Changes {
     pub(super) transactions: BTreeMap<TxId, Option<TransactionLocation>>,
     pub(super) parts: BTreeMap<PartPlace, Option<TransactionLocation>>,
     pub(super) uses: BTreeMap<ModelId, Option<u64>>,
+    /// By account and place.
+    pub(super) ledger: BTreeMap<(Address, ledger::Place), Option<ledger::Event>>,
+    /// The lowest block that was connected, where entries are kept.
+    pub(super) ledger_from: Option<u64>,
 }
 
 /// Whose part: the sender, the height at which the upload began, and the part's number.
@@ -310,6 +333,8 @@ impl Changes {
         let part_key = |(sender, since, number): &PartPlace| rows::part_key(sender, *since, *number).to_vec();
         put.all(columns::PARTS, &self.parts, part_key, encode);
         put.all(columns::USES, &self.uses, |model| model.0.to_vec(), encode);
+        let entry_key = |(account, place): &(Address, ledger::Place)| rows::entry_key(account, place).to_vec();
+        put.all(columns::LEDGER, &self.ledger, entry_key, encode);
         batch.put_cf(store.column(columns::METADATA), rows::TIP_KEY, rows::tip_bytes(tip));
     }
 }

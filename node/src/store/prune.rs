@@ -93,8 +93,9 @@ impl Store {
     /// # Errors
     /// If they cannot be written.
     pub fn free_log(&self) -> Result<(), StoreError> {
-        let columns = columns::ALL.map(|column| self.column(column));
-        Ok(self.database().flush_cfs_opt(&columns.each_ref(), &FlushOptions::default())?)
+        let columns: Vec<_> =
+            columns::ALL.into_iter().chain(columns::BESIDE).map(|column| self.column(column)).collect();
+        Ok(self.database().flush_cfs_opt(&columns.iter().collect::<Vec<_>>(), &FlushOptions::default())?)
     }
 
     /// As [`Store::disk_bytes`], up to 10 s old: measuring looks at every file.

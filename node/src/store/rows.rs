@@ -11,6 +11,7 @@ use ocelli_consensus::network::{Schedule, ScheduledVersion};
 use ocelli_consensus::state::{Branch, Child};
 use ocelli_consensus::transition::Undo;
 use ocelli_consensus::{Address, BlockHash, Body, Header, ModelId};
+use ocelli_protocol::ledger::{self, Event, MAX_EVENT_BYTES, Place};
 
 use super::Kept;
 
@@ -29,6 +30,8 @@ pub(super) const NETWORK_KEY: &[u8] = b"network";
 pub(super) const TIP_KEY: &[u8] = b"tip";
 /// Key of the schedule of rules that the headers were checked with, in the metadata.
 pub(super) const SCHEDULE_KEY: &[u8] = b"rules";
+/// Key of the height from which on entries of accounts are here, in the metadata; absent where none are kept.
+pub(super) const LEDGER_KEY: &[u8] = b"ledger";
 /// Key of the known peers in the metadata.
 pub(super) const PEERS_KEY: &[u8] = b"peers";
 
@@ -169,6 +172,25 @@ pub(super) fn part(key: &[u8]) -> Option<(Address, u64, u16)> {
     Some((Address(*sender), u64::from_be_bytes(*since), u16::from_be_bytes(number.try_into().ok()?)))
 }
 
+/// Account, height, index, side: so that those of an account are one range of keys, in the order of their places.
+pub(super) fn entry_key(account: &Address, place: &Place) -> [u8; 33] {
+    let mut key = [place.side as u8; 33];
+    key[..20].copy_from_slice(&account.0);
+    key[20..28].copy_from_slice(&place.height.to_be_bytes());
+    key[28..32].copy_from_slice(&place.index.to_be_bytes());
+    key
+}
+
+/// Reads a row of an account's entry.
+pub(super) fn account_entry(key: &[u8], value: &[u8]) -> Option<(Address, ledger::Entry)> {
+    let (account, rest) = key.split_first_chunk()?;
+    let (height, rest) = rest.split_first_chunk()?;
+    let (index, side) = rest.split_first_chunk()?;
+    let event: Event = decode(value, MAX_EVENT_BYTES).ok()?;
+    let place = Place { height: u64::from_be_bytes(*height), index: u32::from_be_bytes(*index), side: event.side() };
+    (*side == [place.side as u8]).then_some((Address(*account), ledger::Entry { place, event }))
+}
+
 /// Model id, number of the chunk.
 pub(super) fn chunk_key(model: &ModelId, number: u16) -> [u8; 34] {
     let mut key = [0; 34];
@@ -253,10 +275,11 @@ pub(super) fn network(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ocelli_consensus::Root;
     use ocelli_consensus::network::TEST_VERSION;
     use ocelli_consensus::object::ObjectId;
     use ocelli_consensus::target::CompactTarget;
+    use ocelli_consensus::{Amount, Root};
+    use ocelli_protocol::ledger::{REWARD, Side};
 
     #[test]
     fn golden_bytes() {
@@ -282,6 +305,9 @@ mod tests {
         assert_eq!(hex::encode(height_bytes(&(hash, 6))), format!("{}0600000000000000", "aa".repeat(32)));
         let key = part_key(&Address([7; 20]), 0x0809, 0x0a0b);
         assert_eq!(hex::encode(key), format!("{}00000000000008090a0b", "07".repeat(20)));
+        let place = Place { height: 0x0809, index: 0x0a0b, side: Side::Credit };
+        let key = entry_key(&Address([7; 20]), &place);
+        assert_eq!(hex::encode(key), format!("{}000000000000080900000a0b01", "07".repeat(20)));
         assert_eq!(hex::encode(chunk_key(&ModelId([8; 32]), 3)), format!("{}0003", "08".repeat(32)));
         assert_eq!(hex::encode(encode(&(5u32, "ab"))), "0500000002000000000000006162");
         let schedule = Schedule::new(vec![ScheduledVersion { height: 4, version: TEST_VERSION }]).unwrap();
@@ -325,6 +351,13 @@ mod tests {
         assert_eq!(number(&number_key(77)), Some(77));
         let (sender, since) = (Address([7; 20]), 1 << 40);
         assert_eq!(part(&part_key(&sender, since, 9)), Some((sender, since, 9)));
+        let event = Event::Reward { reward: Amount(5), fees: Amount(6) };
+        let reward = ledger::Entry { place: Place { height: 1 << 40, index: REWARD, side: Side::Credit }, event };
+        let key = entry_key(&sender, &reward.place);
+        assert_eq!(account_entry(&key, &encode(&event)), Some((sender, reward)));
+        let other_side = entry_key(&sender, &Place { side: Side::Debit, ..reward.place });
+        assert_eq!(account_entry(&other_side, &encode(&event)), None);
+        assert_eq!((account_entry(&key[1..], &encode(&event)), account_entry(&key, &[])), (None, None));
         let row = (BlockHash([4; 32]), 77);
         assert_eq!(height(&height_bytes(&row)), Some(row));
         for bytes in [&[][..], &[1], &[0; 200]] {

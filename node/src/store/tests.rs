@@ -7,6 +7,7 @@ mod damage;
 #[cfg(unix)]
 mod disk;
 mod forget;
+mod ledger;
 mod opening;
 mod power;
 mod prune;
@@ -218,7 +219,7 @@ fn assert_as_from_scratch(store: &Store, network: &Network, blocks: &[Made]) {
     }
     assert_eq!(store.tip(), scratch.tip());
     assert_eq!(store.peaks(), scratch.peaks());
-    for column in columns::OF_THE_CHAIN {
+    for column in columns::OF_THE_CHAIN.into_iter().chain([columns::LEDGER]) {
         assert_eq!(dump(store, column), dump(&scratch, column), "column {column}");
     }
 }

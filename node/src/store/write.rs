@@ -154,6 +154,12 @@ impl Store {
         }
         let mut batch = WriteBatch::default();
         chain_move.changes.write(self, &chain_move.to, &mut batch);
+        // It may have fallen since the move was begun.
+        if let (Some(moved), Some(from)) = (chain_move.changes.ledger_from, self.ledger_from()?)
+            && moved < from
+        {
+            self.put_ledger_from(&mut batch, moved);
+        }
         let step = if chain_move.changes.disconnects() { Step::Reorganise } else { Step::Connect };
         self.options.observed(step, || self.write(batch, durability))
     }

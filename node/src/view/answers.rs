@@ -10,8 +10,9 @@ use ocelli_protocol::message::{
 };
 
 use super::{View, Views};
-use crate::chain::AtTip;
-use crate::store::{Store, StoreError};
+use crate::chain::{AtTip, built_in_file};
+use crate::inference::built_in;
+use crate::store::{CHUNK_BYTES, Store, StoreError};
 
 /// A block on a branch that is longer than that before it meets the best chain is not served.
 const MAX_BRANCH: u64 = 1_000;
@@ -102,17 +103,6 @@ impl AtTip {
         Ok(body.map(|body| body.transactions.iter().map(|(transaction, _)| transaction.wtxid()).collect()))
     }
 
-    /// A chunk of a model's file; `None` where the file is not here, or has no such chunk.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn file(&self, model: &ModelId, chunk: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        match u16::try_from(chunk) {
-            Ok(chunk) => self.rows.store().chunk(model, chunk),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// Models of the tip's state in the order of their ids, from one on.
     ///
     /// # Errors
@@ -128,7 +118,7 @@ impl AtTip {
             let (id, record) = row?;
             let name = match rows.name(&id)? {
                 Some(name) => name,
-                None => crate::inference::built_in_name(&id).unwrap_or_default(),
+                None => built_in(&id).map(|(name, _)| name.to_owned()).unwrap_or_default(),
             };
             Ok(NetworkModel { id, record, uses: rows.uses(&id)?, name })
         })
@@ -243,6 +233,18 @@ impl View {
 }
 
 impl Views {
+    /// A chunk of a model's file; `None` where the file is not here, or has no such chunk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn file(&self, model: &ModelId, chunk: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let Ok(chunk) = u16::try_from(chunk) else { return Ok(None) };
+        match built_in_file(self.parameters(), model) {
+            Some(file) => Ok(file.chunks(CHUNK_BYTES).nth(chunk.into()).map(<[u8]>::to_vec)),
+            None => self.newest().rows.store().chunk(model, chunk),
+        }
+    }
+
     /// The fee that comes before half of so many blocks: the other half is left to what is still to come.
     pub fn fee(&self, blocks: u32) -> FeeSuggestion {
         let rates = &self.view().pool.fees;

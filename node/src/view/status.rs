@@ -83,6 +83,8 @@ impl Figures {
             mining: MiningStatus {
                 hash_rate: self.mining.as_ref().map_or(0, |(_, rate)| rate.get()),
                 address: self.mining.as_ref().map(|(address, _)| *address),
+                found: core.mined.0,
+                stale: core.mined.1,
             },
             uptime_seconds: self.started.elapsed().as_secs(),
             sync: SyncStatus {

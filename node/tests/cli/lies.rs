@@ -18,9 +18,10 @@ enum Question {
     Block,
     Balance,
     ChainStatus,
+    History,
 }
 
-use Question::{Balance, Block, ChainStatus, Transaction};
+use Question::{Balance, Block, ChainStatus, History, Transaction};
 
 const ALL: &[Question] = &[Transaction, Block, Balance, ChainStatus];
 
@@ -38,6 +39,7 @@ impl Asking<'_> {
             Block => vec!["chain", "block", &height],
             Balance => vec!["wallet", "balance", "--wallet", "dev"],
             ChainStatus => vec!["chain", "status"],
+            History => vec!["wallet", "history", "--wallet", "dev"],
         };
         args.extend(["--json", "--network", self.file]);
         nodes.iter().for_each(|node| args.extend(["--peer", node.address.as_str()]));
@@ -76,6 +78,13 @@ const ROWS: &[(Lie, &[Question], &str)] = &[
         &[Balance],
         "it says that the next nonce is 18446744073709551615, expected 9007199254740993 to 9007199254741057",
     ),
+    (Lie::Balance, &[History], "what it says of the account is not what the state of block 8 holds"),
+    (Lie::EntryAmount, &[History], "what it says that block 6 does to the account is not what the block does"),
+    (Lie::EntryUnsigned, &[History], "what it shows of block 6 breaks a rule: rule 8 (BodyRoot): body root"),
+    (Lie::EntryReward, &[History], "what it says that block 6 does to the account is not what the block does"),
+    (Lie::EntryOrder, &[History], "in another order than the chain's"),
+    (Lie::EntriesEndless, &[History], "in another order than the chain's"),
+    (Lie::EntriesWhole, &[History], "does not add up: the balance is 1 credits"),
     (Lie::StateRoot, &[ChainStatus], "it says that block 8 has another time or state root than its header"),
 ];
 
@@ -168,13 +177,20 @@ fn beside_an_honest_node_a_lying_one_is_named() {
                     assert_eq!(found["checked"], true, "{context}");
                     assert!(is_count(&found["nodes"]), "{context}");
                 }
+                History => {
+                    assert_eq!((&found["balance"], &found["whole"]), (&json!("1"), &json!(false)), "{context}");
+                    let entries = found["entries"].as_array().unwrap();
+                    assert_eq!((entries.len(), &entries[1]["balance"]), (2, &json!("1")), "{context}");
+                    assert_eq!(found["opening"], "1.02002003", "{context}");
+                    assert!(entries.iter().all(|entry| entry["evidence"] == "proven"), "{context}");
+                }
                 ChainStatus => {
                     assert_eq!((&found["height"], &found["checked"]), (&json!(TIP), &json!(true)), "{context}");
                 }
             }
             // Of a block and of how a node is the first that can be believed is enough, and that may be the honest one.
             let words = if lie == Lie::EasyFork { "has less work: 1024 hashes, and that one 2304" } else { words };
-            let is_asked = !is_unsaid && (questions.len() > 2 || matches!(question, Transaction | Balance));
+            let is_asked = !is_unsaid && (questions.len() > 2 || matches!(question, Transaction | Balance | History));
             assert!(!is_asked || run.stderr.contains(words), "{context}");
             assert!(!is_asked || run.stderr.contains(&liar.address), "{context}");
         }

@@ -1,6 +1,7 @@
 //! Models that strangers have published: listed, fetched, asked, and what publishing costs.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -8,6 +9,15 @@ use serde_json::json;
 use crate::environment::Environment;
 use crate::real_node::Node;
 use crate::scripted_node::{FEE_RATES, Lie, NOBODY, ROYALTY, Script, ScriptedNode, published};
+
+/// Waits for what takes blocks.
+fn wait(is_time: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while !is_time() {
+        assert!(Instant::now() < deadline, "no blocks come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
 
 #[test]
 fn a_published_model_is_listed_fetched_and_asked() {
@@ -85,7 +95,8 @@ fn a_dry_run_says_what_publishing_costs_and_sends_nothing() {
     assert!(run.code == 1 && run.stderr.contains("already"), "{}", run.stderr);
 }
 
-/// From the author's file to a stranger's answer, through a node that mines a block a second.
+/// From the author's file to a stranger's answer, through a node that mines a block a second; the author's program is killed twice
+/// meanwhile, and the node once, and what was begun goes on.
 #[test]
 fn a_model_is_published_on_a_running_network_and_asked() {
     let environment = Environment::new();
@@ -95,27 +106,39 @@ fn a_model_is_published_on_a_running_network_and_asked() {
     let text = text.replace("spacing = 2", "spacing = 1").replace("half_life = 60", "half_life = 4");
     fs::write(&file, text).unwrap();
     let address = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
-    let _node = Node::start_on(&environment, &file, "data", &["--mine", address.trim()]);
+    let mining = ["--mine", address.trim()];
+    let node = Node::start_on(&environment, &file, "data", &mining);
     let at = ["--network", &file, "--data", "data"];
     let json = |args: &[&str]| environment.run(&[args, &["--json"], &at].concat()).ok().json();
     environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
 
+    let of_wallet =
+        |key: &str| json(&["wallet", "balance", "--wallet", "dev"])[key].as_str().unwrap().parse::<u64>().unwrap();
+    let of_node = |key: &str| json(&["status"])[key].as_u64().unwrap();
     // The miner has to have something first.
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let balance =
-        || json(&["wallet", "balance", "--wallet", "dev"])["grains"].as_str().unwrap().parse::<u64>().unwrap();
-    while balance() < 5_000_000_000 {
-        assert!(Instant::now() < deadline, "no blocks come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let published = json(&["model", "publish", "model", "--royalty", "0.5", "--wallet", "dev"]);
+    wait(|| of_wallet("grains") >= 5_000_000_000);
+    let publish = ["model", "publish", "model", "--royalty", "0.5", "--wallet", "dev"];
+    let killed_when = |is_time: &dyn Fn() -> bool| {
+        let mut command = environment.command(&[&publish[..], &at].concat());
+        let mut author = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait(is_time);
+        author.kill().unwrap();
+        author.wait().unwrap();
+    };
+    killed_when(&|| of_wallet("nonce") == 1);
+    // Parts may come eight blocks later.
+    let begun = of_node("height");
+    wait(|| of_node("height") >= begun + 8);
+    drop(node);
+    let node = Node::start_on(&environment, &file, "data", &[]);
+    killed_when(&|| of_node("mempool_transactions") > 0);
+    drop(node);
+    let _node = Node::start_on(&environment, &file, "data", &mining);
+    let published = json(&publish);
+    // The upload was begun once, and its four parts and the publication are all that has followed.
+    assert_eq!(of_wallet("nonce"), 6);
     let (id, first) = (published["model"].as_str().unwrap(), published["first"].as_u64().unwrap());
-    let height = || json(&["status"])["height"].as_u64().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while height() + 1 < first {
-        assert!(Instant::now() < deadline, "no blocks come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait(|| of_node("height") + 1 >= first);
     let picture = environment.picture("picture.bmp", 7).display().to_string();
     let node = fs::read_to_string(environment.path("data/node.json")).unwrap();
     let node: serde_json::Value = serde_json::from_str(&node).unwrap();

@@ -263,6 +263,67 @@ fn a_newcomer_is_given_something_once() {
 }
 
 #[test]
+fn an_account_sees_what_has_happened_to_it() {
+    let environment = Environment::new();
+    let new = |name: &str| {
+        let args = ["wallet", "new", "--network", "local", "--wallet", name, "--json"];
+        environment.run_with_password("secret", &args).ok().json()["address"].as_str().unwrap().to_owned()
+    };
+    let (other, miner) = (new("other"), new("miner"));
+    let (_node, log) = Node::start(&environment, "local", &["--mine", &miner]);
+    std::thread::spawn(move || log.for_each(drop));
+    wait_for(&environment, "data");
+    let here = ["--network", "local", "--data", "data"];
+    let run = |args: &[&str]| environment.run(&[args, &here[..]].concat());
+    let sent = run(&["wallet", "send", &other, "2.5", "--wallet", "dev", "--wait", "1", "--json"]).ok().json();
+    let back = ["wallet", "send", &miner, "1", "--wallet", "other", "--wait", "1", "--json"];
+    let back = environment.run_with_password("secret", &[&back[..], &here[..]].concat()).ok().json();
+
+    let history = run(&["wallet", "history", "--wallet", "other", "--json"]).ok().json();
+    assert_eq!(
+        (&history["whole"], &history["checked"], &history["opening"]),
+        (&true.into(), &true.into(), &"0".into())
+    );
+    let entries = history["entries"].as_array().unwrap();
+    let texts = |entry: &serde_json::Value| {
+        ["kind", "amount", "with", "txid", "evidence"].map(|key| entry[key].as_str().unwrap().to_owned())
+    };
+    let dev = sent["from"].as_str().unwrap();
+    let given = ["received", "+2.5", dev, sent["txid"].as_str().unwrap(), "proven"].map(str::to_owned);
+    assert_eq!(texts(&entries[0]), given);
+    assert_eq!((entries.len(), &entries[1]["kind"], &entries[1]["with"]), (2, &"sent".into(), &miner.as_str().into()));
+    assert_eq!((&entries[1]["balance"], &entries[1]["txid"]), (&history["balance"], &back["txid"]));
+    assert_eq!(entries[0]["block"], sent["height"]);
+
+    // By kind and time, and as a table.
+    let sent_only = run(&["wallet", "history", &other, "--kind", "sent", "--csv", "table.csv"]).ok().stdout;
+    assert!(sent_only.contains(&format!("1 to {miner}, fee ")) && !sent_only.contains("received"), "{sent_only}");
+    assert!(sent_only.contains("1 shown of 2") && sent_only.contains("all entries together are the balance"));
+    let table = std::fs::read_to_string(environment.path("table.csv")).unwrap();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.starts_with("time,block,kind,amount,fee,balance,with,model,txid,evidence\n"), "{table}");
+    let none = run(&["wallet", "history", &other, "--since", "2100-01-01", "--json"]).ok().json();
+    assert_eq!((&none["entries"], &none["whole"]), (&serde_json::json!([]), &false.into()));
+    assert_eq!((&none["opening"], &none["balance"]), (&history["balance"], &history["balance"]));
+    let none = run(&["wallet", "history", &other, "--until", "2000-01-01", "--json"]).ok().json();
+    assert_eq!((&none["entries"], &none["whole"]), (&serde_json::json!([]), &true.into()));
+    let wrong = run(&["wallet", "history", &other, "--since", "yesterday"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("such as 2026-11-30"), "{}", wrong.stderr);
+
+    let mined = run(&["wallet", "history", &miner, "--mining", "--json"]).ok().json();
+    assert!(mined["whole"] == true && mined["mining"]["found"].as_u64() >= Some(2), "{mined}");
+    assert!(mined["mining"]["reasons"].to_string().contains("no peer is connected"), "{mined}");
+    let days = mined["days"].as_array().unwrap();
+    let blocks: u64 = days.iter().map(|day| day["blocks"].as_u64().unwrap()).sum();
+    let rewards = mined["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "mined").count();
+    assert_eq!(blocks, rewards as u64);
+    let text = run(&["wallet", "history", &miner, "--mining"]).ok().stdout;
+    assert!(text.contains("mined block 1: reward ") && text.contains("on average, by the node's word"), "{text}");
+    let text = run(&["wallet", "history", &other, "--mining"]).ok().stdout;
+    assert!(text.contains(&format!("the node mines for {miner}, not for this address")), "{text}");
+}
+
+#[test]
 fn a_node_without_a_faucet_says_so() {
     let environment = Environment::new();
     let (_node, _log) = Node::start(&environment, "local", &[]);

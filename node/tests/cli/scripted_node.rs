@@ -18,10 +18,12 @@ use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, r
 use ocelli_node::inference::facts_of;
 use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, kademlia_protocol};
 use ocelli_node::wallet::Wallet;
+use ocelli_protocol::ledger::{self, debit};
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
-    FaucetTerms, FeeSuggestion, FoundBlock, NetworkModel, NodeIdentity, NodeStatus, PeerCounts, PeerList, Request,
-    Response, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus, TransactionStatus,
+    FaucetTerms, FeeSuggestion, FoundBlock, LedgerBlock, LedgerPage, NetworkModel, NodeIdentity, NodeStatus,
+    PeerCounts, PeerList, Request, Response, ShownEntry, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus,
+    TransactionProof, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -115,6 +117,18 @@ pub enum Lie {
     PaysLess,
     /// A payment that it has not signed.
     PaysUnsigned,
+    /// An entry of another amount than its transaction's.
+    EntryAmount,
+    /// An entry whose transaction has another signature.
+    EntryUnsigned,
+    /// A reward of a block that somebody else has mined.
+    EntryReward,
+    /// Entries from the earliest to the latest.
+    EntryOrder,
+    /// Entries that are said to be all, and to which others belong.
+    EntriesWhole,
+    /// Entries that go on for ever.
+    EntriesEndless,
     /// A file that is not the model's.
     OtherFile,
     /// Models that go on for ever.
@@ -271,7 +285,9 @@ impl Answering {
     fn honest(&mut self, request: &Request) -> Response {
         let genesis = self.network.genesis_hash();
         match request {
-            Request::Account { address } if *address != NOBODY && !self.state.accounts.contains_key(address) => {
+            Request::Account { address } | Request::Ledger { address, .. }
+                if *address != NOBODY && !self.state.accounts.contains_key(address) =>
+            {
                 self.state.insert(*address, Account { nonce: NONCE, balance: self.script.balance });
                 self.chain = None;
             }
@@ -354,6 +370,25 @@ impl Answering {
                 Response::File(file.filter(|_| model.0 == published().id().0).map(<[u8]>::to_vec))
             }
             Request::Upload { .. } => Response::Upload(None),
+            Request::Ledger { address, before, .. } => {
+                let Response::Account(account) = self.honest(&Request::Account { address: *address }) else {
+                    panic!("no account")
+                };
+                let (header, body) = (chain.at(self.height()).unwrap().clone(), self.data().body);
+                let mut entries = Vec::new();
+                for (index, (transaction, answer)) in body.transactions.iter().enumerate().rev() {
+                    let event = debit(&self.network.parameters, transaction).unwrap();
+                    let proof = body.prove(&header.parent, index).unwrap();
+                    let index = index as u32;
+                    let proof = TransactionProof { transaction: transaction.clone(), answer: answer.clone(), proof };
+                    let is_before = before.is_none_or(|before| (header.height, index) < (before.height, before.index));
+                    if transaction.sender() == *address && is_before {
+                        entries.push(ShownEntry { index, event, proof: Some(Box::new(proof)) });
+                    }
+                }
+                let blocks = if entries.is_empty() { Vec::new() } else { vec![LedgerBlock { header, entries }] };
+                Response::Ledger(Box::new(LedgerPage { account: *account, from: 2, blocks, has_more: false }))
+            }
             Request::Fee { .. } => Response::Fee(FeeSuggestion { rate: self.script.fee_rate, minimum: FEE_RATES[0] }),
             Request::Control { control: Control::Peers, .. } => Response::Peers(Box::new(PeerList {
                 peers: vec![ConnectedPeer {
@@ -447,6 +482,37 @@ impl Answering {
                     _ => {}
                 }
                 Response::Account(account)
+            }
+            (_, request @ Request::Ledger { address, limit, proofs, .. }, Response::Ledger(mut page)) => {
+                let mut nobody = Vec::new();
+                let block = page.blocks.first_mut();
+                let entries = block.map_or(&mut nobody, |block| &mut block.entries);
+                match (lie, entries.first_mut()) {
+                    (Lie::EntryAmount, Some(ShownEntry { event: ledger::Event::Sent { amount, .. }, .. })) => {
+                        amount.0 -= 1;
+                    }
+                    (Lie::EntryUnsigned, Some(ShownEntry { proof: Some(proof), .. })) => {
+                        proof.transaction.signature = [1; 64];
+                    }
+                    (Lie::EntryReward, Some(first)) => {
+                        let reward = self.network.parameters.reward_at(HEIGHT);
+                        let event = ledger::Event::Reward { reward, fees: Amount(2_000) };
+                        *first = ShownEntry { index: ledger::REWARD, event, proof: None };
+                    }
+                    (Lie::EntryOrder, _) => entries.reverse(),
+                    (Lie::EntriesWhole, _) => page.from = 1,
+                    (Lie::EntriesEndless, _) => {
+                        page.has_more = true;
+                        let latest =
+                            Request::Ledger { address: *address, before: None, limit: *limit, proofs: *proofs };
+                        if *request != latest {
+                            return self.answer(latest);
+                        }
+                    }
+                    (Lie::Balance, _) => page.account.balance = RICHES,
+                    _ => {}
+                }
+                Response::Ledger(page)
             }
             (Lie::Outdated, _, Response::NodeStatus(mut status)) => {
                 status.rules.update = Some("a chain of version 9 has more work".into());

@@ -7,7 +7,7 @@
 //! the first body kept, inference included, and its tip must be one of the control node's blocks and no lower than any that
 //! the process has told; or the process is killed once more, while it opens what the last kill left.
 //!
-//! Eighteen kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
+//! Twenty-one kills unless `OCELLI_CRASH_KILLS` says how many, and `OCELLI_CRASH_SEED` with which randomness.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -26,7 +26,7 @@ use ocelli_node::chain::{MissingAttachments, Prune};
 use ocelli_node::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
 use ocelli_node::node::Storage;
 use ocelli_node::replay;
-use ocelli_node::store::{Edge, Step, Store, StoreOptions};
+use ocelli_node::store::{Edge, LedgerOption, Step, Store, StoreOptions};
 use ocelli_protocol::message::{BlockData, BlockId, Request, Response};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -51,7 +51,9 @@ const PRUNE_BYTES: &str = "OCELLI_TEST_CRASH_PRUNE_BYTES";
 const HEAD_START: &str = "OCELLI_TEST_CRASH_HEAD_START";
 
 /// Where nodes are killed. Opening comes after another kill, without anything in between: it is a recovery.
-const STEPS: [Step; 6] = [Step::Connect, Step::Open, Step::Reorganise, Step::Prune, Step::Block, Step::Free];
+/// Making the ledger of accounts comes after it was deleted, so that there is something to make.
+const STEPS: [Step; 7] =
+    [Step::Connect, Step::Open, Step::Reorganise, Step::Prune, Step::Block, Step::Free, Step::Ledger];
 /// How deep reorganisations are.
 const DEPTH: u64 = 3;
 
@@ -93,7 +95,7 @@ fn number<T: FromStr>(name: &str, default: T) -> T {
 
 #[test]
 fn killed_again_and_again_a_node_stays_on_the_chain() {
-    let (kills, seed) = (number(KILLS, 18), number(SEED, 1));
+    let (kills, seed) = (number(KILLS, 21), number(SEED, 1));
     let mut load = Load::new(seed);
     let folder = TempDir::new().unwrap();
     let inference = InferenceService::start(cpu(), vec![model()], Arc::new(NoFiles), InferenceLimits::default(), || {});
@@ -108,11 +110,15 @@ fn killed_again_and_again_a_node_stays_on_the_chain() {
             (Manner::AtBegin | Manner::AtEnd, _) => (0, 0),
             (Manner::Within, Step::Open | Step::Free) => (load.random.random_range(0..40_000), 0),
             (Manner::Within, Step::Connect | Step::Reorganise) => (load.random.random_range(0..3_000), 0),
-            (Manner::Within, Step::Block | Step::File | Step::Prune | Step::Headers) => {
+            (Manner::Within, Step::Block | Step::File | Step::Prune | Step::Headers | Step::Ledger) => {
                 (0, load.random.random_range(0..1_500))
             }
         };
         let death = Death { step, count, manner, delay: Duration::from_micros(delay), head_start };
+        if step == Step::Ledger {
+            let dropped = StoreOptions { ledger: LedgerOption::Dropped, ..StoreOptions::default() };
+            drop(Store::open_with(&folder.path().join("chain"), &network(), dropped).unwrap());
+        }
         let mut victim = Victim::start(folder.path(), Some(&load.control.address()), Some(death));
         load.run_until_told(&mut victim, step);
         told = told.max(victim.killed());
@@ -255,6 +261,10 @@ impl Load {
     fn verify(&self, folder: &Path, told: u64, inference: &InferenceHandle) -> (BlockHash, Root) {
         let network = network();
         let store = Store::open_existing(&folder.join("chain"), &network, StoreOptions::default()).unwrap();
+        // What there is of the ledger of accounts is gone on with, and then all of it compared.
+        let store = Arc::new(store);
+        while store.extend_ledger(&network.parameters).unwrap() {}
+        assert!(store.ledger_from().unwrap().unwrap() <= store.kept().unwrap().bodies_from);
         let scratch = TempDir::new().unwrap();
         let verified = replay::verify(&store, &network, scratch.path(), inference, &mut |_| {});
         let verified = verified.unwrap_or_else(|error| panic!("{}", ocelli_node::chain::full_message(&error)));
@@ -380,7 +390,7 @@ fn victim() {
     let storage = Storage {
         prune: env::var_os(PRUNE_BYTES).map(|_| Prune::Size(number(PRUNE_BYTES, 1))),
         missing_attachments: MissingAttachments::AcceptOnWork,
-        store: StoreOptions { observer: Some(observe), ..StoreOptions::default() },
+        store: StoreOptions { observer: Some(observe), ledger: LedgerOption::Kept, ..StoreOptions::default() },
     };
     let bootstrap: Vec<String> = env::var(BOOTSTRAP).into_iter().collect();
     let node = start(&network(), Path::new(&folder), &bootstrap, None, cpu(), storage);

@@ -81,9 +81,15 @@ impl TestNode {
     /// A node whose clocks are these.
     pub fn with_clock(network: &Network, bootstrap: &[String], clock: Clock) -> Self {
         let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
-        let config = config(network, folder.path(), bootstrap, None, cpu(), storage);
-        let node = Node::start(NodeConfig { clock, ..config }).unwrap();
-        Self { node: Some(node), folder, network: network.clone(), storage }
+        let config = NodeConfig { clock, ..config(network, folder.path(), bootstrap, None, cpu(), storage) };
+        Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
+    }
+
+    /// A node that is given files of models of the network's genesis.
+    pub fn with_files(network: &Network, files: &[Model]) -> Self {
+        let (folder, storage) = (TempDir::new().unwrap(), Storage::default());
+        let config = NodeConfig { files: files.to_vec(), ..config(network, folder.path(), &[], None, cpu(), storage) };
+        Self { node: Some(Node::start(config).unwrap()), folder, network: network.clone(), storage }
     }
 
     /// A node that keeps what `storage` says.
@@ -146,8 +152,18 @@ impl TestNode {
 
     /// A node on a folder that another left.
     pub fn on_folder(network: &Network, folder: TempDir, bootstrap: &[String]) -> Self {
-        let storage = Storage::default();
-        let node = start(network, folder.path(), bootstrap, None, cpu(), storage);
+        Self::on_folder_with(network, folder, bootstrap, None, Storage::default())
+    }
+
+    /// The same, which keeps what `storage` says, and mines.
+    pub fn on_folder_with(
+        network: &Network,
+        folder: TempDir,
+        bootstrap: &[String],
+        mining: Option<Address>,
+        storage: Storage,
+    ) -> Self {
+        let node = start(network, folder.path(), bootstrap, mining, cpu(), storage);
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
@@ -273,6 +289,7 @@ fn config(
         capacity: Capacity::default(),
         backend,
         models: models(network).unwrap(),
+        files: Vec::new(),
         inference: InferenceLimits::default(),
         mining: mining.map(|address| Mining { address, threads: 1 }),
         storage,

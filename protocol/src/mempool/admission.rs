@@ -243,7 +243,7 @@ impl Mempool {
             let victims: Vec<TxId> = victims.iter().map(|victim| victim.txid()).collect();
             gone.extend(victims.iter().filter_map(|victim| self.take(victim)).map(|victim| victim.txid()));
             self.raise_minimum(dearest);
-            self.set_ready(address, after.clone());
+            self.set_ready(address, after.clone(), tip.now);
             self.changed_at(rate, Change::New);
         }
         Ok(gone)

@@ -7,7 +7,7 @@ use ocelli_consensus::object::ObjectId;
 use ocelli_consensus::transaction::{Access, MAX_TRANSACTION_BYTES, Task, Touch};
 use ocelli_consensus::{Amount, CheckedTransaction, ModelId, Transaction, TxId};
 
-use super::FeeRate;
+use super::{FeeRate, RIPE_MILLIS, RIPE_SHARE};
 
 /// Bytes counted for an entry besides encoding and attachment: roughly what its places in maps take.
 const OVERHEAD_BYTES: usize = 512;
@@ -23,6 +23,8 @@ pub struct MempoolEntry {
     pub(super) running: bool,
     /// The tip's height since which a nonce before it is missing; `None` while it is ready.
     pub(super) waits_since: Option<u64>,
+    /// When it was ready first, and so passed on, by the clock of [`super::Tip::now`].
+    pub(super) ready_since: Option<u64>,
 }
 
 /// What a transaction takes of a block.
@@ -47,7 +49,7 @@ impl MempoolEntry {
     pub(super) fn new(checked: CheckedTransaction, size: Size, answer: Answer, since: u64) -> Self {
         let own = ObjectId::Account(checked.sender());
         let touches = checked.transaction().touches().filter(|touch| touch.object != own).collect();
-        Self { checked, size, touches, answer, running: false, waits_since: Some(since) }
+        Self { checked, size, touches, answer, running: false, waits_since: Some(since), ready_since: None }
     }
 
     /// What is asked for, with its ids and attachment.
@@ -103,6 +105,12 @@ impl MempoolEntry {
         self.waits_since.is_none()
     }
 
+    /// When it may be mined, by the clock of [`super::Tip::now`], where it has been passed on for so many milliseconds; `None` of
+    /// one that never was.
+    pub fn ripe_at(&self, age: u64) -> Option<u64> {
+        self.ready_since.map(|since| since.saturating_add(age))
+    }
+
     /// Whether a block may hold it: with an answer of the kind that it asks for.
     pub(super) fn is_answered(&self) -> bool {
         self.answer.kind() == self.transaction().unsigned.action.answer_kind()
@@ -117,6 +125,11 @@ impl MempoolEntry {
         let task = self.transaction().task()?;
         Some(PendingTask { txid: self.txid(), task, bytes: Arc::clone(self.attachment()?) })
     }
+}
+
+/// Milliseconds that a miner lets pass from having a transaction ready to taking it, by the seconds between blocks.
+pub fn ripe_age(spacing: u64) -> u64 {
+    (spacing.saturating_mul(1_000) / RIPE_SHARE).min(RIPE_MILLIS)
 }
 
 /// The most that a transaction with so many bytes of attachment counts against the mempool's bound.

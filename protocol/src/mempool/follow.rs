@@ -123,7 +123,10 @@ impl Mempool {
         let sender = self.senders.get(&checked.sender());
         let conflict = sender.and_then(|sender| sender.pending.get(&unsigned.nonce)).map(MempoolEntry::txid);
         let conflict = conflict.and_then(|txid| self.take(&txid)).map(|entry| entry.txid());
-        self.put(MempoolEntry::new(checked, size, returned.answer, self.height), nonce);
+        let mut entry = MempoolEntry::new(checked, size, returned.answer, self.height);
+        // Whoever has had the block has had it.
+        entry.ready_since = Some(0);
+        self.put(entry, nonce);
         Ok(conflict)
     }
 

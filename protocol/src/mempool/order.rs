@@ -55,12 +55,13 @@ impl Mempool {
     }
 
     /// The first of a sender that waits is ready, with the state as it is after it: it has just followed.
-    pub(super) fn set_ready(&mut self, address: Address, after: Objects) {
+    pub(super) fn set_ready(&mut self, address: Address, after: Objects, now: u64) {
         self.leave_order(address);
         if let Some(sender) = self.senders.get_mut(&address)
             && let Some(entry) = sender.pending.get_mut(&sender.next)
         {
             entry.waits_since = None;
+            entry.ready_since.get_or_insert(now);
             (sender.next, sender.after) = (sender.next.saturating_add(1), Some((self.moves, after)));
         }
         self.enter_order(address);

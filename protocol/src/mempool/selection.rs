@@ -87,7 +87,7 @@ impl Mempool {
         self.template_of(weight_limit, |_| true)
     }
 
-    /// The same of those that a miner wants, as such that are old enough to be in all mempools; a sender's later ones wait with it.
+    /// The same of those that a miner wants, as such that are ripe ([`MempoolEntry::ripe_at`]); a sender's later ones wait with it.
     pub fn template_of(&self, weight_limit: u64, is_wanted: impl Fn(&MempoolEntry) -> bool) -> Vec<&MempoolEntry> {
         let (mut entries, mut models, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         self.walk(weight_limit, |entry| {

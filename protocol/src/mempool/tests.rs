@@ -25,6 +25,7 @@ struct State {
     uploads: BTreeMap<Address, UploadRecord>,
     network: Network,
     height: u64,
+    now: u64,
 }
 
 impl StateReader for State {
@@ -41,7 +42,7 @@ impl StateReader for State {
 
 impl State {
     fn tip(&self) -> Tip<'_, Self> {
-        Tip { network: &self.network, height: self.height, time: 1_000 + 10 * self.height, state: self }
+        Tip { network: &self.network, height: self.height, time: 1_000 + 10 * self.height, state: self, now: self.now }
     }
 
     fn at(self, height: u64) -> Self {
@@ -86,6 +87,7 @@ fn accounts(list: &[(u16, u64, u64)]) -> State {
         uploads: BTreeMap::new(),
         network,
         height: HEIGHT,
+        now: 0,
     }
 }
 
@@ -601,6 +603,40 @@ fn template_goes_by_fee_rate_and_nonce() {
     assert!(pool.template(WEIGHT - 1).is_empty());
     pool.clear_answers();
     assert_eq!(order(&pool.template(u64::MAX)), [(two, 0), (one, 0), (one, 1)]);
+}
+
+/// What was passed on a short while ago may not be everywhere yet.
+#[test]
+fn a_miner_leaves_out_what_is_young() {
+    let mut accounts = accounts(&[(1, 0, 1_000_000), (2, 0, 1_000_000), (3, 1, 1_000_000)]);
+    let mut pool = Mempool::default();
+    add(&mut pool, &accounts, 1, 0, 500).unwrap();
+    // One that waits for a nonce is passed on with the one that it waits for.
+    assert_eq!(add(&mut pool, &accounts, 2, 1, 900), gap());
+    assert_eq!(pool.get(&id(2, 1, 900)).unwrap().ripe_at(0), None);
+    accounts.now = 1_500;
+    add(&mut pool, &accounts, 2, 0, 500).unwrap();
+    add(&mut pool, &accounts, 1, 1, 1_000).unwrap();
+    // One of a block taken back is known to all.
+    disconnect(&mut pool, [returned(transfer(3, 1, 400))], &accounts);
+    let (one, two, three) = (address(1), address(2), address(3));
+    let ripe = |pool: &Mempool, now: u64| {
+        order(&pool.template_of(u64::MAX, |entry| entry.ripe_at(2_000).is_some_and(|at| at <= now)))
+    };
+    assert_eq!(ripe(&pool, 1_999), []);
+    assert_eq!(ripe(&pool, 2_000), [(one, 0), (three, 1)], "the later one of the same sender is young");
+    assert_eq!(ripe(&pool, 3_499), [(one, 0), (three, 1)]);
+    let all = ripe(&pool, 3_500);
+    assert_eq!(all.len(), 5);
+    assert_eq!(all, order(&pool.template(u64::MAX)));
+    // One that takes another's place is new.
+    accounts.now = 4_000;
+    add(&mut pool, &accounts, 1, 0, 2_000).unwrap();
+    assert_eq!(ripe(&pool, 5_999), [(two, 0), (two, 1), (three, 1)], "and those after it wait with it");
+    assert_eq!(ripe(&pool, 6_000).len(), 5);
+    assert_eq!(pool.get(&id(1, 1, 1_000)).unwrap().ripe_at(0), Some(1_500), "which are as old as before");
+    assert_eq!(ripe_age(10), 2_000);
+    assert_eq!([0, 2, 9, u64::MAX].map(ripe_age), [0, 400, 1_800, 2_000]);
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl<C> Decode<C> for BlockData {
 bincode::impl_borrow_decode!(BlockData);
 
 /// Reads a transaction as it is encoded everywhere, growing only with what is really there.
-fn decode_transaction<D: Decoder>(decoder: &mut D) -> Result<Transaction, DecodeError> {
+pub(super) fn decode_transaction<D: Decoder>(decoder: &mut D) -> Result<Transaction, DecodeError> {
     let bytes = wire::bytes(decoder, "bytes of a transaction", MAX_UNKNOWN_TRANSACTION_BYTES)?;
     Transaction::from_bytes(&bytes).map_err(|error| DecodeError::OtherString(error.to_string()))
 }

@@ -8,8 +8,9 @@ use ocelli_consensus::{Address, BlockHash, ModelId, TxId};
 
 use super::{
     ChainStatus, Control, Cookie, FaucetRequest, MAX_BLOCKS, MAX_IDS, MAX_INDEXES, MAX_LOCATOR, MAX_SUBMISSION_BYTES,
-    MAX_TEXT_BYTES, ShortId, Submission, TAG_BYTES,
+    MAX_TEXT_BYTES, Proofs, ShortId, Submission, TAG_BYTES,
 };
+use crate::ledger::Place;
 use crate::wire;
 
 /// A question to a peer. The response of the same name answers it, or [`super::Response::Failed`].
@@ -95,6 +96,15 @@ pub enum Request {
     },
     /// Tag 22: the upload that an account has under way at the tip.
     Upload { sender: Address },
+    /// Tag 23: what has happened to an account, the latest first.
+    Ledger {
+        address: Address,
+        /// Only what stands before; nothing for the latest.
+        before: Option<Place>,
+        /// At most so many entries, and never more than [`super::MAX_ENTRIES`].
+        limit: u32,
+        proofs: Proofs,
+    },
 }
 
 /// Names a block.
@@ -129,6 +139,7 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             19 => 32,
             20 | 21 => 32 + 4,
             22 => 20,
+            23 => 20 + 1 + 13 + 4 + 1,
             // Refused for its tag.
             _ => 0,
         }
@@ -157,6 +168,7 @@ impl Encode for Request {
             Self::File { model, chunk } => (20u32, model, chunk).encode(encoder),
             Self::Models { from, limit } => (21u32, from, limit).encode(encoder),
             Self::Upload { sender } => (22u32, sender).encode(encoder),
+            Self::Ledger { address, before, limit, proofs } => (23u32, address, before, limit, proofs).encode(encoder),
         }
     }
 }
@@ -190,6 +202,12 @@ impl<C> Decode<C> for Request {
             20 => Self::File { model: Decode::decode(decoder)?, chunk: Decode::decode(decoder)? },
             21 => Self::Models { from: Decode::decode(decoder)?, limit: Decode::decode(decoder)? },
             22 => Self::Upload { sender: Decode::decode(decoder)? },
+            23 => Self::Ledger {
+                address: Decode::decode(decoder)?,
+                before: wire::optional(decoder, Place::decode)?,
+                limit: Decode::decode(decoder)?,
+                proofs: Decode::decode(decoder)?,
+            },
             tag => return wire::unknown_tag("request", tag),
         })
     }

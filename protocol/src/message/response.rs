@@ -16,11 +16,12 @@ use ocelli_consensus::{Address, Amount, Header, ModelId, Root, WtxId};
 
 use super::block::{decode_answer, decode_attachment};
 use super::{
-    BlockData, ChainStatus, FILE_CHUNK_BYTES, FaucetReply, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS, MAX_BODY_PATH,
-    MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_INVALID, MAX_MODELS, MAX_PEERS, MAX_RESPONSE_BYTES, MAX_STATE_PATH,
-    MAX_SUBMISSION_BYTES, MAX_TEXT_BYTES, MAX_TRANSACTIONS, MAX_WAITING, NodeStatus, PeerList, RELAY_BYTES,
-    SignedAnswer, Submission, TAG_BYTES, TRANSACTIONS_BYTES,
+    BlockData, ChainStatus, FILE_CHUNK_BYTES, FaucetReply, LedgerPage, MAX_ADDRESSES, MAX_BANS, MAX_BLOCKS,
+    MAX_BODY_PATH, MAX_ENTRIES, MAX_HEADERS, MAX_IDS, MAX_INDEXES, MAX_INVALID, MAX_MODELS, MAX_PEERS,
+    MAX_RESPONSE_BYTES, MAX_STATE_PATH, MAX_SUBMISSION_BYTES, MAX_TEXT_BYTES, MAX_TRANSACTIONS, MAX_WAITING,
+    NodeStatus, PeerList, RELAY_BYTES, SignedAnswer, Submission, TAG_BYTES, TRANSACTIONS_BYTES,
 };
+use crate::ledger::MAX_EVENT_BYTES;
 use crate::wire;
 
 /// The answer to a [`super::Request`].
@@ -80,12 +81,19 @@ pub enum Response {
     Models(Vec<NetworkModel>),
     /// Tag 22: `None` where there is none.
     Upload(Option<UploadRecord>),
+    /// Tag 23.
+    Ledger(Box<LedgerPage>),
 }
 
 /// The most bytes of a response by its tag, the tag included.
 pub(super) fn max_bytes(tag: u32) -> usize {
     const LIST: usize = 8;
     const TEXT: usize = LIST + MAX_TEXT_BYTES;
+    const ACCOUNT: usize = 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH;
+    // The longest event, and its transaction with an answer and the paths.
+    const PATH: usize = LIST + 32 * MAX_BODY_PATH;
+    const ENTRY: usize =
+        4 + MAX_EVENT_BYTES + 1 + LIST + MAX_TRANSACTION_BYTES + MAX_ANSWER_BYTES + 4 + 4 + 32 + 2 * PATH;
     TAG_BYTES
         + match tag {
             1 => ChainStatus::MAX_BYTES,
@@ -95,7 +103,7 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             5 => 4 + 1 + MAX_ANSWER_BYTES + 32 + 64 + TEXT,
             // Beside the transaction, what shows where it is.
             6 => 4 + MAX_SUBMISSION_BYTES + MAX_ANSWER_BYTES + (16 << 10),
-            8 => 8 + 8 + 8 + HEADER_BYTES + 1 + LIST + 32 * MAX_STATE_PATH,
+            8 => ACCOUNT,
             // Its texts in all lists, and its numbers.
             9 => TEXT * (2 * MAX_ADDRESSES + MAX_WAITING + MAX_INVALID + 8) + (4 << 10),
             10 | 13 => TEXT,
@@ -109,6 +117,7 @@ pub(super) fn max_bytes(tag: u32) -> usize {
             20 => 1 + LIST + FILE_CHUNK_BYTES,
             21 => LIST + MAX_MODELS * (32 + 58 + 8 + TEXT),
             22 => 1 + 86,
+            23 => ACCOUNT + 8 + LIST + 1 + MAX_ENTRIES * (HEADER_BYTES + LIST + ENTRY),
             // Refused for its tag.
             _ => 0,
         }
@@ -283,6 +292,9 @@ impl NetworkModel {
 }
 
 impl SubmitReply {
+    /// The code of a node that does not take it now, and may later.
+    pub const BUSY: u32 = 5;
+
     /// A [`SubmitReply::Refused`] with its reason cut to the limit.
     pub fn refused(code: u32, reason: impl Into<String>) -> Self {
         Self::Refused { code, reason: wire::shorten(reason.into(), MAX_TEXT_BYTES) }
@@ -314,6 +326,7 @@ impl Encode for Response {
             Self::File(chunk) => (20u32, chunk).encode(encoder),
             Self::Models(models) => (21u32, models).encode(encoder),
             Self::Upload(record) => (22u32, record).encode(encoder),
+            Self::Ledger(page) => (23u32, page).encode(encoder),
         }
     }
 }
@@ -355,6 +368,7 @@ impl<C> Decode<C> for Response {
             })?),
             21 => Self::Models(wire::list(decoder, "models", MAX_MODELS, NetworkModel::decode)?),
             22 => Self::Upload(Decode::decode(decoder)?),
+            23 => Self::Ledger(Box::new(LedgerPage::decode(decoder)?)),
             tag => return wire::unknown_tag("response", tag),
         })
     }
@@ -404,20 +418,24 @@ impl<C> Decode<C> for TransactionStatus {
 
 impl<C> Decode<C> for Confirmation {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let path = |decoder: &mut D| wire::list(decoder, "hashes of a path", MAX_BODY_PATH, <[u8; 32]>::decode);
         Ok(Self {
             header: Decode::decode(decoder)?,
-            proof: BodyProof {
-                index: Decode::decode(decoder)?,
-                count: Decode::decode(decoder)?,
-                ids: Decode::decode(decoder)?,
-                transaction_path: path(decoder)?,
-                answer_path: path(decoder)?,
-            },
+            proof: decode_body_proof(decoder)?,
             submission: Decode::decode(decoder)?,
             answer: decode_answer(decoder)?,
         })
     }
+}
+
+pub(super) fn decode_body_proof<D: Decoder>(decoder: &mut D) -> Result<BodyProof, DecodeError> {
+    let path = |decoder: &mut D| wire::list(decoder, "hashes of a path", MAX_BODY_PATH, <[u8; 32]>::decode);
+    Ok(BodyProof {
+        index: Decode::decode(decoder)?,
+        count: Decode::decode(decoder)?,
+        ids: Decode::decode(decoder)?,
+        transaction_path: path(decoder)?,
+        answer_path: path(decoder)?,
+    })
 }
 
 impl<C> Decode<C> for NetworkModel {

@@ -109,6 +109,10 @@ pub struct MiningStatus {
     pub hash_rate: u64,
     /// Whom its mining pays, if it mines.
     pub address: Option<Address>,
+    /// Blocks that its miner has found since the node started.
+    pub found: u64,
+    /// How many of them are off the main chain.
+    pub stale: u64,
 }
 
 /// How far sync is.

@@ -16,6 +16,7 @@ use ocelli_consensus::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::{Event, Place, Side};
 
 fn header() -> Header {
     Header {
@@ -105,7 +106,7 @@ fn node_status() -> NodeStatus {
         peers: PeerCounts { dialled: 7, inbound: 71 },
         mempool: MempoolStatus { transactions: 8, bytes: 9 },
         device: DeviceStatus { name: "d".into(), millitasks_per_second: 10, disabled: true },
-        mining: MiningStatus { hash_rate: 11, address: Some(Address([12; 20])) },
+        mining: MiningStatus { hash_rate: 11, address: Some(Address([12; 20])), found: 44, stale: 45 },
         uptime_seconds: 13,
         sync: SyncStatus { header_height: 5, state: "s".into(), waiting_for: vec!["w".into()] },
         invalid: vec![InvalidBlock { hash: BlockHash([15; 32]), height: 16, reason: "x".into() }],
@@ -132,6 +133,25 @@ fn node_status() -> NodeStatus {
         },
         rules: RulesStatus { version: 41, next: Some(NextRules { height: 42, version: 43 }), update: Some("u".into()) },
     }
+}
+
+/// With so many blocks of one entry each, and so many hashes in each path.
+fn ledger_page(blocks: usize, hashes: usize) -> LedgerPage {
+    let proof = BodyProof {
+        index: 13,
+        count: 14,
+        ids: [15; 32],
+        transaction_path: vec![[16; 32]; hashes],
+        answer_path: vec![[17; 32]; hashes],
+    };
+    let (txid, from) = (TxId([9; 32]), Address([10; 20]));
+    let event = Event::Royalty { txid, from, model: ModelId([11; 32]), amount: Amount(12) };
+    let (transaction, answer) = (submission().transaction, Answer::Classes(classes()));
+    let proof = Some(Box::new(TransactionProof { transaction, answer, proof }));
+    let block = LedgerBlock { header: header(), entries: vec![ShownEntry { index: 8, event, proof }] };
+    let (nonce, balance, next_nonce) = (3, Amount(4), 5);
+    let account = AccountStatus { nonce, balance, next_nonce, header: header(), path: Some(vec![[6; 32]]) };
+    LedgerPage { account, from: 7, blocks: vec![block; blocks], has_more: true }
 }
 
 fn control(control: Control) -> Request {
@@ -304,6 +324,19 @@ fn golden_requests() {
         (Request::File { model: ModelId([8; 32]), chunk: 7 }, vec![tag(20), all(8, 32), "07000000".into()]),
         (Request::Models { from: ModelId([9; 32]), limit: 6 }, vec![tag(21), all(9, 32), "06000000".into()]),
         (Request::Upload { sender: Address([5; 20]) }, vec![tag(22), all(5, 20)]),
+        (
+            Request::Ledger { address: Address([5; 20]), before: None, limit: 6, proofs: Proofs::Without },
+            vec![tag(23), all(5, 20), "00".into(), "06000000".into(), "00".into()],
+        ),
+        (
+            Request::Ledger {
+                address: Address([5; 20]),
+                before: Some(Place { height: 7, index: 8, side: Side::Credit }),
+                limit: 6,
+                proofs: Proofs::With,
+            },
+            vec![tag(23), all(5, 20), "01".into(), n(7), "0800000001".into(), "06000000".into(), "01".into()],
+        ),
     ];
     for (request, expected) in cases {
         assert_golden(&request, &expected);
@@ -384,7 +417,7 @@ fn golden_responses() {
                 all(5, 32),
                 all(6, 32),
                 submitted,
-                answered,
+                answered.clone(),
             ],
         ),
         (Response::Block(None), vec![tag(7), "00".into()]),
@@ -463,6 +496,39 @@ fn golden_responses() {
         ),
         (Response::Upload(None), vec![tag(22), "00".into()]),
         (
+            Response::Ledger(Box::new(ledger_page(1, 1))),
+            vec![
+                tag(23),
+                n(3),
+                n(4),
+                n(5),
+                hex(&header().to_bytes()),
+                "01".into(),
+                n(1),
+                all(6, 32),
+                n(7),
+                n(1),
+                hex(&header().to_bytes()),
+                n(1),
+                "08000000".into(),
+                "03".into(),
+                all(9, 32),
+                all(10, 20),
+                all(11, 32),
+                n(12),
+                "01".into(),
+                transaction(&submission().transaction),
+                answered.clone(),
+                "0d0000000e000000".into(),
+                all(15, 32),
+                n(1),
+                all(16, 32),
+                n(1),
+                all(17, 32),
+                "01".into(),
+            ],
+        ),
+        (
             Response::Upload(Some(UploadRecord {
                 file: UploadHash([1; 32]),
                 parts: PartsHash([2; 32]),
@@ -508,6 +574,8 @@ fn golden_node_status() {
             n(11),
             "01".into(),
             all(12, 20),
+            n(44),
+            n(45),
             n(13),
             text("s"),
             n(1),
@@ -777,6 +845,10 @@ fn the_largest_responses_fit_their_kind() {
         ),
         (Request::File { model: ModelId([1; 32]), chunk: 0 }, Response::File(Some(vec![0; FILE_CHUNK_BYTES]))),
         (Request::Models { from: ModelId([0; 32]), limit: 64 }, Response::Models(vec![model; MAX_MODELS])),
+        (
+            Request::Ledger { address: Address([0; 20]), before: None, limit: 256, proofs: Proofs::With },
+            Response::Ledger(Box::new(ledger_page(MAX_ENTRIES, MAX_BODY_PATH))),
+        ),
     ];
     for (request, response) in rows {
         let (request, bytes) = (request.to_bytes(), response.to_bytes());
@@ -884,7 +956,7 @@ proptest! {
 
     /// What decodes is the only encoding of its value, and nothing panics.
     #[test]
-    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..24, bytes in proptest::collection::vec(0u8..3, 0..120)) {
+    fn any_bytes_decode_to_one_value_or_none(tag in 0u32..25, bytes in proptest::collection::vec(0u8..3, 0..120)) {
         let bytes = [tag.to_le_bytes().as_slice(), &bytes].concat();
         if let Ok(request) = Request::from_bytes(&bytes) {
             prop_assert_eq!(request.to_bytes(), bytes.clone());

@@ -28,7 +28,7 @@ pub(super) struct Service {
 }
 
 /// Smaller is asked before.
-pub(super) type Rank = (u32, bool, bool, u64);
+pub(super) type Rank = (u32, u32, bool, bool, u64);
 
 impl Service {
     pub(super) fn new(origin: Origin, number: u64) -> Self {
@@ -79,10 +79,11 @@ impl Service {
         self.rests_until.max(self.inherited(groups).rests_until())
     }
 
-    /// Who has failed least first; of these who has brought something, whom we dialled, and who came first.
+    /// The peer that has failed least first, its group's failures counted and then its own alone: a neighbour of a silent peer is asked
+    /// before that one is asked again. Of these one that has brought something, that we dialled, and that came first.
     pub(super) fn rank(&self, groups: &Groups, now: u64) -> Rank {
         let failures = self.failures.max(self.inherited(groups).count(now));
-        (failures, !self.is_proven(), !self.origin.is_dialled(), self.number)
+        (failures, self.failures, !self.is_proven(), !self.origin.is_dialled(), self.number)
     }
 
     /// Milliseconds that it has for what is fetched.
@@ -123,8 +124,8 @@ mod tests {
             .map(|(name, service)| (service.rank(&groups, 0), name))
             .into();
         ranks.sort_unstable();
-        // The last three are of one group: the others have done nothing yet.
-        assert_eq!(ranks.iter().map(|(_, name)| *name).collect::<Vec<_>>(), [4, 3, 0, 1, 2]);
+        // The last three are of one group, and two of them have done nothing yet.
+        assert_eq!(ranks.iter().map(|(_, name)| *name).collect::<Vec<_>>(), [4, 3, 1, 2, 0]);
         assert!(first.rests_until(&groups) > 0 && dialled.rests_until(&groups) == 0);
         assert_eq!(first.rank(&groups, FADE).0, 0, "failures fade");
         // Who has served answers for itself.

@@ -269,6 +269,22 @@ fn what_peers_announce_is_bounded_and_they_are_told() {
     assert_eq!(relay.peers.len(), MAX_RELAY_PEERS);
 }
 
+/// Peers of one group share its failures; who caused them is asked last.
+#[test]
+fn a_neighbour_of_a_silent_announcer_is_asked_before_it_is_asked_again() {
+    let pool = Nothing::new(FetchVerdict::Take);
+    let mut relay = Relay::new([0; 32]);
+    for peer in [1, 2] {
+        let origin = Origin { direction: Direction::Inbound, group: Group(7) };
+        relay.handle(Input::PeerConnected { peer, origin }, 0, &pool);
+        let out = relay.handle(Input::Announced { peer, ids: numbered(0..1) }, 0, &pool);
+        assert_eq!(sent(&out, peer).is_some(), peer == 1);
+    }
+    relay.handle(Input::Woken, TRIAL_TIMEOUT, &pool);
+    let out = relay.handle(Input::Woken, TRIAL_TIMEOUT + FIRST_REST, &pool);
+    assert_eq!((sent(&out, 1).is_some(), sent(&out, 2).is_some()), (false, true), "{out:?}");
+}
+
 /// Each row: a response to a fetch of one task, what the peer is blamed for, and whether the task is still wanted.
 #[test]
 fn responses_are_judged() {

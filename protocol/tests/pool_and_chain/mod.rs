@@ -212,7 +212,7 @@ impl World {
         let (before, bytes) = (self.ids(), self.pool.bytes());
         let state = self.states.last().expect("genesis is there");
         let height = self.blocks.len() as u64;
-        let tip = Tip { network: &self.network, height, time: time(height), state };
+        let tip = Tip { network: &self.network, height, time: time(height), state, now: 0 };
         let cheap = self.pool.check(&transaction, &tip);
         let checked = CheckedTransaction::check(transaction, attachment, GENESIS).expect("it is good by itself");
         match self.pool.insert(checked, &tip) {
@@ -346,7 +346,7 @@ impl World {
         let included = connected.iter().flat_map(|(_, body)| &body.transactions).map(|(transaction, _)| transaction);
         let state = self.states.last().expect("genesis is there");
         let height = self.blocks.len() as u64;
-        let tip = Tip { network: &self.network, height, time: time(height), state };
+        let tip = Tip { network: &self.network, height, time: time(height), state, now: 0 };
         let Ok(changes) = self.pool.on_tip_moved(disconnected, included, &tip);
         let gone: BTreeSet<TxId> = before.difference(&self.ids()).copied().collect();
         assert!(gone.iter().all(|txid| changes.removed.contains(txid)), "who waits for one is told");
@@ -395,12 +395,14 @@ impl World {
         assert!(self.pool.rate_within(1_000, bytes_with(0)) >= self.pool.minimum_rate(bytes_with(0)));
     }
 
-    /// Every template connects, whatever its limit and whoever mines it; so does any part of it in any order, as long as a
+    /// Every template connects, whatever its limit, whoever mines it and whatever is wanted of it; so does any part of it in any order, as long as a
     /// sender's come one after the other.
     fn check_templates(&self, next: &mut impl FnMut() -> u8) {
         let height = self.height() + 1;
         let limit = [self.network.parameters.weight_limit, 1_500][usize::from(next() % 2)];
-        let template = self.pool.template(limit);
+        let wanted = next();
+        let template = self.pool.template_of(limit, |entry| entry.txid().0[0] <= wanted);
+        assert!(template.iter().all(|entry| entry.txid().0[0] <= wanted));
         self.after(self.state(), height, self.miner(next), &Self::body(&template));
         let mut senders: BTreeMap<Address, Vec<&MempoolEntry>> = BTreeMap::new();
         for entry in template {

@@ -7,7 +7,6 @@ use ocelli_consensus::{BlockHash, U256};
 use ocelli_protocol::assembly::{self, AssemblyAction, GossipVerdict, HeaderVerdict};
 use ocelli_protocol::message::{
     BLOCKS_BYTES, BlockData, ChainStatus, MAX_BLOCKS, MAX_HEADERS, Request, Response, Submission, TRANSACTIONS_BYTES,
-    take_pending,
 };
 use ocelli_protocol::sync::{HeaderImport, Input, SyncAction};
 use rand::RngExt as _;
@@ -104,7 +103,7 @@ impl Simulation {
         let claims_all = self.nodes[to].behaviour == Some(Behaviour::Withholds);
         if let (Request::Announce { ids }, false) = (request, claims_all) {
             let response = self.on_announced_tasks(to, from, ids.clone());
-            let bytes = cost::response(&response, 0, 0);
+            let bytes = cost::response(&response, &self.config.task, 0);
             return self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
         }
         if let Request::NewTip(status) = request {
@@ -148,14 +147,12 @@ impl Simulation {
                 }
                 Response::Blocks(found)
             }
-            Request::Pending { ids } => {
-                let found = take_pending(ids.iter().map(|id| node.mempool.to_relay(*id)));
-                Response::Pending(found)
-            }
+            Request::Pending { ids } => Response::Pending(self.pending(to, ids)),
+            Request::Attachments { ids } => Response::Attachments(self.attachments(to, ids)),
             Request::Transactions { block, indexes } => Response::Transactions(self.transactions(to, block, indexes)),
             other => unreachable!("nobody here asks {other:?}"),
         };
-        let bytes = cost::response(&response, cost::submission(&self.config.task), bytes);
+        let bytes = cost::response(&response, &self.config.task, bytes);
         self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
     }
 

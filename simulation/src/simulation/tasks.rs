@@ -15,12 +15,13 @@ use ocelli_consensus::{
     WtxId,
 };
 use ocelli_protocol::mempool::{AdmitError, Disconnected, Mempool, MempoolEntry, Readiness, Returned, Tip};
-use ocelli_protocol::message::{Response, ShortId, Submission};
+use ocelli_protocol::message::{MAX_INLINE_ATTACHMENT, RELAY_BYTES, Response, ShortId, Submission};
 use ocelli_protocol::relay::{Decision, FetchVerdict, Input, Pool, RelayAction};
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
 use crate::config::{Behaviour, SECOND, SimulationConfig, Task};
+use crate::cost;
 use crate::line::Message;
 use crate::node::Node;
 use crate::report::{Percentiles, TaskReport};
@@ -129,9 +130,9 @@ impl TaskTimes {
         }
     }
 
-    fn tip<'a>(&'a self, height: u64, state: &'a State<'a>) -> Tip<'a, State<'a>> {
+    fn tip<'a>(&'a self, height: u64, state: &'a State<'a>, now: u64) -> Tip<'a, State<'a>> {
         let time = self.network.parameters.genesis_time + height;
-        Tip { network: &self.network, height, time, state }
+        Tip { network: &self.network, height, time, state, now: now / 1_000 }
     }
 }
 
@@ -194,7 +195,7 @@ impl Simulation {
         let node = &mut self.nodes[at];
         let height = node.tree.best_candidate().height;
         let state = State { confirmed: &node.confirmed, model: self.tasks.model };
-        let tip = self.tasks.tip(height, &state);
+        let tip = self.tasks.tip(height, &state, self.now);
         let decision = match node.mempool.insert(checked, &tip) {
             Ok(inserted) if inserted.readiness == Readiness::Ready => Decision::Forward,
             Ok(_) => Decision::Keep,
@@ -221,6 +222,25 @@ impl Simulation {
 
     pub(super) fn on_relay_response(&mut self, at: usize, from: usize, id: u64, response: Response) {
         self.drive_relay(at, Input::Response { peer: from, id: id & !RELAY, result: Ok(response) });
+    }
+
+    /// Tasks for who asks for them, as many as a response holds: large ones without their pictures, which are asked for after.
+    pub(super) fn pending(&self, at: usize, ids: &[ShortId]) -> Vec<Option<Submission>> {
+        let task = &self.config.task;
+        let comes_along = task.attachment <= MAX_INLINE_ATTACHMENT as u64;
+        let bytes = if comes_along { cost::submission(task) } else { cost::submission(task) - task.attachment };
+        let found = ids.iter().take(most_of(bytes)).map(|id| {
+            let mut found = self.nodes[at].mempool.to_relay(*id)?;
+            found.attachment.take_if(|_| !comes_along);
+            Some(found)
+        });
+        found.collect()
+    }
+
+    pub(super) fn attachments(&self, at: usize, ids: &[ShortId]) -> Vec<Option<Arc<[u8]>>> {
+        let mempool = &self.nodes[at].mempool;
+        let found = ids.iter().take(most_of(self.config.task.attachment));
+        found.map(|id| mempool.get_by_short_id(*id)?.attachment().cloned()).collect()
     }
 
     /// Gives a node's relay an input and does what it says. How many ids were noted, if they were announced.
@@ -255,11 +275,8 @@ impl Simulation {
     pub(super) fn template(&self, miner: usize, number: usize) -> Vec<Submission> {
         let SimulationConfig { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
         if tasks_per_second > 0 {
-            let ripe = self.now.saturating_sub(1_000 * self.config.ripe_millis);
-            let is_ripe = |entry: &MempoolEntry| {
-                let handed_in = entry.attachment().and_then(|picture| picture.first_chunk().copied());
-                handed_in.is_none_or(|time| u64::from_le_bytes(time) <= ripe)
-            };
+            let (now, age) = (self.now / 1_000, self.config.ripe_millis);
+            let is_ripe = |entry: &MempoolEntry| entry.ripe_at(age).is_some_and(|at| at <= now);
             let entries = self.nodes[miner].mempool.template_of(tasks_per_block * weight, is_ripe);
             let submission = |(transaction, attachment)| Submission { transaction, attachment };
             return entries
@@ -330,7 +347,7 @@ impl Simulation {
         let gone = Disconnected { miner: Address([0; 20]), transactions: back.collect() };
         let gone = if depth > 0 { vec![gone] } else { vec![] };
         let state = State { confirmed: &node.confirmed, model: self.tasks.model };
-        let tip = self.tasks.tip(height, &state);
+        let tip = self.tasks.tip(height, &state, self.now);
         let Ok(_) = node.mempool.on_tip_moved(gone, &new, &tip);
         self.drive_relay(at, Input::TipMoved { included, returned, disconnected: depth as usize });
     }
@@ -349,10 +366,15 @@ impl Simulation {
             confirmed: confirmed.len() as u64,
             repeated: (count - confirmed.len()) as u64,
             arrival_ms: Percentiles::of(arrivals.iter().map(|time| time / 1_000).collect()),
-            missing_permille: (1_000 * missing).checked_div(*announced).unwrap_or(0),
+            missing_ppm: (1_000_000 * missing).checked_div(*announced).unwrap_or(0),
             relay_bytes: bytes / self.nodes.len() as u64 / submitted,
         })
     }
+}
+
+/// How many of so many bytes the relay's responses hold.
+fn most_of(bytes: u64) -> usize {
+    (RELAY_BYTES as u64 / bytes + 1) as usize
 }
 
 /// Whether a message is the relay's.

@@ -15,7 +15,7 @@ use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde_json::json;
 
-use super::{note, read_data};
+use super::{bar, note, read_data};
 use crate::dataset::{Dataset, DatasetError, Part, composed};
 use crate::onnx::{MAX_ONNX_BYTES, OnnxError, OnnxNetwork, Preprocessing, import};
 use crate::quantize::{Imported, Naming, Pictures, quantize_imported};
@@ -118,9 +118,13 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let naming = Naming { name: args.name.clone().unwrap_or(stem), card };
     let failed = || format!("cannot import {}", args.file.display());
     let (mut device, _) = backend::open(DeviceChoice::Cpu)?;
-    let quantized =
-        quantize_imported(&imported.network, classes, &naming, args.crop, pictures, &mut *device, &mut |_| ())
-            .context(failed)?;
+    let progress = bar(None, "{bar:30} {pos}/{len} runs of a picture, {per_sec}, {eta} left");
+    let quantized = quantize_imported(&imported.network, classes, &naming, args.crop, pictures, &mut *device, &|now| {
+        progress.set_length(now.total as u64);
+        progress.set_position(now.done as u64);
+    });
+    progress.finish_and_clear();
+    let quantized = quantized.context(failed)?;
     output.leave_stdout_to(&args.output);
     write_result(&args.output, quantized.model.bytes())?;
     print(args, &imported, &quantized, output)

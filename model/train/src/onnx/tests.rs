@@ -263,6 +263,27 @@ fn every_side_is_padded_by_itself() {
 }
 
 #[test]
+fn an_axis_is_counted_from_either_end() {
+    let pixels: Vec<u8> = (0..16).map(|i| i * 13 + 7).collect();
+    let run = |nodes: Vec<NodeProto>, inputs: i64| {
+        let mut graph = graph();
+        graph.node.splice(2..3, nodes);
+        graph.initializer[1] = tensor("w2", &[3, inputs]);
+        read(graph).unwrap().run(&pixels)
+    };
+    let flatten = |axis| vec![ints(node("Flatten", &["r"], "f"), "axis", &[axis])];
+    assert_eq!(run(flatten(-3), 8), run(flatten(1), 8));
+    let mean = |axes: &[i64]| {
+        let mean = ints(node("ReduceMean", &["r"], "m"), "axes", axes);
+        vec![mean, ints(node("Squeeze", &["m"], "f"), "axes", axes)]
+    };
+    assert_eq!(run(mean(&[-1, -2]), 2), run(mean(&[2, 3]), 2));
+    assert_eq!(run(mean(&[3, -2]), 2), run(mean(&[2, 3]), 2));
+    let join = |axis| vec![ints(node("Concat", &["r", "r"], "j"), "axis", &[axis]), node("Flatten", &["j"], "f")];
+    assert_eq!(run(join(-3), 16), run(join(1), 16));
+}
+
+#[test]
 fn pixels_are_what_the_first_constant_takes_them_for() {
     let scale = |operator: &str, number: f32| {
         let mut graph = graph();
@@ -378,7 +399,7 @@ fn a_channel_of_nearly_no_weights_keeps_its_bias() {
     let pictures = Pictures { calibration: &data, validation: &data };
     let mut backend = ReferenceBackend;
     let made =
-        quantize_imported(&network.network, classes, &naming, 256, Some(pictures), &mut backend, &mut |_| ()).unwrap();
+        quantize_imported(&network.network, classes, &naming, 256, Some(pictures), &mut backend, &|_| ()).unwrap();
     let parameters = made.model.parameters(0);
     assert_eq!((parameters.bias[1], &parameters.weight[9..]), (1 << 22, &[0; 9][..]));
     for index in 0..data.len() {

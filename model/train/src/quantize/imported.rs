@@ -7,6 +7,8 @@
 //! Weights that are rounded move the means of sums, and biases move them back (M. Nagel et al., "Data-Free Quantization Through
 //! Weight Equalization and Bias Correction", 2019, section 4.2).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ocelli_model::backend::Backend;
 use ocelli_model::display::Display;
 use ocelli_model::file::{ModelFile, Parameters};
@@ -98,8 +100,44 @@ pub struct Pictures<'a> {
 /// A model, the grids of its activations, and its scale.
 type Built = (Model, Vec<Grid>, f64);
 
+/// How far an import has come: pictures that were run, and how many there will be. Each is run in floats, and once for each way to clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportProgress {
+    pub done: usize,
+    pub total: usize,
+}
+
+/// Counts pictures as they are run, on any thread.
+struct Run<'a> {
+    done: AtomicUsize,
+    total: usize,
+    tell: &'a (dyn Fn(ImportProgress) + Sync),
+}
+
+impl Run<'_> {
+    fn add(&self, pictures: usize) {
+        let done = self.done.fetch_add(pictures, Ordering::Relaxed) + pictures;
+        (self.tell)(ImportProgress { done, total: self.total });
+    }
+
+    /// The logits of a model, counted.
+    fn logits(&self, model: &Model, backend: &mut dyn Backend, data: &Dataset) -> Result<Vec<Vec<i32>>, QuantizeError> {
+        let mut before = 0;
+        Ok(logits(model, backend, data, &mut |now| {
+            self.add(now - before);
+            before = now;
+        })?)
+    }
+}
+
+/// All ways to clip that are tried, in this order.
+fn clippings() -> impl Iterator<Item = Clipping> {
+    let known = [Clipping::Known, Clipping::Clamped];
+    known.into_iter().chain(KEPT.map(Clipping::Kept)).chain(POWERS.map(Clipping::LeastError))
+}
+
 /// Makes a model of an imported network. `crop` is what the model shall see of a picture's sides, in 256ths. Pictures may be
-/// missing where the [file has all integers](needs_pictures).
+/// missing where the [file has all integers](needs_pictures). `progress` is told after each picture that was run, on any thread.
 ///
 /// # Errors
 /// If the network cannot be made exact, or needs pictures and there are none.
@@ -110,8 +148,14 @@ pub fn quantize_imported(
     crop: u16,
     pictures: Option<Pictures>,
     backend: &mut dyn Backend,
-    progress: &mut dyn FnMut(&ImportTrial),
+    progress: &(dyn Fn(ImportProgress) + Sync),
 ) -> Result<Imported, QuantizeError> {
+    let tries = if needs_pictures(network) { clippings().count() } else { 0 };
+    let total = pictures.map_or(0, |pictures| {
+        let Pictures { calibration, validation } = pictures;
+        calibration.len() + (2 + tries) * validation.len()
+    });
+    let run = Run { done: AtomicUsize::new(0), total, tell: progress };
     let seen = match pictures {
         Some(Pictures { calibration, validation }) => {
             for (data, purpose) in [(calibration, "calibrate"), (validation, "validate")] {
@@ -119,7 +163,7 @@ pub fn quantize_imported(
                     return Err(QuantizeError::Empty { purpose });
                 }
             }
-            Some(observe(network, calibration))
+            Some(observe(network, calibration, &run))
         }
         None if needs_pictures(network) => return Err(QuantizeError::Empty { purpose: "calibrate" }),
         None => None,
@@ -136,22 +180,16 @@ pub fn quantize_imported(
         let file = ModelFile { graph: emitted.graph, parameters: emitted.parameters, display };
         Ok((file.build()?, grids, emitted.scale))
     };
-    let floats = pictures.map(|pictures| float_logits(network, pictures.validation));
+    let floats = pictures.map(|pictures| float_logits(network, pictures.validation, &run));
     let (mut trials, mut clipping) = (Vec::new(), None);
     // By the divergence that it has.
     let mut best: Option<(f64, Built)> = None;
     if let (Some(pictures), Some(floats), true) = (pictures, &floats, needs_pictures(network)) {
-        for tried in [Clipping::Known, Clipping::Clamped]
-            .into_iter()
-            .chain(KEPT.map(Clipping::Kept))
-            .chain(POWERS.map(Clipping::LeastError))
-        {
+        for tried in clippings() {
             let built = build(tried)?;
-            let integers = logits(&built.0, backend, pictures.validation, &mut |_| ())?;
+            let integers = run.logits(&built.0, backend, pictures.validation)?;
             let (same_labels, divergence) = compare(&built.0, &integers, floats);
-            let trial = ImportTrial { clipping: tried, same_labels, divergence };
-            progress(&trial);
-            trials.push(trial);
+            trials.push(ImportTrial { clipping: tried, same_labels, divergence });
             if best.as_ref().is_none_or(|(least, _)| divergence < *least) {
                 (best, clipping) = (Some((divergence, built)), Some(tried));
             }
@@ -173,7 +211,7 @@ pub fn quantize_imported(
         scale,
     };
     if let (Some(pictures), Some(floats)) = (pictures, &floats) {
-        let integers = logits(&model, backend, pictures.validation, &mut |_| ())?;
+        let integers = run.logits(&model, backend, pictures.validation)?;
         report.same_labels = Some(compare(&model, &integers, floats).0);
         if let Ok(labels) = pictures.validation.labels_among(&classes) {
             let right = |given: &dyn Fn(usize) -> usize| {
@@ -220,8 +258,13 @@ fn largest(logits: &[f32]) -> usize {
     (0..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
 }
 
-fn float_logits(network: &Network, data: &Dataset) -> Vec<Vec<f32>> {
-    (0..data.len()).into_par_iter().map(|index| network.logits(data.pixels(index))).collect()
+fn float_logits(network: &Network, data: &Dataset, run: &Run) -> Vec<Vec<f32>> {
+    let of_one = |index| {
+        let logits = network.logits(data.pixels(index));
+        run.add(1);
+        logits
+    };
+    (0..data.len()).into_par_iter().map(of_one).collect()
 }
 
 /// What pictures have shown of an activation.
@@ -233,7 +276,7 @@ struct Seen {
 }
 
 /// Runs pictures; for every activation what it was like.
-fn observe(network: &Network, data: &Dataset) -> Vec<Seen> {
+fn observe(network: &Network, data: &Dataset, run: &Run) -> Vec<Seen> {
     let begin = || -> Vec<Seen> {
         let of_one =
             |activation| Seen { histogram: Histogram::new(), mean: vec![0.0; network.shape(activation).channels] };
@@ -254,6 +297,7 @@ fn observe(network: &Network, data: &Dataset) -> Vec<Seen> {
                         *mean += sum / (plane * data.len()) as f64;
                     }
                 });
+                run.add(1);
             }
             seen
         })

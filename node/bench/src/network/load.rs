@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::rules::weight;
+use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Amount, Transaction, TxId, Unsigned};
-use ocelli_model::{Backend, BackendError, Model};
+use ocelli_model::{Backend, Model};
 use ocelli_node::client::fee::{default_fee, expiry};
 use ocelli_node::client::submission::{SubmitOutcome, outcome};
 use ocelli_node::client::{Client, Reply};
@@ -22,11 +23,11 @@ use ocelli_protocol::message::{Request, Submission};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::block_maker::task_on;
+use super::super::block_maker::{Jpegs, classify, pixels_of};
 use super::follow::Change;
 
-/// Tasks of one sender that are not confirmed: below what nodes keep of one, so that those that are funded too fit.
-const PENDING: usize = MAX_PENDING / 2;
+/// Tasks of one sender that are not confirmed: a little below what nodes keep of one, as their tips differ for moments.
+const PENDING: usize = MAX_PENDING - 4;
 /// Tasks of one sender that are being handed in. Nodes keep at most 16 that come before their turn.
 const WINDOW: usize = 8;
 /// Requests under way in all: when only one node is left, all of them are with it, and it takes 100 on a connection.
@@ -41,13 +42,15 @@ const FUNDING_FACTOR: u64 = 2;
 /// Tasks that every sender gets the fees for in any case.
 const LEAST_TASKS: u64 = 64;
 
-/// How many senders, and how many tasks all of them will sign at most.
+/// What is asked, how many senders there are, and how many tasks all of them will sign at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Funding {
+pub struct Plan {
     /// Keys.
     pub senders: u64,
     /// Tasks of all.
     pub tasks: u64,
+    /// Pictures come as JPEG files of this side and so many bytes at most; else as pixels.
+    pub jpeg: Option<(u16, usize)>,
 }
 
 /// One task.
@@ -94,6 +97,7 @@ struct Sender {
 pub struct Load {
     network: Network,
     model: Model,
+    jpegs: Option<Jpegs>,
     fee: Amount,
     expires: u64,
     random: ChaCha8Rng,
@@ -120,13 +124,13 @@ impl Load {
         network: &Network,
         model: &Model,
         wallet: &Wallet,
-        funding: Funding,
+        plan: Plan,
         time: Duration,
     ) -> Result<Self, CommandError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| CommandError::failed(format!("no randomness: {error}")))?;
         let mut random = ChaCha8Rng::from_seed(seed);
-        let senders = (0..funding.senders).map(|number| {
+        let senders = (0..plan.senders).map(|number| {
             let mut seed = [0; 32];
             random.fill_bytes(&mut seed);
             Sender { wallet: Wallet::from_seed(seed), nonce: 0, open: VecDeque::new(), node: number as usize }
@@ -137,6 +141,7 @@ impl Load {
         let mut load = Self {
             network: network.clone(),
             model: model.clone(),
+            jpegs: plan.jpeg.map(|(side, bytes)| Jpegs::new(side, true, bytes, &mut random)).transpose()?,
             fee: Amount::ZERO,
             expires: u64::MAX,
             random,
@@ -151,13 +156,15 @@ impl Load {
             handed_in_again: 0,
             patience: PATIENCE.max(PATIENCE_BLOCKS * Duration::from_secs(network.parameters.spacing)),
         };
-        let example = load.sign(&load.senders[0].wallet, 0, Amount::ZERO, load.task(&[]));
+        // Files differ a little in their bytes.
+        let most = plan.jpeg.map_or(model.pixels(), |(_, bytes)| bytes);
+        let example = load.sign(&load.senders[0].wallet, 0, Amount::ZERO, classify(model, &vec![0; most], load.form()));
         let facts = facts_of(&load.model);
         let weight_of = |transaction: &Transaction| weight(transaction, Some(&facts));
         load.fee = weight_of(&example).map(default_fee).ok_or_else(|| {
             CommandError::failed(format!("network {} does not offer {} now", network.parameters.name, model.name()))
         })?;
-        let tasks = (funding.tasks / funding.senders.max(1)).saturating_add(LEAST_TASKS).saturating_mul(FUNDING_FACTOR);
+        let tasks = (plan.tasks / plan.senders.max(1)).saturating_add(LEAST_TASKS).saturating_mul(FUNDING_FACTOR);
         let amount = Amount(load.fee.0.saturating_mul(tasks)).max(network.parameters.minimum_balance);
         let mut needed = Amount::ZERO;
         let mut payments = Vec::new();
@@ -174,9 +181,12 @@ impl Load {
         if account.balance < needed {
             return Err(too_little(network, from, account.balance, needed));
         }
-        client.submit(&payments, |_, _| {})?;
-        let states = client.wait(&payments, 1, time, |_| {})?;
-        check_depth(&states, 1, time.as_secs())?;
+        // One sender has only so many pending.
+        for payments in payments.chunks(MAX_PENDING) {
+            client.submit(payments, |_, _| {})?;
+            let states = client.wait(payments, 1, time, |_| {})?;
+            check_depth(&states, 1, time.as_secs())?;
+        }
         load.expires = expiry(account.height);
         Ok(load)
     }
@@ -184,31 +194,38 @@ impl Load {
     /// Signs the tasks that are due by now at `rate` a second, as far as the senders may have more pending.
     ///
     /// # Errors
-    /// If this machine cannot run the model.
-    pub fn make(&mut self, rate: u32, now: Instant, backend: &mut dyn Backend) -> Result<(), BackendError> {
+    /// If this machine cannot run the model, or make its own pictures.
+    pub fn make(&mut self, rate: u32, now: Instant, backend: &mut dyn Backend) -> Result<(), CommandError> {
         let mut next = *self.next.get_or_insert(now);
-        let mut pictures = Vec::new();
+        let (mut attachments, mut pictures) = (Vec::new(), Vec::new());
         let room: usize = self.senders.iter().map(|sender| PENDING.saturating_sub(sender.open.len())).sum();
         while next <= now && pictures.len() < room {
-            let mut pixels = vec![0; self.model.pixels()];
-            self.random.fill_bytes(&mut pixels);
-            pictures.push(pixels);
+            let attachment = match self.jpegs {
+                Some(jpegs) => jpegs.make(&mut self.random)?,
+                None => {
+                    let mut pixels = vec![0; self.model.pixels()];
+                    self.random.fill_bytes(&mut pixels);
+                    pixels
+                }
+            };
+            pictures.push(pixels_of(&self.model, &attachment, self.form())?);
+            attachments.push(attachment);
             next += Duration::from_secs(1) / rate.max(1);
         }
         // What found no room is not made up for later.
         self.next = Some(next.max(now));
         let images: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
         let logits = if images.is_empty() { Vec::new() } else { backend.logits(&self.model, &images)? };
-        for (pixels, logits) in pictures.into_iter().zip(logits) {
+        for (attachment, logits) in attachments.into_iter().zip(logits) {
             let Some((number, _)) = self.senders.iter().enumerate().min_by_key(|(_, sender)| sender.open.len()) else {
                 return Ok(());
             };
-            let action = self.task(&pixels);
+            let action = classify(&self.model, &attachment, self.form());
             let sender = &self.senders[number];
             let transaction = self.sign(&sender.wallet, sender.nonce, self.fee, action);
             let (index, txid) = (self.tasks.len(), transaction.txid());
             self.tasks.push(Task {
-                submission: Submission { transaction, attachment: Some(pixels.into()) },
+                submission: Submission { transaction, attachment: Some(attachment.into()) },
                 txid,
                 answer: Classes::of(&logits),
                 sender: number,
@@ -280,7 +297,7 @@ impl Load {
                 State::Taken(received)
             }
             SubmitOutcome::Taken => State::Taken(received),
-            SubmitOutcome::Refused(_) => due,
+            SubmitOutcome::Refused(_) | SubmitOutcome::Busy(_) => due,
             SubmitOutcome::NotSigned(_) => {
                 self.wrong_answers += 1;
                 State::Taken(received)
@@ -366,8 +383,8 @@ impl Load {
         open.map(|task| (task.txid, task.problem.as_deref().unwrap_or("taken by a node, and in no block")))
     }
 
-    fn task(&self, pixels: &[u8]) -> Action {
-        task_on(&self.model, pixels)
+    fn form(&self) -> Form {
+        self.jpegs.map_or(Form::Pixels, |jpegs| jpegs.form())
     }
 
     fn sign(&self, wallet: &Wallet, nonce: u64, fee: Amount, action: Action) -> Transaction {

@@ -43,10 +43,21 @@ pub(super) fn device(choice: DeviceChoice, network: &Network) -> Vec<Finding> {
     let models = match models(network) {
         Ok(models) => models,
         Err(error) => {
-            findings.push(Finding::failed("models", CommandError::from(error).one_line(), "update this program"));
+            let found = CommandError::from(error).one_line();
+            findings.push(Finding::failed("models", found, "correct the network file, or update this program"));
             return findings;
         }
     };
+    let fetched = network.parameters.models.len().saturating_sub(models.len());
+    if fetched > 0 {
+        findings.push(Finding::ok(
+            "models",
+            format!("{fetched} of the network's models are not built in: a node fetches them from peers, or has them of --model-file"),
+        ));
+    }
+    if models.is_empty() {
+        return findings;
+    }
     for model in &models {
         if let Err(error) = golden::check(&mut *backend, model) {
             let found = CommandError::from(error).one_line();

@@ -43,7 +43,10 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let models = client.models()?;
     evidence::warn_of_left(&client);
     if output.is_json() {
-        let models: Vec<_> = models.iter().map(|model| ModelFields::of(model, client.network())).collect();
+        let models: Vec<_> = models
+            .iter()
+            .map(|model| json::both(json!(ModelFields::of(model, client.network())), json!({ "checked": false })))
+            .collect();
         return output.json(&models);
     }
     for model in &models {

@@ -45,6 +45,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     }
     let node = Node::start(NodeConfig {
         models: models(&args.network)?,
+        files: args.models,
         mining: args.mine.map(|address| Mining { address, threads: args.mine_threads }),
         discovery: if args.mdns { Discovery::LocalNetwork } else { Discovery::BootstrapOnly },
         traversal: Traversal { upnp: args.upnp, relay_server: args.relay_server, ..Traversal::default() },
@@ -111,7 +112,7 @@ mod tests {
         status.peers = PeerCounts { dialled: 1, inbound: 0 };
         status.mempool.transactions = 3;
         status.device.millitasks_per_second = 1_500;
-        status.mining = MiningStatus { hash_rate: 9, address: Some(Address([1; 20])) };
+        status.mining = MiningStatus { hash_rate: 9, address: Some(Address([1; 20])), ..MiningStatus::default() };
         status.sync.waiting_for = vec!["the data of block 8".into()];
         let text =
             "block 7, synced, 1 peer, 3 pending, 1.5 tasks/s, mining 9 hashes/s; waiting for the data of block 8";

@@ -11,6 +11,7 @@ use crate::network::asked::Outstanding;
 use crate::network::codec::{Incoming, NotTaken, TooLarge, head};
 use crate::network::error::chain;
 use crate::network::event::{Acceptance, GossipId, RequestId, ResponseToken};
+use crate::network::untaken::ResponseBytes;
 use crate::network::{Misbehaviour, NetworkEvent, Peer, RequestFailure};
 
 /// Requests that wait for their sender to say who it is.
@@ -24,7 +25,7 @@ const SLOW_WARNING: Duration = Duration::from_secs(60);
 
 /// A request whose sender has not yet said who it is.
 pub(super) struct HeldRequest {
-    channel: ResponseChannel<Vec<u8>>,
+    channel: ResponseChannel<ResponseBytes>,
     data: Vec<u8>,
 }
 
@@ -180,20 +181,20 @@ impl Driver {
     }
 
     /// Sends a response.
-    pub(super) fn respond(&mut self, token: ResponseToken, data: Vec<u8>) {
-        let (bytes, limit) = (data.len(), token.limit);
+    pub(super) fn respond(&mut self, token: ResponseToken, response: ResponseBytes) {
+        let (bytes, limit) = (response.data.len(), token.limit);
         if bytes > limit {
             // The dropped token tells the peer that there is no response.
             tracing::error!(bytes, limit, "an own response is too large");
             return;
         }
-        match self.swarm.behaviour_mut().requests.send_response(token.channel, data) {
+        match self.swarm.behaviour_mut().requests.send_response(token.channel, response) {
             Ok(()) => self.counters.bytes_sent += bytes as u64,
             Err(_) => tracing::debug!("a response came too late: the peer no longer waits"),
         }
     }
 
-    pub(super) fn on_request_response(&mut self, event: request_response::Event<Incoming, Vec<u8>>) {
+    pub(super) fn on_request_response(&mut self, event: request_response::Event<Incoming, ResponseBytes>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request: Incoming::Whole(data), channel, .. } => {
@@ -205,7 +206,7 @@ impl Driver {
                 }
                 request_response::Message::Response { request_id, response } => {
                     if let Some(request) = self.asked.end(&request_id) {
-                        self.on_request_done(request.id, peer, Ok(response));
+                        self.on_request_done(request.id, peer, Ok(response.take()));
                     }
                 }
             },
@@ -221,7 +222,7 @@ impl Driver {
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, error = %chain(&error), "a peer's request failed");
                 if let InboundFailure::Io(error) = &error
-                    && let Some(NotTaken::Late { .. }) = error.get_ref().and_then(|inner| inner.downcast_ref())
+                    && let Some(NotTaken { .. }) = error.get_ref().and_then(|inner| inner.downcast_ref())
                 {
                     self.penalize(peer, Misbehaviour::Untaken);
                 }
@@ -251,7 +252,7 @@ impl Driver {
 
     /// Hands a request to the consumer, or, if it is busy, drops it, which tells the peer.
     pub(super) fn offer_request(&mut self, peer: PeerId, HeldRequest { channel, data }: HeldRequest) {
-        let token = ResponseToken { channel, limit: (self.limits.messages.response_bytes)(&data) };
+        let token = ResponseToken { channel, peer, limit: (self.limits.messages.response_bytes)(&data) };
         if self.queue.offer(NetworkEvent::Request { peer: Peer(peer), token, data }).is_err() {
             self.counters.requests.dropped += 1;
         }

@@ -90,7 +90,7 @@ fn what_is_damaged_is_told() {
 #[test]
 fn missing_columns_are_made() {
     let (folder, network) = (Folder::new(), network());
-    for column in columns::SESSION {
+    for column in columns::BESIDE {
         let mut store = Store::open(&folder.path(), &network).unwrap();
         store.set_bans(&[ban("one", 7)]).unwrap();
         store.rows.source.0.drop_cf(column).unwrap();

@@ -74,7 +74,7 @@ fn model_of(pixels: usize) -> ModelId {
 }
 
 fn tip() -> Tip<'static, Rich> {
-    Tip { network: &NETWORK, height: 0, time: 0, state: &Rich }
+    Tip { network: &NETWORK, height: 0, time: 0, state: &Rich, now: 0 }
 }
 
 const GENESIS: BlockHash = BlockHash([7; 32]);
