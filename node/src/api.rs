@@ -12,6 +12,7 @@ mod guard;
 mod metrics;
 mod models;
 mod openapi;
+mod orders;
 mod pictures;
 mod problem;
 mod reply;
@@ -34,9 +35,11 @@ use utoipa_axum::routes;
 
 pub use events::Events;
 pub use metrics::Moves;
+pub use orders::Payer;
 pub use server::{MAX_CONNECTIONS, Server, parse_origin};
 pub use token::TOKEN_FILE;
 
+use crate::error::NodeError;
 use crate::inbox::Sender;
 use crate::pool;
 use crate::view::{Figures, Views};
@@ -44,6 +47,7 @@ use body::Bodies;
 use guard::{Access, Guard};
 use metrics::Metrics;
 use models::Models;
+use orders::Orders;
 use pictures::Pictures;
 use problem::{Kind, Problem};
 
@@ -51,7 +55,7 @@ use problem::{Kind, Problem};
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:3298";
 
 /// How the API is to be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
@@ -59,6 +63,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Pages of these origins, such as `https://example.org`, may ask from within browsers.
     pub origins: Vec<String>,
+    /// Who pays for answers that are to be confirmed, if anybody does.
+    pub payer: Option<Payer>,
 }
 
 impl Config {
@@ -80,6 +86,7 @@ struct Api {
     guard: Guard,
     bodies: Bodies,
     pictures: Pictures,
+    orders: Orders,
 }
 
 /// What the API has of the rest of the node.
@@ -99,10 +106,12 @@ pub struct Others {
 }
 
 impl Api {
-    fn new(config: &Config, others: Others, token: &str) -> Self {
+    fn new(config: &Config, others: Others, token: &str) -> Result<Self, NodeError> {
         let Others { models, views, figures, events, pool, moves } = others;
-        Self {
-            models: Models::new(models, views.newest().rows.store()),
+        let newest = views.newest();
+        Ok(Self {
+            orders: Orders::open(config.payer.clone(), &newest, figures.clock.clone())?,
+            models: Models::new(models, newest.rows.store()),
             metrics: Metrics::new(Arc::clone(&views), figures.clone(), moves),
             views,
             figures,
@@ -111,7 +120,7 @@ impl Api {
             guard: Guard::new(config, token),
             bodies: Bodies::default(),
             pictures: Pictures::default(),
-        }
+        })
     }
 
     fn router(self: &Arc<Self>) -> Router {
@@ -144,6 +153,7 @@ impl Api {
             .route("/v2/models/{model}/versions/{version}/config", get(v2::config));
         let local = OpenApiRouter::new()
             .routes(routes!(chain::peers))
+            .routes(routes!(orders::wallet))
             .routes(routes!(metrics::metrics))
             .routes(routes!(submit::submit))
             .routes(routes!(classify::classify))

@@ -40,6 +40,8 @@ pub enum Input {
         /// Left by an earlier run, and not looked at yet.
         left_over: Vec<Submission>,
     },
+    /// A pending transaction was written down already.
+    Saved(TxId),
     /// End, when all before this is written.
     Stop,
 }
@@ -99,6 +101,9 @@ impl Keeper {
                 Ok(Some(Input::Stop)) | Err(Closed) => return Ok(()),
                 Ok(Some(Input::Listening(address))) => self.write_addresses(&address)?,
                 Ok(Some(Input::Mempool { pending, left_over })) => self.save_mempool(&pending, &left_over),
+                Ok(Some(Input::Saved(txid))) => {
+                    self.pending_saved.insert(txid);
+                }
                 Ok(None) => self.save_bans(),
             }
         }

@@ -9,6 +9,7 @@ mod ahead;
 mod dropped;
 mod faucet;
 mod mining;
+mod own;
 mod relaying;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
 pub use dropped::Reasons as Dropped;
 pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
+pub use own::{Order, OrderError};
 
 use crate::chain::{AtTip, FinishedUpload, Moved, full_message};
 use crate::clock::Clock;
@@ -45,6 +47,7 @@ use crate::view::{PoolView, View, Views};
 use admission::Waiting;
 use ahead::Ahead;
 use faucet::Faucet;
+use own::Ordered;
 use relaying::Relaying;
 
 /// How often what is due by time is looked at, at the latest.
@@ -74,6 +77,8 @@ pub enum Input {
     Disconnected(Peer),
     /// What somebody asks of what is pending.
     Ask(Box<Request>, ReplyTo),
+    /// A task that this node is to pay for.
+    Order(Box<Order>),
     /// What a request to a peer has brought, and of how many bytes.
     Response(RequestId, Peer, Result<Response, Failure>, usize),
     /// Transactions that are on their way with blocks.
@@ -181,6 +186,8 @@ pub struct Pool {
     fees_at: Option<u64>,
     /// Said when what they tell of can be seen by whoever asks next.
     replies: Vec<(ReplyTo, Response)>,
+    /// The same of orders.
+    ordered: Vec<Ordered>,
     complaints: LogLimit,
     others: Others,
 }
@@ -214,6 +221,7 @@ impl Pool {
             shown: PoolView::default(),
             fees_at: None,
             replies: Vec::new(),
+            ordered: Vec::new(),
             complaints: LogLimit::new("transactions of peers"),
             others,
         })
@@ -263,6 +271,7 @@ impl Pool {
             Input::Connected { peer, light, group, direction } => self.on_connected(peer, light, group, direction),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Ask(request, to) => self.on_request(*request, to),
+            Input::Order(order) => self.on_order(*order),
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::InBlocks(ids) => self.drive_relay(ocelli_protocol::relay::Input::InBlocks(ids)),
             Input::Answers(txids, result) => self.on_answers(&txids, result),
@@ -334,6 +343,10 @@ impl Pool {
         self.others.views.show(view);
         for (to, response) in self.replies.drain(..) {
             to.send(&response);
+        }
+        for (to, result) in self.ordered.drain(..) {
+            // Whoever has ordered may have gone.
+            drop(to.send(result));
         }
     }
 

@@ -1,4 +1,5 @@
-"""Against a live node: `OCELLI_URL=http://127.0.0.1:3298 python -m unittest discover clients/python/tests`."""
+"""Against a live node: `OCELLI_URL=http://127.0.0.1:3298 python -m unittest discover clients/python/tests`; with
+`OCELLI_TOKEN` of a node that has a wallet and mines, it also pays."""
 
 import itertools
 import os
@@ -8,6 +9,7 @@ import unittest
 import ocelli
 
 URL = os.environ.get("OCELLI_URL", ocelli.DEFAULT_URL)
+TOKEN = os.environ.get("OCELLI_TOKEN")
 PICTURES = pathlib.Path(__file__).parents[3] / "assets" / "cifar10"
 CAT = PICTURES / "cat-0000.jpg"
 
@@ -44,6 +46,30 @@ class Pictures(unittest.TestCase):
         with self.assertRaises(ocelli.Problem) as raised:
             self.node.classify(CAT, model="none")
         self.assertEqual(raised.exception.kind, "not-found")
+
+
+@unittest.skipUnless(TOKEN, "the node has no wallet, or its token is not told")
+class Paid(unittest.TestCase):
+    def setUp(self):
+        self.node = ocelli.Node(URL, TOKEN)
+
+    def test_a_picture_is_paid_for_once_and_confirmed(self):
+        answer = self.node.submit(CAT, key="one", confirmations=1)
+        self.assertEqual((answer.label, answer.logits), ("cat", self.node.classify(CAT).logits))
+        self.assertEqual((answer.task.state, self.node.block(answer.task.height)["hash"]), ("confirmed", answer.task.block))
+        again = self.node.submit(CAT, key="one")
+        self.assertEqual(again.task.txid, answer.task.txid)
+        self.assertEqual(int(self.node.wallet()["spent"]), answer.task.fee)
+        deeper = self.node.wait(answer.task, confirmations=2)
+        self.assertGreaterEqual(deeper.confirmations, 2)
+        self.assertEqual((deeper.fee, deeper.txid), (answer.task.fee, answer.task.txid))
+        hurried = self.node.wait(answer.task, confirmations=1_000_000, timeout=0)
+        self.assertLess(hurried.confirmations, 1_000_000)
+
+    def test_who_has_no_token_pays_nothing(self):
+        with self.assertRaises(ocelli.Problem) as raised:
+            ocelli.Node(URL, "wrong").submit(CAT)
+        self.assertEqual((raised.exception.status, raised.exception.kind), (401, "token"))
 
 
 class Chain(unittest.TestCase):

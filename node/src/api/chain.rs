@@ -83,6 +83,22 @@ pub(super) struct Raw {
     raw: bool,
 }
 
+/// How much is told of a transaction, and when.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Look {
+    /// Whether the bytes are told too, an attachment among them: `1` or `0`.
+    #[serde(default, deserialize_with = "flag")]
+    #[param(value_type = Option<u8>, minimum = 0, maximum = 1)]
+    raw: bool,
+    /// How many confirmations are waited for; none unless it is said.
+    wait: Option<u64>,
+    /// For how many seconds, at most; 60 unless it is said.
+    #[param(maximum = 600)]
+    timeout: Option<u64>,
+}
+
 /// What is pending.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MempoolInfo {
@@ -233,7 +249,7 @@ pub(super) async fn block(
 /// The fields are those of `ocelli chain tx --json`, but for what speaks for the block to who does not check the chain. `state` is `pending`, `confirmed` or `dropped`.
 #[utoipa::path(
     get, path = "/v1/transactions/{txid}", tag = "chain",
-    params(("txid" = String, Path, description = "Its id"), Raw),
+    params(("txid" = String, Path, description = "Its id"), Look),
     responses(
         (status = OK, body = Value),
         (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
@@ -243,15 +259,10 @@ pub(super) async fn block(
 pub(super) async fn transaction(
     State(api): State<Arc<Api>>,
     InPath(txid): InPath<String>,
-    Params(raw): Params<Raw>,
+    Params(look): Params<Look>,
 ) -> Result<Json<Value>, Problem> {
     let txid: TxId = txid.parse().map_err(|error| Problem::of(Kind::Request, &error))?;
-    let (status, tip) = api
-        .read(move |api| {
-            let view = api.views.view();
-            Ok((view.transaction(&txid)?, view.chain.tip.height))
-        })
-        .await?;
+    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(look.wait, look.timeout)?).await?;
     let found = match status {
         Response::Transaction(status) => status,
         // It is in a block whose body is pruned.
@@ -270,9 +281,8 @@ pub(super) async fn transaction(
             Ok(Json(json::both(json::pending(&txid), dropped)))
         }
         TransactionStatus::Confirmed(confirmed) => {
-            let confirmations = tip.saturating_sub(confirmed.header.height) + 1;
             let told = json::confirmed(&confirmed, confirmations, &api.views.network);
-            Ok(Json(if raw.raw { json::both(told, json::raw_confirmed(&confirmed)) } else { told }))
+            Ok(Json(if look.raw { json::both(told, json::raw_confirmed(&confirmed)) } else { told }))
         }
     }
 }

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::MAX_BODY_BYTES;
+use super::orders::TaskInfo;
 use super::pictures::File;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{Json, Params, flag};
@@ -37,9 +38,19 @@ pub(super) struct Query {
     #[serde(default, deserialize_with = "flag")]
     #[param(value_type = Option<u8>, minimum = 0, maximum = 1)]
     logits: bool,
+    /// Whether the node pays for a task, so that the whole network stands for the answer: `1` or `0`. Takes one picture, and the
+    /// token.
+    #[serde(default, deserialize_with = "flag")]
+    #[param(value_type = Option<u8>, minimum = 0, maximum = 1)]
+    confirm: bool,
+    /// How many confirmations of the task are waited for; none unless it is said.
+    wait: Option<u64>,
+    /// For how many seconds, at most; 60 unless it is said.
+    #[param(maximum = 600)]
+    timeout: Option<u64>,
 }
 
-/// What the node says of one picture. Nothing of it is on the chain, and nobody else has checked it.
+/// What the node says of one picture: its own run. Where there is a task, the chain has the same answer once it is confirmed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Answer {
     /// The file's name, if the request says it.
@@ -60,6 +71,9 @@ pub(super) struct Answer {
     /// What the model answers, exactly, where the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<i32>>,
+    /// What was paid for, where the request asks for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<TaskInfo>,
 }
 
 /// A class of a model.
@@ -101,8 +115,15 @@ pub(super) struct Answers {
 ///
 /// The body is a picture's file (JPEG, PNG, WebP, GIF or BMP, told by its content), or `multipart/form-data` with at most 64 of
 /// them, which are answered in one list.
+///
+/// With `confirm=1` the node's wallet pays for a task of one picture. A request that is repeated with the same `Idempotency-Key` is
+/// paid for once: it gets the same task again.
 #[utoipa::path(
-    post, path = "/v1/classify", tag = "pictures", security((), ("token" = [])), params(Query),
+    post, path = "/v1/classify", tag = "pictures", security((), ("token" = [])),
+    params(
+        Query,
+        ("idempotency-key" = Option<String>, Header, description = "With `confirm`: names the order, 1 to 128 letters, digits or signs"),
+    ),
     request_body(content(
         (Vec<u8> = "application/octet-stream"), (Vec<u8> = "image/*"), (Vec<Vec<u8>> = "multipart/form-data")
     )),
@@ -119,19 +140,39 @@ pub(super) async fn classify(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Reply>, Problem> {
-    let _place = api.pictures.place()?;
+    if query.confirm {
+        api.check_may_pay(&headers)?;
+    }
+    // Before anything is paid for: who cannot wait is told so while nothing is lost.
+    let wait = api.orders.wait(query.wait.filter(|_| query.confirm), query.timeout)?;
+    let place = api.pictures.place()?;
     let model = &api.model(query.model.as_deref()).await?;
     let held = api.bodies.read(&headers, body, MAX_BODY_BYTES).await?;
     let (files, is_one) = match boundary(&headers)? {
         Some(boundary) => (files_of(boundary, held.bytes.clone()).await?, false),
         None => (vec![File { name: None, bytes: held.bytes.clone() }], true),
     };
+    if query.confirm && files.len() != 1 {
+        let detail = format!("found {} pictures, expected one where the answer is paid for", files.len());
+        return Err(
+            Problem::new(Kind::Request, detail).with_hint("send each on its own, with an Idempotency-Key of its own")
+        );
+    }
     let attachments = api.pictures.attach(&files, model).await?;
     let tasks = attachments.iter().map(|attachment| task::run(model, attachment)).collect();
     let logits = api.run(tasks).await?;
+    let paid = match attachments.first().filter(|_| query.confirm) {
+        Some(attachment) => Some(api.pay(&headers, model, attachment, place).await?),
+        None => None,
+    };
     let mut answers: Vec<Answer> = (files.into_iter().zip(&attachments).zip(logits))
         .map(|((file, attachment), logits)| Answer::new(file, attachment, model, &logits, &query))
         .collect();
+    if let (Some(transaction), Some(answer)) = (paid, answers.first_mut()) {
+        // Who waits for the chain keeps nobody else waiting.
+        drop((held, attachments));
+        answer.task = Some(api.task_info(&transaction, &wait).await?);
+    }
     let one = if is_one { answers.pop() } else { None };
     Ok(Json(one.map_or(Reply::Several(Answers { answers }), |answer| Reply::One(answer.into()))))
 }
@@ -189,6 +230,7 @@ impl Answer {
             model: ModelName { name: model.name().to_owned(), id: model.id().to_string() },
             picture: Picture::new(file.bytes.len(), attachment, (input.width, input.height)),
             logits: query.logits.then(|| logits.to_vec()),
+            task: None,
         }
     }
 }

@@ -49,6 +49,15 @@ struct Event {
     kind: &'static str,
     /// JSON.
     data: String,
+    audience: Audience,
+}
+
+/// Who may hear of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Audience {
+    Everybody,
+    /// The node's owner.
+    Owner,
 }
 
 /// `block`: a block was connected.
@@ -136,11 +145,25 @@ impl Events {
         }
     }
 
+    /// Told when something has happened: the number of the last event.
+    pub(super) fn happened(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Something that concerns the node's owner has happened.
+    pub(super) fn add_own(&self, kind: &'static str, data: &impl Serialize) {
+        self.add_for(Audience::Owner, kind, data);
+    }
+
     fn add(&self, kind: &'static str, data: &impl Serialize) {
+        self.add_for(Audience::Everybody, kind, data);
+    }
+
+    fn add_for(&self, audience: Audience, kind: &'static str, data: &impl Serialize) {
         let Ok(Ok(data)) = to_json(data).map(String::from_utf8) else { return };
         let mut latest = self.latest();
         let number = *self.last.borrow() + 1;
-        latest.push_back(Arc::new(Event { number, kind, data }));
+        latest.push_back(Arc::new(Event { number, kind, data, audience }));
         if latest.len() > KEPT {
             latest.pop_front();
         }
@@ -197,6 +220,7 @@ struct Listener {
     number: u64,
     last: watch::Receiver<u64>,
     start: Option<Start>,
+    audience: Audience,
     _place: OwnedSemaphorePermit,
     /// Not idle, though nothing may happen for long.
     _client: Option<Client>,
@@ -204,7 +228,8 @@ struct Listener {
 
 /// Tells what happens, as it happens
 ///
-/// Server-sent events: `start`, `block`, `reorganization` and `mempool`, each with JSON. With the header `Last-Event-ID` what
+/// Server-sent events: `start`, `block`, `reorganization` and `mempool`, each with JSON; and `task`, of the node's own tasks, to its
+/// owner. With the header `Last-Event-ID` what
 /// came since is told first; where that is not kept any more, `start` says `"missed": true`.
 #[utoipa::path(
     get, path = "/v1/events", tag = "chain",
@@ -222,10 +247,12 @@ pub(super) async fn events(
     let place = Arc::clone(&api.events.listeners)
         .try_acquire_owned()
         .map_err(|_| Problem::busy(format!("{LISTENERS} clients listen to events already")))?;
-    let last = api.events.last.subscribe();
+    let last = api.events.happened();
+    let audience = if api.guard.is_owner(&headers) { Audience::Owner } else { Audience::Everybody };
     let (number, missed) = api.events.resume(headers.get("last-event-id").and_then(|id| id.to_str().ok()));
     let start = Some(Start::of(&api.views, missed));
-    let listener = Listener { number, last, start, _place: place, _client: client.map(|client| client.0), api };
+    let listener =
+        Listener { number, last, start, audience, _place: place, _client: client.map(|client| client.0), api };
     Ok(Sse::new(futures::stream::unfold(listener, next)).keep_alive(KeepAlive::new().interval(QUIET)))
 }
 
@@ -243,6 +270,7 @@ async fn next(mut listener: Listener) -> Option<(Result<Message, Infallible>, Li
                 listener.number = event.number - 1;
                 listener.start = Some(Start::of(&listener.api.views, true));
             }
+            Some(event) if event.audience > listener.audience => listener.number = event.number,
             Some(event) => {
                 let message = Message::default().event(event.kind).id(events.id(event.number)).data(&event.data);
                 listener.number = event.number;

@@ -25,6 +25,10 @@ const REQUESTS: Limit = Limit { rate: 20, burst: 200 };
 /// Addresses whose requests are counted; who has not asked for longest is forgotten.
 const ADDRESSES: NonZeroUsize = NonZeroUsize::new(4_096).expect("4,096 is not 0");
 
+/// How the token is shown.
+const TOKEN_HINT: &str =
+    "send `Authorization: Bearer TOKEN` with what the file api-token of the node's data folder holds";
+
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -69,6 +73,7 @@ impl Guard {
             .allow_headers([
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
+                HeaderName::from_static("idempotency-key"),
                 HeaderName::from_static("last-event-id"),
                 HeaderName::from_static("inference-header-content-length"),
             ])
@@ -110,6 +115,19 @@ impl Guard {
         }
         Err(Problem::new(Kind::Origin, format!("pages of {origin:?} may not ask this node"))
             .with_hint("start the node with --api-origin ORIGIN to let them"))
+    }
+
+    /// Refuses what only the owner may ask, wherever the request comes from: it spends.
+    pub(super) fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.has_token(headers) {
+            return Ok(());
+        }
+        Err(Problem::new(Kind::Token, "the node spends only for who shows its token").with_hint(TOKEN_HINT))
+    }
+
+    /// Whether the owner asks, as far as can be told.
+    pub(super) fn is_owner(&self, headers: &HeaderMap) -> bool {
+        self.is_local || self.has_token(headers)
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
@@ -154,15 +172,13 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
 /// What holds for the routes of one kind.
 pub(super) async fn admit(State((api, access)): State<(Arc<Api>, Access)>, request: Request, next: Next) -> Response {
     let guard = &api.guard;
-    if !guard.is_local && !guard.has_token(request.headers()) {
+    if !guard.is_owner(request.headers()) {
         if access == Access::Local {
             return Problem::new(
                 Kind::Token,
                 "beyond its own machine the node answers this only to who shows its token",
             )
-            .with_hint(
-                "send `Authorization: Bearer TOKEN` with what the file api-token of the node's data folder holds",
-            )
+            .with_hint(TOKEN_HINT)
             .into_response();
         }
         let ip = request.extensions().get::<Client>().map(|client| client.ip);

@@ -18,6 +18,12 @@ pub(super) enum Kind {
     Request,
     /// Only who has the token may ask this.
     Token,
+    /// The wallet that pays has too little.
+    Funds,
+    /// The node pays for nothing.
+    NoWallet,
+    /// So much may not be spent.
+    SpendingLimit,
     /// The request comes from a page or by a name that is not let in.
     Origin,
     /// There is nothing of that name.
@@ -45,6 +51,11 @@ impl Kind {
         match self {
             Self::Request => (StatusCode::BAD_REQUEST, "request", "The request makes no sense"),
             Self::Token => (StatusCode::UNAUTHORIZED, "token", "This needs the API's token"),
+            Self::Funds => (StatusCode::PAYMENT_REQUIRED, "funds", "The node's wallet has too little"),
+            Self::NoWallet => (StatusCode::FORBIDDEN, "no-wallet", "This node pays for nothing"),
+            Self::SpendingLimit => {
+                (StatusCode::TOO_MANY_REQUESTS, "spending-limit", "So much may not be spent in a day")
+            }
             Self::Origin => (StatusCode::FORBIDDEN, "origin", "Requests from there are not answered"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "This address takes other methods"),

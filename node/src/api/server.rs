@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
-use super::{Api, Config, Others, events, token};
+use super::{Api, Config, Others, events, orders, token};
 use crate::error::NodeError;
 
 /// Connections at a time. The one that has asked nothing for longest makes room for a new one.
@@ -73,8 +73,9 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind(config.listen)).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let stop = Arc::new(Notify::new());
-        let api = Arc::new(Api::new(config, others, &token));
+        let api = Arc::new(Api::new(config, others, &token)?);
         runtime.spawn(events::watch_mempool(Arc::clone(&api.events), Arc::clone(&api.views)));
+        runtime.spawn(orders::watch(Arc::clone(&api)));
         runtime.spawn(accept(listener, api, Arc::clone(&stop)));
         tracing::info!(address = %format_args!("http://{address}"), "the API listens");
         Ok(Self { address, stop, runtime: Some(runtime) })

@@ -19,6 +19,7 @@ use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
 use crate::node::{Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
 use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
+use crate::wallet::Wallet;
 
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
@@ -138,6 +139,19 @@ pub struct Args {
     #[arg(long, value_name = "ORIGIN", requires = "api", value_parser = api::parse_origin)]
     api_origin: Vec<String>,
 
+    /// Have this wallet pay for answers that clients of the API want confirmed: its name, its file, or `dev` for the development
+    /// wallet of network `local`. They have to show the token in the file api-token of the data folder
+    #[arg(long, value_name = "NAME|FILE|dev", requires = "api")]
+    api_wallet: Option<String>,
+
+    /// How many credits may be spent for the API's clients in any 24 hours
+    #[arg(long, value_name = "AMOUNT", default_value = "1", requires = "api_wallet")]
+    api_limit: Amount,
+
+    /// Read the password of the API's wallet from the first line of this file; OCELLI_PASSWORD, if set, comes first
+    #[arg(long, value_name = "FILE", requires = "api_wallet")]
+    api_password_file: Option<PathBuf>,
+
     /// Neither look for nodes in the local network by mDNS nor answer them
     #[arg(long)]
     no_mdns: bool,
@@ -206,10 +220,18 @@ impl Args {
             None => None,
             Some(wallet) => Some(open_faucet(&network, wallet, self.password_file, self.faucet_amount)?),
         };
+        let payer = match self.api_wallet {
+            None => None,
+            Some(wallet) => {
+                let wallet = open_wallet(&network, wallet, self.api_password_file)?;
+                Some(api::Payer { wallet: wallet.into(), limit: self.api_limit })
+            }
+        };
+        let (hosts, origins) = (self.api_host, self.api_origin);
         let models = self.model_file.iter().map(|path| genesis_model(&network, path)).collect::<Result<_, _>>()?;
         Ok(NodeArgs {
             faucet,
-            api: self.api.map(|listen| api::Config { listen, hosts: self.api_host, origins: self.api_origin }),
+            api: self.api.map(|listen| api::Config { listen, hosts, origins, payer }),
             models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
@@ -268,9 +290,14 @@ fn open_faucet(
             "--faucet-amount is {amount} credits, expected {minimum} or more, which opening an account takes"
         )));
     }
+    Ok(FaucetConfig { wallet: open_wallet(network, wallet, password_file)?, amount })
+}
+
+/// Opens a wallet that the node signs with while it runs.
+fn open_wallet(network: &Network, wallet: String, password_file: Option<PathBuf>) -> Result<Wallet, CommandError> {
     let option = WalletOption::named(wallet, password_file);
     option.check(network)?;
-    Ok(FaucetConfig { wallet: option.open()?, amount })
+    option.open()
 }
 
 /// Runs a node until it is told to stop.

@@ -5,16 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ocelli_consensus::rules::weight;
-use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
-use ocelli_protocol::mempool;
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
+use super::own::Signed;
 use super::{Pool, failed};
-use crate::fee::expiry;
-use crate::full_message::full_message;
 use crate::network::{Group, Peer};
 use crate::reply::ReplyTo;
 use crate::store::StoreError;
@@ -142,38 +138,10 @@ impl Pool {
 
     /// A transfer from the faucet's wallet, signed.
     fn transfer(&self, to: Address, amount: Amount) -> Result<Result<Transaction, Refusal>, StoreError> {
-        let Some(Faucet { config: FaucetConfig { wallet, .. }, .. }) = &self.faucet else {
-            return Ok(Err(Refusal::NoFaucet));
-        };
-        let public_key = wallet.public_key();
-        let sender = Address::of(&public_key);
-        let account = self.chain.rows.account(&sender)?.unwrap_or_default();
-        let (height, parameters) = (self.chain.tip.height, self.others.views.parameters());
-        let mut unsigned = Unsigned {
-            nonce: self.mempool.next_nonce(sender, account.nonce),
-            fee: Amount::ZERO,
-            expires: expiry(height),
-            action: Action::Transfer { to, amount },
-        };
-        let draft = Transaction { unsigned: unsigned.clone(), public_key, signature: [0; 64] };
-        let weight = weight(&draft, None).unwrap_or(0);
-        let rate = self.mempool.rate_within(parameters.weight_limit / 2, mempool::bytes_with(0));
-        unsigned.fee = rate.fee(weight);
-        let needed = amount.checked_add(unsigned.fee).unwrap_or(Amount(u64::MAX));
-        if account.balance < needed {
-            return Ok(Err(Refusal::Empty { balance: account.balance, needed }));
-        }
-        let genesis = self.others.views.genesis;
-        Ok(Ok(Transaction::sign(unsigned, public_key, genesis, |hash| wallet.sign(hash))))
-    }
-
-    /// Takes a transaction of this node's own and passes it on.
-    fn take_own(&mut self, submission: Submission) -> Result<(), String> {
-        let txid = submission.transaction.txid();
-        let inserted = self.take_transaction(submission).map_err(|refusal| full_message(&refusal))?;
-        self.forward(&[txid]);
-        self.forward(&inserted.promoted);
-        Ok(())
+        let Some(Faucet { config, .. }) = &self.faucet else { return Ok(Err(Refusal::NoFaucet)) };
+        let Signed { transaction, cost, balance } =
+            self.sign_own(&config.wallet, Action::Transfer { to, amount }, 0)?;
+        Ok(if balance < cost { Err(Refusal::Empty { balance, needed: cost }) } else { Ok(transaction) })
     }
 }
 

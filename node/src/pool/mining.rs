@@ -42,13 +42,23 @@ pub struct Mine {
     /// When the first of those becomes ripe that the latest leaves out for their age.
     ripens_at: Option<u64>,
     is_stale: bool,
+    /// The latest that was handed over: a template that is made in the same second is the same, and so may be what is found for it.
+    handed_over: Option<Header>,
 }
 
 impl Mine {
     /// Starts the miner's threads. What they find comes to the pool.
     pub fn start(mining: Mining, pool: Sender<Input>) -> Self {
         let miner = Miner::start(mining.threads, move |header| pool.reply(Input::Mined(header)));
-        Self { miner, mining, templates: VecDeque::new(), made_at: None, ripens_at: None, is_stale: true }
+        Self {
+            miner,
+            mining,
+            templates: VecDeque::new(),
+            made_at: None,
+            ripens_at: None,
+            is_stale: true,
+            handed_over: None,
+        }
     }
 
     /// For whom it mines, and how fast.
@@ -143,7 +153,7 @@ impl Pool {
 
     /// Hands over a block of our own, if it is still one on the tip.
     pub(super) fn on_mined(&mut self, header: Header) {
-        let Some(mine) = &mut self.mine else { return };
+        let Some(mine) = self.mine.as_mut().filter(|mine| mine.handed_over.as_ref() != Some(&header)) else { return };
         let template = mine
             .templates
             .iter()
@@ -151,6 +161,7 @@ impl Pool {
         let Some((_, data)) = template.and_then(|index| mine.templates.remove(index)) else { return };
         mine.is_stale = true;
         mine.made_at = None;
+        mine.handed_over = Some(header.clone());
         if header.parent == self.chain.tip.hash {
             (self.others.found)(Found { header, data });
         }

@@ -70,8 +70,11 @@ pub(super) const BANS: &str = "bans";
 /// Transaction id -> pending transaction with its attachments.
 pub(super) const MEMPOOL: &str = "mempool";
 
+/// Client's key -> task that was paid for.
+pub(super) const ORDERS: &str = "orders";
+
 /// Columns beside the chain, which are made where they are missing.
-pub(super) const BESIDE: [&str; 3] = [BANS, MEMPOOL, LEDGER];
+pub(super) const BESIDE: [&str; 4] = [BANS, MEMPOOL, LEDGER, ORDERS];
 
 // What follows are guesses for a node on a small machine.
 

@@ -7,6 +7,7 @@ mod guard;
 mod inference;
 mod models;
 mod operations;
+mod orders;
 
 use ocelli_model::Backend;
 use ocelli_node::api::Config;
@@ -16,7 +17,7 @@ use super::http::get;
 
 /// On a free port of this machine.
 fn config() -> Config {
-    Config { listen: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new() }
+    Config { listen: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new(), payer: None }
 }
 
 /// A node that answers over HTTP, its device checked.
@@ -32,6 +33,12 @@ fn node_with(config: Config, backend: Box<dyn Backend>) -> TestNode {
 
 fn wait_until_ready(node: &TestNode) {
     wait("the device to be checked", || (get(node.api(), "/v2/health/ready").status == 200).then_some(()));
+}
+
+/// The token of a node.
+fn token(node: &TestNode) -> String {
+    let token = std::fs::read_to_string(node.folder().join(ocelli_node::api::TOKEN_FILE)).unwrap();
+    format!("Bearer {}", token.trim_end())
 }
 
 /// A file of the repository.

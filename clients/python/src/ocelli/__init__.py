@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import time
@@ -14,10 +15,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-__all__ = ["Answer", "Class", "Event", "Node", "Picture", "Problem", "classify"]
+__all__ = ["Answer", "Class", "Event", "Node", "Picture", "Problem", "Task", "classify", "submit"]
 
 #: Where a node of this machine answers unless it is told otherwise.
 DEFAULT_URL = "http://127.0.0.1:3298"
@@ -69,8 +70,25 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What a node has paid for, and what became of it.
+
+    ``state`` is ``pending``, ``confirmed`` or ``dropped``; ``fee`` and ``royalty`` are in grains, of which 100,000,000 are a credit.
+    """
+
+    txid: str
+    state: str
+    confirmations: int
+    block: Optional[str]
+    height: Optional[int]
+    fee: int
+    royalty: int
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What a node says of a picture. It is free: the node's own run, on no chain, and checked by nobody else."""
+    """What a node says of a picture: its own run. Without a ``task`` it is free, on no chain, and checked by nobody else."""
 
     label: str
     probability: float
@@ -82,11 +100,13 @@ class Answer:
     logits: Tuple[int, ...]
     #: The file's name, where there is one.
     file: Optional[str] = None
+    #: What was paid for, so that the whole network stands for the answer.
+    task: Optional[Task] = None
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: ``start``, ``block``, ``reorganization`` or ``mempool``. With its id one listens on."""
+    """Something that happened: ``start``, ``block``, ``reorganization``, ``mempool`` or ``task``. With its id one listens on."""
 
     kind: str
     id: str
@@ -134,6 +154,56 @@ class Node:
         names = (_read_name(file) for file in files)
         return [_answer({**answer, "file": name}) for name, answer in zip(names, answers)]
 
+    def submit(
+        self,
+        file: File,
+        model: Optional[str] = None,
+        top: int = 5,
+        confirmations: int = 0,
+        timeout: float = 60.0,
+        key: Optional[str] = None,
+    ) -> Answer:
+        """Has the node pay for a picture, so that every node of the network checks the answer; see :meth:`classify`.
+
+        It is paid for once, also where the connection breaks and the node is asked again.
+
+        :param confirmations: how many are waited for; with 0 the task is still pending.
+        :param timeout: seconds to wait for them. If they do not come in time, the task is told as it is then: see :meth:`wait`.
+        :param key: names the order, for who wants to ask again in another run: letters, digits and signs, such as a UUID.
+        :raises Problem: if nothing was paid for: without the token, a wallet, or room in the day's limit.
+        """
+        name, contents = _read(file)
+        begun = time.monotonic()
+        parameters = [*_parameters(model, top), ("confirm", "1")]
+        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": key or str(uuid.uuid4())}
+        said = self._json("POST", "/v1/classify", parameters, contents, headers=headers, is_safe=True)
+        answer = _answer({"file": name, **said})
+        if confirmations == 0 or answer.task is None:
+            return answer
+        left = timeout - (time.monotonic() - begun)
+        return replace(answer, task=self.wait(answer.task, confirmations, left))
+
+    def wait(self, task: Task, confirmations: int = 1, timeout: float = 60.0) -> Task:
+        """Waits until a task is so deep in the chain, is dropped, or the time is up; tells what it is then.
+
+        :param timeout: in seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            # Shorter than the connection may be silent.
+            seconds = max(0, min(int(deadline - time.monotonic()), int(self._timeout / 2), 600))
+            parameters = [("wait", str(confirmations)), ("timeout", str(seconds))]
+            told = self._json("GET", f"/v1/transactions/{_quote(task.txid)}", parameters, is_safe=True)
+            names = ("state", "confirmations", "block", "height", "reason")
+            task = replace(task, **{name: told.get(name) for name in names})
+            is_done = task.confirmations >= confirmations or task.state == "dropped"
+            if is_done or time.monotonic() >= deadline or (seconds == 0 and deadline - time.monotonic() < 1):
+                return task
+
+    def wallet(self) -> Dict[str, Any]:
+        """The wallet that pays: its address, its balance, and of the day's limit what was spent; in grains, as digits."""
+        return self._json("GET", "/v1/wallet")
+
     def models(self) -> List[Dict[str, Any]]:
         """The models of the network, the one first that is meant where none is named."""
         return list(self._json("GET", "/v1/models")["models"])
@@ -179,17 +249,24 @@ class Node:
         parameters: Iterable[Tuple[str, str]] = (),
         body: Optional[bytes] = None,
         kind: Optional[str] = None,
+        headers: Optional[Dict[str, str]] = None,
+        is_safe: bool = False,
     ) -> Dict[str, Any]:
+        """JSON, asked for again where the node has too much to do; and where the connection breaks, if that ``is_safe``."""
         query = urllib.parse.urlencode(list(parameters))
-        headers = {} if kind is None else {"Content-Type": kind}
+        headers = headers or ({} if kind is None else {"Content-Type": kind})
         for left in reversed(range(self._retries + 1)):
             try:
                 with self._open(method, f"{path}?{query}" if query else path, body, headers) as answer:
                     return json.load(answer)
             except Problem as problem:
-                if problem.retry_after is None or left == 0:
+                if problem.status != 503 or problem.retry_after is None or left == 0:
                     raise
                 time.sleep(problem.retry_after)
+            except (OSError, http.client.HTTPException):
+                if not is_safe or left == 0:
+                    raise
+                time.sleep(0.5)
         raise AssertionError("the last try returns or raises")
 
     def _open(self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None) -> Any:
@@ -211,6 +288,11 @@ class Node:
 def classify(file: File, model: Optional[str] = None, top: int = 5, url: str = DEFAULT_URL) -> Answer:
     """Says what is in a picture, by the node of this machine; see :meth:`Node.classify`."""
     return Node(url).classify(file, model, top)
+
+
+def submit(file: File, token: str, model: Optional[str] = None, confirmations: int = 1, url: str = DEFAULT_URL) -> Answer:
+    """Has the node of this machine pay for a picture, and waits for a block; see :meth:`Node.submit`."""
+    return Node(url, token).submit(file, model, confirmations=confirmations)
 
 
 def _parameters(model: Optional[str], top: int) -> List[Tuple[str, str]]:
@@ -243,4 +325,11 @@ def _answer(said: Mapping[str, Any]) -> Answer:
         model_id=said["model"]["id"],
         picture=Picture(**{name: said["picture"][name] for name in Picture.__dataclass_fields__}),
         logits=tuple(said["logits"]),
+        task=_task(said["task"]) if "task" in said else None,
     )
+
+
+def _task(said: Mapping[str, Any]) -> Task:
+    amounts = {name: int(said[name]) for name in ("fee", "royalty")}
+    names = ("txid", "state", "confirmations", "block", "height")
+    return Task(**{name: said[name] for name in names}, **amounts, reason=said.get("reason"))

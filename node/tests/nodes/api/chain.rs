@@ -139,7 +139,7 @@ fn a_models_file_is_what_its_id_says() {
 }
 
 /// Begins to listen.
-fn listen(connection: &mut Connection, last: Option<&str>) -> Value {
+pub fn listen(connection: &mut Connection, last: Option<&str>) -> Value {
     let headers: Vec<_> = last.map(|id| ("Last-Event-ID", id)).into_iter().collect();
     connection.request("GET", "/v1/events", &headers, &[]);
     let head = connection.head();
@@ -150,7 +150,7 @@ fn listen(connection: &mut Connection, last: Option<&str>) -> Value {
 }
 
 /// The next event: its kind, id and data. How the stream is cut into chunks does not matter.
-fn event(connection: &mut Connection) -> (String, String, Value) {
+pub fn event(connection: &mut Connection) -> (String, String, Value) {
     let (mut kind, mut id, mut data) = (None, None, None);
     loop {
         let line = connection.line().expect("events never end");

@@ -1,0 +1,148 @@
+//! Transactions of wallets of this node's own: the faucet's, and the one that pays for clients of the API. All are signed on the
+//! pool's thread, which knows what is pending, so that no two of them take the same nonce.
+
+use std::sync::Arc;
+
+use ocelli_consensus::rules::{TransactionError, weight};
+use ocelli_consensus::transaction::Unsigned;
+use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::{Action, Address, Amount, Transaction, TxId};
+use ocelli_protocol::mempool::{self, AdmitError, MempoolError};
+use ocelli_protocol::message::Submission;
+use tokio::sync::oneshot;
+
+use super::{Pool, tip};
+use crate::chain::full_message;
+use crate::fee::expiry;
+use crate::keeper;
+use crate::store::StoreError;
+use crate::wallet::Wallet;
+
+/// A task that a client of the API has this node pay for.
+pub struct Order {
+    pub wallet: Arc<Wallet>,
+    pub action: Action,
+    pub attachment: Arc<[u8]>,
+    /// What fee and royalty may be together.
+    pub most: Amount,
+    /// Writes down what was signed and what it costs, before anybody else gets to see it.
+    pub keep: Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>,
+    pub reply: oneshot::Sender<Result<Transaction, OrderError>>,
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// What was pending before a restart is not taken up yet, or the chain is far behind: nonce and balance are not known.
+    #[error("the node is catching up, and does not know yet what its wallet has")]
+    CatchingUp,
+    /// The wallet has too little.
+    #[error("the task costs {needed} credits, the wallet has {balance}")]
+    Balance {
+        /// What it has.
+        balance: Amount,
+        /// Fee and royalty.
+        needed: Amount,
+    },
+    /// It costs more than it may.
+    #[error("the task costs {cost} credits, {most} may be spent")]
+    TooDear {
+        /// Fee and royalty.
+        cost: Amount,
+        /// What they may be.
+        most: Amount,
+    },
+    /// So many of the wallet's transactions wait for blocks already.
+    #[error("{0} transactions of the wallet wait for blocks, and no more may")]
+    TooManyPending(usize),
+    /// The mempool does not take it.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be written down, and so is not sent.
+    #[error("the node cannot use its store")]
+    Store(#[from] StoreError),
+}
+
+/// Who has ordered, and what came of it.
+pub(super) type Ordered = (oneshot::Sender<Result<Transaction, OrderError>>, Result<Transaction, OrderError>);
+
+/// A transaction of an own wallet, and all that it costs.
+pub(super) struct Signed {
+    pub(super) transaction: Transaction,
+    pub(super) cost: Amount,
+    /// What the wallet has at the tip.
+    pub(super) balance: Amount,
+}
+
+impl Pool {
+    pub(super) fn on_order(&mut self, order: Order) {
+        let Order { wallet, action, attachment, most, keep, reply } = order;
+        let result = self.sign_and_take(&wallet, action, attachment, most, keep);
+        // Said when it can be seen by whoever asks next.
+        self.ordered.push((reply, result));
+    }
+
+    fn sign_and_take(
+        &mut self,
+        wallet: &Wallet,
+        action: Action,
+        attachment: Arc<[u8]>,
+        most: Amount,
+        keep: Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>,
+    ) -> Result<Transaction, OrderError> {
+        if !self.left_over.is_empty() || self.is_far_behind() {
+            return Err(OrderError::CatchingUp);
+        }
+        let Signed { transaction, cost, balance } = self.sign_own(wallet, action, attachment.len())?;
+        if balance < cost {
+            return Err(OrderError::Balance { balance, needed: cost });
+        }
+        if cost > most {
+            return Err(OrderError::TooDear { cost, most });
+        }
+        let checked = self.mempool.check(&transaction, &tip(&self.others.views.network, &self.chain));
+        checked.map_err(|error| match error {
+            AdmitError::Refused(MempoolError::Rule(TransactionError::Balance { balance, needed })) => {
+                OrderError::Balance { balance, needed }
+            }
+            AdmitError::Refused(MempoolError::TooManyPending { limit }) => OrderError::TooManyPending(limit),
+            AdmitError::Refused(refusal) => OrderError::Refused(full_message(&refusal)),
+            AdmitError::Reader(error) => OrderError::Store(error),
+        })?;
+        let txid = transaction.txid();
+        keep(&transaction, cost)?;
+        self.others.keeper.send(keeper::Input::Saved(txid));
+        let submission = Submission { transaction: transaction.clone(), attachment: Some(attachment) };
+        self.take_own(submission).map_err(OrderError::Refused)?;
+        tracing::info!(%txid, %cost, "a task for a client of the API");
+        Ok(transaction)
+    }
+
+    /// Signs an action, with the wallet's next nonce and a fee for one of the next blocks.
+    pub(super) fn sign_own(&self, wallet: &Wallet, action: Action, attached: usize) -> Result<Signed, StoreError> {
+        let public_key = wallet.public_key();
+        let sender = Address::of(&public_key);
+        let account = self.chain.rows.account(&sender)?.unwrap_or_default();
+        let model = action.model().map(|model| self.chain.rows.model(&model)).transpose()?.flatten();
+        let (height, parameters) = (self.chain.tip.height, self.others.views.parameters());
+        let nonce = self.mempool.next_nonce(sender, account.nonce);
+        let unsigned = Unsigned { nonce, fee: Amount::ZERO, expires: expiry(height), action };
+        let mut draft = Transaction { unsigned, public_key, signature: [0; 64] };
+        let weight = weight(&draft, model.as_ref().map(|record| &record.facts)).unwrap_or(0);
+        let rate = self.mempool.rate_within(parameters.weight_limit / 2, mempool::bytes_with(attached));
+        draft.unsigned.fee = rate.fee(weight);
+        let cost = draft.total(parameters).unwrap_or(Amount(u64::MAX));
+        let genesis = self.others.views.genesis;
+        let transaction = Transaction::sign(draft.unsigned, public_key, genesis, |hash| wallet.sign(hash));
+        Ok(Signed { transaction, cost, balance: account.balance })
+    }
+
+    /// Takes a transaction of this node's own and passes it on.
+    pub(super) fn take_own(&mut self, submission: Submission) -> Result<(), String> {
+        let txid: TxId = submission.transaction.txid();
+        let inserted = self.take_transaction(submission).map_err(|refusal| full_message(&refusal))?;
+        self.forward(&[txid]);
+        self.forward(&inserted.promoted);
+        Ok(())
+    }
+}
