@@ -275,7 +275,7 @@ pub(super) async fn transaction(
                 "check the id and the network; a transaction that was lost before a block took it has to be sent again",
             ))
         }
-        TransactionStatus::Pending => Ok(Json(json::pending(&txid))),
+        TransactionStatus::Pending(_) => Ok(Json(json::pending(&txid))),
         TransactionStatus::Dropped { reason } => {
             let dropped = json!({ "state": "dropped", "reason": reason });
             Ok(Json(json::both(json::pending(&txid), dropped)))

@@ -502,7 +502,7 @@ impl Api {
             reason: None,
         };
         Ok(match status {
-            Response::Transaction(TransactionStatus::Pending) => info,
+            Response::Transaction(TransactionStatus::Pending(_)) => info,
             Response::Transaction(TransactionStatus::Confirmed(confirmed)) => TaskInfo {
                 state: StateName::Confirmed,
                 block: Some(confirmed.header.hash().to_string()),
@@ -526,7 +526,7 @@ impl Api {
         let (mut happened, deadline) = (self.events.happened(), Instant::now() + wait.patience);
         loop {
             let view = self.views.view();
-            let (tip, is_pending) = (view.chain.tip, view.pool.pending.contains(&txid));
+            let (tip, is_pending) = (view.chain.tip, view.pool.pending.wtxid(&txid).is_some());
             let status = self.read(move |_| view.transaction(&txid)).await?;
             let confirmations = match &status {
                 Response::Transaction(TransactionStatus::Confirmed(confirmed)) => {
@@ -534,8 +534,10 @@ impl Api {
                 }
                 _ => 0,
             };
-            let may_become =
-                matches!(status, Response::Transaction(TransactionStatus::Pending | TransactionStatus::Confirmed(_)));
+            let may_become = matches!(
+                status,
+                Response::Transaction(TransactionStatus::Pending(_) | TransactionStatus::Confirmed(_))
+            );
             if confirmations >= wait.depth || !may_become {
                 return Ok((status, confirmations));
             }
@@ -546,7 +548,7 @@ impl Api {
                     return Ok((status, confirmations));
                 }
                 let view = self.views.view();
-                is_same = view.chain.tip.hash == tip.hash && view.pool.pending.contains(&txid) == is_pending;
+                is_same = view.chain.tip.hash == tip.hash && view.pool.pending.wtxid(&txid).is_some() == is_pending;
             }
         }
     }
@@ -555,7 +557,8 @@ impl Api {
     async fn tell_of(self: &Arc<Self>, txids: Vec<TxId>) {
         let read = self.read(move |api| {
             let view = api.views.view();
-            let place = |txid: TxId| Ok((txid, Place::on(&view.chain, &txid, view.pool.pending.contains(&txid))?));
+            let place =
+                |txid: TxId| Ok((txid, Place::on(&view.chain, &txid, view.pool.pending.wtxid(&txid).is_some())?));
             let places = txids.into_iter().map(place).collect::<Result<Vec<_>, StoreError>>()?;
             Ok((places, view.chain.tip.height))
         });

@@ -161,7 +161,7 @@ impl Client {
             match self.extend(&node, branch, status) {
                 Ok(branch) => self.chains.rooted = Some((peer, branch)),
                 // Its chain no longer holds the root: whoever asks for that block will see.
-                Err(ClientError::Lie { source: Lie::Unlinked { .. }, .. }) => {}
+                Err(ClientError::Lie { source, .. }) if matches!(*source, Lie::Unlinked { .. }) => {}
                 Err(error) => failure = self.judge(&node, error).or(failure),
             }
         }

@@ -33,7 +33,7 @@ pub enum ClientError {
     Lie {
         /// Where the node is.
         address: String,
-        source: Lie,
+        source: Box<Lie>,
     },
     /// A node's chain follows rules that this program does not know.
     #[error(
@@ -135,7 +135,8 @@ impl ClientError {
 
     /// Whether an honest node may have said it that has changed to another branch between two answers.
     pub(super) fn may_be_a_reorg(&self) -> bool {
-        matches!(self, Self::Lie { source: Lie::Block { .. } | Lie::Unlinked { .. } | Lie::Tip { .. }, .. })
+        let Self::Lie { source, .. } = self else { return false };
+        matches!(**source, Lie::Block { .. } | Lie::Unlinked { .. } | Lie::Tip { .. })
     }
 
     /// What to try next.

@@ -209,7 +209,7 @@ impl Lie {
             Self::Header { source: RuleError::Version { found, expected, height }, .. } => {
                 ClientError::OtherVersion { address, height, found, expected }
             }
-            source => ClientError::Lie { address, source },
+            source => ClientError::Lie { address, source: source.into() },
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::keeper;
 use crate::store::StoreError;
 use crate::wallet::Wallet;
 
+/// Writes a transaction of ours and its cost down, before anybody sees it.
+pub type Keep = Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>;
+
 /// A task that a client of the API has this node pay for.
 pub struct Order {
     pub wallet: Arc<Wallet>,
@@ -26,7 +29,7 @@ pub struct Order {
     /// What fee and royalty may be together.
     pub most: Amount,
     /// Writes down what was signed and what it costs, before anybody else gets to see it.
-    pub keep: Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>,
+    pub keep: Keep,
     pub reply: oneshot::Sender<Result<Transaction, OrderError>>,
 }
 
@@ -88,7 +91,7 @@ impl Pool {
         action: Action,
         attachment: Arc<[u8]>,
         most: Amount,
-        keep: Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>,
+        keep: Keep,
     ) -> Result<Transaction, OrderError> {
         if !self.left_over.is_empty() || self.is_far_behind() {
             return Err(OrderError::CatchingUp);
@@ -100,7 +103,8 @@ impl Pool {
         if cost > most {
             return Err(OrderError::TooDear { cost, most });
         }
-        let checked = self.mempool.check(&transaction, &tip(&self.others.views.network, &self.chain));
+        let checked =
+            self.mempool.check(&transaction, &tip(&self.others.views.network, &self.chain, self.others.clock.now()));
         checked.map_err(|error| match error {
             AdmitError::Refused(MempoolError::Rule(TransactionError::Balance { balance, needed })) => {
                 OrderError::Balance { balance, needed }

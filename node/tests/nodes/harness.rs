@@ -133,12 +133,6 @@ impl TestNode {
         Self { node: Some(node), folder, network: network.clone(), storage }
     }
 
-    /// Stops the node, and hands its folder to another.
-    pub fn into_folder(mut self) -> TempDir {
-        self.node.take().unwrap().stop().unwrap();
-        std::mem::replace(&mut self.folder, TempDir::new().unwrap())
-    }
-
     /// Where it answers over HTTP.
     pub fn api(&self) -> SocketAddr {
         self.node.as_ref().unwrap().api_address().expect("it answers over HTTP")

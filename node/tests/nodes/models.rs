@@ -232,7 +232,7 @@ fn a_file_is_checked_for_who_wants_to_publish_it() {
             Some(())
         }
     });
-    assert_eq!(node.transaction(publish.transaction.txid()), TransactionStatus::Pending);
+    assert!(matches!(node.transaction(publish.transaction.txid()), TransactionStatus::Pending(_)));
 
     // A peer that passes it on meanwhile is not to blame: it is asked for the next one all the same.
     let (maker, publish) = uploaded(&network);
@@ -242,7 +242,7 @@ fn a_file_is_checked_for_who_wants_to_publish_it() {
     raw.relay(peer, &publish, Some(publish.clone()));
     raw.relay(peer, &next, Some(next.clone()));
     wait("the one after it to come", || match node.transaction(next.transaction.txid()) {
-        TransactionStatus::Pending => Some(()),
+        TransactionStatus::Pending(_) => Some(()),
         _ => None,
     });
     assert_eq!(node.peers().peers[0].points, 0);

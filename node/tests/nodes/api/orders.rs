@@ -1,5 +1,6 @@
 //! Answers that the node pays for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ocelli_consensus::network::Network;
@@ -31,10 +32,13 @@ fn paying(limit: Amount) -> Config {
 
 /// Asks for a picture to be paid for, with or without a key.
 fn pay(node: &TestNode, key: Option<&str>, path: &str, picture: &str) -> Answer {
-    let authorization = token(node);
-    let mut headers = vec![("Authorization", authorization.as_str())];
+    pay_at(node.api(), &token(node), key, path, picture)
+}
+
+fn pay_at(api: SocketAddr, authorization: &str, key: Option<&str>, path: &str, picture: &str) -> Answer {
+    let mut headers = vec![("Authorization", authorization)];
     headers.extend(key.map(|key| ("Idempotency-Key", key)));
-    ask(node.api(), "POST", path, &headers, &file(picture))
+    ask(api, "POST", path, &headers, &file(picture))
 }
 
 fn txid(answer: &Value) -> String {
@@ -130,10 +134,10 @@ fn what_is_asked_again_with_its_key_is_paid_for_once() {
 
 #[test]
 fn those_who_ask_at_once_with_one_key_get_one_task() {
-    let node = Arc::new(node_with(paying(MUCH), cpu()));
+    let node = node_with(paying(MUCH), cpu());
     let ask = |key: String| {
-        let node = Arc::clone(&node);
-        std::thread::spawn(move || txid(&pay(&node, Some(&key), PAY, CAT).ok()))
+        let (api, token) = (node.api(), token(&node));
+        std::thread::spawn(move || txid(&pay_at(api, &token, Some(&key), PAY, CAT).ok()))
     };
     let asked: Vec<_> = (0..24).map(|number| ask(format!("key-{}", number % 3))).collect();
     let mut ids: Vec<_> = asked.into_iter().map(|thread| thread.join().unwrap()).collect();
@@ -148,11 +152,11 @@ fn those_who_ask_at_once_spend_no_more_than_the_limit() {
         let told = pay(&node_with(paying(MUCH), cpu()), None, PAY, CAT).ok()["task"]["fee"].clone();
         told.as_str().unwrap().parse::<u64>().unwrap()
     };
-    let node = Arc::new(node_with(paying(Amount(5 * fee + 1)), cpu()));
+    let node = node_with(paying(Amount(5 * fee + 1)), cpu());
     let asked: Vec<_> = (0..16)
         .map(|number| {
-            let (node, picture) = (Arc::clone(&node), [CAT, DOG][number % 2]);
-            std::thread::spawn(move || pay(&node, Some(&format!("key-{number}")), PAY, picture))
+            let (api, token, picture) = (node.api(), token(&node), [CAT, DOG][number % 2]);
+            std::thread::spawn(move || pay_at(api, &token, Some(&format!("key-{number}")), PAY, picture))
         })
         .collect();
     let mut paid = 0;
