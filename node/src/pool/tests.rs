@@ -224,7 +224,7 @@ fn what_is_dropped_is_told() {
         }
     };
     assert_eq!(room.submit(&submissions(&first.1)[0]), TAKEN);
-    assert_eq!(status(&room, &first), "Transaction(Pending)");
+    assert!(status(&room, &first).starts_with("Transaction(Pending"));
     assert_eq!(room.submit(&submissions(&second.1)[0]), TAKEN);
     assert_eq!(status(&room, &first), dropped::Reason::Outbid.text());
     // A block takes another of the same sender and nonce.
