@@ -262,7 +262,7 @@ pub(super) async fn transaction(
     Params(look): Params<Look>,
 ) -> Result<Json<Value>, Problem> {
     let txid: TxId = txid.parse().map_err(|error| Problem::of(Kind::Request, &error))?;
-    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(look.wait, look.timeout)?).await?;
+    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(false, look.wait, look.timeout)?).await?;
     let found = match status {
         Response::Transaction(status) => status,
         // It is in a block whose body is pruned.

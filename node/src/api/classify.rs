@@ -144,7 +144,7 @@ pub(super) async fn classify(
         api.check_may_pay(&headers)?;
     }
     // Before anything is paid for: who cannot wait is told so while nothing is lost.
-    let wait = api.orders.wait(query.wait.filter(|_| query.confirm), query.timeout)?;
+    let wait = api.orders.wait(true, query.wait.filter(|_| query.confirm), query.timeout)?;
     let place = api.pictures.place()?;
     let model = &api.model(query.model.as_deref()).await?;
     let held = api.bodies.read(&headers, body, MAX_BODY_BYTES).await?;

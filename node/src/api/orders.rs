@@ -45,8 +45,9 @@ const SETTLED: u64 = 100;
 /// How long a confirmation is waited for unless it is said, and at the longest, in seconds.
 const PATIENCE: u64 = 60;
 const MAX_PATIENCE: u64 = 600;
-/// Requests that wait for confirmations at a time: with all listeners they leave connections for others.
-const WAITING: usize = 512;
+/// Requests that wait for confirmations at a time, of what they pay for and of what they only look at: with all listeners they leave
+/// connections for others.
+const WAITING: usize = 256;
 /// How long the pool may take to look at what is handed in again.
 const HANDING_IN: Duration = Duration::from_secs(5);
 
@@ -71,7 +72,9 @@ pub(super) struct Orders {
     turn: Turn<()>,
     /// Something has been paid for.
     added: Notify,
-    waiting: Arc<Semaphore>,
+    /// Places to wait of those who pay: whoever only looks takes none of them.
+    paying: Arc<Semaphore>,
+    looking: Arc<Semaphore>,
 }
 
 /// All orders that are remembered.
@@ -248,13 +251,18 @@ impl Orders {
             }
             kept.add(key, order);
         }
-        let (turn, added, waiting) = (Turn::default(), Notify::new(), Arc::new(Semaphore::new(WAITING)));
-        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, waiting })
+        let (turn, added) = (Turn::default(), Notify::new());
+        let [paying, looking] = [(); 2].map(|()| Arc::new(Semaphore::new(WAITING)));
+        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, paying, looking })
     }
 
     /// What a request wants to wait for: confirmations, and for how many seconds at most.
-    pub(super) fn wait(&self, depth: Option<u64>, seconds: Option<u64>) -> Result<Wait, Problem> {
+    pub(super) fn wait(&self, pays: bool, depth: Option<u64>, seconds: Option<u64>) -> Result<Wait, Problem> {
         let (depth, seconds) = (depth.unwrap_or(0), seconds.unwrap_or(PATIENCE));
+        if depth > SETTLED {
+            let detail = format!("found a wait for {depth} confirmations, expected at most {SETTLED}");
+            return Err(Problem::new(Kind::Request, detail).with_hint("ask later for how many there are"));
+        }
         if seconds > MAX_PATIENCE {
             let detail = format!("found a timeout of {seconds} s, expected at most {MAX_PATIENCE}");
             return Err(Problem::new(Kind::Request, detail).with_hint("ask again when that is over"));
@@ -262,7 +270,7 @@ impl Orders {
         let place = match depth {
             0 => None,
             _ => Some(
-                Arc::clone(&self.waiting)
+                Arc::clone(if pays { &self.paying } else { &self.looking })
                     .try_acquire_owned()
                     .map_err(|_| Problem::busy(format!("{WAITING} requests wait for confirmations already")))?,
             ),

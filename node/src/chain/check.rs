@@ -97,7 +97,8 @@ impl BodyCheck {
         let signature = body.transactions.par_iter().enumerate().find_map_first(|(index, (transaction, _))| {
             Some((index, self.check_signature(transaction, is_known).err()?))
         });
-        match [length, signature].into_iter().flatten().min_by_key(|(index, _)| *index) {
+        // Rule by rule, and not transaction by transaction.
+        match length.or(signature) {
             Some((index, error)) => Err(error.at(index).into()),
             None => Ok(()),
         }
@@ -134,6 +135,14 @@ impl BodyCheck {
         if found > limit {
             return Err(RuleError::Weight { found, limit });
         }
+        for (index, Submission { transaction, attachment }) in submissions.iter().enumerate() {
+            let expected = transaction.attachment().map(|attachment| attachment.bytes);
+            if let (Some(expected), Some(found)) = (expected, attachment.as_ref().map(|attachment| attachment.len()))
+                && found != expected as usize
+            {
+                return Err(rules::TransactionError::AttachmentLength { found, expected }.at(index));
+            }
+        }
         let broken = submissions.par_iter().enumerate().find_map_first(|(index, Submission { transaction, .. })| {
             Some(self.check_signature(transaction, is_known).err()?.at(index))
         });
@@ -146,15 +155,6 @@ impl BodyCheck {
     /// The first rule that it breaks.
     pub fn check_answered(&self, setting: &Setting, data: &BlockData) -> Result<(), BodyError> {
         self.check_body(setting, &data.body)?;
-        for (index, ((transaction, _), attachment)) in data.body.transactions.iter().zip(&data.attachments).enumerate()
-        {
-            let expected = transaction.attachment().map(|attachment| attachment.bytes);
-            if let (Some(expected), Some(found)) = (expected, attachment.as_ref().map(|attachment| attachment.len()))
-                && found != expected as usize
-            {
-                return Err(rules::TransactionError::AttachmentLength { found, expected }.at(index).into());
-            }
-        }
         Ok(())
     }
 

@@ -35,6 +35,15 @@ pub enum ClientError {
         address: String,
         source: Box<Lie>,
     },
+    /// What was read of one branch does not fit what was read of another.
+    #[error("the chain moved whenever the account's history was read from the node at {address}")]
+    Unsteady {
+        /// Where the node is.
+        address: String,
+    },
+    /// More has happened to an account than is read at once.
+    #[error("more than {limit} things have happened to the account")]
+    TooMuch { limit: usize },
     /// A node's chain follows rules that this program does not know.
     #[error(
         "the chain of the node at {address} follows version {found} of the rules from block {height} on, expected {expected}"
@@ -161,6 +170,8 @@ impl ClientError {
             Self::Lie { .. } | Self::NoneLeft { .. } => {
                 Some("ask other nodes with --peer, or run a node of your own, which checks all by itself")
             }
+            Self::Unsteady { .. } => Some("try again in a while"),
+            Self::TooMuch { .. } => Some("ask for what is later than a day with --since"),
             Self::OtherVersion { .. } => {
                 Some("update this program, or give it the network file that says when the rules change")
             }

@@ -10,7 +10,8 @@ use ocelli_consensus::rules::{check_body_root, check_signature};
 use ocelli_consensus::{Address, Amount, Body, Header, ModelId};
 use ocelli_protocol::ledger::{Entry, Event, Place, REWARD, Side, credit, debit};
 use ocelli_protocol::message::{
-    AccountStatus, LedgerBlock, LedgerPage, MAX_ENTRIES, Proofs, Request, Response, ShownEntry, TransactionProof,
+    AccountStatus, LedgerBlock, LedgerPage, MAX_ENTRIES, MAX_TRANSACTIONS, Proofs, Request, Response, ShownEntry,
+    TransactionProof,
 };
 
 use super::chains::unexpected;
@@ -22,6 +23,8 @@ const PAGES_AT_ONCE: usize = 64;
 const PAGE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is begun anew when the chain is reorganised meanwhile.
 const ATTEMPTS: usize = 3;
+/// Entries that are read at most: whoever shows more without proving them fills no memory.
+const MOST_ENTRIES: usize = 1 << 20;
 
 /// How an entry is known, where the headers are checked from genesis on. On a chain too long for that, all of it is said of the
 /// headers that the node shows.
@@ -115,6 +118,7 @@ impl Client {
                     match self.add_up(address, read) {
                         // Read of two branches, they fit neither.
                         Err(_) if !is_steady && attempt < ATTEMPTS => {}
+                        Err(_) if !is_steady => return Err(ClientError::Unsteady { address: node.address.clone() }),
                         result => return result.map_err(|lie| lie.told_by(node)),
                     }
                 }
@@ -172,6 +176,9 @@ impl Client {
             if read.entries.len() == seen {
                 return Err(Lie::LedgerOrder.told_by(node));
             }
+            if read.entries.len() > MOST_ENTRIES {
+                return Err(ClientError::TooMuch { limit: MOST_ENTRIES });
+            }
         }
         read.ok_or(ClientError::Alone)
     }
@@ -227,7 +234,8 @@ fn checked(
     let (header, mut entries) = (&block.header, Vec::new());
     for shown in &block.entries {
         let entry = shown.entry(header.height);
-        if before.is_some_and(|before| entry.place >= before) {
+        let is_place = entry.place.index == REWARD || (entry.place.index as usize) < MAX_TRANSACTIONS;
+        if !is_place || before.is_some_and(|before| entry.place >= before) {
             return Err(Lie::LedgerOrder);
         }
         before = Some(entry.place);

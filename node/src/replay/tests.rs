@@ -468,6 +468,7 @@ fn bad_blocks() -> Vec<Row> {
                 };
                 *picture = AttachmentHash::of(&pixels);
                 data.attachments[1] = Some(pixels.into());
+                data.body.transactions[0].0.signature[40] ^= 1;
             }),
             |_, _, _| task_error(TransactionError::AttachmentLength { found: 7, expected: 3072 }),
         ),

@@ -140,7 +140,8 @@ impl Replacing {
     }
 }
 
-/// What a replacement offers when nobody says otherwise: what nodes ask for one. No node's word can make it more.
+/// What a replacement offers when nobody says otherwise: what nodes ask for one. What a node says of a model cannot make it more than
+/// double: whatever waits pays the least fee of its weight at least, and that is what a replacement adds.
 fn fee_of(
     client: &mut Client,
     network: &Network,
@@ -155,7 +156,8 @@ fn fee_of(
         },
     };
     let weight = weight(action, facts.as_ref());
-    Ok(Amount(first.unsigned.fee.0.saturating_add(default_fee(weight).0)))
+    let least = default_fee(weight).min(first.unsigned.fee);
+    Ok(Amount(first.unsigned.fee.0.saturating_add(least.0)))
 }
 
 /// Why there is nothing to replace.

@@ -171,10 +171,11 @@ fn those_who_ask_at_once_spend_no_more_than_the_limit() {
     assert_eq!(pending(&node), paid);
 }
 
-/// All places to wait are taken: nobody pays who then could not wait, and others are answered.
+/// All places to wait for what others have sent are taken: who pays has places of his own, and others are answered.
 #[test]
-fn those_who_wait_leave_room_for_others() {
-    const WAITING: usize = 512;
+fn those_who_look_leave_room_for_those_who_pay() {
+    // More than there are places: one that comes while a place is taken for a moment is refused.
+    const WAITING: usize = 256 + 8;
     let node = node_with(paying(MUCH), cpu());
     let path = format!("/v1/transactions/{}?wait=1", txid(&pay(&node, None, PAY, CAT).ok()));
     let (path, brief) = (format!("{path}&timeout=600"), format!("{path}&timeout=0"));
@@ -188,11 +189,39 @@ fn those_who_wait_leave_room_for_others() {
     let busy = wait("all places to be taken", || Some(get(node.api(), &brief)).filter(|answer| answer.status != 200));
     busy.problem(503);
     assert!(busy.header("retry-after").is_some());
-    pay(&node, Some("one"), "/v1/classify?confirm=1&wait=1", CAT).problem(503);
-    assert_eq!(pending(&node), 1, "nothing was paid for");
-    pay(&node, Some("one"), PAY, CAT).ok();
+    let told = pay(&node, Some("one"), "/v1/classify?confirm=1&wait=1&timeout=0", CAT).ok();
+    assert_eq!((&told["task"]["state"], pending(&node)), (&"pending".into(), 2));
     drop(waiting);
     wait("a place", || (get(node.api(), &brief).status == 200).then_some(()));
+    get(node.api(), &path.replace("wait=1", "wait=101")).problem(400);
+}
+
+/// All places of those who pay are taken: nobody pays who then could not wait.
+#[test]
+fn who_cannot_wait_pays_nothing() {
+    const WAITING: usize = 256 + 8;
+    let node = node_with(paying(MUCH), cpu());
+    let authorization = token(&node);
+    let first = pay(&node, Some("one"), PAY, CAT).ok();
+    let waits = "/v1/classify?confirm=1&wait=1&timeout=600";
+    let headers = [("Authorization", authorization.as_str()), ("Idempotency-Key", "one")];
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let mut connection = Connection::open(node.api());
+            connection.request("POST", waits, &headers, &file(CAT));
+            connection
+        })
+        .collect();
+    let brief = waits.replace("timeout=600", "timeout=0");
+    let busy = wait("all places to be taken", || {
+        Some(pay(&node, Some("one"), &brief, CAT)).filter(|answer| answer.status != 200)
+    });
+    busy.problem(503);
+    pay(&node, Some("two"), &brief, CAT).problem(503);
+    assert_eq!(pending(&node), 1, "nothing was paid for");
+    assert_eq!(txid(&pay(&node, Some("one"), PAY, CAT).ok()), txid(&first));
+    drop(waiting);
+    wait("a place", || (pay(&node, Some("one"), &brief, CAT).status == 200).then_some(()));
 }
 
 #[test]
