@@ -63,8 +63,8 @@ class Paid(unittest.TestCase):
         deeper = self.node.wait(answer.task, confirmations=2)
         self.assertGreaterEqual(deeper.confirmations, 2)
         self.assertEqual((deeper.fee, deeper.txid), (answer.task.fee, answer.task.txid))
-        hurried = self.node.wait(answer.task, confirmations=1_000_000, timeout=0)
-        self.assertLess(hurried.confirmations, 1_000_000)
+        hurried = self.node.wait(answer.task, confirmations=100, timeout=0)
+        self.assertLess(hurried.confirmations, 100)
 
     def test_who_has_no_token_pays_nothing(self):
         with self.assertRaises(ocelli.Problem) as raised:

@@ -186,6 +186,7 @@ class Node:
     def wait(self, task: Task, confirmations: int = 1, timeout: float = 60.0) -> Task:
         """Waits until a task is so deep in the chain, is dropped, or the time is up; tells what it is then.
 
+        :param confirmations: at most 100.
         :param timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
