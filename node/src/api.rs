@@ -1,4 +1,4 @@
-//! HTTP, for programs and people that are no peers: an adapter over the [`view`](crate::view), the [`pool`](crate::pool) and
+//! HTTP, for programs and people that are no peers: an adapter over the [`view`](crate::view), the [`pool`] and
 //! [`inference`](crate::inference), and no second implementation of anything. What each route does is in `docs/api.md`.
 //!
 //! It runs on threads of its own. Whatever clients do, it costs them their answers and the node nothing but these bounds: so many

@@ -135,7 +135,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "api")]
     api_host: Vec<String>,
 
-    /// Pages of this origin, such as https://example.org, may use the API from within browsers; may be repeated
+    /// Pages of this origin, such as `https://example.org`, may use the API from within browsers; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "api", value_parser = api::parse_origin)]
     api_origin: Vec<String>,
 

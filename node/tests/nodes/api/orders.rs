@@ -174,19 +174,21 @@ fn those_who_ask_at_once_spend_no_more_than_the_limit() {
 /// All places to wait for what others have sent are taken: who pays has places of his own, and others are answered.
 #[test]
 fn those_who_look_leave_room_for_those_who_pay() {
-    // More than there are places: one that comes while a place is taken for a moment is refused.
-    const WAITING: usize = 256 + 8;
+    const WAITING: usize = 256;
     let node = node_with(paying(MUCH), cpu());
     let path = format!("/v1/transactions/{}?wait=1", txid(&pay(&node, None, PAY, CAT).ok()));
     let (path, brief) = (format!("{path}&timeout=600"), format!("{path}&timeout=0"));
-    let waiting: Vec<_> = (0..WAITING)
-        .map(|_| {
-            let mut connection = Connection::open(node.api());
-            connection.request("GET", &path, &[], &[]);
-            connection
-        })
-        .collect();
-    let busy = wait("all places to be taken", || Some(get(node.api(), &brief)).filter(|answer| answer.status != 200));
+    let begin = || {
+        let mut connection = Connection::open(node.api());
+        connection.request("GET", &path, &[], &[]);
+        connection
+    };
+    let mut waiting: Vec<_> = (0..WAITING).map(|_| begin()).collect();
+    // One that comes while this takes a place for a moment is refused: another takes its turn.
+    let busy = wait("all places to be taken", || {
+        waiting.push(begin());
+        Some(get(node.api(), &brief)).filter(|answer| answer.status != 200)
+    });
     busy.problem(503);
     assert!(busy.header("retry-after").is_some());
     let told = pay(&node, Some("one"), "/v1/classify?confirm=1&wait=1&timeout=0", CAT).ok();
@@ -199,21 +201,21 @@ fn those_who_look_leave_room_for_those_who_pay() {
 /// All places of those who pay are taken: nobody pays who then could not wait.
 #[test]
 fn who_cannot_wait_pays_nothing() {
-    const WAITING: usize = 256 + 8;
+    const WAITING: usize = 256;
     let node = node_with(paying(MUCH), cpu());
     let authorization = token(&node);
     let first = pay(&node, Some("one"), PAY, CAT).ok();
     let waits = "/v1/classify?confirm=1&wait=1&timeout=600";
     let headers = [("Authorization", authorization.as_str()), ("Idempotency-Key", "one")];
-    let waiting: Vec<_> = (0..WAITING)
-        .map(|_| {
-            let mut connection = Connection::open(node.api());
-            connection.request("POST", waits, &headers, &file(CAT));
-            connection
-        })
-        .collect();
+    let begin = || {
+        let mut connection = Connection::open(node.api());
+        connection.request("POST", waits, &headers, &file(CAT));
+        connection
+    };
+    let mut waiting: Vec<_> = (0..WAITING).map(|_| begin()).collect();
     let brief = waits.replace("timeout=600", "timeout=0");
     let busy = wait("all places to be taken", || {
+        waiting.push(begin());
         Some(pay(&node, Some("one"), &brief, CAT)).filter(|answer| answer.status != 200)
     });
     busy.problem(503);
