@@ -11,14 +11,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
-sys.path += [str(PROJECT / "docs" / "examples"), str(PROJECT / "scripts" / "onnxruntime")]
-
-import onnx  # noqa: E402
-
-import export  # noqa: E402
-import run_model  # noqa: E402
-
 MODEL = "cifar10-cnn"
 SIDES = (3, 32, 32)
 PICTURE = 3 * 32 * 32
@@ -100,11 +92,9 @@ class Server:
     """The same model in ONNX Runtime: one worker a core, each with one thread, as is fastest for small requests."""
 
     def __init__(self, options):
-        file = options.work / f"{MODEL}.safetensors"
-        subprocess.run([options.ocelli, "model", "export", MODEL, "-o", file], check=True, stdout=subprocess.DEVNULL)
-        graph, tensors = run_model.load(file)
         network = options.work / f"{MODEL}.onnx"
-        onnx.save(export.to_onnx(graph, tensors), network)
+        command = [options.ocelli, "model", "export", MODEL, "-o", network, "--weights", "u8"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
