@@ -48,12 +48,6 @@ pub fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
     level.first().copied().unwrap_or_else(|| sha256(&[]))
 }
 
-/// The hashes that lead from the leaf at `index` (from 0) to the root, lowest first (RFC 9162 §2.1.3.1); `None` where
-/// there is no such leaf. `leaves` are already hashed.
-pub fn inclusion_path(leaves: &[[u8; 32]], index: usize) -> Option<Vec<[u8; 32]>> {
-    Tree::new(leaves.to_vec()).path(index)
-}
-
 /// A tree with all its nodes, for whoever asks for many paths.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -72,7 +66,8 @@ impl Tree {
         Self { levels }
     }
 
-    /// As [`inclusion_path`].
+    /// The hashes that lead from the leaf at `index` (from 0) to the root, lowest first (RFC 9162 §2.1.3.1); `None` where
+    /// there is no such leaf.
     pub fn path(&self, mut index: usize) -> Option<Vec<[u8; 32]>> {
         self.levels.first()?.get(index)?;
         let mut path = Vec::new();
@@ -163,12 +158,13 @@ mod tests {
             let size = leaves.len() as u64;
             let top = root(&leaves);
             prop_assert_eq!(top, defined(&leaves));
+            let tree = Tree::new(leaves.clone());
             for (index, leaf) in leaves.iter().enumerate() {
-                let path = inclusion_path(&leaves, index).expect("index is in range");
+                let path = tree.path(index).expect("index is in range");
                 prop_assert_eq!(verify_inclusion(*leaf, index as u64, size, &path, top), Ok(()));
                 prop_assert!(verify_inclusion(leaf_hash(b"absent"), index as u64, size, &path, top).is_err());
             }
-            prop_assert_eq!(inclusion_path(&leaves, leaves.len()), None);
+            prop_assert_eq!(tree.path(leaves.len()), None);
         }
     }
 }

@@ -348,11 +348,20 @@ pub fn check_attachment(transaction: &Transaction, attachment: Option<&[u8]>) ->
     if found != named.hash {
         return Err(AttachmentError::Hash { found, expected: named.hash });
     }
-    if attachment.len() as u64 != u64::from(named.bytes) {
-        let error = TransactionError::AttachmentLength { found: attachment.len(), expected: named.bytes };
-        return Err(AttachmentError::Length(error));
+    check_attachment_length(transaction, attachment.len()).map_err(AttachmentError::Length)
+}
+
+/// Checks that an attachment is as long as the transaction that names it says.
+///
+/// # Errors
+/// [`TransactionError::AttachmentLength`].
+pub fn check_attachment_length(transaction: &Transaction, found: usize) -> Result<(), TransactionError> {
+    match transaction.attachment() {
+        Some(named) if found as u64 != u64::from(named.bytes) => {
+            Err(TransactionError::AttachmentLength { found, expected: named.bytes })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Compares a block's answer with this node's own.

@@ -104,7 +104,8 @@ impl BodyCheck {
         }
     }
 
-    /// Checks a body's rules that need neither attachments nor signatures.
+    /// Checks a body's rules that need neither attachments nor signatures: what is left of a block after
+    /// [`BodyCheck::check_unanswered`], once its answers have been filled in.
     ///
     /// # Errors
     /// The first rule that it breaks.
@@ -136,26 +137,14 @@ impl BodyCheck {
             return Err(RuleError::Weight { found, limit });
         }
         for (index, Submission { transaction, attachment }) in submissions.iter().enumerate() {
-            let expected = transaction.attachment().map(|attachment| attachment.bytes);
-            if let (Some(expected), Some(found)) = (expected, attachment.as_ref().map(|attachment| attachment.len()))
-                && found != expected as usize
-            {
-                return Err(rules::TransactionError::AttachmentLength { found, expected }.at(index));
-            }
+            let length = attachment.as_ref().map(|attachment| attachment.len());
+            let checked = length.map_or(Ok(()), |length| rules::check_attachment_length(transaction, length));
+            checked.map_err(|error| error.at(index))?;
         }
         let broken = submissions.par_iter().enumerate().find_map_first(|(index, Submission { transaction, .. })| {
             Some(self.check_signature(transaction, is_known).err()?.at(index))
         });
         broken.map_or(Ok(()), Err)
-    }
-
-    /// Checks what is left of a block after [`BodyCheck::check_unanswered`], now that its answers have been filled in.
-    ///
-    /// # Errors
-    /// The first rule that it breaks.
-    pub fn check_answered(&self, setting: &Setting, data: &BlockData) -> Result<(), BodyError> {
-        self.check_body(setting, &data.body)?;
-        Ok(())
     }
 
     fn check_signature(

@@ -12,8 +12,9 @@ use ocelli_protocol::message::{Announcement, Assembled, BlockData};
 use ocelli_protocol::sync;
 
 use super::{Core, RETRY_MILLIS};
-use crate::chain::{AcceptError, Advance, Moved, full_message, tasks};
+use crate::chain::{AcceptError, Advance, BodyError, Moved, tasks};
 use crate::error::NodeError;
+use crate::full_message::full_message;
 use crate::inference::{AnswerCheck, InferenceError, PictureFault};
 use crate::network::{Misbehaviour, Peer};
 use crate::pool::{Found, TipMove};
@@ -133,7 +134,7 @@ impl Core {
             return self.blocks_changed();
         };
         if self.chain.wants(&hash) {
-            let result = self.chain.body_check().check_answered(&setting, &data);
+            let result = self.chain.body_check().check_body(&setting, &data.body).map_err(BodyError::from);
             match self.chain.accept_checked(hash, &data, Extent::Body, result) {
                 Ok(()) => {
                     self.chain.set_answers(hash, Ok(()))?;
