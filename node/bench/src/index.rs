@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use ocelli_consensus::block::Answer;
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::transition::ConnectError;
-use ocelli_consensus::{Action, Address, Amount, Body, CompactTarget, Header, Network, Transaction, Unsigned};
+use ocelli_consensus::{Action, Address, Amount, Body, Header, Network, Transaction, Unsigned};
 use ocelli_node::store::{Durability, Extent, LedgerOption, Overlay, Store, StoreError, StoreOptions};
 use ocelli_node::wallet::Wallet;
 use ocelli_program::error::{CommandError, Explain as _};
@@ -16,6 +15,7 @@ use ocelli_program::output::Printer;
 use serde::Serialize;
 
 use super::rounded;
+use super::store::{easy_network, mined, stored};
 
 /// Accounts that get something, in turn.
 const RECEIVERS: u64 = 10_000;
@@ -60,9 +60,7 @@ struct Report {
 /// # Errors
 /// For a temporary folder that cannot be used.
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
-    let mut parameters = Network::builtin("local").expect("it is built in").parameters;
-    parameters.easiest_target = CompactTarget(0x207f_ffff);
-    let network = Network::new(parameters, Vec::new());
+    let network = easy_network();
     let folder = tempfile::Builder::new()
         .prefix("ocelli-bench-")
         .tempdir()
@@ -154,25 +152,7 @@ fn made(network: &Network, path: &Path, args: &Args) -> Result<Vec<(Header, Body
             body.transactions.push((Transaction { unsigned, public_key, signature }, Answer::None));
             nonce += 1;
         }
-        let overlay = Overlay::new(&store)?;
-        let (parent, tip, miner) = (overlay.header(), overlay.tip(), Address([1; 20]));
-        let place = network.place_after(parent, miner);
-        let roots = overlay.propose(parameters, &place, &body).map_err(stored)?;
-        let mut header = Header {
-            version: place.version,
-            parent: tip.hash,
-            history: roots.history,
-            state: roots.state,
-            body: body.root(&tip.hash),
-            miner,
-            height: place.height,
-            time: parent.time + parameters.spacing,
-            target: parameters.easiest_target,
-            nonce: 0,
-        };
-        while !header.target.to_target().is_ok_and(|target| target.is_met_by(header.hash().0)) {
-            header.nonce += 1;
-        }
+        let header = mined(&Overlay::new(&store)?, network, &body)?;
         put(&store, network, &header, &body)?;
         blocks.push((header, body));
     }
@@ -188,13 +168,4 @@ fn put(store: &Store, network: &Network, header: &Header, body: &Body) -> Result
     let mut overlay = Overlay::new(store)?;
     overlay.connect(&network.parameters, header, body).map_err(stored)?;
     store.commit(overlay.into_move(), Durability::Logged)
-}
-
-/// These transfers break no rule, so that only the store can fail.
-fn stored(error: ConnectError<StoreError>) -> StoreError {
-    match error {
-        ConnectError::Reader(error) => error,
-        ConnectError::Tree(error) => error.into(),
-        ConnectError::Rule(rule) => unreachable!("transfers of the development wallet: {rule}"),
-    }
 }

@@ -270,10 +270,35 @@ fn pictures(network: &Network, path: &Path, logged: Duration) -> Result<Pictures
 }
 
 /// The network `local` with a target that every second hash meets.
-fn easy_network() -> Network {
+pub(crate) fn easy_network() -> Network {
     let mut parameters = Network::builtin("local").expect("it is built in").parameters;
     parameters.easiest_target = CompactTarget(0x207f_ffff);
     Network::new(parameters, Vec::new())
+}
+
+/// The header of the next block with this body, on time and with its work.
+pub(crate) fn mined(overlay: &Overlay<'_>, network: &Network, body: &Body) -> Result<Header, StoreError> {
+    let (parameters, miner) = (&network.parameters, Address([1; 20]));
+    let (parent, tip) = (overlay.header(), overlay.tip());
+    let place = network.place_after(parent, miner);
+    let roots = overlay.propose(parameters, &place, body).map_err(stored)?;
+    let mut header = Header {
+        version: place.version,
+        parent: tip.hash,
+        history: roots.history,
+        state: roots.state,
+        body: body.root(&tip.hash),
+        miner,
+        height: place.height,
+        time: parent.time + parameters.spacing,
+        // On time all along, so it never changes.
+        target: parameters.easiest_target,
+        nonce: 0,
+    };
+    while !header.target.to_target().is_ok_and(|target| target.is_met_by(header.hash().0)) {
+        header.nonce += 1;
+    }
+    Ok(header)
 }
 
 /// Adds empty blocks as if they had been verified, in one move.
@@ -289,29 +314,11 @@ fn grow_by(
     pictures: &[Option<Arc<[u8]>>],
     durability: Durability,
 ) -> Result<(), StoreError> {
-    let (parameters, body, miner) = (&network.parameters, Body::default(), Address([1; 20]));
+    let (parameters, body) = (&network.parameters, Body::default());
     let mut overlay = Overlay::new(store)?;
     let mut headers = Vec::new();
     for _ in 0..count {
-        let (parent, tip) = (overlay.header(), overlay.tip());
-        let place = network.place_after(parent, miner);
-        let roots = overlay.propose(parameters, &place, &body).map_err(stored)?;
-        let mut header = Header {
-            version: place.version,
-            parent: tip.hash,
-            history: roots.history,
-            state: roots.state,
-            body: body.root(&tip.hash),
-            miner,
-            height: place.height,
-            time: parent.time + parameters.spacing,
-            // On time all along, so it never changes.
-            target: parameters.easiest_target,
-            nonce: 0,
-        };
-        while !header.target.to_target().is_ok_and(|target| target.is_met_by(header.hash().0)) {
-            header.nonce += 1;
-        }
+        let header = mined(&overlay, network, &body)?;
         overlay.connect(parameters, &header, &body).map_err(stored)?;
         headers.push(header);
     }
@@ -324,8 +331,8 @@ fn grow_by(
     store.commit(overlay.into_move(), durability)
 }
 
-/// Empty blocks break no rule, so that only the store can fail.
-fn stored(error: ConnectError<StoreError>) -> StoreError {
+/// Of blocks that break no rule: only the store can fail.
+pub(crate) fn stored(error: ConnectError<StoreError>) -> StoreError {
     match error {
         ConnectError::Reader(error) => error,
         ConnectError::Tree(error) => error.into(),
