@@ -9,7 +9,6 @@ use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
-use super::own::Signed;
 use super::{Pool, failed};
 use crate::network::{Group, Peer};
 use crate::reply::ReplyTo;
@@ -139,9 +138,11 @@ impl Pool {
     /// A transfer from the faucet's wallet, signed.
     fn transfer(&self, to: Address, amount: Amount) -> Result<Result<Transaction, Refusal>, StoreError> {
         let Some(Faucet { config, .. }) = &self.faucet else { return Ok(Err(Refusal::NoFaucet)) };
-        let Signed { transaction, cost, balance } =
-            self.sign_own(&config.wallet, Action::Transfer { to, amount }, 0)?;
-        Ok(if balance < cost { Err(Refusal::Empty { balance, needed: cost }) } else { Ok(transaction) })
+        let draft = self.draft_own(&config.wallet, Action::Transfer { to, amount }, 0)?;
+        if draft.balance < draft.cost {
+            return Ok(Err(Refusal::Empty { balance: draft.balance, needed: draft.cost }));
+        }
+        Ok(Ok(self.sign_own(&config.wallet, draft)))
     }
 }
 

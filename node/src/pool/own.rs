@@ -12,8 +12,8 @@ use ocelli_protocol::message::Submission;
 use tokio::sync::oneshot;
 
 use super::{Pool, tip};
-use crate::chain::full_message;
 use crate::fee::expiry;
+use crate::full_message::full_message;
 use crate::keeper;
 use crate::store::StoreError;
 use crate::wallet::Wallet;
@@ -69,9 +69,9 @@ pub enum OrderError {
 /// Who has ordered, and what came of it.
 pub(super) type Ordered = (oneshot::Sender<Result<Transaction, OrderError>>, Result<Transaction, OrderError>);
 
-/// A transaction of an own wallet, and all that it costs.
-pub(super) struct Signed {
-    pub(super) transaction: Transaction,
+/// What an own wallet is about to sign, and all that it costs.
+pub(super) struct Draft {
+    unsigned: Unsigned,
     pub(super) cost: Amount,
     /// What the wallet has at the tip.
     pub(super) balance: Amount,
@@ -96,13 +96,15 @@ impl Pool {
         if !self.left_over.is_empty() || self.is_far_behind() {
             return Err(OrderError::CatchingUp);
         }
-        let Signed { transaction, cost, balance } = self.sign_own(wallet, action, attachment.len())?;
+        let draft = self.draft_own(wallet, action, attachment.len())?;
+        let (cost, balance) = (draft.cost, draft.balance);
         if balance < cost {
             return Err(OrderError::Balance { balance, needed: cost });
         }
         if cost > most {
             return Err(OrderError::TooDear { cost, most });
         }
+        let transaction = self.sign_own(wallet, draft);
         let checked =
             self.mempool.check(&transaction, &tip(&self.others.views.network, &self.chain, self.others.clock.now()));
         checked.map_err(|error| match error {
@@ -122,8 +124,8 @@ impl Pool {
         Ok(transaction)
     }
 
-    /// Signs an action, with the wallet's next nonce and a fee for one of the next blocks.
-    pub(super) fn sign_own(&self, wallet: &Wallet, action: Action, attached: usize) -> Result<Signed, StoreError> {
+    /// An action with the wallet's next nonce and a fee for one of the next blocks.
+    pub(super) fn draft_own(&self, wallet: &Wallet, action: Action, attached: usize) -> Result<Draft, StoreError> {
         let public_key = wallet.public_key();
         let sender = Address::of(&public_key);
         let account = self.chain.rows.account(&sender)?.unwrap_or_default();
@@ -136,9 +138,12 @@ impl Pool {
         let rate = self.mempool.rate_within(parameters.weight_limit / 2, mempool::bytes_with(attached));
         draft.unsigned.fee = rate.fee(weight);
         let cost = draft.total(parameters).unwrap_or(Amount(u64::MAX));
+        Ok(Draft { unsigned: draft.unsigned, cost, balance: account.balance })
+    }
+
+    pub(super) fn sign_own(&self, wallet: &Wallet, draft: Draft) -> Transaction {
         let genesis = self.others.views.genesis;
-        let transaction = Transaction::sign(draft.unsigned, public_key, genesis, |hash| wallet.sign(hash));
-        Ok(Signed { transaction, cost, balance: account.balance })
+        Transaction::sign(draft.unsigned, wallet.public_key(), genesis, |hash| wallet.sign(hash))
     }
 
     /// Takes a transaction of this node's own and passes it on.
