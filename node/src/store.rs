@@ -233,6 +233,22 @@ impl<S: Source> Rows<S> {
         self.get(columns::HEIGHTS, &rows::number_key(height), rows::height)
     }
 
+    /// The header of a block that is there, such as one of the main chain.
+    fn stored_header(&self, hash: &BlockHash) -> Result<Header, StoreError> {
+        let known = self.header(hash)?;
+        known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
+    }
+
+    /// Hash and header of the main chain's block at a height that it has.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are missing.
+    pub fn main_header(&self, height: u64) -> Result<(BlockHash, Header), StoreError> {
+        let hash = self.hash_at(height)?;
+        let hash = hash.ok_or_else(|| StoreError::missing(columns::HEIGHTS, &rows::number_key(height)))?;
+        Ok((hash, self.stored_header(&hash)?))
+    }
+
     /// Headers of the main chain from a height on, lowest first, at most `limit`.
     ///
     /// # Errors
@@ -243,8 +259,7 @@ impl<S: Source> Rows<S> {
         let headers = hashes.map(|row| {
             let (key, value) = row?;
             let (hash, _) = decoded(columns::HEIGHTS, &key, rows::height(&value))?;
-            let known = self.header(&hash)?;
-            known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
+            self.stored_header(&hash)
         });
         headers.collect()
     }

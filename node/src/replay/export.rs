@@ -115,9 +115,7 @@ pub fn export(
     }
     let of = to.saturating_add(1).saturating_sub(from);
     for (blocks, height) in (1..).zip(from..=to) {
-        let missing = || StoreError::missing("heights", &height.to_be_bytes());
-        let hash = store.hash_at(height)?.ok_or_else(missing)?;
-        let (header, _) = store.header(&hash)?.ok_or_else(missing)?;
+        let (hash, header) = store.main_header(height)?;
         let body = store.body(height, &hash)?.ok_or_else(|| StoreError::missing("bodies", hash.as_bytes()))?;
         let attachments = store.attachments(height, &hash, &body)?;
         let data = encode(&BlockData { body, attachments });

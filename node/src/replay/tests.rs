@@ -19,7 +19,8 @@ use ocelli_protocol::message::BlockData;
 use tempfile::TempDir;
 
 use super::*;
-use crate::chain::{Chain, MissingAttachments, full_message};
+use crate::chain::{Chain, MissingAttachments};
+use crate::full_message::full_message;
 use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
 use crate::store::{Kept, Store, StoreOptions};
 use crate::wallet::Wallet;

@@ -159,9 +159,7 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     fn header_at(&self, height: u64) -> Result<Header, VerifyError> {
-        let missing = || StoreError::missing("heights", &height.to_be_bytes());
-        let hash = self.store.hash_at(height)?.ok_or_else(missing)?;
-        let (header, _) = self.store.header(&hash)?.ok_or_else(|| StoreError::missing("arrivals", hash.as_bytes()))?;
+        let (hash, header) = self.store.main_header(height)?;
         if header.hash() != hash || header.height != height {
             return Err(self.bad(&header, format!("the store has it as block {hash} at height {height}")).into());
         }

@@ -116,10 +116,7 @@ impl Store {
         let (mut batch, mut count) = (WriteBatch::default(), 0);
         while lowest > end && count < ENTRIES_A_WRITE && top - lowest < BLOCKS_A_WRITE {
             let height = lowest - 1;
-            let hash = read.hash_at(height)?;
-            let hash = hash.ok_or_else(|| StoreError::missing(columns::HEIGHTS, &rows::number_key(height)))?;
-            let header = read.header(&hash)?.map(|(header, _)| header);
-            let header = header.ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))?;
+            let (hash, header) = read.main_header(height)?;
             // Pruned meanwhile: no snapshot holds the files of that.
             let Some(body) = read.body(height, &hash)? else { break };
             let entries = ledger::entries(parameters, &header, &body, |model| author(&*read, model))?;

@@ -43,7 +43,7 @@ impl<'a, S: Source> Overlay<'a, S> {
     /// If it cannot be read.
     pub fn new(store: &'a Rows<S>) -> Result<Self, StoreError> {
         let tip = store.tip()?;
-        let header = stored_header(store, &tip.hash)?;
+        let header = store.stored_header(&tip.hash)?;
         let peaks = Peaks::load(store, tip.height.saturating_add(1))?;
         let keeps_ledger = store.ledger_from()?.is_some();
         Ok(Self { store, from: tip.hash, tip, header, peaks, keeps_ledger, changes: Changes::default() })
@@ -140,7 +140,7 @@ impl<'a, S: Source> Overlay<'a, S> {
         let pruned = StoreError::Pruned { block: hash, height };
         let undo = self.undo(height, &hash)?.ok_or_else(|| pruned.clone())?;
         let body = self.store.body(height, &hash)?.ok_or(pruned)?;
-        let parent = stored_header(self.store, &self.header.parent)?;
+        let parent = self.store.stored_header(&self.header.parent)?;
         let (state, branches) = transition::disconnect(self, state, &undo)?;
         let (found, expected) = (Root(state.hash()), parent.state);
         if found != expected {
@@ -231,12 +231,6 @@ impl<'a, S: Source> Overlay<'a, S> {
             None => self.store.undo(height, hash),
         }
     }
-}
-
-/// The header of a block of the main chain.
-fn stored_header<S: Source>(store: &Rows<S>, hash: &BlockHash) -> Result<Header, StoreError> {
-    let known = store.header(hash)?;
-    known.map(|(header, _)| header).ok_or_else(|| StoreError::missing(columns::ARRIVALS, hash.as_bytes()))
 }
 
 /// The nodes of the history that come with the leaf at that index: itself, and a parent for each trailing bit that is set.

@@ -1,8 +1,8 @@
 //! What has happened to an account.
 
-use ocelli_consensus::Address;
 use ocelli_consensus::block::BodyProver;
-use ocelli_protocol::ledger::Place;
+use ocelli_consensus::{Address, Body};
+use ocelli_protocol::ledger::{Place, REWARD};
 use ocelli_protocol::message::{
     LedgerBlock, LedgerPage, MAX_ENTRIES, MAX_PROVEN, Proofs, ShownEntry, TransactionProof,
 };
@@ -36,6 +36,7 @@ impl View {
         let Some(from) = from else { return Ok(None) };
         let limit = (limit as usize).clamp(1, MAX_ENTRIES);
         let (mut blocks, mut taken, mut gone_through): (Vec<LedgerBlock>, _, _) = (Vec::new(), 0, 0);
+        // Of the latest block, once an entry needs it; a reward has no transaction that could prove it.
         let (mut proving, mut has_more) = (None, false);
         for entry in rows.entries(&address, before) {
             let entry = entry?;
@@ -50,26 +51,32 @@ impl View {
                 break;
             }
             if is_new {
-                let missing = || StoreError::missing("heights", &height.to_be_bytes());
-                let hash = rows.hash_at(height)?.ok_or_else(missing)?;
-                let (header, _) = rows.header(&hash)?.ok_or_else(missing)?;
-                // What is pruned is gone at once, whatever a snapshot still shows of it.
-                let body = if proofs == Proofs::With { rows.store().body(height, &hash)? } else { None };
-                gone_through += body.as_ref().map_or(0, |body| body.transactions.len());
-                proving = body.map(|body| (body.prover(&header.parent), body));
+                let (_, header) = rows.main_header(height)?;
+                proving = None;
                 blocks.push(LedgerBlock { header, entries: Vec::new() });
             }
-            let prove = |(prover, body): &(BodyProver, ocelli_consensus::Body)| {
-                let index = usize::try_from(entry.place.index).ok()?;
-                let (transaction, answer) = body.transactions.get(index)?.clone();
-                Some(Box::new(TransactionProof { transaction, answer, proof: prover.prove(index)? }))
+            let Some(block) = blocks.last_mut() else { continue };
+            let proof = if proofs == Proofs::With && entry.place.index != REWARD {
+                if proving.is_none() {
+                    // What is pruned is gone at once, whatever a snapshot still shows of it.
+                    let body = rows.store().body(height, &block.header.hash())?;
+                    gone_through += body.as_ref().map_or(0, |body| body.transactions.len());
+                    proving = Some(body.map(|body| (body.prover(&block.header.parent), body)));
+                }
+                proving.as_ref().and_then(Option::as_ref).and_then(|proving| prove(proving, entry.place.index))
+            } else {
+                None
             };
-            let proof = proving.as_ref().and_then(prove);
-            if let Some(block) = blocks.last_mut() {
-                block.entries.push(ShownEntry { index: entry.place.index, event: entry.event, proof });
-            }
+            block.entries.push(ShownEntry { index: entry.place.index, event: entry.event, proof });
             taken += 1;
         }
         Ok(Some(LedgerPage { account: self.account(address)?, from, blocks, has_more }))
     }
+}
+
+/// The transaction of that index with what leads to its block's header; `None` if the body has none.
+fn prove((prover, body): &(BodyProver, Body), index: u32) -> Option<Box<TransactionProof>> {
+    let index = usize::try_from(index).ok()?;
+    let (transaction, answer) = body.transactions.get(index)?.clone();
+    Some(Box::new(TransactionProof { transaction, answer, proof: prover.prove(index)? }))
 }
