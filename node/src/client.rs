@@ -215,6 +215,27 @@ impl Client {
         Some(error)
     }
 
+    /// Asks one node after the other until one has what is asked for; `None` if one at least says that it has not, and none has.
+    fn first_found<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Self, &Connection) -> Result<Option<T>, ClientError>,
+    ) -> Result<Option<T>, ClientError> {
+        let (mut is_unknown, mut failure) = (false, None);
+        for node in self.asked() {
+            match ask(self, &node) {
+                Ok(Some(found)) => return Ok(Some(found)),
+                // Another node may have come further.
+                Ok(None) => is_unknown = true,
+                Err(error) => failure = self.judge(&node, error).or(failure),
+            }
+        }
+        match failure {
+            _ if is_unknown => Ok(None),
+            Some(error) => Err(error),
+            None => Err(self.nobody()),
+        }
+    }
+
     fn forget(&mut self, peer: Peer) {
         self.connections.retain(|connection| connection.peer != peer);
         self.chains.remove(peer);

@@ -372,7 +372,7 @@ impl Core {
     fn save_peers(&self) {
         let peers = self.others.network.known_peers();
         if let Err(error) = self.chain.store().set_known_peers(&peers) {
-            tracing::warn!(reason = crate::chain::full_message(&error), "the list of peers could not be saved");
+            tracing::warn!(reason = crate::full_message::full_message(&error), "the list of peers could not be saved");
         }
     }
 }

@@ -21,7 +21,9 @@ use crate::rate::Rate;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
 use metrics::Metrics;
-pub use models::{ModelFault, ModelFiles, Models, NoFiles, built_in, describe_file, facts_of, is_id, is_meant};
+pub use models::{
+    ModelFault, ModelFiles, Models, NoFiles, built_in, describe_file, facts_of, is_id, is_meant, model_id,
+};
 pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;

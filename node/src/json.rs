@@ -332,6 +332,9 @@ pub fn both(mut one: Value, mut other: Value) -> Value {
     one
 }
 
+/// What to try where a file cannot be used.
+pub const PICTURE_HINT: &str = "give a PNG, JPEG, WebP, GIF or BMP file that other programs open";
+
 /// What became of a file before a model sees it; what a task carries of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Picture {

@@ -31,3 +31,5 @@ mod traffic;
 pub mod validation;
 mod view;
 pub mod wallet;
+
+pub use full_message::full_message;

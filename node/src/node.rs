@@ -39,8 +39,9 @@ pub use crate::requests::SNAPSHOT;
 pub use config::{Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
 
 use crate::api;
-use crate::chain::{Chain, full_message};
+use crate::chain::Chain;
 use crate::core::{self, Core};
+use crate::full_message::full_message;
 use crate::inbox::{Sender, inbox};
 use crate::inference::InferenceService;
 use crate::keeper::{self, Keeper};

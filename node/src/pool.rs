@@ -32,9 +32,10 @@ pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
 pub use own::{Order, OrderError};
 
-use crate::chain::{AtTip, FinishedUpload, Moved, full_message};
+use crate::chain::{AtTip, FinishedUpload, Moved};
 use crate::clock::Clock;
 use crate::error::NodeError;
+use crate::full_message::full_message;
 use crate::inbox::{Closed, Receiver, Sender, inbox};
 use crate::inference::{InferenceError, InferenceHandle, PictureFault};
 use crate::keeper;

@@ -233,7 +233,9 @@ impl Requests {
     fn hand_to_pool(&self, request: Request, to: ReplyTo) {
         if let Err(pool::Input::Ask(request, to)) = self.rooms.pool.offer(pool::Input::Ask(Box::new(request), to)) {
             to.send(&match *request {
-                Request::Submit(_) => Response::Submitted(SubmitReply::refused(5, "too much waits: ask again later")),
+                Request::Submit(_) => {
+                    Response::Submitted(SubmitReply::refused(SubmitReply::BUSY, "too much waits: ask again later"))
+                }
                 _ => Response::failed("too much waits: ask again later"),
             });
         }

@@ -13,10 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json, Params, flag};
-use crate::chain::full_message;
 use crate::commands::{BlockName, BlockNameError, status_json};
+use crate::full_message::full_message;
 use crate::json::{self, FeeFields, UploadFields};
 use crate::store::StoreError;
+use crate::view::View;
 
 /// The most headers of one answer.
 const MAX_HEADERS: u64 = 100;
@@ -99,12 +100,18 @@ pub(super) struct Look {
     timeout: Option<u64>,
 }
 
-/// What is pending.
-#[derive(Debug, Serialize, ToSchema)]
+/// What is pending; the event `mempool` when that has changed.
+#[derive(Debug, Serialize, PartialEq, Eq, ToSchema)]
 pub(super) struct MempoolInfo {
-    transactions: usize,
+    pub(super) transactions: usize,
     /// Attachments included.
-    bytes: u64,
+    pub(super) bytes: u64,
+}
+
+impl MempoolInfo {
+    pub(super) fn of(view: &View) -> Self {
+        Self { transactions: view.pool.pending.len(), bytes: view.pool.bytes }
+    }
 }
 
 /// How soon.
@@ -321,8 +328,7 @@ pub(super) async fn account(
 /// Tells what is pending
 #[utoipa::path(get, path = "/v1/mempool", tag = "chain", responses((status = OK, body = MempoolInfo)))]
 pub(super) async fn mempool(State(api): State<Arc<Api>>) -> Json<MempoolInfo> {
-    let view = api.views.view();
-    Json(MempoolInfo { transactions: view.pool.pending.len(), bytes: view.pool.bytes })
+    Json(MempoolInfo::of(&api.views.view()))
 }
 
 /// Suggests a fee by what is pending

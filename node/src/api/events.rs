@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Api;
+use super::chain::MempoolInfo;
 use super::problem::{Document, Problem};
 use super::server::Client;
 use crate::chain::Moved;
@@ -78,13 +79,6 @@ struct Reorganization {
     fork_height: u64,
     /// Highest first.
     disconnected: Vec<BlockHash>,
-}
-
-/// `mempool`: what is pending has changed.
-#[derive(Serialize, PartialEq, Eq)]
-struct Mempool {
-    transactions: usize,
-    bytes: u64,
 }
 
 /// `start`: where the node stands when a client begins to listen.
@@ -205,7 +199,7 @@ pub(super) async fn watch_mempool(events: Arc<Events>, views: Arc<Views>) {
     loop {
         tokio::time::sleep(MEMPOOL).await;
         let view = views.view();
-        let mempool = Mempool { transactions: view.pool.pending.len(), bytes: view.pool.bytes };
+        let mempool = MempoolInfo::of(&view);
         if known.as_ref() != Some(&mempool) {
             events.add("mempool", &mempool);
             known = Some(mempool);
@@ -292,12 +286,12 @@ mod tests {
         let id = |number| events.id(number);
         assert_eq!(events.resume(Some(&id(0))), (0, false));
         for transactions in 1..=KEPT {
-            events.add("mempool", &Mempool { transactions, bytes: 7 });
+            events.add("mempool", &MempoolInfo { transactions, bytes: 7 });
         }
         let last = KEPT as u64;
         assert_eq!(events.resume(None), (last, false));
         assert_eq!(events.resume(Some(&id(0))), (0, false), "all are kept");
-        events.add("mempool", &Mempool { transactions: 0, bytes: 0 });
+        events.add("mempool", &MempoolInfo { transactions: 0, bytes: 0 });
         assert_eq!(events.resume(Some(&id(0))), (0, true), "the first is gone");
         assert_eq!(events.resume(Some(&id(1))), (1, false));
         assert_eq!(events.after(1).map(|event| event.number), Some(2));

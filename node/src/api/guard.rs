@@ -17,6 +17,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::problem::{Kind, Problem};
 use super::server::Client;
+use super::v2::JSON_LENGTH;
 use super::{Api, Config};
 use crate::clock::Clock;
 
@@ -66,7 +67,6 @@ impl Guard {
         if self.origins.is_empty() {
             return None;
         }
-        let headers = ["content-length", "inference-header-content-length", "retry-after"].map(HeaderName::from_static);
         let cors = CorsLayer::new()
             .allow_origin(AllowOrigin::list(self.origins.iter().cloned()))
             .allow_methods([Method::GET, Method::POST])
@@ -75,9 +75,9 @@ impl Guard {
                 header::CONTENT_TYPE,
                 HeaderName::from_static("idempotency-key"),
                 HeaderName::from_static("last-event-id"),
-                HeaderName::from_static("inference-header-content-length"),
+                JSON_LENGTH,
             ])
-            .expose_headers(headers);
+            .expose_headers([header::CONTENT_LENGTH, JSON_LENGTH, header::RETRY_AFTER]);
         Some(cors)
     }
 

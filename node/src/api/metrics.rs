@@ -24,7 +24,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
 use super::problem::{Document, Kind, Problem};
-use crate::chain::{Moved, full_message};
+use crate::chain::Moved;
+use crate::full_message::full_message;
 use crate::network::NetworkStatus;
 use crate::view::{Figures, Views};
 

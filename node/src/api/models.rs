@@ -15,8 +15,9 @@ use utoipa::ToSchema;
 use super::Api;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json};
-use crate::chain::{AtTip, full_message};
-use crate::inference::{self, ModelFault};
+use crate::chain::AtTip;
+use crate::full_message::full_message;
+use crate::inference::{self, ModelFault, model_id};
 use crate::json::ModelFields;
 use crate::store::{Store, StoreError};
 
@@ -91,9 +92,8 @@ impl Api {
     /// What the network knows of the model of that id, first digits of an id, or name; where none is named, of its first.
     async fn known_model(self: &Arc<Self>, name: Option<&str>) -> Result<NetworkModel, Problem> {
         let known = self.known_models().await?;
-        let id = |model: &Model| ModelId(model.id().0);
         let is_meant: &dyn Fn(&NetworkModel) -> bool = match name {
-            None => &|model| self.models.built_in.first().is_some_and(|first| id(first) == model.id),
+            None => &|model| self.models.built_in.first().is_some_and(|first| model_id(first) == model.id),
             Some(name) => &|model| inference::is_meant(name, &model.id, &model.name),
         };
         let mut found = known.iter().filter(|model| is_meant(model));
@@ -161,7 +161,7 @@ fn no_file(id: ModelId) -> Problem {
 }
 
 /// As much of a name as is said again.
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     name.chars().take(80).collect()
 }
 
@@ -171,7 +171,7 @@ fn shortened(name: &str) -> String {
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = OK, body = ModelList)))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<ModelList>, Problem> {
     let known = api.known_models().await?;
-    let first = api.models.built_in().first().map(|model| ModelId(model.id().0));
+    let first = api.models.built_in().first().map(model_id);
     let (mut models, others): (Vec<_>, Vec<_>) = known.iter().partition(|model| Some(model.id) == first);
     models.extend(others);
     let network = &api.views.network;

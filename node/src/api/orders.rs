@@ -13,7 +13,7 @@ use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Transaction, TxId};
 use ocelli_model::{Attachment, Model};
 use ocelli_program::output::Whole;
-use ocelli_protocol::message::{Request, Response, Submission, TransactionStatus};
+use ocelli_protocol::message::{Response, Submission, TransactionStatus};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -23,11 +23,12 @@ use utoipa::ToSchema;
 use super::Api;
 use super::problem::{Document, Kind, Problem};
 use super::reply::Json;
-use crate::chain::{AtTip, full_message};
+use crate::chain::AtTip;
 use crate::clock::Clock;
+use crate::full_message::full_message;
+use crate::inference::model_id;
 use crate::json::AnswerFields;
 use crate::pool::{self, Order, OrderError};
-use crate::reply::ReplyTo;
 use crate::store::{KeptOrder, Store, StoreError};
 use crate::task;
 use crate::wallet::Wallet;
@@ -347,7 +348,7 @@ impl Api {
         place: OwnedSemaphorePermit,
     ) -> Result<Transaction, Problem> {
         let key = key_of(headers)?;
-        let id = ModelId(model.id().0);
+        let id = model_id(model);
         let asked = Sha256::new().chain_update(id.0).chain_update(attachment.file_hash).finalize().into();
         // Said only where it matters: what was paid for before is found whatever has become of the model.
         let action = self.royalty(id).await.map(|royalty| task::classify(model, royalty, attachment));
@@ -418,7 +419,7 @@ impl Api {
         });
         let order = Order { wallet, action, attachment: bytes, most, keep, reply };
         if self.pool.offer(pool::Input::Order(Box::new(order))).is_err() {
-            return Err(Problem::busy("too much waits: ask again later"));
+            return Err(Problem::too_much_waits());
         }
         match answer.await.map_err(|_| cut_off())? {
             Ok(transaction) => {
@@ -474,10 +475,8 @@ impl Api {
             matches!(status, Response::Transaction(TransactionStatus::Unknown | TransactionStatus::Dropped { .. }));
         let has_attachment = transaction.attachment().is_some_and(|named| named.hash == AttachmentHash::of(&bytes));
         if is_lost && has_attachment {
-            let (sender, reply) = oneshot::channel();
             let submission = Submission { transaction: transaction.clone(), attachment: Some(bytes) };
-            let asked = pool::Input::Ask(Box::new(Request::Submit(submission)), ReplyTo::Client(sender));
-            if self.pool.offer(asked).is_ok() {
+            if let Ok(reply) = self.hand_in(submission) {
                 // Whatever it says: the state that is told next shows what became of it.
                 drop(timeout(HANDING_IN, reply).await);
             }

@@ -8,6 +8,7 @@ use ocelli_model::{Attachment, Model};
 use tokio::sync::Semaphore;
 
 use super::problem::{Kind, Problem};
+use crate::json::PICTURE_HINT;
 
 /// Memory for pictures that are being decoded, in MiB: the largest takes most of it.
 const MEMORY_MIB: u32 = 2_048;
@@ -15,9 +16,6 @@ const MEMORY_MIB: u32 = 2_048;
 const PIXEL_BYTES: u64 = 12;
 /// Requests whose pictures are decoded, or wait for their model, at a time.
 const REQUESTS: usize = 512;
-
-/// What to try where a picture cannot be used.
-const HINT: &str = "give a PNG, JPEG, WebP, GIF or BMP file that other programs open";
 
 /// A picture as somebody sends it.
 pub(super) struct File {
@@ -64,7 +62,7 @@ impl Pictures {
         let kind = kinds.reduce(|one, other| if one == other { one } else { Kind::Content }).unwrap_or(Kind::Content);
         Err(Problem::new(kind, format!("{failed} of {} pictures cannot be used", files.len()))
             .with_causes(causes)
-            .with_hint(HINT))
+            .with_hint(PICTURE_HINT))
     }
 
     async fn attach_one(&self, file: Bytes, model: Model) -> Result<Attachment, Problem> {
@@ -89,5 +87,5 @@ fn of(error: &PictureError) -> Problem {
         PictureError::NotAPicture | PictureError::Format { .. } => Kind::Format,
         _ => Kind::Content,
     };
-    Problem::of(kind, error).with_hint(HINT)
+    Problem::of(kind, error).with_hint(PICTURE_HINT)
 }

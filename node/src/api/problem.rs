@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::reply::Json;
-use crate::chain::full_message;
+use crate::full_message::full_message;
 
 /// The kinds of problems: each is an HTTP status, a name and a title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,11 @@ impl Problem {
     /// An error with all its causes.
     pub(super) fn of(kind: Kind, error: &(dyn Error + 'static)) -> Self {
         Self::new(kind, full_message(error))
+    }
+
+    /// The pool's inbox is full.
+    pub(super) fn too_much_waits() -> Self {
+        Self::busy("too much waits: ask again later")
     }
 
     /// The node has too much to do: the client is to ask again in a second.

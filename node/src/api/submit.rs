@@ -21,8 +21,6 @@ use crate::reply::ReplyTo;
 
 /// How long the node's preliminary answer to a task is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The code of a refusal that says nothing of the transaction; see `docs/protocol.md`.
-const BUSY: u32 = 5;
 
 /// A transaction that the node has taken.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +30,16 @@ pub(super) struct Submitted {
     /// What the model of a task says, by this node: preliminary, until a block holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerFields>,
+}
+
+impl Api {
+    /// Hands a submission to the pool, as a peer's would be; what the pool says comes by the channel.
+    pub(super) fn hand_in(&self, submission: Submission) -> Result<oneshot::Receiver<Response>, Problem> {
+        let (sender, reply) = oneshot::channel();
+        let asked = pool::Input::Ask(Box::new(Request::Submit(submission)), ReplyTo::Client(sender));
+        self.pool.offer(asked).map_err(|_| Problem::too_much_waits())?;
+        Ok(reply)
+    }
 }
 
 /// Hands in a signed transaction with what it carries
@@ -59,16 +67,14 @@ pub(super) async fn submit(
             .with_hint("docs/protocol.md says how one is encoded")
     })?;
     let txid = submission.transaction.txid();
-    let (sender, reply) = oneshot::channel();
-    let asked = pool::Input::Ask(Box::new(Request::Submit(submission)), ReplyTo::Client(sender));
-    let busy = || Problem::busy("too much waits: ask again later");
-    api.pool.offer(asked).map_err(|_| busy())?;
-    match timeout(PATIENCE, reply).await {
+    match timeout(PATIENCE, api.hand_in(submission)?).await {
         Ok(Ok(Response::Submitted(SubmitReply::Accepted { answer }))) => {
             let answer = answer.map(|signed| AnswerFields::of(&signed.answer));
             Ok(Json(Submitted { txid: txid.to_string(), answer }))
         }
-        Ok(Ok(Response::Submitted(SubmitReply::Refused { code: BUSY, reason }))) => Err(Problem::busy(reason)),
+        Ok(Ok(Response::Submitted(SubmitReply::Refused { code: SubmitReply::BUSY, reason }))) => {
+            Err(Problem::busy(reason))
+        }
         Ok(Ok(Response::Submitted(SubmitReply::Refused { reason, .. }))) => Err(Problem::new(Kind::Content, reason)
             .with_hint(
                 "sign it again with what the node expects; /v1/accounts tells the next nonce, /v1/fees the fee",
@@ -76,6 +82,6 @@ pub(super) async fn submit(
         Ok(Ok(Response::Failed { reason })) => Err(Problem::new(Kind::Node, reason)),
         // It is taken, and its answer comes later.
         Err(_) => Ok(Json(Submitted { txid: txid.to_string(), answer: None })),
-        Ok(_) => Err(busy()),
+        Ok(_) => Err(Problem::too_much_waits()),
     }
 }

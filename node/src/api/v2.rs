@@ -13,8 +13,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use ocelli_consensus::AttachmentHash;
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::{AttachmentHash, ModelId};
 use ocelli_model::{Model, Shape};
 use ocelli_program::output::to_json;
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,10 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::body::MAX_BODY_BYTES;
+use super::models::shortened;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json};
-use crate::inference::Task;
+use crate::inference::{Task, model_id};
 use tensor::{Flat, Output, Wish};
 
 /// The only version of any model: another model has another id.
@@ -34,7 +35,7 @@ const PIXELS: &str = "pixels";
 /// The most pictures of one request.
 const MAX_BATCH: usize = 256;
 /// How long the JSON is that stands before binary tensors.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// What the server is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -354,7 +355,7 @@ impl Place {
         match self.version.as_deref() {
             None | Some(VERSION) => Ok(model),
             Some(other) => {
-                let other: String = other.chars().take(80).collect();
+                let other = shortened(other);
                 let detail = format!("model {} has no version {other:?}, expected {VERSION}", name_of(&model));
                 Err(Problem::new(Kind::NotFound, detail))
             }
@@ -388,7 +389,7 @@ fn outputs_of(model: &Model) -> [(&'static str, &'static str, Vec<usize>); 2] {
 }
 
 fn task(model: &Model, pixels: &[u8]) -> Task {
-    let (model, attachment) = (ModelId(model.id().0), AttachmentHash::of(pixels));
+    let (model, attachment) = (model_id(model), AttachmentHash::of(pixels));
     Task { model, attachment, form: Form::Pixels, bytes: pixels.into() }
 }
 
@@ -419,7 +420,7 @@ fn wishes(request: &InferRequest) -> Result<Vec<Wish>, Problem> {
         let OutputParameters { binary_data, classification: classes } = output.parameters;
         let wish = kind.map(|kind| Wish { kind, is_binary: binary_data.unwrap_or(binary), classes });
         wish.ok_or_else(|| {
-            let name: String = output.name.chars().take(80).collect();
+            let name = shortened(&output.name);
             wrong(format!("found the output {name:?}, expected logits or probabilities"))
         })
     };
@@ -435,7 +436,7 @@ fn pictures(inputs: Vec<InputTensor>, binary: Bytes, model: &Model) -> Result<Ve
     let InputTensor { name, shape, datatype, parameters, data } = input;
     let (_, expected, sides) = input_of(model);
     if name != PIXELS || datatype != expected {
-        let [name, datatype]: [String; 2] = [name, datatype].map(|text| text.chars().take(80).collect());
+        let [name, datatype]: [String; 2] = [name, datatype].map(|text| shortened(&text));
         return Err(wrong(format!("found the input {name:?} of {datatype:?}, expected {PIXELS:?} of {expected:?}")));
     }
     let batch = match shape.split_first() {

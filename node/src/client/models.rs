@@ -59,24 +59,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when no node answers.
     pub fn model(&mut self, id: ModelId) -> Result<Option<NetworkModel>, ClientError> {
-        let (mut is_unknown, mut failure) = (false, None);
-        for node in self.asked() {
-            let request = Request::Models { from: id, limit: 1 };
-            match self.ask_until(&node, &request, Instant::now() + ANSWER_TIMEOUT) {
-                Ok(Response::Models(models)) => match models.into_iter().next().filter(|model| model.id == id) {
-                    Some(model) => return Ok(Some(model)),
-                    // Another node may have come further.
-                    None => is_unknown = true,
-                },
-                Ok(other) => failure = self.judge(&node, unexpected(&node, "Models", &other)).or(failure),
-                Err(error) => failure = self.judge(&node, error).or(failure),
-            }
-        }
-        match failure {
-            _ if is_unknown => Ok(None),
-            Some(error) => Err(error),
-            None => Err(self.nobody()),
-        }
+        let request = Request::Models { from: id, limit: 1 };
+        self.first_found(|client, node| match client.ask_until(node, &request, Instant::now() + ANSWER_TIMEOUT)? {
+            Response::Models(models) => Ok(models.into_iter().next().filter(|model| model.id == id)),
+            other => Err(unexpected(node, "Models", &other)),
+        })
     }
 
     /// A model's file, whole from one node and checked by its id; `told` hears of the bytes that are here.

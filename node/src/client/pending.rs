@@ -16,19 +16,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when no node answers that can be believed.
     pub fn pending(&mut self, txid: TxId) -> Result<Option<Submission>, ClientError> {
-        let (mut is_unknown, mut failure) = (false, None);
-        for node in self.asked() {
-            match self.pending_at(&node, txid) {
-                Ok(Some(found)) => return Ok(Some(found)),
-                Ok(None) => is_unknown = true,
-                Err(error) => failure = self.judge(&node, error).or(failure),
-            }
-        }
-        match failure {
-            _ if is_unknown => Ok(None),
-            Some(error) => Err(error),
-            None => Err(self.nobody()),
-        }
+        self.first_found(|client, node| client.pending_at(node, txid))
     }
 
     fn pending_at(&mut self, node: &Connection, txid: TxId) -> Result<Option<Submission>, ClientError> {

@@ -10,7 +10,7 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::rules;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, AttachmentHash, BlockHash, ModelId, Transaction, TxId};
-use ocelli_model::Model;
+use ocelli_model::zoo;
 use ocelli_protocol::message::{BlockId, Confirmation, Control, FeeSuggestion, FoundBlock};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ use super::status::{storage, storage_json, work};
 use crate::client::chains::Evidence;
 use crate::client::confirmation::Found;
 use crate::fee::task_weight;
+use crate::inference::built_in;
 use crate::json::{self, FeeFields, TRANSFER_BYTES};
 
 /// Look at a node's chain
@@ -386,7 +387,7 @@ pub(super) fn describe(transaction: &Transaction, answer: &Answer, network: &Net
 
 /// What a model's author calls a class, where that is built in.
 fn class_name(id: &ModelId, class: u16) -> String {
-    match built_in_model(&id.0) {
+    match built_in(id).and_then(|(name, _)| zoo::get(name)) {
         Some(model) => {
             let name = model.classes().get(usize::from(class)).map_or("?", String::as_str);
             format!("{name} by {}", model.name())
@@ -398,11 +399,6 @@ fn class_name(id: &ModelId, class: u16) -> String {
 /// A model's id as people tell models apart by it.
 pub(super) fn short(id: &ModelId) -> String {
     hex::encode(&id.0[..4])
-}
-
-/// The model that is built in with this id: only for its class names.
-fn built_in_model(id: &[u8; 32]) -> Option<Model> {
-    ocelli_model::zoo::names().into_iter().filter_map(ocelli_model::zoo::get).find(|model| model.id().0 == *id)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::chain::short;
 use super::error::{CommandError, Explain as _};
 use super::folders;
 use crate::client::{Client, printable};
-use crate::inference::{is_id, is_meant};
+use crate::inference::{is_id, is_meant, model_id};
 
 /// A model that can be asked on a network.
 #[derive(Debug, Clone)]
@@ -57,8 +57,8 @@ impl Wanted {
         let name = &network.parameters.name;
         let (model, published) = match self {
             Self::Here(model) => {
-                let id = ModelId(model.id().0);
-                if network.parameters.models.iter().any(|offered| offered.id == id) {
+                let id = model_id(&model);
+                if network.parameters.genesis_facts(&id).is_some() {
                     return Ok(Offered { model, royalty: Amount::ZERO });
                 }
                 let published = client.model(id)?;

@@ -12,7 +12,7 @@ use ocelli_program::output::Printer;
 use ocelli_program::output_file::write_result;
 use serde::Serialize;
 
-use crate::json::{FormName, Picture};
+use crate::json::{FormName, PICTURE_HINT, Picture};
 
 /// See what a task would carry of a picture
 #[derive(Debug, clap::Subcommand)]
@@ -62,9 +62,8 @@ pub fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> 
     };
     let name = args.file.display().to_string();
     let file = read_bounded(&args.file, MAX_PICTURE_BYTES).context(|| format!("cannot read {name}"))?;
-    let attachment = Attachment::from_file(&file, input)
-        .context(|| format!("{name} cannot be sent"))
-        .hint(|| "give a PNG, JPEG, WebP, GIF or BMP file that other programs open")?;
+    let attachment =
+        Attachment::from_file(&file, input).context(|| format!("{name} cannot be sent")).hint(|| PICTURE_HINT)?;
     if let Some(path) = &args.output {
         output.leave_stdout_to(path);
         write_result(path, &attachment.to_png(input)?)?;

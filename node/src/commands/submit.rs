@@ -32,7 +32,7 @@ use crate::client::chains::Evidence;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::client::submission::{NodeReply, SubmitOutcome};
 use crate::client::{Client, printable};
-use crate::inference::facts_of;
+use crate::inference::{facts_of, model_id};
 use crate::network::Group;
 use crate::task;
 use crate::wallet::Wallet;
@@ -284,7 +284,7 @@ fn estimate(
     output: &mut Printer,
 ) -> Result<(), CommandError> {
     let offered = match wanted {
-        Wanted::Here(model) if network.parameters.models.iter().any(|offered| offered.id.0 == model.id().0) => {
+        Wanted::Here(model) if network.parameters.genesis_facts(&model_id(&model)).is_some() => {
             Offered { model, royalty: Amount::ZERO }
         }
         wanted => {

@@ -179,20 +179,30 @@ fn address(args: &AddressArgs, output: &mut Printer) -> Result<(), CommandError>
     if output.is_json() { output.json(&json!({ "address": address })) } else { output.line(address) }
 }
 
-fn balance(args: &BalanceArgs, output: &mut Printer) -> Result<(), CommandError> {
+/// Connects to look at an account: the named one, or the wallet's.
+fn connect_for(
+    address: Option<&str>,
+    wallet: &WalletOption,
+    peer: &PeerOption,
+) -> Result<(Client, Network, Address), CommandError> {
     // The wallet first: no node is needed to say that there is none.
-    let own = if args.address.is_none() { Some(args.wallet.address()?) } else { None };
-    let mut client = args.peer.connect()?;
+    let own = if address.is_none() { Some(wallet.address()?) } else { None };
+    let client = peer.connect()?;
     let network = client.network().clone();
-    let prefix = &network.parameters.address_prefix;
-    let address = match (&args.address, own) {
-        (Some(text), _) => Address::from_text(text, prefix)?,
+    let address = match (address, own) {
+        (Some(text), _) => Address::from_text(text, &network.parameters.address_prefix)?,
         (None, Some(own)) => {
-            args.wallet.check(&network)?;
+            wallet.check(&network)?;
             own
         }
         (None, None) => unreachable!("without an address the wallet was looked at"),
     };
+    Ok((client, network, address))
+}
+
+fn balance(args: &BalanceArgs, output: &mut Printer) -> Result<(), CommandError> {
+    let (mut client, network, address) = connect_for(args.address.as_deref(), &args.wallet, &args.peer)?;
+    let prefix = &network.parameters.address_prefix;
     let account = client.account(address)?;
     evidence::warn_of_left(&client);
     let text = address.to_text(prefix);

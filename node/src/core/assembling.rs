@@ -12,8 +12,9 @@ use ocelli_protocol::message::{Announcement, BlockData, NextRules, Request, Subm
 use ocelli_protocol::sync;
 
 use super::{Asked, Core};
-use crate::chain::{Chain, HeaderError, MAX_AHEAD_SECONDS, full_message};
+use crate::chain::{Chain, HeaderError, MAX_AHEAD_SECONDS};
 use crate::error::NodeError;
+use crate::full_message::full_message;
 use crate::network::{Acceptance, GossipId, Misbehaviour, Peer};
 use crate::offence::misbehaviour;
 use crate::pool;

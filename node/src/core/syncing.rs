@@ -9,8 +9,9 @@ use ocelli_protocol::assembly::{self, Assembly};
 use ocelli_protocol::sync::{self, ChainView, HeaderImport, Sync, SyncAction, Timer};
 
 use super::{Asked, Core};
-use crate::chain::{Chain, HeaderError, full_message};
+use crate::chain::{Chain, HeaderError};
 use crate::error::NodeError;
+use crate::full_message::full_message;
 use crate::network::{GossipId, Peer};
 use crate::offence::misbehaviour;
 use crate::validation::Validation;

@@ -65,7 +65,7 @@ pub struct Models {
 impl Models {
     /// Models of which `models` stay loaded, and the others come from `files`.
     pub fn new(models: Vec<Model>, files: Arc<dyn ModelFiles>) -> Self {
-        let built_in = models.into_iter().map(|model| (id(&model), model)).collect();
+        let built_in = models.into_iter().map(|model| (model_id(&model), model)).collect();
         Self { built_in, files, loaded: LruCache::new(MAX_LOADED), bytes: 0 }
     }
 
@@ -98,11 +98,12 @@ impl Models {
 fn load(expected: ModelId, file: &[u8]) -> Result<Model, ModelFault> {
     let model = Model::from_bytes(file).map_err(ModelFault::File)?;
     // What a disk gives is looked at again: another model would give other answers.
-    let found = id(&model);
+    let found = model_id(&model);
     if found == expected { Ok(model) } else { Err(ModelFault::Other { found }) }
 }
 
-fn id(model: &Model) -> ModelId {
+/// A model's id as the chain has it.
+pub fn model_id(model: &Model) -> ModelId {
     ModelId(model.id().0)
 }
 

@@ -37,7 +37,7 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// The table: what it costs. At [`BanLimits::points`](super::BanLimits::points)(super::NetworkLimits::ban_points), 100 unless set otherwise, a peer is
+    /// The table: what it costs. At [`BanLimits::points`](super::BanLimits::points), 100 unless set otherwise, a peer is
     /// banned; a point is forgiven every six seconds.
     pub const fn points(self) -> u32 {
         match self {

@@ -10,7 +10,7 @@ use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::clock::Clock;
 use crate::error::NodeError;
-use crate::inference::{InferenceLimits, facts_of};
+use crate::inference::{InferenceLimits, facts_of, model_id};
 use crate::network::{DEFAULT_INBOUND, Traversal};
 use crate::pool::{FaucetConfig, Mining};
 use crate::store::StoreOptions;
@@ -94,7 +94,7 @@ pub enum Discovery {
 /// If one is not what the network says of it.
 pub fn models(network: &Network) -> Result<Vec<Model>, NodeError> {
     let built_in = ocelli_model::zoo::names().into_iter().filter_map(ocelli_model::zoo::get);
-    let by_id: BTreeMap<ModelId, Model> = built_in.map(|model| (ModelId(model.id().0), model)).collect();
+    let by_id: BTreeMap<ModelId, Model> = built_in.map(|model| (model_id(&model), model)).collect();
     let offered = network.parameters.models.iter().filter_map(|offered| by_id.get(&offered.id).cloned());
     offered.map(|model| is_of_genesis(network, &model).map(|_| model)).collect()
 }
@@ -104,7 +104,7 @@ pub fn models(network: &Network) -> Result<Vec<Model>, NodeError> {
 /// # Errors
 /// If it does, and the model is not what the network says of it.
 pub fn is_of_genesis(network: &Network, model: &Model) -> Result<bool, NodeError> {
-    let id = ModelId(model.id().0);
+    let id = model_id(model);
     let Some(expected) = network.parameters.genesis_facts(&id) else { return Ok(false) };
     let found = facts_of(model);
     if found == expected {

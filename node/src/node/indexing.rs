@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use ocelli_consensus::Parameters;
 
-use crate::chain::full_message;
+use crate::full_message::full_message;
 use crate::store::Store;
 
 /// A thread that adds to the store until nothing is left. Dropping it ends it after what it is at, some milliseconds.

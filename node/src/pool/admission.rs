@@ -12,7 +12,8 @@ use ocelli_protocol::relay;
 
 use super::dropped::Reason;
 use super::{Awaited, Pool, failed, tip};
-use crate::chain::{FinishedUpload, Moved, full_message};
+use crate::chain::{FinishedUpload, Moved};
+use crate::full_message::full_message;
 use crate::inference::{self, PictureFault};
 use crate::network::{Misbehaviour, Peer};
 use crate::reply::ReplyTo;

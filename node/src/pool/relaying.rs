@@ -13,7 +13,7 @@ use ocelli_protocol::sync::{self, Direction, Failure, Origin};
 
 use super::admission::Refusal;
 use super::{Pool, say_unreadable, tip};
-use crate::chain::full_message;
+use crate::full_message::full_message;
 use crate::network::{Group, Misbehaviour, Peer, RequestId};
 use crate::offence::misbehaviour;
 use crate::reply::ReplyTo;

@@ -267,7 +267,7 @@ impl Load {
         assert!(store.ledger_from().unwrap().unwrap() <= store.kept().unwrap().bodies_from);
         let scratch = TempDir::new().unwrap();
         let verified = replay::verify(&store, &network, scratch.path(), inference, &mut |_| {});
-        let verified = verified.unwrap_or_else(|error| panic!("{}", ocelli_node::chain::full_message(&error)));
+        let verified = verified.unwrap_or_else(|error| panic!("{}", ocelli_node::full_message(&error)));
         let tip = verified.tip;
         assert!(tip.height >= told, "the tip is at {}, {told} was told before", tip.height);
         let block = self.control.block(BlockId::Hash(tip.hash)).expect("the control node has this block");

@@ -25,7 +25,7 @@ use super::super::wallet::{check_depth, timeout_parser, too_little};
 use super::super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::fee::{default_fee, expiry, weight};
-use crate::inference::facts_of;
+use crate::inference::{facts_of, model_id};
 use crate::wallet::Wallet;
 
 /// Blocks between the beginning of an upload and its first part.
@@ -206,7 +206,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
             (address_of(&wallet), Some(wallet))
         }
     };
-    let (id, facts, name) = (ModelId(model.id().0), facts_of(&model), model.name().to_owned());
+    let (id, facts, name) = (model_id(&model), facts_of(&model), model.name().to_owned());
     let publication = Publication { file, name, id, facts, royalty: args.royalty, sender };
     let mut client = args.peer.connect()?;
     let network = client.network().clone();

@@ -21,6 +21,7 @@ use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use super::super::status::duration;
 use super::super::wallet_option::WalletOption;
+use super::connect_for;
 use crate::client::ledger::{Evidence, KnownEntry, Statement};
 use crate::client::printable;
 
@@ -170,17 +171,7 @@ impl fmt::Display for Signed {
 /// # Errors
 /// For a wallet that cannot be used, a node that cannot be asked or believed, and a file that cannot be written.
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
-    // The wallet first: no node is needed to say that there is none.
-    let own = if args.address.is_none() { Some(args.wallet.address()?) } else { None };
-    let mut client = args.peer.connect()?;
-    let network = client.network().clone();
-    let address = match (&args.address, own) {
-        (Some(text), _) => Address::from_text(text, &network.parameters.address_prefix)?,
-        (None, own) => {
-            args.wallet.check(&network)?;
-            own.unwrap_or_default()
-        }
-    };
+    let (mut client, network, address) = connect_for(args.address.as_deref(), &args.wallet, &args.peer)?;
     let (since, until) = (args.since.map_or(0, |time| time.begin), args.until.map_or(u64::MAX, |time| time.end));
     let statement = client.statement(address, since)?;
     let status = if args.mining { Some(client.node_status()?) } else { None };

@@ -150,9 +150,9 @@ fn fee_of(
 ) -> Result<Amount, CommandError> {
     let facts = match action.model() {
         None => None,
-        Some(id) => match network.parameters.models.iter().find(|model| model.id == id) {
-            Some(model) => Some(model.facts),
+        Some(id) => match network.parameters.genesis_facts(&id) {
             None => client.model(id)?.map(|model| model.record.facts),
+            known => known,
         },
     };
     let weight = weight(action, facts.as_ref());
