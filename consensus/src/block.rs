@@ -16,21 +16,12 @@ use crate::codec::{encode, unknown_tag};
 use crate::hash::{BlockHash, LogitsDigest, ModelId, Root, WtxId, tagged};
 use crate::header::Header;
 use crate::merkle::{self, MerkleError, Tree};
-use crate::transaction::Transaction;
+use crate::transaction::{AnswerKind, Transaction};
 
 /// How many of a model's classes an answer names, where it has as many.
 pub const MAX_BEST: usize = 5;
 /// The most bytes of an encoded answer, its kind included.
 pub const MAX_ANSWER_BYTES: usize = 1 + 8 + 6 * MAX_BEST + 32;
-
-/// What stands beside a transaction in a block; its number is the byte before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerKind {
-    /// Nothing.
-    None = 0,
-    /// [`Classes`]. Whoever validates has run the model.
-    Classes = 1,
-}
 
 /// What a block answers a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use std::num::NonZeroU32;
 use hashbrown::HashTable;
 
 use crate::hash::BlockHash;
-use crate::header::Header;
+use crate::header::{Header, ParentBlock, TIME_LIMIT};
 use crate::network::Network;
-use crate::rules::{AnchorBlock, ParentBlock, RuleError, TIME_LIMIT, check_header};
+use crate::rules::{AnchorBlock, RuleError, check_header};
 use crate::target::{CompactTarget, Target, U256, Work};
 
 /// How far a block has been checked. Its header has been, or it would not be in the tree.

@@ -9,9 +9,6 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use crate::address::Address;
-use crate::transaction::MAX_ATTACHMENT_BYTES;
-
 /// SHA-256 of the parts, one after the other.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
@@ -148,23 +145,11 @@ impl AttachmentHash {
     }
 }
 
-impl UploadHash {
-    /// What `sender` names an upload by that is to become `model`.
-    pub fn of(sender: &Address, model: &ModelId) -> Self {
-        Self(tagged("ocelli/upload", &[&sender.0, &model.0]))
-    }
-}
-
 impl PartsHash {
     /// The hash when one more part has come.
     #[must_use]
     pub fn with(self, part: AttachmentHash) -> Self {
         Self(tagged("ocelli/parts", &[&self.0, &part.0]))
-    }
-
-    /// The hash of all parts of a file: 262,144 bytes each, but the last.
-    pub fn of_file(file: &[u8]) -> Self {
-        file.chunks(MAX_ATTACHMENT_BYTES).map(AttachmentHash::of).fold(Self::default(), Self::with)
     }
 }
 

@@ -4,6 +4,9 @@ use crate::address::Address;
 use crate::hash::{BlockHash, Root, block_hash};
 use crate::target::CompactTarget;
 
+/// Header times are below 2^40 seconds since 1970.
+pub const TIME_LIMIT: u64 = 1 << 40;
+
 /// Length of an encoded header.
 pub const HEADER_BYTES: usize = 180;
 /// Where the nonce begins: the first 128 bytes are two whole SHA-256 blocks that a miner hashes once.
@@ -98,6 +101,33 @@ impl<C> bincode::Decode<C> for Header {
 }
 
 bincode::impl_borrow_decode!(Header);
+
+/// What a header is checked against of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentBlock {
+    pub height: u64,
+    /// Its time, in seconds since 1970.
+    pub time: u64,
+}
+
+impl From<&Header> for ParentBlock {
+    fn from(header: &Header) -> Self {
+        Self { height: header.height, time: header.time }
+    }
+}
+
+/// What a block's transactions may depend on besides the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The block's height.
+    pub height: u64,
+    /// The block's version: which rules hold.
+    pub version: u32,
+    /// Who gets reward and fees.
+    pub miner: Address,
+    /// The time of the block before, in seconds since 1970.
+    pub parent_time: u64,
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! What the state holds: objects of several kinds, each found by its id. Their bytes are the values of the state tree
 //! ([`crate::state`]), so whoever stores the state keeps bytes under [`ObjectId::to_bytes`] and need not know the kinds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bincode::de::Decoder;
@@ -11,12 +12,20 @@ use bincode::{Decode, Encode};
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::codec::{self, decode, encode};
-use crate::hash::{ModelId, PartsHash, UploadHash};
+use crate::hash::{AttachmentHash, ModelId, PartsHash, UploadHash, tagged};
 use crate::state;
-use crate::transaction::MAX_ATTACHMENT_BYTES;
 
 /// Rows and columns of the largest picture that travels as a JPEG, and of what it becomes.
 pub const MAX_SIDE: u16 = 1_024;
+/// The most bytes of an attachment, and those of every part of a file but the last.
+pub const MAX_ATTACHMENT_BYTES: usize = 262_144;
+/// The most bytes of a model's file.
+pub const MAX_FILE_BYTES: u32 = 67_108_864;
+
+/// The classes that a model may have.
+const CLASSES: (u64, u64) = (1, 32_768);
+/// The cost that a model may have: `docs/inference.md` allows no other.
+const COST: (u64, u64) = (16_640, 1 << 33);
 
 /// Names an object: its kind, and its id among those of the kind. Kinds are never used for anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -257,6 +266,88 @@ impl From<UploadRecord> for Object {
 pub fn leaf(id: &ObjectId, value: &[u8]) -> ([u8; 32], [u8; 32]) {
     let key = id.key();
     (key, state::leaf_hash(&key, value))
+}
+
+impl UploadHash {
+    /// What `sender` names an upload by that is to become `model`.
+    pub fn of(sender: &Address, model: &ModelId) -> Self {
+        Self(tagged("ocelli/upload", &[&sender.0, &model.0]))
+    }
+}
+
+impl PartsHash {
+    /// The hash of all parts of a file: 262,144 bytes each, but the last.
+    pub fn of_file(file: &[u8]) -> Self {
+        file.chunks(MAX_ATTACHMENT_BYTES).map(AttachmentHash::of).fold(Self::default(), Self::with)
+    }
+}
+
+/// Bytes that a file of a model may have.
+pub(crate) const FILE: (u64, u64) = (1, MAX_FILE_BYTES as u64);
+
+/// The first of a model's facts that is out of range: its name, its value, and the least and the most that it may be.
+pub fn facts_out_of_range(facts: &ModelFacts) -> Option<(&'static str, u64, (u64, u64))> {
+    let side = (1, u16::MAX.into());
+    [
+        ("size", facts.size.into(), FILE),
+        ("channels", facts.channels.into(), side),
+        ("height", facts.height.into(), side),
+        ("width", facts.width.into(), side),
+        ("classes", facts.classes.into(), CLASSES),
+        ("cost", facts.cost, COST),
+    ]
+    .into_iter()
+    .find(|(_, found, (least, most))| !(least..=most).contains(&found))
+}
+
+/// Keys and leaf hashes of objects by their bytes; `None` for those that go.
+pub(crate) fn leaves(
+    objects: impl IntoIterator<Item = (ObjectId, Option<Vec<u8>>)>,
+) -> BTreeMap<[u8; 32], Option<[u8; 32]>> {
+    let hashed = |(id, value): (ObjectId, Option<Vec<u8>>)| match value {
+        Some(value) => {
+            let (key, hash) = leaf(&id, &value);
+            (key, Some(hash))
+        }
+        None => (id.key(), None),
+    };
+    objects.into_iter().map(hashed).collect()
+}
+
+/// Where a state is read from.
+pub trait StateReader {
+    /// What can go wrong, a value that is not its object's included ([`Object::from_bytes`]).
+    type Error;
+
+    /// An object, of the kind that its id says; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Self::Error>;
+
+    /// An account; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn account(&self, address: &Address) -> Result<Option<Account>, Self::Error> {
+        Ok(self.object(&ObjectId::Account(*address))?.and_then(Object::account))
+    }
+
+    /// The record of a model; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, Self::Error> {
+        Ok(self.object(&ObjectId::Model(*id))?.and_then(Object::model))
+    }
+
+    /// What a sender has under way; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn upload(&self, sender: &Address) -> Result<Option<UploadRecord>, Self::Error> {
+        Ok(self.object(&ObjectId::Upload(*sender))?.and_then(Object::upload))
+    }
 }
 
 #[cfg(test)]

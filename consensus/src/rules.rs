@@ -14,26 +14,19 @@ pub use error::{AnswerDifference, Blame, FormError, Rule, RuleError, Sum, Transa
 use crate::block::{Answer, Body, Classes};
 use crate::difficulty::{Anchor, next_target};
 use crate::hash::{AttachmentHash, BlockHash, ModelId, PartsHash, Root};
-use crate::header::Header;
-use crate::network::{Network, Parameters};
-use crate::object::{MAX_SIDE, ModelFacts, ModelRecord};
+use crate::header::{Header, ParentBlock, Place, TIME_LIMIT};
+use crate::network::Network;
+use crate::object::{FILE, MAX_ATTACHMENT_BYTES, MAX_SIDE, ModelFacts, ModelRecord, StateReader, facts_out_of_range};
+use crate::parameters::Parameters;
 use crate::target::{CompactTarget, Target, Work};
-use crate::transaction::{Action, Form, MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, MIN_TRANSACTION_BYTES, Transaction};
-use crate::transition::{Place, StateReader};
+use crate::transaction::{Action, Form, MIN_TRANSACTION_BYTES, Transaction};
 
-/// Header times are below 2^40 seconds since 1970.
-pub const TIME_LIMIT: u64 = 1 << 40;
 /// What every transaction weighs beside its bytes and its work.
 pub const BASE_WEIGHT: u64 = 256;
 /// The most bytes of models that a block may make a node load.
 pub const MAX_BLOCK_MODEL_BYTES: u64 = 134_217_728;
 /// What a model counts at least of these.
 pub const MODEL_BYTES_AT_LEAST: u32 = 262_144;
-/// The classes that a model may have.
-const CLASSES: (u64, u64) = (1, 32_768);
-/// The cost that a model may have: `docs/inference.md` allows no other.
-const COST: (u64, u64) = (16_640, 1 << 33);
-
 /// The most transactions that a block can hold.
 pub const fn max_transactions(weight_limit: u64) -> u64 {
     weight_limit / (BASE_WEIGHT + MIN_TRANSACTION_BYTES as u64)
@@ -45,20 +38,6 @@ pub struct AnchorBlock {
     pub target: CompactTarget,
     /// Its time, in seconds since 1970.
     pub time: u64,
-}
-
-/// What a header is checked against of its parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParentBlock {
-    pub height: u64,
-    /// Its time, in seconds since 1970.
-    pub time: u64,
-}
-
-impl From<&Header> for ParentBlock {
-    fn from(header: &Header) -> Self {
-        Self { height: header.height, time: header.time }
-    }
 }
 
 /// The target of the block after `parent`. `anchor` is block 1 of the branch, which there is from height 1 on.
@@ -269,23 +248,6 @@ fn check_range(action: &Action) -> Result<(), TransactionError> {
         }
         Action::Transfer { .. } | Action::Unknown(_) => Ok(()),
     }
-}
-
-const FILE: (u64, u64) = (1, MAX_FILE_BYTES as u64);
-
-/// The first of a model's facts that is out of range: its name, its value, and the least and the most that it may be.
-pub fn facts_out_of_range(facts: &ModelFacts) -> Option<(&'static str, u64, (u64, u64))> {
-    let side = (1, u16::MAX.into());
-    [
-        ("size", facts.size.into(), FILE),
-        ("channels", facts.channels.into(), side),
-        ("height", facts.height.into(), side),
-        ("width", facts.width.into(), side),
-        ("classes", facts.classes.into(), CLASSES),
-        ("cost", facts.cost, COST),
-    ]
-    .into_iter()
-    .find(|(_, found, (least, most))| !(least..=most).contains(&found))
 }
 
 /// The rules *AnswerUnexpected*, *AnswerMissing* and *AnswerForm*.

@@ -7,17 +7,13 @@ use bincode::{Decode, Encode};
 
 use crate::address::Address;
 use crate::amount::Amount;
-use crate::block::AnswerKind;
 use crate::codec::{self, decode, encode, unknown_tag};
 use crate::hash::{AttachmentHash, BlockHash, ModelId, TxId, UploadHash, WtxId, tagged};
-use crate::network::{Parameters, TEST_VERSION};
 use crate::object::{ModelFacts, ObjectId};
+use crate::parameters::Parameters;
+use crate::schedule::TEST_VERSION;
 use crate::signature::{SignatureError, Signed};
 
-/// The most bytes of an attachment, and those of every part of a file but the last.
-pub const MAX_ATTACHMENT_BYTES: usize = 262_144;
-/// The most bytes of a model's file.
-pub const MAX_FILE_BYTES: u32 = 67_108_864;
 /// The encoded length of the shortest transaction, a `Transfer`.
 pub const MIN_TRANSACTION_BYTES: usize = 152;
 /// The encoded length of the longest transaction, a `Classify` by JPEG.
@@ -490,6 +486,15 @@ pub enum Access {
 
 fn signing_hash(unsigned: &Unsigned, public_key: &[u8; 32], genesis: BlockHash) -> [u8; 32] {
     tagged("ocelli/sign", &[genesis.as_bytes(), &encode(unsigned), public_key])
+}
+
+/// What stands beside a transaction in a block; its number is the byte before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// Nothing.
+    None = 0,
+    /// [`Classes`]. Whoever validates has run the model.
+    Classes = 1,
 }
 
 #[cfg(test)]

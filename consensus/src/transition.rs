@@ -8,53 +8,19 @@ use crate::address::Address;
 use crate::amount::Amount;
 use crate::block::Body;
 use crate::hash::{ModelId, Root, UploadHash};
-use crate::header::Header;
+use crate::header::{Header, Place};
 use crate::history::{self, HistoryEntry, HistoryError, Peaks, Position};
-use crate::network::Parameters;
-use crate::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, UploadRecord, leaf};
+use crate::object::{
+    Account, MAX_ATTACHMENT_BYTES, ModelFacts, ModelRecord, Object, ObjectId, StateReader, UploadRecord, leaves,
+};
+use crate::parameters::Parameters;
 use crate::rules::{RuleError, Sum, TransactionError};
 use crate::state::{self, BranchChanges, BranchReader, Child, UpdateError};
 use crate::target::Target;
-use crate::transaction::{Action, MAX_ATTACHMENT_BYTES, Transaction};
+use crate::transaction::{Action, Transaction};
 
 /// How many blocks after an `Upload` its first `Part` may come: who copies a file that he sees comes too late.
 pub const UPLOAD_DELAY: u64 = 8;
-
-/// Where a state is read from.
-pub trait StateReader {
-    /// What can go wrong, a value that is not its object's included ([`Object::from_bytes`]).
-    type Error;
-
-    /// An object, of the kind that its id says; `None` where there is none.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Self::Error>;
-
-    /// An account; `None` where there is none.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn account(&self, address: &Address) -> Result<Option<Account>, Self::Error> {
-        Ok(self.object(&ObjectId::Account(*address))?.and_then(Object::account))
-    }
-
-    /// The record of a model; `None` where there is none.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn model(&self, id: &ModelId) -> Result<Option<ModelRecord>, Self::Error> {
-        Ok(self.object(&ObjectId::Model(*id))?.and_then(Object::model))
-    }
-
-    /// What a sender has under way; `None` where that is nothing.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn upload(&self, sender: &Address) -> Result<Option<UploadRecord>, Self::Error> {
-        Ok(self.object(&ObjectId::Upload(*sender))?.and_then(Object::upload))
-    }
-}
 
 /// An object before and after a block; `None` where it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,18 +56,6 @@ pub struct Undo {
     pub objects: Vec<(ObjectId, Option<Vec<u8>>)>,
 }
 
-/// Keys and leaf hashes of objects by their bytes; `None` for those that go.
-fn leaves(objects: impl IntoIterator<Item = (ObjectId, Option<Vec<u8>>)>) -> BTreeMap<[u8; 32], Option<[u8; 32]>> {
-    let hashed = |(id, value): (ObjectId, Option<Vec<u8>>)| match value {
-        Some(value) => {
-            let (key, hash) = leaf(&id, &value);
-            (key, Some(hash))
-        }
-        None => (id.key(), None),
-    };
-    objects.into_iter().map(hashed).collect()
-}
-
 /// A block cannot be connected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError<E> {
@@ -114,19 +68,6 @@ pub enum ConnectError<E> {
     /// The stored state tree is not whole; the block may be valid.
     #[error("the stored state tree")]
     Tree(#[source] UpdateError<E>),
-}
-
-/// What a block's transactions may depend on besides the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The block's height.
-    pub height: u64,
-    /// The block's version: which rules hold.
-    pub version: u32,
-    /// Who gets reward and fees.
-    pub miner: Address,
-    /// The time of the block before, in seconds since 1970.
-    pub parent_time: u64,
 }
 
 /// Objects as transactions have left them, over a state that is read elsewhere.
@@ -528,23 +469,4 @@ pub fn disconnect<R: BranchReader>(
     undo: &Undo,
 ) -> Result<(Child, BranchChanges), UpdateError<R::Error>> {
     state::update(reader, state, &leaves(undo.objects.iter().cloned()))
-}
-
-/// The state of genesis, the network's starting accounts and models, as tree and as objects.
-pub fn genesis_state(parameters: &Parameters) -> (Child, BranchChanges, BTreeMap<ObjectId, Object>) {
-    struct Nothing;
-    impl BranchReader for Nothing {
-        type Error = std::convert::Infallible;
-        fn branch(&self, _: &state::Path) -> Result<Option<state::Branch>, Self::Error> {
-            Ok(None)
-        }
-    }
-    let account = |(address, balance)| (ObjectId::Account(address), Object::from(Account { nonce: 0, balance }));
-    let accounts = parameters.balances().into_iter().map(account);
-    let models = parameters.models.iter().map(|model| (ObjectId::Model(model.id), Object::from(model.record())));
-    let objects: BTreeMap<_, _> = accounts.chain(models).collect();
-    let values = leaves(objects.iter().map(|(id, object)| (*id, Some(object.to_bytes()))));
-    let (state, branches) =
-        state::update(&Nothing, Child::Empty, &values).expect("an empty tree is built without reading any branch");
-    (state, branches, objects)
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use chain::{address, parameters};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError};
-use ocelli_consensus::rules::{AnchorBlock, RuleError, TIME_LIMIT, expected_target};
+use ocelli_consensus::header::TIME_LIMIT;
+use ocelli_consensus::rules::{AnchorBlock, RuleError, expected_target};
 use ocelli_consensus::*;
 use proptest::prelude::*;
 

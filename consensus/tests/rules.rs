@@ -4,11 +4,12 @@ mod chain;
 
 use chain::*;
 use ocelli_consensus::block::AnswerFormError;
+use ocelli_consensus::header::{Place, TIME_LIMIT};
 use ocelli_consensus::history::{self, HistoryEntry, Peaks};
-use ocelli_consensus::network::{ScheduledVersion, TEST_VERSION};
 use ocelli_consensus::rules::*;
+use ocelli_consensus::schedule::{ScheduledVersion, TEST_VERSION};
 use ocelli_consensus::signature::SignatureError;
-use ocelli_consensus::transition::{self, Base, Place};
+use ocelli_consensus::transition::{self, Base};
 use ocelli_consensus::*;
 
 const PIXELS: [u8; 4] = [9, 8, 7, 6];

@@ -5,9 +5,11 @@ mod chain;
 use std::collections::BTreeMap;
 
 use chain::*;
+use ocelli_consensus::header::Place;
+use ocelli_consensus::object::StateReader;
 use ocelli_consensus::rules::{Sum, TransactionError};
 use ocelli_consensus::state::{self, Child};
-use ocelli_consensus::transition::{self, Changes, Place, StateReader};
+use ocelli_consensus::transition::{self, Changes};
 use ocelli_consensus::*;
 use proptest::prelude::*;
 

@@ -6,7 +6,6 @@
 use crate::display::{Display, DisplayError};
 use crate::graph::{Graph, GraphError, Operation};
 use crate::json::{self, Json, JsonError, quote};
-use crate::model::{Model, ModelError};
 
 /// The largest model file, in bytes.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
@@ -176,14 +175,6 @@ impl ModelFile {
             return Err(FileError::TooLarge { found: bytes.len() });
         }
         Ok(bytes)
-    }
-
-    /// Writes the file and loads it, and so proves it exact.
-    ///
-    /// # Errors
-    /// If the parts do not fit each other, or the model is not exact.
-    pub fn build(&self) -> Result<Model, ModelError> {
-        Model::from_bytes(&self.to_bytes()?)
     }
 
     /// Checks that a model file can hold a network of these layers and classes, whatever it learns.

@@ -145,3 +145,13 @@ impl Model {
         powers.into_iter().map(|power| power / sum).collect()
     }
 }
+
+impl ModelFile {
+    /// Writes the file and loads it, and so proves it exact.
+    ///
+    /// # Errors
+    /// If the parts do not fit each other, or the model is not exact.
+    pub fn build(&self) -> Result<Model, ModelError> {
+        Model::from_bytes(&self.to_bytes()?)
+    }
+}

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::{Answer, Body};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, InsertError, TreeNode};
-use ocelli_consensus::object::Account;
-use ocelli_consensus::rules;
+use ocelli_consensus::header::TIME_LIMIT;
+use ocelli_consensus::object::{Account, StateReader as _};
 use ocelli_consensus::target::{Target, Work};
-use ocelli_consensus::transition::{ConnectError, StateReader as _};
+use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, BlockHash, Header, Network, Parameters, RuleError, U256, WtxId};
 use ocelli_protocol::message::BlockData;
 use ocelli_protocol::sync::HeaderPlace;
@@ -242,7 +242,7 @@ impl Chain {
             let is_new = !self.tree.contains(&hash);
             let seconds = header.time.saturating_sub(now);
             // Beyond the limit no clock ever comes: that is for the rules.
-            if is_new && seconds > MAX_AHEAD_SECONDS && header.time < rules::TIME_LIMIT {
+            if is_new && seconds > MAX_AHEAD_SECONDS && header.time < TIME_LIMIT {
                 error = Some(HeaderError::Ahead { hash, seconds });
                 break;
             }

@@ -38,8 +38,6 @@ use error::{Advice, CommandError, EXIT_OK};
 use output::Printer;
 use program::{Arguments, Program};
 
-pub(crate) use chain::{BlockName, BlockNameError};
-pub(crate) use status::to_json as status_json;
 pub use wallet::{check_depth, too_little};
 
 use crate::client::ClientError;

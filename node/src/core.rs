@@ -135,7 +135,6 @@ pub struct Core {
     assembling: Assembling,
     files: Files,
     update: Update,
-    is_driving: bool,
     asking: Asking<Asked>,
     peers: Peers,
     /// Blocks whose data or answers are being checked.
@@ -187,7 +186,6 @@ impl Core {
             assembling: Assembling::new(chain.genesis()),
             files: Files::new(),
             update: Update::default(),
-            is_driving: false,
             asking: Asking::new(others.network.clone(), Arc::clone(&others.counted)),
             peers: Peers { connected: BTreeSet::new(), saved_at: others.clock.now() },
             validation,

@@ -1,8 +1,8 @@
 //! What a transaction offers when nobody says otherwise.
 
-use ocelli_consensus::object::ModelFacts;
+use ocelli_consensus::object::{MAX_ATTACHMENT_BYTES, ModelFacts};
 use ocelli_consensus::rules;
-use ocelli_consensus::transaction::{Action, Form, MAX_ATTACHMENT_BYTES, Transaction, Unsigned};
+use ocelli_consensus::transaction::{Action, Form, Transaction, Unsigned};
 use ocelli_consensus::{Amount, AttachmentHash, ModelId};
 use ocelli_protocol::mempool::MIN_FEE_RATE;
 

@@ -9,11 +9,11 @@ use ocelli_protocol::message::{BlockData, Request, Response, Submission};
 
 use crate::chain::{Advance, Chain};
 use crate::clock::Clock;
-use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService};
 use crate::network::{NetworkCommand, NetworkHandle, Peer};
 use crate::reply::ReplyTo;
 use crate::store::tests::{Folder, Maker, network};
-use crate::store::{Overlay, Store};
+use crate::store::{NoFiles, Overlay, Store};
 use crate::view::Views;
 
 /// When the clocks begin: after the genesis.

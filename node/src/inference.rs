@@ -18,12 +18,11 @@ use ocelli_model::{Backend, Model};
 use prometheus_client::registry::Registry;
 
 use crate::rate::Rate;
+use crate::store::ModelFiles;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
 use metrics::Metrics;
-pub use models::{
-    ModelFault, ModelFiles, Models, NoFiles, built_in, describe_file, facts_of, is_id, is_meant, model_id,
-};
+pub use models::{ModelFault, Models, built_in, describe_file, facts_of, is_id, is_meant, model_id};
 pub use picture::{PictureFault, check_picture};
 use queue::Priority;
 use service::Service;

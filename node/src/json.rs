@@ -1,9 +1,11 @@
 //! What is told in JSON, by the command line and over HTTP alike.
 
+pub mod status;
+
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::network::GenesisModel;
 use ocelli_consensus::object::{ModelFacts, UploadRecord};
+use ocelli_consensus::parameters::GenesisModel;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Address, Header, Network, Transaction, TxId, rules};
 use ocelli_model::Attachment;

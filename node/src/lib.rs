@@ -1,11 +1,13 @@
 //! The Ocelli node: the only place with disk, sockets, clock, threads and a terminal.
 
 pub mod api;
+mod block_name;
 pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod commands;
 mod core;
+mod dropped;
 mod error;
 pub mod fee;
 #[cfg(test)]

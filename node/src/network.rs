@@ -37,6 +37,7 @@ mod reachability;
 mod retest;
 mod slots;
 mod status;
+mod text;
 mod unsent;
 mod untaken;
 

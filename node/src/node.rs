@@ -36,7 +36,7 @@ pub use crate::error::NodeError;
 pub use crate::keeper::cookie;
 pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
 pub use crate::requests::SNAPSHOT;
-pub use config::{Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
+pub use config::{Addresses, Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
 
 use crate::api;
 use crate::chain::Chain;
@@ -299,10 +299,9 @@ fn network_config(chain: &Chain, identity: [u8; 32], node: &NodeConfig) -> Resul
     let mut config = NetworkConfig::full(identity, topic::request_protocol(genesis), topics);
     config.kademlia = Some(network::kademlia_protocol(&genesis.to_string()));
     let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-    config.traversal = (!node.listen.iter().all(is_local)).then_some(node.traversal);
-    config.listen = node.listen.clone();
-    config.external = node.external.clone();
-    config.bootstrap = node.bootstrap.clone();
+    let Addresses { listen, external, bootstrap } = node.addresses.clone();
+    config.traversal = (!listen.iter().all(is_local)).then_some(node.traversal);
+    (config.listen, config.external, config.bootstrap) = (listen, external, bootstrap);
     config.known = chain.store().known_peers()?;
     config.bans = keeper::bans(chain.store());
     config.clock = node.clock.clone();

@@ -6,7 +6,6 @@
 
 mod admission;
 mod ahead;
-mod dropped;
 mod faucet;
 mod mining;
 mod own;
@@ -20,20 +19,20 @@ use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
 use ocelli_consensus::block::Classes;
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
 use ocelli_consensus::{Header, Network, TxId};
 use ocelli_protocol::mempool::{Mempool, Tip, bytes_with};
 use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission};
 use ocelli_protocol::sync::{Direction, Failure};
 
 pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
-pub use dropped::Reasons as Dropped;
 pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
 pub use own::{Order, OrderError};
 
 use crate::chain::{AtTip, FinishedUpload, Moved};
 use crate::clock::Clock;
+use crate::dropped::Dropped;
 use crate::error::NodeError;
 use crate::full_message::full_message;
 use crate::inbox::{Closed, Receiver, Sender, inbox};
@@ -176,7 +175,7 @@ pub struct Pool {
     mempool: Mempool,
     relaying: Relaying,
     waiting: Waiting,
-    dropped: dropped::Dropped,
+    dropped: Dropped,
     ahead: Ahead,
     mine: Option<Mine>,
     faucet: Option<Faucet>,
@@ -185,12 +184,16 @@ pub struct Pool {
     saved_at: u64,
     shown: PoolView,
     fees_at: Option<u64>,
-    /// Said when what they tell of can be seen by whoever asks next.
-    replies: Vec<(ReplyTo, Response)>,
-    /// The same of orders.
-    ordered: Vec<Ordered>,
+    due: Due,
     complaints: LogLimit,
     others: Others,
+}
+
+/// What is said when what it tells of can be seen by whoever asks next.
+#[derive(Default)]
+struct Due {
+    replies: Vec<(ReplyTo, Response)>,
+    ordered: Vec<Ordered>,
 }
 
 impl Pool {
@@ -213,7 +216,7 @@ impl Pool {
             chain,
             relaying: Relaying::new(seed, asking),
             waiting: Waiting::default(),
-            dropped: dropped::Dropped::default(),
+            dropped: Dropped::default(),
             ahead: Ahead::default(),
             mine,
             faucet: faucet.map(Faucet::new),
@@ -221,8 +224,7 @@ impl Pool {
             saved_at: now,
             shown: PoolView::default(),
             fees_at: None,
-            replies: Vec::new(),
-            ordered: Vec::new(),
+            due: Due::default(),
             complaints: LogLimit::new("transactions of peers"),
             others,
         })
@@ -314,7 +316,7 @@ impl Pool {
 
     /// Answers when all that has happened is shown.
     fn reply(&mut self, to: ReplyTo, response: Response) {
-        self.replies.push((to, response));
+        self.due.replies.push((to, response));
     }
 
     /// Follows a move of the tip: what is in a block leaves, what is in none any more comes back.
@@ -342,10 +344,10 @@ impl Pool {
         self.shown.dropped = self.dropped.reasons();
         let view = View { chain: Arc::clone(&self.chain), pool: self.shown.clone() };
         self.others.views.show(view);
-        for (to, response) in self.replies.drain(..) {
+        for (to, response) in self.due.replies.drain(..) {
             to.send(&response);
         }
-        for (to, result) in self.ordered.drain(..) {
+        for (to, result) in self.due.ordered.drain(..) {
             // Whoever has ordered may have gone.
             drop(to.send(result));
         }

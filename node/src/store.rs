@@ -30,7 +30,7 @@ pub(crate) mod tests;
 mod write;
 
 pub use error::{Cause, StoreError, WrongNetwork};
-pub use files::CHUNK_BYTES;
+pub use files::{CHUNK_BYTES, ModelFiles, NoFiles};
 pub use options::{DEFAULT_CACHE_BYTES, Edge, LedgerOption, MIN_CACHE_BYTES, Observer, Step, StoreOptions};
 pub use orders::KeptOrder;
 pub use overlay::{ChainMove, Overlay};
@@ -46,9 +46,9 @@ use std::sync::{Arc, Mutex};
 
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::history::{HistoryEntry, HistoryReader, Peaks, Position};
-use ocelli_consensus::object::{ModelRecord, Object, ObjectId};
+use ocelli_consensus::object::{ModelRecord, Object, ObjectId, StateReader};
 use ocelli_consensus::state::{self, Branch, BranchReader};
-use ocelli_consensus::transition::{StateReader, Undo};
+use ocelli_consensus::transition::Undo;
 use ocelli_consensus::{BlockHash, Body, Header, ModelId, Network, TxId};
 use rocksdb::{ColumnFamily, DB, DBIterator, Direction, IteratorMode, ReadOptions};
 

@@ -19,8 +19,8 @@ use ocelli_consensus::{BlockHash, ModelId, Network, Parameters};
 use ocelli_protocol::mempool::{FeeRates, Pending};
 
 use crate::chain::{AtTip, CheckedFiles};
+use crate::dropped;
 use crate::network::Peer;
-use crate::pool::Dropped;
 
 pub use answers::{chain_status, next_rules};
 pub use status::Figures;
@@ -35,7 +35,7 @@ pub struct PoolView {
     /// What it costs to be in one of the next blocks.
     pub fees: Arc<FeeRates>,
     /// What has left the mempool without being in a block.
-    pub dropped: Dropped,
+    pub dropped: dropped::Reasons,
 }
 
 /// The node at one moment. A clone shares everything.
@@ -132,7 +132,12 @@ impl Views {
 
 impl Default for PoolView {
     fn default() -> Self {
-        Self { pending: Pending::default(), bytes: 0, fees: Arc::new(FeeRates::default()), dropped: Dropped::default() }
+        Self {
+            pending: Pending::default(),
+            bytes: 0,
+            fees: Arc::new(FeeRates::default()),
+            dropped: dropped::Reasons::default(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::ModelId;
-use ocelli_consensus::transaction::MAX_FILE_BYTES;
+use ocelli_consensus::object::MAX_FILE_BYTES;
 
 use crate::Offence;
 use crate::message::{FILE_CHUNK_BYTES, Request, Response};

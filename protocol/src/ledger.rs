@@ -6,7 +6,7 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::block::Body;
-use ocelli_consensus::network::Parameters;
+use ocelli_consensus::parameters::Parameters;
 use ocelli_consensus::{Action, Address, Amount, Header, ModelId, Transaction, TxId};
 
 use crate::wire;

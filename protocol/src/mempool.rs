@@ -30,9 +30,10 @@ mod selection;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::block::Answer;
-use ocelli_consensus::object::ObjectId;
-use ocelli_consensus::rules::{ParentBlock, TransactionError};
-use ocelli_consensus::transition::{self, Place, StateReader};
+use ocelli_consensus::header::{ParentBlock, Place};
+use ocelli_consensus::object::{ObjectId, StateReader};
+use ocelli_consensus::rules::TransactionError;
+use ocelli_consensus::transition::{self};
 use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, TxId, WtxId};
 
 use crate::message::{MAX_INLINE_ATTACHMENT, ShortId, Submission};

@@ -14,7 +14,7 @@ mod response;
 mod status;
 
 use ocelli_consensus::header::HEADER_BYTES;
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
 
 pub use answer::SignedAnswer;
 pub use block::{Announcement, Assembled, BlockData, Submission, take_blocks, take_transactions};

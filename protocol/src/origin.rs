@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::sync::{FIRST_BACKOFF, MAX_BACKOFF};
-
+/// Milliseconds after the first failure; doubled with each further one.
+pub const FIRST_BACKOFF: u64 = 1_000;
+/// Milliseconds after many failures.
+pub const MAX_BACKOFF: u64 = 30_000;
 /// Milliseconds in which one failure is forgiven.
 pub const FADE: u64 = 60_000;
 /// Failures that are counted.

@@ -40,12 +40,10 @@ use headers::HeaderSync;
 use line::Line;
 use peer::Peer;
 
-pub use blocks::{
-    FIRST_STALL_TIMEOUT, KEPT_BLOCK_REQUESTS, MAX_BLOCK_REQUESTS, MAX_IN_VALIDATION, MAX_REQUESTS_PER_PEER,
-    MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT, TRIAL_WINDOW, WINDOW,
-};
+pub use blocks::{KEPT_BLOCK_REQUESTS, MAX_IN_VALIDATION, MAX_REQUESTS_PER_PEER, TRIAL_WINDOW, WINDOW};
 pub use event::{ChainView, Failure, HeaderImport, Input, Parent, SyncAction, SyncState, Timer};
 pub use headers::{HEADER_STALL, MAX_BARREN_BATCHES, MAX_HEADER_SYNCS, MAX_KNOWN_BATCHES};
+pub use line::{FIRST_STALL_TIMEOUT, MAX_BLOCK_REQUESTS, MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT};
 pub use presync::{CONFIRMING, HeaderPlace, MAX_COUNTED};
 
 /// Milliseconds between a peer's status and the question for the next.
@@ -54,10 +52,6 @@ pub const STATUS_INTERVAL: u64 = 30_000;
 pub const REQUEST_TIMEOUT: u64 = 10_000;
 /// The most that these become.
 pub const MAX_REQUEST_TIMEOUT: u64 = 30_000;
-/// Milliseconds after the first failure; doubled with each further one.
-pub const FIRST_BACKOFF: u64 = 1_000;
-/// Milliseconds after many failures.
-pub const MAX_BACKOFF: u64 = 30_000;
 /// Peers known to sync; further ones are not asked for anything.
 pub const MAX_SYNC_PEERS: usize = 256;
 /// Of these, only such as we dialled.

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use ed25519_dalek::{Signer, SigningKey};
+use ocelli_consensus::genesis::genesis_state;
+use ocelli_consensus::header::Place;
 use ocelli_consensus::history::Peaks;
-use ocelli_consensus::network::{GenesisModel, StartingAccount};
+use ocelli_consensus::object::StateReader;
+use ocelli_consensus::parameters::{GenesisModel, StartingAccount};
 use ocelli_consensus::rules::{self, AnchorBlock, AttachmentError};
 use ocelli_consensus::state::{Branch, BranchChanges, BranchReader, Child, Path};
-use ocelli_consensus::transition::{self, Base, Change, ConnectError, Connected, Delta, Place, StateReader, Undo};
+use ocelli_consensus::transition::{self, Base, Change, ConnectError, Connected, Delta, Undo};
 use ocelli_consensus::*;
 
 /// The model from genesis on: 4 pixels, 2 logits.
@@ -179,7 +182,7 @@ impl Chain {
     }
 
     pub fn of(network: Network) -> Self {
-        let (state, branches, objects) = transition::genesis_state(&network.parameters);
+        let (state, branches, objects) = genesis_state(&network.parameters);
         let mut ledger = Ledger::default();
         ledger.write(objects.into_iter().map(|(id, object)| (id, Some(object.to_bytes()))), branches);
         let mut peaks = Peaks::default();

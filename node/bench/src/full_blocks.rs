@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ocelli_consensus::hash::UploadHash;
 use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::transaction::{Form, MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES};
+use ocelli_consensus::object::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES};
+use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network};
 use ocelli_model::{Backend, Model, zoo};
 use ocelli_node::fee::weight;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::network::StartingAccount;
+use ocelli_consensus::parameters::StartingAccount;
 use ocelli_consensus::{Action, Address, Amount, Network, Transaction, TxId, Unsigned, rules};
 use ocelli_model::{Backend, Model};
 use ocelli_node::chain::Chain;
@@ -15,7 +15,7 @@ use ocelli_node::clock::Clock;
 use ocelli_node::commands::wallet_option::address_of;
 use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Discovery, Node, NodeConfig, Storage, models};
+use ocelli_node::node::{Addresses, Capacity, Discovery, Node, NodeConfig, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_program::device_option::DeviceOption;
@@ -260,9 +260,7 @@ fn start(network: &Network, args: &Args, data: &Path, bootstrap: Vec<String>) ->
     let config = NodeConfig {
         network: network.clone(),
         data: data.into(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        external: Vec::new(),
-        bootstrap,
+        addresses: Addresses { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], bootstrap, ..Addresses::default() },
         discovery: Discovery::BootstrapOnly,
         capacity: Capacity::default(),
         traversal: Traversal::default(),

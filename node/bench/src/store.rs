@@ -15,7 +15,7 @@ use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
 use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Discovery, Node, NodeConfig, Storage, models};
+use ocelli_node::node::{Addresses, Capacity, Discovery, Node, NodeConfig, Storage, models};
 use ocelli_node::store::{Durability, Extent, Overlay, Store, StoreError};
 use ocelli_program::device_option::DeviceOption;
 use ocelli_program::error::{CommandError, Explain as _};
@@ -386,9 +386,7 @@ fn node_start(network: &Network, data: &Path, device: &DeviceOption) -> Result<D
     let node = Node::start(NodeConfig {
         network: network.clone(),
         data: data.to_owned(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        external: Vec::new(),
-        bootstrap: Vec::new(),
+        addresses: Addresses { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..Addresses::default() },
         discovery: Discovery::BootstrapOnly,
         traversal: Traversal::default(),
         capacity: Capacity::default(),

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::{Answer, Body, Classes};
-use ocelli_consensus::network::StartingAccount;
-use ocelli_consensus::object::{Account, ModelRecord, Object, ObjectId};
+use ocelli_consensus::object::{Account, ModelRecord, Object, ObjectId, StateReader};
+use ocelli_consensus::parameters::StartingAccount;
 use ocelli_consensus::transaction::{Form, Unsigned};
-use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, rules};
 use ocelli_model::Model;
 use ocelli_node::inference::facts_of;

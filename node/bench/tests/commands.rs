@@ -11,7 +11,7 @@ use ocelli_model::{DeviceChoice, Model, backend, reference};
 use ocelli_node::clock::Clock;
 use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::Traversal;
-use ocelli_node::node::{Capacity, Discovery, Mining, Node, NodeConfig, Storage, models};
+use ocelli_node::node::{Addresses, Capacity, Discovery, Mining, Node, NodeConfig, Storage, models};
 use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
@@ -43,9 +43,7 @@ fn miner(data: &Path) -> (Node, String) {
         files: Vec::new(),
         network,
         data: data.into(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        external: Vec::new(),
-        bootstrap: Vec::new(),
+        addresses: Addresses { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..Addresses::default() },
         discovery: Discovery::BootstrapOnly,
         capacity: Capacity::default(),
         traversal: Traversal::default(),

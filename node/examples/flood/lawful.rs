@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::network::GenesisModel;
+use ocelli_consensus::parameters::GenesisModel;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, BlockHash, Network, Transaction, Unsigned};
 use ocelli_node::fee::task_weight;

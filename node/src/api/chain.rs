@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json, Params, flag};
-use crate::commands::{BlockName, BlockNameError, status_json};
+use crate::block_name::{BlockName, BlockNameError};
 use crate::full_message::full_message;
 use crate::json::{self, FeeFields, UploadFields};
 use crate::store::StoreError;
@@ -175,7 +175,7 @@ impl Api {
 #[utoipa::path(get, path = "/v1/status", tag = "chain", responses((status = OK, body = Value)))]
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, Problem> {
     let status = api.read(|api| api.figures.node_status(&api.views)).await?;
-    Ok(Json(status_json(&status, &api.views.network)))
+    Ok(Json(json::status::of(&status, &api.views.network)))
 }
 
 /// Lists the latest blocks of the best chain

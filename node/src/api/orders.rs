@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Transaction, TxId};
 use ocelli_model::{Attachment, Model};
 use ocelli_program::output::Whole;

@@ -1,10 +1,10 @@
 //! The chain at a tip, for whoever only reads.
 
 use ocelli_consensus::block::Body;
-use ocelli_consensus::object::{Account, ObjectId};
+use ocelli_consensus::object::{Account, ObjectId, StateReader as _};
 use ocelli_consensus::rules::{self, AnchorBlock};
 use ocelli_consensus::state::{self, Proof};
-use ocelli_consensus::transition::{ConnectError, StateReader as _};
+use ocelli_consensus::transition::ConnectError;
 use ocelli_consensus::{Address, Header, Network, Work};
 
 use crate::store::{Overlay, Snapshot, StoreError, Tip};

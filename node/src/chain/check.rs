@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use ocelli_consensus::header::Place;
 use ocelli_consensus::object::ModelRecord;
 use ocelli_consensus::rules::{self, AttachmentError};
-use ocelli_consensus::transition::Place;
 use ocelli_consensus::{BlockHash, Body, Header, ModelId, Network, RuleError, Transaction, WtxId};
 use ocelli_protocol::message::{BlockData, Submission};
 use rayon::prelude::*;

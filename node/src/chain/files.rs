@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ocelli_consensus::hash::PartsHash;
-use ocelli_consensus::object::{ModelFacts, UploadRecord};
+use ocelli_consensus::object::{ModelFacts, StateReader, UploadRecord};
 use ocelli_consensus::rules::TransactionError;
-use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{Action, Address, BlockHash, Body, ModelId, Parameters, RuleError};
 
 use super::{Chain, Moved};

@@ -5,8 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
-use ocelli_consensus::object::ModelRecord;
-use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::object::{ModelRecord, StateReader as _};
 use ocelli_consensus::{Action, BlockHash, Body, Header, ModelId};
 
 use super::{Chain, Setting};

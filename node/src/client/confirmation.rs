@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::Answer;
+use ocelli_consensus::header::Place;
 use ocelli_consensus::object::ModelRecord;
 use ocelli_consensus::rules::{check_attachment, check_body, check_body_root, check_signature};
-use ocelli_consensus::transition::Place;
 use ocelli_consensus::{Address, Amount, Body, Header, ModelId, Network, TxId};
 use ocelli_protocol::message::{
     BlockId, Confirmation, FoundBlock, Request, Response, Submission, SubmitReply, TransactionStatus,

@@ -5,8 +5,7 @@
 
 use std::time::Instant;
 
-use ocelli_consensus::object::UploadRecord;
-use ocelli_consensus::transaction::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES};
+use ocelli_consensus::object::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, UploadRecord};
 use ocelli_consensus::{Address, ModelId};
 use ocelli_protocol::message::{MAX_MODELS, NetworkModel, Request, Response};
 

@@ -1,8 +1,9 @@
 //! `ocelli network`.
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::network::{GenesisModel, Network};
+use ocelli_consensus::network::Network;
 use ocelli_consensus::object::ModelFacts;
+use ocelli_consensus::parameters::GenesisModel;
 use serde_json::{Value, json};
 
 use super::error::CommandError;

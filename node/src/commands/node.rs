@@ -17,7 +17,7 @@ use super::{folders, network_option};
 use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
-use crate::node::{Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
+use crate::node::{Addresses, Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
 use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
 use crate::wallet::Wallet;
 
@@ -175,12 +175,7 @@ pub struct NodeArgs {
     pub network: Network,
     /// The data folder, which may not exist yet.
     pub data: PathBuf,
-    /// Multiaddrs to listen at.
-    pub listen: Vec<String>,
-    /// Multiaddrs at which others reach the node.
-    pub external: Vec<String>,
-    /// Multiaddrs of the nodes to ask first: the ones given, or else those of the network file.
-    pub bootstrap: Vec<String>,
+    pub addresses: Addresses,
     /// Whom mining pays; `None` does not mine.
     pub mine: Option<Address>,
     /// How many threads mine.
@@ -234,10 +229,12 @@ impl Args {
             api: self.api.map(|listen| api::Config { listen, hosts, origins, payer }),
             models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
-            bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
+            addresses: Addresses {
+                bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
+                listen: self.listen,
+                external: self.external,
+            },
             network,
-            listen: self.listen,
-            external: self.external,
             mine,
             mine_threads: self.mine_threads.into(),
             device: self.device,

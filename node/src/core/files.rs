@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ocelli_consensus::object::{ModelFacts, ModelRecord};
-use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::object::{ModelFacts, ModelRecord, StateReader as _};
 use ocelli_consensus::{BlockHash, ModelId};
 use ocelli_protocol::files::{self, FilesAction};
 

@@ -22,11 +22,13 @@ pub(super) struct Syncing {
     pub(super) inputs: VecDeque<sync::Input<Peer>>,
     /// By when they are due, in monotonic milliseconds.
     timers: BTreeSet<(u64, Timer<Peer>)>,
+    /// What comes up meanwhile waits.
+    is_driving: bool,
 }
 
 impl Syncing {
     pub(super) fn new(network: &Network, salt: [u8; 32]) -> Self {
-        Self { machine: Sync::new(network, salt), inputs: VecDeque::new(), timers: BTreeSet::new() }
+        Self { machine: Sync::new(network, salt), inputs: VecDeque::new(), timers: BTreeSet::new(), is_driving: false }
     }
 
     /// When the next timer is due.
@@ -83,11 +85,11 @@ impl Core {
     /// Gives both machines what they are to be told, and does what they say, and so on with what follows from that. What comes
     /// up in the meantime waits its turn: a machine wants one input's outputs carried out before the next.
     pub(super) fn drive(&mut self) -> Result<(), NodeError> {
-        if std::mem::replace(&mut self.is_driving, true) {
+        if std::mem::replace(&mut self.syncing.is_driving, true) {
             return Ok(());
         }
         let result = self.drive_machines();
-        self.is_driving = false;
+        self.syncing.is_driving = false;
         result
     }
 

@@ -9,30 +9,12 @@ use ocelli_consensus::ModelId;
 use ocelli_consensus::object::ModelFacts;
 use ocelli_model::{Model, ModelError, zoo};
 
-use crate::store::StoreError;
+use crate::store::{ModelFiles, StoreError};
 
 /// Bounds how many models that are not built in stay loaded.
 const MAX_LOADED: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
 /// Bounds the bytes of all loaded models but the latest. The largest file that is allowed takes a quarter.
 const MAX_LOADED_BYTES: usize = 512 << 20;
-
-/// Where the files of models are that are not built in.
-pub trait ModelFiles: Send + Sync {
-    /// A model's file; `None` if this node does not have it.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn file(&self, model: ModelId) -> Result<Option<Vec<u8>>, StoreError>;
-}
-
-/// No files: for programs that run only models that they have loaded.
-pub struct NoFiles;
-
-impl ModelFiles for NoFiles {
-    fn file(&self, _: ModelId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
-    }
-}
 
 /// Why a model cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use super::device::Opener;
 use super::*;
-use crate::store::StoreError;
+use crate::store::{ModelFiles, NoFiles, StoreError};
 use ocelli_model::{BackendError, Display, Graph, Input, Kernel, Layer, ModelFile, Parameters, reference};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -106,7 +106,7 @@ impl Bans {
         if self.bans.get(&subject).is_some_and(|other| other.ends > ends) {
             return;
         }
-        let reason = super::error::shorten(reason, MAX_REASON);
+        let reason = super::text::shorten(reason, MAX_REASON);
         if !self.bans.contains_key(&subject)
             && self.bans.len() >= MAX_BANS
             && let Some(first) = self.bans.iter().min_by_key(|(_, ban)| ban.ends).map(|(subject, _)| *subject)

@@ -21,12 +21,8 @@ pub struct NodeConfig {
     pub network: Network,
     /// The folder for the chain, the identity and `node.json`.
     pub data: PathBuf,
-    /// Multiaddrs to listen on.
-    pub listen: Vec<String>,
-    /// Multiaddrs at which others reach the node, where it cannot find out itself.
-    pub external: Vec<String>,
-    /// Multiaddrs of the peers to ask first.
-    pub bootstrap: Vec<String>,
+    /// Where it listens, and whom it asks first.
+    pub addresses: Addresses,
     /// Whether to look for peers on the local network too.
     pub discovery: Discovery,
     /// How many others may connect, and how much memory that may take.
@@ -51,6 +47,17 @@ pub struct NodeConfig {
     pub storage: Storage,
     /// What tells the time.
     pub clock: Clock,
+}
+
+/// Multiaddrs of a node and of others.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// To listen on.
+    pub listen: Vec<String>,
+    /// At which others reach the node, where it cannot find out itself.
+    pub external: Vec<String>,
+    /// The peers to ask first.
+    pub bootstrap: Vec<String>,
 }
 
 /// What a node keeps on its disk.

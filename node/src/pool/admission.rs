@@ -2,17 +2,17 @@
 
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::checked::CheckError;
+use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
-use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{CheckedTransaction, Transaction, TxId};
 use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
-use super::dropped::Reason;
 use super::{Awaited, Pool, failed, tip};
 use crate::chain::{FinishedUpload, Moved};
+use crate::dropped::Reason;
 use crate::full_message::full_message;
 use crate::inference::{self, PictureFault};
 use crate::network::{Misbehaviour, Peer};

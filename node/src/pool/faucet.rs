@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 

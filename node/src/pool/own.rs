@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::rules::{TransactionError, weight};
 use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::transition::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, Transaction, TxId};
 use ocelli_protocol::mempool::{self, AdmitError, MempoolError};
 use ocelli_protocol::message::Submission;
@@ -82,7 +82,7 @@ impl Pool {
         let Order { wallet, action, attachment, most, keep, reply } = order;
         let result = self.sign_and_take(&wallet, action, attachment, most, keep);
         // Said when it can be seen by whoever asks next.
-        self.ordered.push((reply, result));
+        self.due.ordered.push((reply, result));
     }
 
     fn sign_and_take(

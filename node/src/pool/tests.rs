@@ -10,6 +10,7 @@ use ocelli_protocol::relay::{ANNOUNCE_DELAY, ANNOUNCE_TIMEOUT};
 use super::mining::{GATHER_MILLIS, REFRESH_MILLIS};
 use super::*;
 use crate::chain::Chain;
+use crate::dropped::Reason;
 use crate::fixture::{Around, BEGIN, connect, make, peer, submissions, views, waiting};
 use crate::store::tests::address;
 
@@ -226,14 +227,14 @@ fn what_is_dropped_is_told() {
     assert_eq!(room.submit(&submissions(&first.1)[0]), TAKEN);
     assert!(status(&room, &first).starts_with("Transaction(Pending"));
     assert_eq!(room.submit(&submissions(&second.1)[0]), TAKEN);
-    assert_eq!(status(&room, &first), dropped::Reason::Outbid.text());
+    assert_eq!(status(&room, &first), Reason::Outbid.text());
     // A block takes another of the same sender and nonce.
     room.connect(&third);
-    assert_eq!(status(&room, &second), dropped::Reason::Impossible.text());
+    assert_eq!(status(&room, &second), Reason::Impossible.text());
     assert!(status(&room, &third).starts_with("Transaction(Confirm"));
     let refused = room.submit(&submissions(&first.1)[0]);
     assert!(matches!(refused, Some(Response::Submitted(SubmitReply::Refused { .. }))), "{refused:?}");
-    assert_eq!(status(&room, &first), dropped::Reason::Outbid.text());
+    assert_eq!(status(&room, &first), Reason::Outbid.text());
 }
 
 /// Relay and templates go on by monotonic time, wherever the wall clock is set meanwhile.

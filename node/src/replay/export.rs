@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocelli_consensus::codec::{decode, encode};
 use ocelli_consensus::header::HEADER_BYTES;
-use ocelli_consensus::transaction::MAX_FILE_BYTES;
+use ocelli_consensus::object::MAX_FILE_BYTES;
 use ocelli_consensus::{BlockHash, Header, ModelId, Network};
 use ocelli_program::output_file::{OutputFile, Readers};
 use ocelli_protocol::message::BlockData;

@@ -21,8 +21,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::chain::{Chain, MissingAttachments};
 use crate::full_message::full_message;
-use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
-use crate::store::{Kept, Store, StoreOptions};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService};
+use crate::store::{Kept, NoFiles, Store, StoreOptions};
 use crate::wallet::Wallet;
 
 const BLOCKS: u64 = 12;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ocelli_consensus::fork_choice::HeaderTree;
 use ocelli_consensus::history::Peaks;
-use ocelli_consensus::transition::{ConnectError, StateReader as _, append_header};
+use ocelli_consensus::object::StateReader as _;
+use ocelli_consensus::transition::{ConnectError, append_header};
 use ocelli_consensus::{BlockHash, Body, Header, Network, Root, RuleError};
 use ocelli_protocol::message::BlockData;
 

@@ -1,7 +1,7 @@
 //! The files of published models: kept for good, whatever else is pruned, in chunks as peers are given them.
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
 use ocelli_consensus::{Address, ModelId};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -10,7 +10,6 @@ use std::sync::{Arc, Weak};
 use super::options::Step;
 use super::write::Durability;
 use super::{Rows, Source, Store, StoreError, TransactionLocation, columns, rows};
-use crate::inference::ModelFiles;
 
 /// Bytes of a chunk, and of a part of an upload, but for the last, which may have fewer.
 pub const CHUNK_BYTES: usize = MAX_ATTACHMENT_BYTES;
@@ -93,6 +92,24 @@ impl<S: Source> Rows<S> {
 
     fn file_length(&self, model: &ModelId) -> Result<Option<usize>, StoreError> {
         Ok(self.get(columns::FILES, model.as_bytes(), rows::file)?.map(|(length, _)| length as usize))
+    }
+}
+
+/// Where the files of models are that are not built in.
+pub trait ModelFiles: Send + Sync {
+    /// A model's file; `None` if this node does not have it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn file(&self, model: ModelId) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// No files: for programs that run only models that they have loaded.
+pub struct NoFiles;
+
+impl ModelFiles for NoFiles {
+    fn file(&self, _: ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
     }
 }
 

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::network::Parameters;
-use ocelli_consensus::transition::StateReader;
+use ocelli_consensus::object::StateReader;
+use ocelli_consensus::parameters::Parameters;
 use ocelli_consensus::{Address, BlockHash, ModelId};
 use ocelli_protocol::ledger::{self, Entry, Place};
 use rocksdb::{CompactOptions, IteratorMode, ReadOptions, WriteBatch};

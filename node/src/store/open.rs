@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ocelli_consensus::fork_choice::BlockStatus;
+use ocelli_consensus::genesis::genesis_state;
 use ocelli_consensus::history::Peaks;
-use ocelli_consensus::transition::{append_header, genesis_state};
+use ocelli_consensus::transition::append_header;
 use ocelli_consensus::{Body, Network};
 use rocksdb::{DB, IteratorMode, WriteBatch};
 

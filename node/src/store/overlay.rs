@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use ocelli_consensus::codec::encode;
+use ocelli_consensus::header::Place;
 use ocelli_consensus::history::{HistoryEntry, HistoryReader, Peaks, Position};
-use ocelli_consensus::object::{Object, ObjectId};
+use ocelli_consensus::object::{Object, ObjectId, StateReader};
 use ocelli_consensus::state::{self, Branch, BranchChanges, BranchReader};
-use ocelli_consensus::transition::{self, Base, ConnectError, Connected, Place, Roots, StateReader, Undo};
+use ocelli_consensus::transition::{self, Base, ConnectError, Connected, Roots, Undo};
 use ocelli_consensus::{Action, Address, BlockHash, Body, Header, ModelId, Parameters, Root, TxId};
 use ocelli_protocol::ledger;
 use rocksdb::WriteBatch;

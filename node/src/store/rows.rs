@@ -7,7 +7,7 @@ use ocelli_consensus::codec::{MAX_ENCODED, decode, encode};
 use ocelli_consensus::fork_choice::BlockStatus;
 use ocelli_consensus::header::HEADER_BYTES;
 use ocelli_consensus::history::{HistoryEntry, Position};
-use ocelli_consensus::network::{Schedule, ScheduledVersion};
+use ocelli_consensus::schedule::{Schedule, ScheduledVersion};
 use ocelli_consensus::state::{Branch, Child};
 use ocelli_consensus::transition::Undo;
 use ocelli_consensus::{Address, BlockHash, Body, Header, ModelId};
@@ -275,8 +275,8 @@ pub(super) fn network(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ocelli_consensus::network::TEST_VERSION;
     use ocelli_consensus::object::ObjectId;
+    use ocelli_consensus::schedule::TEST_VERSION;
     use ocelli_consensus::target::CompactTarget;
     use ocelli_consensus::{Amount, Root};
     use ocelli_protocol::ledger::{REWARD, Side};

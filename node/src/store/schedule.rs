@@ -1,6 +1,6 @@
 //! The schedule of rules that the stored headers were checked with, and what becomes of them when another comes.
 
-use ocelli_consensus::network::Schedule;
+use ocelli_consensus::schedule::Schedule;
 use rocksdb::{IteratorMode, WriteBatch};
 
 use super::write::Durability;

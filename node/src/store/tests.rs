@@ -21,11 +21,10 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer, SigningKey};
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree};
-use ocelli_consensus::network::{GenesisModel, StartingAccount};
-use ocelli_consensus::object::{ModelFacts, Object, ObjectId, leaf};
+use ocelli_consensus::object::{ModelFacts, Object, ObjectId, StateReader, leaf};
+use ocelli_consensus::parameters::{GenesisModel, StartingAccount};
 use ocelli_consensus::state::{self, Branch, BranchReader, Child};
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, Body, CompactTarget, Header, ModelId, Network, Transaction, Unsigned,
 };

@@ -1,8 +1,7 @@
 //! What is read of the chain and of what is pending.
 
 use ocelli_consensus::fork_choice::BlockStatus;
-use ocelli_consensus::object::UploadRecord;
-use ocelli_consensus::transition::StateReader as _;
+use ocelli_consensus::object::{StateReader as _, UploadRecord};
 use ocelli_consensus::{Address, BlockHash, Header, ModelId, Network, TxId, WtxId};
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, FeeSuggestion, FoundBlock, MAX_HEADERS, MAX_MODELS,

@@ -9,8 +9,7 @@ use std::time::Duration;
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::hash::TxId;
 use ocelli_consensus::network::DEV_WALLET_SEED;
-use ocelli_consensus::object::{Account, ModelRecord};
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::{Account, MAX_ATTACHMENT_BYTES, ModelRecord};
 use ocelli_consensus::{
     Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned,
 };

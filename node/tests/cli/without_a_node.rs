@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use ocelli_consensus::codec::decode;
-use ocelli_consensus::network::{DEV_WALLET_SEED, Network, Parameters};
+use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
+use ocelli_consensus::parameters::Parameters;
 use ocelli_consensus::{Address, Header};
 use ocelli_node::wallet::Wallet;
 

@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, Amount, BlockHash, Header, Network, Root};
 use ocelli_node::chain::{MissingAttachments, Prune};
-use ocelli_node::inference::{InferenceHandle, InferenceLimits, InferenceService, NoFiles};
+use ocelli_node::inference::{InferenceHandle, InferenceLimits, InferenceService};
 use ocelli_node::node::Storage;
 use ocelli_node::replay;
-use ocelli_node::store::{Edge, LedgerOption, Step, Store, StoreOptions};
+use ocelli_node::store::{Edge, LedgerOption, NoFiles, Step, Store, StoreOptions};
 use ocelli_protocol::message::{BlockData, BlockId, Request, Response};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;

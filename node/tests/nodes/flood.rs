@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ocelli_consensus::network::StartingAccount;
+use ocelli_consensus::parameters::StartingAccount;
 use ocelli_consensus::{Address, Network};
 use ocelli_protocol::message::SubmitReply;
 

@@ -17,7 +17,7 @@ use ocelli_node::chain::Chain;
 use ocelli_node::clock::Clock;
 use ocelli_node::inference::InferenceLimits;
 use ocelli_node::network::{self, NetworkConfig, NetworkEvent, NetworkHandle, Peer, ResponseToken};
-use ocelli_node::node::{Capacity, Discovery, Mining, Node, NodeConfig, NodeError, Storage, models};
+use ocelli_node::node::{Addresses, Capacity, Discovery, Mining, Node, NodeConfig, NodeError, Storage, models};
 use ocelli_node::store::Store;
 use ocelli_node::wallet::Wallet;
 use ocelli_protocol::message::{
@@ -280,9 +280,11 @@ fn config(
     NodeConfig {
         network: network.clone(),
         data: folder.to_owned(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        external: Vec::new(),
-        bootstrap: bootstrap.to_vec(),
+        addresses: Addresses {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            bootstrap: bootstrap.to_vec(),
+            ..Addresses::default()
+        },
         discovery: Discovery::BootstrapOnly,
         traversal: network::Traversal::default(),
         capacity: Capacity::default(),

@@ -2,8 +2,8 @@
 
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::hash::UploadHash;
-use ocelli_consensus::network::GenesisModel;
 use ocelli_consensus::object::ModelFacts;
+use ocelli_consensus::parameters::GenesisModel;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network};
 use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};

@@ -1,7 +1,7 @@
 //! Rules that change at a height, and nodes that were not told.
 
 use ocelli_consensus::Network;
-use ocelli_consensus::network::{Schedule, ScheduledVersion, TEST_VERSION};
+use ocelli_consensus::schedule::{Schedule, ScheduledVersion, TEST_VERSION};
 use ocelli_protocol::message::NextRules;
 
 use super::harness::{Maker, TestNode, easy_network, wait};

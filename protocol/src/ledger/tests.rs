@@ -5,9 +5,9 @@ use ocelli_consensus::block::Answer;
 use ocelli_consensus::codec::{decode, encode};
 use ocelli_consensus::hash::UploadHash;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::object::{ModelFacts, Object, ObjectId};
+use ocelli_consensus::object::{ModelFacts, Object, ObjectId, StateReader};
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::transition::{self, Changes, StateReader, UPLOAD_DELAY};
+use ocelli_consensus::transition::{self, Changes, UPLOAD_DELAY};
 use ocelli_consensus::{AttachmentHash, Unsigned};
 use proptest::prelude::*;
 
@@ -51,18 +51,18 @@ impl World {
         (parameters.model_price, parameters.halving) = (Amount(3), 7);
         let balance = Amount(10_000_000_000);
         parameters.accounts = (0..3)
-            .map(|number| ocelli_consensus::network::StartingAccount { address: address(number), balance })
+            .map(|number| ocelli_consensus::parameters::StartingAccount { address: address(number), balance })
             .collect();
-        let (_, _, objects) = transition::genesis_state(&parameters);
+        let (_, _, objects) = ocelli_consensus::genesis::genesis_state(&parameters);
         let sums = parameters.balances().into_iter().map(|(address, amount)| (address, amount.0.into())).collect();
         let header = Header { height: 1, miner: address(9), ..Network::builtin("local").unwrap().genesis };
         let (body, changes) = (Body::default(), Changes::default());
         Self { parameters, objects, header, body, changes, sums, seen: Vec::new() }
     }
 
-    fn place(&self) -> transition::Place {
+    fn place(&self) -> ocelli_consensus::header::Place {
         let Header { height, version, miner, .. } = self.header;
-        transition::Place { height, version, miner, parent_time: 0 }
+        ocelli_consensus::header::Place { height, version, miner, parent_time: 0 }
     }
 
     /// Puts a transaction into the block if the rules allow it.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocelli_consensus::object::ObjectId;
+use ocelli_consensus::object::{ObjectId, StateReader};
 use ocelli_consensus::rules::{MODEL_BYTES_AT_LEAST, Sum, TransactionError, check_transaction, weight};
 use ocelli_consensus::transaction::Access;
-use ocelli_consensus::transition::{Changes as Objects, StateReader};
+use ocelli_consensus::transition::Changes as Objects;
 use ocelli_consensus::{Address, Amount, Transaction, TxId};
 
 use super::entry::{self, Size};

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ocelli_consensus::block::Answer;
-use ocelli_consensus::object::ObjectId;
-use ocelli_consensus::transition::StateReader;
+use ocelli_consensus::object::{ObjectId, StateReader};
 use ocelli_consensus::{Address, CheckedTransaction, Transaction, TxId};
 
 use super::admission::{Room, created, size_at};

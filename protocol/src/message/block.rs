@@ -9,7 +9,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use ocelli_consensus::block::{Answer, BlockShortId, BodyCommitment, Classes, answer_root};
 use ocelli_consensus::codec::encode;
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
 use ocelli_consensus::{Action, AttachmentHash, Body, Header, Root, Transaction};
 
 use super::{

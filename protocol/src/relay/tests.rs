@@ -4,7 +4,7 @@ mod simulator;
 
 use simulator::{LATENCY, Mode, SMALL, Simulator, id_of, task, task_of};
 
-use ocelli_consensus::transaction::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
 
 use super::*;
 use crate::limits::UNKNOWN_BYTES;

@@ -20,18 +20,17 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::BlockHash;
 
+use super::line::{FIRST_STALL_TIMEOUT, MAX_BLOCK_REQUESTS, MAX_STALL_TIMEOUT};
 use super::peer::Peer;
-use super::{ChainView, FIRST_BACKOFF, Offence, Purpose, Question, Sent, Sync, SyncAction};
+use super::{ChainView, Offence, Purpose, Question, Sent, Sync, SyncAction};
 use crate::message::{BlockData, Request};
-use crate::origin::{Direction, backoff};
+use crate::origin::{Direction, FIRST_BACKOFF, backoff};
 
 /// Blocks from the first that is not validated on among which missing ones are asked for, and so remembered as lacking or
 /// unavailable.
 pub const WINDOW: usize = 512;
 /// Requests for blocks under way with one peer: one is answered while the next travels.
 pub const MAX_REQUESTS_PER_PEER: usize = 2;
-/// Requests for blocks under way in all: what their responses may hold in memory.
-pub const MAX_BLOCK_REQUESTS: usize = 8;
 /// Blocks handed over and not yet validated beyond which no more are asked for.
 pub const MAX_IN_VALIDATION: usize = 64;
 /// Requests for blocks that only somebody whom we dialled may have under way, and as many that only somebody may who has
@@ -39,12 +38,6 @@ pub const MAX_IN_VALIDATION: usize = 64;
 pub const KEPT_BLOCK_REQUESTS: usize = MAX_REQUESTS_PER_PEER;
 /// Blocks that a peer is tried with that has not brought any, while others have.
 pub const TRIAL_WINDOW: usize = 4;
-/// Milliseconds after which blocks that a peer has not sent are asked of another too, at first.
-pub const FIRST_STALL_TIMEOUT: u64 = 2_000;
-/// The fewest that these become.
-pub const MIN_STALL_TIMEOUT: u64 = 500;
-/// The most that these become.
-pub const MAX_STALL_TIMEOUT: u64 = 30_000;
 /// Peers that may be asked for the same block at a time.
 const MAX_ASKERS: usize = 3;
 

@@ -1,6 +1,13 @@
 //! What our own line takes: how many requests for blocks at a time, and how long an honest peer's blocks may take over it.
 
-use super::blocks::{FIRST_STALL_TIMEOUT, MAX_BLOCK_REQUESTS, MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT};
+/// Requests for blocks under way in all: what their responses may hold in memory.
+pub const MAX_BLOCK_REQUESTS: usize = 8;
+/// Milliseconds after which blocks that a peer has not sent are asked of another too, at first.
+pub const FIRST_STALL_TIMEOUT: u64 = 2_000;
+/// The fewest that these become.
+pub const MIN_STALL_TIMEOUT: u64 = 500;
+/// The most that these become.
+pub const MAX_STALL_TIMEOUT: u64 = 30_000;
 
 /// Adapts to what comes and what does not.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::{BlockHash, U256};
 
-use super::blocks::{MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT};
+use super::line::{MAX_STALL_TIMEOUT, MIN_STALL_TIMEOUT};
 use super::{ChainView, MAX_REQUEST_TIMEOUT, Question, REQUEST_TIMEOUT};
 use crate::message::{ChainStatus, MAX_BLOCKS};
 use crate::origin::{Failures, Groups, Origin};

@@ -9,7 +9,8 @@
 //! each header makes the second pass simpler: 10 years of the testnet's headers are 4 MB.
 
 use ocelli_consensus::fork_choice::TreeNode;
-use ocelli_consensus::rules::{AnchorBlock, ParentBlock, RuleError, check_header};
+use ocelli_consensus::header::ParentBlock;
+use ocelli_consensus::rules::{AnchorBlock, RuleError, check_header};
 use ocelli_consensus::target::Target;
 use ocelli_consensus::{BlockHash, Header, Network, U256, Work, hash};
 

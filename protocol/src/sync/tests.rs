@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::presync::{Presync, Progress};
 use super::*;
 use crate::message::{BlockData, MAX_BLOCKS};
+use crate::origin::MAX_BACKOFF;
 use simulator::{
     Chain, Mode, NETWORK, Simulator, connected, data_of, extend, extend_in, genesis, pruned_data_of, work,
 };

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::hash::UploadHash;
-use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
-use ocelli_consensus::rules::{ParentBlock, check_body, check_transaction, weight};
+use ocelli_consensus::header::{ParentBlock, Place};
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, StateReader};
+use ocelli_consensus::rules::{check_body, check_transaction, weight};
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::transition::{self, Changes, Place, StateReader};
+use ocelli_consensus::transition::{self, Changes};
 use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, Body, CheckedTransaction, ModelId, Network, Parameters,
     Transaction, TxId, Unsigned,

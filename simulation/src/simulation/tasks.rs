@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::block::{Answer, Classes};
-use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, StateReader};
 use ocelli_consensus::transaction::{COST_PER_WEIGHT, Form};
-use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Network, Transaction, Unsigned,
     WtxId,

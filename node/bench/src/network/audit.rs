@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ocelli_consensus::network::Parameters;
+use ocelli_consensus::parameters::Parameters;
 use ocelli_consensus::{Address, Amount, BlockHash};
 use ocelli_node::client::ClientError;
 use ocelli_node::network::Peer;

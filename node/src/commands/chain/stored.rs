@@ -21,10 +21,10 @@ use crate::commands::node_file::NodeFile;
 use crate::commands::output::Printer;
 use crate::commands::peer_option::OwnNode;
 use crate::commands::{folders, network_option};
-use crate::inference::{InferenceHandle, InferenceLimits, InferenceService, ModelFiles};
+use crate::inference::{InferenceHandle, InferenceLimits, InferenceService};
 use crate::node::{SNAPSHOT, models};
 use crate::replay::{self, ExportError, Progress, Stopped, Why};
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{ModelFiles, Store, StoreError, StoreOptions};
 use ocelli_program::signals;
 
 /// How often the progress bar is drawn.

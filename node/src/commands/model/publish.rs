@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::hash::{PartsHash, UploadHash};
-use ocelli_consensus::network::Parameters;
-use ocelli_consensus::object::{ModelFacts, UploadRecord};
-use ocelli_consensus::transaction::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, Unsigned};
+use ocelli_consensus::object::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, ModelFacts, UploadRecord};
+use ocelli_consensus::parameters::Parameters;
+use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network, Transaction};
 use ocelli_model::Model;
 use ocelli_program::input_file::read_bounded;

@@ -36,7 +36,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
     if let Some(reason) = why_not {
         tracing::warn!(reason, "no GPU is used");
     }
-    if args.bootstrap.is_empty() {
+    if args.addresses.bootstrap.is_empty() {
         tracing::warn!(
             network = parameters.name,
             "no bootstrap peer is known: this node waits for others. Give others its address, printed below, as \
@@ -52,9 +52,7 @@ pub fn run(args: NodeArgs) -> Result<(), NodeError> {
         capacity: args.capacity,
         network: args.network,
         data: args.data,
-        listen: args.listen,
-        external: args.external,
-        bootstrap: args.bootstrap,
+        addresses: args.addresses,
         backend: device,
         inference: InferenceLimits::default(),
         api: args.api,

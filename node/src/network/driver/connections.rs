@@ -12,8 +12,8 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, mdns, ping, relay};
 use super::Driver;
 use super::messages::HeldRequest;
 use crate::network::discovery::{Dial, Purpose};
-use crate::network::error::shorten;
 use crate::network::slots::{self, Groups, Inbound};
+use crate::network::text::shorten;
 use crate::network::{BanSubject, DialFailure, Group, Misbehaviour, NetworkEvent, Peer, Role, address};
 
 /// The longest agent string that is kept of a peer.

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use ocelli_consensus::genesis::genesis_state;
 use ocelli_consensus::history::{HistoryReader, Position};
 use ocelli_consensus::object::Account;
-use ocelli_consensus::transition::genesis_state;
 use rocksdb::Options;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Another schedule of rules than the store's blocks were checked with.
 
-use ocelli_consensus::network::{Schedule, ScheduledVersion, TEST_VERSION};
+use ocelli_consensus::schedule::{Schedule, ScheduledVersion, TEST_VERSION};
 
 use super::*;
 

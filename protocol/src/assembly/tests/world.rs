@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use ocelli_consensus::block::{Answer, Classes, answer_root};
 use ocelli_consensus::fork_choice::{BlockStatus, HeaderTree, TreeNode};
-use ocelli_consensus::transaction::{Form, MAX_ATTACHMENT_BYTES};
+use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
+use ocelli_consensus::transaction::Form;
 use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, CompactTarget, Header, ModelId, Network, Transaction, Unsigned,
     WtxId,

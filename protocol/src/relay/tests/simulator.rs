@@ -6,9 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use ocelli_consensus::network::Network;
-use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId};
+use ocelli_consensus::object::{Account, ModelFacts, ModelRecord, Object, ObjectId, StateReader};
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::transition::StateReader;
 use ocelli_consensus::{
     Action, Address, Amount, AttachmentHash, BlockHash, CheckedTransaction, ModelId, Transaction, Unsigned,
 };

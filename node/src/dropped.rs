@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ocelli_consensus::TxId;
 
 /// Transactions that are remembered: those of some minutes of a full mempool that turns over.
-pub(super) const MAX_DROPPED: usize = 16_384;
+pub(crate) const MAX_DROPPED: usize = 16_384;
 
 /// Why a transaction was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +31,13 @@ pub type Reasons = rpds::HashTrieMapSync<TxId, Reason>;
 
 /// The transactions dropped last.
 #[derive(Default)]
-pub(super) struct Dropped {
+pub(crate) struct Dropped {
     reasons: Reasons,
     order: VecDeque<TxId>,
 }
 
 impl Dropped {
-    pub(super) fn note(&mut self, txid: TxId, reason: Reason) {
+    pub(crate) fn note(&mut self, txid: TxId, reason: Reason) {
         if !self.reasons.contains_key(&txid) {
             self.order.push_back(txid);
         }
@@ -50,7 +50,7 @@ impl Dropped {
     }
 
     /// What others may look at.
-    pub(super) fn reasons(&self) -> Reasons {
+    pub(crate) fn reasons(&self) -> Reasons {
         self.reasons.clone()
     }
 }
