@@ -431,14 +431,14 @@ mod tests {
     /// Shape and cost take a program that reads models: a node compares them when it starts.
     #[test]
     fn the_models_of_built_in_networks_are_the_files_of_the_zoo() {
-        let files: [&[u8]; 2] = [
-            include_bytes!("../../model/zoo/cifar10-cnn.safetensors"),
-            include_bytes!("../../model/zoo/cifar10-resnet.safetensors"),
-        ];
-        let expected = files.map(|file| (ModelId::of(file), file.len() as u32));
-        for name in Network::built_in_names() {
+        let cnn: &[u8] = include_bytes!("../../model/zoo/cifar10-cnn.safetensors");
+        let resnet: &[u8] = include_bytes!("../../model/zoo/cifar10-resnet.safetensors");
+        let lite0: &[u8] = include_bytes!("../../model/zoo/efficientnet-lite0.safetensors");
+        let person: &[u8] = include_bytes!("../../model/zoo/person-96.safetensors");
+        for (name, files) in [("local", vec![cnn, resnet, person]), ("testnet", vec![cnn, resnet, lite0, person])] {
+            let expected = files.iter().map(|file| (ModelId::of(file), file.len() as u32));
             let models = Network::builtin(name).unwrap().parameters.models;
-            assert!(models.iter().map(|model| (model.id, model.facts.size)).eq(expected));
+            assert!(models.iter().map(|model| (model.id, model.facts.size)).eq(expected), "{name}");
         }
     }
 
