@@ -90,10 +90,25 @@ fn moves() -> impl Strategy<Value = Move> {
     })
 }
 
-/// Blocks, some of them after many empty ones: uploads take time.
+/// Blocks, some of them after many empty ones: uploads take time. Before most of them model 1 is published, so that it is asked
+/// for its royalty.
 fn blocks() -> impl Strategy<Value = Vec<(u8, Vec<Move>)>> {
     let empty = prop_oneof![4 => Just(0u8), 1 => Just(3), 3 => Just(7)];
-    prop::collection::vec((empty, prop::collection::vec(moves(), 0..8)), 1..7)
+    let blocks = prop::collection::vec((empty, prop::collection::vec(moves(), 0..8)), 1..7);
+    let published = prop_oneof![1 => Just(vec![]), 3 => (1u8..4, 1u64..200).prop_map(publication)];
+    (published, blocks).prop_map(|(published, blocks)| [published, blocks].concat())
+}
+
+/// The blocks in which model 1 is published, until it may be asked.
+fn publication((from, royalty): (u8, u64)) -> Vec<(u8, Vec<Move>)> {
+    let (model, size) = (1, 5);
+    let by = |action| vec![Move { from, nonce: 0, fee: 1, action }];
+    vec![
+        (0, by(MoveAction::Upload { model, size })),
+        (7, by(MoveAction::Part { number: 0, bytes: 0 })),
+        (0, by(MoveAction::Publish { model, royalty, size })),
+        (3, vec![]),
+    ]
 }
 
 const BYTES_A_PART: u64 = 262_144;

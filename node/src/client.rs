@@ -81,6 +81,8 @@ pub struct Client {
     protocol: Option<String>,
     /// In the order in which they connected; never empty at first, but a node may go.
     connections: Vec<Connection>,
+    /// How many of them, the first, transactions are handed to.
+    receivers: usize,
     /// Addresses that were dialled in vain, each once.
     failures: Vec<(String, DialFailure)>,
     /// What the nodes show of their chains.
@@ -126,6 +128,7 @@ impl Client {
             network: network.clone(),
             protocol: None,
             connections: Vec::new(),
+            receivers: MAX_PEERS,
             failures: Vec::new(),
             chains: Chains::default(),
             left: BTreeMap::new(),
@@ -180,12 +183,14 @@ impl Client {
         Ok(())
     }
 
-    /// Leaves all but the first nodes.
-    pub fn keep_nodes(&mut self, count: usize) {
-        for connection in self.connections.drain(count.min(self.connections.len())..) {
-            self.handle.disconnect(connection.peer);
-            self.chains.remove(connection.peer);
-        }
+    /// Has transactions handed in to so many nodes at most, those that connected first. All are asked what became of them.
+    pub fn limit_receivers(&mut self, count: usize) {
+        self.receivers = count;
+    }
+
+    /// Whom transactions are handed in to.
+    fn receivers(&self) -> Vec<Connection> {
+        self.connections.iter().take(self.receivers).cloned().collect()
     }
 
     /// Nodes that could not be believed and were left, each with why.

@@ -23,6 +23,7 @@ mod status;
 mod submit;
 mod table;
 mod top;
+mod turn;
 mod wallet;
 pub mod wallet_option;
 

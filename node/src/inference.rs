@@ -195,8 +195,6 @@ pub struct InferenceFigures {
     pub joined: u64,
     /// Batches run; `computed / batches` is their mean size.
     pub batches: u64,
-    /// Pictures of the latest batch.
-    pub last_batch: usize,
     /// What the pictures waited before their batch began, added up.
     pub queue_time: Duration,
     /// What the device took, added up.

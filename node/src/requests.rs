@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ocelli_protocol::limits::{RequestLimits, RequestRefusal, SLOW_MILLIS};
+use ocelli_protocol::limits::{RequestLimits, RequestRefusal, SLOW_MILLIS, proving};
 use ocelli_protocol::message::{Request, Response, SubmitReply};
 
 pub use control::{Owner, SNAPSHOT};
@@ -195,13 +195,13 @@ impl Requests {
                 Err(error) => Err(error),
             },
             Request::Control { cookie, control } => return self.owner.on_control(&cookie, control, to),
-            read => self.read(&read),
+            read => self.read(&read, to.peer()),
         };
         to.send(&response.unwrap_or_else(|error| failed(&error)));
     }
 
-    /// Answers what only reads.
-    fn read(&self, request: &Request) -> Result<Response, StoreError> {
+    /// Answers what only reads; what it turns out to cost, the peer is charged.
+    fn read(&mut self, request: &Request, peer: Option<Peer>) -> Result<Response, StoreError> {
         Ok(match request {
             Request::Status => Response::Status(view::chain_status(&self.views.network, &self.views.newest())),
             Request::Headers { locator, limit } => {
@@ -220,7 +220,12 @@ impl Requests {
             Request::Upload { sender } => Response::Upload(self.views.view().chain.upload(sender)?),
             Request::Ledger { address, before, limit, proofs } => {
                 match self.views.view().ledger(*address, before.as_ref(), *limit, *proofs)? {
-                    Some(page) => Response::Ledger(Box::new(page)),
+                    Some((page, gone_through)) => {
+                        if let Some(peer) = peer {
+                            self.limits.charge_work(peer, proving(gone_through), self.clock.now());
+                        }
+                        Response::Ledger(Box::new(page))
+                    }
                     None => Response::failed(NO_LEDGER),
                 }
             }

@@ -27,4 +27,5 @@ mod nodes {
     mod slow;
     mod sync;
     mod versions;
+    mod waiting;
 }

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::message::{MAX_ENTRIES, MAX_PROVEN, Proofs, Request};
+use crate::message::{MAX_ENTRIES, Request};
 
 /// Requests of one peer a second, and at once.
 pub const REQUESTS: Limit = Limit { rate: 400, burst: 4_000 };
@@ -319,6 +319,13 @@ impl<P: Copy + Ord> RequestLimits<P> {
         account.work.charge(&mut self.work, bytes / BYTES_A_MICROSECOND, now);
     }
 
+    /// Counts work for a peer that its request did not tell of before.
+    pub fn charge_work(&mut self, peer: P, micros: u64, now: u64) {
+        self.meet(peer, now);
+        let Some(account) = self.peers.get_mut(&peer) else { return };
+        account.work.charge(&mut self.work, micros, now);
+    }
+
     /// Counts, once a second, those that have asked lately.
     fn count_sharing(&mut self, now: u64) {
         if now.saturating_sub(self.sharing.1) >= 1000 {
@@ -433,12 +440,14 @@ pub fn work(request: &Request) -> u64 {
         Request::TransactionIds { .. } => 1_000,
         Request::File { .. } => 100,
         Request::Models { limit, .. } => 20 + 10 * u64::from((*limit).min(64)),
-        // Two rows each, and with proofs the bodies of as many transactions as may be gone through.
-        Request::Ledger { limit, proofs, .. } => {
-            let bodies = if *proofs == Proofs::With { 5 * MAX_PROVEN as u64 } else { 0 };
-            50 + 10 * u64::from((*limit).min(MAX_ENTRIES as u32)) + bodies
-        }
+        // Two rows each; what proves them comes on top, by [`proving`].
+        Request::Ledger { limit, .. } => 50 + 10 * u64::from((*limit).min(MAX_ENTRIES as u32)),
     }
+}
+
+/// The same of reading bodies of so many transactions and making the trees that prove some of them.
+pub fn proving(transactions: usize) -> u64 {
+    5 * u64::try_from(transactions).unwrap_or(u64::MAX / 5)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ocelli_consensus::block::Answer;
 use ocelli_consensus::header::Place;
 use ocelli_consensus::object::ModelRecord;
 use ocelli_consensus::rules::{check_attachment, check_body, check_body_root, check_signature};
-use ocelli_consensus::{Address, Amount, Body, Header, ModelId, Network, TxId};
+use ocelli_consensus::{Address, Amount, Body, Header, ModelId, Network, Transaction, TxId, Unsigned};
 use ocelli_protocol::message::{
     BlockId, Confirmation, FoundBlock, Request, Response, Submission, SubmitReply, TransactionStatus,
 };
@@ -59,9 +59,15 @@ pub struct Tracked {
     pub txid: TxId,
     /// What is known of it.
     pub state: TransactionState,
+    /// Whether nothing more is waited for: it is deep enough, or nobody takes it any more.
+    pub is_over: bool,
     resent: Instant,
+    /// Who has said last that it waits there.
+    holder: Option<Connection>,
     /// Who has refused it when it was handed in again, since a node last had it.
     refused: BTreeSet<Peer>,
+    /// What was said of it last.
+    said: Option<Incident>,
     /// Whether a node has shown it in a block that its headers did not hold.
     is_doubtful: bool,
 }
@@ -82,9 +88,78 @@ pub enum TransactionState {
     },
     /// It is in the mempool.
     Pending,
+    /// It can be in no block any more, unless blocks that are there are replaced.
+    Void(Void),
     /// It is in a block.
     Confirmed(Box<Confirmed>),
 }
+
+/// Why a transaction can be in no block any more, by what is shown of its sender's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Void {
+    /// Another one of its sender has its nonce.
+    NonceUsed(u64),
+    /// The height that it names as its last has passed.
+    Expired(u64),
+}
+
+impl Void {
+    fn of(transaction: &Transaction, account_nonce: u64, height: u64) -> Option<Self> {
+        let Unsigned { nonce, expires, .. } = transaction.unsigned;
+        match nonce < account_nonce {
+            true => Some(Self::NonceUsed(nonce)),
+            false => (expires <= height).then_some(Self::Expired(expires)),
+        }
+    }
+}
+
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NonceUsed(nonce) => write!(f, "another transaction of its sender has its nonce, {nonce}"),
+            Self::Expired(height) => write!(f, "block {height} was the last that could have it"),
+        }
+    }
+}
+
+/// What has happened to transactions that are waited for, and had them handed in again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Incident {
+    /// The block that had them is no longer on the chain with the most work.
+    Disconnected { height: u64 },
+    /// A node lacks what another one has had for a while.
+    NotPassedOn { holder: String, lacks: String },
+    /// A node does not have them, and no other one has said that it does.
+    Lost { node: String },
+    /// They have left a node's mempool: why, by its own word.
+    Dropped { node: String, reason: String },
+}
+
+impl Incident {
+    /// The same for people, of so many transactions.
+    pub fn words(&self, count: usize) -> String {
+        let which = if count == 1 { "a transaction".into() } else { format!("{count} transactions") };
+        match self {
+            Self::Disconnected { height } => {
+                format!(
+                    "block {height}, which had {which}, is no longer on the chain with the most work: handed in again"
+                )
+            }
+            Self::NotPassedOn { holder, lacks } => {
+                format!(
+                    "the node at {holder} has {which}, and has not passed it on to the one at {lacks}: handed in again"
+                )
+            }
+            Self::Lost { node } => format!("the node at {node} does not have {which}: handed in again"),
+            Self::Dropped { node, reason } => {
+                format!("the node at {node} has dropped {which} ({reason}): handed in again")
+            }
+        }
+    }
+}
+
+/// What has happened in one round, and to how many transactions.
+pub type Incidents = BTreeMap<Incident, usize>;
 
 impl TransactionState {
     /// The confirmation, if there is one.
@@ -112,6 +187,7 @@ impl fmt::Display for TransactionState {
                 write!(f, "dropped ({reason}), and refused when handed in again: {refused}")
             }
             Self::Pending => f.write_str("in no block yet"),
+            Self::Void(why) => write!(f, "too late: {why}"),
             Self::Confirmed(confirmed) => {
                 let (height, depth) = (confirmed.header.height, confirmed.evidence.confirmations);
                 write!(f, "in block {height} with {depth} confirmations")
@@ -310,9 +386,9 @@ impl Client {
         }
     }
 
-    /// Asks until every transaction has `depth` confirmations, or was dropped and is refused by every node, at most for `time`;
-    /// hands in again what nodes have lost or dropped.
-    /// Confirmations are checked as by [`Client::find`]. `told` hears of the state after each round.
+    /// Asks until every transaction has `depth` confirmations, or will not be in a block, at most for `time`; hands in again what
+    /// nodes have lost or dropped, what they do not pass on, and what was in a block that is none of the chain any more.
+    /// Confirmations are checked as by [`Client::find`]. `told` hears of the state after each round, and of what happened in it.
     ///
     /// # Errors
     /// When no node is left that can be believed.
@@ -321,7 +397,7 @@ impl Client {
         submissions: &[Submission],
         depth: u64,
         time: Duration,
-        mut told: impl FnMut(&[Tracked]),
+        mut told: impl FnMut(&[Tracked], &Incidents),
     ) -> Result<Vec<Tracked>, ClientError> {
         let start = Instant::now();
         let deadline = start + time;
@@ -330,16 +406,21 @@ impl Client {
             .map(|submission| Tracked {
                 txid: submission.transaction.txid(),
                 state: TransactionState::Unanswered,
+                is_over: false,
                 resent: start,
+                holder: None,
                 refused: BTreeSet::new(),
+                said: None,
                 is_doubtful: false,
             })
             .collect();
-        let mut waiting = Waiting { client: self, submissions, depth, tracked, resent: HashMap::new() };
+        let (resent, incidents) = (HashMap::new(), Incidents::new());
+        let mut waiting = Waiting { client: self, submissions, depth, tracked, resent, incidents };
         for turn in 0.. {
             waiting.round(turn, (Instant::now() + ROUND).min(deadline))?;
-            told(&waiting.tracked);
-            if (0..submissions.len()).all(|index| waiting.is_over(index)) || Instant::now() >= deadline {
+            waiting.look_for_an_end();
+            told(&waiting.tracked, &std::mem::take(&mut waiting.incidents));
+            if waiting.tracked.iter().all(|tracked| tracked.is_over) || Instant::now() >= deadline {
                 break;
             }
             waiting.pause((Instant::now() + POLL).min(deadline))?;
@@ -355,14 +436,38 @@ struct Waiting<'a> {
     tracked: Vec<Tracked>,
     /// What was handed in again and not answered yet: which submission.
     resent: HashMap<RequestId, usize>,
+    /// Of this round.
+    incidents: Incidents,
 }
 
 impl Waiting<'_> {
-    /// Whether nothing more is to be waited for: it is deep enough, or nobody takes it any more.
-    fn is_over(&self, index: usize) -> bool {
-        let Tracked { state, refused, .. } = &self.tracked[index];
-        let is_refused = || self.client.connections().iter().all(|connection| refused.contains(&connection.peer));
-        state.is_deep(self.depth) || matches!(state, TransactionState::Dropped { refused: Some(_), .. }) && is_refused()
+    /// Finds out for which transactions nothing more is to be waited: what every node refuses may be too late for the account.
+    fn look_for_an_end(&mut self) {
+        let nodes = self.client.connections();
+        let is_refused = |tracked: &Tracked| {
+            let is_gone = match &tracked.state {
+                TransactionState::Lost(refused) | TransactionState::Dropped { refused, .. } => refused.is_some(),
+                _ => false,
+            };
+            is_gone && !nodes.is_empty() && nodes.iter().all(|node| tracked.refused.contains(&node.peer))
+        };
+        let refused: Vec<bool> = self.tracked.iter().map(is_refused).collect();
+        let first = refused.iter().position(|is_refused| *is_refused);
+        let sender = first.map(|index| self.submissions[index].transaction.sender());
+        // If the account cannot be had now, the next round looks again.
+        let account = sender.and_then(|sender| self.client.account(sender).ok());
+        for ((tracked, submission), is_refused) in self.tracked.iter_mut().zip(self.submissions).zip(refused) {
+            let void = account.filter(|_| is_refused);
+            let void = void.and_then(|account| Void::of(&submission.transaction, account.nonce, account.height));
+            if let Some(why) = void {
+                tracked.state = TransactionState::Void(why);
+            }
+            tracked.is_over = match tracked.state {
+                TransactionState::Void(_) => true,
+                TransactionState::Dropped { .. } => is_refused,
+                _ => tracked.state.is_deep(self.depth),
+            };
+        }
     }
 
     /// Looks at the chains, and asks one node for everything that is in no block yet: another one each time, as one may know
@@ -381,7 +486,7 @@ impl Waiting<'_> {
         let Some(node) = nodes.get(turn.checked_rem(nodes.len()).unwrap_or(0)) else { return Ok(()) };
         let mut questions = HashMap::new();
         for (index, tracked) in self.tracked.iter().enumerate() {
-            if tracked.state.confirmed().is_none() {
+            if tracked.state.confirmed().is_none() && !matches!(tracked.state, TransactionState::Void(_)) {
                 questions.insert(self.client.send(node.peer, &Request::Transaction { txid: tracked.txid }), index);
             }
         }
@@ -423,7 +528,12 @@ impl Waiting<'_> {
             let evidence = self.client.evidence(&header)?;
             match (&mut self.tracked[index].state, evidence) {
                 (TransactionState::Confirmed(confirmed), Some(evidence)) => confirmed.evidence = evidence,
-                (state, _) => *state = TransactionState::Pending,
+                (state, _) => {
+                    *state = TransactionState::Pending;
+                    self.tracked[index].holder = None;
+                    // Nodes take it up again by themselves, if they have its attachment.
+                    self.hand_in_again(index, Duration::ZERO, Incident::Disconnected { height: header.height });
+                }
             }
         }
         Ok(())
@@ -435,6 +545,7 @@ impl Waiting<'_> {
         match status {
             TransactionStatus::Pending(_) => {
                 tracked.state = TransactionState::Pending;
+                tracked.holder = Some(node.clone());
                 tracked.refused.clear();
             }
             TransactionStatus::Confirmed(confirmation) => {
@@ -453,30 +564,45 @@ impl Waiting<'_> {
                 }
             }
             TransactionStatus::Unknown => {
-                // One that has lost it may never have had it.
-                if !matches!(tracked.state, TransactionState::Lost(_) | TransactionState::Dropped { .. }) {
-                    tracked.state = TransactionState::Lost(None);
-                }
-                self.hand_in_again(index, RESEND);
+                let lacks = node.address.clone();
+                let incident =
+                    match tracked.holder.take_if(|holder| holder.peer == node.peer).or(tracked.holder.clone()) {
+                        Some(holder) if holder.peer != node.peer => {
+                            Incident::NotPassedOn { holder: holder.address, lacks }
+                        }
+                        // One that has lost it may never have had it.
+                        _ => {
+                            if !matches!(tracked.state, TransactionState::Lost(_) | TransactionState::Dropped { .. }) {
+                                tracked.state = TransactionState::Lost(None);
+                            }
+                            Incident::Lost { node: lacks }
+                        }
+                    };
+                self.hand_in_again(index, RESEND, incident);
             }
             TransactionStatus::Dropped { reason } => {
-                let is_new = !matches!(tracked.state, TransactionState::Dropped { .. });
+                let (is_new, reason) = (!matches!(tracked.state, TransactionState::Dropped { .. }), printable(&reason));
                 if is_new {
-                    tracked.state = TransactionState::Dropped { reason: printable(&reason), refused: None };
+                    tracked.state = TransactionState::Dropped { reason: reason.clone(), refused: None };
                 }
-                self.hand_in_again(index, if is_new { Duration::ZERO } else { RESEND });
+                let incident = Incident::Dropped { node: node.address.clone(), reason };
+                self.hand_in_again(index, if is_new { Duration::ZERO } else { RESEND }, incident);
             }
         }
         Ok(())
     }
 
-    /// Hands a transaction in again, if that was not done for so long.
-    fn hand_in_again(&mut self, index: usize, pause: Duration) {
+    /// Hands a transaction in again, to whoever is there, if that was not done for so long; why is said once.
+    fn hand_in_again(&mut self, index: usize, pause: Duration, why: Incident) {
         let tracked = &mut self.tracked[index];
         if tracked.resent.elapsed() < pause {
             return;
         }
         tracked.resent = Instant::now();
+        if tracked.said.as_ref() != Some(&why) {
+            *self.incidents.entry(why.clone()).or_default() += 1;
+            tracked.said = Some(why);
+        }
         let request = Request::Submit(self.submissions[index].clone());
         for connection in self.client.connections().to_vec() {
             self.resent.insert(self.client.send(connection.peer, &request), index);
@@ -486,14 +612,20 @@ impl Waiting<'_> {
     /// Takes note of what is said to a transaction that was handed in again.
     fn on_other(&mut self, reply: Reply) {
         let Some(index) = self.resent.remove(&reply.id) else { return };
-        let Ok(Response::Submitted(SubmitReply::Refused { reason, .. })) = reply.result else { return };
+        let Ok(Response::Submitted(SubmitReply::Refused { code, reason })) = reply.result else { return };
+        if code == SubmitReply::BUSY {
+            return;
+        }
         let tracked = &mut self.tracked[index];
         tracked.refused.insert(reply.peer);
         match &mut tracked.state {
             TransactionState::Lost(refused) | TransactionState::Dropped { refused, .. } => {
                 *refused = Some(printable(&reason))
             }
-            TransactionState::Unanswered | TransactionState::Pending | TransactionState::Confirmed(_) => {}
+            TransactionState::Unanswered
+            | TransactionState::Pending
+            | TransactionState::Void(_)
+            | TransactionState::Confirmed(_) => {}
         }
     }
 

@@ -9,6 +9,7 @@ use ocelli_consensus::network::Network;
 use ocelli_consensus::rules::{check_body_root, check_signature};
 use ocelli_consensus::{Address, Amount, Body, Header, ModelId};
 use ocelli_protocol::ledger::{Entry, Event, Place, REWARD, Side, credit, debit};
+use ocelli_protocol::limits::{Bucket, Limit, WORK, proving, work};
 use ocelli_protocol::message::{
     AccountStatus, LedgerBlock, LedgerPage, MAX_ENTRIES, MAX_TRANSACTIONS, Proofs, Request, Response, ShownEntry,
     TransactionProof,
@@ -18,9 +19,8 @@ use super::chains::unexpected;
 use super::lie::Lie;
 use super::{ANSWER_TIMEOUT, Client, ClientError, Connection};
 
-/// Pages that a node gives at once, and how long it takes to earn another: below its limit of work for one peer.
-const PAGES_AT_ONCE: usize = 64;
-const PAGE_INTERVAL: Duration = Duration::from_millis(100);
+/// The work that a node is asked for: half of what it does for one peer, as bytes and other questions count too.
+const PAGES: Limit = Limit { rate: WORK.rate / 2, burst: WORK.burst / 2 };
 /// How often it is begun anew when the chain is reorganised meanwhile.
 const ATTEMPTS: usize = 3;
 /// Entries that are read at most: whoever shows more without proving them fills no memory.
@@ -133,9 +133,11 @@ impl Client {
     fn read_ledger(&mut self, node: &Connection, address: Address, since: u64) -> Result<Read, ClientError> {
         let mut read: Option<Read> = None;
         let mut before = None;
-        for page_number in 0.. {
-            if page_number >= PAGES_AT_ONCE {
-                self.pause(Instant::now() + PAGE_INTERVAL)?;
+        let (start, mut asked) = (Instant::now(), Bucket::new(PAGES, 0));
+        let millis = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        loop {
+            while let Err(wait) = asked.check(1, millis()) {
+                self.pause(Instant::now() + Duration::from_millis(wait))?;
             }
             let limit = MAX_ENTRIES as u32;
             let request = Request::Ledger { address, before, limit, proofs: Proofs::With };
@@ -143,6 +145,7 @@ impl Client {
                 Response::Ledger(page) => *page,
                 other => return Err(unexpected(node, "Ledger", &other)),
             };
+            asked.charge(work(&request) + proving(transactions_of(&page)), millis());
             let LedgerPage { account, from, blocks, has_more } = page;
             if read.as_ref().is_none_or(|read| read.account.header != account.header) {
                 self.check_account(node, address, &account)?;
@@ -222,6 +225,12 @@ impl Client {
         let is_checked = !self.is_long() && path.is_some() && self.depth(header.height, &header.hash()) > 0;
         Ok(Statement { balance, nonce, height: header.height, is_checked, opening, is_whole, from, entries: known })
     }
+}
+
+/// How many transactions the bodies have, by the page's word, that a node has gone through for it.
+fn transactions_of(page: &LedgerPage) -> usize {
+    let count = |block: &LedgerBlock| block.entries.iter().find_map(|shown| Some(shown.proof.as_ref()?.proof.count));
+    page.blocks.iter().filter_map(count).map(|count| count as usize).sum()
 }
 
 /// The entries that a node shows of a block, the latest first, each checked by itself and against the header.

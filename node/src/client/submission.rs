@@ -68,7 +68,7 @@ impl SubmitOutcome {
 }
 
 impl Client {
-    /// Hands every submission to every connected node, in order, and waits for what they say. Each answer is checked:
+    /// Hands every submission to the nodes that are to have them, in order, and waits for what they say. Each answer is checked:
     /// the signature, and that it is the node's own. `told` hears of each reply: which submission, and what was said.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Client {
         submissions: &[Submission],
         mut told: impl FnMut(usize, &NodeReply),
     ) -> Result<Vec<Vec<NodeReply>>, ClientError> {
-        let nodes = self.connections().to_vec();
+        let nodes = self.receivers();
         if nodes.is_empty() {
             return Err(ClientError::Alone);
         }

@@ -6,11 +6,19 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::client::chains::Evidence;
+use crate::client::confirmation::Incidents;
 
 /// Says on stderr which nodes were left, and why. There is nobody to tell that stderr is closed.
 pub fn warn_of_left(client: &Client) {
     for why in client.left() {
         drop(writeln!(io::stderr(), "warning: {why}; it was left"));
+    }
+}
+
+/// Says on stderr what has happened to transactions that are waited for.
+pub fn tell_of(incidents: &Incidents) {
+    for (incident, &count) in incidents {
+        drop(writeln!(io::stderr(), "{}", incident.words(count)));
     }
 }
 

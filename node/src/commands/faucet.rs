@@ -84,7 +84,6 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = Client::connect(std::slice::from_ref(&network), &find_bootstrap(&args.peer, &network)?)?;
     client.await_named(&args.peer)?;
     client.find_nodes(NODES, DISCOVERY_TIME)?;
-    client.keep_nodes(NODES);
 
     let (faucets, others) = client.faucets()?;
     let asked = faucets.len() + others.len();
@@ -100,7 +99,11 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
                 let (txid, amount) = (transaction.txid(), terms.amount);
                 let payment = Submission { transaction, attachment: None };
                 let time = Duration::from_secs(args.timeout);
-                let states = if args.wait > 0 { client.wait(&[payment], args.wait, time, |_| {})? } else { Vec::new() };
+                let states = if args.wait > 0 {
+                    client.wait(&[payment], args.wait, time, |_, incidents| evidence::tell_of(incidents))?
+                } else {
+                    Vec::new()
+                };
                 let found = states.first().and_then(|tracked| tracked.state.confirmed());
                 let confirmations = found.map_or(0, |found| found.evidence.confirmations);
                 let height = found.map(|found| found.header.height);

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use ocelli_model::picture::MAX_PICTURE_BYTES;
 use ocelli_model::{Attachment, Model};
 use ocelli_program::input_file::read_bounded;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::{CommandError, Explain as _};
 
 /// How the names of pictures end; in folders, what ends otherwise is passed over.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+
+/// Pictures that are decoded at once: a large one takes some hundred MB.
+pub const SIDE_BY_SIDE: usize = 8;
 
 /// The argument that means the list on stdin.
 const STDIN: &str = "-";
@@ -104,17 +108,74 @@ fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '['])
 }
 
-/// Reads a picture's file: what a task of the model carries of it, and the file's bytes.
-///
-/// # Errors
-/// For a file that cannot be read, or is no picture that the model takes.
-pub fn read(path: &Path, model: &Model) -> Result<(Attachment, Vec<u8>), CommandError> {
-    let bytes = read_bounded(path, MAX_PICTURE_BYTES)?;
-    Ok((Attachment::from_file(&bytes, model.graph().input().into())?, bytes))
+/// A file's name in tables and messages: what is not UTF-8 of it is written as `\\xff`, so that no two files have one name.
+pub fn name(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut name = String::new();
+    for part in bytes.utf8_chunks() {
+        name.push_str(part.valid());
+        part.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
+    }
+    name
+}
+
+/// A picture that was read.
+pub struct Seen {
+    /// What a task carries of it.
+    pub attachment: Attachment,
+    /// When it was taken ([`time_taken`]).
+    pub taken: Option<String>,
+}
+
+/// Reads pictures on all cores; of each that is no picture for the model, or cannot be read, why.
+pub fn read_all(paths: &[PathBuf], model: &Model) -> Vec<Result<Seen, String>> {
+    let read = |path: &PathBuf| {
+        let bytes = read_bounded(path, MAX_PICTURE_BYTES).map_err(|error| CommandError::from(error).one_line())?;
+        let attachment = Attachment::from_file(&bytes, model.graph().input().into());
+        let attachment = attachment.map_err(|error| CommandError::from(error).one_line())?;
+        Ok(Seen { attachment, taken: time_taken(&bytes) })
+    };
+    let chunks = paths.chunks(SIDE_BY_SIDE);
+    chunks.flat_map(|paths| paths.par_iter().map(read).collect::<Vec<_>>()).collect()
+}
+
+/// Pictures that cannot be used, and why; of the first few, as a folder may have many.
+#[derive(Default)]
+pub struct Problems {
+    count: usize,
+    first: Vec<String>,
+}
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, name: &str, problem: &str) {
+        self.count += 1;
+        if self.first.len() < 20 {
+            self.first.push(format!("{name}: {problem}"));
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Fails if there are any, of so many pictures; `then` says what that means.
+    ///
+    /// # Errors
+    /// That names the first few.
+    pub fn check(self, of: usize, then: &str) -> Result<(), CommandError> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        Err(CommandError::failed(format!("{} of {of} pictures cannot be used{then}", self.count))
+            .with_causes(self.first)
+            .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"))
+    }
 }
 
 /// When a picture was taken, by its EXIF data: `2026-05-03T14:07:59`, with the zone where that is told; the camera's word.
-pub fn time_taken(file: &[u8]) -> Option<String> {
+fn time_taken(file: &[u8]) -> Option<String> {
     let exif = exif::Reader::new().read_from_container(&mut io::Cursor::new(file)).ok()?;
     let text = |tag| match &exif.get_field(tag, exif::In::PRIMARY)?.value {
         exif::Value::Ascii(texts) => texts.first().cloned(),
@@ -205,6 +266,16 @@ mod tests {
         listed(&b"a b.jpg\r\n\n\xff.jpg\nlast"[..], &mut found).unwrap();
         assert_eq!(found.len(), 3);
         assert_eq!((found[0].as_path(), found[2].as_path()), (Path::new("a b.jpg"), Path::new("last")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_two_files_have_one_name() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = |bytes| name(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(name("図 \"1\".jpg".as_bytes()), "図 \"1\".jpg");
+        assert_eq!(name(b"caf\xe9.jpg"), "caf\\xe9.jpg");
+        assert_eq!(name(b"\xff/\xe3\x81.jpg"), "\\xff/\\xe3\\x81.jpg");
     }
 
     /// TIFF's bytes of one IFD with an EXIF IFD, as in a JPEG's APP1.

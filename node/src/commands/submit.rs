@@ -1,41 +1,40 @@
 //! `ocelli submit`.
 
+mod answer;
+mod asker;
 mod journal;
 mod tabled;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::{Action, Amount, AttachmentHash, Transaction};
-use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, attachment, reference};
-use ocelli_program::output_file::{Readers, write};
+use ocelli_consensus::{Action, Amount};
+use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, reference};
 use ocelli_protocol::mempool::MAX_PENDING;
-use ocelli_protocol::message::Submission;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use serde::Serialize;
 use serde_json::json;
 
 use super::error::CommandError;
 use super::network_model::{Offered, Wanted};
-use super::output::{Printer, Whole};
+use super::output::Printer;
 use super::peer_option::local_node;
+use super::pictures::Seen;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders, pictures};
-use crate::client::chains::Evidence;
-use crate::client::fee::{default_fee, expiry, weight};
-use crate::client::submission::{NodeReply, SubmitOutcome};
+use crate::client::confirmation::Incident;
+use crate::client::fee::{default_fee, weight};
 use crate::client::{Client, printable};
 use crate::inference::{facts_of, model_id};
-use crate::network::Group;
 use crate::task;
-use crate::wallet::Wallet;
+use answer::{Answer, check_identical, print};
+use asker::Asker;
 
 /// How long more nodes than the first are looked for.
 pub(super) const DISCOVERY_TIME: Duration = Duration::from_secs(3);
@@ -109,83 +108,8 @@ pub struct Args {
     nodes: u16,
 }
 
-/// What is printed of one picture.
-#[derive(Debug, Serialize)]
-struct Answer {
-    file: String,
-    /// Of the file, whatever was done to it.
-    file_sha256: String,
-    /// Of what was sent.
-    sent_sha256: String,
-    /// What was done to the file, for people.
-    sent_as: String,
-    /// Names what was sent in the chain.
-    attachment: String,
-    /// Bytes of what was sent.
-    bytes: usize,
-    label: String,
-    /// Of the label, 0 to 1, rounded to 6 decimals: for display.
-    probability: f64,
-    /// By this machine's own run.
-    logits: Vec<i32>,
-    /// Of these logits, as a block holds it.
-    digest: String,
-    /// Nodes that answered.
-    answers: usize,
-    /// Address groups that these nodes are in; all that run on this machine are one.
-    groups: usize,
-    /// Nodes that answered and run on this machine.
-    local_answers: usize,
-    /// Whether all that is known, the confirmed answer included, equals this machine's own run.
-    identical: bool,
-    txid: String,
-    fee: Whole,
-    royalty: Whole,
-    height: Option<u64>,
-    confirmations: u64,
-    /// Of the block and those on it, in hexadecimal.
-    work: Option<String>,
-    /// The lowest height from which on headers were checked.
-    checked_from: Option<u64>,
-    /// Nodes whose chains hold the block.
-    nodes: usize,
-    model: String,
-    /// From handing it in to the first preliminary answer.
-    latency_ms: Option<f64>,
-    /// Who said something else than this machine's own run, and what.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    different: Vec<Different>,
-}
-
-#[derive(Debug, Serialize)]
-struct Different {
-    source: String,
-    /// The best classes with their logits; none where there is no answer.
-    best: Option<Vec<(u16, i32)>>,
-}
-
-impl Different {
-    fn of(source: String, answer: Option<&Classes>) -> Self {
-        Self { source, best: answer.map(|classes| classes.best.clone()) }
-    }
-}
-
-impl Answer {
-    fn confirm(&mut self, evidence: &Evidence) {
-        let Evidence { confirmations, work, checked_from, nodes } = *evidence;
-        (self.confirmations, self.nodes) = (confirmations, nodes);
-        (self.work, self.checked_from) = (Some(format!("{:#x}", work.0)), Some(checked_from));
-    }
-
-    /// Where it is confirmed, for people.
-    fn standing(&self) -> String {
-        let (Some(height), Some(checked_from)) = (self.height, self.checked_from) else { return "unconfirmed".into() };
-        let node = if self.nodes == 1 { "node" } else { "nodes" };
-        let confirmations = evidence::confirmations(self.confirmations);
-        let unchecked = if checked_from == 0 { "" } else { ", the chain before it not checked" };
-        format!("block {height}, {confirmations} shown by {} {node}{unchecked}", self.nodes)
-    }
-}
+/// Why a price cannot be named.
+const TOO_MUCH: &str = "fees and royalties together exceed all the credits there can be";
 
 /// A picture that is ready to be asked about.
 struct Picture {
@@ -214,7 +138,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let files = pictures::find(&args.images)?;
     // What can be said without a node is said first.
     let early = match &wanted {
-        Wanted::Here(model) if args.csv.is_none() => Some(read_pictures(&files, model)?),
+        Wanted::Here(model) if args.csv.is_none() => Some(Bill::of(args, &files, model)?),
         Wanted::Here(_) | Wanted::Published(_) => None,
     };
     if args.estimate {
@@ -227,28 +151,34 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     progress.say("joining the network");
     let mut client = join(args, &network, &addresses)?;
     progress.say("looking for the model");
-    let height = client.account(address_of(&wallet))?.height;
-    let offered = wanted.find(&network, &mut client, height)?;
+    let account = client.account(address_of(&wallet))?;
+    let offered = wanted.find(&network, &mut client, account.height)?;
     say_that_pictures_become_public(&progress);
-    if let Some(path) = &args.csv {
-        let asker = tabled::Asker { args, network: &network, addresses: &addresses, offered, wallet, client, progress };
-        return asker.run(path, files, output);
-    }
-    let pictures = match early {
-        Some(pictures) => pictures,
-        None => read_pictures(&files, &offered.model)?,
+    let mut asker = Asker {
+        args,
+        network: &network,
+        addresses: &addresses,
+        offered,
+        wallet,
+        client,
+        progress,
+        said: BTreeSet::new(),
     };
-    progress.say("running the model here");
-    let offers = pictures.iter().map(|(_, attachment)| price(args, &offered, attachment)).collect();
-    let pictures = run_model(pictures, offers, &offered.model)?;
-    let submissions = sign(args, &mut client, &network, &offered, &pictures, &wallet, Amount::ZERO)?;
-    keep_what_is_sent(&pictures, &submissions, &progress);
-    let model = &offered.model;
-
+    if let Some(path) = &args.csv {
+        return asker.table(path, files, output);
+    }
+    let bill = match early {
+        Some(bill) => bill,
+        None => Bill::of(args, &files, &asker.offered.model)?,
+    };
+    let total = bill.check(args, &asker.offered)?;
+    if account.balance < total {
+        return Err(too_little(&network, address_of(&asker.wallet), account.balance, total));
+    }
     let mut answers = Vec::new();
-    let done = follow(args, &mut client, model, &pictures, &submissions, &progress, &mut answers);
-    progress.finish();
-    evidence::warn_of_left(&client);
+    let done = asker.ask_all(&files, bill.kept, &mut answers);
+    asker.progress.finish();
+    evidence::warn_of_left(&asker.client);
     // Whatever failed: these are on their way, and paid for.
     if done.is_ok() || !answers.is_empty() {
         print(&answers, output)?;
@@ -269,7 +199,7 @@ fn join(args: &Args, network: &Network, addresses: &[String]) -> Result<Client, 
     let mut client = Client::connect(std::slice::from_ref(network), addresses)?;
     client.await_named(&args.peer)?;
     client.find_nodes(args.nodes.into(), DISCOVERY_TIME)?;
-    client.keep_nodes(args.nodes.into());
+    client.limit_receivers(args.nodes.into());
     refuse_if_outdated(&mut client)?;
     Ok(client)
 }
@@ -280,7 +210,7 @@ fn estimate(
     network: &Network,
     wanted: Wanted,
     files: &[PathBuf],
-    early: Option<Vec<(String, Attachment)>>,
+    early: Option<Bill>,
     output: &mut Printer,
 ) -> Result<(), CommandError> {
     let offered = match wanted {
@@ -293,40 +223,185 @@ fn estimate(
             wanted.find(network, &mut client, height)?
         }
     };
-    let pictures = match early {
-        Some(pictures) => pictures,
-        None => read_pictures(files, &offered.model)?,
+    let bill = match early {
+        Some(bill) => bill,
+        None => Bill::of(args, files, &offered.model)?,
     };
-    let too_much = || CommandError::usage("fees and royalties together exceed all the credits there can be");
-    let (mut fees, mut royalties, mut bytes) = (Amount::ZERO, Amount::ZERO, 0);
-    for (_, attachment) in &pictures {
-        let (_, fee) = price(args, &offered, attachment);
-        fees = fees.checked_add(fee).ok_or_else(too_much)?;
-        royalties = royalties.checked_add(offered.royalty).ok_or_else(too_much)?;
-        bytes += attachment.bytes.len();
-    }
-    let total = fees.checked_add(royalties).ok_or_else(too_much)?;
+    let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
+    let total = fees.checked_add(royalties).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
     if output.is_json() {
         return output.json(&json!({
-            "pictures": pictures.len(), "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
+            "pictures": pictures, "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
             "total": total.to_string(), "model": offered.model.name(), "network": network.parameters.name,
         }));
     }
     output.rows(&[
-        ("pictures", format!("{}, {bytes} bytes as they are sent", pictures.len())),
+        ("pictures", format!("{pictures}, {bytes} bytes as they are sent")),
         ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
         ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
         ("total", format!("{total} credits on network {}", network.parameters.name)),
     ])
 }
 
+/// What pictures cost, all of which can be used.
+#[derive(Default)]
+struct Bill {
+    pictures: u64,
+    /// As they are sent.
+    bytes: usize,
+    fees: Amount,
+    /// The highest fee, and the picture's.
+    dearest: (Amount, String),
+    /// All of them, where they are no more than a batch: so that a pipe is read once.
+    kept: Vec<(String, Attachment)>,
+}
+
+impl Bill {
+    /// Reads all pictures, some at a time.
+    ///
+    /// # Errors
+    /// That says of all which cannot be used.
+    fn of(args: &Args, files: &[PathBuf], model: &Model) -> Result<Self, CommandError> {
+        let (mut bill, mut problems) = (Self::default(), pictures::Problems::default());
+        for batch in files.chunks(BATCH) {
+            for (file, read) in batch.iter().zip(pictures::read_all(batch, model)) {
+                match read {
+                    Ok(Seen { attachment, .. }) => {
+                        let (_, fee) = price(args, model, Amount::ZERO, &attachment);
+                        bill.add(pictures::name(file), attachment, fee)?;
+                    }
+                    Err(problem) => problems.add(&pictures::name(file), &problem),
+                }
+            }
+        }
+        problems.check(files.len(), "; nothing was sent").map(|()| bill)
+    }
+
+    fn add(&mut self, file: String, attachment: Attachment, fee: Amount) -> Result<(), CommandError> {
+        self.pictures += 1;
+        self.bytes += attachment.bytes.len();
+        self.fees = self.fees.checked_add(fee).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
+        if self.pictures == 1 || fee > self.dearest.0 {
+            self.dearest = (fee, file.clone());
+        }
+        match self.pictures as usize {
+            1..=BATCH => self.kept.push((file, attachment)),
+            _ => self.kept = Vec::new(),
+        }
+        Ok(())
+    }
+
+    fn royalties(&self, offered: &Offered) -> Result<Amount, CommandError> {
+        offered.royalty.0.checked_mul(self.pictures).map(Amount).ok_or_else(|| CommandError::usage(TOO_MUCH))
+    }
+
+    /// What all cost, if that may be spent.
+    fn check(&self, args: &Args, offered: &Offered) -> Result<Amount, CommandError> {
+        let (fee, file) = &self.dearest;
+        check_price(args, offered, *fee).map_err(|problem| {
+            CommandError::failed(format!("{file} {problem}; nothing was sent"))
+                .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
+        })?;
+        let total = self.fees.checked_add(self.royalties(offered)?).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
+        check_total(args, self.pictures as usize, total, Amount::ZERO)?;
+        Ok(total)
+    }
+}
+
+/// Fails where so many pictures cost more than may be spent in all.
+fn check_total(args: &Args, pictures: usize, needed: Amount, spent: Amount) -> Result<(), CommandError> {
+    let Some(most) = args.max_total else { return Ok(()) };
+    if spent.checked_add(needed).is_some_and(|total| total <= most) {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!(
+        "the next {pictures} pictures cost {needed} credits, {spent} were spent before, and --max-total is {most}"
+    ))
+    .with_hint("allow more, or be content with what was answered"))
+}
+
+impl Asker<'_> {
+    /// Asks about pictures, batch by batch, of which those of the only one may be kept; `answers` gets what is known of each.
+    fn ask_all(
+        &mut self,
+        files: &[PathBuf],
+        mut kept: Vec<(String, Attachment)>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), CommandError> {
+        let mut spent = Amount::ZERO;
+        let mut batches = files.chunks(BATCH).peekable();
+        while let Some(batch) = batches.next() {
+            if kept.is_empty() {
+                kept = self.read_again(batch)?;
+            }
+            let pictures = self.run_model(std::mem::take(&mut kept))?;
+            let handed_in = self.send(&pictures, spent, |_, _| Ok(()))?;
+            let first = answers.len();
+            for ((picture, submission), replies) in pictures.iter().zip(&handed_in.submissions).zip(&handed_in.replies)
+            {
+                // If it fails, those after it would come out of turn.
+                answers.push(Answer::of(picture, submission, replies, &self.offered.model, &self.progress)?);
+                let total = submission.transaction.total(&self.network.parameters).unwrap_or(Amount(u64::MAX));
+                spent = Amount(spent.0.saturating_add(total.0));
+            }
+            // The next batch has to wait until nodes have room for it.
+            let depth = if batches.peek().is_some() { self.args.wait.max(1) } else { self.args.wait };
+            if depth == 0 {
+                self.progress.set(answers.len());
+                continue;
+            }
+            let deadline = Instant::now() + self.patience();
+            let states = self.wait(&handed_in.submissions, depth, deadline, |progress, states| {
+                progress.set(first + states.iter().filter(|tracked| tracked.state.is_deep(depth)).count());
+            })?;
+            for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
+                if let Some(confirmed) = tracked.state.confirmed() {
+                    answer.confirm(confirmed);
+                }
+            }
+            check_depth(&states, depth, self.args.timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Reads pictures that could be read before.
+    fn read_again(&self, files: &[PathBuf]) -> Result<Vec<(String, Attachment)>, CommandError> {
+        self.progress.say("reading pictures");
+        let (mut found, mut problems) = (Vec::new(), pictures::Problems::default());
+        for (file, read) in files.iter().zip(pictures::read_all(files, &self.offered.model)) {
+            match read {
+                Ok(seen) => found.push((pictures::name(file), seen.attachment)),
+                Err(problem) => problems.add(&pictures::name(file), &problem),
+            }
+        }
+        problems.check(files.len(), " any more; those before them were sent").map(|()| found)
+    }
+
+    /// What this machine itself says of each picture: with its kernels, and where the model does not fit them, by the reference.
+    fn run_model(&self, pictures: Vec<(String, Attachment)>) -> Result<Vec<Picture>, CommandError> {
+        self.progress.say("running the model here");
+        let Offered { model, royalty } = &self.offered;
+        let pixels: Vec<&[u8]> = pictures.iter().map(|(_, attachment)| attachment.pixels.as_slice()).collect();
+        let mut backend = KernelBackend::open()?;
+        let logits = match backend.logits(model, &pixels) {
+            Ok(logits) => logits,
+            Err(_) => pixels.into_par_iter().map(|pixels| reference::logits(model, pixels)).collect(),
+        };
+        let picture = |((file, attachment), logits)| {
+            let offer = price(self.args, model, *royalty, &attachment);
+            Picture { file, attachment, logits, offer }
+        };
+        Ok(pictures.into_iter().zip(logits).map(picture).collect())
+    }
+}
+
 /// What a task of a picture does, and the fee that it offers.
 type Offer = (Action, Amount);
 
 /// What one picture costs.
-fn price(args: &Args, offered: &Offered, attachment: &Attachment) -> Offer {
-    let action = task::classify(&offered.model, offered.royalty, attachment);
-    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(&offered.model)))));
+fn price(args: &Args, model: &Model, royalty: Amount, attachment: &Attachment) -> Offer {
+    let action = task::classify(model, royalty, attachment);
+    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(model)))));
     (action, fee)
 }
 
@@ -337,122 +412,6 @@ fn check_price(args: &Args, offered: &Offered, fee: Amount) -> Result<(), String
         Some(price) if price <= most => Ok(()),
         Some(price) => Err(format!("costs {price} credits, at most {most} are allowed by --max-fee")),
         None => Err("costs more than all the credits there can be".into()),
-    }
-}
-
-/// Hands the pictures in, batch by batch, and waits for what becomes of them; `answers` gets what is known of each.
-fn follow(
-    args: &Args,
-    client: &mut Client,
-    model: &Model,
-    pictures: &[Picture],
-    submissions: &[Submission],
-    progress: &Progress,
-    answers: &mut Vec<Answer>,
-) -> Result<(), CommandError> {
-    let mut batches = pictures.chunks(BATCH).zip(submissions.chunks(BATCH)).peekable();
-    while let Some((pictures, submissions)) = batches.next() {
-        let first = answers.len();
-        progress.say("waiting for preliminary answers");
-        let replies = client.submit(submissions, |_, _| {})?;
-        for ((picture, submission), replies) in pictures.iter().zip(submissions).zip(&replies) {
-            // If it fails, those after it would come out of turn.
-            answers.push(answer(picture, submission, replies, model, progress)?);
-        }
-        // The next batch has to wait until nodes have room for it.
-        let depth = if batches.peek().is_some() { args.wait.max(1) } else { args.wait };
-        if depth > 0 {
-            progress.say("waiting for confirmations");
-            let time = Duration::from_secs(args.timeout);
-            let states = client.wait(submissions, depth, time, |states| {
-                let done = states.iter().filter(|tracked| tracked.state.is_deep(depth)).count();
-                progress.set(first + done);
-            })?;
-            for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
-                if let Some(confirmed) = tracked.state.confirmed() {
-                    answer.height = Some(confirmed.header.height);
-                    answer.confirm(&confirmed.evidence);
-                    let found = confirmed.answer.classes();
-                    if found != Some(&Classes::of(&answer.logits)) {
-                        let source = format!("block {}", confirmed.header.height);
-                        answer.identical = false;
-                        answer.different.push(Different::of(source, found));
-                    }
-                }
-            }
-            check_depth(&states, depth, args.timeout)?;
-        } else {
-            progress.set(answers.len());
-        }
-    }
-    Ok(())
-}
-
-/// Makes what is sent of all pictures: file and attachment of each. Says of all that cannot be used.
-///
-/// One after the other, as decoding a large picture takes much memory.
-fn read_pictures(files: &[PathBuf], model: &Model) -> Result<Vec<(String, Attachment)>, CommandError> {
-    let mut pictures = Vec::new();
-    let mut problems = Vec::new();
-    for path in files {
-        let file = path.display().to_string();
-        match pictures::read(path, model) {
-            Ok((attachment, _)) => pictures.push((file, attachment)),
-            Err(error) => problems.push(format!("{file}: {}", error.one_line())),
-        }
-    }
-    if problems.is_empty() {
-        return Ok(pictures);
-    }
-    Err(CommandError::failed(format!(
-        "{} of {} pictures cannot be used; nothing was sent",
-        problems.len(),
-        files.len()
-    ))
-    .with_causes(problems)
-    .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"))
-}
-
-/// What this machine itself says of each picture: with its kernels, and where the model does not fit them, by the reference.
-fn run_model(
-    pictures: Vec<(String, Attachment)>,
-    offers: Vec<Offer>,
-    model: &Model,
-) -> Result<Vec<Picture>, CommandError> {
-    let pixels: Vec<&[u8]> = pictures.iter().map(|(_, attachment)| attachment.pixels.as_slice()).collect();
-    let mut backend = KernelBackend::open()?;
-    let logits = match backend.logits(model, &pixels) {
-        Ok(logits) => logits,
-        Err(_) => pixels.into_par_iter().map(|pixels| reference::logits(model, pixels)).collect(),
-    };
-    let picture = |(((file, attachment), logits), offer)| Picture { file, attachment, logits, offer };
-    Ok(pictures.into_iter().zip(logits).zip(offers).map(picture).collect())
-}
-
-/// Keeps what is sent where that is not the file itself, with the hashes of both, as encoding a picture anew cannot be repeated.
-fn keep_what_is_sent(pictures: &[Picture], submissions: &[Submission], progress: &Progress) {
-    let Ok(folder) = folders::base().map(|base| base.join("sent")) else { return };
-    for (picture, submission) in pictures.iter().zip(submissions) {
-        let Picture { file, attachment, .. } = picture;
-        let (txid, hash) = (submission.transaction.txid(), AttachmentHash::of(&attachment.bytes));
-        let note = json!({
-            "txid": txid,
-            "file": file,
-            "file_sha256": hex::encode(attachment.file_hash),
-            "sent_sha256": hex::encode(attachment.sent_hash),
-            "attachment": hash,
-            "sent_as": attachment.done.to_string(),
-        });
-        let end = if attachment.form == attachment::Form::Pixels { "pixels" } else { "jpg" };
-        let kept = fs::create_dir_all(&folder).and_then(|()| {
-            if attachment.done != attachment::Done::AsItIs {
-                write(&folder.join(format!("{hash}.{end}")), &attachment.bytes, Readers::Owner)?;
-            }
-            write(&folder.join(format!("{txid}.json")), format!("{note}\n").as_bytes(), Readers::Owner)
-        });
-        if let Err(error) = kept {
-            return progress.note(&format!("warning: what is sent is not kept in {}: {error}", folder.display()));
-        }
     }
 }
 
@@ -483,51 +442,6 @@ fn no_bootstrap(network: &Network) -> CommandError {
     ))
 }
 
-/// Signs a task for every picture, with consecutive nonces, after looking whether the wallet can pay for all and may: `spent` was
-/// before.
-fn sign(
-    args: &Args,
-    client: &mut Client,
-    network: &Network,
-    offered: &Offered,
-    pictures: &[Picture],
-    wallet: &Wallet,
-    spent: Amount,
-) -> Result<Vec<Submission>, CommandError> {
-    let from = address_of(wallet);
-    let account = client.account(from)?;
-    let mut needed = Amount::ZERO;
-    let mut submissions = Vec::new();
-    for (nonce, picture) in (account.next_nonce..).zip(pictures) {
-        let (action, fee) = picture.offer.clone();
-        check_price(args, offered, fee).map_err(|problem| {
-            CommandError::failed(format!("{} {problem}; nothing was sent", picture.file))
-                .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
-        })?;
-        let unsigned = Unsigned { nonce, fee, expires: expiry(account.height), action };
-        let transaction =
-            Transaction::sign(unsigned, wallet.public_key(), network.genesis_hash(), |hash| wallet.sign(hash));
-        let total = transaction.total(&network.parameters).and_then(|total| needed.checked_add(total));
-        needed = total
-            .ok_or_else(|| CommandError::usage("fees and royalties together exceed all the credits there can be"))?;
-        let attachment = picture.attachment.bytes.as_slice().into();
-        submissions.push(Submission { transaction, attachment: Some(attachment) });
-    }
-    if let Some(most) = args.max_total
-        && spent.checked_add(needed).is_none_or(|total| total > most)
-    {
-        return Err(CommandError::failed(format!(
-            "the next {} pictures cost {needed} credits, {spent} were spent before, and --max-total is {most}",
-            pictures.len()
-        ))
-        .with_hint("allow more, or be content with what was answered"));
-    }
-    if account.balance < needed {
-        return Err(too_little(network, from, account.balance, needed));
-    }
-    Ok(submissions)
-}
-
 /// Says once, on stderr, that pictures become public.
 fn say_that_pictures_become_public(progress: &Progress) {
     // Without a home folder it is said each time.
@@ -546,150 +460,6 @@ fn say_that_pictures_become_public(progress: &Progress) {
             folder.and_then(|()| fs::write(&marker, "The user of this folder was told that pictures become public.\n")),
         );
     }
-}
-
-/// Puts together what the nodes said of one picture.
-fn answer(
-    picture: &Picture,
-    submission: &Submission,
-    replies: &[NodeReply],
-    model: &Model,
-    progress: &Progress,
-) -> Result<Answer, CommandError> {
-    let txid = submission.transaction.txid();
-    let problems: Vec<_> = replies
-        .iter()
-        .filter_map(|reply| reply.outcome.problem().map(|problem| format!("{}: {problem}", reply.address)))
-        .collect();
-    if problems.len() == replies.len() {
-        return Err(CommandError::failed(format!("no node takes {}, transaction {txid}", picture.file))
-            .with_causes(problems)
-            .with_hint(
-                "try again, one submission at a time from a wallet; if a fee is too low, offer more with --fee",
-            ));
-    }
-    for problem in &problems {
-        progress.note(&format!("warning: {}: {problem}", picture.file));
-    }
-    let answered: Vec<_> = replies
-        .iter()
-        .filter_map(|reply| match &reply.outcome {
-            SubmitOutcome::Answered(classes) => Some((reply, classes)),
-            _ => None,
-        })
-        .collect();
-    let own = picture.classes();
-    let different: Vec<_> = answered
-        .iter()
-        .filter(|(_, classes)| **classes != own)
-        .map(|(reply, classes)| Different::of(reply.address.clone(), Some(classes)))
-        .collect();
-    let addresses = || answered.iter().map(|(reply, _)| reply.address.as_str());
-    let sent = replies.iter().map(|reply| reply.sent).min();
-    let received = answered.iter().map(|(reply, _)| reply.received).min();
-    let latency = sent.zip(received).map(|(sent, received)| received.saturating_duration_since(sent));
-    let label = model.label(&picture.logits);
-    let probability = model.probabilities(&picture.logits).get(label).copied().unwrap_or_default();
-    let Unsigned { fee, ref action, .. } = submission.transaction.unsigned;
-    let royalty = if let Action::Classify { royalty, .. } = action { *royalty } else { Amount::ZERO };
-    let sent = &picture.attachment;
-    Ok(Answer {
-        file: picture.file.clone(),
-        file_sha256: hex::encode(sent.file_hash),
-        sent_sha256: hex::encode(sent.sent_hash),
-        sent_as: sent.done.to_string(),
-        attachment: AttachmentHash::of(&sent.bytes).to_string(),
-        bytes: sent.bytes.len(),
-        label: model.classes().get(label).cloned().unwrap_or_else(|| label.to_string()),
-        probability: (probability * 1e6).round() / 1e6,
-        logits: picture.logits.clone(),
-        digest: own.digest.to_string(),
-        answers: answered.len(),
-        groups: Group::count_answers(addresses()),
-        local_answers: addresses().filter(|address| Group::is_this_machine(address)).count(),
-        identical: different.is_empty(),
-        txid: txid.to_string(),
-        fee: Whole(fee.0),
-        royalty: Whole(royalty.0),
-        height: None,
-        confirmations: 0,
-        work: None,
-        checked_from: None,
-        nodes: 0,
-        model: model.name().to_owned(),
-        latency_ms: latency.map(|latency| (latency.as_secs_f64() * 1e6).round() / 1e3),
-        different,
-    })
-}
-
-fn print(answers: &[Answer], output: &mut Printer) -> Result<(), CommandError> {
-    if output.is_json() {
-        return output.json(&answers);
-    }
-    let widest =
-        |text: fn(&Answer) -> &str| answers.iter().map(|answer| text(answer).chars().count()).max().unwrap_or(0);
-    let (files, labels) = (widest(|answer| &answer.file), widest(|answer| &answer.label));
-    for answer in answers {
-        let nodes = who_answered(answer);
-        output.line(format_args!(
-            "{:<files$}  {:<labels$} {:>5.1} %  {nodes}; {}; {}",
-            answer.file,
-            answer.label,
-            answer.probability * 100.0,
-            answer.standing(),
-            answer.txid
-        ))?;
-        output.line(format_args!(
-            "{:<files$}  sent as {}, {} bytes; SHA-256 of the file {}, of what was sent {}",
-            "", answer.sent_as, answer.bytes, answer.file_sha256, answer.sent_sha256
-        ))?;
-    }
-    Ok(())
-}
-
-/// Who answered, and whether it is what this machine computes. Many nodes of one owner are cheap, so their groups count.
-fn who_answered(answer: &Answer) -> String {
-    let &Answer { answers, groups, local_answers, identical, .. } = answer;
-    let nodes = if answers == 1 { "1 node".into() } else { format!("{answers} nodes") };
-    let who = match (answers, local_answers) {
-        (0, _) if identical => return "no preliminary answer".into(),
-        (0, _) => "the chain".into(),
-        (all, local) if all == local => format!("{nodes} of this machine"),
-        (1, _) => nodes,
-        (_, 0) => format!("{nodes} in {}", address_groups(groups)),
-        (_, local) => format!("{nodes} in {} ({local} on this machine)", address_groups(groups)),
-    };
-    let agreement = if identical { "the same as" } else { "DIFFERENT from" };
-    format!("{who} answered, {agreement} this machine's own run")
-}
-
-fn address_groups(count: usize) -> String {
-    if count == 1 { "1 address group".into() } else { format!("{count} address groups") }
-}
-
-/// Fails loudly if anybody says something else than this machine's own run.
-fn check_identical(answers: &[Answer]) -> Result<(), CommandError> {
-    let differences: Vec<_> = answers
-        .iter()
-        .flat_map(|answer| {
-            let own = Classes::of(&answer.logits).best;
-            answer.different.iter().map(move |different| match &different.best {
-                Some(best) => {
-                    format!("{}: {} says {best:?}, this machine {own:?}", answer.file, different.source)
-                }
-                None => format!("{}: {} holds no answer", answer.file, different.source),
-            })
-        })
-        .collect();
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(CommandError::failed(format!("ANSWERS DIFFER: {} are not what this machine computes", differences.len()))
-        .with_causes(differences)
-        .with_hint(
-            "one of the two computes wrongly or lies, and every run of a model must give the same bits: compare with \
-             another machine, and report it",
-        ))
 }
 
 /// A bar on stderr, where that is a terminal.
@@ -721,6 +491,13 @@ impl Progress {
         }
     }
 
+    /// Says what has happened to transactions that are waited for.
+    pub(super) fn tell_of<'a>(&self, incidents: impl IntoIterator<Item = (&'a Incident, &'a usize)>) {
+        for (incident, &count) in incidents {
+            self.note(&incident.words(count));
+        }
+    }
+
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
@@ -729,10 +506,6 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn network() -> Network {
-        Network::builtin("local").expect("built in")
-    }
 
     #[test]
     fn the_bar_draws() {
@@ -744,72 +517,7 @@ mod tests {
 
     #[test]
     fn a_network_without_bootstrap_nodes_says_how_to_start_one() {
-        let text = no_bootstrap(&network()).to_string();
+        let text = no_bootstrap(&Network::builtin("local").expect("built in")).to_string();
         assert!(text.contains("ocelli node --network local") && text.contains("--peer"), "{text}");
-    }
-
-    fn answered() -> Answer {
-        Answer {
-            file: "cat.png".into(),
-            file_sha256: String::new(),
-            sent_sha256: String::new(),
-            sent_as: "the file as it is".into(),
-            attachment: String::new(),
-            bytes: 1,
-            label: "cat".into(),
-            probability: 0.5,
-            logits: vec![1, 2],
-            digest: String::new(),
-            answers: 1,
-            groups: 1,
-            local_answers: 0,
-            identical: true,
-            txid: String::new(),
-            fee: Whole(1),
-            royalty: Whole(0),
-            height: None,
-            confirmations: 0,
-            work: None,
-            checked_from: None,
-            nodes: 0,
-            model: "m".into(),
-            latency_ms: None,
-            different: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn who_answered_is_said_as_it_is() {
-        for (answers, groups, local_answers, identical, expected) in [
-            (0, 0, 0, true, "no preliminary answer"),
-            (0, 0, 0, false, "the chain answered, DIFFERENT from this machine's own run"),
-            (1, 1, 0, true, "1 node answered, the same as this machine's own run"),
-            (1, 1, 1, true, "1 node of this machine answered, the same as this machine's own run"),
-            (3, 1, 3, true, "3 nodes of this machine answered, the same as this machine's own run"),
-            (3, 1, 0, true, "3 nodes in 1 address group answered, the same as this machine's own run"),
-            (3, 2, 0, false, "3 nodes in 2 address groups answered, DIFFERENT from this machine's own run"),
-            (
-                3,
-                2,
-                2,
-                true,
-                "3 nodes in 2 address groups (2 on this machine) answered, the same as this machine's own run",
-            ),
-        ] {
-            let answer = Answer { answers, groups, local_answers, identical, ..answered() };
-            assert_eq!(who_answered(&answer), expected);
-        }
-    }
-
-    #[test]
-    fn a_difference_is_loud() {
-        let mut answer = answered();
-        assert!(check_identical(std::slice::from_ref(&answer)).is_ok());
-        answer.different.push(Different { source: "/ip4/127.0.0.1/tcp/1".into(), best: Some(vec![(1, 3), (0, 1)]) });
-        let text = check_identical(&[answer]).unwrap_err().to_string();
-        assert!(
-            text.contains("cat.png: /ip4/127.0.0.1/tcp/1 says [(1, 3), (0, 1)], this machine [(1, 2), (0, 1)]"),
-            "{text}"
-        );
     }
 }

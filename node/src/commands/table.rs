@@ -1,7 +1,7 @@
 //! `--csv FILE`: a row for each picture, written as it is known, so that a run that was ended goes on where it was.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub struct Row {
     pub file: String,
     /// The model's id.
     pub model: String,
-    /// When the picture was taken ([`super::pictures::time_taken`]).
+    /// When the picture was taken ([`super::pictures::Seen`]).
     pub taken: Option<String>,
     /// The most probable classes, most probable first.
     pub best: Vec<(String, f64)>,
@@ -84,6 +84,16 @@ impl Table {
     pub fn open(path: &Path) -> Result<Self, CommandError> {
         let failed = || format!("cannot write the table {}", path.display());
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            // A file system without locks has tables all the same.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(CommandError::failed(format!("another command writes to the table {}", path.display()))
+                    .with_hint("wait until it is done, or name another file"));
+            }
+            Err(TryLockError::Error(error)) => return Err(CommandError::from(error).with_context(failed())),
+        }
         if !file.metadata().context(failed)?.is_file() {
             return Err(CommandError::failed(format!("{} is no regular file", path.display()))
                 .with_hint("a table is read again so that it can go on: name a file of a disk"));
@@ -150,6 +160,15 @@ impl Table {
     /// As [`Table::add`].
     pub fn flush(&mut self) -> Result<(), CommandError> {
         self.writer.flush().map_err(|error| self.failed(error))
+    }
+
+    /// Has what was added outlive a power failure.
+    ///
+    /// # Errors
+    /// As [`Table::add`].
+    pub fn sync(&mut self) -> Result<(), CommandError> {
+        self.flush()?;
+        self.writer.get_ref().sync_data().map_err(|error| self.failed(error))
     }
 
     fn write(&mut self, cells: &[String]) -> Result<(), CommandError> {
@@ -284,13 +303,14 @@ mod tests {
         assert_eq!(HEADER[TXID], "txid");
         let open = || Table::open(&path).unwrap();
         open().add(&Row { txid: String::new(), paid: None, ..row("a.jpg", None) }).unwrap();
-        assert_eq!(
-            (open().has("a.jpg", "77"), open().has_paid("a.jpg", "77"), open().paid()),
-            (true, false, Amount::ZERO)
-        );
+        let told = || {
+            let table = open();
+            (table.has("a.jpg", "77"), table.has_paid("a.jpg", "77"), table.paid())
+        };
+        assert_eq!(told(), (true, false, Amount::ZERO));
         open().add(&row("a.jpg", None)).unwrap();
         open().add(&Row { txid: String::new(), ..row("a.jpg", None) }).unwrap();
-        assert_eq!((open().has_paid("a.jpg", "77"), open().paid()), (true, Amount(3_000_000)));
+        assert_eq!(told(), (true, true, Amount(3_000_000)));
     }
 
     #[test]
@@ -303,6 +323,17 @@ mod tests {
             assert!(error.contains("is another table"), "{text}: {error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_table_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        let table = Table::open(&path).unwrap();
+        let error = Table::open(&path).unwrap_err().one_line();
+        assert!(error.contains("another command writes to the table"), "{error}");
+        drop(table);
+        Table::open(&path).unwrap();
     }
 
     #[cfg(unix)]

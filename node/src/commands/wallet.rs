@@ -17,11 +17,15 @@ use super::error::{CommandError, Explain as _};
 use super::evidence;
 use super::output::{Printer, Whole};
 use super::peer_option::PeerOption;
+use super::turn::Turn;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::confirmation::{Confirmed, Tracked, TransactionState};
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::wallet::Wallet;
+
+/// How long another command may take to hand in what it has signed with the same key.
+const TURN_TIME: Duration = Duration::from_secs(60);
 
 /// Keep a key, and send credits
 #[derive(Debug, clap::Subcommand)]
@@ -124,7 +128,9 @@ impl Waiting {
         if self.wait == 0 {
             return Ok(None);
         }
-        let states = client.wait(&[submission], self.wait, Duration::from_secs(self.timeout), |_| {})?;
+        let states = client.wait(&[submission], self.wait, Duration::from_secs(self.timeout), |_, incidents| {
+            evidence::tell_of(incidents);
+        })?;
         check_depth(&states, self.wait, self.timeout)?;
         Ok(states.first().and_then(|tracked| tracked.state.confirmed().cloned()))
     }
@@ -257,6 +263,8 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
         ))
         .with_hint("send more"));
     }
+    // Until it is handed in: two commands that ask at once would be told the same nonce.
+    let turn = if args.dry_run { None } else { Some(Turn::wait(from, TURN_TIME)?) };
     let account = client.account(from)?;
     let action = Action::Transfer { to, amount: args.amount };
     let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, None)));
@@ -284,6 +292,7 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
     let txid = transaction.txid();
     let submission = Submission { transaction, attachment: None };
     client.hand_in(&submission)?;
+    drop(turn);
     let confirmed = args.waiting.wait(&mut client, submission)?;
     evidence::warn_of_left(&client);
     if output.is_json() {
@@ -334,9 +343,10 @@ fn dry_run(output: &mut Printer, amounts: &[(&str, Amount)], waiting: u64) -> Re
 pub fn check_depth(states: &[Tracked], depth: u64, timeout: u64) -> Result<(), CommandError> {
     let missing: Vec<_> = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
-    if let Some(dropped) =
-        missing.iter().find(|tracked| matches!(tracked.state, TransactionState::Dropped { refused: Some(_), .. }))
-    {
+    let is_gone = |state: &TransactionState| {
+        matches!(state, TransactionState::Dropped { refused: Some(_), .. } | TransactionState::Void(_))
+    };
+    if let Some(dropped) = missing.iter().find(|tracked| is_gone(&tracked.state)) {
         let message = format!("transaction {} will not be in a block: it was {}", dropped.txid, dropped.state);
         return Err(CommandError::failed(message)
             .with_hint("send it again, with a higher --fee if others pay more, or with the wallet's next nonce"));

@@ -239,7 +239,6 @@ impl Service {
         let waited = batch.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
         let (pictures, took, longest) = (batch.len(), ended - begun, waited.clone().max().unwrap_or_default());
         let mut status = self.shared.status();
-        status.last_batch = pictures;
         status.queue_time += waited.sum::<Duration>();
         status.device_time += took;
         drop(status);

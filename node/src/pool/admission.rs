@@ -42,7 +42,7 @@ fn code_of(refusal: &Refusal) -> u32 {
         MempoolError::Rule(TransactionError::UnknownModel { .. }) => code::MODEL,
         MempoolError::Check(CheckError::Rule(_)) | MempoolError::TooHeavy { .. } => code::RULE,
         MempoolError::Check(CheckError::Attachment(_)) => code::ATTACHMENT,
-        MempoolError::FileUnchecked(_) => code::BUSY,
+        MempoolError::FileUnchecked(_) | MempoolError::TooManyPending { .. } => code::BUSY,
         _ => code::MEMPOOL,
     }
 }
@@ -132,10 +132,16 @@ impl Pool {
 
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
+        // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
+        self.mempool
+            .check(&submission.transaction, &tip(&self.others.views.network, &self.chain, self.others.clock.now()))?;
+        self.take_signed(submission)
+    }
+
+    /// The rest of [`Pool::take_transaction`], and all of it for what this node has signed itself.
+    pub(super) fn take_signed(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         let Submission { transaction, attachment } = submission;
         let tip = tip(&self.others.views.network, &self.chain, self.others.clock.now());
-        // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
-        self.mempool.check(&transaction, &tip)?;
         let genesis = self.others.views.genesis;
         let checked = CheckedTransaction::check(transaction, attachment, genesis).map_err(MempoolError::Check)?;
         check_picture(&checked)?;

@@ -149,7 +149,7 @@ impl Pool {
     /// Takes a transaction of this node's own and passes it on.
     pub(super) fn take_own(&mut self, submission: Submission) -> Result<(), String> {
         let txid: TxId = submission.transaction.txid();
-        let inserted = self.take_transaction(submission).map_err(|refusal| full_message(&refusal))?;
+        let inserted = self.take_signed(submission).map_err(|refusal| full_message(&refusal))?;
         self.forward(&[txid]);
         self.forward(&inserted.promoted);
         Ok(())

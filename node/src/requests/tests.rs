@@ -4,14 +4,14 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::{Address, TxId};
-use ocelli_protocol::limits::{BYTES, What};
-use ocelli_protocol::message::{BlockId, Control, Cookie, TransactionStatus};
+use ocelli_protocol::limits::{BYTES, REQUESTS, WORK, What, work};
+use ocelli_protocol::message::{BlockId, Control, Cookie, Proofs, TransactionStatus};
 
 use super::*;
 use crate::chain::Chain;
 use crate::fixture::{Around, connect, make, peer, submissions, views, waiting};
 use crate::inbox::{OFFERED, inbox};
-use crate::store::tests::{PIXELS, address, bytes_read};
+use crate::store::tests::{Maker, PIXELS, address, bytes_read};
 use crate::traffic::Counted;
 
 struct Room {
@@ -177,6 +177,39 @@ fn what_an_answer_costs_is_charged_by_monotonic_time() {
     room.around.clock.advance(1_001);
     room.around.clock.step_wall(-3600);
     assert_eq!(room.requests.admit(peer, &request), Ok(()));
+}
+
+/// Bodies that are read to prove entries are charged by their transactions; rewards need none.
+#[test]
+fn a_page_of_a_ledger_costs_what_was_read_for_it() {
+    const TRANSFERS: usize = 300;
+    let mut room = Room::new(0);
+    for _ in 0..2 {
+        let transfers = |maker| (0..TRANSFERS).fold(maker, |maker, _| Maker::transfer(maker, 0, address(1), 9));
+        let block = make(&room.chain, transfers);
+        connect(&mut room.chain, &block);
+    }
+    room.requests.views = views(&room.chain);
+    let mut served = |peer: Peer, address, limit, proofs| {
+        let request = Request::Ledger { address, before: None, limit, proofs };
+        let mut give = || {
+            let is_given = room.requests.admit(peer, &request).is_ok();
+            is_given.then(|| room.requests.read(&request, Some(peer)).unwrap())
+        };
+        let Some(Response::Ledger(page)) = give() else { panic!("no page") };
+        let count = 1 + (0..REQUESTS.burst).take_while(|_| give().is_some()).count() as u64;
+        room.around.clock.advance(3_600_000);
+        (page.blocks.iter().map(|block| block.entries.len()).sum::<usize>(), count, work(&request))
+    };
+    let pages = |work: u64, transactions| WORK.burst.div_ceil(work + proving(transactions));
+    let (entries, count, least) = served(peer(1), address(0), 1, Proofs::With);
+    assert_eq!((entries, count), (1, pages(least, TRANSFERS)), "one body");
+    let (entries, count, least) = served(peer(1), address(0), 250, Proofs::With);
+    assert_eq!((entries, count), (250, pages(least, TRANSFERS)), "the same body once");
+    let (entries, count, least) = served(peer(1), address(0), 250, Proofs::Without);
+    assert_eq!((entries, count), (250, pages(least, 0)));
+    let (entries, count, _) = served(peer(2), Address([9; 20]), 250, Proofs::With);
+    assert_eq!((entries, count), (2, pages(least, 0)), "rewards alone");
 }
 
 /// A row that is missing fails the question that needs it, and no other.

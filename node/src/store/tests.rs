@@ -113,10 +113,15 @@ impl<'a> Maker<'a> {
     }
 
     /// A task whose answer is made of its first pixel.
-    pub(crate) fn classify_image(mut self, from: u8, pixels: Vec<u8>) -> Self {
+    pub(crate) fn classify_image(self, from: u8, pixels: Vec<u8>) -> Self {
+        self.ask(from, MODEL, Amount::ZERO, pixels)
+    }
+
+    /// The same of any model, for its royalty.
+    pub(crate) fn ask(mut self, from: u8, model: ModelId, royalty: Amount, pixels: Vec<u8>) -> Self {
         let answer = Answer::Classes(Classes::of(&[i32::from(pixels[0]), -1]));
         let (picture, bytes) = (AttachmentHash::of(&pixels), pixels.len() as u32);
-        let action = Action::Classify { model: MODEL, picture, bytes, royalty: Amount(0), form: Form::Pixels };
+        let action = Action::Classify { model, picture, bytes, royalty, form: Form::Pixels };
         let transaction = self.sign(from, action);
         self.body.transactions.push((transaction, answer));
         self.attachments.push(Some(pixels.into()));

@@ -12,7 +12,8 @@ use crate::store::StoreError;
 
 impl View {
     /// An account's entries before a place, the latest first, with the account at the same tip. Where they are to be proven, the
-    /// page ends after [`MAX_PROVEN`] transactions of bodies, with the block that it is at. `None` where the node keeps none.
+    /// page ends after [`MAX_PROVEN`] transactions of bodies, with the block that it is at. Also how many transactions of bodies
+    /// were gone through. `None` where the node keeps none.
     ///
     /// # Errors
     /// The store's.
@@ -22,7 +23,7 @@ impl View {
         before: Option<&Place>,
         limit: u32,
         proofs: Proofs,
-    ) -> Result<Option<LedgerPage>, StoreError> {
+    ) -> Result<Option<(LedgerPage, usize)>, StoreError> {
         let (mut rows, live) = (&self.chain.rows, self.chain.rows.store());
         let mut from = rows.ledger_from()?;
         let newer;
@@ -70,7 +71,7 @@ impl View {
             block.entries.push(ShownEntry { index: entry.place.index, event: entry.event, proof });
             taken += 1;
         }
-        Ok(Some(LedgerPage { account: self.account(address)?, from, blocks, has_more }))
+        Ok(Some((LedgerPage { account: self.account(address)?, from, blocks, has_more }, gone_through)))
     }
 }
 

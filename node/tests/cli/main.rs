@@ -16,6 +16,8 @@ mod real_node;
 mod scripted_chain;
 mod scripted_node;
 mod stored;
+#[cfg(unix)]
+mod trees;
 mod wallets;
 mod with_a_node;
 mod without_a_node;

@@ -1,6 +1,6 @@
 //! The node itself, as a process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
@@ -421,7 +421,11 @@ fn the_doctor_looks_at_the_machine_and_at_the_node() {
 
 /// The rows of a table of pictures.
 fn rows(environment: &Environment) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(environment.path("table.csv")).unwrap();
+    rows_of(environment, "table.csv")
+}
+
+pub fn rows_of(environment: &Environment, table: &str) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(environment.path(table)).unwrap();
     let columns = reader.headers().unwrap().clone();
     reader.records().map(|row| row.unwrap().deserialize(Some(&columns)).unwrap()).collect()
 }
@@ -444,36 +448,23 @@ fn a_folder_is_paid_for_once_whatever_ends_the_run() {
     let total: f64 = told["total"].as_str().unwrap().parse().unwrap();
     assert!(told["pictures"] == 3 && total > 0.0 && told["total"] == told["fees"], "{told}");
 
-    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
-    let (_node, log) = Node::start_with(&environment, &network, "data", &["--mine", miner.trim()]);
-    std::thread::spawn(move || log.for_each(drop));
-    wait_for(&environment, "data");
-    let node: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(environment.path("data/node.json")).unwrap()).unwrap();
-    let peer = node["addresses"][0].as_str().unwrap();
-    let common = ["--network", &network, "--wallet", "dev", "--peer", peer, "--json"];
-    let account = || environment.run(&[&["wallet", "balance"], &common[..]].concat()).ok().json();
-    let start = Instant::now();
-    while account()["balance"] == "0" {
-        assert!(start.elapsed() < Duration::from_secs(60), "blocks come");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-
+    let paid = Paid::start(&environment);
+    let common = ["--network", &network, "--wallet", "dev", "--peer", &paid.peer, "--json"];
     let submit = [&["submit", "traps", "--csv", "table.csv"], &common[..]].concat();
     let dear = environment.run(&[&submit[..], &["--max-fee", "0.0000001"]].concat());
     assert_eq!((dear.code, dear.json()["answered"].as_u64()), (1, Some(0)), "{}", dear.stderr);
     assert!(rows(&environment).iter().all(|row| row["txid"].is_empty() && !row["problem"].is_empty()));
     let poor = environment.run(&[&submit[..], &["--max-total", "0.0000001"]].concat());
     assert!(poor.code == 1 && poor.stderr.contains("--max-total is 0.0000001"), "{}", poor.stderr);
-    assert_eq!(account()["nonce"], "0");
+    assert_eq!(paid.nonce(&environment, "dev"), 0);
 
     let first = environment.run(&submit);
     let told = first.json();
     assert_eq!((told["answered"].as_u64(), told["problems"].as_u64()), (Some(3), Some(1)), "{}", first.stderr);
-    assert_eq!(account()["nonce"], "3");
-    let paid: Vec<_> = rows(&environment).into_iter().filter(|row| !row["txid"].is_empty()).collect();
-    assert_eq!(paid.len(), 3);
-    for row in &paid {
+    assert_eq!(paid.nonce(&environment, "dev"), 3);
+    let with_txid = || rows(&environment).into_iter().filter(|row| !row["txid"].is_empty());
+    assert_eq!(with_txid().count(), 3);
+    for row in with_txid() {
         assert!(row["block"].parse::<u64>().unwrap() > 0 && row["paid"].parse::<f64>().unwrap() > 0.0, "{row:?}");
         assert!(!row["label_5"].is_empty() && row["problem"].is_empty(), "{row:?}");
     }
@@ -491,13 +482,172 @@ fn a_folder_is_paid_for_once_whatever_ends_the_run() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     environment.run(&submit).ok();
-    assert_eq!(account()["nonce"], "5");
+    assert_eq!(paid.nonce(&environment, "dev"), 5);
     assert!(!pending.exists());
     let told = environment.run(&submit).ok().json();
     assert_eq!((told["answered"].as_u64(), told["answered_before"].as_u64()), (Some(0), Some(5)));
-    assert_eq!(account()["nonce"], "5");
-    let paid = rows(&environment).into_iter().filter(|row| !row["txid"].is_empty());
-    assert_eq!(paid.map(|row| row["txid"].clone()).collect::<std::collections::BTreeSet<_>>().len(), 5);
+    assert_eq!(paid.nonce(&environment, "dev"), 5);
+    assert_eq!(with_txid().map(|row| row["txid"].clone()).collect::<BTreeSet<_>>().len(), 5);
+}
+
+/// Two runs sign with one key at once, and its file is replaced by another wallet's meanwhile.
+#[test]
+fn runs_with_one_key_pay_once_whatever_becomes_of_its_file() {
+    let environment = Environment::new();
+    let new = |file: &str| {
+        let args = ["wallet", "new", "--network", "local", "--wallet", file, "--json"];
+        environment.run_with_password("secret", &args).ok().json()["address"].as_str().unwrap().to_owned()
+    };
+    let (ours, _) = (new("./ours.pem"), new("./other.pem"));
+    // As an editor or a program that syncs folders does.
+    let put = |wallet: &str| {
+        std::fs::copy(environment.path(wallet), environment.path("new.pem")).unwrap();
+        std::fs::rename(environment.path("new.pem"), environment.path("used.pem")).unwrap();
+    };
+    put("ours.pem");
+    let paid = Paid::start_for(&environment, &ours, "ours.pem");
+    let add = |folder: &str, seed: u8| {
+        std::fs::create_dir_all(environment.path(folder)).unwrap();
+        let made = environment.picture("made.bmp", seed);
+        std::fs::rename(made, environment.path(&format!("{folder}/{seed}.bmp"))).unwrap();
+    };
+    let submit = |folder: &str, table: &str| {
+        let args = ["submit", folder, "--csv", table, "--network", &paid.network, "--peer", &paid.peer, "--json"];
+        let mut command = environment.command(&[&args[..], &["--wallet", "./used.pem"]].concat());
+        command.env("OCELLI_PASSWORD", "secret").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let tables = ["one.csv", "two.csv"];
+    for seed in 0..6 {
+        add(["one", "two"][usize::from(seed) % 2], seed);
+    }
+    let runs = [("one", tables[0]), ("two", tables[1])].map(|(folder, table)| submit(folder, table).spawn().unwrap());
+    // Whoever has a table has the key.
+    wait_until("both begin", &|| tables.iter().all(|table| environment.path(table).exists()));
+    put("other.pem");
+    for run in runs {
+        let told = Run::from(run.wait_with_output().unwrap()).ok().json();
+        assert_eq!((&told["answered"], &told["left"]), (&3.into(), &0.into()), "{told}");
+    }
+    let txids = || {
+        let all = tables.iter().flat_map(|table| rows_of(&environment, table));
+        let txids: Vec<_> = all.map(|row| row["txid"].clone()).filter(|txid| !txid.is_empty()).collect();
+        assert_eq!(txids.iter().collect::<BTreeSet<_>>().len(), txids.len(), "{txids:?}");
+        txids.len()
+    };
+    assert_eq!((txids(), paid.nonce(&environment, "./ours.pem"), paid.nonce(&environment, "./other.pem")), (6, 6, 0));
+
+    // A run is killed with what it has signed, and goes on with the other wallet: what the first has signed is what is paid.
+    put("ours.pem");
+    (6..9).for_each(|seed| add("one", seed));
+    let mut killed = submit("one", tables[0]).spawn().unwrap();
+    wait_until("tasks are signed", &|| environment.path("one.csv.pending").exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    put("other.pem");
+    Run::from(submit("one", tables[0]).output().unwrap()).ok();
+    assert_eq!((txids(), paid.nonce(&environment, "./ours.pem"), paid.nonce(&environment, "./other.pem")), (9, 9, 0));
+    // One table has one writer.
+    let table = std::fs::File::open(environment.path("one.csv")).unwrap();
+    table.lock().unwrap();
+    let second = Run::from(submit("one", tables[0]).output().unwrap());
+    assert!(second.code == 1 && second.stderr.contains("another command writes to the table"), "{}", second.stderr);
+}
+
+/// Another machine with the same key uses the nonce of a task that waits: the task is signed anew, and said so.
+#[cfg(unix)]
+#[test]
+fn a_task_whose_nonce_is_used_elsewhere_is_asked_anew() {
+    let environment = Environment::new();
+    let mut node = Node::start_in(&environment, "data");
+    let peer = address_in(&environment, "data");
+    let here = ["--network", "local", "--wallet", "dev", "--peer", &peer, "--json"];
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let submit = ["submit", &picture, "--csv", "table.csv"];
+    let mut command = environment.command(&[&submit[..], &here].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // As soon as it waits in the node's mempool, it is withdrawn.
+    let start = Instant::now();
+    let first = loop {
+        assert!(start.elapsed() < Duration::from_secs(60), "the task is handed in");
+        let text = std::fs::read_to_string(environment.path("table.csv.pending")).unwrap_or_default();
+        let entries: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(txid) = entries[0]["row"]["txid"].as_str() {
+            let cancelled = environment.run(&[&["wallet", "cancel", txid][..], &here].concat());
+            if cancelled.code == 0 {
+                break txid.to_owned();
+            }
+        }
+    };
+    // Then blocks come, from the same node at the same place.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&node.0), rustix::process::Signal::TERM).unwrap();
+    assert!(node.0.wait().unwrap().success());
+    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+    let listen = peer.split("/p2p/").next().unwrap();
+    let _node = Node::start_on(&environment, "local", "data", &["--mine", miner.trim(), "--listen", listen]);
+    let run = Run::from(child.wait_with_output().unwrap()).ok();
+    assert_eq!(run.json()["answered"], 1);
+    let late = "too late: another transaction of its sender has its nonce, 0; asking anew";
+    assert!(run.stderr.contains(late), "{}", run.stderr);
+    let found = rows(&environment);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_ne!(found[0]["txid"], first);
+    let balance = environment.run(&[&["wallet", "balance"][..], &here].concat()).ok().json();
+    assert_eq!(balance["nonce"], "2", "the withdrawal and one task");
+}
+
+/// A node that mines for a wallet, which has got something by now.
+pub struct Paid {
+    /// The network's file.
+    pub network: String,
+    pub peer: String,
+    _node: Node,
+}
+
+impl Paid {
+    /// For the development wallet.
+    pub fn start(environment: &Environment) -> Self {
+        let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+        Self::start_for(environment, miner.trim(), "dev")
+    }
+
+    fn start_for(environment: &Environment, miner: &str, wallet: &str) -> Self {
+        let (network, _) = environment.network();
+        let node = Node::start_on(environment, &network, "data", &["--mine", miner]);
+        let paid = Self { peer: address_in(environment, "data"), network, _node: node };
+        let start = Instant::now();
+        while paid.account(environment, wallet)["balance"] == "0" {
+            assert!(start.elapsed() < Duration::from_secs(60), "blocks come");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        paid
+    }
+
+    fn account(&self, environment: &Environment, wallet: &str) -> serde_json::Value {
+        let wallet = if wallet == "dev" { wallet.into() } else { format!("./{}", wallet.trim_start_matches("./")) };
+        let args =
+            ["wallet", "balance", "--network", &self.network, "--wallet", &wallet, "--peer", &self.peer, "--json"];
+        environment.run(&args).ok().json()
+    }
+
+    /// How many transactions of a wallet are confirmed.
+    pub fn nonce(&self, environment: &Environment, wallet: &str) -> u64 {
+        self.account(environment, wallet)["nonce"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// Where a node of this home folder listens.
+fn address_in(environment: &Environment, folder: &str) -> String {
+    let file = std::fs::read(environment.path(&format!("{folder}/node.json"))).unwrap();
+    let node: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    node["addresses"][0].as_str().unwrap().to_owned()
 }
 
 #[test]

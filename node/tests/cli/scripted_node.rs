@@ -11,7 +11,7 @@ use ocelli_consensus::hash::TxId;
 use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::object::{Account, MAX_ATTACHMENT_BYTES, ModelRecord};
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned,
+    Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned, WtxId,
 };
 use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};
 use ocelli_node::inference::facts_of;
@@ -53,6 +53,13 @@ pub struct Script {
     pub forgets: usize,
     /// Whether it takes each submission once, drops it, and refuses it then.
     pub drops: bool,
+    /// Whether it is gone when it is handed something in.
+    pub vanishes: bool,
+    /// Whether it takes what it is given, says that it waits, and neither passes it on nor puts it into a block. Its chain is
+    /// shorter by a block.
+    pub keeps: bool,
+    /// Whether it has a better chain without the transactions, which it has forgotten, once it has shown one in a block.
+    pub reorganises: bool,
     /// How many of [`transfers`] are in the block from the beginning.
     pub transfers: usize,
     /// The fee rate that it suggests, in grains for a weight of a million.
@@ -185,6 +192,9 @@ impl Default for Script {
             answers: Answers::Right,
             forgets: 0,
             drops: false,
+            vanishes: false,
+            keeps: false,
+            reorganises: false,
             transfers: 0,
             fee_rate: FEE_RATES[1],
             is_long: false,
@@ -203,9 +213,14 @@ pub struct ScriptedNode {
 impl ScriptedNode {
     /// Starts a node whose key is `seed` repeated, which joins through `bootstrap`.
     pub fn start(network: &Network, seed: u8, bootstrap: &[&ScriptedNode], script: Script) -> Self {
+        Self::start_at(network, seed, "/ip4/127.0.0.1/tcp/0", bootstrap, script)
+    }
+
+    /// The same, at an address.
+    pub fn start_at(network: &Network, seed: u8, listen: &str, bootstrap: &[&ScriptedNode], script: Script) -> Self {
         let genesis = network.genesis_hash();
         let mut config = NetworkConfig::full([seed; 32], request_protocol(genesis), Vec::new());
-        config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
+        config.listen = vec![listen.into()];
         config.kademlia = Some(kademlia_protocol(&genesis.to_string()));
         config.bootstrap = bootstrap.iter().map(|node| node.address.clone()).collect();
         let (handle, mut events) = network::spawn(config).unwrap();
@@ -217,6 +232,8 @@ impl ScriptedNode {
             script,
             taken: HashMap::new(),
             dropped: HashSet::new(),
+            kept: HashMap::new(),
+            is_reorganised: false,
             state: State::default(),
             chain: None,
         };
@@ -229,8 +246,12 @@ impl ScriptedNode {
                 match event {
                     NetworkEvent::Listening(address) => drop(listening.send(address)),
                     NetworkEvent::Request { token, data, .. } => {
-                        let response = node.answer(Request::from_bytes(&data).unwrap());
-                        answering.respond(token, response.to_bytes());
+                        let request = Request::from_bytes(&data).unwrap();
+                        if script.vanishes && matches!(request, Request::Submit(_)) {
+                            answering.shutdown();
+                        } else {
+                            answering.respond(token, node.answer(request).to_bytes());
+                        }
                     }
                     _ => {}
                 }
@@ -238,6 +259,12 @@ impl ScriptedNode {
         });
         let address = address.recv_timeout(Duration::from_secs(30)).unwrap();
         Self { address, handle, thread: Some(thread) }
+    }
+
+    /// Waits until it is gone; where it has listened.
+    pub fn until_gone(mut self) -> String {
+        self.thread.take().unwrap().join().unwrap();
+        self.address.split("/p2p/").next().unwrap().to_owned()
     }
 
     /// What the node would write as `node.json`.
@@ -266,6 +293,8 @@ struct Answering {
     /// What is in the block, with its answer.
     taken: HashMap<TxId, (Submission, Answer)>,
     dropped: HashSet<TxId>,
+    kept: HashMap<TxId, WtxId>,
+    is_reorganised: bool,
     /// All accounts that were asked for: after the tip.
     state: State,
     /// Until something changes.
@@ -331,8 +360,15 @@ impl Answering {
             }
             Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
                 None if self.dropped.contains(txid) => TransactionStatus::Dropped { reason: "replaced".into() },
-                None => TransactionStatus::Unknown,
-                Some(confirmation) => TransactionStatus::Confirmed(Box::new(confirmation)),
+                None => self.kept.get(txid).map_or(TransactionStatus::Unknown, |id| TransactionStatus::Pending(*id)),
+                Some(confirmation) => {
+                    if self.script.reorganises && !self.is_reorganised {
+                        self.is_reorganised = true;
+                        self.taken.clear();
+                        return Response::Transaction(TransactionStatus::Confirmed(Box::new(confirmation)));
+                    }
+                    TransactionStatus::Confirmed(Box::new(confirmation))
+                }
             }),
             Request::Block { by } => {
                 let header = match by {
@@ -563,7 +599,8 @@ impl Answering {
             // Of a long chain nobody can see how much work it has.
             Some(Lie::EasyFork) if self.script.is_long => (Mining::Other, GAP, TIP),
             Some(Lie::EasyFork) => (Mining::Other, 0, 3),
-            _ => (Mining::Honest, 0, TIP),
+            _ if self.is_reorganised => (Mining::Other, HEIGHT - 1, TIP + 1),
+            _ => (Mining::Honest, 0, TIP - u64::from(self.script.keeps)),
         };
         let gap = if self.script.is_long { GAP } else { 0 };
         let (full, empty) = (self.data().body, Body::default());
@@ -623,6 +660,10 @@ impl Answering {
             } else {
                 SubmitReply::refused(4, "the account has used this nonce")
             };
+        }
+        if self.script.keeps {
+            self.kept.insert(transaction.txid(), transaction.wtxid());
+            return SubmitReply::Accepted { answer: None };
         }
         let logits = self.logits(&submission);
         let answer = transaction.task().zip(logits.clone()).map(|(task, mut logits)| {

@@ -1,11 +1,13 @@
 //! Commands that ask nodes, over real sockets on loopback.
 
+use std::process::Stdio;
+
 use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::{Address, Amount};
 use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Run};
 use crate::scripted_node::{Answers, FEE_RATES, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
 
 fn dev_address() -> String {
@@ -126,6 +128,63 @@ fn what_nodes_forget_is_handed_in_again() {
     let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &node.address, &picture];
     let answers = environment.run(&args).ok().json();
     assert_eq!(answers[0]["height"], HEIGHT);
+}
+
+/// A node is gone with the task in its hands, and comes back without it.
+#[test]
+fn a_node_that_vanishes_is_waited_for() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let vanishing = || ScriptedNode::start(&network, 42, &[], Script { vanishes: true, ..Script::default() });
+    for table in [&[][..], &["--csv", "table.csv"]] {
+        let node = vanishing();
+        let address = node.address.clone();
+        let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--timeout", "60", "--peer", &address];
+        let mut command = environment.command(&[&args[..], table, &[&picture]].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let listen = node.until_gone();
+        let _again = ScriptedNode::start_at(&network, 42, &listen, &[], Script::default());
+        let run = Run::from(child.wait_with_output().unwrap()).ok();
+        assert!(run.stderr.contains("no node is left that answers: joining the network again"), "{}", run.stderr);
+        let told = run.json();
+        assert_eq!(told[0]["height"].as_u64().or(told["answered"].as_u64()), [Some(HEIGHT), Some(1)][table.len() / 2]);
+    }
+    // Beside another one it is only said.
+    let (node, other) = (vanishing(), ScriptedNode::start(&network, 43, &[], Script::default()));
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--peer", &node.address];
+    let run = environment.run(&[&args[..], &["--peer", &other.address, &picture]].concat()).ok();
+    let told = run.json();
+    assert_eq!((&told[0]["answers"], &told[0]["height"]), (&1.into(), &HEIGHT.into()), "{told}");
+    assert!(run.stderr.contains("does not answer"), "{}", run.stderr);
+}
+
+#[test]
+fn what_a_node_does_not_pass_on_another_one_is_given() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let keeper = ScriptedNode::start(&network, 44, &[], Script { keeps: true, ..Script::default() });
+    let _other = ScriptedNode::start(&network, 45, &[&keeper], Script::default());
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--nodes", "1", "--peer", &keeper.address];
+    let run = environment.run(&[&args[..], &[&picture]].concat()).ok();
+    assert_eq!(run.json()[0]["height"], HEIGHT, "{}", run.stderr);
+    let words = "has a transaction, and has not passed it on to the one at ";
+    assert!(run.stderr.contains(words), "{}", run.stderr);
+}
+
+#[test]
+fn what_a_reorganisation_drops_is_handed_in_again() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 46, &[], Script { reorganises: true, ..Script::default() });
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--wait", "4", "--peer", &node.address];
+    let run = environment.run(&[&args[..], &[&picture]].concat()).ok();
+    let told = run.json();
+    assert_eq!((&told[0]["height"], &told[0]["confirmations"]), (&HEIGHT.into(), &4.into()), "{told}");
+    let words = "block 6, which had a transaction, is no longer on the chain with the most work: handed in again";
+    assert!(run.stderr.contains(words), "{}", run.stderr);
 }
 
 #[test]

@@ -21,9 +21,11 @@ use super::super::evidence;
 use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use super::super::submit::Progress;
+use super::super::turn::Turn;
 use super::super::wallet::{check_depth, timeout_parser, too_little};
 use super::super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
+use crate::client::account::Known;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::inference::{facts_of, model_id};
 use crate::wallet::Wallet;
@@ -348,6 +350,7 @@ impl Run<'_> {
     fn to_the_end(&self, client: &mut Client) -> Result<Published, CommandError> {
         let mut last = (None, Instant::now());
         loop {
+            let turn = Turn::wait(self.publication.sender, Duration::from_secs(self.args.timeout))?;
             let account = client.account(self.publication.sender)?;
             let upload = client.upload(self.publication.sender)?;
             let height = account.height.saturating_add(1);
@@ -361,6 +364,7 @@ impl Run<'_> {
                     .with_hint("see with `ocelli status` whether blocks come at all; run the command again to go on"));
             }
             if is_pending {
+                drop(turn);
                 self.progress.say("waiting for what is under way");
                 client.pause(Instant::now() + POLL)?;
                 continue;
@@ -372,12 +376,13 @@ impl Run<'_> {
                 }
                 (Step::Begin, _) => {
                     self.progress.say("beginning the upload");
-                    self.send(client, vec![(self.publication.begin(), None)], account.nonce, account.height, 1)?;
+                    self.send(client, turn, vec![(self.publication.begin(), None)], &account, 1)?;
                 }
                 (Step::Parts { next }, _) => {
                     self.progress.set(next);
                     let since = upload.map_or(0, |upload| upload.since);
                     if height < since.saturating_add(PAUSE_BLOCKS) {
+                        drop(turn);
                         self.progress.say("waiting until parts may come");
                         client.pause(Instant::now() + POLL)?;
                         continue;
@@ -385,13 +390,13 @@ impl Run<'_> {
                     self.progress.say("uploading");
                     let parts = self.publication.parts().enumerate().skip(next).take(BATCH);
                     let parts = parts.map(|(number, part)| (Publication::part(number, part), Some(part)));
-                    self.send(client, parts.collect(), account.nonce, account.height, 1)?;
+                    self.send(client, turn, parts.collect(), &account, 1)?;
                 }
                 (Step::Publish, _) => {
                     self.progress.set(self.publication.parts().count());
                     self.progress.say("publishing");
                     let action = vec![(self.publication.publish(), None)];
-                    let (txid, height) = self.send(client, action, account.nonce, account.height, self.args.wait)?;
+                    let (txid, height) = self.send(client, turn, action, &account, self.args.wait)?;
                     let first = height.saturating_add(self.network.parameters.model_delay);
                     return Ok(Published { txid, height, first });
                 }
@@ -403,22 +408,25 @@ impl Run<'_> {
     fn send(
         &self,
         client: &mut Client,
+        turn: Turn,
         actions: Vec<(Action, Option<&[u8]>)>,
-        nonce: u64,
-        height: u64,
+        account: &Known,
         depth: u64,
     ) -> Result<(ocelli_consensus::TxId, u64), CommandError> {
         let sign = |(nonce, (action, attachment)): (u64, (Action, Option<&[u8]>))| {
-            let unsigned = Unsigned { nonce, fee: fee_of(&action, self.fee), expires: expiry(height), action };
+            let unsigned = Unsigned { nonce, fee: fee_of(&action, self.fee), expires: expiry(account.height), action };
             let (key, genesis) = (self.wallet.public_key(), self.network.genesis_hash());
             let transaction = Transaction::sign(unsigned, key, genesis, |hash| self.wallet.sign(hash));
             Submission { transaction, attachment: attachment.map(Into::into) }
         };
-        let submissions: Vec<_> = (nonce..).zip(actions).map(sign).collect();
+        let submissions: Vec<_> = (account.nonce..).zip(actions).map(sign).collect();
         for submission in &submissions {
             client.hand_in(submission)?;
         }
-        let states = client.wait(&submissions, depth, Duration::from_secs(self.args.timeout), |_| {})?;
+        drop(turn);
+        let states = client.wait(&submissions, depth, Duration::from_secs(self.args.timeout), |_, incidents| {
+            self.progress.tell_of(incidents);
+        })?;
         check_depth(&states, depth, self.args.timeout)?;
         let last = states.last().and_then(|tracked| Some((tracked.txid, tracked.state.confirmed()?.header.height)));
         last.ok_or_else(|| CommandError::failed("nothing was sent"))

@@ -5,22 +5,19 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ocelli_model::{Attachment, Backend, Model};
+use ocelli_model::{Backend, Model};
 use ocelli_program::model_option::{ModelOption, load};
-use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
 use super::super::error::CommandError;
 use super::super::output::Printer;
+use super::super::pictures::{Problems, SIDE_BY_SIDE, Seen};
 use super::super::table::{BEST, Row, Table};
 use super::super::{pictures, table};
 use super::DeviceOption;
 
 /// How many classes of a picture are shown to people, unless `--top` says otherwise.
 const SHOWN: usize = 3;
-
-/// Pictures that are decoded side by side, of which a large one takes some hundred MB; run at once, and written down together.
-const BATCH: usize = 8;
 
 /// Say what is in pictures, here and now, without a network
 ///
@@ -80,12 +77,6 @@ struct Class {
 /// A picture with its logits, or why it cannot be used.
 type Answered = Result<(Seen, Vec<i32>), String>;
 
-/// A picture that was read.
-struct Seen {
-    attachment: Attachment,
-    taken: Option<String>,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -97,18 +88,18 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let id = model.id().to_string();
     let asked = files.len();
     if let Some(table) = &table {
-        files.retain(|file| !table.has(&file.display().to_string(), &id));
+        files.retain(|file| !table.has(&pictures::name(file), &id));
     }
     let mut backend = args.device.open(slice::from_ref(&model))?;
 
     let progress = progress(files.len(), table.is_some());
     let mut answers = Vec::new();
-    let mut problems = Vec::new();
-    for batch in files.chunks(BATCH) {
+    let mut problems = Problems::default();
+    for batch in files.chunks(SIDE_BY_SIDE) {
         for (file, found) in batch.iter().zip(answer(&model, &mut *backend, batch)?) {
-            let name = file.display().to_string();
+            let name = pictures::name(file);
             if let Err(problem) = &found {
-                problems.push(format!("{name}: {problem}"));
+                problems.add(&name, problem);
             }
             let best = |logits: &[i32], most: usize| {
                 table::best(&model, logits, args.top.map_or(most, usize::from), args.min_probability)
@@ -140,27 +131,16 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     progress.finish_and_clear();
 
     match &args.csv {
-        Some(path) => say_where(path, asked, files.len(), problems.len(), output)?,
+        Some(path) => say_where(path, asked, files.len(), problems.count(), output)?,
         None if output.is_json() => output.json(&answers)?,
         None => {}
     }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    // Of a large folder the first few say enough; a table has them all.
-    let (count, shown) = (problems.len(), problems.into_iter().take(20));
-    Err(CommandError::failed(format!("{count} of {asked} pictures cannot be used"))
-        .with_causes(shown)
-        .with_hint("give PNG, JPEG, WebP, GIF or BMP files that you may read"))
+    problems.check(asked, "")
 }
 
 /// Reads and runs some pictures; of each what came of it, or why it cannot be used.
 fn answer(model: &Model, backend: &mut dyn Backend, files: &[PathBuf]) -> Result<Vec<Answered>, CommandError> {
-    let read = |file: &PathBuf| {
-        let (attachment, bytes) = pictures::read(file, model).map_err(|error| error.one_line())?;
-        Ok(Seen { attachment, taken: pictures::time_taken(&bytes) })
-    };
-    let seen: Vec<Result<Seen, String>> = files.par_iter().map(read).collect();
+    let seen = pictures::read_all(files, model);
     let pixels: Vec<&[u8]> = seen.iter().flatten().map(|seen| seen.attachment.pixels.as_slice()).collect();
     let mut logits = backend.logits(model, &pixels)?.into_iter();
     let answered = seen.into_iter().map(|seen| {

@@ -1,42 +1,25 @@
 //! `submit --csv`: any number of pictures, a few dozen at a time, each batch in the table before the next is asked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ocelli_consensus::block::Classes;
-use ocelli_consensus::network::Network;
-use ocelli_consensus::{Amount, TxId};
-use ocelli_model::{Attachment, Model};
+use ocelli_consensus::Amount;
+use ocelli_model::Model;
 use ocelli_program::signals::stop_flag;
 use ocelli_protocol::message::Submission;
 use serde_json::json;
 
 use super::super::error::CommandError;
-use super::super::network_model::Offered;
 use super::super::output::Printer;
+use super::super::pictures::Seen;
 use super::super::table::{self, BEST, Row, Table};
 use super::super::{evidence, pictures};
+use super::asker::{Asker, HandedIn, PAUSE, all_refused};
 use super::journal::{Journal, JournalEntry};
-use super::{Args, BATCH, Offer, Picture, Progress, check_price, join, keep_what_is_sent, price, run_model, sign};
-use crate::client::confirmation::Found;
-use crate::client::{Client, ClientError};
-use crate::wallet::Wallet;
-
-/// Between two looks at what was under way, and between two tries to join the network again.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Who asks about pictures for a table.
-pub(super) struct Asker<'a> {
-    pub(super) args: &'a Args,
-    pub(super) network: &'a Network,
-    pub(super) addresses: &'a [String],
-    pub(super) offered: Offered,
-    pub(super) wallet: Wallet,
-    pub(super) client: Client,
-    pub(super) progress: Progress,
-}
+use super::{BATCH, Picture, check_price, price};
+use crate::client::confirmation::{Confirmed, TransactionState};
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -46,13 +29,21 @@ struct Counts {
     different: usize,
 }
 
+/// What a run writes to.
+struct Run {
+    table: Table,
+    journal: Journal,
+    counts: Counts,
+    stop: Arc<AtomicBool>,
+}
+
 impl Asker<'_> {
     /// Asks about all pictures that the table has no paid answer of.
     ///
     /// # Errors
-    /// If the table cannot be written, a node is lost for good, money or time runs out; the same command goes on. At the end,
+    /// If the table cannot be written, all nodes are lost for good, money or time runs out; the same command goes on. At the end,
     /// if there are pictures that cannot be asked about, or answers that are not this machine's own.
-    pub(super) fn run(
+    pub(super) fn table(
         mut self,
         path: &Path,
         mut files: Vec<PathBuf>,
@@ -60,25 +51,29 @@ impl Asker<'_> {
     ) -> Result<(), CommandError> {
         let stop = stop_flag().map_err(|error| CommandError::from(error).with_context("cannot listen for Ctrl-C"))?;
         let model = self.offered.model.id().to_string();
-        let mut table = Table::open(path)?;
-        let mut counts = Counts::default();
+        let table = Table::open(path)?;
         let asked = files.len();
         let (journal, under_way) = Journal::open(path)?;
-        self.settle(&under_way, &mut table, &mut counts)?;
-        journal.end()?;
-        files.retain(|file| !table.has_paid(&file.display().to_string(), &model));
-        let (done, settled, mut left) = (asked - files.len(), counts.answered, files.len());
+        let mut run = Run { table, journal, counts: Counts::default(), stop };
+        self.settle(under_way, &mut run)?;
+        files.retain(|file| !run.table.has_paid(&pictures::name(file), &model));
+        let (done, settled, mut left) = (asked - files.len(), run.counts.answered, files.len());
 
         for batch in files.chunks(BATCH) {
-            if stop.load(Ordering::Relaxed) {
+            self.progress.set(asked - left);
+            // Those that came too late are asked about anew.
+            let mut open = batch.to_vec();
+            while !open.is_empty() && !run.stop.load(Ordering::Relaxed) {
+                open = self.ask(&open, &mut run)?;
+            }
+            left -= batch.len() - open.len();
+            if !open.is_empty() {
                 break;
             }
-            self.progress.set(asked - left);
-            self.ask(batch, &journal, &mut table, &mut counts, &stop)?;
-            left -= batch.len();
         }
         self.progress.finish();
         evidence::warn_of_left(&self.client);
+        let Run { table, counts, .. } = run;
         let summary = Summary { path, asked, before: done.saturating_sub(settled), left, paid: table.paid() };
         summary.say(&counts, output)?;
         if counts.different > 0 {
@@ -95,203 +90,159 @@ impl Asker<'_> {
         Ok(())
     }
 
-    /// Asks about one batch.
-    fn ask(
-        &mut self,
-        files: &[PathBuf],
-        journal: &Journal,
-        table: &mut Table,
-        counts: &mut Counts,
-        stop: &AtomicBool,
-    ) -> Result<(), CommandError> {
+    /// Asks about one batch; returns those whose tasks came too late.
+    fn ask(&mut self, files: &[PathBuf], run: &mut Run) -> Result<Vec<PathBuf>, CommandError> {
         self.progress.say("reading pictures");
         let model = self.offered.model.id().to_string();
-        let (mut readable, mut offers, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-        for path in files {
-            let file = path.display().to_string();
-            match self.read(path) {
-                Ok((attachment, offer, time)) => {
+        let (mut readable, mut sources) = (Vec::new(), Vec::new());
+        for (path, read) in files.iter().zip(pictures::read_all(files, &self.offered.model)) {
+            let file = pictures::name(path);
+            let priced = read.and_then(|seen| {
+                let (_, fee) = price(self.args, &self.offered.model, self.offered.royalty, &seen.attachment);
+                check_price(self.args, &self.offered, fee).map(|()| seen)
+            });
+            match priced {
+                Ok(Seen { attachment, taken }) => {
                     readable.push((file, attachment));
-                    offers.push(offer);
-                    taken.push(time);
+                    sources.push((path, taken));
                 }
                 Err(problem) => {
-                    counts.problems += 1;
-                    table.add(&Row { file, model: model.clone(), problem: Some(problem), ..Row::default() })?;
+                    run.counts.problems += 1;
+                    run.table.add(&Row { file, model: model.clone(), problem: Some(problem), ..Row::default() })?;
                 }
             }
         }
-        table.flush()?;
+        run.table.flush()?;
         if readable.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        self.progress.say("running the model here");
-        let asked = run_model(readable, offers, &self.offered.model)?;
-        let (args, network, offered) = (self.args, self.network, &self.offered);
-        let submissions = sign(args, &mut self.client, network, offered, &asked, &self.wallet, table.paid())?;
-        let entries: Vec<JournalEntry> = asked
-            .iter()
-            .zip(taken)
-            .zip(&submissions)
-            .map(|((picture, taken), submission)| self.entry(picture, taken, submission))
-            .collect();
-        journal.begin(&entries)?;
-        keep_what_is_sent(&asked, &submissions, &self.progress);
-        self.hand_in(&submissions)?;
-        self.await_blocks(&entries, &submissions, table, counts, stop)?;
-        journal.end()
+        let asked = self.run_model(readable)?;
+        let entries = |asker: &Self, submissions: &[Submission]| -> Vec<JournalEntry> {
+            let entries = asked.iter().zip(&sources).zip(submissions);
+            entries.map(|((picture, (_, taken)), submission)| asker.entry(picture, taken, submission)).collect()
+        };
+        let HandedIn { submissions, replies } =
+            self.send(&asked, run.table.paid(), |asker, submissions| run.journal.begin(&entries(asker, submissions)))?;
+        if let Some(&first) = all_refused(&replies).first() {
+            // Those before it are on their way.
+            return Err(CommandError::failed("no node takes the next task")
+                .with_causes(replies[first].iter().filter_map(|reply| reply.outcome.problem()))
+                .with_hint("give the same command again, with a higher --fee if that is what is said"));
+        }
+        let entries = entries(self, &submissions).into_iter().zip(submissions).collect();
+        let late = self.see_through(entries, run)?;
+        let is_late = |file: &str| late.iter().any(|entry| entry.row.file == file);
+        let files = asked.iter().zip(sources).filter(|(picture, _)| is_late(&picture.file));
+        Ok(files.map(|(_, (path, _))| path.clone()).collect())
     }
 
-    fn read(&self, path: &Path) -> Result<(Attachment, Offer, Option<String>), String> {
-        let (attachment, bytes) = pictures::read(path, &self.offered.model).map_err(|error| error.one_line())?;
-        let offer = price(self.args, &self.offered, &attachment);
-        check_price(self.args, &self.offered, offer.1)?;
-        Ok((attachment, offer, pictures::time_taken(&bytes)))
-    }
-
-    fn entry(&self, picture: &Picture, taken: Option<String>, submission: &Submission) -> JournalEntry {
+    fn entry(&self, picture: &Picture, taken: &Option<String>, submission: &Submission) -> JournalEntry {
         let model: &Model = &self.offered.model;
         let paid = submission.transaction.total(&self.network.parameters).unwrap_or(Amount(u64::MAX));
         let row = Row {
             file: picture.file.clone(),
             model: model.id().to_string(),
-            taken,
+            taken: taken.clone(),
             best: table::best(model, &picture.logits, BEST, 0.0),
             hashes: Some((picture.attachment.file_hash, picture.attachment.sent_hash)),
             txid: submission.transaction.txid().to_string(),
             paid: Some(paid.0),
             ..Row::default()
         };
-        JournalEntry { row, digest: picture.classes().digest.to_string() }
+        JournalEntry::of(row, picture.classes().digest.to_string(), submission)
     }
 
-    /// Hands tasks in; where no node is left, joins the network again for as long as confirmations are waited for.
-    fn hand_in(&mut self, submissions: &[Submission]) -> Result<(), CommandError> {
-        let deadline = Instant::now() + Duration::from_secs(self.args.timeout);
-        loop {
-            self.progress.say("waiting for preliminary answers");
-            match self.client.submit(submissions, |_, _| {}) {
-                Ok(replies) if replies.iter().all(|replies| !replies.is_empty()) => {
-                    let refused = replies.iter().find_map(|replies| {
-                        let problems: Vec<_> = replies.iter().filter_map(|reply| reply.outcome.problem()).collect();
-                        (problems.len() == replies.len()).then_some(problems)
-                    });
-                    return match refused {
-                        // Those before it are on their way.
-                        Some(problems) => Err(CommandError::failed("no node takes the next task")
-                            .with_causes(problems)
-                            .with_hint("give the same command again, with a higher --fee if that is what is said")),
-                        None => Ok(()),
-                    };
-                }
-                Ok(_) | Err(ClientError::Alone) if Instant::now() < deadline => self.join_again(deadline)?,
-                Ok(_) => return Err(ClientError::Alone.into()),
-                Err(error) => return Err(error.into()),
+    /// What was under way when a run was ended is handed in again as it was signed, by whichever key: so it is paid once, whatever
+    /// nodes have made of it. What none of them takes and whose nonce is still to come is asked about anew: its successor has its
+    /// nonce, so only one of them can ever be paid.
+    fn settle(&mut self, under_way: Vec<JournalEntry>, run: &mut Run) -> Result<(), CommandError> {
+        let is_open = |entry: &JournalEntry| !run.table.has_paid(&entry.row.file, &entry.row.model);
+        let open = under_way.into_iter().filter(is_open);
+        let open = open.map(|entry| entry.submission().map(|submission| (entry, submission)));
+        let mut open = open.collect::<Result<Vec<_>, _>>()?;
+        if !open.is_empty() {
+            self.progress.note(&format!("{} tasks were under way: handing them in again", open.len()));
+            let submissions: Vec<_> = open.iter().map(|(_, submission)| submission.clone()).collect();
+            let mut refused = all_refused(&self.hand_in(&submissions)?);
+            if let Some(&first) = refused.first() {
+                let account = self.client.account(submissions[first].transaction.sender())?;
+                refused.retain(|&index| submissions[index].transaction.unsigned.nonce >= account.next_nonce);
             }
+            let mut index = 0..;
+            open.retain(|_| index.next().is_none_or(|index| !refused.contains(&index)));
         }
+        self.see_through(open, run)?;
+        Ok(())
     }
 
-    fn join_again(&mut self, deadline: Instant) -> Result<(), CommandError> {
-        self.progress.say("joining the network again");
-        loop {
-            thread::sleep(PAUSE);
-            match join(self.args, self.network, self.addresses) {
-                Ok(client) => {
-                    self.client = client;
-                    return Ok(());
-                }
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn await_blocks(
+    /// Waits until tasks are confirmed, and writes their rows; returns those that came too late to be in any block.
+    fn see_through(
         &mut self,
-        entries: &[JournalEntry],
-        submissions: &[Submission],
-        table: &mut Table,
-        counts: &mut Counts,
-        stop: &AtomicBool,
-    ) -> Result<(), CommandError> {
-        self.progress.say("waiting for confirmations");
-        let (progress, depth) = (&self.progress, self.args.wait.max(1));
-        let mut is_said = false;
-        let states = self.client.wait(submissions, depth, Duration::from_secs(self.args.timeout), |states| {
-            if stop.load(Ordering::Relaxed) && !is_said {
-                is_said = true;
-                let under_way = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).count();
-                progress.note(&format!(
-                    "stopping: {under_way} tasks that are under way are waited for; Ctrl-C again does not wait for them. The \
-                     same command goes on in both cases, and pays nothing twice."
-                ));
-            }
-        })?;
-        for (entry, tracked) in entries.iter().zip(&states) {
-            if let Some(confirmed) = tracked.state.confirmed() {
-                add(entry, confirmed.header.height, confirmed.answer.classes(), table, counts)?;
-            }
-        }
-        table.flush()?;
-        super::check_depth(&states, depth, self.args.timeout)
-    }
-
-    /// What became of the tasks that were under way when a run was ended. One that no node knows is asked about anew: its
-    /// successor has its nonce, so only one of them can ever be paid.
-    fn settle(
-        &mut self,
-        under_way: &[JournalEntry],
-        table: &mut Table,
-        counts: &mut Counts,
-    ) -> Result<(), CommandError> {
-        let deadline = Instant::now() + Duration::from_secs(self.args.timeout);
-        for entry in under_way {
-            if table.has_paid(&entry.row.file, &entry.row.model) {
-                continue;
-            }
-            self.progress.say("looking for what was under way");
-            let txid: TxId = entry.row.txid.parse()?;
-            loop {
-                match self.client.find(txid)? {
-                    Found::Confirmed(confirmation, _) => {
-                        add(entry, confirmation.header.height, confirmation.answer.classes(), table, counts)?;
-                        break;
+        mut open: Vec<(JournalEntry, Submission)>,
+        run: &mut Run,
+    ) -> Result<Vec<JournalEntry>, CommandError> {
+        let (depth, deadline) = (self.args.wait.max(1), Instant::now() + self.patience());
+        let (mut late, mut is_said) = (Vec::new(), false);
+        while !open.is_empty() {
+            let submissions: Vec<_> = open.iter().map(|(_, submission)| submission.clone()).collect();
+            let states = self.wait(&submissions, depth, deadline, |progress, states| {
+                if run.stop.load(Ordering::Relaxed) && !is_said {
+                    is_said = true;
+                    let under_way = states.iter().filter(|tracked| !tracked.state.is_deep(depth)).count();
+                    progress.note(&format!(
+                        "stopping: {under_way} tasks that are under way are waited for; Ctrl-C again does not wait for them. \
+                         The same command goes on in both cases, and pays nothing twice."
+                    ));
+                }
+            })?;
+            let is_late = Instant::now() >= deadline;
+            let mut left = Vec::new();
+            for ((entry, submission), tracked) in std::mem::take(&mut open).into_iter().zip(states) {
+                match &tracked.state {
+                    TransactionState::Confirmed(confirmed) if is_late || tracked.state.is_deep(depth) => {
+                        run.add(&entry, confirmed)?;
+                        if !tracked.state.is_deep(depth) {
+                            left.push(tracked);
+                        }
                     }
-                    Found::Unknown | Found::Dropped(_) => break,
-                    Found::Pending if Instant::now() >= deadline => {
-                        return Err(CommandError::failed(format!(
-                            "{}, transaction {txid}, of the run before is in no block yet",
-                            entry.row.file
-                        ))
-                        .with_hint(
-                            "wait, and give the same command again; `ocelli status` tells whether blocks come",
-                        ));
+                    TransactionState::Void(why) => {
+                        self.progress.note(&format!("{}: too late: {why}; asking anew", entry.row.file));
+                        late.push(entry);
                     }
-                    Found::Pending => self.client.pause(Instant::now() + PAUSE)?,
+                    // Every node may refuse it, and yet a block may come that has it.
+                    _ => {
+                        open.push((entry, submission));
+                        left.push(tracked);
+                    }
                 }
             }
+            run.table.sync()?;
+            if is_late {
+                super::check_depth(&left, depth, self.args.timeout)?;
+                break;
+            }
+            if !open.is_empty() {
+                self.client.pause((Instant::now() + PAUSE).min(deadline))?;
+            }
         }
-        table.flush()
+        run.journal.end()?;
+        Ok(late)
     }
 }
 
-/// Adds the row of a confirmed task.
-fn add(
-    entry: &JournalEntry,
-    height: u64,
-    found: Option<&Classes>,
-    table: &mut Table,
-    counts: &mut Counts,
-) -> Result<(), CommandError> {
-    let found = found.map(|classes| classes.digest.to_string());
-    let is_own = found.as_ref() == Some(&entry.digest);
-    let problem = (!is_own).then(|| {
-        let found = found.as_deref().unwrap_or("no answer");
-        format!("ANSWERS DIFFER: the block has {found}, this machine computes {}", entry.digest)
-    });
-    counts.answered += 1;
-    counts.different += usize::from(!is_own);
-    table.add(&Row { block: Some(height), problem, ..entry.row.clone() })
+impl Run {
+    /// Adds the row of a confirmed task.
+    fn add(&mut self, entry: &JournalEntry, confirmed: &Confirmed) -> Result<(), CommandError> {
+        let found = confirmed.answer.classes().map(|classes| classes.digest.to_string());
+        let is_own = found.as_ref() == Some(&entry.digest);
+        let problem = (!is_own).then(|| {
+            let found = found.as_deref().unwrap_or("no answer");
+            format!("ANSWERS DIFFER: the block has {found}, this machine computes {}", entry.digest)
+        });
+        self.counts.answered += 1;
+        self.counts.different += usize::from(!is_own);
+        self.table.add(&Row { block: Some(confirmed.header.height), problem, ..entry.row.clone() })
+    }
 }
 
 /// What a run came to.

@@ -1,5 +1,7 @@
 //! What has happened to accounts: kept with the moves of the tip, and made later of what is there.
 
+use ocelli_consensus::hash::UploadHash;
+use ocelli_consensus::rules::UPLOAD_DELAY;
 use ocelli_protocol::ledger::{self, Entry, Event, Place, REWARD, Side};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -152,14 +154,44 @@ fn a_store_without_their_column_gets_them() {
     assert_ledger(&store, &network, &blocks);
 }
 
+/// What a published model's author gets.
+const ROYALTY: Amount = Amount(30_000);
+const PUBLISHED: ModelId = ModelId([8; 32]);
+
+/// Blocks after which a model of the third account may be asked.
+fn publish(store: &Store, network: &Network) -> Vec<Made> {
+    let file = [5; 7];
+    let facts = ModelFacts { size: file.len() as u32, ..network.parameters.models[0].facts };
+    let (upload, data) = (UploadHash::of(&address(2), &PUBLISHED), AttachmentHash::of(&file));
+    let mut acts = BTreeMap::from([
+        (0, (Action::Upload { file: upload, size: facts.size }, None)),
+        (UPLOAD_DELAY, (Action::Part { number: 0, bytes: facts.size, data }, Some(&file[..]))),
+        (UPLOAD_DELAY + 1, (Action::Publish { model: PUBLISHED, facts, royalty: ROYALTY }, None)),
+    ]);
+    let mut blocks = Vec::new();
+    for number in 0..=UPLOAD_DELAY + network.parameters.model_delay {
+        let overlay = Overlay::new(store).unwrap();
+        let maker = Maker::new(network, &overlay);
+        let maker = match acts.remove(&number) {
+            Some((action, attachment)) => maker.act(2, action, Answer::None, attachment),
+            None => maker,
+        };
+        blocks.push(maker.mine(address(9)));
+        reorganise(store, network, 0, &blocks[blocks.len() - 1..]);
+    }
+    blocks
+}
+
 /// Whatever comes between: moves of the tip, steps of making what is older, starts with and without.
 #[test]
 fn random_chains_have_the_entries_of_their_blocks() {
+    let mut royalties = 0;
     for seed in 0..6 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (folder, network) = (Folder::new(), network());
         let mut store = open(&folder, &network, LedgerOption::AsFound);
-        let mut chain: Vec<Made> = Vec::new();
+        let mut chain = publish(&store, &network);
+        let first = chain.len();
         let mut left = None;
         for _ in 0..60 {
             match random.random_range(0..10) {
@@ -173,7 +205,7 @@ fn random_chains_have_the_entries_of_their_blocks() {
                 3 => left = store.older_entries(&network.parameters).unwrap(),
                 4 => left.take().into_iter().for_each(|older| store.add_older(older).unwrap()),
                 _ => {
-                    let depth = random.random_range(0..=chain.len().min(4));
+                    let depth = random.random_range(0..=(chain.len() - first).min(4));
                     let mut overlay = Overlay::new(&store).unwrap();
                     (0..depth).for_each(|_| drop(overlay.disconnect_tip().unwrap()));
                     chain.truncate(chain.len() - depth);
@@ -181,8 +213,9 @@ fn random_chains_have_the_entries_of_their_blocks() {
                         let mut maker = Maker::new(&network, &overlay);
                         for _ in 0..random.random_range(0..4) {
                             let (from, to) = (random.random_range(0..4), random.random_range(0..8));
-                            maker = match random.random_range(0..4) {
+                            maker = match random.random_range(0..5) {
                                 0 => maker.classify(from, random.random()),
+                                1 => maker.ask(from, PUBLISHED, ROYALTY, vec![random.random(); PIXELS]),
                                 _ => maker.transfer(from, address(to), random.random_range(200_000..2_000_000)),
                             };
                         }
@@ -201,5 +234,8 @@ fn random_chains_have_the_entries_of_their_blocks() {
         while store.extend_ledger(&network.parameters).unwrap() {}
         assert_eq!(store.ledger_from(), Ok(Some(1)));
         assert_as_from_scratch(&store, &network, &chain);
+        let paid = |entry: &Entry| matches!(entry.event, Event::Royalty { royalty: ROYALTY, .. });
+        royalties += store.entries(&address(2), None).map(Result::unwrap).filter(paid).count();
     }
+    assert!(royalties > 6, "{royalties}");
 }
