@@ -532,6 +532,11 @@ impl Activation {
         Self { shape, is_turned: is_narrow, zero_points, high, readers: Vec::new() }
     }
 
+    /// As it is, however it is stored.
+    fn true_shape(&self) -> Shape {
+        turned(self.shape, self.is_turned)
+    }
+
     /// A window over it, as it is stored.
     fn window(&self, window: Window) -> Window {
         let Window { kernel: [rows, columns], stride: [down, right], padding: [above, left, below, after] } = window;
@@ -705,12 +710,13 @@ fn output(
             Ok(next(Shape { channels, height: 1, width: 1 }, finish))
         }
         Operation::Add { finish, .. } => {
-            fits(inputs[0].shape == inputs[1].shape && uniform(inputs[0]) && uniform(inputs[1]))?;
+            let [one, other] = [inputs[0], inputs[1]];
+            fits(one.true_shape() == other.true_shape() && uniform(one) && uniform(other))?;
             Ok(next(first.shape, finish))
         }
         Operation::Multiply { finish, .. } => {
-            let narrow = Shape { height: 1, width: 1, ..first.shape };
-            fits([first.shape, narrow].contains(&inputs[1].shape) && uniform(inputs[0]) && uniform(inputs[1]))?;
+            let shapes = [first.true_shape(), Shape { height: 1, width: 1, ..first.shape }];
+            fits(shapes.contains(&inputs[1].true_shape()) && uniform(first) && uniform(inputs[1]))?;
             Ok(next(first.shape, finish))
         }
         Operation::AveragePool { window, finish, .. } => {
@@ -723,10 +729,8 @@ fn output(
         }
         Operation::Concat => {
             let channels = inputs.iter().map(|input| input.shape.channels).sum();
-            let alike = inputs
-                .iter()
-                .all(|input| (input.shape.height, input.shape.width) == (first.shape.height, first.shape.width));
-            fits(alike)?;
+            let size = |input: &Activation| (input.shape.height, input.shape.width, input.is_turned);
+            fits(inputs.iter().all(|input| size(input) == size(first)))?;
             let zero_points = inputs.iter().flat_map(|input| input.zero_points.iter().copied()).collect();
             let high = inputs.iter().map(|input| input.high).max().unwrap_or(255);
             Ok(Activation::new(Shape { channels, ..first.shape }, first.is_turned, zero_points, high))

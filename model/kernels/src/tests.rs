@@ -814,6 +814,20 @@ fn what_does_not_fit_is_refused() {
     let layers: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
     assert_eq!(Plan::new(input, &[0, 1], &layers, Kernel::Portable).map(|_| ()), shape(0));
     assert_eq!(Plan::new(input, &[1, 1], &layers, Kernel::Portable).map(|_| ()), Ok(()));
+    // 20 rows of 5 columns are stored as 5 rows of 20, and those are something else.
+    let input = Shape { channels: 1, height: 20, width: 5 };
+    let window = Window { kernel: [1, 16], stride: [4, 1], padding: [0, 15, 0, 15] };
+    assert_eq!(over(input, 1, window), Shape { channels: 1, height: 5, width: 20 });
+    let kinds = [(Kind::Add { multipliers: [1, 1], shift: 1 }, 100), (Kind::Multiply, 100), (Kind::Concat, 200)];
+    for (kind, inputs) in kinds {
+        for (from, expected) in [([0, 1], shape(1)), ([0, 0], Ok(()))] {
+            let mut both = OwnedLayer::new(&from, kind);
+            (both.scale, both.finish) = (vec![1.0], Some(BYTES));
+            let layers = [OwnedLayer::new(&[0], Kind::MaxPool { window }), both, linear(2, inputs)];
+            let layers: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
+            assert_eq!(Plan::new(input, &[0], &layers, Kernel::Portable).map(|_| ()), expected, "{kind:?} of {from:?}");
+        }
+    }
     // A kernel of 40,000 rows padded by 39,999 asks for 80,000 rows around one.
     let input = Shape { channels: 8, height: 1, width: 3000 };
     let window = Window { kernel: [40_000, 1], stride: [40_000, 3000], padding: [39_999, 0, 39_999, 0] };
