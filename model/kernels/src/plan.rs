@@ -466,11 +466,6 @@ impl Operator {
         }
     }
 
-    /// Whether its rows are those of the image.
-    fn goes_by_rows(&self) -> bool {
-        !matches!(self, Self::Depthwise(layer) if layer.is_turned())
-    }
-
     /// The memory that it needs beside its buffers.
     fn room<S: Simd>(&self) -> Room {
         match self {
@@ -864,7 +859,7 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             buffers.buffer(from[input.min(from.len() - 1)])
         });
         let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
-            let goes_by_rows = operator.goes_by_rows() && !network.turns(layer, output);
+            let goes_by_rows = !network.turns(layer, output);
             let split = match goes_by_rows {
                 true => Split::of(&operator, to.map(|to| &buffers.layouts[to])),
                 false => Split::Not,
