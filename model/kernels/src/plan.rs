@@ -1000,8 +1000,7 @@ fn operator<S: Simd>(
         }
         Operation::Lookup { table, .. } => {
             let elements = Elements::new(layouts, stored());
-            let &Layout { channels, pitch, .. } = stored().0;
-            Operator::Lookup(Box::new(Lookup { elements, table: *table, channels, pitch }))
+            Operator::Lookup(Box::new(Lookup { elements, table: *table }))
         }
         Operation::Concat => unreachable!("copies are made of it"),
     }
