@@ -820,7 +820,8 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
                 },
                 border: network.border(activation),
                 zero_points: zero_points.clone(),
-            };
+            }
+            .spread();
             // The step that writes it still reads its own inputs. A pooled convolution is one step of two layers.
             let is_pooled = activation > 1 && network.pools_next(activation - 2);
             let writer = activation.saturating_sub(if is_pooled { 2 } else { 1 });
