@@ -89,6 +89,12 @@ impl Job for RunMaxPool<'_> {
                     is_new = false;
                 }
             }
+            if let Some(span) = places.span(image, row) {
+                let maxima = &maxima[..span.count];
+                // SAFETY: the output has as many bytes as the span counts, and the maxima are not there.
+                unsafe { to.wrapping_add(span.to).copy_from_nonoverlapping(maxima.as_ptr(), maxima.len()) };
+                continue;
+            }
             for group in &self.layer.groups {
                 let from = maxima.as_ptr().wrapping_add(group.first);
                 let to = to.wrapping_add(places.to(image, row, 0) + group.first);
@@ -181,6 +187,11 @@ unsafe fn columns<S: Simd, const N: usize>(simd: S, places: &Places, from: *cons
             *at = to.wrapping_add(places.to_column(first + piece));
         }
         // SAFETY: as the caller promises; a piece is at most 64 bytes.
-        unsafe { simd.store_pieces(pieces, most) };
+        unsafe {
+            match last + 1 == first + N && places.to_column(1) == 4 * S::LANES / N {
+                true => simd.store_pieces([pieces[0]], most),
+                false => simd.store_pieces(pieces, most),
+            }
+        }
     }
 }
