@@ -72,7 +72,7 @@ struct Windows {
     /// Bytes between rows and pixels of the input.
     row: usize,
     pixel: usize,
-    /// The last column after that of the first window: it stands for those that no window has.
+    /// The last column after the first window's that is read: it stands for those after it, which no window has.
     last: usize,
     /// Bytes that the buffer must have.
     reach: usize,
@@ -109,7 +109,7 @@ struct Band {
 struct Line {
     /// The first one's column.
     column: usize,
-    /// How many blocks of one pixel, of two and of four, from the first of a row on, windows have all columns of.
+    /// How many blocks of one pixel, of two and of four, from the first of a row on, can be read as they are.
     plain: [usize; 3],
 }
 
@@ -261,8 +261,12 @@ impl Depthwise {
         let groups = groups::<S>(pitch);
         let first = from.windows(padding, stride);
         let (row, pixel) = (from.row(), from.pitch);
-        let reach = first.at(images - 1, height - 1, width - 1) + (rows - 1) * row + (columns - 1) * pixel + pitch;
-        let last = (width - 1) * stride[1] + columns - 1;
+        let reach = |last: usize| first.at(images - 1, height - 1, 0) + (rows - 1) * row + last * pixel + pitch;
+        // Where the last blocks of the last row may read on, as far as they would, no column needs to stand for another.
+        let far = (width + 6) * stride[1] + columns + 3;
+        let is_far = reach(far) <= from.buffer(images);
+        let last = if is_far { far } else { (width - 1) * stride[1] + columns - 1 };
+        let reach = reach(last);
         let windows = Windows { first, kernel: window.kernel, stride, row, pixel, last, reach };
         let form = Form::best(&windows, [height, width], groups[0].pieces);
         let bands = form.bands(&windows);
