@@ -63,6 +63,21 @@ impl Places {
         (self.width - 1) * self.from.pixel + self.pitch.max(self.from.pixel)
     }
 
+    /// The bytes of a row of the input that windows have, from its first, in ranges of `piece` bytes; or those of each window, where more
+    /// columns lie between windows than in them.
+    #[inline(always)]
+    pub(crate) fn pieces(&self, piece: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let is_sparse = self.window.stride[1] > 2 * self.window.kernel[1] && self.from.pixel >= self.pitch;
+        let (line, pixel) = (self.line(), self.from.pixel);
+        (0..if is_sparse { self.columns } else { line.div_ceil(piece) }).map(move |index| match is_sparse {
+            true => {
+                let columns = self.columns_of(index);
+                columns.start * pixel..columns.end * pixel
+            }
+            false => index * piece..line.min((index + 1) * piece),
+        })
+    }
+
     /// The input's rows of a row of windows.
     #[inline(always)]
     pub(crate) fn rows_of(&self, row: usize) -> Range<usize> {
@@ -202,7 +217,8 @@ impl Job for RunAveragePool<'_> {
             let old = if image == of { rows_in } else { 0..0 };
             let slide = Slide::new(&old, &new);
             (of, rows_in) = (image, new);
-            for (at, sum) in (0..).step_by(S::LANES).zip(sums.chunks_exact_mut(S::LANES)) {
+            for at in places.pieces(line).flat_map(|range| range.step_by(S::LANES)) {
+                let sum = &mut sums[at..][..S::LANES];
                 let mut total = if slide.is_new { simd.splat(0) } else { load(simd, sum, 0) };
                 for y in slide.enter.clone() {
                     let bytes = &from[places.row(image, y) + at..][..S::LANES];
@@ -214,7 +230,7 @@ impl Job for RunAveragePool<'_> {
                     // SAFETY: as before.
                     total = simd.sub(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
                 }
-                // SAFETY: a chunk has as many words as a vector.
+                // SAFETY: the slice has as many words as a vector.
                 unsafe { simd.store(sum.as_mut_ptr(), total) };
             }
             if let Some(span) = places.span(image, row) {

@@ -34,6 +34,10 @@ use crate::simd::{Job, Simd};
 /// Runs a block of code for every index below a constant, at most 12. Not a loop, which the compiler might not unroll: then sums
 /// would lie in memory, and every product would be written there.
 macro_rules! written_out {
+    ($index:ident < 4 => $body:block) => {
+        // Without larger numbers, which the compiler would refuse as indices of four.
+        written_out!(@ $index, 4, $body, 0 1 2 3)
+    };
     ($index:ident < $count:expr => $body:block) => {
         written_out!(@ $index, $count, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
     };
@@ -44,6 +48,7 @@ macro_rules! written_out {
         })*
     };
 }
+pub(crate) use written_out;
 
 /// Pixels in a chunk: whole blocks of 12, 8, 6, 4 and 2, and whole windows of a pool.
 const CHUNK: usize = 96;

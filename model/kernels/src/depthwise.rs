@@ -1,8 +1,8 @@
 //! Depthwise convolutions: each channel by itself.
 //!
-//! A product of four bytes takes four rows of a column. So the rows that some rows of outputs read, at most eight, are
-//! interleaved first: for every column and channel one or two words of four rows, which lie in the first-level cache and serve
-//! all rows of outputs and all columns of kernels that meet them. A kernel of 3 rows makes two rows of outputs of four rows:
+//! A product of four bytes takes four rows of a column, or four columns of a row. So what some rows of outputs read is
+//! interleaved first: one word for every channel and place, which lies in the first-level cache and serves all windows that
+//! meet it. A kernel of 3 rows makes two rows of outputs of four rows:
 //!
 //! ```text
 //! word of a column:   r0 r1 r2 r3          three columns of words, for each of the two rows
@@ -10,73 +10,114 @@
 //! weights of row 1:   0  w0 w1 w2
 //! ```
 //!
-//! A block is a group of channels (four vectors of words, so as many bytes as a vector has) of some pixels of a row. Where
-//! fewer channels are left, a row is cut into two or four pieces, and a group has a pixel of each; with four, those vectors are left out
-//! that no channel is in. Registers with 32 of them: 8 sums,
-//! 12 weights of a 3x3 kernel, the words; with 16: 4 sums, weights from memory. Sums lie in the order in which unpacking leaves
-//! channels, which packing undoes.
+//! A kernel of one row, or of few rows and many columns, takes words of four columns: a window's are that of its first column, that of
+//! its fifth, and so on. [`Form`] is what costs least.
 //!
-//! Where that takes less, an image is turned, so that its rows are columns, as under a kernel of one row: only strides change by that.
+//! A block is as many bytes as a vector has: a group of channels of one pixel, or of two or four neighbours where fewer channels are
+//! left. It has four vectors of words, in the order in which unpacking leaves channels, which packing undoes; those that no channel
+//! is in are left out. Words of a vector lie side by side along a row, so that a block may begin at any pixel; with strides, pixels
+//! that are as far apart as windows do, in lines of their own. Registers with 32 of them: 4 blocks of 4 vectors of results, 4 sums,
+//! weights, the words; with 16: a block, weights from memory.
 //!
-//! A kernel of more than eight rows or 16 columns is cut into bands of at most so many, whose sums are added in memory. Up to four rows of
-//! outputs share its words.
+//! A large kernel is cut into bands whose words fit into the cache, and whose sums are added in memory.
 
 use crate::aligned::Aligned;
-use crate::conv::{Sums, folded_bias, offset, parts, weights_word};
-use crate::layout::{Layout, View};
+use crate::conv::{Sums, folded_bias, offset, parts, weights_word, written_out};
+use crate::layout::{Layout, PART, View};
 use crate::network::{Finish, Window};
 use crate::operator::{Clamp, Room, Run, Work, load};
 use crate::simd::{Job, Simd};
 
-/// Rows of a band, at most.
-const MOST: usize = 8;
-/// Columns of a band, at most.
+/// Rows of outputs that are made together, at most.
+const MOST_TOGETHER: usize = 4;
+/// Words that a window has in a row of them within a band, at most.
 const MOST_COLUMNS: usize = 16;
-/// Groups of pixels in a strip, whose words are kept together.
+/// Words that a window has in a band, at most, unless it has as many in two rows of them.
+const MOST_WORDS: usize = 32;
+/// Blocks of a strip, whose words are kept together: a multiple of [`Simd::DEPTHWISE_PIXELS`], and at least [`FEWEST`].
 const STRIP: usize = 28;
+const FEWEST: usize = 4;
+/// The bytes of words that should be kept: less than a first-level cache.
+const KEPT: usize = 20 << 10;
 
 /// A depthwise convolution, packed.
 #[derive(Debug)]
 pub(crate) struct Depthwise {
-    groups: Vec<Group>,
+    /// With each group the blocks of its strips.
+    groups: Vec<(Group, usize)>,
+    form: Form,
     bands: Vec<Band>,
-    /// Rows and columns of the kernel.
-    kernel: [usize; 2],
-    /// Columns between windows.
-    stride: usize,
-    /// Rows of outputs that are made together, and the words of a column that they read.
-    together: usize,
-    words: usize,
-    /// Of every group, of every band `[row of outputs][word][column][part][vector][lane]`.
+    /// Blocks of a strip, at most.
+    strip: usize,
+    /// Of every group, of every band `[row of outputs][row of words][column][part][vector][lane]`.
     weights: Aligned,
     /// Of every group the bias of four vectors, then their scales.
     constants: Aligned,
-    from: View,
-    /// Bytes between rows and pixels of the input.
-    row: usize,
-    pixel: usize,
+    from: Windows,
     to: View,
-    /// Whether rows are columns and columns are rows here, in all of this.
-    is_turned: bool,
     height: usize,
     width: usize,
     channels: usize,
     finish: Finish,
     wide: bool,
+}
+
+/// What windows read.
+#[derive(Debug)]
+struct Windows {
+    /// Where they begin.
+    first: View,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    /// Bytes between rows and pixels of the input.
+    row: usize,
+    pixel: usize,
+    /// The last column after that of the first window: it stands for those that no window has.
+    last: usize,
+    /// Bytes that the buffer must have.
     reach: usize,
 }
 
+/// How words are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Of four rows; so many rows of outputs are made together.
+    Rows { together: usize },
+    /// Of four columns.
+    Columns,
+}
+
 /// A part of the kernel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Band {
     /// Where it begins.
     row: usize,
     column: usize,
-    /// Words of four rows, and columns.
-    words: usize,
-    columns: usize,
+    /// Rows of words.
+    rows: usize,
+    /// The words of a window in each of them.
+    columns: Vec<Place>,
+    lines: Vec<Line>,
+    /// Pixels by which windows reach into a line beyond their own.
+    shift: usize,
     /// Where its weights begin, in words, for parts of one.
     weights: usize,
+}
+
+/// Words that lie side by side, as windows do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    /// The first one's column.
+    column: usize,
+    /// How many blocks of one pixel, of two and of four, from the first of a row on, windows have all columns of.
+    plain: [usize; 3],
+}
+
+/// A word of a window: the line that it is in, and the pixels there after the window's own.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    line: usize,
+    shift: usize,
 }
 
 /// Channels that go into a vector of bytes, of one pixel or of some.
@@ -105,6 +146,102 @@ pub(crate) fn groups<S: Simd>(pitch: usize) -> Vec<Group> {
     groups
 }
 
+impl Form {
+    /// What is least work for a kernel over an output of some size, by pieces of the first group of channels.
+    fn best(windows: &Windows, size: [usize; 2], pieces: usize) -> Self {
+        let rows = (1..=MOST_TOGETHER.min(size[0])).map(|together| Self::Rows { together });
+        let forms = rows.chain([Self::Columns]);
+        forms.min_by_key(|form| form.cost(windows, size, pieces)).expect("an image has a row")
+    }
+
+    /// About how long a vector of words takes for an image, in quarters of a cycle: to begin with rows that are made together, to make their words, and to multiply.
+    fn cost(self, windows: &Windows, size: [usize; 2], pieces: usize) -> usize {
+        let (bands, blocks) = (self.bands(windows), size[1].div_ceil(pieces));
+        let of = |band: &Band| {
+            let (lines, columns) = (band.rows * band.lines.len(), band.rows * band.columns.len());
+            let made = lines * (blocks + band.shift.div_ceil(pieces));
+            200 + 20 * made + 6 * columns * blocks * self.together()
+        };
+        size[0].div_ceil(self.together()) * bands.iter().map(of).sum::<usize>()
+    }
+
+    /// Rows of outputs that are made together.
+    fn together(self) -> usize {
+        match self {
+            Self::Rows { together } => together,
+            Self::Columns => 1,
+        }
+    }
+
+    /// Columns from a word of a window to the next.
+    fn step(self) -> usize {
+        match self {
+            Self::Rows { .. } => 1,
+            Self::Columns => 4,
+        }
+    }
+
+    /// Rows from a word to the next.
+    fn rows(self) -> usize {
+        match self {
+            Self::Rows { .. } => 4,
+            Self::Columns => 1,
+        }
+    }
+
+    /// Cuts a kernel.
+    fn bands(self, windows: &Windows) -> Vec<Band> {
+        let Windows { kernel: [rows, columns], stride: [down, right], .. } = *windows;
+        let rows = (rows + (self.together() - 1) * down).div_ceil(self.rows());
+        let columns = columns.div_ceil(self.step());
+        let most = (MOST_WORDS / columns.min(MOST_COLUMNS)).max(2);
+        let mut bands = Vec::new();
+        let mut weights = 0;
+        for row in (0..rows).step_by(most) {
+            for column in (0..columns).step_by(MOST_COLUMNS) {
+                let rows = most.min(rows - row);
+                let mut band = Band {
+                    row: row * self.rows(),
+                    column: column * self.step(),
+                    rows,
+                    columns: Vec::new(),
+                    lines: Vec::new(),
+                    shift: 0,
+                    weights,
+                };
+                for place in (0..MOST_COLUMNS.min(columns - column)).map(|column| column * self.step()) {
+                    let first = band.column + place % right;
+                    let line = band.lines.iter().position(|line| line.column == first).unwrap_or(band.lines.len());
+                    if line == band.lines.len() {
+                        let plain = [1, 2, 4].map(|pixels: usize| {
+                            let end = first + (pixels - 1) * right + self.step() - 1;
+                            (windows.last + 1).saturating_sub(end).div_ceil(pixels * right)
+                        });
+                        band.lines.push(Line { column: first, plain });
+                    }
+                    band.shift = place / right;
+                    band.columns.push(Place { line, shift: band.shift });
+                }
+                weights += self.together() * rows * band.columns.len();
+                bands.push(band);
+            }
+        }
+        bands
+    }
+}
+
+impl Band {
+    /// Bytes of the words that are kept of a strip.
+    fn kept<S: Simd>(&self, strip: usize) -> usize {
+        self.rows * self.lines.len() * (strip + self.shift) * 4 * S::LANES * size_of::<i32>()
+    }
+
+    /// Words of a window.
+    fn words(&self) -> usize {
+        self.rows * self.columns.len()
+    }
+}
+
 impl Depthwise {
     /// Packs a layer with as many groups as channels.
     pub(crate) fn new<S: Simd>(
@@ -115,59 +252,53 @@ impl Depthwise {
         to: (&Layout, View),
         images: usize,
     ) -> Self {
-        let Window { kernel, stride, padding } = window;
-        let size = [0, 1].map(|way| {
+        let Window { kernel: [rows, columns], stride, padding } = window;
+        let [height, width] = [0, 1].map(|way| {
             let from = [from.height, from.width][way];
-            (padding[way] + from + padding[way + 2] - kernel[way]) / stride[way] + 1
+            (padding[way] + from + padding[way + 2] - window.kernel[way]) / stride[way] + 1
         });
-        let windows = from.windows(padding, stride);
-        let (mut read, mut written) = (View { row: from.row(), pixel: from.pitch, ..windows }, to.1);
         let (channels, pitch) = (sums.bias.len(), to.0.pitch);
         let groups = groups::<S>(pitch);
-        let pieces = groups[0].pieces;
-        let swap = |[rows, columns]: [usize; 2]| [columns, rows];
-        let is_turned = cost(swap(kernel), swap(stride), swap(size), pieces) < cost(kernel, stride, size, pieces);
-        let turned = |ways: [usize; 2]| if is_turned { [ways[1], ways[0]] } else { ways };
-        let ([rows, columns], stride, [height, width]) = (turned(kernel), turned(stride), turned(size));
-        for view in [&mut read, &mut written] {
-            [view.row, view.pixel] = turned([view.row, view.pixel]);
-        }
-        let kernel = [rows, columns];
-        let (together, all) = together(rows, stride[0]);
-        let words = all.div_ceil(4);
-        let mut bands: Vec<Band> = Vec::new();
-        for (row, column) in
-            starts(all, MOST).flat_map(|row| starts(columns, MOST_COLUMNS).map(move |column| (row, column)))
-        {
-            let (words, columns) = ((all - row).min(MOST).div_ceil(4), (columns - column).min(MOST_COLUMNS));
-            let weights =
-                bands.last().map_or(0, |last| last.weights + together * last.words * last.columns * 4 * S::LANES);
-            bands.push(Band { row, column, words, columns, weights });
-        }
+        let first = from.windows(padding, stride);
+        let (row, pixel) = (from.row(), from.pitch);
+        let reach = first.at(images - 1, height - 1, width - 1) + (rows - 1) * row + (columns - 1) * pixel + pitch;
+        let last = (width - 1) * stride[1] + columns - 1;
+        let windows = Windows { first, kernel: window.kernel, stride, row, pixel, last, reach };
+        let form = Form::best(&windows, [height, width], groups[0].pieces);
+        let bands = form.bands(&windows);
+        let fits = |strip: &usize| bands.iter().all(|band| band.kept::<S>(*strip) <= KEPT);
+        let strip = (FEWEST..=STRIP).rev().step_by(FEWEST).find(fits).unwrap_or(FEWEST);
+        // As long as each other.
+        let long = |group: Group| {
+            let blocks = width.div_ceil(group.pieces);
+            (group, blocks.div_ceil(blocks.div_ceil(strip)).next_multiple_of(S::DEPTHWISE_PIXELS))
+        };
         // The channel of a lane: see [`Simd::interleave`].
         let channel = |group: &Group, vector: usize, lane: usize| {
             group.first + (16 * (lane / 4) + 4 * vector + lane % 4) % (4 * S::LANES / group.pieces)
         };
+        let weight = |channel: usize, [y, x]: [usize; 2]| match channel < channels && y < rows && x < columns {
+            true => sums.weight[(channel * rows + y) * columns + x],
+            false => 0,
+        };
         let parts = parts::<S>(sums.is_wide());
         let lanes = 4 * S::LANES;
-        let size = together * words * columns * parts * lanes;
+        let size = bands.iter().map(|band| form.together() * band.words() * parts * lanes).sum::<usize>();
         let mut weights = Aligned::zeros(groups.len() * size * size_of::<i32>());
         let mut constants = Aligned::zeros(groups.len() * 2 * lanes * size_of::<i32>());
         for (index, group) in groups.iter().enumerate() {
             let mut place = weights.words_mut()[index * size..].iter_mut();
-            for (band, row) in bands.iter().flat_map(|band| (0..together).map(move |row| (band, row))) {
-                for (word, column, part) in places(band.words, band.columns, parts) {
+            for (band, row) in bands.iter().flat_map(|band| (0..form.together()).map(move |row| (band, row))) {
+                for (word, column, part) in places(band.rows, band.columns.len(), parts) {
                     for (vector, lane) in (0..4).flat_map(|v| (0..S::LANES).map(move |lane| (v, lane))) {
                         let channel = channel(group, vector, lane);
-                        let four = std::array::from_fn(|i| {
-                            // Input row `4 * word + i` is row `y` of the window of output row `row`.
-                            match (band.row + 4 * word + i).checked_sub(row * stride[0]) {
-                                Some(y) if y < rows && channel < channels => {
-                                    let [y, x] = turned([y, band.column + column]);
-                                    sums.weight[channel * rows * columns + y * window.kernel[1] + x]
-                                }
-                                _ => 0,
+                        let (y, x) = (band.row + form.rows() * word, band.column + form.step() * column);
+                        let four = std::array::from_fn(|i| match form {
+                            // Where the window of output row `row` has not begun, there is no weight.
+                            Form::Rows { .. } => {
+                                (y + i).checked_sub(row * stride[0]).map_or(0, |y| weight(channel, [y, x]))
                             }
+                            Form::Columns => weight(channel, [y, x + i]),
                         });
                         *place.next().expect("as many as counted") = weights_word(four, parts, part);
                     }
@@ -185,29 +316,20 @@ impl Depthwise {
                 }
             }
         }
-        let windows = View { row: stride[0] * read.row, pixel: stride[1] * read.pixel, ..windows };
-        let last = windows.at(images - 1, height - 1, width - 1);
-        let reach = last + (rows - 1) * read.row + (columns - 1) * read.pixel + pitch;
         Self {
-            groups,
+            groups: groups.into_iter().map(long).collect(),
+            form,
             bands,
-            kernel,
-            stride: stride[1],
-            together,
-            words,
+            strip,
             weights,
             constants,
             from: windows,
-            row: read.row,
-            pixel: read.pixel,
-            to: written,
-            is_turned,
+            to: to.1,
             height,
             width,
             channels,
             finish,
             wide: sums.is_wide(),
-            reach,
         }
     }
 
@@ -218,8 +340,18 @@ impl Depthwise {
 
     /// Vector products of one image, those of two parts counted once.
     pub(crate) fn products(&self) -> usize {
-        let vectors: usize = self.groups.iter().map(|group| 4 * self.width.div_ceil(group.pieces)).sum();
-        self.height * self.words * self.kernel[1] * vectors
+        let vectors = |group: &Group| self.vectors(group) * self.width.div_ceil(group.pieces);
+        self.height * self.words() * self.groups.iter().map(|(group, _)| vectors(group)).sum::<usize>()
+    }
+
+    /// The words of a window.
+    fn words(&self) -> usize {
+        self.bands.iter().map(Band::words).sum()
+    }
+
+    /// Vectors of words that have channels.
+    fn vectors(&self, group: &Group) -> usize {
+        (self.channels - group.first).div_ceil(4).min(4)
     }
 
     /// Whether bytes above 127 are multiplied.
@@ -229,51 +361,24 @@ impl Depthwise {
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.weights.len() + self.constants.len() + self.groups.len() * size_of::<Group>()
-    }
-
-    /// Whether its rows are the image's columns.
-    pub(crate) fn is_turned(&self) -> bool {
-        self.is_turned
+        let band =
+            |band: &Band| size_of::<Band>() + size_of_val(band.columns.as_slice()) + size_of_val(band.lines.as_slice());
+        let lists = size_of_val(self.groups.as_slice()) + self.bands.iter().map(band).sum::<usize>();
+        self.weights.len() + self.constants.len() + lists
     }
 
     /// The rows that are made together.
     pub(crate) fn unit(&self) -> usize {
-        self.together
+        self.form.together()
     }
 
     /// Room for the words of a strip.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        let columns = self.kernel[1].min(MOST_COLUMNS);
-        let slots = (STRIP - 1) * self.stride.min(columns) + columns;
-        let vector = 4 * S::LANES;
-        let second = if self.bands.len() > 1 { self.together * STRIP * 4 * vector } else { 0 };
-        Room { first: slots * self.words.min(MOST / 4) * 4 * vector, second }
+        let first = self.bands.iter().map(|band| band.kept::<S>(self.strip)).max().unwrap_or_default();
+        let is_one = self.bands.len() == 1;
+        let sums = self.form.together() * self.strip * 4 * S::LANES * size_of::<i32>();
+        Room { first, second: if is_one { 0 } else { sums } }
     }
-}
-
-/// The rows of outputs that are made together from the same words of input rows, and the rows that these read: of small kernels as
-/// many as leave no word more, of others as many as make words little more.
-fn together(rows: usize, stride: usize) -> (usize, usize) {
-    let together = match rows <= MOST {
-        true => (rows.next_multiple_of(4) - rows) / stride + 1,
-        false => (rows / (2 * stride) + 1).min(4),
-    };
-    (together, rows + (together - 1) * stride)
-}
-
-/// About how many vector instructions one of the two ways takes, of the first group of channels: to begin with rows that are made together, to
-/// interleave what they read, and to multiply. Estimates, for the order only.
-fn cost(kernel: [usize; 2], stride: [usize; 2], size: [usize; 2], pieces: usize) -> usize {
-    let (together, all) = together(kernel[0], stride[0]);
-    let (words, pixels) = (all.div_ceil(4), size[1].div_ceil(pieces));
-    let bands = all.div_ceil(MOST) * kernel[1].div_ceil(MOST_COLUMNS);
-    let interleaved = words * (pixels * stride[1].min(kernel[1]) + kernel[1]);
-    size[0].div_ceil(together) * (200 * bands + 20 * interleaved + 4 * words * kernel[1] * pixels * together)
-}
-
-fn starts(size: usize, step: usize) -> impl Iterator<Item = usize> {
-    (0..size).step_by(step)
 }
 
 fn places(words: usize, columns: usize, parts: usize) -> impl Iterator<Item = (usize, usize, usize)> {
@@ -324,34 +429,36 @@ impl RunDepthwise<'_> {
         if rows.is_empty() {
             return;
         }
-        let from = self.run.from[0];
-        assert!(layer.reach <= from.len(), "windows end at {}, the buffer at {}", layer.reach, from.len());
+        let (from, windows) = (self.run.from[0], &layer.from);
+        assert!(windows.reach <= from.len(), "windows end at {}, the buffer at {}", windows.reach, from.len());
         let (first, last) = (layer.to.row(layer.height, rows.start), layer.to.row(layer.height, rows.end - 1));
-        let to = self.run.to.bytes(first, last + layer.width * layer.to.pixel);
+        let pitch = layer.channels.next_multiple_of(PART);
+        let to = self.run.to.bytes(first, last + (layer.width - 1) * layer.to.pixel + pitch);
         let clamp = Clamp::new(simd, layer.finish);
-        let size = layer.together * layer.words * layer.kernel[1] * parts::<S>(WIDE) * 4 * S::LANES;
+        let (together, lanes) = (layer.form.together(), 4 * S::LANES);
+        let size = together * layer.words() * parts::<S>(WIDE) * lanes;
+        let Windows { kernel, stride, .. } = *windows;
         let mut row = rows.start;
         while row < rows.end {
             let (image, y) = (row / layer.height, row % layer.height);
-            let count = layer.together.min(rows.end - row).min(layer.height - y);
-            for (index, group) in layer.groups.iter().enumerate() {
-                let window = layer.from.at(image, y, 0) + group.first;
+            let count = together.min(rows.end - row).min(layer.height - y);
+            for (index, (group, strip)) in layer.groups.iter().enumerate() {
                 let some = Rows {
                     layer,
                     weights: &layer.weights.words()[index * size..][..size],
-                    constants: &layer.constants.words()[index * 8 * S::LANES..][..8 * S::LANES],
-                    from: from.as_ptr().wrapping_add(window),
-                    last: (count - 1) * (layer.from.row / layer.row) + layer.kernel[0] - 1,
-                    vectors: (layer.channels - group.first).div_ceil(4).min(4),
+                    constants: &layer.constants.words()[index * 2 * lanes..][..2 * lanes],
+                    from: from.as_ptr().wrapping_add(windows.first.at(image, y, 0) + group.first),
+                    last: (count - 1) * stride[0] + kernel[0] - 1,
+                    vectors: layer.vectors(group),
                     to: to.wrapping_add(layer.to.at(image, y, 0) + group.first),
                     count,
                 };
                 // SAFETY: windows end at `reach` or before, and results within what was just found writable.
                 unsafe {
                     match group.pieces {
-                        1 => some.strips::<S, 1, WIDE>(simd, self.run.work, &clamp),
-                        2 if S::LANES >= 8 => some.strips::<S, 2, WIDE>(simd, self.run.work, &clamp),
-                        4 if S::LANES >= 16 => some.strips::<S, 4, WIDE>(simd, self.run.work, &clamp),
+                        1 => some.strips::<S, 1, WIDE>(simd, self.run.work, *strip, &clamp),
+                        2 if S::LANES >= 8 => some.strips::<S, 2, WIDE>(simd, self.run.work, *strip, &clamp),
+                        4 if S::LANES >= 16 => some.strips::<S, 4, WIDE>(simd, self.run.work, *strip, &clamp),
                         pieces => unreachable!("{pieces} pieces of a vector"),
                     }
                 }
@@ -361,44 +468,59 @@ impl RunDepthwise<'_> {
     }
 }
 
-/// Some groups of pixels of a row: a band's weights and the words that it reads.
+/// Some blocks of a row of outputs, and what a band adds to them.
 struct Strip<'a> {
+    band: &'a Band,
+    /// Whether it is the first band, and the last.
+    is_ends: [bool; 2],
+    /// Of the band.
     weights: &'a [i32],
+    /// The words that it reads: `[row of words][vector][line][pixel]`.
     kept: &'a [i32],
-    /// Of every row and group of pixels four vectors, if there is more than one band.
+    /// Where lines begin, and vectors.
+    line: usize,
+    vector: usize,
+    /// Of every row and block four vectors, if there is more than one band.
     sums: &'a mut [i32],
-    /// Vectors of words that have channels.
-    vectors: usize,
-    /// The first group, and how many.
+    /// The first block, and how many.
     first: usize,
     count: usize,
+}
+
+/// The words that a band has of a window.
+#[derive(Clone, Copy)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    /// Columns between windows, if there is a word for every column and they are listed in no other order; else they go by the band's list.
+    stride: Option<usize>,
 }
 
 impl Rows<'_> {
     /// # Safety
     /// All windows must be readable, and all outputs writable.
     #[inline(always)]
-    unsafe fn strips<S: Simd, const N: usize, const WIDE: bool>(&self, simd: S, work: &mut Work, clamp: &Clamp<S>) {
-        let pixels = self.pixels::<N>();
+    unsafe fn strips<S: Simd, const N: usize, const WIDE: bool>(
+        &self,
+        simd: S,
+        work: &mut Work,
+        strip: usize,
+        clamp: &Clamp<S>,
+    ) {
+        let blocks = self.layer.width.div_ceil(N);
         let mut first = 0;
-        while first < pixels {
-            let strip = (first, STRIP.min(pixels - first));
+        while first < blocks {
+            let count = strip.min(blocks - first);
             for (index, band) in self.layer.bands.iter().enumerate() {
                 let is_ends = [index == 0, index + 1 == self.layer.bands.len()];
                 // SAFETY: as the caller promises.
-                unsafe { self.band::<S, N, WIDE>(simd, work, band, is_ends, strip, clamp) };
+                unsafe { self.band::<S, N, WIDE>(simd, work, band, is_ends, (first, count), clamp) };
             }
-            first += strip.1;
+            first += count;
         }
     }
 
-    /// Pixels of a piece of a row.
-    #[inline(always)]
-    fn pixels<const N: usize>(&self) -> usize {
-        self.layer.width.div_ceil(N)
-    }
-
-    /// What a band adds to a strip: `is_ends` says whether it is the first and the last.
+    /// What a band adds to a strip.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -412,79 +534,120 @@ impl Rows<'_> {
         (first, count): (usize, usize),
         clamp: &Clamp<S>,
     ) {
-        let (layer, stride) = (self.layer, self.layer.stride);
-        let Band { words: whole, columns, .. } = *band;
-        let vectors = if N * 4 == S::LANES { self.vectors } else { 4 };
-        let mut lines = [self.from.wrapping_add(band.column * layer.pixel); MOST];
-        for (i, line) in lines.iter_mut().enumerate() {
-            *line = line.wrapping_add((band.row + i).min(self.last) * layer.row);
-        }
-        // Of the columns from one pixel to the next, so many are kept.
-        let step = stride.min(columns);
-        let skip = stride - step;
-        let last = (layer.width - 1) * stride + columns - 1;
-        let slots = (count - 1) * step + columns;
-        let kept = &mut work.first.words_mut()[..slots * whole * 4 * S::LANES];
-        let piece_columns = self.pixels::<N>() * stride;
-        for (word, lines) in lines.as_chunks::<4>().0.iter().enumerate().take(whole) {
-            let (mut column, mut left) = (first * stride, step);
-            for kept in kept.chunks_exact_mut(whole * 4 * S::LANES) {
-                // The last column that a window has stands for those after it.
-                let mut places = [column * layer.pixel; N];
-                for (piece, place) in places.iter_mut().enumerate().skip(1) {
-                    *place = (column + piece * piece_columns).min(last) * layer.pixel;
-                }
-                let mut rows = [simd.splat_bytes(0); 4];
-                for (row, line) in rows.iter_mut().zip(lines) {
-                    let mut pieces = [*line; N];
-                    for (from, place) in pieces.iter_mut().zip(places) {
-                        *from = from.wrapping_add(place);
-                    }
-                    // SAFETY: as the caller promises.
-                    *row = unsafe { simd.load_pieces::<N>(pieces) };
-                }
-                let to = kept[word * 4 * S::LANES..][..4 * S::LANES].as_mut_ptr();
-                for (vector, words) in simd.interleave(rows).into_iter().enumerate().take(vectors) {
-                    // SAFETY: the slice has four vectors of words.
-                    unsafe { simd.store(to.wrapping_add(vector * S::LANES), words) };
-                }
-                // Where columns are left out, every `columns` belong to a pixel.
-                (column, left) = if left == 1 { (column + 1 + skip, step) } else { (column + 1, left - 1) };
+        let blocks = count + band.shift.div_ceil(N);
+        let line = blocks * S::LANES;
+        let vector = band.lines.len() * line;
+        let kept = &mut work.first.words_mut()[..band.rows * 4 * vector];
+        for (index, from) in band.lines.iter().enumerate() {
+            let column = first * N * self.layer.from.stride[1] + from.column;
+            let blocks = (from.plain[N.ilog2() as usize].saturating_sub(first), blocks);
+            for (row, kept) in kept.chunks_exact_mut(4 * vector).enumerate() {
+                let row = band.row + row * self.layer.form.rows();
+                // SAFETY: as the caller promises.
+                unsafe { self.line::<S, N>(simd, (row, column), &mut kept[index * line..], vector, blocks) };
             }
         }
-        let kept = &work.first.words()[..slots * whole * 4 * S::LANES];
-        let size = layer.together * whole * columns * parts::<S>(WIDE) * 4 * S::LANES;
+        let parts = parts::<S>(WIDE);
+        let size = self.layer.form.together() * band.words() * parts * 4 * S::LANES;
         let strip = Strip {
-            weights: &self.weights[band.weights * parts::<S>(WIDE)..][..size],
-            kept,
+            band,
+            is_ends,
+            weights: &self.weights[band.weights * parts * 4 * S::LANES..][..size],
+            kept: &work.first.words()[..band.rows * 4 * vector],
+            line,
+            vector,
             sums: work.second.words_mut(),
-            vectors,
             first,
             count,
         };
+        let (rows, columns) = (band.rows, band.columns.len());
+        let stride = match self.layer.form {
+            Form::Rows { .. } if is_ends == [true, true] => Some(self.layer.from.stride[1]),
+            _ => None,
+        };
         macro_rules! shapes {
             ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
-                match (columns, whole, step, is_ends) {
+                match (columns, rows, stride) {
                     // SAFETY: as the caller promises.
                     $($shape if const { S::IS_COMPILED && (false $(|| N == $pieces)*) } => unsafe {
-                        self.blocks::<S, N, WIDE>(simd, strip, $written, clamp);
+                        let (columns, rows, stride) = $written;
+                        let strip = Strip { is_ends: [true, true], ..strip };
+                        self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride }, clamp);
                     },)*
                     // SAFETY: as before.
-                    shape => unsafe { self.blocks::<S, N, WIDE>(simd, strip, shape, clamp) },
+                    _ => unsafe { self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride: None }, clamp) },
                 }
             };
         }
         // Written out for the usual kernels, which makes these numbers constants.
         shapes! {
-            (3, 1, 1, [true, true]), (3, 1, 1, [true, true]), [1 2 4];
-            (3, 1, 2, [true, true]), (3, 1, 2, [true, true]), [1 2 4];
-            (5, 2, 1, [true, true]), (5, 2, 1, [true, true]), [1 2];
-            (5, 2, 2, [true, true]), (5, 2, 2, [true, true]), [1 2];
+            (3, 1, Some(1)), (3, 1, Some(1)), [1 2 4];
+            (3, 1, Some(2)), (3, 1, Some(2)), [1 2 4];
+            (5, 2, Some(1)), (5, 2, Some(1)), [1 2];
+            (5, 2, Some(2)), (5, 2, Some(2)), [1 2];
         }
     }
 
-    /// All outputs of a strip, whose shape has columns, words, columns between pixels, and whether the band is the first and
-    /// the last.
+    /// Interleaves the words of some blocks, of which windows have all columns of the first `plain`, from a row and a column of the first
+    /// window on.
+    ///
+    /// # Safety
+    /// As for [`Rows::strips`].
+    #[inline(always)]
+    unsafe fn line<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        (row, mut column): (usize, usize),
+        to: &mut [i32],
+        vector: usize,
+        (plain, blocks): (usize, usize),
+    ) {
+        let Windows { stride: [_, stride], row: line, pixel, last, .. } = self.layer.from;
+        let (lines, more) = match self.layer.form {
+            Form::Rows { .. } => ([0, 1, 2, 3].map(|i: usize| (row + i).min(self.last) * line), [0; 4]),
+            Form::Columns => ([row * line; 4], [0, 1, 2, 3]),
+        };
+        let lines = lines.map(|line| self.from.wrapping_add(line));
+        let is_tight = stride * pixel == 4 * S::LANES / N;
+        assert!(3 * vector + blocks * S::LANES <= to.len(), "there is room for four vectors of {blocks} blocks");
+        let mut to = to.as_mut_ptr();
+        let starts = [0, 1, 2, 3].map(|i: usize| lines[i].wrapping_add(more[i] * pixel));
+        let (mut at, step) = (column * pixel, stride * pixel);
+        for block in 0..blocks {
+            let mut rows = [simd.splat_bytes(0); 4];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let mut pieces = [starts[i].wrapping_add(at); N];
+                if block < plain {
+                    for (piece, from) in pieces.iter_mut().enumerate() {
+                        *from = from.wrapping_add(piece * step);
+                    }
+                } else {
+                    for (piece, from) in pieces.iter_mut().enumerate() {
+                        *from = lines[i].wrapping_add((column + piece * stride + more[i]).min(last) * pixel);
+                    }
+                }
+                // SAFETY: as the caller promises.
+                *row = unsafe {
+                    if N > 1 && is_tight && block < plain {
+                        simd.load_pieces([pieces[0]])
+                    } else {
+                        simd.load_pieces::<N>(pieces)
+                    }
+                };
+            }
+            let words = simd.interleave(rows);
+            written_out!(VECTOR < 4 => {
+                if VECTOR < self.vectors {
+                    // SAFETY: that is within what was just found to be there.
+                    unsafe { simd.store(to.wrapping_add(VECTOR * vector), words[VECTOR]) };
+                }
+            });
+            to = to.wrapping_add(S::LANES);
+            (column, at) = (column + N * stride, at + N * step);
+        }
+    }
+
+    /// All outputs of a strip.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -493,34 +656,34 @@ impl Rows<'_> {
         &self,
         simd: S,
         mut strip: Strip<'_>,
-        shape: (usize, usize, usize, [bool; 2]),
+        shape: Shape,
         clamp: &Clamp<S>,
     ) {
         for row in 0..self.count {
-            let (mut pixel, count) = (0, strip.count);
+            let (mut block, count) = (0, strip.count);
             // SAFETY: as the caller promises.
             unsafe {
                 if const { S::DEPTHWISE_PIXELS >= 4 } {
-                    while pixel + 4 <= count {
-                        self.block::<S, N, 4, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
-                        pixel += 4;
+                    while block + 4 <= count {
+                        self.block::<S, N, 4, WIDE>(simd, &mut strip, (row, block), shape, clamp);
+                        block += 4;
                     }
                 }
                 if const { S::DEPTHWISE_PIXELS >= 2 } {
-                    while pixel + 2 <= count {
-                        self.block::<S, N, 2, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
-                        pixel += 2;
+                    while block + 2 <= count {
+                        self.block::<S, N, 2, WIDE>(simd, &mut strip, (row, block), shape, clamp);
+                        block += 2;
                     }
                 }
-                while pixel < count {
-                    self.block::<S, N, 1, WIDE>(simd, &mut strip, row, pixel, shape, clamp);
-                    pixel += 1;
+                while block < count {
+                    self.block::<S, N, 1, WIDE>(simd, &mut strip, (row, block), shape, clamp);
+                    block += 1;
                 }
             }
         }
     }
 
-    /// `P` groups of pixels of a row.
+    /// `P` blocks of a row.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
@@ -529,87 +692,93 @@ impl Rows<'_> {
         &self,
         simd: S,
         strip: &mut Strip<'_>,
-        row: usize,
-        pixel: usize,
-        (columns, whole, step, [is_first, is_last]): (usize, usize, usize, [bool; 2]),
+        (row, block): (usize, usize),
+        shape: Shape,
         clamp: &Clamp<S>,
     ) {
-        let parts = parts::<S>(WIDE);
-        let lanes = 4 * S::LANES;
-        let weights = &strip.weights[row * whole * columns * parts * lanes..][..whole * columns * parts * lanes];
-        let words = &strip.kept[pixel * step * whole * lanes..][..((P - 1) * step + columns) * whole * lanes];
+        let (parts, lanes) = (parts::<S>(WIDE), 4 * S::LANES);
+        let size = shape.rows * shape.columns * parts * lanes;
+        let weights = strip.weights[row * size..][..size].as_ptr();
+        let words = strip.kept[block * S::LANES..].as_ptr();
         let constants = &self.constants[..2 * lanes];
+        let [is_first, is_last] = strip.is_ends;
+        // Where the sums of a vector of a block are kept between bands.
+        let kept = |block: usize, vector: usize| (row * self.layer.strip + block) * lanes + vector * S::LANES;
         let mut sums = [[simd.splat(0); 4]; P];
-        let vectors = if N * 4 == S::LANES { strip.vectors } else { 4 };
-        for vector in 0..vectors {
-            let mut some = [load(simd, constants, vector * S::LANES); P];
-            if !is_first {
-                for (index, sum) in some.iter_mut().enumerate() {
-                    *sum = load(simd, strip.sums, (row * STRIP + pixel + index) * lanes + vector * S::LANES);
-                }
-            }
-            for word in 0..whole {
-                for column in 0..columns {
-                    let mut both = [simd.splat(0); 2];
-                    for (part, place) in both.iter_mut().enumerate().take(parts) {
-                        let at = ((word * columns + column) * parts + part) * lanes + vector * S::LANES;
-                        // SAFETY: that is below the number of weights, which the slice has.
-                        *place = unsafe { simd.load(weights.as_ptr().add(at)) };
-                    }
-                    for (pixel, sum) in some.iter_mut().enumerate() {
-                        let at = ((pixel * step + column) * whole + word) * lanes + vector * S::LANES;
-                        // SAFETY: that is below the number of words, which the slice has.
-                        let bytes = simd.prepare::<WIDE>(unsafe { simd.load(words.as_ptr().add(at)) });
-                        *sum = simd.dot4::<WIDE>(*sum, bytes, both);
+        written_out!(VECTOR < 4 => {
+            if VECTOR < self.vectors {
+                let mut some = [load(simd, constants, VECTOR * S::LANES); P];
+                if !is_first {
+                    for (index, sum) in some.iter_mut().enumerate() {
+                        *sum = load(simd, strip.sums, kept(block + index, VECTOR));
                     }
                 }
-            }
-            if !is_last {
-                for (index, sum) in some.into_iter().enumerate() {
-                    let at = (row * STRIP + pixel + index) * lanes + vector * S::LANES;
-                    let to = &mut strip.sums[at..][..S::LANES];
-                    // SAFETY: the slice has as many words as a vector.
-                    unsafe { simd.store(to.as_mut_ptr(), sum) };
+                for word in 0..shape.rows {
+                    let words = words.wrapping_add((4 * word + VECTOR) * strip.vector);
+                    for column in 0..shape.columns {
+                        let place = match shape.stride {
+                            Some(stride) => column % stride * strip.line + column / stride * (S::LANES / N),
+                            None => {
+                                let Place { line, shift } = strip.band.columns[column];
+                                line * strip.line + shift * (S::LANES / N)
+                            }
+                        };
+                        let mut both = [simd.splat(0); 2];
+                        for (part, weight) in both.iter_mut().enumerate().take(parts) {
+                            let at = ((word * shape.columns + column) * parts + part) * lanes + VECTOR * S::LANES;
+                            // SAFETY: that is below the number of weights, which the slice has.
+                            *weight = unsafe { simd.load(weights.wrapping_add(at)) };
+                        }
+                        for (index, sum) in some.iter_mut().enumerate() {
+                            // SAFETY: a line has a strip's blocks, and as many more as windows reach into it.
+                            let bytes = unsafe { simd.load(words.wrapping_add(place + index * S::LANES)) };
+                            *sum = simd.dot4::<WIDE>(*sum, simd.prepare::<WIDE>(bytes), both);
+                        }
+                    }
                 }
-                continue;
+                if is_last {
+                    let scale = load(simd, constants, lanes + VECTOR * S::LANES);
+                    for (sums, sum) in sums.iter_mut().zip(some) {
+                        sums[VECTOR] = simd.requantise(sum, scale);
+                    }
+                } else {
+                    for (index, sum) in some.into_iter().enumerate() {
+                        let to = &mut strip.sums[kept(block + index, VECTOR)..][..S::LANES];
+                        // SAFETY: the slice has as many words as a vector.
+                        unsafe { simd.store(to.as_mut_ptr(), sum) };
+                    }
+                }
             }
-            let scale = load(simd, constants, lanes + vector * S::LANES);
-            for (sums, sum) in sums.iter_mut().zip(some) {
-                sums[vector] = simd.requantise(sum, scale);
-            }
-        }
+        });
         if is_last {
             for (index, words) in sums.into_iter().enumerate() {
                 // SAFETY: as the caller promises.
-                unsafe { self.put::<S, N>(simd, row, strip.first + pixel + index, words, clamp) };
+                unsafe { self.put::<S, N>(simd, row, (strip.first + block + index) * N, clamp.narrow(simd, words)) };
             }
         }
     }
 
-    /// Writes a pixel of each piece of row `row`, those of them that the row has.
+    /// Writes a block's pixels from `pixel` of row `row` on, those of them that the row has.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
     #[inline(always)]
-    unsafe fn put<S: Simd, const N: usize>(
-        &self,
-        simd: S,
-        row: usize,
-        pixel: usize,
-        words: [S::Words; 4],
-        clamp: &Clamp<S>,
-    ) {
-        let layer = self.layer;
-        let to = self.to.wrapping_add(row * layer.to.row + pixel * layer.to.pixel);
-        // What is after the row's last pixel goes nowhere.
-        let mut nowhere = [0u8; 64];
-        let mut pieces = [to; N];
-        for (piece, to) in pieces.iter_mut().enumerate().skip(1) {
-            let first = piece * self.pixels::<N>();
-            let is_there = pixel + first < layer.width;
-            *to = if is_there { to.wrapping_add(first * layer.to.pixel) } else { nowhere.as_mut_ptr() };
+    unsafe fn put<S: Simd, const N: usize>(&self, simd: S, row: usize, pixel: usize, bytes: S::Bytes) {
+        let View { row: line, pixel: step, .. } = self.layer.to;
+        let to = self.to.wrapping_add(row * line + pixel * step);
+        let has_all = pixel + N <= self.layer.width;
+        // SAFETY: as the caller promises; a piece is at most 64 bytes, and what is after the row's last pixel goes nowhere.
+        unsafe {
+            if N == 1 || (has_all && step == 4 * S::LANES / N) {
+                return simd.store_pieces([to], bytes);
+            }
+            let mut nowhere = [0u8; 64];
+            let mut pieces = [to; N];
+            for (piece, to) in pieces.iter_mut().enumerate().skip(1) {
+                let is_there = pixel + piece < self.layer.width;
+                *to = if is_there { to.wrapping_add(piece * step) } else { nowhere.as_mut_ptr() };
+            }
+            simd.store_pieces::<N>(pieces, bytes);
         }
-        // SAFETY: as the caller promises; a piece is at most 64 bytes.
-        unsafe { simd.store_pieces::<N>(pieces, clamp.narrow(simd, words)) };
     }
 }

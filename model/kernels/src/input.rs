@@ -6,6 +6,7 @@
 
 use crate::copy::{followers, write};
 use crate::layout::{Layout, PART, View};
+use crate::lookup::look_up;
 use crate::simd::{Job, Simd};
 
 /// The pixels of some images into the buffer of the first activation.
@@ -42,7 +43,11 @@ impl Job for Pack<'_> {
                         transpose(simd, layout, is_turned, image, pixels, to);
                     }
                     if let Some(table) = table {
-                        look_up(layout, image, to, table);
+                        for y in 0..layout.height {
+                            let row = &mut to[row(layout, image, y)];
+                            // SAFETY: the slice has as many bytes.
+                            unsafe { look_up(simd, table, row.as_ptr(), row.as_mut_ptr(), row.len()) };
+                        }
                     }
                 }
             }
@@ -147,12 +152,6 @@ unsafe fn store_parts<S: Simd>(simd: S, to: [*mut u8; 4], words: S::Words) {
     }
 }
 
-fn look_up(layout: &Layout, image: usize, to: &mut [u8], table: &[u8; 256]) {
-    for y in 0..layout.height {
-        to[row(layout, image, y)].iter_mut().for_each(|byte| *byte = table[usize::from(*byte)]);
-    }
-}
-
 #[inline(always)]
 fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, pixels: &[u8], to: &mut [u8]) {
     let channels = layout.channels;
@@ -160,44 +159,62 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
     let (plane, block) = (height * width, 4 * S::LANES);
     assert!(row(layout, image, layout.height - 1).end <= to.len(), "all pixels are in the buffer");
     let to = to.as_mut_ptr();
+    // Rows without a gap are one.
+    let (height, width) = if view.row == width * view.pixel { (1, plane) } else { (height, width) };
     // A part may be written whole if what it covers beside its pixel's channels are pixels that are written later.
     let more = followers(layout.pitch);
-    let is_roomy = |y: usize, x: usize| if is_turned { y + more < height } else { x + more < width };
-    let (mut x, mut y, mut next) = (0, 0, view.at(image, 0, 0));
-    let mut places = [(0, false); STRETCH];
+    let (mut x, mut y) = (0, 0);
+    let (mut places, mut is_roomy) = ([0; STRETCH], [true; STRETCH]);
     let mut staged = [0u8; 64 * PART];
     for start in (0..plane).step_by(STRETCH) {
         let count = STRETCH.min(plane - start);
-        for place in &mut places[..count] {
-            *place = (next, is_roomy(y, x));
-            (x, next) = (x + 1, next + view.pixel);
+        let mut done = 0;
+        while done < count {
+            let (first, run) = (view.at(image, y, x), (width - x).min(count - done));
+            for (i, place) in places[done..][..run].iter_mut().enumerate() {
+                *place = first + i * view.pixel;
+            }
+            if more > 0 {
+                for (i, is_roomy) in is_roomy[done..][..run].iter_mut().enumerate() {
+                    *is_roomy = if is_turned { y + more < height } else { x + i + more < width };
+                }
+            }
+            (x, done) = (x + run, done + run);
             if x == width {
                 (x, y) = (0, y + 1);
-                next = view.at(image, y, 0);
             }
         }
         for (channel, first) in
             (0..channels).step_by(PART).flat_map(|channel| (0..count).step_by(block).map(move |first| (channel, first)))
         {
-            let (places, first) = (&places[first..count], start + first);
-            let places = &places[..block.min(places.len())];
-            let is_whole = places.len() == block && channels >= PART;
+            let (all, first) = (first..count.min(first + block), start + first);
+            let (places, is_roomy) = (&places[all.clone()], &is_roomy[all]);
+            let is_whole = places.len() == block && layout.pitch >= PART;
             // The last ones overlap those before.
             let channel = channel.min(channels.saturating_sub(PART));
+            // Channels lie so far apart, and so little of each is read at a time, that no processor foresees what comes next.
+            let next = if channel + PART < channels { (channel + PART) * plane + first } else { first + STRETCH };
+            for channel in 0..channels.min(PART) {
+                simd.prefetch(pixels.as_ptr().wrapping_add(next + channel * plane));
+            }
             // Written out: arrays of vectors that are indexed lie in memory.
             macro_rules! row {
-                ($channel:expr) => {{
-                    let line = &pixels[(channel + $channel).min(channels - 1) * plane + first..];
-                    let last;
-                    let from = if line.len() < block {
-                        last = rest(line);
-                        last.as_ptr()
+                ($channel:expr) => {
+                    if channel + $channel < channels {
+                        let line = &pixels[(channel + $channel) * plane + first..];
+                        let last;
+                        let from = if line.len() < block {
+                            last = rest(line);
+                            last.as_ptr()
+                        } else {
+                            line.as_ptr()
+                        };
+                        // SAFETY: there is a vector's bytes, of the pixels or of the copy of their last ones.
+                        unsafe { simd.load_pieces([from]) }
                     } else {
-                        line.as_ptr()
-                    };
-                    // SAFETY: there is a vector's bytes, of the pixels or of the copy of their last ones.
-                    unsafe { simd.load_pieces([from]) }
-                }};
+                        simd.splat_bytes(0)
+                    }
+                };
             }
             let a = simd.interleave([row!(0), row!(4), row!(8), row!(12)]);
             let b = simd.interleave([row!(1), row!(5), row!(9), row!(13)]);
@@ -214,18 +231,18 @@ fn transpose<S: Simd>(simd: S, layout: &Layout, is_turned: bool, image: usize, p
                         for (i, part) in parts.iter_mut().enumerate().take(S::LANES / 4) {
                             let pixel = 16 * i + 4 * $vector + word;
                             *part = match is_whole {
-                                true => to.wrapping_add(places[pixel].0),
+                                true => to.wrapping_add(places[pixel]),
                                 false => staged[PART * pixel..][..PART].as_mut_ptr(),
                             };
                         }
-                        // SAFETY: pixels have `PART` channels from this one on, and are in the buffer; or there is room for them.
+                        // SAFETY: pixels have `PART` bytes from this channel on, and are in the buffer; or there is room for them.
                         unsafe { store_parts(simd, parts, words) };
                     }
                 )*};
             }
             pixels_of!(0 1 2 3);
             if !is_whole {
-                for (bytes, (place, is_roomy)) in staged.as_chunks::<PART>().0.iter().zip(places) {
+                for ((bytes, place), is_roomy) in staged.as_chunks::<PART>().0.iter().zip(places).zip(is_roomy) {
                     let count = if *is_roomy { PART } else { channels };
                     // SAFETY: pixels are in the buffer, with as many bytes as are written.
                     unsafe { write(bytes, count, to.wrapping_add(*place)) };

@@ -41,6 +41,15 @@ impl Layout {
         (self.border[1] + self.width + self.border[3]) * self.pitch
     }
 
+    /// With a wider border on the right where long rows of narrow pixels would lie about a multiple of 2 KiB apart: those of a tall
+    /// window would then have to share few places of a first-level cache.
+    pub(crate) fn spread(mut self) -> Self {
+        while self.pitch <= 64 && self.row() >= 2048 && (self.row() + 128) % 2048 < 256 {
+            self.border[3] += 1;
+        }
+        self
+    }
+
     /// Rows of an image with its border.
     pub(crate) fn rows(&self) -> usize {
         self.border[0] + self.height + self.border[2]

@@ -1,14 +1,22 @@
 //! Max-pools by themselves, which no convolution takes along.
 //!
 //! The maximum of the rows of a row of windows comes first, in bytes that lie side by side; then that of the columns of each window.
+//! Of tall windows, what some rows of them share is done once.
 //! Where few channels are left, two or four windows go together, each in a piece of a vector. Padding is left out: the nearest column
 //! stands for it, which every window with padding has.
+
+use std::ops::Range;
 
 use crate::average_pool::Places;
 use crate::depthwise::{Group, groups};
 use crate::layout::rows_of;
-use crate::operator::{Room, Run};
+use crate::operator::{Room, Run, Work};
 use crate::simd::{Job, Simd};
+
+/// Rows of windows that share what all of them have, if those are at least as many rows of the input.
+const BATCH: usize = 4;
+/// Bytes of a row that are done at once, so that the maximum stays in a first-level cache: whole vectors.
+const PIECE: usize = 1024;
 
 /// A max-pool.
 #[derive(Debug)]
@@ -22,9 +30,10 @@ impl MaxPool {
         Self { groups: groups::<S>(places.pitch), places }
     }
 
-    /// Room for the maxima of a row's columns, and for what is read beyond them.
+    /// Room for the maxima of a row's columns, and for what is read beyond them; and for what rows of windows share.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        Room { first: self.places.line().next_multiple_of(4 * S::LANES), second: 0 }
+        let line = self.places.line() + 4 * S::LANES;
+        Room { first: line, second: line }
     }
 }
 
@@ -46,26 +55,38 @@ impl Job for RunMaxPool<'_> {
         let from = self.run.from[0];
         let (first, end) = places.written(&rows);
         let to = self.run.to.bytes(first, end);
-        let (bytes, vector) = (places.line(), 4 * S::LANES);
-        let maxima = &mut self.run.work.first.bytes_mut()[..bytes.next_multiple_of(vector)];
-        let step = places.row(0, 1) - places.row(0, 0);
-        for (image, row) in rows_of(rows, places.rows) {
+        let line = places.line() + 4 * S::LANES;
+        let Work { first: maxima, second: shared } = self.run.work;
+        let (maxima, shared) = (&mut maxima.bytes_mut()[..line], &mut shared.bytes_mut()[..line]);
+        let (mut batch, mut common) = (0..0, 0..0);
+        let end = rows.end;
+        for (place, (image, row)) in rows.clone().zip(rows_of(rows, places.rows)) {
             let rows = places.rows_of(row);
-            let (first, height) = (places.row(image, rows.start), rows.len());
-            // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
-            for y in (0..height).step_by(4) {
-                let from = &from[first + y * step..];
-                let lines = [0, 1, 2, 3].map(|more: usize| &from[more.min(height - 1 - y) * step..]);
-                for (at, maximum) in (0..bytes).step_by(vector).zip(maxima.chunks_exact_mut(vector)) {
-                    let to = maximum.as_mut_ptr();
-                    // SAFETY: a chunk has as many bytes as a vector, and so have the slices.
-                    unsafe {
-                        let mut most = if y == 0 { simd.splat_bytes(0) } else { simd.load_pieces([to.cast_const()]) };
-                        for line in lines {
-                            most = simd.max_bytes(most, simd.load_pieces([line[at..][..vector].as_ptr()]));
-                        }
-                        simd.store_pieces([to], most);
+            if !batch.contains(&place) {
+                batch = place..end.min(place + BATCH).min(place + places.rows - row);
+                let all = rows.start.max(places.rows_of(row + batch.len() - 1).start)..rows.end;
+                common = if batch.len() > 1 && all.len() >= BATCH { all } else { 0..0 };
+                if !common.is_empty() {
+                    for piece in places.pieces(PIECE) {
+                        raise(simd, places, from, (image, common.clone()), piece, shared, true);
                     }
+                }
+            }
+            for piece in places.pieces(PIECE) {
+                let mut is_new = true;
+                if !common.is_empty() {
+                    let end = piece.end.next_multiple_of(16);
+                    maxima[piece.start..end].copy_from_slice(&shared[piece.start..end]);
+                    is_new = false;
+                }
+                let others = if common.is_empty() {
+                    [rows.clone(), 0..0]
+                } else {
+                    [rows.start..common.start, common.end..rows.end]
+                };
+                for rows in others.into_iter().filter(|rows| !rows.is_empty()) {
+                    raise(simd, places, from, (image, rows), piece.clone(), maxima, is_new);
+                    is_new = false;
                 }
             }
             for group in &self.layer.groups {
@@ -83,6 +104,40 @@ impl Job for RunMaxPool<'_> {
                 }
             }
         }
+    }
+}
+
+/// Raises some bytes of a line to the maximum of some rows of the input; `is_new` where they are of nothing yet.
+///
+/// # Panics
+/// If the line does not have as many bytes, in whole vectors.
+#[inline(always)]
+fn raise<S: Simd>(
+    simd: S,
+    places: &Places,
+    from: &[u8],
+    (image, rows): (usize, Range<usize>),
+    piece: Range<usize>,
+    line: &mut [u8],
+    is_new: bool,
+) {
+    let vector = 4 * S::LANES;
+    let mut is_new = is_new;
+    // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
+    for y in rows.clone().step_by(4) {
+        let lines = [0, 1, 2, 3].map(|more| &from[places.row(image, (y + more).min(rows.end - 1))..]);
+        for at in piece.clone().step_by(vector) {
+            let to = line[at..][..vector].as_mut_ptr();
+            // SAFETY: the slices have as many bytes as a vector.
+            unsafe {
+                let mut most = if is_new { simd.splat_bytes(0) } else { simd.load_pieces([to.cast_const()]) };
+                for line in lines {
+                    most = simd.max_bytes(most, simd.load_pieces([line[at..][..vector].as_ptr()]));
+                }
+                simd.store_pieces([to], most);
+            }
+        }
+        is_new = false;
     }
 }
 

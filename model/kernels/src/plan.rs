@@ -466,11 +466,6 @@ impl Operator {
         }
     }
 
-    /// Whether its rows are those of the image.
-    fn goes_by_rows(&self) -> bool {
-        !matches!(self, Self::Depthwise(layer) if layer.is_turned())
-    }
-
     /// The memory that it needs beside its buffers.
     fn room<S: Simd>(&self) -> Room {
         match self {
@@ -530,6 +525,11 @@ impl Activation {
         let is_narrow = width < NARROW && height >= 2 * width;
         let shape = turned(shape, is_narrow != is_turned);
         Self { shape, is_turned: is_narrow, zero_points, high, readers: Vec::new() }
+    }
+
+    /// As it is, however it is stored.
+    fn true_shape(&self) -> Shape {
+        turned(self.shape, self.is_turned)
     }
 
     /// A window over it, as it is stored.
@@ -705,12 +705,13 @@ fn output(
             Ok(next(Shape { channels, height: 1, width: 1 }, finish))
         }
         Operation::Add { finish, .. } => {
-            fits(inputs[0].shape == inputs[1].shape && uniform(inputs[0]) && uniform(inputs[1]))?;
+            let [one, other] = [inputs[0], inputs[1]];
+            fits(one.true_shape() == other.true_shape() && uniform(one) && uniform(other))?;
             Ok(next(first.shape, finish))
         }
         Operation::Multiply { finish, .. } => {
-            let narrow = Shape { height: 1, width: 1, ..first.shape };
-            fits([first.shape, narrow].contains(&inputs[1].shape) && uniform(inputs[0]) && uniform(inputs[1]))?;
+            let shapes = [first.true_shape(), Shape { height: 1, width: 1, ..first.shape }];
+            fits(shapes.contains(&inputs[1].true_shape()) && uniform(first) && uniform(inputs[1]))?;
             Ok(next(first.shape, finish))
         }
         Operation::AveragePool { window, finish, .. } => {
@@ -723,10 +724,8 @@ fn output(
         }
         Operation::Concat => {
             let channels = inputs.iter().map(|input| input.shape.channels).sum();
-            let alike = inputs
-                .iter()
-                .all(|input| (input.shape.height, input.shape.width) == (first.shape.height, first.shape.width));
-            fits(alike)?;
+            let size = |input: &Activation| (input.shape.height, input.shape.width, input.is_turned);
+            fits(inputs.iter().all(|input| size(input) == size(first)))?;
             let zero_points = inputs.iter().flat_map(|input| input.zero_points.iter().copied()).collect();
             let high = inputs.iter().map(|input| input.high).max().unwrap_or(255);
             Ok(Activation::new(Shape { channels, ..first.shape }, first.is_turned, zero_points, high))
@@ -821,7 +820,8 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
                 },
                 border: network.border(activation),
                 zero_points: zero_points.clone(),
-            };
+            }
+            .spread();
             // The step that writes it still reads its own inputs. A pooled convolution is one step of two layers.
             let is_pooled = activation > 1 && network.pools_next(activation - 2);
             let writer = activation.saturating_sub(if is_pooled { 2 } else { 1 });
@@ -860,7 +860,7 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             buffers.buffer(from[input.min(from.len() - 1)])
         });
         let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
-            let goes_by_rows = operator.goes_by_rows() && !network.turns(layer, output);
+            let goes_by_rows = !network.turns(layer, output);
             let split = match goes_by_rows {
                 true => Split::of(&operator, to.map(|to| &buffers.layouts[to])),
                 false => Split::Not,
@@ -1001,8 +1001,7 @@ fn operator<S: Simd>(
         }
         Operation::Lookup { table, .. } => {
             let elements = Elements::new(layouts, stored());
-            let &Layout { channels, pitch, .. } = stored().0;
-            Operator::Lookup(Box::new(Lookup { elements, table: *table, channels, pitch }))
+            Operator::Lookup(Box::new(Lookup { elements, table: *table }))
         }
         Operation::Concat => unreachable!("copies are made of it"),
     }

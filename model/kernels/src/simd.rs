@@ -70,6 +70,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Runs a job in a function that the instructions are enabled in.
     fn vectorize<J: Job>(self, job: J) -> J::Output;
 
+    /// Says that the bytes at some place, which may be any, are read soon.
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
     /// Reads a vector of words.
     ///
     /// # Safety
@@ -178,6 +182,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn interleave(self, rows: [Self::Bytes; 4]) -> [Self::Words; 4];
     /// The bytes of words.
     fn bytes(self, words: Self::Words) -> Self::Bytes;
+    /// What a table has for each byte.
+    fn look_up(self, table: &[u8; 256], bytes: Self::Bytes) -> Self::Bytes;
     /// The larger byte.
     fn max_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The sum of halves.

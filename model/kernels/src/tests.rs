@@ -695,6 +695,92 @@ fn the_largest_sums() {
     }
 }
 
+/// Logits of an activation, so that each of its elements counts.
+fn classes(random: &mut Random, from: usize, known: &Known) -> OwnedLayer {
+    let mut last = OwnedLayer::new(&[from], Kind::Linear);
+    fill_sums(random, &mut last, known, 3, 1, known.shape.height * known.shape.width);
+    last.scale.clear();
+    last
+}
+
+/// Inputs that are stored with columns for rows, of more pixels than are laid out in one go.
+#[test]
+fn narrow_inputs() {
+    let mut random = Random(11);
+    for (height, width) in [40, 70].into_iter().flat_map(|height| (7..=15).map(move |width| (height, width))) {
+        for channels in [1, 2, 3, 4, 7, 16, 21] {
+            let input = Shape { channels, height, width };
+            let zero_points: Vec<u8> = (0..channels).map(|_| random.next() as u8).collect();
+            let known = Known { shape: input, zero_points: zero_points.clone(), low: 0, high: 255 };
+            let mut layers = vec![classes(&mut random, 0, &known)];
+            if random.once_in(2) {
+                let mut lookup = OwnedLayer::new(&[0], Kind::Lookup { zero_point: 7 });
+                *lookup.table = std::array::from_fn(|_| random.next() as u8);
+                let known = Known { zero_points: vec![7; channels], ..known };
+                layers = vec![lookup, classes(&mut random, 1, &known)];
+            }
+            let images: Vec<Vec<u8>> = (0..2).map(|_| random_image(&mut random, input.elements())).collect();
+            check(width as u64, input, &zero_points, &layers, &images);
+        }
+    }
+}
+
+/// Depthwise kernels of one row, of one column and of many of both, over few channels and many, with all that ends in the middle of a
+/// vector.
+#[test]
+fn depthwise_kernels() {
+    let mut random = Random(12);
+    let mut done = 0;
+    while done < count() {
+        let input = Shape {
+            channels: random.one_of(&[1, 2, 3, 4, 5, 8, 9, 12, 15, 16, 17, 20, 31, 33, 48, 64, 70]),
+            height: random.one_of(&[1, 2, 3, 5, 8, 13, 33, 130]),
+            width: random.one_of(&[1, 2, 3, 4, 5, 7, 9, 16, 17, 31, 57, 120]),
+        };
+        let long = random.one_of(&[2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 27, 33, 65, 90]);
+        let kernel = match random.size(0, 3) {
+            0 => [1, long],
+            1 => [long, 1],
+            2 => [random.size(1, 3), long],
+            _ => [long, random.one_of(&[2, 3, 5, long])],
+        };
+        let stride = [random.one_of(&[1, 1, 2, 3, 5]), random.one_of(&[1, 1, 2, 3, 4, 5, 7])];
+        let mut padding = [0; 4];
+        if random.once_in(2) {
+            padding = std::array::from_fn(|side| random.size(0, kernel[side % 2] - 1));
+        }
+        let window = Window { kernel, stride, padding };
+        let fits = |size: usize, way: usize| size + padding[way] + padding[way + 2] >= kernel[way];
+        if !fits(input.height, 0) || !fits(input.width, 1) {
+            continue;
+        }
+        let shape = over(input, input.channels, window);
+        if shape.elements() * kernel[0] * kernel[1] > 100_000 {
+            continue;
+        }
+        done += 1;
+        let zero_points: Vec<u8> = (0..input.channels).map(|_| random.next() as u8).collect();
+        let mut known = Known { shape: input, zero_points: zero_points.clone(), low: 0, high: 255 };
+        let mut layers = Vec::new();
+        if random.once_in(2) {
+            let mut halve = OwnedLayer::new(&[0], Kind::Lookup { zero_point: 3 });
+            *halve.table = std::array::from_fn(|byte| byte as u8 / 2);
+            layers.push(halve);
+            known = Known { shape: input, zero_points: vec![3; input.channels], low: 0, high: 127 };
+        }
+        let mut conv = OwnedLayer::new(&[layers.len()], Kind::Conv { groups: input.channels, window });
+        fill_sums(&mut random, &mut conv, &known, input.channels, input.channels, kernel[0] * kernel[1]);
+        let finish = random_finish(&mut random);
+        conv.finish = Some(finish);
+        layers.push(conv);
+        let zero_points_of = vec![finish.zero_point; input.channels];
+        let known = Known { shape, zero_points: zero_points_of, low: finish.low, high: finish.high };
+        layers.push(classes(&mut random, layers.len(), &known));
+        let images: Vec<Vec<u8>> = (0..2).map(|_| random_image(&mut random, input.elements())).collect();
+        check(done, input, &zero_points, &layers, &images);
+    }
+}
+
 #[test]
 fn paddings_of_two_readers_that_differ_much() {
     // One asks for 60 rows above, the other for 60 columns on the right: both at once would be 25 times the image.
@@ -814,6 +900,20 @@ fn what_does_not_fit_is_refused() {
     let layers: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
     assert_eq!(Plan::new(input, &[0, 1], &layers, Kernel::Portable).map(|_| ()), shape(0));
     assert_eq!(Plan::new(input, &[1, 1], &layers, Kernel::Portable).map(|_| ()), Ok(()));
+    // 20 rows of 5 columns are stored as 5 rows of 20, and those are something else.
+    let input = Shape { channels: 1, height: 20, width: 5 };
+    let window = Window { kernel: [1, 16], stride: [4, 1], padding: [0, 15, 0, 15] };
+    assert_eq!(over(input, 1, window), Shape { channels: 1, height: 5, width: 20 });
+    let kinds = [(Kind::Add { multipliers: [1, 1], shift: 1 }, 100), (Kind::Multiply, 100), (Kind::Concat, 200)];
+    for (kind, inputs) in kinds {
+        for (from, expected) in [([0, 1], shape(1)), ([0, 0], Ok(()))] {
+            let mut both = OwnedLayer::new(&from, kind);
+            (both.scale, both.finish) = (vec![1.0], Some(BYTES));
+            let layers = [OwnedLayer::new(&[0], Kind::MaxPool { window }), both, linear(2, inputs)];
+            let layers: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
+            assert_eq!(Plan::new(input, &[0], &layers, Kernel::Portable).map(|_| ()), expected, "{kind:?} of {from:?}");
+        }
+    }
     // A kernel of 40,000 rows padded by 39,999 asks for 80,000 rows around one.
     let input = Shape { channels: 8, height: 1, width: 3000 };
     let window = Window { kernel: [40_000, 1], stride: [40_000, 3000], padding: [39_999, 0, 39_999, 0] };

@@ -188,14 +188,8 @@ pub struct Recipe {
     pub weight_decay: f64,
     /// The share of every label that is spread over all classes.
     pub label_smoothing: f64,
-    /// By how many pixels at most pictures are shifted.
-    pub shift: usize,
-    /// The side in pixels of a square, somewhere in each picture, that is painted black; 0 for none.
-    pub cutout: usize,
-    /// The share of pictures that get a rectangle of another one instead of a black square, and as much of its label.
-    pub cutmix: f64,
-    /// Whether every picture is mirrored in every other epoch.
-    pub flip: bool,
+    /// How pictures are changed each time they are shown.
+    pub changes: Changes,
     /// What activations are clamped to.
     pub ceiling: f32,
     /// Whether every layer with weights but the last normalises its sums over some pictures at a time; it is folded into the
@@ -223,16 +217,35 @@ impl Default for Recipe {
             warmup: 1.0,
             weight_decay: 0.02,
             label_smoothing: 0.05,
-            shift: 2,
-            cutout: 0,
-            cutmix: 0.0,
-            flip: true,
+            changes: Changes::default(),
             ceiling: 6.0,
             batch_norm: false,
             validation: 0.05,
             seed: 1,
             start: None,
         }
+    }
+}
+
+/// How pictures are changed each time they are shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Changes {
+    /// By how many pixels at most a picture is moved in each direction; what comes in from outside is black.
+    pub shift: usize,
+    /// The side in pixels of a square that is painted black, somewhere around a pixel of the picture, so that part of it may fall
+    /// outside (T. DeVries, G. Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017); 0 for none.
+    pub cutout: usize,
+    /// The share of pictures that get a rectangle of another one instead, and as much of its label (S. Yun et al., "CutMix",
+    /// 2019, algorithm A1).
+    pub cutmix: f64,
+    /// Whether every picture is mirrored, left to right, in every other epoch.
+    pub flip: bool,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { shift: 2, cutout: 0, cutmix: 0.0, flip: true }
     }
 }
 
@@ -633,6 +646,7 @@ pub fn evaluate(network: &FloatNetwork, data: &Dataset) -> Result<FloatScore, Tr
 impl Recipe {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let share = "a share from 0 to below 1";
+        let Changes { shift, cutout, cutmix, .. } = self.changes;
         let table: [(&'static str, f64, bool, &'static str); 13] = [
             ("epochs", self.epochs as f64, self.epochs > 0, "at least 1"),
             ("batch", self.batch as f64, self.batch > 0, "at least 1"),
@@ -642,9 +656,9 @@ impl Recipe {
             ("warmup", self.warmup, self.warmup >= 0.0, "a number of epochs"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"),
             ("label_smoothing", self.label_smoothing, (0.0..1.0).contains(&self.label_smoothing), share),
-            ("shift", self.shift as f64, self.shift < 1 << 16, "below 65536"),
-            ("cutout", self.cutout as f64, self.cutout < 1 << 16, "below 65536"),
-            ("cutmix", self.cutmix, (0.0..=1.0).contains(&self.cutmix), "a share from 0 to 1"),
+            ("shift", shift as f64, shift < 1 << 16, "below 65536"),
+            ("cutout", cutout as f64, cutout < 1 << 16, "below 65536"),
+            ("cutmix", cutmix, (0.0..=1.0).contains(&cutmix), "a share from 0 to 1"),
             ("ceiling", self.ceiling.into(), self.ceiling > 0.0 && self.ceiling.is_finite(), "a positive number"),
             ("validation", self.validation, self.validation > 0.0 && self.validation < 1.0, "a share between 0 and 1"),
         ];
@@ -737,7 +751,8 @@ pub(crate) mod tests {
     }
 
     fn recipe() -> Recipe {
-        Recipe { epochs: 8, batch: 16, learning_rate: 1e-2, shift: 0, validation: 0.2, seed: 3, ..Recipe::default() }
+        let changes = Changes { shift: 0, ..Changes::default() };
+        Recipe { epochs: 8, batch: 16, learning_rate: 1e-2, changes, validation: 0.2, seed: 3, ..Recipe::default() }
     }
 
     #[test]
@@ -762,7 +777,7 @@ pub(crate) mod tests {
     #[test]
     fn a_training_that_was_stopped_ends_as_if_it_had_not_been() {
         let data = bars(150, 1);
-        let plain = Recipe { epochs: 4, shift: 1, ..recipe() };
+        let plain = Recipe { epochs: 4, changes: Changes { shift: 1, ..Changes::default() }, ..recipe() };
         let sgd = Recipe { optimizer: Method::Sgd, learning_rate: 0.05, ..plain.clone() };
         let full = Recipe { batch_norm: true, averaging: 0.95, ..plain.clone() };
         // There are 8 steps an epoch: stopped in its middle, after its first step, at its very end, before its first.

@@ -5,7 +5,7 @@ use ocelli_model::{CandleBackend, DeviceChoice, Model};
 use ocelli_train::dataset::Dataset;
 use ocelli_train::evaluate;
 use ocelli_train::quantize::{Naming, fine_tune, fine_tuning, quantize};
-use ocelli_train::train::{self, Recipe, split, train};
+use ocelli_train::train::{self, Changes, Recipe, split, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -43,8 +43,7 @@ fn a_residual_network_is_trained_and_made_exact() {
         epochs: 10,
         batch: 32,
         learning_rate: 5e-3,
-        shift: 0,
-        flip: false,
+        changes: Changes { shift: 0, flip: false, ..Changes::default() },
         batch_norm: true,
         validation: 0.2,
         ..Recipe::default()
@@ -86,8 +85,7 @@ fn a_residual_network_learns_without_batch_normalisation() {
         epochs: 6,
         batch: 32,
         learning_rate: 5e-3,
-        shift: 0,
-        flip: false,
+        changes: Changes { shift: 0, flip: false, ..Changes::default() },
         validation: 0.2,
         seed: 2,
         ..Recipe::default()

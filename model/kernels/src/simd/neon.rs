@@ -181,6 +181,19 @@ macro_rules! operations_of_neon {
         }
 
         #[inline(always)]
+        fn look_up(self, table: &[u8; 256], bytes: uint8x16_t) -> uint8x16_t {
+            // SAFETY: as for `splat`; a quarter of the table is 64 bytes.
+            unsafe {
+                let quarter = |quarter: usize| {
+                    // A byte that is in another quarter gives 0.
+                    let place = vsubq_u8(bytes, vdupq_n_u8(64 * quarter as u8));
+                    vqtbl4q_u8(vld1q_u8_x4(table.as_ptr().add(64 * quarter)), place)
+                };
+                vorrq_u8(vorrq_u8(quarter(0), quarter(1)), vorrq_u8(quarter(2), quarter(3)))
+            }
+        }
+
+        #[inline(always)]
         fn max_bytes(self, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
             // SAFETY: as for `splat`.
             unsafe { vmaxq_u8(a, b) }

@@ -228,6 +228,11 @@ impl<const N: usize> Simd for Portable<N> {
     }
 
     #[inline(always)]
+    fn look_up(self, table: &[u8; 256], bytes: [[u8; 4]; N]) -> [[u8; 4]; N] {
+        bytes.map(|four| four.map(|byte| table[usize::from(byte)]))
+    }
+
+    #[inline(always)]
     fn max_bytes(self, a: [[u8; 4]; N], b: [[u8; 4]; N]) -> [[u8; 4]; N] {
         zip(a, b, |a, b| zip(a, b, u8::max))
     }

@@ -179,6 +179,11 @@ fn bytes_of<S: Simd>(simd: S, a: &[i32], b: &[i32]) -> [Vec<i32>; 5] {
         // SAFETY: as before.
         unsafe { simd.store_pieces([out.as_mut_ptr()], simd.max_bytes(rows[0], rows[1])) };
         results[3].extend(out[..width].iter().map(|byte| i32::from(*byte)));
+        let table = std::array::from_fn(|byte| raw[byte]);
+        // SAFETY: as before.
+        unsafe { simd.store_pieces([out.as_mut_ptr()], simd.look_up(&table, rows[0])) };
+        let expected = raw[first..][..width].iter().map(|byte| table[usize::from(*byte)]);
+        assert!(out[..width].iter().copied().eq(expected), "every byte is looked up");
         // Pieces of whole parts.
         let at = |piece: usize| raw[64 * piece..].as_ptr();
         // SAFETY: a piece is at most 64 bytes, and 256 are there; so is what is written.

@@ -66,6 +66,12 @@ macro_rules! operations_of_256_bits {
         type Bytes = __m256i;
 
         #[inline(always)]
+        fn prefetch(self, from: *const u8) {
+            // SAFETY: it touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
+
+        #[inline(always)]
         unsafe fn load(self, from: *const i32) -> __m256i {
             // SAFETY: `self` proves AVX2; the caller has 32 bytes there.
             unsafe { _mm256_loadu_si256(from.cast()) }
@@ -192,6 +198,22 @@ macro_rules! operations_of_256_bits {
         #[inline(always)]
         fn bytes(self, words: __m256i) -> __m256i {
             words
+        }
+
+        #[inline(always)]
+        fn look_up(self, table: &[u8; 256], bytes: __m256i) -> __m256i {
+            // SAFETY: as for `splat`; a row of the table has 16 bytes.
+            unsafe {
+                let mut found = _mm256_setzero_si256();
+                for (index, row) in table.as_chunks::<16>().0.iter().enumerate() {
+                    // 0x70 and a place for bytes that are in this row, at least 0x80 for others, which give 0.
+                    let place = _mm256_xor_si256(bytes, _mm256_set1_epi8((index << 4) as i8));
+                    let place = _mm256_adds_epu8(place, _mm256_set1_epi8(0x70));
+                    let row = _mm256_broadcastsi128_si256(_mm_loadu_si128(row.as_ptr().cast()));
+                    found = _mm256_or_si256(found, _mm256_shuffle_epi8(row, place));
+                }
+                found
+            }
         }
 
         #[inline(always)]
@@ -414,6 +436,12 @@ impl Simd for Avx512Vnni {
     type Bytes = __m512i;
 
     #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        // SAFETY: it touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     fn vectorize<J: Job>(self, job: J) -> J::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
         #[inline(never)]
@@ -573,6 +601,24 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn bytes(self, words: __m512i) -> __m512i {
         words
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 256], bytes: __m512i) -> __m512i {
+        // SAFETY: as for `splat`; a row of the table has 16 bytes.
+        unsafe {
+            let (rows, places) = (
+                _mm512_and_si512(bytes, _mm512_set1_epi8(0xf0_u8 as i8)),
+                _mm512_and_si512(bytes, _mm512_set1_epi8(0xf)),
+            );
+            let mut found = _mm512_setzero_si512();
+            for (index, row) in table.as_chunks::<16>().0.iter().enumerate() {
+                let is_here = _mm512_cmpeq_epi8_mask(rows, _mm512_set1_epi8((index << 4) as i8));
+                let row = _mm512_broadcast_i32x4(_mm_loadu_si128(row.as_ptr().cast()));
+                found = _mm512_mask_shuffle_epi8(found, is_here, row, places);
+            }
+            found
+        }
     }
 
     #[inline(always)]

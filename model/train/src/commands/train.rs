@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{bar, note_above, read_data, write_plots};
 use crate::dataset::{Dataset, Part};
 use crate::plots;
-use crate::train::{EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
+use crate::train::{Changes, EpochMetrics, FloatNetwork, Method, Outcome, Recipe, Step, TrainError, Trainer};
 
 /// The best float weights so far, in the folder of a training.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
@@ -112,16 +112,16 @@ pub struct Args {
     label_smoothing: f64,
 
     /// By how many pixels at most pictures are shifted
-    #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().shift)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Changes::default().shift)]
     shift: usize,
 
     /// The side in pixels of a square, somewhere in each picture, that is painted black, against overfitting; 0 for none
-    #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().cutout)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Changes::default().cutout)]
     cutout: usize,
 
     /// The share of pictures that get a rectangle of another picture instead of a black square, and as much of its label: against
     /// overfitting in long trainings
-    #[arg(long, value_name = "SHARE", default_value_t = Recipe::default().cutmix)]
+    #[arg(long, value_name = "SHARE", default_value_t = Changes::default().cutmix)]
     cutmix: f64,
 
     /// Never mirror pictures, for classes that know left from right
@@ -157,10 +157,7 @@ impl Args {
             warmup: self.warmup,
             weight_decay: self.weight_decay,
             label_smoothing: self.label_smoothing,
-            shift: self.shift,
-            cutout: self.cutout,
-            cutmix: self.cutmix,
-            flip: !self.no_flip,
+            changes: Changes { shift: self.shift, cutout: self.cutout, cutmix: self.cutmix, flip: !self.no_flip },
             ceiling: self.ceiling,
             batch_norm: self.batch_norm,
             validation: self.validation,

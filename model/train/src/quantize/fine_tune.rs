@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::evaluate;
     use crate::train::tests::{added, bars, input};
-    use crate::train::{Normalization, of_plain};
+    use crate::train::{Changes, Normalization, of_plain};
 
     /// A network that no one has trained, with all that integers know: additions of each kind of activation, and both pools.
     fn network() -> FloatNetwork {
@@ -191,7 +191,12 @@ mod tests {
     #[test]
     fn a_network_learns_through_its_integers() {
         let (network, data, validation) = (network(), bars(300, 1), bars(90, 2));
-        let recipe = Recipe { batch: 16, shift: 0, learning_rate: 1e-2, ..fine_tuning(&Recipe::default(), 6) };
+        let recipe = Recipe {
+            batch: 16,
+            changes: Changes { shift: 0, ..Changes::default() },
+            learning_rate: 1e-2,
+            ..fine_tuning(&Recipe::default(), 6)
+        };
         let run = || {
             let network = self::network();
             let before = quantize(&network, &naming(), &data, &validation, &mut ReferenceBackend, &mut |_| ()).unwrap();

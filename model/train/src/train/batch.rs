@@ -6,20 +6,13 @@ use ocelli_model::graph::Shape;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Recipe;
+use super::{Changes, Recipe};
 use crate::dataset::Dataset;
 
 /// How pictures are changed each time they are shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augmentation {
-    /// By how many pixels at most a picture is moved in each direction; what comes in from outside is black.
-    shift: usize,
-    /// The rows and columns of a square that is painted black, somewhere around a pixel of the picture, so that part of it may
-    /// fall outside (T. DeVries, G. Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017).
-    cutout: usize,
-    /// The share of pictures that get a rectangle of another one instead, and as much of its label (S. Yun et al., "CutMix",
-    /// 2019, algorithm A1).
-    cutmix: f64,
+    changes: Changes,
     /// Whether each picture is mirrored, left to right, in the first epoch, and then in every other one: so an epoch shows
     /// half of them as the one before did not (K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, section
     /// 3.6). Empty if none is ever mirrored.
@@ -83,26 +76,27 @@ impl Augmentation {
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
         // Other numbers than those of the shifts.
         rng.set_stream(1);
-        let pictures = if recipe.flip { pictures } else { 0 };
+        let pictures = if recipe.changes.flip { pictures } else { 0 };
         let mirrored_first = (0..pictures).map(|_| rng.random()).collect();
-        Self { shift: recipe.shift, cutout: recipe.cutout, cutmix: recipe.cutmix, mirrored_first }
+        Self { changes: recipe.changes.clone(), mirrored_first }
     }
 
     /// Draws how the pictures at some indexes, of some shape, are changed in an epoch, from 1.
     pub fn draw(&self, indexes: &[usize], shape: Shape, epoch: usize, rng: &mut ChaCha8Rng) -> Vec<Change> {
-        let shift = self.shift as i64;
+        let Changes { shift, cutout, cutmix, .. } = self.changes;
+        let shift = shift as i64;
         let corner =
-            |size: usize, rng: &mut ChaCha8Rng| rng.random_range(0..size as u64) as isize - (self.cutout / 2) as isize;
+            |size: usize, rng: &mut ChaCha8Rng| rng.random_range(0..size as u64) as isize - (cutout / 2) as isize;
         let mirrored = |index: usize| self.mirrored_first.get(index).is_some_and(|first| *first == (epoch % 2 == 1));
         let change = |(place, index): (usize, &usize)| {
             let (down, right) = (rng.random_range(-shift..=shift) as isize, rng.random_range(-shift..=shift) as isize);
             let mut change = Change { down, right, mirrored: mirrored(*index), ..Change::default() };
             // The order is a random one, so the next picture is any.
             let other = indexes[(place + 1) % indexes.len()];
-            if self.cutmix > 0.0 && rng.random::<f64>() < self.cutmix {
+            if cutmix > 0.0 && rng.random::<f64>() < cutmix {
                 change.patch = Some(Patch::draw(other, mirrored(other), shape, rng));
-            } else if self.cutout > 0 {
-                change.hole = (corner(shape.height, rng), corner(shape.width, rng), self.cutout);
+            } else if cutout > 0 {
+                change.hole = (corner(shape.height, rng), corner(shape.width, rng), cutout);
             }
             change
         };
@@ -267,10 +261,14 @@ mod tests {
         assert_eq!(Target::of(&data(), 0, Change::default()), Target { label: 0, other: (0, 0.0) });
     }
 
+    fn changing(changes: Changes) -> Recipe {
+        Recipe { changes, ..Recipe::default() }
+    }
+
     #[test]
     fn patches_are_of_any_size_and_lie_inside() {
         let shape = Shape { channels: 1, height: 8, width: 20 };
-        let recipe = Recipe { cutmix: 0.5, cutout: 4, ..Recipe::default() };
+        let recipe = changing(Changes { cutmix: 0.5, cutout: 4, ..Changes::default() });
         let indexes: Vec<usize> = (0..2000).collect();
         let changes = Augmentation::new(&recipe, 2000).draw(&indexes, shape, 1, &mut ChaCha8Rng::seed_from_u64(1));
         let patches: Vec<Patch> = changes.iter().filter_map(|change| change.patch).collect();
@@ -289,7 +287,8 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_changes() {
         let draw = |seed| {
-            let augmentation = Augmentation::new(&Recipe { seed, shift: 1, ..Recipe::default() }, 8);
+            let augmentation =
+                Augmentation::new(&Recipe { seed, ..changing(Changes { shift: 1, ..Changes::default() }) }, 8);
             augmentation.draw(&[0, 1, 2, 3, 4, 5, 6, 7], data().shape(), 1, &mut ChaCha8Rng::seed_from_u64(seed))
         };
         assert_eq!(draw(1), draw(1));
@@ -300,7 +299,7 @@ mod tests {
     fn holes_lie_around_pixels_of_the_picture() {
         let shape = Shape { channels: 1, height: 8, width: 20 };
         let draw = |cutout| {
-            let augmentation = Augmentation::new(&Recipe { cutout, shift: 0, ..Recipe::default() }, 1);
+            let augmentation = Augmentation::new(&changing(Changes { cutout, shift: 0, ..Changes::default() }), 1);
             augmentation.draw(&[0; 1000], shape, 1, &mut ChaCha8Rng::seed_from_u64(1))
         };
         let changes = draw(4);
@@ -327,6 +326,6 @@ mod tests {
         assert!((30..70).contains(&count), "{count}");
         let others: Vec<bool> = first.iter().map(|mirrored| !mirrored).collect();
         assert_eq!((mirrored(&Recipe::default(), 2), mirrored(&Recipe::default(), 3)), (others, first));
-        assert_eq!(mirrored(&Recipe { flip: false, ..Recipe::default() }, 1), [false; 100]);
+        assert_eq!(mirrored(&changing(Changes { flip: false, ..Changes::default() }), 1), [false; 100]);
     }
 }

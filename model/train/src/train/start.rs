@@ -125,7 +125,7 @@ mod tests {
     use ocelli_model::graph::{Finish, Layer, Window};
 
     use super::super::tests::{SHAPE, added, bars, input};
-    use super::super::{Outcome, Recipe, Trainer, evaluate, train};
+    use super::super::{Changes, Outcome, Recipe, Trainer, evaluate, train};
     use super::*;
     use crate::dataset::Dataset;
     use crate::evaluate::evaluate as evaluate_model;
@@ -159,8 +159,7 @@ mod tests {
             epochs: 6,
             batch: 32,
             learning_rate: 1e-2,
-            shift: 0,
-            flip: false,
+            changes: Changes { shift: 0, flip: false, ..Changes::default() },
             validation: 0.2,
             ..Recipe::default()
         }
