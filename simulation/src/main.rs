@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocelli_simulation::experiment::{self, Extent, Row};
 use ocelli_simulation::plots;
-use ocelli_simulation::report::Percentiles;
+use ocelli_simulation::report::{Percentiles, Waits};
 
 /// Simulate hundreds of nodes, and print how blocks travel and how often they are lost
 #[derive(Debug, Parser)]
@@ -109,15 +109,25 @@ fn line(row: &Row) -> String {
         )
     };
     let report = &row.report;
-    let expected = report.expected_stale_percent(row.spacing);
+    let waits = |waits: Option<Waits>| {
+        waits.map_or_else(
+            || "–".into(),
+            |waits| {
+                let [announced, complete, validated] =
+                    [waits.announced, waits.complete, waits.validated].map(|time| time as f64 / 1e3);
+                let stale = waits.stale_percent(row.spacing);
+                format!("{announced:.3}, {complete:.3}, {validated:.3} | {stale:.1} %")
+            },
+        )
+    };
     let blocks = format!(
         "| {} | {} | {} | {} | {} of {} | {} |",
         row.experiment,
         row.name,
         times(report.validated_ms),
-        expected.map_or_else(|| "–".into(), |expected| format!("{expected:.1} %")),
-        report.stale_blocks,
-        report.honest_blocks,
+        waits(report.waits),
+        report.blocks.stale,
+        report.blocks.honest,
         report.deepest_reorganisation,
     );
     if let Some(tasks) = &report.tasks {
@@ -130,12 +140,22 @@ fn line(row: &Row) -> String {
             tasks.missing_ppm as f64 / 1e4,
         );
     }
-    let tasks = (row.tasks_per_block * report.chain_blocks as u64).max(1);
+    let dishonest = if report.blocks.dishonest == 0 {
+        String::new()
+    } else {
+        format!(
+            " {:.1} % of {} %: {} of {} blocks | {} |",
+            report.blocks.dishonest_percent(),
+            row.dishonest_hash_percent,
+            report.blocks.dishonest_on_chain,
+            report.blocks.dishonest,
+            waits(report.dishonest_waits),
+        )
+    };
+    let tasks = (row.tasks_per_block * report.blocks.on_chain() as u64).max(1);
     format!(
-        "{blocks} {:.1} kB | {:.1} % of {} % | {} | {} behind | {} |",
+        "{blocks} {:.1} kB |{dishonest} {} | {} behind | {} |",
         row.announcement_bytes as f64 / 1e3,
-        report.dishonest_percent(),
-        row.dishonest_hash_percent,
         times(report.heal_ms),
         report.behind,
         report.received_bytes / tasks,
