@@ -43,11 +43,16 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Runs all experiments, or the one of a name, one row after the other; `told` hears of each.
-pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&Row)) -> Vec<Row> {
+/// Runs the rows that are asked for by experiment and name, one after the other; `told` hears of each.
+pub fn all(
+    extent: Extent,
+    seed: u64,
+    is_asked_for: impl Fn(&str, &str) -> bool,
+    mut told: impl FnMut(&Row),
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for (experiment, name, config) in plan(extent, seed) {
-        if only.is_some_and(|only| only != experiment) {
+        if !is_asked_for(experiment, &name) {
             continue;
         }
         let row = Row {

@@ -25,12 +25,16 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
+    /// Run only rows with this in their name
+    #[arg(long, value_name = "TEXT")]
+    row: Option<String>,
+
     /// Print the rows as JSON, one a line
     #[arg(long)]
     json: bool,
 
     /// Run nothing: take the rows from a file that --json was written to
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "seed"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "row", "seed"])]
     rows: Option<PathBuf>,
 
     /// Draw the figures into this folder
@@ -65,7 +69,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         None => {
             let extent = if args.quick { Extent::Quick } else { Extent::Full };
             let mut printed = Ok(());
-            let rows = experiment::all(extent, args.seed, args.only.as_deref(), |row| {
+            let is_asked_for = |experiment: &str, name: &str| {
+                args.only.as_deref().is_none_or(|only| only == experiment)
+                    && args.row.as_deref().is_none_or(|text| name.contains(text))
+            };
+            let rows = experiment::all(extent, args.seed, is_asked_for, |row| {
                 if printed.is_ok() {
                     printed = print(row);
                 }
@@ -76,7 +84,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     };
     if rows.is_empty() {
         let names = experiment::names();
-        return Err(format!("found no experiment {:?}, expected one of {}", args.only, names.join(", ")).into());
+        let asked = (&args.only, &args.row);
+        return Err(format!("found no experiment and row {asked:?}, expected one of {}", names.join(", ")).into());
     }
     if let Some(folder) = &args.plots {
         fs::create_dir_all(folder)?;
