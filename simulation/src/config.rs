@@ -39,6 +39,8 @@ pub struct Load {
     /// Tasks handed in a second, which are relayed, kept in mempools and put into blocks; with 0, blocks have as many as they
     /// may, and nodes have all but the missing ones.
     pub per_second: u64,
+    /// As many of these are handed in at the same moment, at another node each.
+    pub burst: u64,
     /// Milliseconds since a task came into a miner's mempool before which it takes none, where tasks are simulated too.
     pub ripe_millis: u64,
     /// Of a block's tasks, the thousandths that a node does not have yet when the block comes, where they are not.
@@ -122,7 +124,14 @@ impl Default for SimulationConfig {
 impl Load {
     /// Blocks of the testnet that are full of such tasks, of which a node lacks 0.4 %.
     pub fn full_of(task: Task) -> Self {
-        Self { task, per_block: task.in_weight(WEIGHT_LIMIT), per_second: 0, ripe_millis: 0, missing_permille: 4 }
+        Self {
+            task,
+            per_block: task.in_weight(WEIGHT_LIMIT),
+            per_second: 0,
+            burst: 1,
+            ripe_millis: 0,
+            missing_permille: 4,
+        }
     }
 }
 
@@ -144,9 +153,9 @@ pub struct Task {
 }
 
 impl Task {
-    /// Pixels of 32x32: measured are 100 µs of which nothing is known, on two cores, 50 of them its signature and 25 the model's run.
+    /// Pixels of 32x32: a full block takes 59 ms on two cores, 42 of them its signatures and the model's run (`docs/benchmarks.md`).
     pub const SMALL: Self =
-        Self { transaction: 204, attachment: 3_072, weight: 256 + 204 + 3_072, known_micros: 25, unknown_micros: 100 };
+        Self { transaction: 204, attachment: 3_072, weight: 256 + 204 + 3_072, known_micros: 15, unknown_micros: 50 };
     /// A JPEG of 25 kB and 224x224 for a network of MobileNetV2's size: 120 fill a block, and as a block full of computing takes a
     /// second on two cores, each takes 8.3 ms.
     pub const LARGE: Self =

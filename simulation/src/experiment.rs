@@ -138,16 +138,19 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
             ("lines 100 times as wide", Lines { bandwidth_percent: 10_000, ..base.lines }, full_load),
             ("a tenth of the latencies", Lines { latency_percent: 10, ..base.lines }, full_load),
             ("nothing to run", base.lines, Load { task: task.run_before(), ..full_load }),
+            ("half the weight", base.lines, Load { per_block: full_load.per_block / 2, ..full_load }),
             ("a quarter of the weight", base.lines, Load { per_block: full_load.per_block / 4, ..full_load }),
         ] {
-            let (name, config) = lacking(50, lines, load);
-            add("what limits", format!("{name}, {what}"), config);
+            for missing_permille in &MISSING[1..] {
+                let (name, config) = lacking(*missing_permille, lines, load);
+                add("what limits", format!("{name}, {what}"), config);
+            }
         }
         let hides = Attack { nodes: 1, behaviour: Behaviour::HidesTasks, hash_percent: 30 };
         for (who, attack) in [("hide theirs", hides), ("are honest", Attack { behaviour: Behaviour::Mines, ..hides })] {
             let name = format!("{kind}, 30 % of the hash rate {who}");
             let load = Load { missing_permille: 0, ..full_load };
-            let (nodes, blocks) = (base.nodes.min(40), 10 * base.blocks);
+            let (nodes, blocks) = (base.nodes.min(40), 4 * base.blocks);
             add("hidden tasks", name, SimulationConfig { attack: Some(attack), load, nodes, blocks, ..base.clone() });
         }
     }
@@ -173,9 +176,14 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
         // As many as fit: blocks after a long pause are full, and those after a short one are not.
         let per_second = load.per_block / base.spacing / if full { 1 } else { 10 };
         let (nodes, blocks) = if full { (50, 20) } else { (30, 10) };
-        for &ripe_millis in if full { &AGES[..] } else { &AGES[2..3] } {
-            let name = format!("{kind}, in blocks after {:.1} s", ripe_millis as f64 / 1e3);
-            let load = Load { per_second, ripe_millis, ..load };
+        let ages = if full { &AGES[..] } else { &AGES[2..3] };
+        let steady = ages.iter().map(|ripe_millis| (*ripe_millis, 1, String::new()));
+        // A block's worth at once.
+        let burst = if full { load.per_block } else { 10 };
+        let sudden = AGES[2..].iter().map(|ripe_millis| (*ripe_millis, burst, format!(", {burst} at once")));
+        for (ripe_millis, burst, how) in steady.chain(sudden) {
+            let name = format!("{kind}, in blocks after {:.1} s{how}", ripe_millis as f64 / 1e3);
+            let load = Load { per_second, burst, ripe_millis, ..load };
             add("tasks", name, SimulationConfig { load, nodes, blocks, ..usual.clone() });
         }
     }

@@ -159,12 +159,20 @@ impl Pool for MempoolView<'_> {
 }
 
 impl Simulation {
-    /// Somebody hands in a task, to a node drawn from all.
+    /// Tasks are handed in.
     pub(super) fn on_submit(&mut self) {
         if self.is_over {
             return;
         }
-        self.queue.push(self.now + SECOND / self.config.load.per_second.max(1), Event::Submit);
+        let Load { per_second, burst, .. } = self.config.load;
+        self.queue.push(self.now + SECOND * burst / per_second.max(1), Event::Submit);
+        for _ in 0..burst {
+            self.submit();
+        }
+    }
+
+    /// Somebody hands in a task, to a node drawn from all.
+    fn submit(&mut self) {
         let at = self.random.random_range(0..self.nodes.len());
         if !self.nodes[at].is_online || self.nodes[at].behaviour == Some(Behaviour::Withholds) {
             return;
