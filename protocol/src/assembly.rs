@@ -239,7 +239,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             Input::Height { peer, height } => self.note_height(peer, height),
             Input::NewTip { peer, status } => self.on_new_tip(peer, &status, view, &mut out),
             Input::BlocksChanged => {}
-            Input::TipMoved => self.on_tip_moved(view, &mut out),
+            Input::TipMoved => self.on_tip_moved(now, view, &mut out),
             Input::Published(hash) => self.note_gossiped(hash),
             Input::GossipLost(peer) => self.tell(|other| other == peer, view, &mut out),
             Input::Woken => self.wake_at = None,
@@ -291,7 +291,9 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         out.push(AssemblyAction::Announced { peer, hash, height, parent });
     }
 
-    fn on_tip_moved(&mut self, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
+    fn on_tip_moved(&mut self, now: u64, view: &impl AssemblyView, out: &mut Vec<AssemblyAction<P, G>>) {
+        // What other blocks lack may be in the one that was connected.
+        self.look(now);
         if !is_far_behind(view) && !self.gossiped.contains(&view.tip().hash) {
             self.tell(|_| true, view, out);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Behaviour, Churn, Partition, SimulationConfig, Task, WEIGHT_LIMIT};
+use crate::config::{Attack, Behaviour, Churn, Lines, Load, Partition, SimulationConfig, Task, WEIGHT_LIMIT};
 use crate::cost::announcement;
 use crate::report::Report;
 use crate::run;
@@ -43,11 +43,16 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Runs all experiments, or the one of a name, one row after the other; `told` hears of each.
-pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&Row)) -> Vec<Row> {
+/// Runs the rows that are asked for by experiment and name, one after the other; `told` hears of each.
+pub fn all(
+    extent: Extent,
+    seed: u64,
+    is_asked_for: impl Fn(&str, &str) -> bool,
+    mut told: impl FnMut(&Row),
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for (experiment, name, config) in plan(extent, seed) {
-        if only.is_some_and(|only| only != experiment) {
+        if !is_asked_for(experiment, &name) {
             continue;
         }
         let row = Row {
@@ -55,9 +60,9 @@ pub fn all(extent: Extent, seed: u64, only: Option<&str>, mut told: impl FnMut(&
             name,
             nodes: config.nodes,
             spacing: config.spacing,
-            tasks_per_block: config.tasks_per_block,
-            announcement_bytes: announcement(config.tasks_per_block),
-            dishonest_hash_percent: if config.dishonest > 0 { config.dishonest_hash_percent } else { 0 },
+            tasks_per_block: config.load.per_block,
+            announcement_bytes: announcement(config.load.per_block),
+            dishonest_hash_percent: config.attack.map_or(0, |attack| attack.hash_percent),
             report: run(&config),
         };
         told(&row);
@@ -99,7 +104,8 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
     };
     for &weight in weights {
         for &spacing in spacings {
-            let config = SimulationConfig { spacing, tasks_per_block: Task::SMALL.in_weight(weight), ..base.clone() };
+            let load = Load { per_block: Task::SMALL.in_weight(weight), ..base.load };
+            let config = SimulationConfig { spacing, load, ..base.clone() };
             add("size and spacing", format!("{weight}, {spacing} s"), config);
         }
     }
@@ -111,36 +117,42 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
             SimulationConfig { nodes, blocks: base.blocks / 2, ..usual.clone() },
         );
     }
-    add("latency", "twice the latencies".into(), SimulationConfig { latency_percent: 200, ..usual.clone() });
+    let lines = Lines { latency_percent: 200, ..usual.lines };
+    add("latency", "twice the latencies".into(), SimulationConfig { lines, ..usual.clone() });
     let kinds = [("3 kB", Task::SMALL), ("25 kB", Task::LARGE)];
     for (kind, task) in kinds {
-        let with = SimulationConfig { task, tasks_per_block: task.in_weight(WEIGHT_LIMIT), ..base.clone() };
-        for missing_permille in MISSING {
+        let full_load = Load::full_of(task);
+        let lacking = |missing_permille, lines, load| {
             let name = format!("{kind}, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("missing tasks", name, SimulationConfig { missing_permille, ..with.clone() });
-        }
-        for (percent, missing_permille) in [(50, 4), (25, 4), (25, 50)] {
-            let name = format!("{kind}, {percent} % of the bandwidth, {:.1} % missing", missing_permille as f64 / 10.0);
-            add("slow lines", name, SimulationConfig { bandwidth_percent: percent, missing_permille, ..with.clone() });
-        }
-        let lacks = SimulationConfig { missing_permille: 50, ..with.clone() };
-        let run_before = Task { unknown_micros: task.known_micros, ..task };
-        for (what, config) in [
-            ("lines 100 times as wide", SimulationConfig { bandwidth_percent: 10_000, ..lacks.clone() }),
-            ("a tenth of the latencies", SimulationConfig { latency_percent: 10, ..lacks.clone() }),
-            ("nothing to run", SimulationConfig { task: run_before, ..lacks.clone() }),
-            ("a quarter of the weight", SimulationConfig { tasks_per_block: with.tasks_per_block / 4, ..lacks }),
-        ] {
-            add("what limits", format!("{kind}, 5.0 % missing, {what}"), config);
-        }
-        let hides = SimulationConfig {
-            dishonest: 1,
-            behaviour: Behaviour::HidesTasks,
-            dishonest_hash_percent: 30,
-            blocks: 3 * base.blocks,
-            ..with
+            (name, SimulationConfig { load: Load { missing_permille, ..load }, lines, ..base.clone() })
         };
-        add("hidden tasks", format!("{kind}, 30 % of the hash rate hide theirs"), hides);
+        for missing_permille in MISSING {
+            let (name, config) = lacking(missing_permille, base.lines, full_load);
+            add("missing tasks", name, config);
+        }
+        for (bandwidth_percent, missing_permille) in [(50, 4), (25, 4), (25, 50)] {
+            let (name, config) = lacking(missing_permille, Lines { bandwidth_percent, ..base.lines }, full_load);
+            add("slow lines", format!("{name}, {bandwidth_percent} % of the bandwidth"), config);
+        }
+        for (what, lines, load) in [
+            ("lines 100 times as wide", Lines { bandwidth_percent: 10_000, ..base.lines }, full_load),
+            ("a tenth of the latencies", Lines { latency_percent: 10, ..base.lines }, full_load),
+            ("nothing to run", base.lines, Load { task: task.run_before(), ..full_load }),
+            ("half the weight", base.lines, Load { per_block: full_load.per_block / 2, ..full_load }),
+            ("a quarter of the weight", base.lines, Load { per_block: full_load.per_block / 4, ..full_load }),
+        ] {
+            for missing_permille in &MISSING[1..] {
+                let (name, config) = lacking(*missing_permille, lines, load);
+                add("what limits", format!("{name}, {what}"), config);
+            }
+        }
+        let hides = Attack { nodes: 1, behaviour: Behaviour::HidesTasks, hash_percent: 30 };
+        for (who, attack) in [("hide theirs", hides), ("are honest", Attack { behaviour: Behaviour::Mines, ..hides })] {
+            let name = format!("{kind}, 30 % of the hash rate {who}");
+            let load = Load { missing_permille: 0, ..full_load };
+            let (nodes, blocks) = (base.nodes.min(40), 4 * base.blocks);
+            add("hidden tasks", name, SimulationConfig { attack: Some(attack), load, nodes, blocks, ..base.clone() });
+        }
     }
     let churn = Some(Churn { up: 1_800, down: 300 });
     add("churn", "half an hour up, five minutes away".into(), SimulationConfig { churn, ..usual.clone() });
@@ -151,36 +163,38 @@ fn plan(extent: Extent, seed: u64) -> Vec<(&'static str, String, SimulationConfi
     {
         add("partition", name.into(), SimulationConfig { partition, exchange_seconds, blocks, ..usual.clone() });
     }
-    let liars = SimulationConfig { dishonest: base.nodes / 5, behaviour: Behaviour::Withholds, ..usual.clone() };
-    add("liars", "a fifth withholds and claims all work".into(), liars.clone());
-    let forgers = SimulationConfig { behaviour: Behaviour::Forges, dishonest_hash_percent: 10, ..liars };
-    add("liars", "a fifth forges answers, with 10 % of the hash rate".into(), forgers);
+    let liars = Attack { nodes: base.nodes / 5, behaviour: Behaviour::Withholds, hash_percent: 0 };
+    let forgers = Attack { behaviour: Behaviour::Forges, hash_percent: 10, ..liars };
+    for (name, attack) in [
+        ("a fifth withholds and claims all work", liars),
+        ("a fifth forges answers, with 10 % of the hash rate", forgers),
+    ] {
+        add("liars", name.into(), SimulationConfig { attack: Some(attack), ..usual.clone() });
+    }
     for (kind, task) in kinds {
-        let tasks_per_block = task.in_weight(WEIGHT_LIMIT);
-        let tasks = SimulationConfig {
-            task,
-            tasks_per_block,
-            // As many as fit: blocks after a long pause are full, and those after a short one are not.
-            tasks_per_second: tasks_per_block / base.spacing / if full { 1 } else { 10 },
-            nodes: if full { 50 } else { 30 },
-            blocks: if full { 20 } else { 10 },
-            ..usual.clone()
-        };
-        for ripe_millis in if full { &AGES[..] } else { &AGES[2..3] } {
-            let name = format!("{kind}, in blocks after {:.1} s", *ripe_millis as f64 / 1e3);
-            add("tasks", name, SimulationConfig { ripe_millis: *ripe_millis, ..tasks.clone() });
+        let load = Load::full_of(task);
+        // As many as fit: blocks after a long pause are full, and those after a short one are not.
+        let per_second = load.per_block / base.spacing / if full { 1 } else { 10 };
+        let (nodes, blocks) = if full { (50, 20) } else { (30, 10) };
+        let ages = if full { &AGES[..] } else { &AGES[2..3] };
+        let steady = ages.iter().map(|ripe_millis| (*ripe_millis, 1, String::new()));
+        // A block's worth at once.
+        let burst = if full { load.per_block } else { 10 };
+        let sudden = AGES[2..].iter().map(|ripe_millis| (*ripe_millis, burst, format!(", {burst} at once")));
+        for (ripe_millis, burst, how) in steady.chain(sudden) {
+            let name = format!("{kind}, in blocks after {:.1} s{how}", ripe_millis as f64 / 1e3);
+            let load = Load { per_second, burst, ripe_millis, ..load };
+            add("tasks", name, SimulationConfig { load, nodes, blocks, ..usual.clone() });
         }
     }
-    for &share in shares {
+    for &hash_percent in shares {
         let selfish = SimulationConfig {
-            dishonest: 1,
-            behaviour: Behaviour::MinesSelfishly,
-            dishonest_hash_percent: share,
+            attack: Some(Attack { nodes: 1, behaviour: Behaviour::MinesSelfishly, hash_percent }),
             nodes: 40,
             blocks: if full { 1_200 } else { 100 },
             ..usual.clone()
         };
-        add("selfish mining", format!("{share} % of the hash rate"), selfish);
+        add("selfish mining", format!("{hash_percent} % of the hash rate"), selfish);
     }
     plan
 }

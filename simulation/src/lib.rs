@@ -21,6 +21,6 @@ mod simulation;
 mod views;
 pub mod world;
 
-pub use config::{Behaviour, Churn, Partition, SimulationConfig};
+pub use config::{Attack, Behaviour, Churn, Load, Partition, SimulationConfig, Task};
 pub use report::Report;
 pub use simulation::run;

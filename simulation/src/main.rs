@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocelli_simulation::experiment::{self, Extent, Row};
 use ocelli_simulation::plots;
-use ocelli_simulation::report::Percentiles;
+use ocelli_simulation::report::{Percentiles, Waits};
 
 /// Simulate hundreds of nodes, and print how blocks travel and how often they are lost
 #[derive(Debug, Parser)]
@@ -25,12 +25,16 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
+    /// Run only rows with this in their name
+    #[arg(long, value_name = "TEXT")]
+    row: Option<String>,
+
     /// Print the rows as JSON, one a line
     #[arg(long)]
     json: bool,
 
     /// Run nothing: take the rows from a file that --json was written to
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "seed"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "row", "seed"])]
     rows: Option<PathBuf>,
 
     /// Draw the figures into this folder
@@ -65,7 +69,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         None => {
             let extent = if args.quick { Extent::Quick } else { Extent::Full };
             let mut printed = Ok(());
-            let rows = experiment::all(extent, args.seed, args.only.as_deref(), |row| {
+            let is_asked_for = |experiment: &str, name: &str| {
+                args.only.as_deref().is_none_or(|only| only == experiment)
+                    && args.row.as_deref().is_none_or(|text| name.contains(text))
+            };
+            let rows = experiment::all(extent, args.seed, is_asked_for, |row| {
                 if printed.is_ok() {
                     printed = print(row);
                 }
@@ -76,7 +84,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     };
     if rows.is_empty() {
         let names = experiment::names();
-        return Err(format!("found no experiment {:?}, expected one of {}", args.only, names.join(", ")).into());
+        let asked = (&args.only, &args.row);
+        return Err(format!("found no experiment and row {asked:?}, expected one of {}", names.join(", ")).into());
     }
     if let Some(folder) = &args.plots {
         fs::create_dir_all(folder)?;
@@ -109,15 +118,25 @@ fn line(row: &Row) -> String {
         )
     };
     let report = &row.report;
-    let expected = report.expected_stale_percent(row.spacing);
+    let waits = |waits: Option<Waits>| {
+        waits.map_or_else(
+            || "–".into(),
+            |waits| {
+                let [announced, complete, validated] =
+                    [waits.announced, waits.complete, waits.validated].map(|time| time as f64 / 1e3);
+                let stale = waits.stale_percent(row.spacing);
+                format!("{announced:.3}, {complete:.3}, {validated:.3} | {stale:.1} %")
+            },
+        )
+    };
     let blocks = format!(
         "| {} | {} | {} | {} | {} of {} | {} |",
         row.experiment,
         row.name,
         times(report.validated_ms),
-        expected.map_or_else(|| "–".into(), |expected| format!("{expected:.1} %")),
-        report.stale_blocks,
-        report.honest_blocks,
+        waits(report.waits),
+        report.blocks.stale,
+        report.blocks.honest,
         report.deepest_reorganisation,
     );
     if let Some(tasks) = &report.tasks {
@@ -130,12 +149,22 @@ fn line(row: &Row) -> String {
             tasks.missing_ppm as f64 / 1e4,
         );
     }
-    let tasks = (row.tasks_per_block * report.chain_blocks as u64).max(1);
+    let dishonest = if report.blocks.dishonest == 0 {
+        String::new()
+    } else {
+        format!(
+            " {:.1} % of {} %: {} of {} blocks | {} |",
+            report.blocks.dishonest_percent(),
+            row.dishonest_hash_percent,
+            report.blocks.dishonest_on_chain,
+            report.blocks.dishonest,
+            waits(report.dishonest_waits),
+        )
+    };
+    let tasks = (row.tasks_per_block * report.blocks.on_chain() as u64).max(1);
     format!(
-        "{blocks} {:.1} kB | {:.1} % of {} % | {} | {} behind | {} |",
+        "{blocks} {:.1} kB |{dishonest} {} | {} behind | {} |",
         row.announcement_bytes as f64 / 1e3,
-        report.dishonest_percent(),
-        row.dishonest_hash_percent,
         times(report.heal_ms),
         report.behind,
         report.received_bytes / tasks,

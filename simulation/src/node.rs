@@ -49,31 +49,53 @@ pub struct Node {
     /// How often it was started: what was to happen in an earlier life does not.
     pub life: u64,
     pub tree: HeaderTree,
-    pub sync: Sync<usize>,
-    pub peers: BTreeMap<usize, Peer>,
-    pub assembly: Assembly<usize, Gossip>,
-    /// When assembly wants to be woken, in milliseconds.
-    pub assembly_wake_at: Option<u64>,
-    /// Announced blocks that are not validated.
-    pub open: BTreeSet<usize>,
-    /// Tasks of a block that were not here when it was announced.
-    pub missing: BTreeMap<usize, u64>,
-    pub validating: BTreeSet<BlockHash>,
-    /// When all that is being validated will be.
-    pub busy_until: u64,
-    pub timers: BTreeMap<Timer<usize>, u64>,
-    /// Requests that it waits for.
-    pub asked: BTreeSet<u64>,
     pub mempool: Mempool,
-    pub relay: Relay<usize>,
-    /// When its relay wants to be woken, in milliseconds.
-    pub wake_at: Option<u64>,
     /// Senders of the tasks on its chain.
     pub confirmed: BTreeSet<Address>,
     points: BTreeMap<usize, u32>,
     pub banned: BTreeSet<usize>,
     /// When a peer is exchanged for another next.
     pub next_exchange: u64,
+    pub session: Session,
+}
+
+/// What a node forgets when it stops.
+#[derive(Debug)]
+pub struct Session {
+    pub peers: BTreeMap<usize, Peer>,
+    pub sync: Sync<usize>,
+    pub timers: BTreeMap<Timer<usize>, u64>,
+    pub assembly: Assembly<usize, Gossip>,
+    /// When assembly wants to be woken, in milliseconds.
+    pub assembly_wake_at: Option<u64>,
+    pub relay: Relay<usize>,
+    /// When its relay wants to be woken, in milliseconds.
+    pub relay_wake_at: Option<u64>,
+    /// Requests that it waits for.
+    pub asked: BTreeSet<u64>,
+    /// Announced blocks that are not validated, each with how many of its tasks were not here.
+    pub open: BTreeMap<usize, u64>,
+    pub validating: BTreeSet<BlockHash>,
+    /// When all that is being validated will be.
+    pub busy_until: u64,
+}
+
+impl Session {
+    fn new(network: &Network, random: &mut ChaCha8Rng) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            sync: Sync::new(network, random.random()),
+            timers: BTreeMap::new(),
+            assembly: Assembly::new(network.genesis_hash()),
+            assembly_wake_at: None,
+            relay: Relay::new(random.random()),
+            relay_wake_at: None,
+            asked: BTreeSet::new(),
+            open: BTreeMap::new(),
+            validating: BTreeSet::new(),
+            busy_until: 0,
+        }
+    }
 }
 
 impl Node {
@@ -87,23 +109,12 @@ impl Node {
             is_online: true,
             life: 0,
             tree: HeaderTree::new(&network.genesis),
-            sync: Sync::new(network, random.random()),
-            peers: BTreeMap::new(),
-            assembly: Assembly::new(network.genesis_hash()),
-            assembly_wake_at: None,
-            open: BTreeSet::new(),
-            missing: BTreeMap::new(),
-            validating: BTreeSet::new(),
-            busy_until: 0,
-            timers: BTreeMap::new(),
-            asked: BTreeSet::new(),
             mempool: Mempool::default(),
-            relay: Relay::new(random.random()),
-            wake_at: None,
             confirmed: BTreeSet::new(),
             points: BTreeMap::new(),
             banned: BTreeSet::new(),
             next_exchange: 0,
+            session: Session::new(network, random),
         }
     }
 
@@ -111,40 +122,29 @@ impl Node {
     pub fn stop(&mut self, network: &Network, random: &mut ChaCha8Rng) {
         self.is_online = false;
         self.life += 1;
-        self.sync = Sync::new(network, random.random());
-        self.relay = Relay::new(random.random());
-        self.wake_at = None;
-        self.peers.clear();
-        self.assembly = Assembly::new(network.genesis_hash());
-        self.assembly_wake_at = None;
-        self.open.clear();
-        self.missing.clear();
-        self.validating.clear();
-        self.timers.clear();
-        self.asked.clear();
-        self.busy_until = 0;
+        self.session = Session::new(network, random);
     }
 
     /// Gives the sync machine an input at a time in milliseconds.
     pub fn handle(&mut self, input: Input<usize>, now: u64) -> Vec<SyncAction<usize>> {
-        let view = SyncView { tree: &self.tree, assembly: &self.assembly, validating: &self.validating };
-        self.sync.handle(input, now, &view)
+        let Session { sync, assembly, validating, .. } = &mut self.session;
+        sync.handle(input, now, &SyncView { tree: &self.tree, assembly, validating })
     }
 
     /// Whether the block's tasks are all here.
     pub fn has_data(&self, hash: &BlockHash) -> bool {
         let is_verified = self.tree.get(hash).is_some_and(|node| node.status == BlockStatus::Verified);
-        is_verified || self.validating.contains(hash)
+        is_verified || self.session.validating.contains(hash)
     }
 
     /// Peers that it has dialled.
     pub fn outbound(&self) -> usize {
-        self.peers.values().filter(|peer| peer.is_outbound).count()
+        self.session.peers.values().filter(|peer| peer.is_outbound).count()
     }
 
     /// Peers in its mesh.
     pub fn mesh(&self) -> usize {
-        self.peers.values().filter(|peer| peer.is_in_mesh).count()
+        self.session.peers.values().filter(|peer| peer.is_in_mesh).count()
     }
 
     /// Counts what assembly finds; true when the peer has to go.

@@ -47,7 +47,7 @@ pub fn draw(rows: &[Row]) -> Result<Vec<(&'static str, String)>, PlotError> {
         name: format!("a block every {spacing} s"),
         points: of("size and spacing")
             .filter(|row| row.spacing == *spacing)
-            .filter_map(|row| Some((kilobytes(row), row.report.expected_stale_percent(row.spacing)?)))
+            .filter_map(|row| Some((kilobytes(row), row.report.waits?.stale_percent(row.spacing))))
             .collect(),
     });
     let longest = spacings.last().copied().unwrap_or_default();
@@ -67,7 +67,7 @@ pub fn draw(rows: &[Row]) -> Result<Vec<(&'static str, String)>, PlotError> {
     let selfish = [
         Series {
             name: "measured".into(),
-            points: of("selfish mining").map(|row| (share(row), row.report.dishonest_percent())).collect(),
+            points: of("selfish mining").map(|row| (share(row), row.report.blocks.dishonest_percent())).collect(),
         },
         Series {
             name: "honest mining".into(),

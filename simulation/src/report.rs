@@ -30,34 +30,43 @@ pub struct TaskReport {
     pub relay_bytes: u64,
 }
 
+/// Blocks, without those found at the end to let branches meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockCounts {
+    /// Found by honest miners.
+    pub honest: usize,
+    /// Of these, the ones that are not on the final chain.
+    pub stale: usize,
+    /// Found by dishonest nodes.
+    pub dishonest: usize,
+    /// Of these, the ones on the final chain.
+    pub dishonest_on_chain: usize,
+}
+
+/// From finding a block to what the other honest miners do with it, mean in milliseconds over blocks and miners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Its announcement has come.
+    pub announced: u64,
+    /// All its tasks are there.
+    pub complete: u64,
+    /// It has been validated: until then they mine on its parent. Over the spacing it is about the part of blocks that become
+    /// stale, with less noise than their count.
+    pub validated: u64,
+}
+
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Blocks found by honest miners.
-    pub honest_blocks: usize,
-    /// Of these, the ones that are not on the final chain.
-    pub stale_blocks: usize,
-    /// Blocks on the final chain; like all of these figures without those found at the end to let branches meet.
-    pub chain_blocks: usize,
-    /// Of these, blocks of dishonest nodes.
-    pub dishonest_on_chain: usize,
-    /// Blocks of dishonest nodes in all.
-    pub dishonest_blocks: usize,
-    /// From finding a block to its announcement at a node, over all honest nodes and blocks.
-    pub announced_ms: Option<Percentiles>,
-    /// The same to the block's validation there.
+    pub blocks: BlockCounts,
+    /// From finding a block to its validation at a node, over all honest nodes and blocks of honest miners.
     pub validated_ms: Option<Percentiles>,
-    /// From finding a block to its validation by the other miners, mean: while it lasts they mine on the parent. Over the
-    /// spacing it is about the part of blocks that become stale, with less noise than their count.
-    pub miners_ms: Option<u64>,
+    /// Of the blocks of honest miners.
+    pub waits: Option<Waits>,
+    /// Of the blocks of dishonest nodes.
+    pub dishonest_waits: Option<Waits>,
     /// Bytes that a node received, mean over all.
     pub received_bytes: u64,
-    /// Bytes that a node sent, mean over all.
-    pub sent_bytes: u64,
-    /// Virtual seconds from the first event to the last block.
-    pub seconds: u64,
-    /// Blocks that nodes took back, mean over all.
-    pub disconnected_permille: u64,
     /// The most blocks that one node took back at once.
     pub deepest_reorganisation: u64,
     /// From the end of a partition until the nodes of the losing side had the winning chain.
@@ -72,24 +81,24 @@ pub struct Report {
     pub wrong_bans: usize,
     /// What became of the tasks, where they were simulated.
     pub tasks: Option<TaskReport>,
-    /// Events, for whoever wonders where the time went.
-    pub events: u64,
 }
 
-impl Report {
-    /// Of the honest miners' blocks, the percentage that is not on the final chain.
-    pub fn stale_percent(&self) -> f64 {
-        100.0 * self.stale_blocks as f64 / self.honest_blocks.max(1) as f64
+impl BlockCounts {
+    /// On the final chain.
+    pub fn on_chain(&self) -> usize {
+        self.honest - self.stale + self.dishonest_on_chain
     }
 
-    /// The stale blocks to expect of the time that blocks take to other miners, in percent: less noisy than their count.
-    pub fn expected_stale_percent(&self, spacing: u64) -> Option<f64> {
-        self.miners_ms.map(|time| time as f64 / 10.0 / spacing.max(1) as f64)
-    }
-
-    /// Of the blocks on the final chain, the percentage of dishonest nodes.
+    /// Of those on the final chain, the percentage of dishonest nodes.
     pub fn dishonest_percent(&self) -> f64 {
-        100.0 * self.dishonest_on_chain as f64 / self.chain_blocks.max(1) as f64
+        100.0 * self.dishonest_on_chain as f64 / self.on_chain().max(1) as f64
+    }
+}
+
+impl Waits {
+    /// The stale blocks to expect, in percent, where a block comes every so many seconds.
+    pub fn stale_percent(&self, spacing: u64) -> f64 {
+        self.validated as f64 / 10.0 / spacing.max(1) as f64
     }
 }
 

@@ -56,6 +56,49 @@ impl Block {
     }
 }
 
+/// All blocks that were found, by their numbers.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    pub all: Vec<Arc<Block>>,
+    by_hash: HashMap<BlockHash, usize>,
+    /// Of each task, its block and its place there.
+    by_wtxid: HashMap<WtxId, (usize, usize)>,
+    /// Of each block.
+    times: Vec<Times>,
+}
+
+/// When what happened to a block, by node; never is [`NEVER`].
+#[derive(Debug)]
+struct Times {
+    announced: Vec<u64>,
+    /// All its tasks were there.
+    complete: Vec<u64>,
+    validated: Vec<u64>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Blocks {
+    /// By hash.
+    pub fn get(&self, hash: &BlockHash) -> Option<&Arc<Block>> {
+        self.by_hash.get(hash).map(|number| &self.all[*number])
+    }
+
+    /// The block of a task, and its place there.
+    pub fn of_task(&self, wtxid: &WtxId) -> Option<(&Arc<Block>, usize)> {
+        self.by_wtxid.get(wtxid).map(|(number, index)| (&self.all[*number], *index))
+    }
+
+    fn push(&mut self, block: Arc<Block>, nodes: usize) {
+        self.by_hash.insert(block.hash, block.number);
+        let places = block.wtxids.iter().enumerate();
+        self.by_wtxid.extend(places.map(|(index, wtxid)| (*wtxid, (block.number, index))));
+        let never = || vec![NEVER; nodes];
+        self.times.push(Times { announced: never(), complete: never(), validated: never() });
+        self.all.push(block);
+    }
+}
+
 #[derive(Debug)]
 enum Event {
     /// A chunk has gone out.
@@ -134,24 +177,20 @@ struct Simulation {
     /// Of each node.
     lines: Vec<Line>,
     connections: u64,
-    blocks: Vec<Arc<Block>>,
-    by_hash: HashMap<BlockHash, usize>,
-    /// Of each task of a block, where it is.
-    by_wtxid: HashMap<WtxId, (usize, usize)>,
-    /// By block and node: when the announcement came, and when the block was validated; never is `u64::MAX`.
-    announced_at: Vec<Vec<u64>>,
-    validated_at: Vec<Vec<u64>>,
+    blocks: Blocks,
+    tasks: TaskTimes,
     is_split: bool,
     healed_at: Option<u64>,
-    last_found_at: u64,
+    is_over: bool,
+    counts: Counts,
+}
+
+/// Over the whole run.
+#[derive(Debug, Default)]
+struct Counts {
     received_bytes: u64,
-    sent_bytes: u64,
-    disconnected: u64,
     deepest_reorganisation: u64,
     wrong_bans: usize,
-    tasks: TaskTimes,
-    events: u64,
-    is_over: bool,
 }
 
 impl Simulation {
@@ -164,16 +203,14 @@ impl Simulation {
         let network = Network::new(parameters, Vec::new());
         let tasks = TaskTimes::new(&network, &config);
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        let first_dishonest = config.nodes - config.dishonest;
+        let first_dishonest = config.nodes - config.attack.map_or(0, |attack| attack.nodes);
         let nodes = (0..config.nodes).map(|at| {
-            let behaviour = (at >= first_dishonest).then_some(config.behaviour);
+            let behaviour = config.attack.filter(|_| at >= first_dishonest).map(|attack| attack.behaviour);
             Node::new(&network, behaviour, &mut random)
         });
         let nodes: Vec<_> = nodes.collect();
-        let lines = nodes
-            .iter()
-            .map(|node| Line::new(world::bandwidth(node.region, config.bandwidth_percent, &mut random)))
-            .collect();
+        let bandwidth = |node: &Node| world::bandwidth(node.region, config.lines.bandwidth_percent, &mut random);
+        let lines = nodes.iter().map(bandwidth).map(Line::new).collect();
         Self {
             config,
             network,
@@ -183,22 +220,12 @@ impl Simulation {
             nodes,
             lines,
             connections: 0,
-            blocks: Vec::new(),
-            by_hash: HashMap::new(),
-            by_wtxid: HashMap::new(),
-            announced_at: Vec::new(),
-            validated_at: Vec::new(),
+            blocks: Blocks::default(),
+            tasks,
             is_split: false,
             healed_at: None,
-            last_found_at: 0,
-            received_bytes: 0,
-            sent_bytes: 0,
-            disconnected: 0,
-            deepest_reorganisation: 0,
-            wrong_bans: 0,
-            tasks,
-            events: 0,
             is_over: false,
+            counts: Counts::default(),
         }
     }
 
@@ -218,12 +245,11 @@ impl Simulation {
             self.queue.push((partition.begin + partition.duration) * SECOND, Event::Heal);
         }
         self.queue.push(WARM_UP, Event::Found);
-        if self.config.tasks_per_second > 0 {
+        if self.config.load.per_second > 0 {
             self.queue.push(WARM_UP, Event::Submit);
         }
         while let Some((at, event)) = self.queue.pop() {
             self.now = at;
-            self.events += 1;
             if matches!(event, Event::End) {
                 return;
             }
@@ -241,17 +267,17 @@ impl Simulation {
             Event::Validated { node, life, block } if lives(&self.nodes, node, life) => self.on_validated(node, &block),
             Event::Timer { node, life, timer, at } if lives(&self.nodes, node, life) => {
                 // Moved timers leave their old event behind.
-                if self.nodes[node].timers.get(&timer) == Some(&at) {
-                    self.nodes[node].timers.remove(&timer);
+                if self.nodes[node].session.timers.get(&timer) == Some(&at) {
+                    self.nodes[node].session.timers.remove(&timer);
                     if let Timer::Request(id) = timer {
-                        self.nodes[node].asked.remove(&id);
+                        self.nodes[node].session.asked.remove(&id);
                     }
                     self.drive(node, Input::TimerFired(timer));
                 }
             }
             Event::Assemble { node, life, at } if lives(&self.nodes, node, life) => {
-                if self.nodes[node].assembly_wake_at == Some(at) {
-                    self.nodes[node].assembly_wake_at = None;
+                if self.nodes[node].session.assembly_wake_at == Some(at) {
+                    self.nodes[node].session.assembly_wake_at = None;
                     self.drive_assembly(node, assembly::Input::Woken);
                 }
             }
@@ -264,7 +290,7 @@ impl Simulation {
             | Event::Wake { .. } => {}
             Event::Submit => self.on_submit(),
             Event::Deliver { from, to, connection, message } => {
-                if self.nodes[to].peers.get(&from).is_some_and(|peer| peer.connection == connection) {
+                if self.nodes[to].session.peers.get(&from).is_some_and(|peer| peer.connection == connection) {
                     self.on_message(from, to, message);
                 }
             }

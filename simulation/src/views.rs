@@ -1,7 +1,6 @@
 //! What the sync and assembly machines see of a simulated node.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ocelli_consensus::block::{Answer, Body};
 use ocelli_consensus::fork_choice::{HeaderTree, TreeNode};
@@ -11,7 +10,7 @@ use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{BlockData, NextRules, Submission};
 use ocelli_protocol::sync::ChainView;
 
-use crate::simulation::{Block, Gossip, Tasks};
+use crate::simulation::{Blocks, Gossip, Tasks};
 
 /// Blocks below the best that are still passed on.
 const WORTH_FORWARDING: u64 = 6;
@@ -56,9 +55,8 @@ pub struct NodeView<'a> {
     pub validating: &'a BTreeSet<BlockHash>,
     pub mempool: &'a Mempool,
     /// Announced blocks that are not validated: of their tasks it has all but the missing ones.
-    pub open: &'a BTreeSet<usize>,
-    pub blocks: &'a [Arc<Block>],
-    pub by_wtxid: &'a HashMap<WtxId, (usize, usize)>,
+    pub open: &'a BTreeMap<usize, u64>,
+    pub blocks: &'a Blocks,
     pub tasks: Tasks,
 }
 
@@ -86,12 +84,12 @@ impl AssemblyView for NodeView<'_> {
     fn pending_ids(&self) -> impl Iterator<Item = WtxId> {
         let pending = self.mempool.iter().map(|entry| entry.checked().wtxid());
         let of_block = |number: &usize| {
-            let block = &self.blocks[*number];
+            let block = &self.blocks.all[*number];
             let here = block.wtxids.iter().enumerate().filter(|(index, _)| self.tasks.has(self.node, block, *index));
             here.map(|(_, wtxid)| *wtxid)
         };
         // Where tasks are simulated, mempools have them.
-        let open = self.open.iter().filter(|_| !self.tasks.are_simulated()).flat_map(of_block);
+        let open = self.open.keys().filter(|_| !self.tasks.are_simulated()).flat_map(of_block);
         pending.chain(open)
     }
 
@@ -100,8 +98,7 @@ impl AssemblyView for NodeView<'_> {
             let attachment = entry.attachment().cloned();
             return Some(Submission { transaction: entry.transaction().clone(), attachment });
         }
-        let (number, index) = *self.by_wtxid.get(wtxid)?;
-        let block = &self.blocks[number];
+        let (block, index) = self.blocks.of_task(wtxid)?;
         self.tasks.has(self.node, block, index).then(|| block.submissions[index].clone())
     }
 
@@ -115,7 +112,7 @@ impl AssemblyView for NodeView<'_> {
     }
 
     fn block_data(&self, hash: &BlockHash) -> Option<BlockData> {
-        let block = self.blocks.iter().rev().find(|block| block.hash == *hash)?;
+        let block = self.blocks.get(hash)?;
         let tasks = block.submissions.iter().cloned();
         let (transactions, attachments) = tasks.map(|task| ((task.transaction, Answer::None), task.attachment)).unzip();
         Some(BlockData { body: Body { transactions }, attachments })

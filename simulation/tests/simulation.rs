@@ -1,19 +1,23 @@
 //! Small runs: the same seed gives the same, and what must hold does.
 
-use ocelli_simulation::{Behaviour, Churn, Partition, Report, SimulationConfig, run};
+use ocelli_simulation::{Attack, Behaviour, Churn, Load, Partition, Report, SimulationConfig, Task, run};
 
 fn small() -> SimulationConfig {
-    SimulationConfig { nodes: 40, miners: 8, blocks: 40, tasks_per_block: 100, ..SimulationConfig::default() }
+    SimulationConfig { nodes: 40, miners: 8, blocks: 40, load: blocks_of(100), ..SimulationConfig::default() }
+}
+
+fn blocks_of(per_block: u64) -> Load {
+    Load { per_block, ..Load::full_of(Task::SMALL) }
 }
 
 /// One tip after quiet time, nobody honest banned, and every block accounted for.
 fn check(report: &Report, config: &SimulationConfig) {
     assert_eq!(report.tips, 1, "{report:?}");
     assert_eq!(report.wrong_bans, 0, "{report:?}");
-    assert_eq!(report.honest_blocks + report.dishonest_blocks, config.blocks);
-    assert_eq!(report.honest_online, config.nodes - config.dishonest);
-    let honest_on_chain = report.honest_blocks - report.stale_blocks;
-    assert_eq!(report.chain_blocks, honest_on_chain + report.dishonest_on_chain, "{report:?}");
+    assert_eq!(report.blocks.honest + report.blocks.dishonest, config.blocks);
+    assert_eq!(report.honest_online, config.nodes - config.attack.map_or(0, |attack| attack.nodes));
+    let waits = report.waits.unwrap();
+    assert!(waits.announced <= waits.complete && waits.complete <= waits.validated, "{report:?}");
 }
 
 #[test]
@@ -30,7 +34,7 @@ fn blocks_reach_everybody_and_large_ones_later() {
     check(&report, &small());
     let times = report.validated_ms.unwrap();
     assert!(times.p50 > 50 && times.p99 < 10_000, "{times:?}");
-    let large = SimulationConfig { tasks_per_block: 1_600, ..small() };
+    let large = SimulationConfig { load: blocks_of(1_600), ..small() };
     let report = run(&large);
     check(&report, &large);
     assert!(report.validated_ms.unwrap().p50 > 2 * times.p50, "{report:?} after {times:?}");
@@ -60,30 +64,29 @@ fn nodes_that_come_and_go_catch_up() {
 
 #[test]
 fn liars_keep_nobody_from_the_chain() {
-    for (behaviour, dishonest_hash_percent) in [(Behaviour::Withholds, 0), (Behaviour::Forges, 20)] {
-        let config = SimulationConfig { dishonest: 12, behaviour, dishonest_hash_percent, ..small() };
+    for (behaviour, hash_percent) in [(Behaviour::Withholds, 0), (Behaviour::Forges, 20)] {
+        let attack = Some(Attack { nodes: 12, behaviour, hash_percent });
+        let config = SimulationConfig { attack, ..small() };
         let report = run(&config);
         check(&report, &config);
-        assert_eq!(report.dishonest_on_chain, 0, "{behaviour:?}: {report:?}");
+        assert_eq!(report.blocks.dishonest_on_chain, 0, "{behaviour:?}: {report:?}");
     }
 }
 
 #[test]
 fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
-    let selfish = |dishonest_hash_percent| {
+    let selfish = |hash_percent| {
         let config = SimulationConfig {
-            dishonest: 1,
-            behaviour: Behaviour::MinesSelfishly,
-            dishonest_hash_percent,
+            attack: Some(Attack { nodes: 1, behaviour: Behaviour::MinesSelfishly, hash_percent }),
             blocks: 600,
             nodes: 20,
-            tasks_per_block: 10,
+            load: blocks_of(10),
             exchange_seconds: None,
             ..small()
         };
         let report = run(&config);
         check(&report, &config);
-        report.dishonest_percent()
+        report.blocks.dishonest_percent()
     };
     assert!(selfish(10) < 10.0);
     assert!(selfish(45) > 50.0);
@@ -91,7 +94,8 @@ fn a_strong_selfish_miner_gains_and_a_weak_one_does_not() {
 
 #[test]
 fn every_task_reaches_every_node_once() {
-    let config = SimulationConfig { tasks_per_second: 4, nodes: 20, blocks: 15, tasks_per_block: 431, ..small() };
+    let load = Load { per_second: 4, ..blocks_of(431) };
+    let config = SimulationConfig { nodes: 20, blocks: 15, load, ..small() };
     let report = run(&config);
     check(&report, &config);
     let tasks = report.tasks.unwrap();

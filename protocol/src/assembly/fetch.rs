@@ -61,12 +61,11 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         if partial.lack() != Lack::Nothing && (has_another || self.partial.len() >= MAX_PARTIAL) {
             return leave_to_sync(out);
         }
-        self.partial.insert(hash, partial);
-        self.pursue(hash, now, view, out);
+        self.go_on(hash, partial, now, view, out);
     }
 
-    /// Does what is next for a block: it is complete; or what it lacks, and nobody is asked for nor another block brings, is asked of
-    /// several at once; or it waits for that, or for the next round; or nobody is left to be asked.
+    /// Does what is next for a block, once it has been looked for what has come meanwhile: into the mempool, or with a block that is
+    /// connected by now.
     pub(super) fn pursue(
         &mut self,
         hash: BlockHash,
@@ -75,6 +74,20 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         out: &mut Vec<AssemblyAction<P, G>>,
     ) {
         let Some(mut partial) = self.partial.remove(&hash) else { return };
+        partial.fill(view);
+        self.go_on(hash, partial, now, view, out);
+    }
+
+    /// A block is complete; or what it lacks, and nobody is asked for nor another block brings, is asked of several at once; or it
+    /// waits for that, or for the next round; or nobody is left to be asked.
+    fn go_on(
+        &mut self,
+        hash: BlockHash,
+        mut partial: Partial<P>,
+        now: u64,
+        view: &impl AssemblyView,
+        out: &mut Vec<AssemblyAction<P, G>>,
+    ) {
         let lack = partial.lack();
         if lack == Lack::Nothing {
             let from = partial.from;
@@ -159,7 +172,7 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
         has_hope
     }
 
-    fn look(&mut self, at: u64) {
+    pub(super) fn look(&mut self, at: u64) {
         self.look_at = Some(self.look_at.map_or(at, |other| other.min(at)));
     }
 
@@ -402,9 +415,6 @@ impl<P: Copy + Ord, G> Assembly<P, G> {
             return;
         }
         for hash in self.partial.keys().copied().collect::<Vec<_>>() {
-            if let Some(partial) = self.partial.get_mut(&hash) {
-                partial.fill(view);
-            }
             self.pursue(hash, now, view, out);
         }
     }

@@ -754,6 +754,28 @@ fn blocks_that_compete_bring_a_task_once() {
     }
 }
 
+/// What a block lacks may have come with one that is connected by now: it is taken from there at once, and nobody is asked for it.
+#[test]
+fn what_a_connected_block_brought_is_not_asked_for() {
+    let mut tested = Tested::new([1, 2]);
+    let genesis = tested.genesis();
+    let (first, second) = (Block::on(&genesis, [1], 0), Block::on(&genesis, [1, 2], 1));
+    tested.announce(1, &first);
+    assert_eq!(tested.announce(2, &second)[1], question(2, 1, &second, &[1]));
+    tested.respond(1, 0, answer(&first, &[0]));
+    tested.connect(&first);
+    // Before it is looked for again.
+    assert_eq!(tested.respond(2, 1, answer(&second, &[1])), [complete(&second, 2), in_blocks([2])]);
+
+    let mut tested = Tested::new([1]);
+    tested.announce(1, &second);
+    tested.world.insert(&first.header);
+    tested.world.pend(2);
+    tested.connect(&first);
+    let out = tested.handle(Input::TipMoved);
+    assert!(out.contains(&complete(&second, 1)), "{out:?}");
+}
+
 #[test]
 fn peers_behind_are_told_of_a_tip_that_was_not_gossiped() {
     let mut tested = Tested::new([1, 2, 3]);

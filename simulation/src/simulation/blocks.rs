@@ -10,10 +10,11 @@ use ocelli_protocol::message::Announcement;
 use ocelli_protocol::sync::Input;
 use rand::RngExt as _;
 
-use super::{Block, Event, Simulation};
+use super::{Block, Event, NEVER, Simulation, Times};
 use crate::config::{Behaviour, SECOND, SimulationConfig};
 use crate::cost;
 use crate::line::Message;
+use crate::node::Node;
 
 /// Blocks after the last that is counted, far apart: two branches of the same work stay until one of them grows.
 const CLOSING: usize = 3;
@@ -22,21 +23,21 @@ const QUIET: u64 = 90 * SECOND;
 
 impl Simulation {
     pub(super) fn on_found(&mut self) {
-        let SimulationConfig { blocks, miners, dishonest, dishonest_hash_percent, behaviour, .. } = self.config;
-        if self.blocks.len() >= blocks {
+        let SimulationConfig { blocks, miners, attack, .. } = self.config;
+        if self.blocks.all.len() >= blocks {
             return self.close();
         }
         let wait = -(1.0 - self.random.random::<f64>()).ln() * (self.config.spacing * SECOND) as f64;
         self.queue.push(self.now + wait as u64, Event::Found);
-        let is_dishonest = dishonest > 0 && self.random.random_range(0..100) < dishonest_hash_percent;
-        let miner = if is_dishonest {
-            self.nodes.len() - 1 - self.random.random_range(0..dishonest)
-        } else {
-            self.random.random_range(0..miners)
+        let attack = attack.filter(|attack| self.random.random_range(0..100) < attack.hash_percent);
+        let miner = match attack {
+            Some(attack) => self.nodes.len() - 1 - self.random.random_range(0..attack.nodes),
+            None => self.random.random_range(0..miners),
         };
-        let block = self.make_block(miner, !(is_dishonest && behaviour == Behaviour::Forges));
+        let behaviour = attack.map(|attack| attack.behaviour);
+        let block = self.make_block(miner, behaviour != Some(Behaviour::Forges));
         self.take_own(miner, &block);
-        if is_dishonest && behaviour == Behaviour::MinesSelfishly {
+        if behaviour == Some(Behaviour::MinesSelfishly) {
             let published = self.nodes[miner].selfish.on_found(block);
             return self.publish(miner, published);
         }
@@ -52,7 +53,7 @@ impl Simulation {
                 let left = self.nodes[node].selfish.finish();
                 self.publish(node, left);
             }
-        } else if self.blocks.len() < self.config.blocks + CLOSING {
+        } else if self.blocks.all.len() < self.config.blocks + CLOSING {
             let block = self.make_block(0, true);
             self.take_own(0, &block);
             self.publish(0, vec![block]);
@@ -70,14 +71,14 @@ impl Simulation {
         node.tree.insert(&self.network, &block.header).expect("made by the rules");
         node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
         self.follow_chain(miner, before);
-        self.announced_at[block.number][miner] = self.now;
-        self.validated_at[block.number][miner] = self.now;
+        let Times { announced, complete, validated } = &mut self.blocks.times[block.number];
+        (announced[miner], complete[miner], validated[miner]) = (self.now, self.now, self.now);
     }
 
     fn make_block(&mut self, miner: usize, is_right: bool) -> Arc<Block> {
         let parameters = &self.network.parameters;
         let parent = self.nodes[miner].tree.best_candidate();
-        let number = self.blocks.len();
+        let number = self.blocks.all.len();
         let submissions = self.template(miner, number);
         let transactions = submissions.iter().map(|task| (task.transaction.clone(), Answer::None)).collect();
         let commitment = Body { transactions }.commitment(&parent.hash);
@@ -101,16 +102,9 @@ impl Simulation {
             header.nonce += 1;
         }
         let (hash, found_at) = (header.hash(), self.now);
-        self.by_wtxid.extend(wtxids.iter().enumerate().map(|(index, wtxid)| (*wtxid, (number, index))));
         let block =
             Arc::new(Block { number, header, hash, submissions, wtxids, commitment, found_at, by: miner, is_right });
-        self.by_hash.insert(hash, number);
-        self.blocks.push(block.clone());
-        self.announced_at.push(vec![u64::MAX; self.nodes.len()]);
-        self.validated_at.push(vec![u64::MAX; self.nodes.len()]);
-        if number < self.config.blocks {
-            self.last_found_at = self.now;
-        }
+        self.blocks.push(block.clone(), self.nodes.len());
         block
     }
 
@@ -123,7 +117,7 @@ impl Simulation {
 
     pub(super) fn pass_on(&mut self, node: usize, from: Option<usize>, block: &Arc<Block>) {
         let bytes = cost::announcement(block.tasks());
-        let peers = self.nodes[node].peers.iter();
+        let peers = self.nodes[node].session.peers.iter();
         let peers = peers.filter(|(peer, state)| state.is_in_mesh && Some(**peer) != from).map(|(peer, _)| *peer);
         for peer in peers.collect::<Vec<_>>() {
             self.send(node, peer, Message::Announcement(block.clone()), bytes);
@@ -132,8 +126,8 @@ impl Simulation {
 
     pub(super) fn on_announcement(&mut self, from: usize, to: usize, block: Arc<Block>) {
         // Gossip tells a message once.
-        let seen = &mut self.announced_at[block.number][to];
-        if *seen != u64::MAX {
+        let seen = &mut self.blocks.times[block.number].announced[to];
+        if *seen != NEVER {
             return;
         }
         *seen = self.now;
@@ -147,30 +141,31 @@ impl Simulation {
 
     pub(super) fn on_checked(&mut self, at: usize, from: usize, block: &Arc<Block>) {
         let missing = self.count_missing(at, block);
-        self.nodes[at].open.insert(block.number);
-        self.nodes[at].missing.insert(block.number, missing);
+        self.nodes[at].session.open.insert(block.number, missing);
         let announcement = Announcement { header: block.header.clone(), commitment: block.commitment.clone() };
         self.drive_assembly(at, assembly::Input::Announced { gossip: (block.number, from), from, announcement });
     }
 
     pub(super) fn validate(&mut self, at: usize, number: usize, missing: u64) {
-        let block = self.blocks[number].clone();
-        let node = &mut self.nodes[at];
-        if node.validating.insert(block.hash) {
-            node.busy_until = node.busy_until.max(self.now) + cost::validate(&self.config.task, block.tasks(), missing);
-            self.queue.push(node.busy_until, Event::Validated { node: at, life: node.life, block });
+        let block = self.blocks.all[number].clone();
+        let Node { life, session, .. } = &mut self.nodes[at];
+        if session.validating.insert(block.hash) {
+            let complete = &mut self.blocks.times[number].complete[at];
+            *complete = self.now.min(*complete);
+            let takes = cost::validate(&self.config.load.task, block.tasks(), missing);
+            session.busy_until = session.busy_until.max(self.now) + takes;
+            self.queue.push(session.busy_until, Event::Validated { node: at, life: *life, block });
         }
     }
 
     pub(super) fn on_validated(&mut self, at: usize, block: &Arc<Block>) {
         let node = &mut self.nodes[at];
         let before = node.tree.best_candidate().hash;
-        node.validating.remove(&block.hash);
-        node.open.remove(&block.number);
-        node.missing.remove(&block.number);
+        node.session.validating.remove(&block.hash);
+        node.session.open.remove(&block.number);
         // Wrong answers are the block's own only if its whole body has them, which nobody gives but who made it.
         node.tree.set_status(block.hash, if block.is_right { BlockStatus::Verified } else { BlockStatus::Invalid });
-        let validated = &mut self.validated_at[block.number][at];
+        let validated = &mut self.blocks.times[block.number].validated[at];
         *validated = self.now.min(*validated);
         self.follow_chain(at, before);
         let node = &self.nodes[at];

@@ -56,7 +56,7 @@ impl Simulation {
         if !self.dial(at, other) || self.nodes[at].outbound() <= TARGET_OUTBOUND {
             return;
         }
-        let peers = self.nodes[at].peers.iter();
+        let peers = self.nodes[at].session.peers.iter();
         let peers: Vec<usize> =
             peers.filter(|(peer, state)| state.is_outbound && **peer != other).map(|(peer, _)| *peer).collect();
         let left = peers[self.random.random_range(0..peers.len())];
@@ -67,9 +67,9 @@ impl Simulation {
     fn dial(&mut self, from: usize, to: usize) -> bool {
         let (one, other) = (&self.nodes[from], &self.nodes[to]);
         let is_cut = self.is_split && one.is_on_small_side != other.is_on_small_side;
-        let is_full = other.peers.len() - other.outbound() >= MAX_INBOUND;
+        let is_full = other.session.peers.len() - other.outbound() >= MAX_INBOUND;
         let is_banned = one.banned.contains(&to) || other.banned.contains(&from);
-        if from == to || !other.is_online || one.peers.contains_key(&to) || is_cut || is_full || is_banned {
+        if from == to || !other.is_online || one.session.peers.contains_key(&to) || is_cut || is_full || is_banned {
             return false;
         }
         let (a, b) = (one.mesh(), other.mesh());
@@ -77,7 +77,7 @@ impl Simulation {
         self.connections += 1;
         for (one, other, is_outbound) in [(from, to, true), (to, from, false)] {
             let peer = Peer { connection: self.connections, is_in_mesh, is_outbound };
-            self.nodes[one].peers.insert(other, peer);
+            self.nodes[one].session.peers.insert(other, peer);
         }
         for (one, other, direction) in [(from, to, Direction::Dialled), (to, from, Direction::Inbound)] {
             // Each has an address of its own.
@@ -95,14 +95,14 @@ impl Simulation {
         if mesh >= MESH_LOW {
             return;
         }
-        let outside = self.nodes[at].peers.iter().filter(|(_, peer)| !peer.is_in_mesh);
+        let outside = self.nodes[at].session.peers.iter().filter(|(_, peer)| !peer.is_in_mesh);
         for other in outside.map(|(other, _)| *other).collect::<Vec<_>>() {
             if mesh >= MESH {
                 break;
             }
             if self.nodes[other].mesh() < MESH_HIGH {
                 for (one, other) in [(at, other), (other, at)] {
-                    self.nodes[one].peers.entry(other).and_modify(|peer| peer.is_in_mesh = true);
+                    self.nodes[one].session.peers.entry(other).and_modify(|peer| peer.is_in_mesh = true);
                 }
                 mesh += 1;
             }
@@ -110,10 +110,10 @@ impl Simulation {
     }
 
     pub(super) fn disconnect(&mut self, one: usize, other: usize) {
-        if self.nodes[one].peers.remove(&other).is_none() {
+        if self.nodes[one].session.peers.remove(&other).is_none() {
             return;
         }
-        self.nodes[other].peers.remove(&one);
+        self.nodes[other].session.peers.remove(&one);
         for (at, peer) in [(one, other), (other, one)] {
             if self.nodes[at].is_online {
                 self.drive_assembly(at, assembly::Input::PeerDisconnected(peer));
@@ -126,7 +126,7 @@ impl Simulation {
     pub(super) fn cut(&mut self) {
         for at in 0..self.nodes.len() {
             let side = self.nodes[at].is_on_small_side;
-            let across = self.nodes[at].peers.keys().filter(|peer| self.nodes[**peer].is_on_small_side != side);
+            let across = self.nodes[at].session.peers.keys().filter(|peer| self.nodes[**peer].is_on_small_side != side);
             for peer in across.copied().collect::<Vec<_>>() {
                 self.disconnect(at, peer);
             }
@@ -142,11 +142,11 @@ impl Simulation {
 
     pub(super) fn on_leave(&mut self, node: usize) {
         let Some(churn) = self.config.churn.filter(|_| !self.is_over) else { return };
-        let peers: Vec<usize> = self.nodes[node].peers.keys().copied().collect();
+        let peers: Vec<usize> = self.nodes[node].session.peers.keys().copied().collect();
         self.nodes[node].stop(&self.network, &mut self.random);
         self.lines[node].clear();
         for peer in peers {
-            self.nodes[peer].peers.remove(&node);
+            self.nodes[peer].session.peers.remove(&node);
             self.drive_assembly(peer, assembly::Input::PeerDisconnected(node));
             self.drive(peer, Input::PeerDisconnected(node));
             self.drive_relay(peer, relay::Input::PeerDisconnected(node));

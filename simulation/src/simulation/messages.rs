@@ -16,6 +16,7 @@ use super::{Event, Gossip, Simulation};
 use crate::config::Behaviour;
 use crate::cost;
 use crate::line::{Message, Outgoing};
+use crate::node::{Node, Session};
 use crate::views::NodeView;
 use crate::world;
 
@@ -35,23 +36,24 @@ const JITTER: u64 = 10;
 
 impl Simulation {
     pub(super) fn send(&mut self, from: usize, to: usize, message: Message, bytes: u64) {
-        let Some(peer) = self.nodes[from].peers.get(&to) else { return };
+        let Some(peer) = self.nodes[from].session.peers.get(&to) else { return };
         let outgoing = Outgoing::new(to, peer.connection, message, bytes + cost::FRAMING);
         self.lines[from].push(outgoing);
         self.begin_sending(from);
     }
 
     fn begin_sending(&mut self, from: usize) {
-        let (nodes, announced, now, percent) = (&self.nodes, &self.announced_at, self.now, self.config.latency_percent);
+        let (nodes, times, now, percent) =
+            (&self.nodes, &self.blocks.times, self.now, self.config.lines.latency_percent);
         let node = &nodes[from];
         let is_needless = |outgoing: &Outgoing| match &outgoing.message {
-            _ if !node.peers.contains_key(&outgoing.to) => true,
+            _ if !node.session.peers.contains_key(&outgoing.to) => true,
             // Who no longer waits has closed the stream.
-            Message::Response(id, _) => !nodes[outgoing.to].asked.contains(id),
+            Message::Response(id, _) => !nodes[outgoing.to].session.asked.contains(id),
             // Who has a block says so (gossipsub 1.2's IDONTWANT), and what has not begun need not be sent.
             Message::Announcement(block) if outgoing.is_whole() => {
                 let way = world::round_trip(node.region, nodes[outgoing.to].region) * percent / 100 / 2;
-                announced[block.number][outgoing.to].saturating_add(way) <= now
+                times[block.number].announced[outgoing.to].saturating_add(way) <= now
             }
             _ => false,
         };
@@ -62,16 +64,15 @@ impl Simulation {
 
     pub(super) fn on_sent(&mut self, from: usize) {
         if let Some(Outgoing { to, connection, message, bytes, .. }) = self.lines[from].end() {
-            self.sent_bytes += bytes;
             if is_of_relay(&message) {
                 self.tasks.bytes += bytes;
             }
             let round_trip = world::round_trip(self.nodes[from].region, self.nodes[to].region);
-            let round_trip = round_trip * self.config.latency_percent / 100;
+            let round_trip = round_trip * self.config.lines.latency_percent / 100;
             let varied = round_trip * self.random.random_range(100 - JITTER..=100 + JITTER) / 100;
             let at = self.now + varied / 2 + varied * cost::round_trips(bytes);
             let at = self.lines[to].receive(at, bytes);
-            self.received_bytes += bytes;
+            self.counts.received_bytes += bytes;
             self.queue.push(at, Event::Deliver { from, to, connection, message });
         }
         self.begin_sending(from);
@@ -82,7 +83,7 @@ impl Simulation {
             Message::Announcement(block) => self.on_announcement(from, to, block),
             Message::Request(id, request) => self.on_request(from, to, id, &request),
             Message::Response(id, response) => {
-                self.nodes[to].asked.remove(&id);
+                self.nodes[to].session.asked.remove(&id);
                 let response = Arc::unwrap_or_clone(response);
                 if id & RELAY != 0 {
                     return self.on_relay_response(to, from, id, response);
@@ -103,7 +104,7 @@ impl Simulation {
         let claims_all = self.nodes[to].behaviour == Some(Behaviour::Withholds);
         if let (Request::Announce { ids }, false) = (request, claims_all) {
             let response = self.on_announced_tasks(to, from, ids.clone());
-            let bytes = cost::response(&response, &self.config.task, 0);
+            let bytes = cost::response(&response, &self.config.load.task, 0);
             return self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
         }
         if let Request::NewTip(status) = request {
@@ -130,8 +131,7 @@ impl Simulation {
             Request::Headers { locator, limit } => {
                 let known = locator.iter().find(|hash| node.tree.is_ancestor(hash, &public));
                 let path = known.and_then(|known| node.tree.path(known, &public)).unwrap_or_default();
-                let headers = path.iter().filter_map(|hash| self.by_hash.get(hash));
-                let headers = headers.map(|number| self.blocks[*number].header.clone());
+                let headers = path.iter().filter_map(|hash| self.blocks.get(hash)).map(|block| block.header.clone());
                 Response::Headers(headers.take((*limit as usize).min(MAX_HEADERS)).collect())
             }
             Request::Blocks { hashes } => {
@@ -140,9 +140,9 @@ impl Simulation {
                     if bytes >= BLOCKS_BYTES as u64 {
                         break;
                     }
-                    let block = self.by_hash.get(hash).map(|number| &self.blocks[*number]);
-                    let block = block.filter(|block| node.selfish.is_public(block) && node.has_data(hash));
-                    bytes += block.map_or(0, |block| block.tasks() * cost::whole_task(&self.config.task));
+                    let block =
+                        self.blocks.get(hash).filter(|block| node.selfish.is_public(block) && node.has_data(hash));
+                    bytes += block.map_or(0, |block| block.tasks() * cost::whole_task(&self.config.load.task));
                     found.push(block.map(|_| BlockData::default()));
                 }
                 Response::Blocks(found)
@@ -152,23 +152,23 @@ impl Simulation {
             Request::Transactions { block, indexes } => Response::Transactions(self.transactions(to, block, indexes)),
             other => unreachable!("nobody here asks {other:?}"),
         };
-        let bytes = cost::response(&response, &self.config.task, bytes);
+        let bytes = cost::response(&response, &self.config.load.task, bytes);
         self.send(to, from, Message::Response(id, Arc::new(response)), bytes);
     }
 
     /// Tasks of a block at a node, as many as a response holds; none of a block that it does not know.
     fn transactions(&self, at: usize, hash: &BlockHash, indexes: &[u32]) -> Vec<Option<Submission>> {
         let node = &self.nodes[at];
-        let Some(block) = self.by_hash.get(hash).map(|number| &self.blocks[*number]) else { return Vec::new() };
+        let Some(block) = self.blocks.get(hash) else { return Vec::new() };
         let is_public = node.selfish.is_public(block);
         let is_here = is_public && (node.has_data(hash) || block.by == at);
-        if !is_here && !node.assembly.is_put_together(hash) {
+        if !is_here && !node.session.assembly.is_put_together(hash) {
             return Vec::new();
         }
-        let most = TRANSACTIONS_BYTES as u64 / cost::submission(&self.config.task) + 1;
+        let most = TRANSACTIONS_BYTES as u64 / cost::submission(&self.config.load.task) + 1;
         let found = indexes.iter().take(most as usize).map(|index| {
             let index = *index as usize;
-            if is_here { block.submissions.get(index) } else { node.assembly.submission(hash, index) }.cloned()
+            if is_here { block.submissions.get(index) } else { node.session.assembly.submission(hash, index) }.cloned()
         });
         found.collect()
     }
@@ -194,20 +194,11 @@ impl Simulation {
                     }
                 }
                 Told::Assembly(input) => {
-                    let tasks = Tasks::new(&self.config);
-                    let (blocks, by_wtxid) = (&self.blocks, &self.by_wtxid);
-                    let node = &mut self.nodes[at];
-                    let view = NodeView {
-                        node: at,
-                        tree: &node.tree,
-                        validating: &node.validating,
-                        mempool: &node.mempool,
-                        open: &node.open,
-                        blocks,
-                        by_wtxid,
-                        tasks,
-                    };
-                    for output in node.assembly.handle(input, self.now / 1_000, &view) {
+                    let (tasks, blocks) = (Tasks::new(&self.config), &self.blocks);
+                    let Node { tree, mempool, session, .. } = &mut self.nodes[at];
+                    let Session { assembly, validating, open, .. } = session;
+                    let view = NodeView { node: at, tree, validating, mempool, open, blocks, tasks };
+                    for output in assembly.handle(input, self.now / 1_000, &view) {
                         self.carry_out_assembly(at, output, &mut inputs, &mut unwanted);
                     }
                 }
@@ -220,13 +211,13 @@ impl Simulation {
 
     fn ask(&mut self, at: usize, peer: usize, id: u64, request: Request) {
         let bytes = cost::request(&request);
-        self.nodes[at].asked.insert(id);
+        self.nodes[at].session.asked.insert(id);
         self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
     }
 
     fn count_ban(&mut self, at: usize, peer: usize) {
         let is_wrong = self.nodes[at].behaviour.is_none() && self.nodes[peer].behaviour.is_none();
-        self.wrong_bans += usize::from(is_wrong);
+        self.counts.wrong_bans += usize::from(is_wrong);
     }
 
     fn carry_out(
@@ -246,9 +237,9 @@ impl Simulation {
                 inputs.push_back(Told::Sync(Input::HeadersImported { peer, result }));
             }
             SyncAction::ImportBlock { hash, .. } => {
-                if let Some(&number) = self.by_hash.get(&hash) {
+                if let Some((number, tasks)) = self.blocks.get(&hash).map(|block| (block.number, block.tasks())) {
                     // Nothing of it was here before.
-                    self.validate(at, number, self.blocks[number].tasks());
+                    self.validate(at, number, tasks);
                     inputs.push_back(Told::Assembly(assembly::Input::BlocksChanged));
                 }
             }
@@ -260,7 +251,7 @@ impl Simulation {
             }
             SyncAction::SetTimer { timer, at: due } => {
                 let node = &mut self.nodes[at];
-                node.timers.insert(timer, due);
+                node.session.timers.insert(timer, due);
                 self.queue.push(due * 1_000, Event::Timer { node: at, life: node.life, timer, at: due });
             }
             SyncAction::State(_) | SyncAction::OtherVersion { .. } => {}
@@ -283,7 +274,7 @@ impl Simulation {
             }
             AssemblyAction::Report { gossip: (number, from), verdict } => {
                 if verdict == GossipVerdict::Accept {
-                    let block = self.blocks[number].clone();
+                    let block = self.blocks.all[number].clone();
                     self.pass_on(at, Some(from), &block);
                 }
             }
@@ -297,8 +288,8 @@ impl Simulation {
                 }
             }
             AssemblyAction::Complete { hash, .. } => {
-                if let Some(&number) = self.by_hash.get(&hash) {
-                    let missing = self.nodes[at].missing.get(&number).copied().unwrap_or(0);
+                if let Some(number) = self.blocks.get(&hash).map(|block| block.number) {
+                    let missing = self.nodes[at].session.open.get(&number).copied().unwrap_or(0);
                     self.validate(at, number, missing);
                 }
                 inputs.push_back(Told::Sync(Input::BlocksChanged));
@@ -315,7 +306,7 @@ impl Simulation {
             }
             AssemblyAction::WakeAt(due) => {
                 let node = &mut self.nodes[at];
-                node.assembly_wake_at = Some(due);
+                node.session.assembly_wake_at = Some(due);
                 self.queue.push(due * 1_000, Event::Assemble { node: at, life: node.life, at: due });
             }
             AssemblyAction::InBlocks(_) | AssemblyAction::Condemn { .. } => {}

@@ -19,7 +19,7 @@ use ocelli_protocol::relay::{Decision, FetchVerdict, Input, Pool, RelayAction};
 use rand::RngExt as _;
 
 use super::{Block, Event, Simulation};
-use crate::config::{Behaviour, SECOND, SimulationConfig, Task};
+use crate::config::{Behaviour, Load, SECOND, SimulationConfig, Task};
 use crate::cost;
 use crate::line::Message;
 use crate::node::Node;
@@ -37,21 +37,21 @@ const MODEL: ModelId = ModelId([1; 32]);
 pub struct Tasks {
     seed: u64,
     missing_permille: u64,
-    tasks_per_second: u64,
+    per_second: u64,
     /// Whose blocks have none that another has, if anybody's.
     hides: Option<usize>,
 }
 
 impl Tasks {
     pub fn new(config: &SimulationConfig) -> Self {
-        let SimulationConfig { seed, missing_permille, tasks_per_second, nodes, dishonest, behaviour, .. } = *config;
-        let hides = (dishonest > 0 && behaviour == Behaviour::HidesTasks).then(|| nodes - 1);
-        Self { seed, missing_permille, tasks_per_second, hides }
+        let SimulationConfig { seed, nodes, load: Load { missing_permille, per_second, .. }, attack, .. } = *config;
+        let hides = attack.filter(|attack| attack.behaviour == Behaviour::HidesTasks).map(|_| nodes - 1);
+        Self { seed, missing_permille, per_second, hides }
     }
 
     /// Whether mempools say who has what.
     pub fn are_simulated(&self) -> bool {
-        self.tasks_per_second > 0
+        self.per_second > 0
     }
 
     /// Whether a node has a task of a block.
@@ -114,12 +114,12 @@ impl StateReader for State<'_> {
 
 impl TaskTimes {
     pub(super) fn new(network: &Network, config: &SimulationConfig) -> Self {
-        let cost = (config.task.weight - 256) * COST_PER_WEIGHT;
+        let cost = (config.load.task.weight - 256) * COST_PER_WEIGHT;
         let facts = ModelFacts { size: 1, channels: 1, height: 1, width: PIXELS, classes: 10, cost };
         Self {
             network: network.clone(),
             model: ModelRecord { author: Address([0; 20]), royalty: Amount(0), first: 0, facts },
-            picture: vec![0; config.task.attachment as usize].into(),
+            picture: vec![0; config.load.task.attachment as usize].into(),
             checked: BTreeMap::new(),
             submitted: 0,
             arrivals: Vec::new(),
@@ -158,12 +158,20 @@ impl Pool for MempoolView<'_> {
 }
 
 impl Simulation {
-    /// Somebody hands in a task, to a node drawn from all.
+    /// Tasks are handed in.
     pub(super) fn on_submit(&mut self) {
         if self.is_over {
             return;
         }
-        self.queue.push(self.now + SECOND / self.config.tasks_per_second.max(1), Event::Submit);
+        let Load { per_second, burst, .. } = self.config.load;
+        self.queue.push(self.now + SECOND * burst / per_second.max(1), Event::Submit);
+        for _ in 0..burst {
+            self.submit();
+        }
+    }
+
+    /// Somebody hands in a task, to a node drawn from all.
+    fn submit(&mut self) {
         let at = self.random.random_range(0..self.nodes.len());
         if !self.nodes[at].is_online || self.nodes[at].behaviour == Some(Behaviour::Withholds) {
             return;
@@ -171,7 +179,7 @@ impl Simulation {
         self.tasks.submitted += 1;
         let pixels: Arc<[u8]> = Arc::from(self.now.to_le_bytes());
         // Fees differ, so that blocks choose.
-        let fee = Amount(self.config.task.weight * self.random.random_range(1..=10));
+        let fee = Amount(self.config.load.task.weight * self.random.random_range(1..=10));
         let unsigned = Unsigned { nonce: 0, fee, expires: u64::MAX, action: classify(&pixels) };
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.tasks.submitted.to_le_bytes());
@@ -208,8 +216,8 @@ impl Simulation {
     }
 
     pub(super) fn on_wake(&mut self, at: usize, due: u64) {
-        if self.nodes[at].wake_at == Some(due) {
-            self.nodes[at].wake_at = None;
+        if self.nodes[at].session.relay_wake_at == Some(due) {
+            self.nodes[at].session.relay_wake_at = None;
             self.drive_relay(at, Input::Woken);
         }
     }
@@ -225,7 +233,7 @@ impl Simulation {
 
     /// Tasks for who asks for them, as many as a response holds: large ones without their pictures, which are asked for after.
     pub(super) fn pending(&self, at: usize, ids: &[ShortId]) -> Vec<Option<Submission>> {
-        let task = &self.config.task;
+        let task = &self.config.load.task;
         let comes_along = task.attachment <= MAX_INLINE_ATTACHMENT as u64;
         let bytes = if comes_along { cost::submission(task) } else { cost::submission(task) - task.attachment };
         let found = ids.iter().take(most_of(bytes)).map(|id| {
@@ -238,22 +246,22 @@ impl Simulation {
 
     pub(super) fn attachments(&self, at: usize, ids: &[ShortId]) -> Vec<Option<Arc<[u8]>>> {
         let mempool = &self.nodes[at].mempool;
-        let found = ids.iter().take(most_of(self.config.task.attachment));
+        let found = ids.iter().take(most_of(self.config.load.task.attachment));
         found.map(|id| mempool.get_by_short_id(*id)?.attachment().cloned()).collect()
     }
 
     /// Gives a node's relay an input and does what it says. How many ids were noted, if they were announced.
     pub(super) fn drive_relay(&mut self, at: usize, input: Input<usize>) -> Option<u32> {
-        if self.config.tasks_per_second == 0 {
+        if self.config.load.per_second == 0 {
             return None;
         }
         let (node, mut noted) = (&mut self.nodes[at], None);
-        for output in node.relay.handle(input, self.now / 1_000, &MempoolView(&node.mempool)) {
+        for output in node.session.relay.handle(input, self.now / 1_000, &MempoolView(&node.mempool)) {
             match output {
                 RelayAction::Send { peer, id, request } => {
                     let bytes = crate::cost::request(&request);
                     let id = id | RELAY;
-                    self.nodes[at].asked.insert(id);
+                    self.nodes[at].session.asked.insert(id);
                     self.send(at, peer, Message::Request(id, Arc::new(request)), bytes);
                 }
                 RelayAction::Noted { count, .. } => noted = Some(count),
@@ -262,7 +270,7 @@ impl Simulation {
                 RelayAction::Penalize { .. } | RelayAction::CountInVain(_) => {}
                 RelayAction::WakeAt(due) => {
                     let node = &mut self.nodes[at];
-                    node.wake_at = Some(due);
+                    node.session.relay_wake_at = Some(due);
                     self.queue.push(due * 1_000, Event::Wake { node: at, life: node.life, at: due });
                 }
             }
@@ -272,11 +280,11 @@ impl Simulation {
 
     /// What a miner puts into its next block: what its mempool has, or tasks that are this block's alone.
     pub(super) fn template(&self, miner: usize, number: usize) -> Vec<Submission> {
-        let SimulationConfig { tasks_per_second, tasks_per_block, task: Task { weight, .. }, .. } = self.config;
-        if tasks_per_second > 0 {
-            let (now, age) = (self.now / 1_000, self.config.ripe_millis);
+        let Load { task: Task { weight, .. }, per_block, per_second, ripe_millis: age, .. } = self.config.load;
+        if per_second > 0 {
+            let now = self.now / 1_000;
             let is_ripe = |entry: &MempoolEntry| entry.ripe_at(age).is_some_and(|at| at <= now);
-            let entries = self.nodes[miner].mempool.template_of(tasks_per_block * weight, is_ripe);
+            let entries = self.nodes[miner].mempool.template_of(per_block * weight, is_ripe);
             let submission = |(transaction, attachment)| Submission { transaction, attachment };
             return entries
                 .into_iter()
@@ -289,7 +297,7 @@ impl Simulation {
             let transaction = Transaction { unsigned, public_key: [0; 32], signature: [0; 64] };
             Submission { transaction, attachment: Some(self.tasks.picture.clone()) }
         };
-        (0..tasks_per_block).map(task).collect()
+        (0..per_block).map(task).collect()
     }
 
     /// How many of a block's tasks a node does not have.
@@ -320,13 +328,13 @@ impl Simulation {
         let path = |to| tree.path(&fork, to).unwrap_or_default();
         let (gone, new) = (path(&before), path(&after));
         let depth = gone.len() as u64;
-        self.disconnected += depth;
-        self.deepest_reorganisation = self.deepest_reorganisation.max(depth);
-        if self.config.tasks_per_second == 0 {
+        let deepest = &mut self.counts.deepest_reorganisation;
+        *deepest = depth.max(*deepest);
+        if self.config.load.per_second == 0 {
             return;
         }
         let of = |hashes: &[BlockHash]| -> Vec<Transaction> {
-            let blocks = hashes.iter().filter_map(|hash| self.by_hash.get(hash)).map(|number| &self.blocks[*number]);
+            let blocks = hashes.iter().filter_map(|hash| self.blocks.get(hash));
             blocks.flat_map(|block| &block.submissions).map(|task| task.transaction.clone()).collect()
         };
         let (gone, new) = (of(&gone), of(&new));
@@ -354,7 +362,7 @@ impl Simulation {
     /// What became of the tasks, where they were simulated.
     pub(super) fn task_report(&self, chain: &BTreeSet<usize>) -> Option<TaskReport> {
         let TaskTimes { submitted, arrivals, announced, missing, bytes, .. } = &self.tasks;
-        let blocks = chain.iter().map(|number| &self.blocks[*number]);
+        let blocks = chain.iter().map(|number| &self.blocks.all[*number]);
         let tasks = blocks.flat_map(|block| &block.submissions);
         let mut confirmed: Vec<_> = tasks.map(|task| task.transaction.txid()).collect();
         let count = confirmed.len();
