@@ -293,7 +293,7 @@ fn an_account_sees_what_has_happened_to_it() {
     assert_eq!(texts(&entries[0]), given);
     assert_eq!((entries.len(), &entries[1]["kind"], &entries[1]["with"]), (2, &"sent".into(), &miner.as_str().into()));
     assert_eq!((&entries[1]["balance"], &entries[1]["txid"]), (&history["balance"], &back["txid"]));
-    assert_eq!(entries[0]["block"], sent["height"]);
+    assert_eq!(entries[0]["height"], sent["height"]);
 
     // By kind and time, and as a table.
     let sent_only = run(&["wallet", "history", &other, "--kind", "sent", "--csv", "table.csv"]).ok().stdout;
