@@ -9,6 +9,7 @@ mod chain;
 mod classify;
 mod events;
 mod guard;
+mod history;
 mod metrics;
 mod models;
 mod openapi;
@@ -137,6 +138,7 @@ impl Api {
             .routes(routes!(chain::block))
             .routes(routes!(chain::transaction))
             .routes(routes!(chain::account))
+            .routes(routes!(history::history))
             .routes(routes!(chain::mempool))
             .routes(routes!(chain::fees))
             .routes(routes!(events::events))

@@ -164,8 +164,15 @@ impl Api {
         }
     }
 
-    fn address(&self, address: &Address) -> String {
+    pub(super) fn address(&self, address: &Address) -> String {
         address.to_text(&self.views.parameters().address_prefix)
+    }
+
+    /// The address that a text of a request names.
+    pub(super) fn address_of(&self, text: &str) -> Result<Address, Problem> {
+        let shortened: String = text.chars().take(100).collect();
+        Address::from_text(&shortened, &self.views.parameters().address_prefix)
+            .map_err(|error| Problem::of(Kind::Request, &error))
     }
 }
 
@@ -307,9 +314,7 @@ pub(super) async fn account(
     State(api): State<Arc<Api>>,
     InPath(address): InPath<String>,
 ) -> Result<Json<AccountInfo>, Problem> {
-    let shortened: String = address.chars().take(100).collect();
-    let address = Address::from_text(&shortened, &api.views.parameters().address_prefix)
-        .map_err(|error| Problem::of(Kind::Request, &error))?;
+    let address = api.address_of(&address)?;
     let read = api.read(move |api| {
         let view = api.views.view();
         Ok((view.account(address)?, view.chain.upload(&address)?))

@@ -293,7 +293,7 @@ fn an_account_sees_what_has_happened_to_it() {
     assert_eq!(texts(&entries[0]), given);
     assert_eq!((entries.len(), &entries[1]["kind"], &entries[1]["with"]), (2, &"sent".into(), &miner.as_str().into()));
     assert_eq!((&entries[1]["balance"], &entries[1]["txid"]), (&history["balance"], &back["txid"]));
-    assert_eq!(entries[0]["block"], sent["height"]);
+    assert_eq!(entries[0]["height"], sent["height"]);
 
     // By kind and time, and as a table.
     let sent_only = run(&["wallet", "history", &other, "--kind", "sent", "--csv", "table.csv"]).ok().stdout;
@@ -301,7 +301,10 @@ fn an_account_sees_what_has_happened_to_it() {
     assert!(sent_only.contains("1 shown of 2") && sent_only.contains("all entries together are the balance"));
     let table = std::fs::read_to_string(environment.path("table.csv")).unwrap();
     assert_eq!(table.lines().count(), 2, "{table}");
-    assert!(table.starts_with("time,block,kind,amount,fee,balance,with,model,txid,evidence\n"), "{table}");
+    let (time, txid) = (&table.lines().nth(1).unwrap()[..5], back["txid"].as_str().unwrap());
+    assert!(time.starts_with("20") && table.contains(&format!(",sent,{},", texts(&entries[1])[1])), "{table}");
+    assert!(table.contains(&format!(",{miner},,{txid},proven\n")), "{table}");
+    assert!(table.starts_with("time,height,kind,amount,fee,reward,fees,balance,with,model,txid,evidence\n"), "{table}");
     let none = run(&["wallet", "history", &other, "--since", "2100-01-01", "--json"]).ok().json();
     assert_eq!((&none["entries"], &none["whole"]), (&serde_json::json!([]), &false.into()));
     assert_eq!((&none["opening"], &none["balance"]), (&history["balance"], &history["balance"]));
