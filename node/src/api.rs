@@ -15,6 +15,7 @@ mod models;
 mod openapi;
 mod orders;
 mod pictures;
+mod places;
 mod problem;
 mod reply;
 mod run;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::places::Caller;
 use super::problem::{Document, Kind, Problem};
 use super::reply::{InPath, Json, Params, flag};
 use crate::commands::{BlockName, BlockNameError, status_json};
@@ -272,11 +273,12 @@ pub(super) async fn block(
 )]
 pub(super) async fn transaction(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     InPath(txid): InPath<String>,
     Params(look): Params<Look>,
 ) -> Result<Json<Value>, Problem> {
     let txid: TxId = txid.parse().map_err(|error| Problem::of(Kind::Request, &error))?;
-    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(false, look.wait, look.timeout)?).await?;
+    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(caller, look.wait, look.timeout)?).await?;
     let found = match status {
         Response::Transaction(status) => status,
         // It is in a block whose body is pruned.
