@@ -166,7 +166,7 @@ impl Api {
             .merge(group(open, Access::Open))
             .merge(group(local, Access::Local))
             .split_for_parts();
-        let openapi = openapi::answer(&openapi);
+        let openapi = openapi::answer(openapi);
         let router = router
             .route("/openapi.json", get(|| async { openapi }))
             .fallback(not_found)

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::places::Caller;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::{InPath, Json, Params, flag};
 use crate::commands::{BlockName, BlockNameError, status_json};
 use crate::full_message::full_message;
@@ -52,6 +52,7 @@ pub(super) struct Range {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u64>,
     /// Only blocks below this height.
+    #[param(format = "uint64")]
     below: Option<u64>,
 }
 
@@ -189,10 +190,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, P
 /// Lists the latest blocks of the best chain
 #[utoipa::path(
     get, path = "/v1/blocks", tag = "chain", params(Range),
-    responses(
-        (status = OK, body = Blocks),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Blocks))
 )]
 pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Range>) -> Result<Json<Blocks>, Problem> {
     let limit = range.limit.unwrap_or(HEADERS);
@@ -224,11 +222,7 @@ pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Ra
 #[utoipa::path(
     get, path = "/v1/blocks/{block}", tag = "chain",
     params(("block" = String, Path, description = "Its height on the best chain, or its hash"), Raw),
-    responses(
-        (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Value))
 )]
 pub(super) async fn block(
     State(api): State<Arc<Api>>,
@@ -265,11 +259,7 @@ pub(super) async fn block(
 #[utoipa::path(
     get, path = "/v1/transactions/{txid}", tag = "chain",
     params(("txid" = String, Path, description = "Its id"), Look),
-    responses(
-        (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Value))
 )]
 pub(super) async fn transaction(
     State(api): State<Arc<Api>>,
@@ -307,10 +297,7 @@ pub(super) async fn transaction(
 #[utoipa::path(
     get, path = "/v1/accounts/{address}", tag = "chain",
     params(("address" = String, Path, description = "Its address, as `ocelli wallet address` prints it")),
-    responses(
-        (status = OK, body = AccountInfo),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = AccountInfo))
 )]
 pub(super) async fn account(
     State(api): State<Arc<Api>>,
@@ -341,10 +328,7 @@ pub(super) async fn mempool(State(api): State<Arc<Api>>) -> Json<MempoolInfo> {
 /// Suggests a fee by what is pending
 #[utoipa::path(
     get, path = "/v1/fees", tag = "chain", params(Soon),
-    responses(
-        (status = OK, body = FeeFields),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = FeeFields))
 )]
 pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>) -> Result<Json<FeeFields>, Problem> {
     let blocks = soon.blocks.unwrap_or(2);
@@ -359,8 +343,7 @@ pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>
     get, path = "/v1/peers", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, body = Peers),
-        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Document,
-            content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token"),
     )
 )]
 pub(super) async fn peers(State(api): State<Arc<Api>>) -> Json<Peers> {

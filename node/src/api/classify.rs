@@ -15,7 +15,7 @@ use super::body::MAX_BODY_BYTES;
 use super::orders::TaskInfo;
 use super::pictures::File;
 use super::places::Caller;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::{Json, Params, flag};
 use crate::json::Picture;
 use crate::task;
@@ -130,9 +130,7 @@ pub(super) struct Answers {
     )),
     responses(
         (status = OK, description = "What is in it", body = Reply),
-        (status = "4XX", description = "Nothing was run", body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
-            content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
+        (status = "4XX", description = "Nothing was run"),
     )
 )]
 pub(super) async fn classify(

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::Api;
 use super::chain::MempoolInfo;
 use super::places::{Caller, Place, Places};
-use super::problem::{Document, Problem};
+use super::problem::Problem;
 use super::server::Client;
 use crate::chain::Moved;
 use crate::view::Views;
@@ -231,9 +231,7 @@ struct Listener {
     params(("last-event-id" = Option<String>, Header, description = "The last id that was seen")),
     responses(
         (status = OK, description = "Events without end", body = String, content_type = "text/event-stream"),
-        (status = TOO_MANY_REQUESTS, description = "This address listens often enough", body = Document,
-            content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "This address listens often enough"),
     )
 )]
 pub(super) async fn events(

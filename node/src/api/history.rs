@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::{InPath, Json, Params, parsed};
 use crate::json::{EntryFields, Unit};
 use crate::ledger::{Filter, Kinds, NO_LEDGER, Time};
@@ -108,12 +108,8 @@ struct Found {
     params(("address" = String, Path, description = "Its address, as `ocelli wallet address` prints it"), Query),
     responses(
         (status = OK, body = History),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-        (status = CONFLICT, description = "The node keeps no entries, or none of blocks so early", body = Document,
-            content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "The node has still to read blocks so early: ask again",
-            body = Document, content_type = "application/problem+json",
-            headers(("retry-after" = u64, description = "Seconds"))),
+        (status = CONFLICT, description = "The node keeps no entries, or none of blocks so early"),
+        (status = SERVICE_UNAVAILABLE, description = "The node has still to read blocks so early: ask again"),
     )
 )]
 pub(super) async fn history(

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::places::{Caller, Place as WaitingPlace, Places};
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::Json;
 use crate::chain::AtTip;
 use crate::clock::Clock;
@@ -610,10 +610,8 @@ pub(super) async fn watch(api: Arc<Api>) {
     get, path = "/v1/wallet", tag = "pictures", security(("token" = [])),
     responses(
         (status = OK, body = WalletInfo),
-        (status = UNAUTHORIZED, description = "Only who has the token may know", body = Document,
-            content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "This node pays for nothing", body = Document,
-            content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "Only who has the token may know"),
+        (status = FORBIDDEN, description = "This node pays for nothing"),
     )
 )]
 pub(super) async fn wallet(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<WalletInfo>, Problem> {

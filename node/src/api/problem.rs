@@ -11,6 +11,9 @@ use utoipa::ToSchema;
 use super::reply::Json;
 use crate::full_message::full_message;
 
+/// Of a problem.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// The kinds of problems: each is an HTTP status, a name and a title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -181,7 +184,7 @@ impl IntoResponse for Problem {
         let document = Document { name, title, status: status.as_u16(), detail, causes, hint, error };
         let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if kind == Kind::Token {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
