@@ -9,11 +9,13 @@ mod chain;
 mod classify;
 mod events;
 mod guard;
+mod history;
 mod metrics;
 mod models;
 mod openapi;
 mod orders;
 mod pictures;
+mod places;
 mod problem;
 mod reply;
 mod run;
@@ -137,6 +139,7 @@ impl Api {
             .routes(routes!(chain::block))
             .routes(routes!(chain::transaction))
             .routes(routes!(chain::account))
+            .routes(routes!(history::history))
             .routes(routes!(chain::mempool))
             .routes(routes!(chain::fees))
             .routes(routes!(events::events))
@@ -163,7 +166,7 @@ impl Api {
             .merge(group(open, Access::Open))
             .merge(group(local, Access::Local))
             .split_for_parts();
-        let openapi = openapi::answer(&openapi);
+        let openapi = openapi::answer(openapi);
         let router = router
             .route("/openapi.json", get(|| async { openapi }))
             .fallback(not_found)

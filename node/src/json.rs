@@ -7,16 +7,18 @@ use ocelli_consensus::codec::encode;
 use ocelli_consensus::object::{ModelFacts, UploadRecord};
 use ocelli_consensus::parameters::GenesisModel;
 use ocelli_consensus::transaction::Form;
-use ocelli_consensus::{Action, Address, Header, Network, Transaction, TxId, rules};
+use ocelli_consensus::{Action, Address, Amount, Header, ModelId, Network, Transaction, TxId, rules};
 use ocelli_model::Attachment;
 use ocelli_model::attachment::{self, Done};
 use ocelli_program::output::Whole;
+use ocelli_protocol::ledger::{Entry, Event};
 use ocelli_protocol::message::{Confirmation, FeeSuggestion, FoundBlock, NetworkModel};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::fee::task_weight;
+use crate::ledger::{Kind, Signed};
 
 /// Bytes of a transfer.
 pub const TRANSFER_BYTES: u64 = 152;
@@ -194,6 +196,95 @@ pub fn pending(txid: &TxId) -> Value {
         "height": null,
         "confirmations": 0,
     })
+}
+
+/// In what amounts are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// For people: `+2.5`, `0.00000408`.
+    Credits,
+    /// For programs: `250000000`, `408`.
+    Grains,
+}
+
+impl Unit {
+    fn amount(self, amount: Amount) -> String {
+        match self {
+            Self::Credits => amount.to_string(),
+            Self::Grains => amount.0.to_string(),
+        }
+    }
+
+    /// Of grains by which a balance changes.
+    fn change(self, grains: i128) -> String {
+        match self {
+            Self::Credits => Signed(grains).to_string(),
+            Self::Grains => grains.to_string(),
+        }
+    }
+}
+
+/// Something that has happened to an account: a credit or a debit.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EntryFields {
+    /// Of the block, in seconds since 1970, by its miner's word.
+    time: u64,
+    /// Of the block.
+    height: u64,
+    kind: Kind,
+    /// By which the balance changes: with a minus where it is less.
+    #[schema(example = "-250000408")]
+    amount: String,
+    /// The fee that is part of it.
+    #[schema(example = "408")]
+    fee: String,
+    /// Of what was mined, the block's reward.
+    #[schema(example = "0")]
+    reward: String,
+    /// Of what was mined, the fees of all the block's transactions.
+    #[schema(example = "0")]
+    fees: String,
+    /// The address at the other end, if there is one.
+    with: Option<String>,
+    /// The model that was asked or published, if there is one.
+    model: Option<String>,
+    /// The transaction; null of what was mined.
+    txid: Option<String>,
+}
+
+impl EntryFields {
+    /// The fields of an entry in a block of that time.
+    pub fn of(entry: &Entry, time: u64, unit: Unit, network: &Network) -> Self {
+        let event = &entry.event;
+        let (with, model) = parties(event);
+        let (reward, fees) = match *event {
+            Event::Reward { reward, fees } => (reward, fees),
+            _ => (Amount::ZERO, Amount::ZERO),
+        };
+        Self {
+            time,
+            height: entry.place.height,
+            kind: Kind::of(event),
+            amount: unit.change(event.change()),
+            fee: unit.amount(event.fee().unwrap_or_default()),
+            reward: unit.amount(reward),
+            fees: unit.amount(fees),
+            with: with.map(|address| address.to_text(&network.parameters.address_prefix)),
+            model: model.map(|model| model.to_string()),
+            txid: event.txid().map(|txid| txid.to_string()),
+        }
+    }
+}
+
+/// Who else has part in what has happened, and which model.
+fn parties(event: &Event) -> (Option<Address>, Option<ModelId>) {
+    match *event {
+        Event::Received { from, .. } => (Some(from), None),
+        Event::Royalty { from, model, .. } => (Some(from), Some(model)),
+        Event::Sent { to, .. } => (Some(to), None),
+        Event::Task { model, .. } | Event::Publish { model, .. } => (None, Some(model)),
+        Event::Reward { .. } | Event::Upload { .. } | Event::Part { .. } => (None, None),
+    }
 }
 
 /// What the chain says of a model.

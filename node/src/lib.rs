@@ -17,6 +17,7 @@ mod inbox;
 pub mod inference;
 mod json;
 mod keeper;
+mod ledger;
 mod log_limit;
 pub mod miner;
 pub mod network;

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::core;
 use crate::full_message::full_message;
 use crate::inbox::{Closed, Receiver, Sender};
+use crate::ledger::NO_LEDGER;
 use crate::network::{Misbehaviour, Peer, ResponseToken};
 use crate::pool;
 use crate::reply::{PeerReply, ReplyTo, Spent, Till};
@@ -36,9 +37,6 @@ const LOOK_MILLIS: u64 = 1_000;
 /// Refusals that wait to be said. Beyond it the peers hear nothing.
 const MAX_DELAYED: usize = 1024;
 
-/// Said of accounts where nothing is kept of them.
-const NO_LEDGER: &str =
-    "this node runs with --no-index, and does not keep what has happened to accounts: ask another node";
 /// Bytes of responses that nobody has taken yet beyond which blocks are given one by one.
 const PRESSED_BYTES: usize = 64 << 20;
 

@@ -14,6 +14,7 @@ options.log_severity_level = 3
 session = ort.InferenceSession(os.environ["OCELLI_ONNX"], options, providers=["CPUExecutionProvider"])
 CLASSES = os.environ["OCELLI_CLASSES"].split(",")
 SCALE = float(os.environ["OCELLI_SCALE"])
+SIDE = int(os.environ["OCELLI_SIDE"])
 app = FastAPI()
 
 
@@ -24,7 +25,7 @@ def probabilities(logits):
 
 @app.post("/v1/classify")
 async def classify(request: Request):
-    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((32, 32))
+    picture = Image.open(io.BytesIO(await request.body())).convert("RGB").resize((SIDE, SIDE))
     pixels = np.asarray(picture, np.uint8).transpose(2, 0, 1)[None]
     row = probabilities(session.run(None, {"pixels": pixels})[0])[0]
     best = np.argsort(-row)[:5]
@@ -35,5 +36,5 @@ async def classify(request: Request):
 @app.post("/infer")
 async def infer(request: Request):
     """Pixels as bytes in, logits as bytes out: what the binary tensor extension does, without its JSON."""
-    pixels = np.frombuffer(await request.body(), np.uint8).reshape(-1, 3, 32, 32)
+    pixels = np.frombuffer(await request.body(), np.uint8).reshape(-1, 3, SIDE, SIDE)
     return Response(session.run(None, {"pixels": pixels})[0].astype(np.int32).tobytes(), media_type="application/octet-stream")

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from ai_edge_litert.interpreter import Interpreter
 
+import int8
 import litert
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ def main():
                 say(f"{network.name}, batch {batch}, {threads} threads")
                 rows.append(network.measure(batch, threads, options))
     report = {
-        "processor": processor(), "instructions": instructions(), "kernel": networks[0].kernel, "load": os.getloadavg()[0],
+        "processor": processor(), "instructions": int8.instructions(), "kernel": networks[0].kernel, "load": os.getloadavg()[0],
         "rounds": options.rounds, "onnxruntime": ort.__version__,
         "same_logits": {network.name: network.same for network in networks}, "results": rows,
     }
@@ -80,9 +81,7 @@ class Network:
         self.pixels = np.fromfile(options.work / f"{name}.pixels", np.uint8).reshape(-1, *shape)
         logits = np.fromfile(options.work / f"{name}.logits", np.int32).reshape(len(self.pixels), -1)
         self.files, self.same = {}, {}
-        # VNNI's products do not saturate.
-        adds_in_32_bits = any(word in instructions() for word in ("vnni", "amx"))
-        for form, weights in (("u8", "u8"), ("i8", "i8-everywhere" if adds_in_32_bits else "i8")):
+        for form, weights in (("u8", "u8"), ("i8", int8.weights())):
             self.files[form] = options.work / f"{name}.{form}.onnx"
             command = [options.ocelli, "model", "export", ours, "-o", self.files[form], "--weights", weights]
             subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
@@ -158,16 +157,6 @@ def processor():
     except OSError:
         return "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def instructions():
-    """The widest of what int8 kernels know, to say beside the figures."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        flags = set()
-    known = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx2", "i8mm", "asimddp")
-    return next((flag for flag in known if flag in flags), "unknown")
 
 
 def print_table(report):

@@ -1,6 +1,7 @@
 """Against a live node: `OCELLI_URL=http://127.0.0.1:3298 python -m unittest discover clients/python/tests`; with
 `OCELLI_TOKEN` of a node that has a wallet and mines, it also pays."""
 
+import datetime
 import itertools
 import os
 import pathlib
@@ -63,8 +64,29 @@ class Paid(unittest.TestCase):
         deeper = self.node.wait(answer.task, confirmations=2)
         self.assertGreaterEqual(deeper.confirmations, 2)
         self.assertEqual((deeper.fee, deeper.txid), (answer.task.fee, answer.task.txid))
+        paid = self.node.history(self.node.wallet()["address"], kinds=["task"], since=datetime.date(2020, 1, 1))
+        (entry,) = [entry for entry in paid.entries if entry.txid == answer.task.txid]
+        self.assertEqual((entry.kind, entry.height, entry.model), ("task", answer.task.height, answer.model_id))
+        self.assertEqual((entry.amount, entry.fee), (-answer.task.fee - answer.task.royalty, answer.task.fee))
         hurried = self.node.wait(answer.task, confirmations=100, timeout=0)
         self.assertLess(hurried.confirmations, 100)
+
+    def test_what_has_happened_to_an_account_is_told_to_its_beginning(self):
+        self.node.submit(CAT, key="one", confirmations=2)
+        miner = self.node.status()["mining"]
+        whole = self.node.history(miner, limit=1_000_000, kinds=["mined"])
+        self.assertEqual((whole.address, whole.first, whole.next), (miner, 1, None))
+        heights = [entry.height for entry in whole.entries]
+        self.assertEqual(heights, sorted(set(heights), reverse=True))
+        self.assertTrue(all(entry.kind == "mined" and entry.amount == entry.reward + entry.fees for entry in whole.entries))
+        later = self.node.history(miner, limit=1, kinds=["mined"])
+        self.assertEqual(len(later.entries), 1)
+        earlier = self.node.history(miner, limit=1_000_000, before=later.next, kinds=["mined"])
+        self.assertEqual(earlier.entries[-len(whole.entries):], whole.entries[-len(earlier.entries):])
+        self.assertEqual(self.node.history(miner, until="2020-01-01").entries, ())
+        with self.assertRaises(ocelli.Problem) as raised:
+            self.node.history(miner, since="yesterday")
+        self.assertEqual((raised.exception.status, raised.exception.kind), (400, "request"))
 
     def test_who_has_no_token_pays_nothing(self):
         with self.assertRaises(ocelli.Problem) as raised:

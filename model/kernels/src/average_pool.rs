@@ -118,12 +118,6 @@ impl Places {
         (end <= self.width).then_some(start * self.from.pixel)
     }
 
-    /// The input's column that a window has at its column `x`: where that is padding, the nearest that it has.
-    #[inline(always)]
-    pub(crate) fn column(&self, column: usize, x: usize) -> usize {
-        (column * self.window.stride[1] + x).saturating_sub(self.window.padding[1]).min(self.width - 1)
-    }
-
     /// Columns of a window.
     pub(crate) fn kernel(&self) -> usize {
         self.window.kernel[1]

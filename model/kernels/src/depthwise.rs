@@ -72,7 +72,7 @@ struct Windows {
     /// Bytes between rows and pixels of the input.
     row: usize,
     pixel: usize,
-    /// The last column after that of the first window: it stands for those that no window has.
+    /// The last column after the first window's that is read: it stands for those after it, which no window has.
     last: usize,
     /// Bytes that the buffer must have.
     reach: usize,
@@ -109,7 +109,7 @@ struct Band {
 struct Line {
     /// The first one's column.
     column: usize,
-    /// How many blocks of one pixel, of two and of four, from the first of a row on, windows have all columns of.
+    /// How many blocks of one pixel, of two and of four, from the first of a row on, can be read as they are.
     plain: [usize; 3],
 }
 
@@ -261,8 +261,12 @@ impl Depthwise {
         let groups = groups::<S>(pitch);
         let first = from.windows(padding, stride);
         let (row, pixel) = (from.row(), from.pitch);
-        let reach = first.at(images - 1, height - 1, width - 1) + (rows - 1) * row + (columns - 1) * pixel + pitch;
-        let last = (width - 1) * stride[1] + columns - 1;
+        let reach = |last: usize| first.at(images - 1, height - 1, 0) + (rows - 1) * row + last * pixel + pitch;
+        // Where the last blocks of the last row may read on, as far as they would, no column needs to stand for another.
+        let far = (width + 6) * stride[1] + columns + 3;
+        let is_far = reach(far) <= from.buffer(images);
+        let last = if is_far { far } else { (width - 1) * stride[1] + columns - 1 };
+        let reach = reach(last);
         let windows = Windows { first, kernel: window.kernel, stride, row, pixel, last, reach };
         let form = Form::best(&windows, [height, width], groups[0].pieces);
         let bands = form.bands(&windows);
@@ -470,7 +474,6 @@ impl RunDepthwise<'_> {
 
 /// Some blocks of a row of outputs, and what a band adds to them.
 struct Strip<'a> {
-    band: &'a Band,
     /// Whether it is the first band, and the last.
     is_ends: [bool; 2],
     /// Of the band.
@@ -492,8 +495,10 @@ struct Strip<'a> {
 struct Shape {
     rows: usize,
     columns: usize,
-    /// Columns between windows, if there is a word for every column and they are listed in no other order; else they go by the band's list.
+    /// Columns between windows, where it is a constant of the code and each column has a word.
     stride: Option<usize>,
+    /// Else where the words of a row of them begin, from the window's first.
+    places: [usize; MOST_COLUMNS],
 }
 
 impl Rows<'_> {
@@ -538,19 +543,16 @@ impl Rows<'_> {
         let line = blocks * S::LANES;
         let vector = band.lines.len() * line;
         let kept = &mut work.first.words_mut()[..band.rows * 4 * vector];
-        for (index, from) in band.lines.iter().enumerate() {
-            let column = first * N * self.layer.from.stride[1] + from.column;
-            let blocks = (from.plain[N.ilog2() as usize].saturating_sub(first), blocks);
-            for (row, kept) in kept.chunks_exact_mut(4 * vector).enumerate() {
-                let row = band.row + row * self.layer.form.rows();
-                // SAFETY: as the caller promises.
-                unsafe { self.line::<S, N>(simd, (row, column), &mut kept[index * line..], vector, blocks) };
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self.layer.form {
+                Form::Rows { .. } => self.lines::<S, N, false>(simd, band, first, blocks, kept),
+                Form::Columns => self.lines::<S, N, true>(simd, band, first, blocks, kept),
             }
         }
         let parts = parts::<S>(WIDE);
         let size = self.layer.form.together() * band.words() * parts * 4 * S::LANES;
         let strip = Strip {
-            band,
             is_ends,
             weights: &self.weights[band.weights * parts * 4 * S::LANES..][..size],
             kept: &work.first.words()[..band.rows * 4 * vector],
@@ -565,6 +567,10 @@ impl Rows<'_> {
             Form::Rows { .. } if is_ends == [true, true] => Some(self.layer.from.stride[1]),
             _ => None,
         };
+        let mut places = [0; MOST_COLUMNS];
+        for (place, of) in places.iter_mut().zip(&band.columns) {
+            *place = of.line * line + of.shift * (S::LANES / N);
+        }
         macro_rules! shapes {
             ($($shape:pat, $written:expr, [$($pieces:literal)*];)*) => {
                 match (columns, rows, stride) {
@@ -572,10 +578,10 @@ impl Rows<'_> {
                     $($shape if const { S::IS_COMPILED && (false $(|| N == $pieces)*) } => unsafe {
                         let (columns, rows, stride) = $written;
                         let strip = Strip { is_ends: [true, true], ..strip };
-                        self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride }, clamp);
+                        self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride, places }, clamp);
                     },)*
                     // SAFETY: as before.
-                    _ => unsafe { self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride: None }, clamp) },
+                    _ => unsafe { self.blocks::<S, N, WIDE>(simd, strip, Shape { rows, columns, stride: None, places }, clamp) },
                 }
             };
         }
@@ -588,63 +594,88 @@ impl Rows<'_> {
         }
     }
 
-    /// Interleaves the words of some blocks, of which windows have all columns of the first `plain`, from a row and a column of the first
-    /// window on.
+    /// Interleaves the words of some blocks of a band: of four rows, or of four `COLUMNS`.
     ///
     /// # Safety
     /// As for [`Rows::strips`].
     #[inline(always)]
-    unsafe fn line<S: Simd, const N: usize>(
+    unsafe fn lines<S: Simd, const N: usize, const COLUMNS: bool>(
         &self,
         simd: S,
-        (row, mut column): (usize, usize),
-        to: &mut [i32],
-        vector: usize,
-        (plain, blocks): (usize, usize),
+        band: &Band,
+        first: usize,
+        blocks: usize,
+        kept: &mut [i32],
     ) {
-        let Windows { stride: [_, stride], row: line, pixel, last, .. } = self.layer.from;
-        let (lines, more) = match self.layer.form {
-            Form::Rows { .. } => ([0, 1, 2, 3].map(|i: usize| (row + i).min(self.last) * line), [0; 4]),
-            Form::Columns => ([row * line; 4], [0, 1, 2, 3]),
-        };
-        let lines = lines.map(|line| self.from.wrapping_add(line));
-        let is_tight = stride * pixel == 4 * S::LANES / N;
-        assert!(3 * vector + blocks * S::LANES <= to.len(), "there is room for four vectors of {blocks} blocks");
-        let mut to = to.as_mut_ptr();
-        let starts = [0, 1, 2, 3].map(|i: usize| lines[i].wrapping_add(more[i] * pixel));
-        let (mut at, step) = (column * pixel, stride * pixel);
-        for block in 0..blocks {
-            let mut rows = [simd.splat_bytes(0); 4];
-            for (i, row) in rows.iter_mut().enumerate() {
-                let mut pieces = [starts[i].wrapping_add(at); N];
-                if block < plain {
-                    for (piece, from) in pieces.iter_mut().enumerate() {
-                        *from = from.wrapping_add(piece * step);
-                    }
-                } else {
-                    for (piece, from) in pieces.iter_mut().enumerate() {
-                        *from = lines[i].wrapping_add((column + piece * stride + more[i]).min(last) * pixel);
-                    }
-                }
-                // SAFETY: as the caller promises.
-                *row = unsafe {
-                    if N > 1 && is_tight && block < plain {
-                        simd.load_pieces([pieces[0]])
-                    } else {
-                        simd.load_pieces::<N>(pieces)
-                    }
-                };
-            }
-            let words = simd.interleave(rows);
-            written_out!(VECTOR < 4 => {
-                if VECTOR < self.vectors {
-                    // SAFETY: that is within what was just found to be there.
-                    unsafe { simd.store(to.wrapping_add(VECTOR * vector), words[VECTOR]) };
-                }
+        let Windows { stride: [_, stride], row: height, pixel, last, .. } = self.layer.from;
+        let (piece, length) = (4 * S::LANES / N, blocks * S::LANES);
+        let vector = band.lines.len() * length;
+        let more: [usize; 4] = if COLUMNS { [0, 1, 2, 3] } else { [0; 4] };
+        for (row, kept) in kept.chunks_exact_mut(4 * vector).enumerate() {
+            let row = band.row + row * if COLUMNS { 1 } else { 4 };
+            let rows = [0, 1, 2, 3].map(|i: usize| match COLUMNS {
+                true => self.from.wrapping_add(row * height),
+                false => self.from.wrapping_add((row + i).min(self.last) * height),
             });
-            to = to.wrapping_add(S::LANES);
-            (column, at) = (column + N * stride, at + N * step);
+            let mut done = 0;
+            // Every second pixel is a line's, and those between are another's.
+            if let (true, false, 2, [even, odd]) = (N > 1 && pixel == piece, COLUMNS, stride, band.lines.as_slice()) {
+                done = odd.plain[N.ilog2() as usize].saturating_sub(first).min(blocks);
+                for block in 0..done {
+                    let at = ((first + block) * N * stride + even.column) * pixel;
+                    let (mut evens, mut odds) = ([simd.splat_bytes(0); 4], [simd.splat_bytes(0); 4]);
+                    for ((even, odd), row) in evens.iter_mut().zip(&mut odds).zip(rows) {
+                        let at = row.wrapping_add(at);
+                        // SAFETY: as the caller promises.
+                        let two =
+                            unsafe { [simd.load_pieces([at]), simd.load_pieces([at.wrapping_add(4 * S::LANES)])] };
+                        [*even, *odd] = simd.unzip::<N>(two);
+                    }
+                    let to = &mut kept[block * S::LANES..];
+                    self.put_words(simd, simd.interleave(evens), to, vector);
+                    self.put_words(simd, simd.interleave(odds), &mut to[length..], vector);
+                }
+            }
+            for (index, line) in band.lines.iter().enumerate() {
+                let plain = line.plain[N.ilog2() as usize].saturating_sub(first);
+                for block in done..blocks {
+                    let column = (first + block) * N * stride + line.column;
+                    let mut bytes = [simd.splat_bytes(0); 4];
+                    for ((bytes, row), more) in bytes.iter_mut().zip(rows).zip(more) {
+                        let mut pieces = [row; N];
+                        for (piece, from) in pieces.iter_mut().enumerate() {
+                            let column = column + piece * stride + more;
+                            *from = from.wrapping_add(if block < plain { column } else { column.min(last) } * pixel);
+                        }
+                        // SAFETY: as the caller promises.
+                        *bytes = unsafe {
+                            match N > 1 && stride * pixel == piece && block < plain {
+                                true => simd.load_pieces([pieces[0]]),
+                                false => simd.load_pieces::<N>(pieces),
+                            }
+                        };
+                    }
+                    self.put_words(
+                        simd,
+                        simd.interleave(bytes),
+                        &mut kept[index * length + block * S::LANES..],
+                        vector,
+                    );
+                }
+            }
         }
+    }
+
+    /// Writes those of four vectors of words that have channels, each to its line.
+    #[inline(always)]
+    fn put_words<S: Simd>(&self, simd: S, words: [S::Words; 4], to: &mut [i32], vector: usize) {
+        assert!(3 * vector + S::LANES <= to.len(), "there is room for four vectors");
+        written_out!(VECTOR < 4 => {
+            if VECTOR < self.vectors {
+                // SAFETY: that is within what was just found to be there.
+                unsafe { simd.store(to.as_mut_ptr().wrapping_add(VECTOR * vector), words[VECTOR]) };
+            }
+        });
     }
 
     /// All outputs of a strip.
@@ -718,10 +749,7 @@ impl Rows<'_> {
                     for column in 0..shape.columns {
                         let place = match shape.stride {
                             Some(stride) => column % stride * strip.line + column / stride * (S::LANES / N),
-                            None => {
-                                let Place { line, shift } = strip.band.columns[column];
-                                line * strip.line + shift * (S::LANES / N)
-                            }
+                            None => shape.places[column],
                         };
                         let mut both = [simd.splat(0); 2];
                         for (part, weight) in both.iter_mut().enumerate().take(parts) {

@@ -2,8 +2,8 @@
 //!
 //! The maximum of the rows of a row of windows comes first, in bytes that lie side by side; then that of the columns of each window.
 //! Of tall windows, what some rows of them share is done once.
-//! Where few channels are left, two or four windows go together, each in a piece of a vector. Padding is left out: the nearest column
-//! stands for it, which every window with padding has.
+//! Where few channels are left, two or four windows go together, each in a piece of a vector. Padding is left out: every window has
+//! a column of the image, the last of which stands for those that others have more.
 
 use std::ops::Range;
 
@@ -89,6 +89,12 @@ impl Job for RunMaxPool<'_> {
                     is_new = false;
                 }
             }
+            if let Some(span) = places.span(image, row) {
+                let maxima = &maxima[..span.count];
+                // SAFETY: the output has as many bytes as the span counts, and the maxima are not there.
+                unsafe { to.wrapping_add(span.to).copy_from_nonoverlapping(maxima.as_ptr(), maxima.len()) };
+                continue;
+            }
             for group in &self.layer.groups {
                 let from = maxima.as_ptr().wrapping_add(group.first);
                 let to = to.wrapping_add(places.to(image, row, 0) + group.first);
@@ -165,11 +171,12 @@ unsafe fn columns<S: Simd, const N: usize>(simd: S, places: &Places, from: *cons
                 most = simd.max_bytes(most, bytes);
             }
         } else {
-            for x in 0..places.kernel() {
+            let columns: [Range<usize>; N] = std::array::from_fn(|piece| places.columns_of((first + piece).min(last)));
+            let most_columns = columns.iter().map(Range::len).max().unwrap_or_default();
+            for x in 0..most_columns {
                 let mut pieces = [from; N];
-                for (piece, from) in pieces.iter_mut().enumerate() {
-                    let column = (first + piece).min(last);
-                    *from = from.wrapping_add(places.column(column, x) * places.pixel());
+                for (columns, from) in columns.iter().zip(&mut pieces) {
+                    *from = from.wrapping_add((columns.start + x).min(columns.end - 1) * places.pixel());
                 }
                 // SAFETY: as the caller promises.
                 most = simd.max_bytes(most, unsafe { simd.load_pieces(pieces) });
@@ -181,6 +188,11 @@ unsafe fn columns<S: Simd, const N: usize>(simd: S, places: &Places, from: *cons
             *at = to.wrapping_add(places.to_column(first + piece));
         }
         // SAFETY: as the caller promises; a piece is at most 64 bytes.
-        unsafe { simd.store_pieces(pieces, most) };
+        unsafe {
+            match last + 1 == first + N && places.to_column(1) == 4 * S::LANES / N {
+                true => simd.store_pieces([pieces[0]], most),
+                false => simd.store_pieces(pieces, most),
+            }
+        }
     }
 }

@@ -184,6 +184,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn bytes(self, words: Self::Words) -> Self::Bytes;
     /// What a table has for each byte.
     fn look_up(self, table: &[u8; 256], bytes: Self::Bytes) -> Self::Bytes;
+    /// The even and the odd pieces of two vectors, each of `N` pieces: 2 or 4, of whole parts.
+    #[inline(always)]
+    fn unzip<const N: usize>(self, two: [Self::Bytes; 2]) -> [Self::Bytes; 2] {
+        unreachable!("a vector of one part has no {N} of them; {}", two.len())
+    }
     /// The larger byte.
     fn max_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// The sum of halves.

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::places::Caller;
+use super::problem::{Kind, Problem};
 use super::reply::{InPath, Json, Params, flag};
 use crate::block_name::{BlockName, BlockNameError};
 use crate::full_message::full_message;
@@ -51,6 +52,7 @@ pub(super) struct Range {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u64>,
     /// Only blocks below this height.
+    #[param(format = "uint64")]
     below: Option<u64>,
 }
 
@@ -164,8 +166,15 @@ impl Api {
         }
     }
 
-    fn address(&self, address: &Address) -> String {
+    pub(super) fn address(&self, address: &Address) -> String {
         address.to_text(&self.views.parameters().address_prefix)
+    }
+
+    /// The address that a text of a request names.
+    pub(super) fn address_of(&self, text: &str) -> Result<Address, Problem> {
+        let shortened: String = text.chars().take(100).collect();
+        Address::from_text(&shortened, &self.views.parameters().address_prefix)
+            .map_err(|error| Problem::of(Kind::Request, &error))
     }
 }
 
@@ -181,10 +190,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, P
 /// Lists the latest blocks of the best chain
 #[utoipa::path(
     get, path = "/v1/blocks", tag = "chain", params(Range),
-    responses(
-        (status = OK, body = Blocks),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Blocks))
 )]
 pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Range>) -> Result<Json<Blocks>, Problem> {
     let limit = range.limit.unwrap_or(HEADERS);
@@ -216,11 +222,7 @@ pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Ra
 #[utoipa::path(
     get, path = "/v1/blocks/{block}", tag = "chain",
     params(("block" = String, Path, description = "Its height on the best chain, or its hash"), Raw),
-    responses(
-        (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Value))
 )]
 pub(super) async fn block(
     State(api): State<Arc<Api>>,
@@ -257,19 +259,16 @@ pub(super) async fn block(
 #[utoipa::path(
     get, path = "/v1/transactions/{txid}", tag = "chain",
     params(("txid" = String, Path, description = "Its id"), Look),
-    responses(
-        (status = OK, body = Value),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Value))
 )]
 pub(super) async fn transaction(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     InPath(txid): InPath<String>,
     Params(look): Params<Look>,
 ) -> Result<Json<Value>, Problem> {
     let txid: TxId = txid.parse().map_err(|error| Problem::of(Kind::Request, &error))?;
-    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(false, look.wait, look.timeout)?).await?;
+    let (status, confirmations) = api.wait_for(txid, &api.orders.wait(caller, look.wait, look.timeout)?).await?;
     let found = match status {
         Response::Transaction(status) => status,
         // It is in a block whose body is pruned.
@@ -298,18 +297,13 @@ pub(super) async fn transaction(
 #[utoipa::path(
     get, path = "/v1/accounts/{address}", tag = "chain",
     params(("address" = String, Path, description = "Its address, as `ocelli wallet address` prints it")),
-    responses(
-        (status = OK, body = AccountInfo),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = AccountInfo))
 )]
 pub(super) async fn account(
     State(api): State<Arc<Api>>,
     InPath(address): InPath<String>,
 ) -> Result<Json<AccountInfo>, Problem> {
-    let shortened: String = address.chars().take(100).collect();
-    let address = Address::from_text(&shortened, &api.views.parameters().address_prefix)
-        .map_err(|error| Problem::of(Kind::Request, &error))?;
+    let address = api.address_of(&address)?;
     let read = api.read(move |api| {
         let view = api.views.view();
         Ok((view.account(address)?, view.chain.upload(&address)?))
@@ -334,10 +328,7 @@ pub(super) async fn mempool(State(api): State<Arc<Api>>) -> Json<MempoolInfo> {
 /// Suggests a fee by what is pending
 #[utoipa::path(
     get, path = "/v1/fees", tag = "chain", params(Soon),
-    responses(
-        (status = OK, body = FeeFields),
-        (status = BAD_REQUEST, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = FeeFields))
 )]
 pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>) -> Result<Json<FeeFields>, Problem> {
     let blocks = soon.blocks.unwrap_or(2);
@@ -352,8 +343,7 @@ pub(super) async fn fees(State(api): State<Arc<Api>>, Params(soon): Params<Soon>
     get, path = "/v1/peers", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, body = Peers),
-        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Document,
-            content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token"),
     )
 )]
 pub(super) async fn peers(State(api): State<Arc<Api>>) -> Json<Peers> {

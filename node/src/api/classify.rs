@@ -14,7 +14,8 @@ use super::Api;
 use super::body::MAX_BODY_BYTES;
 use super::orders::TaskInfo;
 use super::pictures::File;
-use super::problem::{Document, Kind, Problem};
+use super::places::Caller;
+use super::problem::{Kind, Problem};
 use super::reply::{Json, Params, flag};
 use crate::json::Picture;
 use crate::task;
@@ -129,13 +130,12 @@ pub(super) struct Answers {
     )),
     responses(
         (status = OK, description = "What is in it", body = Reply),
-        (status = "4XX", description = "Nothing was run", body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
-            content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
+        (status = "4XX", description = "Nothing was run"),
     )
 )]
 pub(super) async fn classify(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Params(query): Params<Query>,
     headers: HeaderMap,
     body: Body,
@@ -144,7 +144,7 @@ pub(super) async fn classify(
         api.check_may_pay(&headers)?;
     }
     // Before anything is paid for: who cannot wait is told so while nothing is lost.
-    let wait = api.orders.wait(true, query.wait.filter(|_| query.confirm), query.timeout)?;
+    let wait = api.orders.wait(caller, query.wait.filter(|_| query.confirm), query.timeout)?;
     let place = api.pictures.place()?;
     let model = &api.model(query.model.as_deref()).await?;
     let held = api.bodies.read(&headers, body, MAX_BODY_BYTES).await?;

@@ -16,19 +16,20 @@ use futures::Stream;
 use ocelli_consensus::BlockHash;
 use ocelli_program::output::to_json;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Api;
 use super::chain::MempoolInfo;
-use super::problem::{Document, Problem};
+use super::places::{Caller, Place, Places};
+use super::problem::Problem;
 use super::server::Client;
 use crate::chain::Moved;
 use crate::view::Views;
 
 /// Events that are kept: some minutes at the most that there are.
 const KEPT: usize = 1_024;
-/// Clients that listen at a time.
-const LISTENERS: usize = 1_024;
+/// Clients that listen at a time, of those who show the token and of all others.
+const LISTENERS: usize = 512;
 /// How often a line goes to who listens while nothing happens, so that nobody between takes the connection for dead.
 const QUIET: Duration = Duration::from_secs(15);
 /// How often it is looked whether what is pending has changed.
@@ -41,7 +42,7 @@ pub struct Events {
     latest: Mutex<VecDeque<Arc<Event>>>,
     /// The number of the last event.
     last: watch::Sender<u64>,
-    listeners: Arc<Semaphore>,
+    listeners: Arc<Places>,
 }
 
 /// Something that happened.
@@ -109,7 +110,7 @@ impl Events {
             run: hex::encode(run),
             latest: Mutex::default(),
             last: watch::Sender::new(0),
-            listeners: Arc::new(Semaphore::new(LISTENERS)),
+            listeners: Places::new("clients listen to events", LISTENERS),
         })
     }
 
@@ -215,7 +216,7 @@ struct Listener {
     last: watch::Receiver<u64>,
     start: Option<Start>,
     audience: Audience,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     /// Not idle, though nothing may happen for long.
     _client: Option<Client>,
 }
@@ -230,17 +231,16 @@ struct Listener {
     params(("last-event-id" = Option<String>, Header, description = "The last id that was seen")),
     responses(
         (status = OK, description = "Events without end", body = String, content_type = "text/event-stream"),
-        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "This address listens often enough"),
     )
 )]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
     client: Option<axum::Extension<Client>>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
-    let place = Arc::clone(&api.events.listeners)
-        .try_acquire_owned()
-        .map_err(|_| Problem::busy(format!("{LISTENERS} clients listen to events already")))?;
+    let place = api.events.listeners.take(caller)?;
     let last = api.events.happened();
     let audience = if api.guard.is_owner(&headers) { Audience::Owner } else { Audience::Everybody };
     let (number, missed) = api.events.resume(headers.get("last-event-id").and_then(|id| id.to_str().ok()));

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::places::Caller;
 use super::problem::{Kind, Problem};
 use super::server::Client;
 use super::v2::JSON_LENGTH;
@@ -130,6 +131,15 @@ impl Guard {
         self.is_local || self.has_token(headers)
     }
 
+    /// Who asks. Whoever comes by a reverse proxy of this machine looks as all who do.
+    pub(super) fn caller(&self, headers: &HeaderMap, ip: Option<IpAddr>) -> Caller {
+        match ip.filter(|ip| !ip.to_canonical().is_loopback()).map(subnet) {
+            _ if self.has_token(headers) => Caller::Owner,
+            Some(ip) => Caller::Stranger(ip),
+            None => Caller::Local,
+        }
+    }
+
     fn has_token(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let token = given.and_then(|given| {
@@ -195,4 +205,30 @@ pub(super) async fn admit(State((api, access)): State<(Arc<Api>, Access)>, reque
         }
     }
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_apart_by_token_and_address() {
+        let config =
+            Config { listen: "0.0.0.0:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new(), payer: None };
+        let guard = Guard::new(&config, "token");
+        let none = HeaderMap::new();
+        let own = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"))]);
+        for (ip, caller) in [
+            ("192.0.2.1", Caller::Stranger([192, 0, 2, 1].into())),
+            ("::ffff:192.0.2.1", Caller::Stranger([192, 0, 2, 1].into())),
+            ("2001:db8::5:6:7:8", Caller::Stranger("2001:db8::".parse().unwrap())),
+            ("127.0.0.1", Caller::Local),
+            ("127.8.0.1", Caller::Local),
+            ("::ffff:127.0.0.1", Caller::Local),
+            ("::1", Caller::Local),
+        ] {
+            let ip = Some(ip.parse().unwrap());
+            assert_eq!((guard.caller(&none, ip), guard.caller(&own, ip)), (caller, Caller::Owner), "{ip:?}");
+        }
+    }
 }

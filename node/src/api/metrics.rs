@@ -23,7 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::chain::Moved;
 use crate::full_message::full_message;
 use crate::network::NetworkStatus;
@@ -117,8 +117,7 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
     get, path = "/metrics", tag = "node", security((), ("token" = [])),
     responses(
         (status = OK, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text"),
-        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token", body = Document,
-            content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "Beyond its own machine the node wants its token"),
     )
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::{InPath, Json};
 use crate::chain::AtTip;
 use crate::full_message::full_message;
@@ -184,10 +184,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<ModelList>,
     params(("model" = String, Path, description = "Its name, its id, or the first digits of it")),
     responses(
         (status = OK, body = ModelInfo),
-        (status = BAD_REQUEST, description = "Several have that name", body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Its file is not here yet", body = Document,
-            content_type = "application/problem+json"),
+        (status = BAD_REQUEST, description = "Several have that name"),
+        (status = SERVICE_UNAVAILABLE, description = "Its file is not here yet"),
     )
 )]
 pub(super) async fn one(State(api): State<Arc<Api>>, InPath(name): InPath<String>) -> Result<Json<ModelInfo>, Problem> {
@@ -209,10 +207,8 @@ pub(super) async fn one(State(api): State<Arc<Api>>, InPath(name): InPath<String
     params(("model" = String, Path, description = "Its name, its id, or the first digits of it")),
     responses(
         (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = BAD_REQUEST, description = "Several have that name", body = Document, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "It is not here yet", body = Document,
-            content_type = "application/problem+json"),
+        (status = BAD_REQUEST, description = "Several have that name"),
+        (status = SERVICE_UNAVAILABLE, description = "It is not here yet"),
     )
 )]
 pub(super) async fn file(State(api): State<Arc<Api>>, InPath(name): InPath<String>) -> Result<Response, Problem> {

@@ -16,12 +16,13 @@ use ocelli_program::output::Whole;
 use ocelli_protocol::message::{Response, Submission, TransactionStatus};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::places::{Caller, Place as WaitingPlace, Places};
+use super::problem::{Kind, Problem};
 use super::reply::Json;
 use crate::chain::AtTip;
 use crate::clock::Clock;
@@ -46,8 +47,8 @@ const SETTLED: u64 = 100;
 /// How long a confirmation is waited for unless it is said, and at the longest, in seconds.
 const PATIENCE: u64 = 60;
 const MAX_PATIENCE: u64 = 600;
-/// Requests that wait for confirmations at a time, of what they pay for and of what they only look at: with all listeners they leave
-/// connections for others.
+/// Requests that wait for confirmations at a time, of those who show the token, as all do who pay, and of all others: with all
+/// listeners they leave connections for others.
 const WAITING: usize = 256;
 /// How long the pool may take to look at what is handed in again.
 const HANDING_IN: Duration = Duration::from_secs(5);
@@ -73,9 +74,7 @@ pub(super) struct Orders {
     turn: Turn<()>,
     /// Something has been paid for.
     added: Notify,
-    /// Places to wait of those who pay: whoever only looks takes none of them.
-    paying: Arc<Semaphore>,
-    looking: Arc<Semaphore>,
+    waiting: Arc<Places>,
 }
 
 /// All orders that are remembered.
@@ -164,7 +163,7 @@ pub(super) struct WalletInfo {
 pub(super) struct Wait {
     depth: u64,
     patience: Duration,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<WaitingPlace>,
 }
 
 impl Place {
@@ -253,12 +252,12 @@ impl Orders {
             kept.add(key, order);
         }
         let (turn, added) = (Turn::default(), Notify::new());
-        let [paying, looking] = [(); 2].map(|()| Arc::new(Semaphore::new(WAITING)));
-        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, paying, looking })
+        let waiting = Places::new("requests wait for confirmations", WAITING);
+        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, waiting })
     }
 
     /// What a request wants to wait for: confirmations, and for how many seconds at most.
-    pub(super) fn wait(&self, pays: bool, depth: Option<u64>, seconds: Option<u64>) -> Result<Wait, Problem> {
+    pub(super) fn wait(&self, caller: Caller, depth: Option<u64>, seconds: Option<u64>) -> Result<Wait, Problem> {
         let (depth, seconds) = (depth.unwrap_or(0), seconds.unwrap_or(PATIENCE));
         if depth > SETTLED {
             let detail = format!("found a wait for {depth} confirmations, expected at most {SETTLED}");
@@ -268,14 +267,7 @@ impl Orders {
             let detail = format!("found a timeout of {seconds} s, expected at most {MAX_PATIENCE}");
             return Err(Problem::new(Kind::Request, detail).with_hint("ask again when that is over"));
         }
-        let place = match depth {
-            0 => None,
-            _ => Some(
-                Arc::clone(if pays { &self.paying } else { &self.looking })
-                    .try_acquire_owned()
-                    .map_err(|_| Problem::busy(format!("{WAITING} requests wait for confirmations already")))?,
-            ),
-        };
+        let place = if depth == 0 { None } else { Some(self.waiting.take(caller)?) };
         Ok(Wait { depth, patience: Duration::from_secs(seconds), _place: place })
     }
 
@@ -618,10 +610,8 @@ pub(super) async fn watch(api: Arc<Api>) {
     get, path = "/v1/wallet", tag = "pictures", security(("token" = [])),
     responses(
         (status = OK, body = WalletInfo),
-        (status = UNAUTHORIZED, description = "Only who has the token may know", body = Document,
-            content_type = "application/problem+json"),
-        (status = FORBIDDEN, description = "This node pays for nothing", body = Document,
-            content_type = "application/problem+json"),
+        (status = UNAUTHORIZED, description = "Only who has the token may know"),
+        (status = FORBIDDEN, description = "This node pays for nothing"),
     )
 )]
 pub(super) async fn wallet(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<WalletInfo>, Problem> {

@@ -11,6 +11,9 @@ use utoipa::ToSchema;
 use super::reply::Json;
 use crate::full_message::full_message;
 
+/// Of a problem.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// The kinds of problems: each is an HTTP status, a name and a title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -38,12 +41,16 @@ pub(super) enum Kind {
     Format,
     /// The pictures or tensors cannot be used.
     Content,
+    /// The node keeps nothing of what has happened to accounts, or nothing from so early on.
+    NoLedger,
     /// This client asks too much.
     TooMuch,
     /// The node is at fault.
     Node,
     /// The node has too much to do.
     Busy,
+    /// The node still adds to the ledger what is asked for.
+    Indexing,
 }
 
 impl Kind {
@@ -63,9 +70,13 @@ impl Kind {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
             Self::Format => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "format", "The body is of a kind that is not read"),
             Self::Content => (StatusCode::UNPROCESSABLE_ENTITY, "content", "What was sent cannot be used"),
+            Self::NoLedger => (StatusCode::CONFLICT, "no-ledger", "This node does not keep that of accounts"),
             Self::TooMuch => (StatusCode::TOO_MANY_REQUESTS, "too-much", "This client asks too much"),
             Self::Node => (StatusCode::INTERNAL_SERVER_ERROR, "node", "The node failed"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The node has too much to do"),
+            Self::Indexing => {
+                (StatusCode::SERVICE_UNAVAILABLE, "indexing", "The node still makes its ledger of accounts")
+            }
         }
     }
 }
@@ -173,7 +184,7 @@ impl IntoResponse for Problem {
         let document = Document { name, title, status: status.as_u16(), detail, causes, hint, error };
         let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if kind == Kind::Token {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

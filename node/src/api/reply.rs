@@ -1,5 +1,8 @@
 //! What handlers take and give.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
@@ -58,6 +61,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
         let Path(names) = path.map_err(|error| Problem::new(Kind::Request, error.body_text()))?;
         Ok(Self(names))
     }
+}
+
+/// A parameter that is a text with a meaning.
+pub(super) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// A parameter that is on or off: `1` or `0`.

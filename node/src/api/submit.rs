@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::Json;
 use crate::json::AnswerFields;
 use crate::pool;
@@ -51,9 +51,7 @@ impl Api {
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = OK, description = "It is pending, and forwarded", body = Submitted),
-        (status = "4XX", description = "It is not taken", body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
-            content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
+        (status = "4XX", description = "It is not taken"),
     )
 )]
 pub(super) async fn submit(

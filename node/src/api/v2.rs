@@ -18,12 +18,12 @@ use ocelli_consensus::transaction::Form;
 use ocelli_model::{Model, Shape};
 use ocelli_program::output::to_json;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::MAX_BODY_BYTES;
 use super::models::shortened;
-use super::problem::{Document, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::reply::{InPath, Json};
 use crate::inference::{Task, model_id};
 use tensor::{Flat, Output, Wish};
@@ -198,10 +198,7 @@ pub(super) async fn live() -> Json<Live> {
 /// Says whether the device has been checked, so that models are run
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "inference",
-    responses(
-        (status = OK, body = Ready),
-        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
-    )
+    responses((status = OK, body = Ready))
 )]
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Result<Json<Ready>, Problem> {
     check_ready(&api).map_err(Problem::with_error)
@@ -210,12 +207,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Result<Json<Ready>, Pr
 /// Says whether a model is run
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "inference",
-    params(("model" = String, Path, description = "Its name, its id, or the first digits of it")),
-    responses(
-        (status = OK, body = Ready),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, body = Document, content_type = "application/problem+json"),
-    )
+    params(Place),
+    responses((status = OK, body = Ready))
 )]
 pub(super) async fn model_ready(
     State(api): State<Arc<Api>>,
@@ -228,11 +221,8 @@ pub(super) async fn model_ready(
 /// Says what a model takes and gives
 #[utoipa::path(
     get, path = "/v2/models/{model}", tag = "inference",
-    params(("model" = String, Path, description = "Its name, its id, or the first digits of it")),
-    responses(
-        (status = OK, body = ModelMetadata),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    params(Place),
+    responses((status = OK, body = ModelMetadata))
 )]
 pub(super) async fn metadata(
     State(api): State<Arc<Api>>,
@@ -256,11 +246,8 @@ pub(super) async fn metadata(
 /// Tells a model's configuration as Triton does
 #[utoipa::path(
     get, path = "/v2/models/{model}/config", tag = "inference",
-    params(("model" = String, Path, description = "Its name, its id, or the first digits of it")),
-    responses(
-        (status = OK, body = ModelConfig),
-        (status = NOT_FOUND, body = Document, content_type = "application/problem+json"),
-    )
+    params(Place),
+    responses((status = OK, body = ModelConfig))
 )]
 pub(super) async fn config(
     State(api): State<Arc<Api>>,
@@ -299,16 +286,14 @@ pub(super) async fn repository(State(api): State<Arc<Api>>) -> Json<Vec<Reposito
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "inference", security((), ("token" = [])),
     params(
-        ("model" = String, Path, description = "Its name, its id, or the first digits of it"),
+        Place,
         ("inference-header-content-length" = Option<u64>, Header, description = "Bytes of the JSON, where binary tensors follow it"),
     ),
     request_body = InferRequest,
     responses(
         (status = OK, description = "JSON, with binary tensors behind it if the request asks for them",
             content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = "4XX", description = "Nothing was run", body = Document, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, description = "Too much waits: ask again", body = Document,
-            content_type = "application/problem+json", headers(("retry-after" = u64, description = "Seconds"))),
+        (status = "4XX", description = "Nothing was run"),
     )
 )]
 pub(super) async fn infer(
@@ -343,9 +328,12 @@ async fn run(api: &Arc<Api>, place: &Place, headers: &HeaderMap, body: Body) -> 
 }
 
 /// What of an address names a model.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct Place {
+    /// Its name, its id, or the first digits of it.
     model: String,
+    #[param(ignore)]
     version: Option<String>,
 }
 

@@ -6,6 +6,7 @@ mod tree;
 use std::sync::Mutex;
 
 use ocelli_consensus::fork_choice::BlockStatus;
+use ocelli_consensus::rules;
 use ocelli_consensus::rules::{AttachmentError, TransactionError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};

@@ -221,7 +221,7 @@ impl Service {
                     Err(fault) => Err(*fault),
                 });
                 let logits: Vec<Logits> = logits.collect();
-                self.measure(&batch, begun, ended);
+                self.measure(lane.0, &batch, begun, ended);
                 drop(pictures);
                 self.deliver(batch, logits);
             }
@@ -235,19 +235,14 @@ impl Service {
         }
     }
 
-    fn measure(&self, batch: &Batch, begun: Instant, ended: Instant) {
+    fn measure(&self, priority: Priority, batch: &Batch, begun: Instant, ended: Instant) {
         let waited = batch.iter().map(|(_, wanted)| begun.saturating_duration_since(wanted.arrived));
         let (pictures, took, longest) = (batch.len(), ended - begun, waited.clone().max().unwrap_or_default());
         let mut status = self.shared.status();
         status.queue_time += waited.sum::<Duration>();
         status.device_time += took;
         drop(status);
-        let metrics = &self.shared.metrics;
-        metrics.batches.inc();
-        metrics.computed.inc_by(pictures as u64);
-        metrics.batch_pictures.observe(pictures as f64);
-        metrics.batch_seconds.observe(took.as_secs_f64());
-        metrics.wait_seconds.observe(longest.as_secs_f64());
+        self.shared.metrics.batch(priority, pictures, took, longest);
     }
 
     /// Hands results to those who wait, and answers the jobs that are complete with them.

@@ -11,7 +11,7 @@ use super::*;
 use crate::chain::Chain;
 use crate::fixture::{Around, connect, make, peer, submissions, views, waiting};
 use crate::inbox::{OFFERED, inbox};
-use crate::store::tests::{Maker, PIXELS, address, bytes_read};
+use crate::store::tests::{PIXELS, address, bytes_read};
 use crate::traffic::Counted;
 
 struct Room {
@@ -185,8 +185,7 @@ fn a_page_of_a_ledger_costs_what_was_read_for_it() {
     const TRANSFERS: usize = 300;
     let mut room = Room::new(0);
     for _ in 0..2 {
-        let transfers = |maker| (0..TRANSFERS).fold(maker, |maker, _| Maker::transfer(maker, 0, address(1), 9));
-        let block = make(&room.chain, transfers);
+        let block = make(&room.chain, |maker| (0..TRANSFERS).fold(maker, |maker, _| maker.transfer(0, address(1), 9)));
         connect(&mut room.chain, &block);
     }
     room.requests.views = views(&room.chain);

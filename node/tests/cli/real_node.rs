@@ -293,7 +293,7 @@ fn an_account_sees_what_has_happened_to_it() {
     assert_eq!(texts(&entries[0]), given);
     assert_eq!((entries.len(), &entries[1]["kind"], &entries[1]["with"]), (2, &"sent".into(), &miner.as_str().into()));
     assert_eq!((&entries[1]["balance"], &entries[1]["txid"]), (&history["balance"], &back["txid"]));
-    assert_eq!(entries[0]["block"], sent["height"]);
+    assert_eq!(entries[0]["height"], sent["height"]);
 
     // By kind and time, and as a table.
     let sent_only = run(&["wallet", "history", &other, "--kind", "sent", "--csv", "table.csv"]).ok().stdout;
@@ -301,7 +301,10 @@ fn an_account_sees_what_has_happened_to_it() {
     assert!(sent_only.contains("1 shown of 2") && sent_only.contains("all entries together are the balance"));
     let table = std::fs::read_to_string(environment.path("table.csv")).unwrap();
     assert_eq!(table.lines().count(), 2, "{table}");
-    assert!(table.starts_with("time,block,kind,amount,fee,balance,with,model,txid,evidence\n"), "{table}");
+    let (time, txid) = (&table.lines().nth(1).unwrap()[..5], back["txid"].as_str().unwrap());
+    assert!(time.starts_with("20") && table.contains(&format!(",sent,{},", texts(&entries[1])[1])), "{table}");
+    assert!(table.contains(&format!(",{miner},,{txid},proven\n")), "{table}");
+    assert!(table.starts_with("time,height,kind,amount,fee,reward,fees,balance,with,model,txid,evidence\n"), "{table}");
     let none = run(&["wallet", "history", &other, "--since", "2100-01-01", "--json"]).ok().json();
     assert_eq!((&none["entries"], &none["whole"]), (&serde_json::json!([]), &false.into()));
     assert_eq!((&none["opening"], &none["balance"]), (&history["balance"], &history["balance"]));
@@ -561,46 +564,51 @@ fn runs_with_one_key_pay_once_whatever_becomes_of_its_file() {
     assert!(second.code == 1 && second.stderr.contains("another command writes to the table"), "{}", second.stderr);
 }
 
-/// Another machine with the same key uses the nonce of a task that waits: the task is signed anew, and said so.
+/// Another machine with the same key uses the nonce of a task that waits: the task is signed anew, and said so. Unless it is
+/// the same task, for a higher fee.
 #[cfg(unix)]
 #[test]
 fn a_task_whose_nonce_is_used_elsewhere_is_asked_anew() {
-    let environment = Environment::new();
-    let mut node = Node::start_in(&environment, "data");
-    let peer = address_in(&environment, "data");
-    let here = ["--network", "local", "--wallet", "dev", "--peer", &peer, "--json"];
-    let picture = environment.picture("picture.bmp", 1).display().to_string();
-    let submit = ["submit", &picture, "--csv", "table.csv"];
-    let mut command = environment.command(&[&submit[..], &here].concat());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // As soon as it waits in the node's mempool, it is withdrawn.
-    let start = Instant::now();
-    let first = loop {
-        assert!(start.elapsed() < Duration::from_secs(60), "the task is handed in");
-        let text = std::fs::read_to_string(environment.path("table.csv.pending")).unwrap_or_default();
-        let entries: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if let Some(txid) = entries[0]["row"]["txid"].as_str() {
-            let cancelled = environment.run(&[&["wallet", "cancel", txid][..], &here].concat());
-            if cancelled.code == 0 {
-                break txid.to_owned();
+    for (command, nonce) in [("cancel", "2"), ("bump", "1")] {
+        let environment = Environment::new();
+        let mut node = Node::start_in(&environment, "data");
+        let peer = address_in(&environment, "data");
+        let here = ["--network", "local", "--wallet", "dev", "--peer", &peer, "--json"];
+        let picture = environment.picture("picture.bmp", 1).display().to_string();
+        let submit = ["submit", &picture, "--csv", "table.csv"];
+        let mut submit = environment.command(&[&submit[..], &here].concat());
+        let child = submit.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // As soon as it waits in the node's mempool, it is replaced.
+        let start = Instant::now();
+        let (first, second) = loop {
+            assert!(start.elapsed() < Duration::from_secs(60), "the task is handed in");
+            let text = std::fs::read_to_string(environment.path("table.csv.pending")).unwrap_or_default();
+            let entries: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            if let Some(txid) = entries[0]["row"]["txid"].as_str() {
+                let replaced = environment.run(&[&["wallet", command, txid][..], &here].concat());
+                if replaced.code == 0 {
+                    break (txid.to_owned(), replaced.json()["txid"].clone());
+                }
             }
-        }
-    };
-    // Then blocks come, from the same node at the same place.
-    rustix::process::kill_process(rustix::process::Pid::from_child(&node.0), rustix::process::Signal::TERM).unwrap();
-    assert!(node.0.wait().unwrap().success());
-    let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
-    let listen = peer.split("/p2p/").next().unwrap();
-    let _node = Node::start_on(&environment, "local", "data", &["--mine", miner.trim(), "--listen", listen]);
-    let run = Run::from(child.wait_with_output().unwrap()).ok();
-    assert_eq!(run.json()["answered"], 1);
-    let late = "too late: another transaction of its sender has its nonce, 0; asking anew";
-    assert!(run.stderr.contains(late), "{}", run.stderr);
-    let found = rows(&environment);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_ne!(found[0]["txid"], first);
-    let balance = environment.run(&[&["wallet", "balance"][..], &here].concat()).ok().json();
-    assert_eq!(balance["nonce"], "2", "the withdrawal and one task");
+        };
+        // Then blocks come, from the same node at the same place.
+        rustix::process::kill_process(rustix::process::Pid::from_child(&node.0), rustix::process::Signal::TERM)
+            .unwrap();
+        assert!(node.0.wait().unwrap().success());
+        let miner = environment.run(&["wallet", "address", "--wallet", "dev"]).ok().stdout;
+        let listen = peer.split("/p2p/").next().unwrap();
+        let _node = Node::start_on(&environment, "local", "data", &["--mine", miner.trim(), "--listen", listen]);
+        let run = Run::from(child.wait_with_output().unwrap()).ok();
+        assert_eq!(run.json()["answered"], 1);
+        let late = "too late: another transaction of its sender has its nonce, 0; asking anew";
+        assert_eq!(run.stderr.contains(late), command == "cancel", "{}", run.stderr);
+        let found = rows(&environment);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_ne!(found[0]["txid"], first);
+        assert_eq!(found[0]["txid"] == second.as_str().unwrap(), command == "bump", "{found:?}");
+        let balance = environment.run(&[&["wallet", "balance"][..], &here].concat()).ok().json();
+        assert_eq!(balance["nonce"], nonce, "{command}");
+    }
 }
 
 /// A node that mines for a wallet, which has got something by now.

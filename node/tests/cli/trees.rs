@@ -226,15 +226,14 @@ fn peak_of(environment: &Environment, args: &[&str]) -> (u64, serde_json::Value)
     (peak, serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// `OCELLI_TREE_FILES` sets how many: 10,000 in the long form.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_folder() {
-    let files: usize = std::env::var("OCELLI_TREE_FILES").map_or(200, |text| text.parse().unwrap());
+    const FILES: usize = 10_000;
     let environment = Environment::new();
     let (network, _) = environment.network();
     let picture = fs::read(environment.picture("picture.bmp", 1)).unwrap();
-    for (folder, count) in [("few", 40), ("many", files)] {
+    for (folder, count) in [("few", 40), ("many", FILES)] {
         for number in 0..count {
             let path = environment.path(&format!("{folder}/{}/{number}.bmp", number / 100));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -243,19 +242,19 @@ fn memory_does_not_grow_with_the_folder() {
             fs::write(path, picture).unwrap();
         }
     }
-    let most = |few: u64| few + (16 << 10) + files as u64;
+    let most = |few: u64| few + (16 << 10) + FILES as u64;
     let run = |folder: &str| {
         let table = format!("{folder}.csv");
         peak_of(&environment, &["model", "run", folder, "--csv", &table, "--json"])
     };
     let ((few, _), (many, told)) = (run("few"), run("many"));
-    assert_eq!(told["answered"], files);
-    assert!(many <= most(few), "{few} KiB for 40 pictures, {many} for {files}");
+    assert_eq!(told["answered"], FILES);
+    assert!(many <= most(few), "{few} KiB for 40 pictures, {many} for {FILES}");
     let (again, told) = run("many");
-    assert_eq!((&told["answered"], &told["answered_before"]), (&0.into(), &files.into()));
-    assert!(again <= most(few), "{few} KiB for 40 pictures, {again} for {files} that are done");
+    assert_eq!((&told["answered"], &told["answered_before"]), (&0.into(), &FILES.into()));
+    assert!(again <= most(few), "{few} KiB for 40 pictures, {again} for {FILES} that are done");
     let estimate = |folder| peak_of(&environment, &["submit", folder, "--network", &network, "--estimate", "--json"]);
     let ((few, _), (many, told)) = (estimate("few"), estimate("many"));
-    assert_eq!(told["pictures"], files);
-    assert!(many <= most(few), "{few} KiB for 40 pictures, {many} for {files}");
+    assert_eq!(told["pictures"], FILES);
+    assert!(many <= most(few), "{few} KiB for 40 pictures, {many} for {FILES}");
 }

@@ -4,6 +4,7 @@ mod chain;
 mod classify;
 mod description;
 mod guard;
+mod history;
 mod inference;
 mod models;
 mod operations;

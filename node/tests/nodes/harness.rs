@@ -119,7 +119,11 @@ impl TestNode {
 
     /// A node that answers over HTTP, on a folder that another left.
     pub fn with_api_on(network: &Network, api: api::Config, folder: TempDir) -> Self {
-        let storage = Storage::default();
+        Self::with_api_keeping(network, api, folder, Storage::default())
+    }
+
+    /// The same, which keeps what `storage` says.
+    pub fn with_api_keeping(network: &Network, api: api::Config, folder: TempDir, storage: Storage) -> Self {
         let config = config(network, folder.path(), &[], None, cpu(), storage);
         let node = Node::start(NodeConfig { api: Some(api), ..config }).unwrap();
         Self { node: Some(node), folder, network: network.clone(), storage }

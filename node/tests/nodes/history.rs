@@ -11,24 +11,26 @@ use ocelli_protocol::message::{LedgerPage, Proofs, Request, Response};
 
 use super::harness::{Maker, TestNode, easy_network, rich, wait};
 
-const BLOCKS: u64 = 16;
+/// Of what is [`made`].
+pub const BLOCKS: u64 = 16;
 
-fn network() -> Network {
+/// A network that has its nodes keep no more than the last 8 blocks.
+pub fn network() -> Network {
     let mut parameters = easy_network().parameters;
     (parameters.retention, parameters.attachment_retention) = (8, 8);
     Network::new(parameters, Vec::new())
 }
 
-fn rich_address() -> Address {
+pub fn rich_address() -> Address {
     Address::of(&rich().public_key())
 }
 
-fn miner() -> Address {
+pub fn miner() -> Address {
     Address([9; 20])
 }
 
 /// Blocks of a transfer each, and a task now and then.
-fn made(network: &Network) -> Maker {
+pub fn made(network: &Network) -> Maker {
     let mut maker = Maker::new(network);
     for number in 0..BLOCKS {
         let mut submissions = vec![maker.transfer(0, Address([number as u8 % 5; 20]), Amount(1_000_000))];
@@ -40,7 +42,7 @@ fn made(network: &Network) -> Maker {
     maker
 }
 
-fn keeping(ledger: LedgerOption) -> Storage {
+pub fn keeping(ledger: LedgerOption) -> Storage {
     Storage { store: StoreOptions { ledger, ..StoreOptions::default() }, ..Storage::default() }
 }
 

@@ -58,7 +58,7 @@ impl Simulation {
             let Times { announced, complete, validated } = &self.blocks.times[block.number];
             for at in (0..self.config.miners).filter(|at| *at != block.by && validated[*at] != NEVER) {
                 // Sync may bring a block before its announcement comes.
-                let times = [announced[at].min(validated[at]), complete[at], validated[at]];
+                let times = [announced[at].min(complete[at]), complete[at], validated[at]];
                 sums.iter_mut().zip(times).for_each(|(sum, time)| *sum += time - block.found_at);
                 count += 1;
             }

@@ -16,15 +16,22 @@ import urllib.parse
 import urllib.request
 import uuid
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-__all__ = ["Answer", "Class", "Event", "Node", "Picture", "Problem", "Task", "classify", "submit"]
+__all__ = ["Answer", "Class", "Entry", "Event", "History", "Node", "Picture", "Problem", "Task", "classify", "submit"]
 
 #: Where a node of this machine answers unless it is told otherwise.
 DEFAULT_URL = "http://127.0.0.1:3298"
 
 #: A file's path, or its bytes.
 File = Union[str, "os.PathLike[str]", bytes]
+
+#: A day or a time with its zone; as a text it is what the node reads, such as ``2026-11-30`` or ``2026-11-30T12:00:00Z``.
+Time = Union[str, date]
+
+#: The most entries that a node tells at once.
+_PAGE = 256
 
 
 class Problem(Exception):
@@ -102,6 +109,46 @@ class Answer:
     file: Optional[str] = None
     #: What was paid for, so that the whole network stands for the answer.
     task: Optional[Task] = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that has happened to an account.
+
+    ``time`` is the block's, in seconds since 1970, and ``height`` its height. ``kind`` is ``mined``, ``royalty``, ``received``, ``sent``,
+    ``task``, ``upload``, ``part`` or ``publish``. ``amount`` is what the balance changes by, less than 0 where it takes, with the ``fee`` in
+    it; of what was mined, ``reward`` and ``fees`` are its parts. All of them are in grains, of which 100,000,000 are a credit.
+    """
+
+    time: int
+    height: int
+    kind: str
+    amount: int
+    fee: int
+    reward: int
+    fees: int
+    #: The address at the other end.
+    party: Optional[str]
+    #: The id of the model that was asked or published.
+    model: Optional[str]
+    txid: Optional[str]
+
+
+@dataclass(frozen=True)
+class History:
+    """What has happened to an account, the latest first, by the node's word.
+
+    ``balance`` is in grains, at the tip whose ``height`` and hash stand beside it. The node has entries from block ``first`` on: all of
+    them if that is 1. With ``next`` as ``before`` one asks for what came earlier; it is None where the node has no more.
+    """
+
+    address: str
+    balance: int
+    height: int
+    tip: str
+    first: int
+    entries: Tuple[Entry, ...]
+    next: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +272,51 @@ class Node:
         """An account; amounts and nonces are strings of digits."""
         return self._json("GET", f"/v1/accounts/{_quote(address)}")
 
+    def history(
+        self,
+        address: str,
+        limit: int = 100,
+        before: Optional[str] = None,
+        since: Optional[Time] = None,
+        until: Optional[Time] = None,
+        kinds: Sequence[str] = (),
+    ) -> History:
+        """What has happened to an account, the latest first.
+
+        A reorganisation meanwhile may have an entry told twice, or not at all; the tip of a later answer shows it.
+
+        :param limit: how many entries at most. The node is asked again until there are so many, or it has no more.
+        :param before: the ``next`` of an answer, to go on where that ended.
+        :param since: only from this time on; a day begins at midnight UTC.
+        :param until: only up to this time; of a day, its end.
+        :param kinds: only these; see :class:`Entry`. All of them if there are none.
+        :raises Problem: if the node keeps no history, ``no-ledger``, or none of blocks so early.
+        """
+        filters = [*_time("since", since), *_time("until", until)]
+        if kinds:
+            filters.append(("kind", ",".join(kinds)))
+        tip: Optional[Dict[str, Any]] = None
+        entries: List[Entry] = []
+        while True:
+            parameters = [("limit", str(min(limit - len(entries), _PAGE))), *filters]
+            if before is not None:
+                parameters.append(("before", before))
+            said = self._json("GET", f"/v1/accounts/{_quote(address)}/history", parameters, is_safe=True)
+            tip = tip or said
+            entries += map(_entry, said["entries"])
+            before = said["next"]
+            if before is None or len(entries) >= limit:
+                break
+        return History(
+            address=tip["address"],
+            balance=int(tip["balance"]),
+            height=tip["height"],
+            tip=tip["tip"],
+            first=said["from"],
+            entries=tuple(entries),
+            next=before,
+        )
+
     def events(self, last_id: Optional[str] = None) -> Iterator[Event]:
         """What happens, for as long as one listens.
 
@@ -301,6 +393,12 @@ def _parameters(model: Optional[str], top: int) -> List[Tuple[str, str]]:
     return [*named, ("top", str(top)), ("logits", "1")]
 
 
+def _time(name: str, time: Optional[Time]) -> List[Tuple[str, str]]:
+    if time is None:
+        return []
+    return [(name, time if isinstance(time, str) else time.isoformat())]
+
+
 def _read_name(file: File) -> Optional[str]:
     return None if isinstance(file, bytes) else os.path.basename(os.fspath(file))
 
@@ -328,6 +426,13 @@ def _answer(said: Mapping[str, Any]) -> Answer:
         logits=tuple(said["logits"]),
         task=_task(said["task"]) if "task" in said else None,
     )
+
+
+def _entry(said: Mapping[str, Any]) -> Entry:
+    amounts = {name: int(said[name]) for name in ("amount", "fee", "reward", "fees")}
+    names = ("time", "height", "kind", "model", "txid")
+    # `with` is a word of Python's own.
+    return Entry(**{name: said[name] for name in names}, **amounts, party=said["with"])
 
 
 def _task(said: Mapping[str, Any]) -> Task:

@@ -184,12 +184,13 @@ macro_rules! operations_of_neon {
         fn look_up(self, table: &[u8; 256], bytes: uint8x16_t) -> uint8x16_t {
             // SAFETY: as for `splat`; a quarter of the table is 64 bytes.
             unsafe {
-                let quarter = |quarter: usize| {
-                    // A byte that is in another quarter gives 0.
-                    let place = vsubq_u8(bytes, vdupq_n_u8(64 * quarter as u8));
-                    vqtbl4q_u8(vld1q_u8_x4(table.as_ptr().add(64 * quarter)), place)
-                };
-                vorrq_u8(vorrq_u8(quarter(0), quarter(1)), vorrq_u8(quarter(2), quarter(3)))
+                // A byte that is in another quarter gives 0.
+                macro_rules! quarter {
+                    ($first:literal) => {
+                        vqtbl4q_u8(vld1q_u8_x4(table.as_ptr().add($first)), vsubq_u8(bytes, vdupq_n_u8($first)))
+                    };
+                }
+                vorrq_u8(vorrq_u8(quarter!(0), quarter!(64)), vorrq_u8(quarter!(128), quarter!(192)))
             }
         }
 

@@ -233,6 +233,12 @@ impl<const N: usize> Simd for Portable<N> {
     }
 
     #[inline(always)]
+    fn unzip<const M: usize>(self, two: [[[u8; 4]; N]; 2]) -> [[[u8; 4]; N]; 2] {
+        let (all, piece) = (two.as_flattened(), N / M);
+        [0, 1].map(|odd| std::array::from_fn(|place| all[(2 * (place / piece) + odd) * piece + place % piece]))
+    }
+
+    #[inline(always)]
     fn max_bytes(self, a: [[u8; 4]; N], b: [[u8; 4]; N]) -> [[u8; 4]; N] {
         zip(a, b, |a, b| zip(a, b, u8::max))
     }

@@ -188,6 +188,18 @@ fn bytes_of<S: Simd>(simd: S, a: &[i32], b: &[i32]) -> [Vec<i32>; 5] {
         let at = |piece: usize| raw[64 * piece..].as_ptr();
         // SAFETY: a piece is at most 64 bytes, and 256 are there; so is what is written.
         unsafe {
+            let two = [simd.load_pieces([raw.as_ptr()]), simd.load_pieces([raw[width..].as_ptr()])];
+            for pieces in [2, 4].into_iter().filter(|pieces| pieces * 4 <= S::LANES) {
+                let halves = if pieces == 2 { simd.unzip::<2>(two) } else { simd.unzip::<4>(two) };
+                for (half, bytes) in halves.into_iter().enumerate() {
+                    simd.store_pieces([out.as_mut_ptr()], bytes);
+                    for piece in 0..pieces {
+                        let size = width / pieces;
+                        let from = &raw[(2 * piece + half) * size..][..size];
+                        assert_eq!(out[piece * size..][..size], *from, "every second piece");
+                    }
+                }
+            }
             if S::LANES >= 8 {
                 simd.store_pieces([out.as_mut_ptr()], simd.load_pieces([at(1), at(0)]));
                 assert_eq!((&out[..width / 2], &out[width / 2..width]), (&raw[64..][..width / 2], &raw[..width / 2]));

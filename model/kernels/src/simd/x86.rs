@@ -217,6 +217,12 @@ macro_rules! operations_of_256_bits {
         }
 
         #[inline(always)]
+        fn unzip<const N: usize>(self, [a, b]: [__m256i; 2]) -> [__m256i; 2] {
+            // SAFETY: as for `splat`.
+            unsafe { [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)] }
+        }
+
+        #[inline(always)]
         fn max_bytes(self, a: __m256i, b: __m256i) -> __m256i {
             // SAFETY: as for `splat`.
             unsafe { _mm256_max_epu8(a, b) }
@@ -605,19 +611,38 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn look_up(self, table: &[u8; 256], bytes: __m512i) -> __m512i {
-        // SAFETY: as for `splat`; a row of the table has 16 bytes.
+        // SAFETY: as for `splat`; a quarter of the table is 64 bytes.
         unsafe {
-            let (rows, places) = (
-                _mm512_and_si512(bytes, _mm512_set1_epi8(0xf0_u8 as i8)),
-                _mm512_and_si512(bytes, _mm512_set1_epi8(0xf)),
-            );
-            let mut found = _mm512_setzero_si512();
-            for (index, row) in table.as_chunks::<16>().0.iter().enumerate() {
-                let is_here = _mm512_cmpeq_epi8_mask(rows, _mm512_set1_epi8((index << 4) as i8));
-                let row = _mm512_broadcast_i32x4(_mm_loadu_si128(row.as_ptr().cast()));
-                found = _mm512_mask_shuffle_epi8(found, is_here, row, places);
+            // Two neighbours of the table are a half, of which there are 32 in a vector.
+            let table = table.as_ptr();
+            let (a, b) = (_mm512_loadu_si512(table.cast()), _mm512_loadu_si512(table.add(64).cast()));
+            let (c, d) = (_mm512_loadu_si512(table.add(128).cast()), _mm512_loadu_si512(table.add(192).cast()));
+            // A macro and no closure, since a closure cannot be told to be inlined.
+            macro_rules! of {
+                ($halves:expr) => {{
+                    let halves = $halves;
+                    let place = _mm512_srli_epi16::<1>(halves);
+                    let (low, high) = (_mm512_permutex2var_epi16(a, place, b), _mm512_permutex2var_epi16(c, place, d));
+                    let is_high = _mm512_test_epi16_mask(halves, _mm512_set1_epi16(0x80));
+                    let found = _mm512_mask_blend_epi16(is_high, low, high);
+                    let shift = _mm512_slli_epi16::<3>(_mm512_and_si512(halves, _mm512_set1_epi16(1)));
+                    _mm512_srlv_epi16(found, shift)
+                }};
             }
-            found
+            let (even, odd) = (of!(bytes), of!(_mm512_srli_epi16::<8>(bytes)));
+            let even = _mm512_and_si512(even, _mm512_set1_epi16(0xff));
+            _mm512_or_si512(even, _mm512_slli_epi16::<8>(odd))
+        }
+    }
+
+    #[inline(always)]
+    fn unzip<const N: usize>(self, [a, b]: [__m512i; 2]) -> [__m512i; 2] {
+        // SAFETY: as for `splat`.
+        unsafe {
+            match N {
+                2 => [_mm512_shuffle_i64x2::<0x44>(a, b), _mm512_shuffle_i64x2::<0xee>(a, b)],
+                _ => [_mm512_shuffle_i64x2::<0x88>(a, b), _mm512_shuffle_i64x2::<0xdd>(a, b)],
+            }
         }
     }
 

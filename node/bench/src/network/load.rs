@@ -184,7 +184,7 @@ impl Load {
         // One sender has only so many pending.
         for payments in payments.chunks(MAX_PENDING) {
             client.submit(payments, |_, _| {})?;
-            let states = client.wait(payments, 1, time, |_| {})?;
+            let states = client.wait(payments, 1, time, |_, _| {})?;
             check_depth(&states, 1, time.as_secs())?;
         }
         load.expires = expiry(account.height);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ocelli_consensus::Amount;
+use ocelli_consensus::{Amount, Transaction};
 use ocelli_model::Model;
 use ocelli_program::signals::stop_flag;
-use ocelli_protocol::message::Submission;
+use ocelli_protocol::ledger::Side;
+use ocelli_protocol::message::{Confirmation, Submission};
 use serde_json::json;
 
-use super::super::error::CommandError;
+use super::super::error::{CommandError, Explain as _};
 use super::super::output::Printer;
 use super::super::pictures::Seen;
 use super::super::table::{self, BEST, Row, Table};
@@ -19,7 +20,7 @@ use super::super::{evidence, pictures};
 use super::asker::{Asker, HandedIn, PAUSE, all_refused};
 use super::journal::{Journal, JournalEntry};
 use super::{BATCH, Picture, check_price, price};
-use crate::client::confirmation::{Confirmed, TransactionState};
+use crate::client::confirmation::{Confirmed, Found, TransactionState};
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -205,10 +206,17 @@ impl Asker<'_> {
                             left.push(tracked);
                         }
                     }
-                    TransactionState::Void(why) => {
-                        self.progress.note(&format!("{}: too late: {why}; asking anew", entry.row.file));
-                        late.push(entry);
-                    }
+                    TransactionState::Void(why) => match self.same_task_again(&submission)? {
+                        Some((transaction, confirmed)) => {
+                            let paid = transaction.total(&self.network.parameters).map(|paid| paid.0);
+                            let row = Row { txid: transaction.txid().to_string(), paid, ..entry.row.clone() };
+                            run.add(&JournalEntry { row, ..entry }, &confirmed)?;
+                        }
+                        None => {
+                            self.progress.note(&format!("{}: too late: {why}; asking anew", entry.row.file));
+                            late.push(entry);
+                        }
+                    },
                     // Every node may refuse it, and yet a block may come that has it.
                     _ => {
                         open.push((entry, submission));
@@ -227,6 +235,22 @@ impl Asker<'_> {
         }
         run.journal.end()?;
         Ok(late)
+    }
+
+    /// The confirmed transaction with a task's nonce, where it is the same task, as after `ocelli wallet bump`.
+    fn same_task_again(&mut self, task: &Submission) -> Result<Option<(Transaction, Confirmed)>, CommandError> {
+        let (sender, unsigned) = (task.transaction.sender(), &task.transaction.unsigned);
+        let statement = self.client.statement(sender, 0).context(|| {
+            format!("cannot see whether what has the nonce of transaction {} is the same task", task.transaction.txid())
+        })?;
+        let Some(later) = statement.nonce.checked_sub(unsigned.nonce + 1) else { return Ok(None) };
+        let mut debits = statement.entries.iter().rev().filter(|known| known.entry.place.side == Side::Debit);
+        let found = debits.nth(later as usize).and_then(|known| known.entry.event.txid());
+        let Some(txid) = found else { return Ok(None) };
+        let Found::Confirmed(confirmation, evidence) = self.client.find(txid)? else { return Ok(None) };
+        let Confirmation { header, submission, answer, .. } = *confirmation;
+        let is_same = submission.transaction.unsigned.action == unsigned.action;
+        Ok(is_same.then_some((submission.transaction, Confirmed { header, answer, evidence })))
     }
 }
 

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
+use jiff::Timestamp;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Address, Amount};
 use ocelli_program::output_file::{Readers, write};
@@ -24,6 +21,8 @@ use super::super::wallet_option::WalletOption;
 use super::connect_for;
 use crate::client::ledger::{Evidence, KnownEntry, Statement};
 use crate::client::printable;
+use crate::json::{EntryFields, Unit, both};
+use crate::ledger::{Filter, Kind, Signed, Time};
 
 /// Show what has happened to the wallet's account, or to an address: each credit and debit, explained, with the balance after it
 ///
@@ -62,88 +61,9 @@ pub struct Args {
     peer: PeerOption,
 }
 
-/// What kind of thing has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
-    /// Mined a block
-    Mined,
-    /// Royalties of a model
-    Royalty,
-    /// Received credits
-    Received,
-    /// Sent credits
-    Sent,
-    /// Paid for a task
-    Task,
-    /// Began an upload of a model
-    Upload,
-    /// Uploaded a part of it
-    Part,
-    /// Published a model
-    Publish,
-}
-
-impl Kind {
-    fn of(event: &Event) -> Self {
-        match event {
-            Event::Reward { .. } => Self::Mined,
-            Event::Royalty { .. } => Self::Royalty,
-            Event::Received { .. } => Self::Received,
-            Event::Sent { .. } => Self::Sent,
-            Event::Task { .. } => Self::Task,
-            Event::Upload { .. } => Self::Upload,
-            Event::Part { .. } => Self::Part,
-            Event::Publish { .. } => Self::Publish,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mined => "mined",
-            Self::Royalty => "royalty",
-            Self::Received => "received",
-            Self::Sent => "sent",
-            Self::Task => "task",
-            Self::Upload => "upload",
-            Self::Part => "part",
-            Self::Publish => "publish",
-        }
-    }
-}
-
-/// A time that is asked for: a second, or a day's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Time {
-    /// In seconds since 1970.
-    begin: u64,
-    /// The last second that belongs to it.
-    end: u64,
-}
-
-/// A text that is no time.
-#[derive(Debug, thiserror::Error)]
-#[error("expected a day, such as 2026-11-30, or a time with its zone, such as 2026-11-30T12:00:00Z")]
-pub struct TimeError;
-
-impl FromStr for Time {
-    type Err = TimeError;
-
-    fn from_str(text: &str) -> Result<Self, TimeError> {
-        let second = |time: Timestamp| u64::try_from(time.as_second()).map_err(|_| TimeError);
-        if let Ok(time) = text.parse::<Timestamp>() {
-            let begin = second(time)?;
-            return Ok(Self { begin, end: begin });
-        }
-        let begin_of = |day: Date| {
-            let begin = TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).map_err(|_| TimeError)?;
-            second(begin)
-        };
-        // A time of day without a zone would be taken for a day.
-        let day: Date = text.parse().ok().filter(|_| !text.contains(['T', 't', ':', ' '])).ok_or(TimeError)?;
-        let next = begin_of(day.checked_add(1.day()).map_err(|_| TimeError)?)?;
-        Ok(Self { begin: begin_of(day)?, end: next.saturating_sub(1) })
-    }
-}
+/// Of the table: the fields of an entry.
+const COLUMNS: [&str; 12] =
+    ["time", "height", "kind", "amount", "fee", "reward", "fees", "balance", "with", "model", "txid", "evidence"];
 
 /// A time as it is shown: UTC, or the number itself where no calendar reaches.
 fn shown(seconds: u64) -> String {
@@ -155,31 +75,17 @@ fn day(seconds: u64) -> String {
     shown(seconds).split('T').next().unwrap_or_default().to_owned()
 }
 
-/// Grains with a sign, as credits.
-struct Signed(i128);
-
-impl fmt::Display for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A sum of two 64-bit amounts, of which no chain has as many.
-        let amount = Amount(u64::try_from(self.0.unsigned_abs()).unwrap_or(u64::MAX));
-        write!(f, "{}{amount}", if self.0 < 0 { '-' } else { '+' })
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// For a wallet that cannot be used, a node that cannot be asked or believed, and a file that cannot be written.
 pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let (mut client, network, address) = connect_for(args.address.as_deref(), &args.wallet, &args.peer)?;
-    let (since, until) = (args.since.map_or(0, |time| time.begin), args.until.map_or(u64::MAX, |time| time.end));
-    let statement = client.statement(address, since)?;
+    let filter = Filter::new(args.since, args.until, args.kind.clone());
+    let statement = client.statement(address, filter.since)?;
     let status = if args.mining { Some(client.node_status()?) } else { None };
     evidence::warn_of_left(&client);
-    let is_wanted = |known: &&KnownEntry| {
-        let kind = Kind::of(&known.entry.event);
-        known.time <= until && (args.kind.is_empty() || args.kind.contains(&kind))
-    };
+    let is_wanted = |known: &&KnownEntry| filter.wants(known.time, &known.entry.event);
     let entries: Vec<&KnownEntry> = statement.entries.iter().filter(is_wanted).collect();
     let report = Report { network: &network, address, statement: &statement, entries };
     if let Some(path) = &args.csv {
@@ -244,23 +150,15 @@ impl Report<'_> {
 
     fn csv(&self) -> Result<Vec<u8>, csv::Error> {
         let mut table = csv::Writer::from_writer(Vec::new());
-        table
-            .write_record(["time", "block", "kind", "amount", "fee", "balance", "with", "model", "txid", "evidence"])?;
+        table.write_record(COLUMNS)?;
         for known in &self.entries {
-            let event = &known.entry.event;
-            let (with, model) = parties(event);
-            table.write_record([
-                shown(known.time),
-                known.entry.place.height.to_string(),
-                Kind::of(event).name().into(),
-                Signed(event.change()).to_string(),
-                event.fee().map(|fee| fee.to_string()).unwrap_or_default(),
-                Amount(known.balance).to_string(),
-                with.map(|address| self.text_of(&address)).unwrap_or_default(),
-                model.map(|model| model.to_string()).unwrap_or_default(),
-                event.txid().map(|txid| txid.to_string()).unwrap_or_default(),
-                self.evidence(known).into(),
-            ])?;
+            let mut entry = self.entry_json(known);
+            entry["time"] = shown(known.time).into();
+            table.write_record(COLUMNS.map(|column| match &entry[column] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            }))?;
         }
         table.into_inner().map_err(|error| error.into_error().into())
     }
@@ -289,26 +187,9 @@ impl Report<'_> {
     }
 
     fn entry_json(&self, known: &KnownEntry) -> Value {
-        let event = &known.entry.event;
-        let (with, model) = parties(event);
-        let (reward, fees) = match *event {
-            Event::Reward { reward, fees } => (reward, fees),
-            _ => (Amount::ZERO, Amount::ZERO),
-        };
-        json!({
-            "time": known.time,
-            "block": known.entry.place.height,
-            "kind": Kind::of(event).name(),
-            "amount": Signed(event.change()).to_string(),
-            "fee": event.fee().unwrap_or_default().to_string(),
-            "reward": reward.to_string(),
-            "fees": fees.to_string(),
-            "balance": Amount(known.balance).to_string(),
-            "with": with.map(|address| self.text_of(&address)),
-            "model": model,
-            "txid": event.txid(),
-            "evidence": self.evidence(known),
-        })
+        let entry = EntryFields::of(&known.entry, known.time, Unit::Credits, self.network);
+        let of_statement = json!({ "balance": Amount(known.balance).to_string(), "evidence": self.evidence(known) });
+        both(json!(entry), of_statement)
     }
 
     fn print(&self, mining: Option<&Mining>, output: &mut Printer) -> Result<(), CommandError> {
@@ -387,17 +268,6 @@ impl Report<'_> {
             }
         }
         days
-    }
-}
-
-/// Who else has part in it, and which model.
-fn parties(event: &Event) -> (Option<Address>, Option<ocelli_consensus::ModelId>) {
-    match *event {
-        Event::Received { from, .. } => (Some(from), None),
-        Event::Royalty { from, model, .. } => (Some(from), Some(model)),
-        Event::Sent { to, .. } => (Some(to), None),
-        Event::Task { model, .. } | Event::Publish { model, .. } => (None, Some(model)),
-        Event::Reward { .. } | Event::Upload { .. } | Event::Part { .. } => (None, None),
     }
 }
 
@@ -516,22 +386,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_days_or_have_a_zone() {
-        let parse = |text: &str| text.parse::<Time>().ok().map(|time| (time.begin, time.end));
-        assert_eq!(parse("1970-01-02"), Some((86_400, 2 * 86_400 - 1)));
-        assert_eq!(parse("2026-11-30T12:00:00Z"), Some((1_796_040_000, 1_796_040_000)));
-        assert_eq!(parse("2026-11-30T13:00:00+01:00"), Some((1_796_040_000, 1_796_040_000)));
-        for text in ["", "yesterday", "2026-11-31", "2026-11-30T12:00:00", "1969-12-31", "7", "9999-12-31T24:00:00Z"] {
-            assert_eq!(parse(text), None, "{text}");
-        }
+    fn times_are_shown_as_far_as_a_calendar_reaches() {
         assert_eq!((shown(86_400), day(86_400)), ("1970-01-02T00:00:00Z".into(), "1970-01-02".into()));
         assert_eq!((shown(1 << 40), day(u64::MAX)), ("@1099511627776".into(), format!("@{}", u64::MAX)));
-    }
-
-    #[test]
-    fn amounts_have_a_sign() {
-        for (grains, text) in [(0, "+0"), (150_000_000, "+1.5"), (-1, "-0.00000001")] {
-            assert_eq!(Signed(grains).to_string(), text);
-        }
     }
 }

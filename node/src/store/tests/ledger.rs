@@ -1,7 +1,7 @@
 //! What has happened to accounts: kept with the moves of the tip, and made later of what is there.
 
 use ocelli_consensus::hash::UploadHash;
-use ocelli_consensus::rules::UPLOAD_DELAY;
+use ocelli_consensus::transition::UPLOAD_DELAY;
 use ocelli_protocol::ledger::{self, Entry, Event, Place, REWARD, Side};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -234,7 +234,7 @@ fn random_chains_have_the_entries_of_their_blocks() {
         while store.extend_ledger(&network.parameters).unwrap() {}
         assert_eq!(store.ledger_from(), Ok(Some(1)));
         assert_as_from_scratch(&store, &network, &chain);
-        let paid = |entry: &Entry| matches!(entry.event, Event::Royalty { royalty: ROYALTY, .. });
+        let paid = |entry: &Entry| matches!(entry.event, Event::Royalty { amount: ROYALTY, .. });
         royalties += store.entries(&address(2), None).map(Result::unwrap).filter(paid).count();
     }
     assert!(royalties > 6, "{royalties}");

@@ -12,7 +12,7 @@ fn every_route_of_the_document_is_there() {
     let document = get(node.api(), "/openapi.json").ok();
     assert_eq!(document["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
     let paths = document["paths"].as_object().unwrap();
-    assert!(paths.len() >= 18, "{:?}", paths.keys());
+    assert!(paths.len() >= 19, "{:?}", paths.keys());
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["summary"].is_string() || operation["description"].is_string(), "{path}");

@@ -9,7 +9,7 @@ use ocelli_node::inference::InferenceLimits;
 
 use super::super::harness::{TestNode, cpu, easy_network, wait};
 use super::super::http::{Connection, ask, get, post};
-use super::{config, file, node, node_with, wait_until_ready};
+use super::{config, file, node, node_with, token, wait_until_ready};
 
 const CAT: &str = "assets/cifar10/cat-0000.jpg";
 
@@ -139,6 +139,30 @@ fn idle_and_slow_connections_hold_up_nobody() {
     }
     assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
     assert!(idle[0].is_ended());
+}
+
+/// All places to listen are taken by others: the owner has places of its own, also where all callers look alike.
+#[test]
+fn listeners_leave_places_for_the_owner() {
+    // Both ends of each are here.
+    ocelli_node::node::open_files::raise_limit(512, 2 * MAX_CONNECTIONS + 512).unwrap();
+    let node = node();
+    let authorization = token(&node);
+    let listen = |headers: &[(&str, &str)]| {
+        let mut connection = Connection::open(node.api());
+        connection.request("GET", "/v1/events", headers, &[]);
+        let status = connection.head().status;
+        (connection, status)
+    };
+    let mut listening: Vec<_> =
+        (0..MAX_CONNECTIONS).map_while(|_| Some(listen(&[])).filter(|(_, status)| *status == 200)).collect();
+    assert!((512..MAX_CONNECTIONS).contains(&listening.len()), "{}", listening.len());
+    get(node.api(), "/v1/events").problem(503);
+    let owner = [("Authorization", authorization.as_str())];
+    assert_eq!(listen(&owner).1, 200);
+    listening.pop();
+    let (_next, status) = wait("a place", || Some(listen(&[])).filter(|(_, status)| *status == 200));
+    assert_eq!(status, 200);
 }
 
 /// A device that runs nothing of one picture or more until it is let go.

@@ -29,6 +29,8 @@ fn figures_have_help_and_units_and_move() {
         "ocelli_api_requests_total{route=\"/v1/classify\",status=\"200\"} 1",
         "ocelli_inference_computed_pictures_total 1",
         "ocelli_inference_batch_pictures_count 1",
+        "ocelli_inference_batch_duration_seconds_count{purpose=\"free\"} 1",
+        "ocelli_inference_wait_seconds_count{purpose=\"blocks\"} 0",
         "ocelli_chain_height 0",
         "ocelli_network_peers{direction=\"inbound\"} 0",
         "ocelli_network_received_bytes_total{purpose=\"blocks\"} 0",
