@@ -23,8 +23,12 @@ fn a_strangers_model_is_told_given_and_run() {
 
     let models = get("/v1/models").ok();
     let names: Vec<&Value> = models["models"].as_array().unwrap().iter().map(|model| &model["name"]).collect();
-    assert_eq!(names, ["cifar10-cnn", "cifar10-resnet"], "the one first that is meant where none is named");
-    let stranger = &models["models"][1];
+    assert_eq!(
+        names,
+        ["cifar10-cnn", "person-96", "cifar10-resnet"],
+        "the one first that is meant where none is named"
+    );
+    let stranger = &models["models"][2];
     let expected = json!({
         "id": id(), "name": "cifar10-resnet", "author": author.to_text(&network.parameters.address_prefix), "royalty": "7",
         "first": PUBLISHED + DELAY, "uses": "2", "size": published().bytes().len(), "channels": 3, "height": 32, "width": 32,
