@@ -493,7 +493,7 @@ fn signing_hash(unsigned: &Unsigned, public_key: &[u8; 32], genesis: BlockHash) 
 pub enum AnswerKind {
     /// Nothing.
     None = 0,
-    /// [`Classes`]. Whoever validates has run the model.
+    /// [`Classes`](crate::block::Classes). Whoever validates has run the model.
     Classes = 1,
 }
 
