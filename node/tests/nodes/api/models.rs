@@ -53,7 +53,7 @@ fn a_strangers_model_is_told_given_and_run() {
     }
     let problem = get(&format!("/v1/models/{}", &id[..7])).problem(404);
     assert!(
-        problem["detail"].as_str().unwrap().ends_with("expected cifar10-cnn, or the name or id of another"),
+        problem["detail"].as_str().unwrap().ends_with("expected cifar10-cnn, person-96, or the name or id of another"),
         "{problem}"
     );
 }
