@@ -22,6 +22,8 @@ pub const MAX_ATTACHMENT_BYTES: usize = 262_144;
 /// The most bytes of a model's file.
 pub const MAX_FILE_BYTES: u32 = 67_108_864;
 
+/// Bytes that a file of a model may have.
+pub(crate) const FILE: (u64, u64) = (1, MAX_FILE_BYTES as u64);
 /// The classes that a model may have.
 const CLASSES: (u64, u64) = (1, 32_768);
 /// The cost that a model may have: `docs/inference.md` allows no other.
@@ -281,9 +283,6 @@ impl PartsHash {
         file.chunks(MAX_ATTACHMENT_BYTES).map(AttachmentHash::of).fold(Self::default(), Self::with)
     }
 }
-
-/// Bytes that a file of a model may have.
-pub(crate) const FILE: (u64, u64) = (1, MAX_FILE_BYTES as u64);
 
 /// The first of a model's facts that is out of range: its name, its value, and the least and the most that it may be.
 pub fn facts_out_of_range(facts: &ModelFacts) -> Option<(&'static str, u64, (u64, u64))> {

@@ -125,10 +125,9 @@ fn raise<S: Simd>(
     (image, rows): (usize, Range<usize>),
     piece: Range<usize>,
     line: &mut [u8],
-    is_new: bool,
+    mut is_new: bool,
 ) {
     let vector = 4 * S::LANES;
-    let mut is_new = is_new;
     // Four rows at once, each of them along its bytes: rows may lie so far apart that a cache holds few of one place.
     for y in rows.clone().step_by(4) {
         let lines = [0, 1, 2, 3].map(|more| &from[places.row(image, (y + more).min(rows.end - 1))..]);

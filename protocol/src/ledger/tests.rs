@@ -3,9 +3,12 @@ use std::convert::Infallible;
 
 use ocelli_consensus::block::Answer;
 use ocelli_consensus::codec::{decode, encode};
+use ocelli_consensus::genesis::genesis_state;
 use ocelli_consensus::hash::UploadHash;
+use ocelli_consensus::header::Place as BlockPlace;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::object::{ModelFacts, Object, ObjectId, StateReader};
+use ocelli_consensus::parameters::StartingAccount;
 use ocelli_consensus::transaction::Form;
 use ocelli_consensus::transition::{self, Changes, UPLOAD_DELAY};
 use ocelli_consensus::{AttachmentHash, Unsigned};
@@ -50,19 +53,17 @@ impl World {
         (parameters.model_delay, parameters.upload_window) = (1, 1_000);
         (parameters.model_price, parameters.halving) = (Amount(3), 7);
         let balance = Amount(10_000_000_000);
-        parameters.accounts = (0..3)
-            .map(|number| ocelli_consensus::parameters::StartingAccount { address: address(number), balance })
-            .collect();
-        let (_, _, objects) = ocelli_consensus::genesis::genesis_state(&parameters);
+        parameters.accounts = (0..3).map(|number| StartingAccount { address: address(number), balance }).collect();
+        let (_, _, objects) = genesis_state(&parameters);
         let sums = parameters.balances().into_iter().map(|(address, amount)| (address, amount.0.into())).collect();
         let header = Header { height: 1, miner: address(9), ..Network::builtin("local").unwrap().genesis };
         let (body, changes) = (Body::default(), Changes::default());
         Self { parameters, objects, header, body, changes, sums, seen: Vec::new() }
     }
 
-    fn place(&self) -> ocelli_consensus::header::Place {
+    fn place(&self) -> BlockPlace {
         let Header { height, version, miner, .. } = self.header;
-        ocelli_consensus::header::Place { height, version, miner, parent_time: 0 }
+        BlockPlace { height, version, miner, parent_time: 0 }
     }
 
     /// Puts a transaction into the block if the rules allow it.
