@@ -7,7 +7,6 @@
 
 pub mod attachment;
 pub mod backend;
-pub mod cost;
 pub mod display;
 pub mod file;
 pub mod golden;

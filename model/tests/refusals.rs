@@ -1,6 +1,6 @@
 //! Every rule of the file format and of the proof, each with an input that breaks it and the exact error.
 
-use ocelli_model::cost;
+use ocelli_model::graph::products;
 use ocelli_model::graph::{MAX_CLASSES, MAX_LAYERS};
 use ocelli_model::sample::networks;
 use ocelli_model::{
@@ -698,7 +698,7 @@ fn which_standard_networks_fit() {
     assert_eq!(cost(networks::resnet([3, 4, 6, 3], 127)), 4_230_983_680);
     assert_eq!(cost(Ok(ocelli_model::zoo::cifar10_cnn())), 5_090_944);
     let products = |graph: &Graph, layer: usize| {
-        cost::products(&graph.layers()[layer].operation, graph.source_shape(layer), graph.output_shape(layer))
+        products(&graph.layers()[layer].operation, graph.source_shape(layer), graph.output_shape(layer))
     };
     let mobilenet = networks::mobilenet_v2(127).expect("fits");
     assert_eq!((0..mobilenet.layers().len()).map(|layer| products(&mobilenet, layer)).sum::<u64>(), 300_836_992);

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use ocelli_model::cost::MAX_MOVED;
+use ocelli_model::graph::MAX_MOVED;
 use ocelli_model::{
     Backend as _, Display, Finish, Graph, Input, Kernel, KernelBackend, Layer, Model, ModelFile, Operation, Parameters,
     Window, reference,

@@ -8,6 +8,7 @@
 //!
 //! Everything comes from one seed: the same configuration gives the same report.
 
+mod block;
 pub mod config;
 pub mod cost;
 pub mod experiment;

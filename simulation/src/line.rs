@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ocelli_protocol::message::{Request, Response};
 
-use crate::simulation::Block;
+use crate::block::Block;
 use crate::world::Bandwidth;
 
 /// Bytes of one message that go out before those of the next, as connections share a line.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::simulation::Block;
+use crate::block::Block;
 
 /// A selfish miner's blocks that nobody else has seen.
 #[derive(Debug, Default)]

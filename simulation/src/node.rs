@@ -12,9 +12,9 @@ use ocelli_protocol::sync::{Input, Sync, SyncAction, Timer};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
+use crate::block::Gossip;
 use crate::config::Behaviour;
 use crate::miner::Selfish;
-use crate::simulation::Gossip;
 use crate::views::SyncView;
 use crate::world::{self, Region};
 

@@ -7,17 +7,15 @@ mod messages;
 mod outcome;
 mod tasks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use ocelli_consensus::block::BodyCommitment;
-use ocelli_consensus::{BlockHash, CompactTarget, Header, Network, WtxId};
+use ocelli_consensus::{CompactTarget, Network};
 use ocelli_protocol::assembly;
-use ocelli_protocol::message::Submission;
 use ocelli_protocol::sync::{Input, Timer};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::block::{Block, Blocks};
 use crate::config::{SECOND, SimulationConfig};
 use crate::line::{Line, Message};
 use crate::node::Node;
@@ -27,77 +25,8 @@ use crate::world;
 use connections::BOOTSTRAP;
 use tasks::TaskTimes;
 
-pub use tasks::Tasks;
-
 /// Before the first block: connections are made.
 const WARM_UP: u64 = 30 * SECOND;
-/// A block's announcement at a node: the block's number, and who sent it.
-pub type Gossip = (usize, usize);
-
-/// A block that was found.
-#[derive(Debug)]
-pub struct Block {
-    pub number: usize,
-    pub header: Header,
-    pub hash: BlockHash,
-    pub submissions: Vec<Submission>,
-    pub wtxids: Vec<WtxId>,
-    pub commitment: BodyCommitment,
-    pub found_at: u64,
-    pub by: usize,
-    /// Whether its answers are right.
-    pub is_right: bool,
-}
-
-impl Block {
-    /// How many tasks it has.
-    pub fn tasks(&self) -> u64 {
-        self.wtxids.len() as u64
-    }
-}
-
-/// All blocks that were found, by their numbers.
-#[derive(Debug, Default)]
-pub struct Blocks {
-    pub all: Vec<Arc<Block>>,
-    by_hash: HashMap<BlockHash, usize>,
-    /// Of each task, its block and its place there.
-    by_wtxid: HashMap<WtxId, (usize, usize)>,
-    /// Of each block.
-    times: Vec<Times>,
-}
-
-/// When what happened to a block, by node; never is [`NEVER`].
-#[derive(Debug)]
-struct Times {
-    announced: Vec<u64>,
-    /// All its tasks were there.
-    complete: Vec<u64>,
-    validated: Vec<u64>,
-}
-
-const NEVER: u64 = u64::MAX;
-
-impl Blocks {
-    /// By hash.
-    pub fn get(&self, hash: &BlockHash) -> Option<&Arc<Block>> {
-        self.by_hash.get(hash).map(|number| &self.all[*number])
-    }
-
-    /// The block of a task, and its place there.
-    pub fn of_task(&self, wtxid: &WtxId) -> Option<(&Arc<Block>, usize)> {
-        self.by_wtxid.get(wtxid).map(|(number, index)| (&self.all[*number], *index))
-    }
-
-    fn push(&mut self, block: Arc<Block>, nodes: usize) {
-        self.by_hash.insert(block.hash, block.number);
-        let places = block.wtxids.iter().enumerate();
-        self.by_wtxid.extend(places.map(|(index, wtxid)| (*wtxid, (block.number, index))));
-        let never = || vec![NEVER; nodes];
-        self.times.push(Times { announced: never(), complete: never(), validated: never() });
-        self.all.push(block);
-    }
-}
 
 #[derive(Debug)]
 enum Event {

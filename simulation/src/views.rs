@@ -10,7 +10,7 @@ use ocelli_protocol::mempool::Mempool;
 use ocelli_protocol::message::{BlockData, NextRules, Submission};
 use ocelli_protocol::sync::ChainView;
 
-use crate::simulation::{Blocks, Gossip, Tasks};
+use crate::block::{Blocks, Gossip, Tasks};
 
 /// Blocks below the best that are still passed on.
 const WORTH_FORWARDING: u64 = 6;

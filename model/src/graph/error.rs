@@ -1,7 +1,9 @@
 //! Why a graph is refused.
 
-use super::{INPUT, MAX_CLASSES, MAX_DIMENSION, MAX_LAYERS, MAX_NAME, Shape, VERSION};
-use crate::cost::{MAX_COST, MAX_MOVED, MAX_PACKED_WEIGHTS};
+use super::layer::Shape;
+use super::limits::{
+    INPUT, MAX_CLASSES, MAX_COST, MAX_DIMENSION, MAX_LAYERS, MAX_MOVED, MAX_NAME, MAX_PACKED_WEIGHTS, VERSION,
+};
 use crate::json::JsonError;
 
 /// A graph that is not allowed. `layer` is a layer's name.

@@ -10,7 +10,8 @@ use ocelli_protocol::message::Announcement;
 use ocelli_protocol::sync::Input;
 use rand::RngExt as _;
 
-use super::{Block, Event, NEVER, Simulation, Times};
+use super::{Event, Simulation};
+use crate::block::{Block, NEVER, Times};
 use crate::config::{Behaviour, SECOND, SimulationConfig};
 use crate::cost;
 use crate::line::Message;

@@ -11,8 +11,9 @@ use ocelli_protocol::message::{
 use ocelli_protocol::sync::{HeaderImport, Input, SyncAction};
 use rand::RngExt as _;
 
-use super::tasks::{RELAY, Tasks, is_of_relay};
-use super::{Event, Gossip, Simulation};
+use super::tasks::{RELAY, is_of_relay};
+use super::{Event, Simulation};
+use crate::block::{Gossip, Tasks};
 use crate::config::Behaviour;
 use crate::cost;
 use crate::line::{Message, Outgoing};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use ocelli_consensus::BlockHash;
 
-use super::{Block, NEVER, Simulation, Times};
+use super::Simulation;
+use crate::block::{Block, NEVER, Times};
 use crate::report::{BlockCounts, Percentiles, Report, Waits};
 
 impl Simulation {

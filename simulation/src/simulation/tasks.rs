@@ -18,7 +18,8 @@ use ocelli_protocol::message::{MAX_INLINE_ATTACHMENT, RELAY_BYTES, Response, Sho
 use ocelli_protocol::relay::{Decision, FetchVerdict, Input, Pool, RelayAction};
 use rand::RngExt as _;
 
-use super::{Block, Event, Simulation};
+use super::{Event, Simulation};
+use crate::block::{Block, Tasks};
 use crate::config::{Behaviour, Load, SECOND, SimulationConfig, Task};
 use crate::cost;
 use crate::line::Message;
@@ -31,45 +32,6 @@ pub(super) const RELAY: u64 = 1 << 63;
 /// Bytes of a picture: when it was handed in.
 const PIXELS: u16 = 8;
 const MODEL: ModelId = ModelId([1; 32]);
-
-/// Which tasks of blocks a node has before it is told of them, where tasks are not simulated themselves: all but some, by chance.
-#[derive(Debug, Clone, Copy)]
-pub struct Tasks {
-    seed: u64,
-    missing_permille: u64,
-    per_second: u64,
-    /// Whose blocks have none that another has, if anybody's.
-    hides: Option<usize>,
-}
-
-impl Tasks {
-    pub fn new(config: &SimulationConfig) -> Self {
-        let SimulationConfig { seed, nodes, load: Load { missing_permille, per_second, .. }, attack, .. } = *config;
-        let hides = attack.filter(|attack| attack.behaviour == Behaviour::HidesTasks).map(|_| nodes - 1);
-        Self { seed, missing_permille, per_second, hides }
-    }
-
-    /// Whether mempools say who has what.
-    pub fn are_simulated(&self) -> bool {
-        self.per_second > 0
-    }
-
-    /// Whether a node has a task of a block.
-    pub fn has(&self, node: usize, block: &Block, index: usize) -> bool {
-        if self.hides == Some(block.by) && node != block.by {
-            return false;
-        }
-        // SplitMix64 (Steele, Lea and Flood, 2014), as a hash.
-        let mut mixed = self.seed;
-        for number in [node, block.number, index] {
-            mixed = mixed.wrapping_add(number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^= mixed >> 31;
-        }
-        mixed % 1_000 >= self.missing_permille
-    }
-}
 
 /// When tasks came where, and what they cost.
 #[derive(Debug)]

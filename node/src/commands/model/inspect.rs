@@ -1,7 +1,7 @@
 //! `ocelli model inspect`.
 
 use ocelli_consensus::network::Network;
-use ocelli_model::cost::products;
+use ocelli_model::graph::products;
 use ocelli_model::{Bounds, Model, Operation, Shape};
 use ocelli_program::model_option::{DEFAULT_MODEL, load};
 use serde::Serialize;

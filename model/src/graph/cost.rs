@@ -1,13 +1,9 @@
 //! What a graph costs to run: the number that a network's weight rule prices, and what is bounded beside it.
 
-use crate::graph::{GraphError, Operation, Shape};
+use super::error::GraphError;
+use super::layer::{Operation, Shape};
+use super::limits::{MAX_COST, MAX_MOVED, MAX_PACKED_WEIGHTS};
 
-/// The most elements that all layers move for one image.
-pub const MAX_MOVED: u64 = 1 << 26;
-/// The highest cost.
-pub const MAX_COST: u64 = 1 << 33;
-/// The most packed weights of all layers.
-pub const MAX_PACKED_WEIGHTS: u64 = 1 << 27;
 /// What a class costs: its logit is ranked.
 const CLASS: u64 = 256;
 /// What a layer costs at least: calling it.
