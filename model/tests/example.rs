@@ -1,6 +1,7 @@
 //! The example that `docs/inference.md` gives: the logits it prints, and the program that prints them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -34,7 +35,7 @@ fn the_page_has_the_logits_of_the_reference() {
 /// Where Python lacks numpy there is nothing to run; the page's numbers are checked by the test above in any case.
 #[test]
 fn the_script_prints_the_logits_of_the_reference() {
-    let found = Command::new("python3").args(["-c", "import numpy"]).output();
+    let found = Command::new(python()).args(["-c", "import numpy"]).output();
     if !found.is_ok_and(|output| output.status.success()) {
         return;
     }
@@ -52,8 +53,13 @@ fn the_script_prints_the_logits_of_the_reference() {
     assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
+/// The Python that `PYTHON` names.
+fn python() -> OsString {
+    std::env::var_os("PYTHON").unwrap_or("python3".into())
+}
+
 fn run(model: &Path, image: &Path) -> String {
-    let output = Command::new("python3").arg(SCRIPT).args([model, image]).output().expect("python3 was there");
+    let output = Command::new(python()).arg(SCRIPT).args([model, image]).output().expect("it was there");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("digits").trim().to_owned()
 }

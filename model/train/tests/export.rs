@@ -1,9 +1,10 @@
-//! Models as ONNX networks, against ONNX Runtime where there is a Python with it (`scripts/bench inference` makes one).
+//! Models as ONNX networks, against ONNX Runtime where there is a Python with it (`scripts/test` makes one).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ocelli_consensus::block::Classes;
 use ocelli_model::graph::Operation;
 use ocelli_model::{Graph, Model, ModelFile, reference, sample, zoo};
 use ocelli_program::model_export::WeightType;
@@ -16,18 +17,11 @@ const PLAIN: usize = 40;
 /// Pictures for each of them; for a built-in model as many as well.
 const PICTURES: usize = 3;
 
-/// A Python that has ONNX Runtime: that of the environment, or one that scripts have made.
-fn python() -> Option<PathBuf> {
-    let made = std::env::home_dir().into_iter().flat_map(|home| {
-        let folders = fs::read_dir(home.join(".cache/ocelli")).into_iter().flatten().flatten();
-        let folders = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("onnxruntime-"));
-        folders.map(|folder| folder.path().join("bin/python")).collect::<Vec<_>>()
-    });
-    let has_it = |python: &PathBuf| {
-        let imports = ["-c", "import numpy, onnxruntime"];
-        Command::new(python).args(imports).output().is_ok_and(|output| output.status.success())
-    };
-    made.chain(["python3".into()]).find(has_it)
+/// The Python that `PYTHON` names, if it has these modules.
+fn python(modules: &str) -> Option<PathBuf> {
+    let python = PathBuf::from(std::env::var_os("PYTHON").unwrap_or("python3".into()));
+    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    found.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
 /// Runs every network of a folder.
@@ -97,7 +91,7 @@ fn adds_in_32_bits() -> bool {
 
 #[test]
 fn onnxruntime_gives_the_same_logits() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("numpy, onnxruntime") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let zoo = zoo_files();
     let count = zoo.len();
@@ -152,5 +146,36 @@ fn the_ending_says_what_is_written() {
         let output = command.output().expect("the binary was built for this test");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(fs::read(folder.path().join(arguments[0])).expect("it was written") == expected, "{arguments:?}");
+    }
+}
+
+/// The example of the README: from a picture's file to what a block says of it, with others' programs.
+#[test]
+fn the_example_says_what_a_block_says() {
+    let Some(python) = python("numpy, onnxruntime, PIL.features as f; assert f.check('libjpeg_turbo')") else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, picture) in [("cifar10-cnn", "scene_320x240.jpg"), ("person-96", "scene_375x500.jpg")] {
+        let model = zoo::get(name).expect("built in");
+        let [file, onnx] = ["safetensors", "onnx"].map(|ending| folder.path().join(name).with_extension(ending));
+        fs::write(&file, model.bytes()).expect("writable");
+        fs::write(&onnx, to_onnx(&model, WeightType::U8)).expect("writable");
+        let picture = root.join("model/picture/tests/vectors/good").join(picture);
+        let mut command = Command::new(&python);
+        let output = command
+            .arg(root.join("docs/examples/answer.py"))
+            .args([&file, &onnx, &picture])
+            .output()
+            .expect("it was found");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+        let bytes = fs::read(&picture).expect("readable");
+        let pixels = ocelli_picture::pixels(&bytes, model.graph().input().into()).expect("a JPEG that is taken");
+        let logits = reference::logits(&model, &pixels);
+        let Classes { best, digest } = Classes::of(&logits);
+        let logits: Vec<_> = logits.iter().map(i32::to_string).collect();
+        let best: Vec<_> = best.iter().map(|(class, logit)| format!("{class}:{logit}")).collect();
+        let expected = format!("{}\n{}\n{digest}\n", logits.join(" "), best.join(" "));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{name}");
     }
 }

@@ -1,7 +1,6 @@
 //! The binary as a person meets it: with nothing in its environment, in a home folder of its own.
 
 mod environment;
-mod example;
 mod files;
 mod lies;
 mod mistakes;
