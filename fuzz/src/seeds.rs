@@ -7,9 +7,10 @@ use std::sync::Arc;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::{Address, Block, BlockHash, ModelId, TxId, U256};
 use ocelli_fuzz::chain::{Chain, example_block, example_parameters};
+use ocelli_protocol::ledger::{Place, Side};
 use ocelli_protocol::message::{
-    Announcement, BlockData, BlockId, ChainStatus, NextRules, NodeStatus, Request, Response, Submission, SubmitReply,
-    TransactionStatus,
+    Announcement, BlockData, BlockId, ChainStatus, Control, Cookie, FaucetClaim, FaucetRequest, FeeSuggestion, NextRules, NodeStatus,
+    Proofs, Request, Response, ShortId, Submission, SubmitReply, TransactionStatus,
 };
 
 fn main() -> std::io::Result<()> {
@@ -36,6 +37,18 @@ fn main() -> std::io::Result<()> {
         Request::File { model: ModelId([4; 32]), chunk: 1 },
         Request::Models { from: ModelId([0; 32]), limit: 64 },
         Request::Upload { sender: Address([3; 20]) },
+        Request::Control { cookie: Cookie([5; 32]), control: Control::Add { address: "/ip4/192.0.2.1/tcp/3297".into() } },
+        Request::Faucet(FaucetRequest::Claim(FaucetClaim { address: Address([3; 20]), block: hash, nonce: 6 })),
+        Request::Announce { ids: vec![ShortId([7; 8])] },
+        Request::Pending { ids: vec![ShortId([7; 8]), ShortId([8; 8])] },
+        Request::Attachments { ids: vec![ShortId([7; 8])] },
+        Request::NewTip(status),
+        Request::Ledger {
+            address: Address([3; 20]),
+            before: Some(Place { height: 9, index: 2, side: Side::Credit }),
+            limit: 10,
+            proofs: Proofs::With,
+        },
     ];
     let responses = [
         Response::Status(status),
@@ -45,9 +58,15 @@ fn main() -> std::io::Result<()> {
         Response::TransactionIds(Some(vec![transaction.wtxid()])),
         Response::File(Some(vec![1, 2, 3])),
         Response::Submitted(SubmitReply::Accepted { answer: None }),
-        Response::Transaction(TransactionStatus::Pending),
+        Response::Transaction(TransactionStatus::Pending(transaction.wtxid())),
         Response::NodeStatus(Box::new(NodeStatus { uptime_seconds: 7, ..NodeStatus::default() })),
         Response::failed("busy"),
+        Response::Fee(FeeSuggestion { rate: 9, minimum: 8 }),
+        Response::Announce { noted: 1 },
+        Response::Pending(vec![Some(submission.clone()), None]),
+        Response::Attachments(attachments),
+        Response::NewTip,
+        Response::Upload(None),
     ];
     let mut seeds: Vec<(u8, String, Vec<u8>)> = vec![
         (0, "transaction".into(), encode(&transaction)),
