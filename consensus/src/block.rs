@@ -68,10 +68,7 @@ pub enum AnswerFormError {
     },
     /// A class stands there twice.
     #[error("class {class} stands there twice")]
-    Twice {
-        /// The class.
-        class: u16,
-    },
+    Twice { class: u16 },
 }
 
 impl Classes {

@@ -368,7 +368,6 @@ impl HeaderTree {
         }
     }
 
-    /// The genesis.
     pub fn genesis(&self) -> TreeNode {
         self.node(0)
     }

@@ -58,7 +58,6 @@ impl Model {
         &self.0.file
     }
 
-    /// The layers.
     pub fn graph(&self) -> &Graph {
         &self.0.file.graph
     }

@@ -47,10 +47,7 @@ pub enum PictureError {
     NotAPicture,
     /// The file is a picture of a format that this program does not read.
     #[error("a {found} picture: expected PNG, JPEG, WebP, GIF or BMP")]
-    Format {
-        /// The format.
-        found: String,
-    },
+    Format { found: String },
     /// The picture has too many pixels.
     #[error("the picture is too large: {width}x{height} pixels")]
     TooLarge {
@@ -92,10 +89,7 @@ pub enum PictureError {
     },
     /// The model takes no JPEG, and its pixels are more than a task carries.
     #[error("the model takes {found} bytes of pixels, more than the {MAX_FILE_BYTES} that a task carries")]
-    TooManyPixels {
-        /// The bytes.
-        found: usize,
-    },
+    TooManyPixels { found: usize },
     /// What was encoded is not taken, at any quality.
     #[error("the picture cannot be encoded for this model")]
     NotEncoded {

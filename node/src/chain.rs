@@ -122,12 +122,7 @@ pub enum AcceptError {
     Early(BlockHash),
     /// The block breaks a rule, and from now on is invalid.
     #[error("block {hash} at height {height}")]
-    Refused {
-        /// The block.
-        hash: BlockHash,
-        height: u64,
-        source: RuleError,
-    },
+    Refused { hash: BlockHash, height: u64, source: RuleError },
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -34,7 +34,6 @@ pub enum Checked {
     Body(Box<CheckedBody>),
     /// The answers of a block have been checked.
     Answers {
-        /// The block.
         hash: BlockHash,
         /// Which of its transactions are tasks.
         places: Vec<usize>,
@@ -50,7 +49,6 @@ pub enum Checked {
 /// A body and what checking it by itself gave.
 #[derive(Debug)]
 pub struct CheckedBody {
-    /// The block.
     pub hash: BlockHash,
     /// Who sent the data.
     pub from: Option<Peer>,

@@ -101,7 +101,6 @@ const TAG_BYTES: usize = 4 + 60;
 macro_rules! message {
     ($name:ident, $limit:expr) => {
         impl $name {
-            /// The encoding.
             pub fn to_bytes(&self) -> Vec<u8> {
                 ocelli_consensus::codec::encode(self)
             }

@@ -91,7 +91,6 @@ pub enum Refusal {
     HuffmanSymbol {
         /// Its class and number, as the file has them.
         table: u8,
-        /// The symbol.
         found: u8,
     },
     /// DRI has another body than 2 bytes.
@@ -199,10 +198,7 @@ pub enum Refusal {
         found: usize,
     },
     /// The model's crop is out of range.
-    Crop {
-        /// The crop.
-        found: usize,
-    },
+    Crop { found: usize },
 }
 
 impl fmt::Display for Refusal {

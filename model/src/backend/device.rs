@@ -15,7 +15,6 @@ pub enum DeviceChoice {
     /// The first GPU that this build can use, else the CPU.
     #[default]
     Auto,
-    /// The CPU.
     Cpu,
     /// The first CUDA GPU.
     Cuda,

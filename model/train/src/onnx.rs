@@ -197,7 +197,7 @@ impl OnnxNetwork {
 
     /// Whether activations have to be measured, since the file gives no integers for some of them.
     pub fn needs_pictures(&self) -> bool {
-        crate::quantize::needs_pictures(&self.network)
+        self.network.needs_pictures()
     }
 }
 

@@ -21,9 +21,7 @@ use ocelli_model::proof::SCALES;
 use serde::Serialize;
 
 pub use self::fine_tune::{FineTuned, Progress, fine_tune, fine_tuning};
-pub use self::imported::{
-    Clipping, ImportProgress, ImportReport, ImportTrial, Imported, Pictures, needs_pictures, quantize_imported,
-};
+pub use self::imported::{Clipping, ImportProgress, ImportReport, ImportTrial, Imported, Pictures, quantize_imported};
 use crate::dataset::{Dataset, DatasetError};
 use crate::evaluate::{EvaluateError, logits};
 use crate::train::{self, FloatNetwork, LayerWeights, Rounded, Rounding, TrainError, is_clamped};

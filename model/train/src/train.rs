@@ -126,10 +126,7 @@ pub enum TrainError {
     Description(#[from] serde_json::Error),
     /// What activations are clamped to is no positive number.
     #[error("found a ceiling of {found}, expected a positive number")]
-    Ceiling {
-        /// The ceiling.
-        found: f32,
-    },
+    Ceiling { found: f32 },
     /// There is not a ceiling for each layer.
     #[error("found {found} ceilings, expected {expected} as there are layers")]
     Ceilings {
@@ -156,7 +153,6 @@ pub enum TrainError {
     /// A tensor of a file of float weights has another type or shape than its layer.
     #[error("tensor {name:?}: found {found}, expected {expected}")]
     Tensor {
-        /// The tensor.
         name: String,
         /// Its type and shape.
         found: String,
@@ -500,7 +496,6 @@ impl Trainer {
         self.training.skipped().len()
     }
 
-    /// The recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }

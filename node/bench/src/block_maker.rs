@@ -216,8 +216,6 @@ impl Jpegs {
         Err(CommandError::failed(format!("no JPEG of {side}x{side} has at most {bytes} bytes")))
     }
 
-    /// The next.
-    ///
     /// # Errors
     /// For a side of 0.
     pub fn make(&self, random: &mut ChaCha8Rng) -> Result<Vec<u8>, CommandError> {

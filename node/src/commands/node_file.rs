@@ -34,7 +34,6 @@ pub enum NodeFileError {
     /// It is not there, or not readable.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -42,7 +41,6 @@ pub enum NodeFileError {
     /// It holds something else.
     #[error("{} is not what a node writes", path.display())]
     Syntax {
-        /// The file.
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,

@@ -36,7 +36,6 @@ pub enum Stopped {
     AtBlock {
         /// Its place in the file, from 1.
         number: u64,
-        /// The block.
         hash: BlockHash,
         height: u64,
         why: Why,

@@ -21,12 +21,7 @@ use crate::validation::{CheckedBody, Claims};
 pub enum IntakeError {
     /// These bytes are not what the block hash commits to.
     #[error("not the data of block {hash} at height {height}")]
-    NotTheBlock {
-        /// The block.
-        hash: BlockHash,
-        height: u64,
-        source: Box<BodyError>,
-    },
+    NotTheBlock { hash: BlockHash, height: u64, source: Box<BodyError> },
     /// A block is not valid.
     #[error("found a block that is not valid")]
     Bad(#[from] BadBlock),

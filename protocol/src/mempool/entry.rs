@@ -81,7 +81,6 @@ impl MempoolEntry {
         &self.answer
     }
 
-    /// The nonce.
     pub fn nonce(&self) -> u64 {
         self.transaction().unsigned.nonce
     }

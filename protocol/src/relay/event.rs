@@ -12,7 +12,6 @@ use crate::sync::Failure;
 
 /// The glimpse of the mempool that relay needs. At every input it must show all that earlier outputs have led to.
 pub trait Pool {
-    /// The mempool.
     fn mempool(&self) -> &Mempool;
     /// Whether a transaction whose attachment is still to be fetched would be taken: all that can be checked without it.
     fn would_take(&self, transaction: &Transaction) -> FetchVerdict;

@@ -229,6 +229,15 @@ impl GivenGrid {
 }
 
 impl Network {
+    /// Whether there is an activation for which the file gives no integers.
+    pub fn needs_pictures(&self) -> bool {
+        let last = self.layers.len() - 1;
+        let is_open = |layer: &NetworkLayer| {
+            layer.grid.is_none() && !matches!(layer.kind, LayerKind::MaxPool(_) | LayerKind::Concat)
+        };
+        self.layers[..last].iter().any(is_open)
+    }
+
     /// The shape of an activation.
     pub fn shape(&self, activation: usize) -> Shape {
         activation.checked_sub(1).map_or(self.input.shape, |layer| self.layers[layer].shape)

@@ -137,7 +137,7 @@ fn clippings() -> impl Iterator<Item = Clipping> {
 }
 
 /// Makes a model of an imported network. `crop` is what the model shall see of a picture's sides, in 256ths. Pictures may be
-/// missing where the [file has all integers](needs_pictures). `progress` is told after each picture that was run, on any thread.
+/// missing where the [file has all integers](Network::needs_pictures). `progress` is told after each picture that was run, on any thread.
 ///
 /// # Errors
 /// If the network cannot be made exact, or needs pictures and there are none.
@@ -150,7 +150,7 @@ pub fn quantize_imported(
     backend: &mut dyn Backend,
     progress: &(dyn Fn(ImportProgress) + Sync),
 ) -> Result<Imported, QuantizeError> {
-    let tries = if needs_pictures(network) { clippings().count() } else { 0 };
+    let tries = if network.needs_pictures() { clippings().count() } else { 0 };
     let total = pictures.map_or(0, |pictures| {
         let Pictures { calibration, validation } = pictures;
         calibration.len() + (2 + tries) * validation.len()
@@ -165,7 +165,7 @@ pub fn quantize_imported(
             }
             Some(observe(network, calibration, &run))
         }
-        None if needs_pictures(network) => return Err(QuantizeError::Empty { purpose: "calibrate" }),
+        None if network.needs_pictures() => return Err(QuantizeError::Empty { purpose: "calibrate" }),
         None => None,
     };
     let build = |clipping: Clipping| -> Result<(Model, Vec<Grid>, f64), QuantizeError> {
@@ -184,7 +184,7 @@ pub fn quantize_imported(
     let (mut trials, mut clipping) = (Vec::new(), None);
     // By the divergence that it has.
     let mut best: Option<(f64, Built)> = None;
-    if let (Some(pictures), Some(floats), true) = (pictures, &floats, needs_pictures(network)) {
+    if let (Some(pictures), Some(floats), true) = (pictures, &floats, network.needs_pictures()) {
         for tried in clippings() {
             let built = build(tried)?;
             let integers = run.logits(&built.0, backend, pictures.validation)?;
@@ -223,14 +223,6 @@ pub fn quantize_imported(
         }
     }
     Ok(Imported { model, report })
-}
-
-/// Whether there is an activation for which a file gives no integers.
-pub fn needs_pictures(network: &Network) -> bool {
-    let last = network.layers.len() - 1;
-    let is_open =
-        |layer: &NetworkLayer| layer.grid.is_none() && !matches!(layer.kind, LayerKind::MaxPool(_) | LayerKind::Concat);
-    network.layers[..last].iter().any(is_open)
 }
 
 /// The share of pictures with one label, and the mean divergence of the integers' probabilities from the floats'.

@@ -294,7 +294,6 @@ impl FloatNetwork {
         self
     }
 
-    /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }

@@ -28,7 +28,6 @@ pub struct Places {
 /// Where the numbers of a batch normalisation lie, all `(O)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormPlaces {
-    /// The factor.
     pub gamma: Range<usize>,
     /// The running mean and variance, which stand in for the batch's once training is over.
     pub statistics: [Range<usize>; 2],

@@ -45,7 +45,6 @@ pub struct Answered {
 #[derive(Debug, Clone, Copy)]
 pub struct Lesson<'a> {
     pub data: &'a Dataset,
-    /// The batch.
     pub indexes: &'a [usize],
     /// A change for each.
     pub changes: &'a [Change],
