@@ -42,7 +42,7 @@ fn main() -> std::io::Result<()> {
         Request::Announce { ids: vec![ShortId([7; 8])] },
         Request::Pending { ids: vec![ShortId([7; 8]), ShortId([8; 8])] },
         Request::Attachments { ids: vec![ShortId([7; 8])] },
-        Request::NewTip(status),
+        Request::NewTip(status.clone()),
         Request::Ledger {
             address: Address([3; 20]),
             before: Some(Place { height: 9, index: 2, side: Side::Credit }),
