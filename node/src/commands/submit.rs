@@ -3,15 +3,14 @@
 mod answer;
 mod asker;
 mod journal;
+mod progress;
 mod tabled;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
 use ocelli_consensus::{Action, Amount};
@@ -28,13 +27,13 @@ use super::pictures::Seen;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders, pictures};
-use crate::client::confirmation::Incident;
 use crate::client::fee::{default_fee, weight};
 use crate::client::{Client, printable};
 use crate::inference::{facts_of, model_id};
 use crate::task;
 use answer::{Answer, check_identical, print};
 use asker::Asker;
+pub(super) use progress::Progress;
 
 /// How long more nodes than the first are looked for.
 pub(super) const DISCOVERY_TIME: Duration = Duration::from_secs(3);
@@ -462,58 +461,9 @@ fn say_that_pictures_become_public(progress: &Progress) {
     }
 }
 
-/// A bar on stderr, where that is a terminal.
-pub(super) struct Progress(ProgressBar);
-
-impl Progress {
-    pub(super) fn start(length: usize) -> Self {
-        let bar = ProgressBar::new(length as u64);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})")
-            .expect("the template is a constant, and a test draws it");
-        Self(bar.with_style(style))
-    }
-
-    pub(super) fn say(&self, what: &'static str) {
-        self.0.set_message(what);
-        self.0.tick();
-    }
-
-    pub(super) fn set(&self, done: usize) {
-        self.0.set_position(done as u64);
-    }
-
-    /// Writes a line to stderr, above the bar. Without a stderr nobody is told, and the work goes on.
-    pub(super) fn note(&self, text: &str) {
-        if io::stderr().is_terminal() {
-            self.0.println(text);
-        } else {
-            drop(writeln!(io::stderr(), "{text}"));
-        }
-    }
-
-    /// Says what has happened to transactions that are waited for.
-    pub(super) fn tell_of<'a>(&self, incidents: impl IntoIterator<Item = (&'a Incident, &'a usize)>) {
-        for (incident, &count) in incidents {
-            self.note(&incident.words(count));
-        }
-    }
-
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bar_draws() {
-        let progress = Progress::start(2);
-        progress.say("x");
-        progress.set(1);
-        progress.finish();
-    }
 
     #[test]
     fn a_network_without_bootstrap_nodes_says_how_to_start_one() {

@@ -59,6 +59,7 @@ impl Asker<'_> {
         self.settle(under_way, &mut run)?;
         files.retain(|file| !run.table.has_paid(&pictures::name(file), &model));
         let (done, settled, mut left) = (asked - files.len(), run.counts.answered, files.len());
+        self.progress.go_on_from(done);
 
         for batch in files.chunks(BATCH) {
             self.progress.set(asked - left);
