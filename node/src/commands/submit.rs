@@ -9,6 +9,7 @@ mod tabled;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::block::Classes;
@@ -32,7 +33,7 @@ use crate::client::{Client, printable};
 use crate::inference::{facts_of, model_id};
 use crate::task;
 use answer::{Answer, check_identical, print};
-use asker::Asker;
+use asker::{Asker, stop_on_signal};
 pub(super) use progress::Progress;
 
 /// How long more nodes than the first are looked for.
@@ -320,13 +321,16 @@ fn check_total(args: &Args, pictures: usize, needed: Amount, spent: Amount) -> R
 }
 
 impl Asker<'_> {
-    /// Asks about pictures, batch by batch, of which those of the only one may be kept; `answers` gets what is known of each.
+    /// Asks about pictures, batch by batch, of which those of the only one may be kept; `answers` gets what is known of each. A signal to
+    /// stop ends it once the nodes have said what they make of what was signed.
     fn ask_all(
         &mut self,
         files: &[PathBuf],
         mut kept: Vec<(String, Attachment)>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), CommandError> {
+        let stop = stop_on_signal()?;
+        let is_stopped = || stop.load(Ordering::Relaxed);
         let mut spent = Amount::ZERO;
         let mut batches = files.chunks(BATCH).peekable();
         while let Some(batch) = batches.next() {
@@ -334,6 +338,9 @@ impl Asker<'_> {
                 kept = self.read_again(batch)?;
             }
             let pictures = self.run_model(std::mem::take(&mut kept))?;
+            if is_stopped() {
+                return Err(stopped(answers, files.len()));
+            }
             let handed_in = self.send(&pictures, spent, |_, _| Ok(()))?;
             let first = answers.len();
             for ((picture, submission), replies) in pictures.iter().zip(&handed_in.submissions).zip(&handed_in.replies)
@@ -350,15 +357,19 @@ impl Asker<'_> {
                 continue;
             }
             let deadline = Instant::now() + self.patience();
-            let states = self.wait(&handed_in.submissions, depth, deadline, |progress, states| {
+            let states = self.wait_while(&handed_in.submissions, depth, deadline, |progress, states| {
                 progress.set(first + states.iter().filter(|tracked| tracked.state.is_deep(depth)).count());
+                !is_stopped()
             })?;
             for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
                 if let Some(confirmed) = tracked.state.confirmed() {
                     answer.confirm(confirmed);
                 }
             }
-            check_depth(&states, depth, self.args.timeout)?;
+            match check_depth(&states, depth, self.args.timeout) {
+                Err(_) if is_stopped() => return Err(stopped(answers, files.len())),
+                checked => checked?,
+            }
         }
         Ok(())
     }
@@ -392,6 +403,19 @@ impl Asker<'_> {
         };
         Ok(pictures.into_iter().zip(logits).map(picture).collect())
     }
+}
+
+/// Says what a run that was told to stop leaves, and how to go on.
+fn stopped(sent: &[Answer], asked: usize) -> CommandError {
+    let waiting = sent.iter().filter(|answer| !answer.is_confirmed()).count();
+    let sent = match sent.len() {
+        0 => "nothing was sent".into(),
+        count => format!("{count} of {asked} pictures were sent, {waiting} of which are in no block yet"),
+    };
+    CommandError::failed(format!("stopped: {sent}")).with_hint(
+        "`ocelli chain tx TXID` follows what was sent; name the other pictures to ask about them. With --csv FILE the same command \
+         goes on where it ended, and pays for nothing twice",
+    )
 }
 
 /// What a task of a picture does, and the fee that it offers.

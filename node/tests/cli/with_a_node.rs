@@ -187,6 +187,90 @@ fn what_a_reorganisation_drops_is_handed_in_again() {
     assert!(run.stderr.contains(words), "{}", run.stderr);
 }
 
+/// Ctrl-C ends a run without a table once the nodes have what was signed, and says what that was. One with a table waits for it; a
+/// second Ctrl-C does not, and the next run hands in the same again.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_says_what_was_sent_and_loses_nothing() {
+    use std::collections::BTreeSet;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Child;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use crate::real_node::rows_of;
+
+    /// As many as are under way at a time.
+    const BATCH: usize = 32;
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    std::fs::create_dir(environment.path("traps")).unwrap();
+    for number in 0..=BATCH as u8 {
+        let made = environment.picture("made.bmp", number);
+        std::fs::rename(made, environment.path(&format!("traps/{number:02}.bmp"))).unwrap();
+    }
+    // What waits there stays there.
+    let keeper = ScriptedNode::start(&network, 47, &[], Script { keeps: true, ..Script::default() });
+    let submit = |peer: &str, table: &[&str]| {
+        let args = ["submit", "traps", "--network", &file, "--wallet", "dev", "--json", "--peer", peer];
+        let mut command = environment.command(&[&args[..], table].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    let signed = || {
+        let notes = std::fs::read_dir(environment.path(".local/share/ocelli/sent")).into_iter().flatten();
+        let names = notes.map(|note| note.unwrap().file_name().into_string().unwrap());
+        let txids = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+        txids.filter(|txid| txid.len() == 64).collect::<BTreeSet<_>>()
+    };
+
+    let child = submit(&keeper.address, &[]).spawn().unwrap();
+    wait_until("the first are signed", &|| signed().len() == BATCH);
+    interrupt(&child);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for words in [
+        "stopped: 32 of 33 pictures were sent, 32 of which are in no block yet",
+        "With --csv FILE the same command goes on where it ended",
+    ] {
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
+    let told = run.json();
+    let told = told.as_array().unwrap().iter().map(|answer| answer["txid"].as_str().unwrap().to_owned());
+    assert_eq!(told.collect::<BTreeSet<_>>(), signed());
+
+    let table = ["--csv", "table.csv"];
+    let mut child = submit(&keeper.address, &table).spawn().unwrap();
+    let pending = environment.path("table.csv.pending");
+    wait_until("tasks are under way", &|| pending.exists());
+    interrupt(&child);
+    let mut notes = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(notes.any(|line| line.contains("stopping: 32 tasks that are under way are waited for")));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let under_way: Value = serde_json::from_slice(&std::fs::read(&pending).unwrap()).unwrap();
+    let under_way = under_way.as_array().unwrap().iter().map(|entry| entry["row"]["txid"].as_str().unwrap().to_owned());
+    let under_way: BTreeSet<_> = under_way.collect();
+    drop(keeper);
+
+    let node = ScriptedNode::start(&network, 48, &[], Script::default());
+    let run = Run::from(submit(&node.address, &table).output().unwrap()).ok();
+    assert!(run.stderr.contains("32 tasks were under way: handing them in again"), "{}", run.stderr);
+    let told = run.json();
+    assert_eq!((&told["answered"], &told["left"]), (&33.into(), &0.into()), "{told}");
+    let paid: BTreeSet<_> = rows_of(&environment, "table.csv").iter().map(|row| row["txid"].clone()).collect();
+    assert!(paid.len() == BATCH + 1 && under_way.is_subset(&paid), "{paid:?}");
+}
+
 #[test]
 fn waiting_has_an_end_and_says_what_it_waited_for() {
     let environment = Environment::new();

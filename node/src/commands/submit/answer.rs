@@ -132,6 +132,11 @@ impl Answer {
         Ok(Self { sent: Sent::of(picture), told: Told::of(replies, &own), own: Own::of(picture, &own, model), task })
     }
 
+    /// Whether it is in a block.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.task.height.is_some()
+    }
+
     pub(super) fn confirm(&mut self, confirmed: &Confirmed) {
         let (height, evidence) = (confirmed.header.height, &confirmed.evidence);
         let task = &mut self.task;

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use ocelli_consensus::{Amount, Transaction};
 use ocelli_model::Model;
-use ocelli_program::signals::stop_flag;
 use ocelli_protocol::ledger::Side;
 use ocelli_protocol::message::{Confirmation, Submission};
 use serde_json::json;
@@ -17,7 +16,7 @@ use super::super::output::Printer;
 use super::super::pictures::Seen;
 use super::super::table::{self, BEST, Row, Table};
 use super::super::{evidence, pictures};
-use super::asker::{Asker, HandedIn, PAUSE, all_refused};
+use super::asker::{Asker, HandedIn, PAUSE, all_refused, stop_on_signal};
 use super::journal::{Journal, JournalEntry};
 use super::{BATCH, Picture, check_price, price};
 use crate::client::confirmation::{Confirmed, Found, TransactionState};
@@ -50,7 +49,7 @@ impl Asker<'_> {
         mut files: Vec<PathBuf>,
         output: &mut Printer,
     ) -> Result<(), CommandError> {
-        let stop = stop_flag().map_err(|error| CommandError::from(error).with_context("cannot listen for Ctrl-C"))?;
+        let stop = stop_on_signal()?;
         let model = self.offered.model.id().to_string();
         let table = Table::open(path)?;
         let asked = files.len();
