@@ -2,6 +2,7 @@
 
 mod answer;
 mod asker;
+mod bill;
 mod journal;
 mod progress;
 mod tabled;
@@ -12,28 +13,24 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ocelli_consensus::Amount;
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::{Action, Amount};
-use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, reference};
+use ocelli_model::{Attachment, Backend as _, KernelBackend, reference};
 use ocelli_protocol::mempool::MAX_PENDING;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use serde_json::json;
 
 use super::error::CommandError;
 use super::network_model::{Offered, Wanted};
 use super::output::Printer;
 use super::peer_option::local_node;
-use super::pictures::Seen;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders, pictures};
-use crate::client::fee::{default_fee, weight};
 use crate::client::{Client, printable};
-use crate::inference::{facts_of, model_id};
-use crate::task;
 use answer::{Answer, check_identical, print};
 use asker::{Asker, stop_on_signal};
+use bill::{Bill, Offer, TOO_MUCH, check_price, check_total, estimate, price};
 pub(super) use progress::Progress;
 
 /// How long more nodes than the first are looked for.
@@ -107,9 +104,6 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
 }
-
-/// Why a price cannot be named.
-const TOO_MUCH: &str = "fees and royalties together exceed all the credits there can be";
 
 /// A picture that is ready to be asked about.
 struct Picture {
@@ -202,122 +196,6 @@ fn join(args: &Args, network: &Network, addresses: &[String]) -> Result<Client, 
     client.limit_receivers(args.nodes.into());
     refuse_if_outdated(&mut client)?;
     Ok(client)
-}
-
-/// Says what pictures would cost. No wallet is needed, and no node for a model that the network has from its beginning.
-fn estimate(
-    args: &Args,
-    network: &Network,
-    wanted: Wanted,
-    files: &[PathBuf],
-    early: Option<Bill>,
-    output: &mut Printer,
-) -> Result<(), CommandError> {
-    let offered = match wanted {
-        Wanted::Here(model) if network.parameters.genesis_facts(&model_id(&model)).is_some() => {
-            Offered { model, royalty: Amount::ZERO }
-        }
-        wanted => {
-            let mut client = join(args, network, &find_bootstrap(&args.peer, network)?)?;
-            let height = client.chain_status()?.height;
-            wanted.find(network, &mut client, height)?
-        }
-    };
-    let bill = match early {
-        Some(bill) => bill,
-        None => Bill::of(args, files, &offered.model)?,
-    };
-    let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
-    let total = fees.checked_add(royalties).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-    if output.is_json() {
-        return output.json(&json!({
-            "pictures": pictures, "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
-            "total": total.to_string(), "model": offered.model.name(), "network": network.parameters.name,
-        }));
-    }
-    output.rows(&[
-        ("pictures", format!("{pictures}, {bytes} bytes as they are sent")),
-        ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
-        ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
-        ("total", format!("{total} credits on network {}", network.parameters.name)),
-    ])
-}
-
-/// What pictures cost, all of which can be used.
-#[derive(Default)]
-struct Bill {
-    pictures: u64,
-    /// As they are sent.
-    bytes: usize,
-    fees: Amount,
-    /// The highest fee, and the picture's.
-    dearest: (Amount, String),
-    /// All of them, where they are no more than a batch: so that a pipe is read once.
-    kept: Vec<(String, Attachment)>,
-}
-
-impl Bill {
-    /// Reads all pictures, some at a time.
-    ///
-    /// # Errors
-    /// That says of all which cannot be used.
-    fn of(args: &Args, files: &[PathBuf], model: &Model) -> Result<Self, CommandError> {
-        let (mut bill, mut problems) = (Self::default(), pictures::Problems::default());
-        for batch in files.chunks(BATCH) {
-            for (file, read) in batch.iter().zip(pictures::read_all(batch, model)) {
-                match read {
-                    Ok(Seen { attachment, .. }) => {
-                        let (_, fee) = price(args, model, Amount::ZERO, &attachment);
-                        bill.add(pictures::name(file), attachment, fee)?;
-                    }
-                    Err(problem) => problems.add(&pictures::name(file), &problem),
-                }
-            }
-        }
-        problems.check(files.len(), "; nothing was sent").map(|()| bill)
-    }
-
-    fn add(&mut self, file: String, attachment: Attachment, fee: Amount) -> Result<(), CommandError> {
-        self.pictures += 1;
-        self.bytes += attachment.bytes.len();
-        self.fees = self.fees.checked_add(fee).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-        if self.pictures == 1 || fee > self.dearest.0 {
-            self.dearest = (fee, file.clone());
-        }
-        match self.pictures as usize {
-            1..=BATCH => self.kept.push((file, attachment)),
-            _ => self.kept = Vec::new(),
-        }
-        Ok(())
-    }
-
-    fn royalties(&self, offered: &Offered) -> Result<Amount, CommandError> {
-        offered.royalty.0.checked_mul(self.pictures).map(Amount).ok_or_else(|| CommandError::usage(TOO_MUCH))
-    }
-
-    /// What all cost, if that may be spent.
-    fn check(&self, args: &Args, offered: &Offered) -> Result<Amount, CommandError> {
-        let (fee, file) = &self.dearest;
-        check_price(args, offered, *fee).map_err(|problem| {
-            CommandError::failed(format!("{file} {problem}; nothing was sent"))
-                .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
-        })?;
-        let total = self.fees.checked_add(self.royalties(offered)?).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-        check_total(args, self.pictures as usize, total, Amount::ZERO)?;
-        Ok(total)
-    }
-}
-
-/// Fails where so many pictures cost more than may be spent in all.
-fn check_total(args: &Args, pictures: usize, needed: Amount, spent: Amount) -> Result<(), CommandError> {
-    let Some(most) = args.max_total else { return Ok(()) };
-    if spent.checked_add(needed).is_some_and(|total| total <= most) {
-        return Ok(());
-    }
-    Err(CommandError::failed(format!(
-        "the next {pictures} pictures cost {needed} credits, {spent} were spent before, and --max-total is {most}"
-    ))
-    .with_hint("allow more, or be content with what was answered"))
 }
 
 impl Asker<'_> {
@@ -416,26 +294,6 @@ fn stopped(sent: &[Answer], asked: usize) -> CommandError {
         "`ocelli chain tx TXID` follows what was sent; name the other pictures to ask about them. With --csv FILE the same command \
          goes on where it ended, and pays for nothing twice",
     )
-}
-
-/// What a task of a picture does, and the fee that it offers.
-type Offer = (Action, Amount);
-
-/// What one picture costs.
-fn price(args: &Args, model: &Model, royalty: Amount, attachment: &Attachment) -> Offer {
-    let action = task::classify(model, royalty, attachment);
-    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(model)))));
-    (action, fee)
-}
-
-/// Why a picture is not asked about: it costs more than is allowed for one.
-fn check_price(args: &Args, offered: &Offered, fee: Amount) -> Result<(), String> {
-    let (price, most) = (fee.checked_add(offered.royalty), args.max_fee.unwrap_or(Amount(u64::MAX)));
-    match price {
-        Some(price) if price <= most => Ok(()),
-        Some(price) => Err(format!("costs {price} credits, at most {most} are allowed by --max-fee")),
-        None => Err("costs more than all the credits there can be".into()),
-    }
 }
 
 /// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.
