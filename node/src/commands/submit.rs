@@ -30,7 +30,7 @@ use super::{evidence, folders, pictures};
 use crate::client::{Client, printable};
 use answer::{Answer, check_identical, print};
 use asker::{Asker, stop_on_signal};
-use bill::{Bill, Offer, TOO_MUCH, check_price, check_total, estimate, price};
+use bill::{Bill, Offer, TOO_MUCH, check_price, check_total, dry_run, estimate, price};
 pub(super) use progress::Progress;
 
 /// How long more nodes than the first are looked for.
@@ -92,6 +92,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "csv")]
     estimate: bool,
 
+    /// Say what would be asked, what it would cost and what the wallet would have left, and send nothing; no password is needed
+    #[arg(long, conflicts_with_all = ["csv", "estimate"])]
+    dry_run: bool,
+
     /// Wait for so many confirmations; 0 is content with the preliminary answers
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     wait: u64,
@@ -137,6 +141,9 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     };
     if args.estimate {
         return estimate(args, &network, wanted, &files, early, output);
+    }
+    if args.dry_run {
+        return dry_run(args, &network, wanted, &files, early, output);
     }
     let addresses = find_bootstrap(&args.peer, &network)?;
     let wallet = args.wallet.open()?;

@@ -11,7 +11,7 @@ use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
 use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
 use ocelli_consensus::{Address, Amount, TxId};
 use ocelli_protocol::message::Submission;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::error::{CommandError, Explain as _};
 use super::evidence;
@@ -22,6 +22,7 @@ use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::confirmation::{Confirmed, Tracked, TransactionState};
 use crate::client::fee::{default_fee, expiry, weight};
+use crate::json;
 use crate::wallet::Wallet;
 
 /// How long another command may take to hand in what it has signed with the same key.
@@ -280,11 +281,8 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
         let waiting = account.next_nonce.saturating_sub(account.nonce);
         // What goes to oneself comes back.
         let left = if to == from { Amount(left.0.saturating_add(args.amount.0)) } else { left };
-        return dry_run(
-            output,
-            &[("amount", args.amount), ("fee", fee), ("balance", account.balance), ("left", left)],
-            waiting,
-        );
+        let amounts = [("amount", args.amount), ("fee", fee), ("balance", account.balance), ("left", left)];
+        return dry_run(output, (json!({}), Vec::new()), &amounts, waiting);
     };
     let unsigned = Unsigned { nonce: account.next_nonce, fee, expires: expiry(account.height), action };
     let transaction =
@@ -322,16 +320,21 @@ fn state(txid: TxId, confirmed: Option<&Confirmed>) -> String {
     }
 }
 
-/// Says what would have been sent; of `waiting` transactions nobody knows here what they leave.
-fn dry_run(output: &mut Printer, amounts: &[(&str, Amount)], waiting: u64) -> Result<(), CommandError> {
+/// Says what would have been sent and what it leaves, after what is said of it in JSON and for people; of `waiting` transactions nobody
+/// knows here what they leave.
+pub fn dry_run(
+    output: &mut Printer,
+    (fields, mut rows): (Value, Vec<(&str, String)>),
+    amounts: &[(&str, Amount)],
+    waiting: u64,
+) -> Result<(), CommandError> {
     if output.is_json() {
-        let mut fields: serde_json::Map<_, _> =
+        let amounts: Map<_, _> =
             amounts.iter().map(|(name, amount)| ((*name).to_owned(), json!(amount.to_string()))).collect();
-        fields.insert("waiting".into(), json!(waiting));
-        fields.insert("sent".into(), json!(false));
-        return output.json(&fields);
+        let fields = json::both(fields, amounts.into());
+        return output.json(&json::both(fields, json!({ "waiting": waiting, "sent": false })));
     }
-    let mut rows: Vec<_> = amounts.iter().map(|(name, amount)| (*name, format!("{amount} credits"))).collect();
+    rows.extend(amounts.iter().map(|(name, amount)| (*name, format!("{amount} credits"))));
     if waiting > 0 {
         rows.push(("waiting", format!("{waiting} transactions of the wallet, which take from it too")));
     }

@@ -8,7 +8,7 @@ use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
 use crate::environment::{Environment, Run};
-use crate::scripted_node::{Answers, FEE_RATES, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
+use crate::scripted_node::{Answers, FEE_RATES, HEIGHT, NOBODY, NONCE, ROYALTY, Script, ScriptedNode, TIP};
 
 fn dev_address() -> String {
     Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc")
@@ -269,6 +269,47 @@ fn ctrl_c_says_what_was_sent_and_loses_nothing() {
     assert_eq!((&told["answered"], &told["left"]), (&33.into(), &0.into()), "{told}");
     let paid: BTreeSet<_> = rows_of(&environment, "table.csv").iter().map(|row| row["txid"].clone()).collect();
     assert!(paid.len() == BATCH + 1 && under_way.is_subset(&paid), "{paid:?}");
+}
+
+/// Nothing is sent, no password is asked for, and what is said is what the run then takes.
+#[test]
+fn a_dry_run_says_what_pictures_would_cost_and_leave() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 49, &[], Script::default());
+    let new = ["wallet", "new", "--network", "local", "--wallet", "./mine.pem"];
+    environment.run_with_password("secret", &new).ok();
+    std::fs::create_dir(environment.path("traps")).unwrap();
+    for number in 0..3 {
+        let made = environment.picture("made.bmp", number);
+        std::fs::rename(made, environment.path(&format!("traps/{number}.bmp"))).unwrap();
+    }
+    let at = ["--network", &file, "--wallet", "./mine.pem", "--peer", &node.address, "--json"];
+    let grains = |value: &Value| value.as_str().unwrap().parse::<Amount>().unwrap().0;
+    for (pictures, count, royalty) in [("traps/1.bmp", 1, 0), ("traps", 3, 0), ("traps", 3, ROYALTY.0)] {
+        let model = if royalty > 0 { "stranger" } else { "cifar10-cnn" };
+        let submit = ["submit", pictures, "--model", model];
+        let run = environment.run(&[&submit[..], &["--dry-run"], &at].concat()).ok();
+        assert_eq!(run.stderr, "", "nothing becomes public");
+        let said = run.json();
+        assert_eq!((&said["pictures"], &said["model"], &said["sent"]), (&count.into(), &model.into(), &false.into()));
+        assert_eq!(grains(&said["royalties"]), count * royalty, "{said}");
+        assert_eq!(grains(&said["total"]), grains(&said["fees"]) + count * royalty, "{said}");
+        assert_eq!(grains(&said["left"]), 100_000_000 - grains(&said["total"]), "{said}");
+        let estimate = environment.run(&[&submit[..], &["--estimate"], &at].concat()).ok().json();
+        assert_eq!((&estimate["fees"], &estimate["total"]), (&said["fees"], &said["total"]));
+        let answers = environment.run_with_password("secret", &[&submit[..], &at].concat()).ok().json();
+        let whole = |answer: &Value, key: &str| answer[key].as_str().unwrap().parse::<u64>().unwrap();
+        let paid = answers.as_array().unwrap().iter().map(|answer| whole(answer, "fee") + whole(answer, "royalty"));
+        assert_eq!(paid.sum::<u64>(), grains(&said["total"]));
+    }
+    let text = environment.run(&[&["submit", "traps", "--dry-run"][..], &at[..6]].concat()).ok().stdout;
+    assert!(text.contains("left ") && text.contains("nothing: this was a dry run"), "{text}");
+    // What may not be spent, or is not there, is said as by the run itself.
+    let dear = environment.run(&[&["submit", "traps", "--dry-run", "--max-total", "0.00000001"][..], &at].concat());
+    assert!(dear.code == 1 && dear.stderr.contains("--max-total is 0.00000001"), "{}", dear.stderr);
+    let dear = environment.run(&[&["submit", "traps", "--dry-run", "--fee", "1"][..], &at].concat());
+    assert!(dear.code == 1 && dear.stderr.contains("3 are needed"), "{}", dear.stderr);
 }
 
 #[test]

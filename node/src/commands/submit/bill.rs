@@ -10,8 +10,9 @@ use serde_json::json;
 use super::super::error::CommandError;
 use super::super::network_model::{Offered, Wanted};
 use super::super::output::Printer;
-use super::super::pictures;
 use super::super::pictures::Seen;
+use super::super::wallet::too_little;
+use super::super::{evidence, pictures, wallet};
 use super::{Args, BATCH, find_bootstrap, join};
 use crate::client::fee::{default_fee, weight};
 use crate::inference::{facts_of, model_id};
@@ -57,6 +58,42 @@ pub(super) fn estimate(
         ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
         ("total", format!("{total} credits on network {}", network.parameters.name)),
     ])
+}
+
+/// Says what would be asked, what it would cost and what that leaves of the wallet's balance. No password is needed.
+pub(super) fn dry_run(
+    args: &Args,
+    network: &Network,
+    wanted: Wanted,
+    files: &[PathBuf],
+    early: Option<Bill>,
+    output: &mut Printer,
+) -> Result<(), CommandError> {
+    // The wallet first: no node is needed to say that there is none.
+    let address = args.wallet.address()?;
+    let mut client = join(args, network, &find_bootstrap(&args.peer, network)?)?;
+    let account = client.account(address)?;
+    let offered = wanted.find(network, &mut client, account.height)?;
+    evidence::warn_of_left(&client);
+    let bill = match early {
+        Some(bill) => bill,
+        None => Bill::of(args, files, &offered.model)?,
+    };
+    let total = bill.check(args, &offered)?;
+    let Some(left) = account.balance.checked_sub(total) else {
+        return Err(too_little(network, address, account.balance, total));
+    };
+    let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
+    let (model, network) = (offered.model.name(), &network.parameters.name);
+    let fields = json!({ "pictures": pictures, "bytes": bytes, "model": model, "network": network });
+    let rows = vec![
+        ("pictures", format!("{pictures}, {bytes} bytes as they are sent, on network {network}")),
+        ("model", model.to_owned()),
+    ];
+    let amounts =
+        [("fees", *fees), ("royalties", royalties), ("total", total), ("balance", account.balance), ("left", left)];
+    let waiting = account.next_nonce.saturating_sub(account.nonce);
+    wallet::dry_run(output, (fields, rows), &amounts, waiting)
 }
 
 /// What pictures cost, all of which can be used.
