@@ -45,6 +45,18 @@ fn a_published_model_is_listed_fetched_and_asked() {
     let asked = ["submit", "--wallet", "dev", "--json", "--model", "stranger", &picture];
     let answer = environment.run(&[&asked[..], &at].concat()).ok().json();
     assert_eq!((&answer[0]["royalty"], &answer[0]["identical"]), (&json!(ROYALTY.0.to_string()), &json!(true)));
+    // Another may have the name: the id tells which it was.
+    assert_eq!((&answer[0]["model"], &answer[0]["model_id"]), (&json!("stranger"), &json!(id)));
+    let named = format!("stranger ({})", &id[..8]);
+    let text = ["submit", "--wallet", "dev", "--model", "stranger", &picture];
+    for more in [&[][..], &["--estimate"], &["--dry-run"]] {
+        let said = environment.run(&[&text[..], more, &at].concat()).ok().stdout;
+        assert!(said.contains(&named), "{more:?}: {said}");
+        if !more.is_empty() {
+            let said = environment.run(&[&text[..], more, &["--json"], &at].concat()).ok().json();
+            assert_eq!(said["model_id"], id.as_str(), "{said}");
+        }
+    }
     let shown = environment.run(&[&["chain", "tx", answer[0]["txid"].as_str().unwrap(), "--json"][..], &at].concat());
     assert_eq!(shown.ok().json()["transaction"]["action"]["model"], id.as_str());
     let none = ["submit", "--wallet", "dev", "--model", "nobodys", &picture];

@@ -8,7 +8,7 @@ use ocelli_model::{Attachment, Model};
 use serde_json::json;
 
 use super::super::error::CommandError;
-use super::super::network_model::{Offered, Wanted};
+use super::super::network_model::{Offered, Wanted, named};
 use super::super::output::Printer;
 use super::super::pictures::Seen;
 use super::super::wallet::too_little;
@@ -49,13 +49,14 @@ pub(super) fn estimate(
     if output.is_json() {
         return output.json(&json!({
             "pictures": pictures, "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
-            "total": total.to_string(), "model": offered.model.name(), "network": network.parameters.name,
+            "total": total.to_string(), "model": offered.model.name(), "model_id": model_id(&offered.model),
+            "network": network.parameters.name,
         }));
     }
     output.rows(&[
         ("pictures", format!("{pictures}, {bytes} bytes as they are sent")),
         ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
-        ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
+        ("royalties", format!("{royalties} credits to the author of {}", named(&offered.model))),
         ("total", format!("{total} credits on network {}", network.parameters.name)),
     ])
 }
@@ -84,11 +85,13 @@ pub(super) fn dry_run(
         return Err(too_little(network, address, account.balance, total));
     };
     let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
-    let (model, network) = (offered.model.name(), &network.parameters.name);
-    let fields = json!({ "pictures": pictures, "bytes": bytes, "model": model, "network": network });
+    let (model, network) = (&offered.model, &network.parameters.name);
+    let fields = json!({
+        "pictures": pictures, "bytes": bytes, "model": model.name(), "model_id": model_id(model), "network": network,
+    });
     let rows = vec![
         ("pictures", format!("{pictures}, {bytes} bytes as they are sent, on network {network}")),
-        ("model", model.to_owned()),
+        ("model", named(model)),
     ];
     let amounts =
         [("fees", *fees), ("royalties", royalties), ("total", total), ("balance", account.balance), ("left", left)];
