@@ -6,7 +6,7 @@ use ocelli_node::wallet::Wallet;
 use serde_json::{Value, json};
 
 use crate::environment::{Environment, Run};
-use crate::scripted_node::{Answers, GAP, GIFT, HEIGHT, Lie, NONCE, Script, ScriptedNode, TIP, transfers};
+use crate::scripted_node::{Answers, FEE_RATES, GAP, GIFT, HEIGHT, Lie, NONCE, Script, ScriptedNode, TIP, transfers};
 
 /// More than a lying chain has, and less than the honest one: 5 of 9 blocks.
 const MINIMUM_WORK: &str = "minimum_work = \"0x500\"\n";
@@ -315,6 +315,35 @@ fn of_a_long_chain_it_is_said_what_was_not_checked() {
     assert!(text.contains(words), "{text}");
     let balance = asking.ask(Balance, &[&honest]).ok().json();
     assert_eq!((&balance["balance"], &balance["checked"]), (&json!("1"), &json!(false)), "{balance}");
+
+    // Whatever tells of a balance or of a block says so.
+    let script = Script { waits: true, fee_rate: FEE_RATES[0], ..long };
+    let node = ScriptedNode::start(&network, 95, &[], script);
+    let at = ["--network", &file, "--peer", &node.address, "--wallet", "dev"];
+    let run = |args: &[&str]| environment.run(&[args, &at].concat()).ok();
+    let waiting = transfers(&network).pop().unwrap().txid().to_string();
+    let dev = Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc");
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
+    let (send, submit) = (["wallet", "send", &dev, "0.1"], ["submit", &picture]);
+    let [bump, cancel] = ["bump", "cancel"].map(|command| ["wallet", command, &waiting]);
+    let publish = ["model", "publish", "model", "--royalty", "0.5"];
+    for command in [&send[..], &submit, &publish, &bump, &cancel] {
+        let dry = [command, &["--dry-run"]].concat();
+        let said = run(&[&dry[..], &["--json"]].concat()).json();
+        assert_eq!((&said["checked"], &said["nodes"]), (&json!(false), &json!(1)), "{command:?}: {said}");
+        let text = run(&dry).stdout;
+        assert!(text.contains("according to 1 node, not checked"), "{command:?}: {text}");
+    }
+    for command in [&send[..], &bump] {
+        let said = run(&[command, &["--wait", "1", "--json"]].concat()).json();
+        let evidence = (&said["evidence"]["checked_from"], &said["evidence"]["nodes"]);
+        assert_eq!(evidence, (&json!(GAP + HEIGHT), &json!(1)), "{command:?}: {said}");
+    }
+    let tabled = run(&[&submit[..], &["--csv", "table.csv", "--json"]].concat());
+    let words = "1 answers are in blocks before which the chain was not checked";
+    assert!(tabled.stderr.contains(words), "{}", tabled.stderr);
+    assert_eq!(tabled.json()["unchecked"], 1);
 
     // Two that disagree: who is right cannot be seen.
     let other = Script { lie: Some(Lie::EasyFork), ..long };

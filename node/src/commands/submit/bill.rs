@@ -96,7 +96,7 @@ pub(super) fn dry_run(
     let amounts =
         [("fees", *fees), ("royalties", royalties), ("total", total), ("balance", account.balance), ("left", left)];
     let waiting = account.next_nonce.saturating_sub(account.nonce);
-    wallet::dry_run(output, (fields, rows), &amounts, waiting)
+    wallet::dry_run(output, (fields, rows), &amounts, &account, waiting)
 }
 
 /// What pictures cost, all of which can be used.

@@ -27,6 +27,8 @@ struct Counts {
     problems: usize,
     /// Answers of the chain that are not this machine's own.
     different: usize,
+    /// Answers in blocks before which the chain was not checked.
+    unchecked: usize,
 }
 
 /// What a run writes to.
@@ -76,6 +78,12 @@ impl Asker<'_> {
         evidence::warn_of_left(&self.client);
         let Run { table, counts, .. } = run;
         let summary = Summary { path, asked, before: done.saturating_sub(settled), left, paid: table.paid() };
+        if counts.unchecked > 0 {
+            self.progress.note(&format!(
+                "warning: {} answers are in blocks before which the chain was not checked, as it is too long: they are by the nodes' word",
+                counts.unchecked
+            ));
+        }
         summary.say(&counts, output)?;
         if counts.different > 0 {
             return Err(CommandError::failed(format!(
@@ -265,6 +273,7 @@ impl Run {
         });
         self.counts.answered += 1;
         self.counts.different += usize::from(!is_own);
+        self.counts.unchecked += usize::from(confirmed.evidence.checked_from > 0);
         self.table.add(&Row { block: Some(confirmed.header.height), problem, ..entry.row.clone() })
     }
 }
@@ -283,11 +292,11 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn say(&self, counts: &Counts, output: &mut Printer) -> Result<(), CommandError> {
-        let (Counts { answered, problems, .. }, Self { path, asked, before, left, paid }) = (counts, self);
+        let (Counts { answered, problems, unchecked, .. }, Self { path, asked, before, left, paid }) = (counts, self);
         if output.is_json() {
             return output.json(&json!({
                 "table": path, "pictures": asked, "answered": answered, "answered_before": before, "problems": problems,
-                "left": left, "paid": paid.to_string(),
+                "left": left, "paid": paid.to_string(), "unchecked": unchecked,
             }));
         }
         let before = if *before > 0 { format!(", {before} were there already") } else { String::new() };
