@@ -778,34 +778,34 @@ fn uploads_that_are_not_ready() {
         ("parts are missing", |it| it.next = 0, false, Some(TransactionError::PartsMissing { found: 0, expected: 1 })),
         ("the last part is of this block", |it| it.last = 13, false, window(14, 22)),
         ("the last part is of the block before", |it| it.last = 12, false, None),
-        ("the last height of the window", |it| (it.since, it.last) = (0, 12), false, window(13, 20)),
+        ("the last height for a publication", |it| (it.since, it.last) = (0, 12), false, window(13, 20)),
+        ("the last height for a part", |it| (it.since, it.next) = (0, 0), true, window(8, 20)),
         ("the first part comes at the first height", |it| (it.since, it.next) = (5, 0), true, None),
         ("the first part comes a block too early", |it| (it.since, it.next) = (6, 0), true, window(14, 26)),
     ];
     let chain = chain();
     for (row, change, is_part, expected) in rows {
         let mut other = with_upload(&chain, change);
-        if row == "the last height of the window" {
+        let verdict = |chain: &Chain| {
+            let (action, attachment) = match is_part {
+                true => (part_of(0, &[5; 5]), Some(vec![5; 5])),
+                false => (Action::Publish { model: EARLY, facts: SMALL, royalty: Amount(0) }, None),
+            };
+            chain.verdict(&chain.candidate(vec![(chain.act(1, 0, action), attachment)]))
+        };
+        if row.starts_with("the last height") {
             // At height 20 it is too late, at 19 it is not.
-            let until = other.ledger.upload(&address(1)).unwrap().since + other.parameters().upload_window;
+            let Some(TransactionError::UploadWindow { from, until, .. }) = expected else { panic!("{row}") };
             while other.tip().height + 2 < until {
                 other.extend(vec![]);
             }
-            let publish =
-                |chain: &Chain| chain.act(1, 0, Action::Publish { model: EARLY, facts: SMALL, royalty: Amount(0) });
-            other.verdict(&other.candidate(vec![(publish(&other), None)])).unwrap();
+            assert_eq!(verdict(&other), Ok(()), "{row}");
             other.extend(vec![]);
-            let late = other.verdict(&other.candidate(vec![(publish(&other), None)]));
-            let error = TransactionError::UploadWindow { height: until, from: 13, until };
-            assert_eq!(late, Err(error.at(0)));
+            let late = TransactionError::UploadWindow { height: until, from, until };
+            assert_eq!(verdict(&other), Err(late.at(0)), "{row}");
             continue;
         }
-        let (action, attachment) = match is_part {
-            true => (part_of(0, &[5; 5]), Some(vec![5; 5])),
-            false => (Action::Publish { model: EARLY, facts: SMALL, royalty: Amount(0) }, None),
-        };
-        let found = other.verdict(&other.candidate(vec![(other.act(1, 0, action), attachment)]));
-        assert_eq!(found, expected.map_or(Ok(()), |error| Err(error.at(0))), "{row}");
+        assert_eq!(verdict(&other), expected.map_or(Ok(()), |error| Err(error.at(0))), "{row}");
     }
     // The file has no part after its last, though the number is the next.
     let after_last = chain.act(1, 0, part_of(1, &[5; 5]));

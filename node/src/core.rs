@@ -251,7 +251,7 @@ impl Core {
             Input::Response(id, peer, result, bytes) => self.on_response(id, peer, result, bytes),
             Input::NewTip(peer, status) => self.drive_assembly(assembly::Input::NewTip { peer, status }),
             Input::Announced(block, indexes, to) => {
-                let found = self.announced(&block, &indexes);
+                let found = self.announced(&block, &indexes)?;
                 to.send(&Response::Transactions(found));
                 Ok(())
             }
@@ -334,13 +334,21 @@ impl Core {
         Ok(())
     }
 
-    /// Transactions of a block that is being put together, as far as they are here; nothing if it is not.
-    fn announced(&self, block: &BlockHash, indexes: &[u32]) -> Vec<Option<Submission>> {
+    /// Transactions of a block that is being put together, as far as they are here and may be given; nothing if it is not.
+    fn announced(&self, block: &BlockHash, indexes: &[u32]) -> Result<Vec<Option<Submission>>, StoreError> {
         if self.assembling.machine.transaction_ids(block).is_none() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let found = |index: &u32| self.assembling.machine.submission(block, *index as usize).cloned();
-        take_transactions(indexes.iter().map(found))
+        let mut failure = None;
+        let found = indexes.iter().map_while(|index| {
+            let found = self.assembling.machine.submission(block, *index as usize);
+            let named = found.and_then(|submission| submission.transaction.attachment());
+            let is_forgotten = named.map_or(Ok(false), |named| self.chain.store().is_forgotten(&named.hash));
+            let is_forgotten = is_forgotten.map_err(|error| failure = Some(error)).ok()?;
+            Some(found.filter(|_| !is_forgotten).cloned())
+        });
+        let found = take_transactions(found);
+        failure.map_or(Ok(found), Err)
     }
 
     /// Blames a peer.

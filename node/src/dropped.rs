@@ -14,6 +14,8 @@ pub enum Reason {
     Outbid,
     /// The chain has moved on.
     Impossible,
+    /// The node's owner will not have its attachment.
+    Forgotten,
 }
 
 impl Reason {
@@ -22,6 +24,7 @@ impl Reason {
         match self {
             Self::Outbid => "replaced, or evicted by others that pay more",
             Self::Impossible => "no longer possible after the latest block, or expired before it was in one",
+            Self::Forgotten => "the owner of this node has it refuse the attachment",
         }
     }
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::object::MAX_ATTACHMENT_BYTES;
-use ocelli_consensus::{Header, Network, TxId};
-use ocelli_protocol::mempool::{Mempool, Tip, bytes_with};
+use ocelli_consensus::{AttachmentHash, Header, Network, Transaction, TxId};
+use ocelli_protocol::mempool::{AdmitError, Mempool, MempoolError, Tip, bytes_with};
 use ocelli_protocol::message::{BlockData, Request, Response, ShortId, Submission};
 use ocelli_protocol::sync::{Direction, Failure};
 
@@ -41,10 +41,10 @@ use crate::keeper;
 use crate::log_limit::LogLimit;
 use crate::network::{Group, NetworkHandle, Peer, RequestId};
 use crate::reply::ReplyTo;
-use crate::store::{Frozen, Rows, StoreError};
+use crate::store::{Frozen, Rows, Store, StoreError};
 use crate::traffic::{Asking, Counted};
 use crate::view::{PoolView, View, Views};
-use admission::Waiting;
+use admission::{Refusal, Waiting};
 use ahead::Ahead;
 use faucet::Faucet;
 use own::Ordered;
@@ -89,6 +89,9 @@ pub enum Input {
     Mined(Header),
     /// The device has turned out faulty: what it computed is worth nothing.
     DeviceFault,
+    /// The owner will not have this attachment, which the store refuses by now. Who is told how many transactions carried it, once
+    /// nobody sees them any more.
+    Forget(AttachmentHash, mpsc::Sender<usize>),
     /// End, and write down what is pending.
     Stop,
 }
@@ -194,6 +197,7 @@ pub struct Pool {
 struct Due {
     replies: Vec<(ReplyTo, Response)>,
     ordered: Vec<Ordered>,
+    forgotten: Vec<(mpsc::Sender<usize>, usize)>,
 }
 
 impl Pool {
@@ -280,6 +284,7 @@ impl Pool {
             Input::Answers(txids, result) => self.on_answers(&txids, result),
             Input::Mined(header) => self.on_mined(header),
             Input::DeviceFault => self.on_device_fault(),
+            Input::Forget(attachment, to) => self.on_forget(&attachment, to),
             Input::Stop => {} // is for the loop
         }
         Ok(())
@@ -351,6 +356,9 @@ impl Pool {
             // Whoever has ordered may have gone.
             drop(to.send(result));
         }
+        for (to, count) in self.due.forgotten.drain(..) {
+            drop(to.send(count));
+        }
     }
 
     /// Has the mempool written down.
@@ -364,6 +372,23 @@ impl Pool {
 /// The chain as admission sees it, at a monotonic time.
 fn tip<'a>(network: &'a Network, chain: &'a AtTip, now: u64) -> Tip<'a, Rows<Frozen>> {
     Tip { network, height: chain.tip.height, time: chain.header.time, state: &*chain.rows, now }
+}
+
+/// All of admission that is cheap: whether the mempool would take a transaction, and whether the node's owner would.
+fn check(
+    mempool: &Mempool,
+    transaction: &Transaction,
+    tip: &Tip<'_, Rows<Frozen>>,
+    store: &Store,
+) -> Result<(), Refusal> {
+    mempool.check(transaction, tip)?;
+    let Some(named) = transaction.attachment() else { return Ok(()) };
+    // By the store as it is now: the tip's rows may be older than what the owner has said since.
+    match store.is_forgotten(&named.hash) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(MempoolError::Forgotten(named.hash).into()),
+        Err(error) => Err(AdmitError::Reader(error)),
+    }
 }
 
 /// A store that cannot be read here is said; its core finds whether the node can go on.

@@ -11,6 +11,7 @@ mod nodes {
     mod crash;
     mod device;
     mod flood;
+    mod forgotten;
     mod harness;
     mod history;
     mod hostile;

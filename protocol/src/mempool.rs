@@ -34,7 +34,7 @@ use ocelli_consensus::header::{ParentBlock, Place};
 use ocelli_consensus::object::{ObjectId, StateReader};
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transition::{self};
-use ocelli_consensus::{Address, Amount, CheckedTransaction, Network, Transaction, TxId, WtxId};
+use ocelli_consensus::{Address, Amount, AttachmentHash, CheckedTransaction, Network, Transaction, TxId, WtxId};
 
 use crate::message::{MAX_INLINE_ATTACHMENT, ShortId, Submission};
 use admission::{Admission, Candidate, Room};
@@ -220,6 +220,14 @@ impl Mempool {
         self.admit(&candidate, tip).map(|_| ())
     }
 
+    /// Drops what carries an attachment; what comes after it of the same sender waits from now on. The ids of what is gone.
+    pub fn drop_attachment(&mut self, attachment: &AttachmentHash) -> Vec<TxId> {
+        let carries_it = |entry: &&MempoolEntry| carries(entry.transaction(), attachment);
+        let gone: Vec<TxId> = self.iter().filter(carries_it).map(MempoolEntry::txid).collect();
+        gone.iter().for_each(|txid| drop(self.take(txid)));
+        gone
+    }
+
     /// Notes a task's answer.
     pub fn set_answer(&mut self, txid: &TxId, answer: Answer) {
         if let Some(entry) = self.get_mut(txid) {
@@ -364,6 +372,11 @@ impl Mempool {
         let (sender, nonce) = self.places.get(txid)?;
         self.senders.get_mut(sender)?.pending.get_mut(nonce)
     }
+}
+
+/// Whether a transaction carries an attachment.
+pub fn carries(transaction: &Transaction, attachment: &AttachmentHash) -> bool {
+    transaction.attachment().is_some_and(|named| named.hash == *attachment)
 }
 
 #[cfg(test)]

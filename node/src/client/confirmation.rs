@@ -399,6 +399,23 @@ impl Client {
         time: Duration,
         mut told: impl FnMut(&[Tracked], &Incidents),
     ) -> Result<Vec<Tracked>, ClientError> {
+        self.wait_while(submissions, depth, time, |states, incidents| {
+            told(states, incidents);
+            true
+        })
+    }
+
+    /// The same, as long as `told` says so.
+    ///
+    /// # Errors
+    /// As [`Client::wait`].
+    pub fn wait_while(
+        &mut self,
+        submissions: &[Submission],
+        depth: u64,
+        time: Duration,
+        mut told: impl FnMut(&[Tracked], &Incidents) -> bool,
+    ) -> Result<Vec<Tracked>, ClientError> {
         let start = Instant::now();
         let deadline = start + time;
         let tracked = submissions
@@ -419,8 +436,8 @@ impl Client {
         for turn in 0.. {
             waiting.round(turn, (Instant::now() + ROUND).min(deadline))?;
             waiting.look_for_an_end();
-            told(&waiting.tracked, &std::mem::take(&mut waiting.incidents));
-            if waiting.tracked.iter().all(|tracked| tracked.is_over) || Instant::now() >= deadline {
+            let goes_on = told(&waiting.tracked, &std::mem::take(&mut waiting.incidents));
+            if !goes_on || waiting.tracked.iter().all(|tracked| tracked.is_over) || Instant::now() >= deadline {
                 break;
             }
             waiting.pause((Instant::now() + POLL).min(deadline))?;

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::client::account::Known;
 use crate::client::chains::Evidence;
 use crate::client::confirmation::Incidents;
 
@@ -38,6 +39,19 @@ pub fn by_word_of(nodes: usize) -> String {
     } else {
         format!("according to {nodes} nodes, not checked")
     }
+}
+
+/// By what, or by whose word, an account's balance is known.
+pub fn of_account(account: &Known) -> String {
+    match account.is_checked {
+        true => "by the state root in the block's header, and all headers from genesis on".into(),
+        false => by_word_of(account.nodes),
+    }
+}
+
+/// The same for scripts.
+pub fn account_json(account: &Known) -> Value {
+    serde_json::json!({ "checked": account.is_checked, "nodes": account.nodes })
 }
 
 /// A number of confirmations, as people say it.

@@ -83,6 +83,12 @@ impl Wanted {
     }
 }
 
+/// A model as people tell models apart: names are their authors' and not unique, so the first digits of the id stand beside it.
+pub fn named(model: &Model) -> String {
+    let name = if model.name().is_empty() { "no name" } else { model.name() };
+    format!("{name} ({})", short(&model_id(model)))
+}
+
 fn built_in() -> impl Iterator<Item = Model> {
     zoo::names().into_iter().filter_map(zoo::get)
 }

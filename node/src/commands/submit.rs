@@ -2,39 +2,36 @@
 
 mod answer;
 mod asker;
+mod bill;
 mod journal;
+mod progress;
 mod tabled;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use ocelli_consensus::Amount;
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::network::Network;
-use ocelli_consensus::{Action, Amount};
-use ocelli_model::{Attachment, Backend as _, KernelBackend, Model, reference};
+use ocelli_model::{Attachment, Backend as _, KernelBackend, reference};
 use ocelli_protocol::mempool::MAX_PENDING;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
-use serde_json::json;
 
 use super::error::CommandError;
 use super::network_model::{Offered, Wanted};
 use super::output::Printer;
 use super::peer_option::local_node;
-use super::pictures::Seen;
 use super::wallet::{check_depth, timeout_parser, too_little};
 use super::wallet_option::{WalletOption, address_of};
 use super::{evidence, folders, pictures};
-use crate::client::confirmation::Incident;
-use crate::client::fee::{default_fee, weight};
 use crate::client::{Client, printable};
-use crate::inference::{facts_of, model_id};
-use crate::task;
 use answer::{Answer, check_identical, print};
-use asker::Asker;
+use asker::{Asker, stop_on_signal};
+use bill::{Bill, Offer, TOO_MUCH, check_price, check_total, dry_run, estimate, price};
+pub(super) use progress::Progress;
 
 /// How long more nodes than the first are looked for.
 pub(super) const DISCOVERY_TIME: Duration = Duration::from_secs(3);
@@ -95,6 +92,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "csv")]
     estimate: bool,
 
+    /// Say what would be asked, what it would cost and what the wallet would have left, and send nothing; no password is needed
+    #[arg(long, conflicts_with_all = ["csv", "estimate"])]
+    dry_run: bool,
+
     /// Wait for so many confirmations; 0 is content with the preliminary answers
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     wait: u64,
@@ -107,9 +108,6 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
 }
-
-/// Why a price cannot be named.
-const TOO_MUCH: &str = "fees and royalties together exceed all the credits there can be";
 
 /// A picture that is ready to be asked about.
 struct Picture {
@@ -143,6 +141,9 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     };
     if args.estimate {
         return estimate(args, &network, wanted, &files, early, output);
+    }
+    if args.dry_run {
+        return dry_run(args, &network, wanted, &files, early, output);
     }
     let addresses = find_bootstrap(&args.peer, &network)?;
     let wallet = args.wallet.open()?;
@@ -204,130 +205,17 @@ fn join(args: &Args, network: &Network, addresses: &[String]) -> Result<Client, 
     Ok(client)
 }
 
-/// Says what pictures would cost. No wallet is needed, and no node for a model that the network has from its beginning.
-fn estimate(
-    args: &Args,
-    network: &Network,
-    wanted: Wanted,
-    files: &[PathBuf],
-    early: Option<Bill>,
-    output: &mut Printer,
-) -> Result<(), CommandError> {
-    let offered = match wanted {
-        Wanted::Here(model) if network.parameters.genesis_facts(&model_id(&model)).is_some() => {
-            Offered { model, royalty: Amount::ZERO }
-        }
-        wanted => {
-            let mut client = join(args, network, &find_bootstrap(&args.peer, network)?)?;
-            let height = client.chain_status()?.height;
-            wanted.find(network, &mut client, height)?
-        }
-    };
-    let bill = match early {
-        Some(bill) => bill,
-        None => Bill::of(args, files, &offered.model)?,
-    };
-    let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
-    let total = fees.checked_add(royalties).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-    if output.is_json() {
-        return output.json(&json!({
-            "pictures": pictures, "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
-            "total": total.to_string(), "model": offered.model.name(), "network": network.parameters.name,
-        }));
-    }
-    output.rows(&[
-        ("pictures", format!("{pictures}, {bytes} bytes as they are sent")),
-        ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
-        ("royalties", format!("{royalties} credits to the author of {}", offered.model.name())),
-        ("total", format!("{total} credits on network {}", network.parameters.name)),
-    ])
-}
-
-/// What pictures cost, all of which can be used.
-#[derive(Default)]
-struct Bill {
-    pictures: u64,
-    /// As they are sent.
-    bytes: usize,
-    fees: Amount,
-    /// The highest fee, and the picture's.
-    dearest: (Amount, String),
-    /// All of them, where they are no more than a batch: so that a pipe is read once.
-    kept: Vec<(String, Attachment)>,
-}
-
-impl Bill {
-    /// Reads all pictures, some at a time.
-    ///
-    /// # Errors
-    /// That says of all which cannot be used.
-    fn of(args: &Args, files: &[PathBuf], model: &Model) -> Result<Self, CommandError> {
-        let (mut bill, mut problems) = (Self::default(), pictures::Problems::default());
-        for batch in files.chunks(BATCH) {
-            for (file, read) in batch.iter().zip(pictures::read_all(batch, model)) {
-                match read {
-                    Ok(Seen { attachment, .. }) => {
-                        let (_, fee) = price(args, model, Amount::ZERO, &attachment);
-                        bill.add(pictures::name(file), attachment, fee)?;
-                    }
-                    Err(problem) => problems.add(&pictures::name(file), &problem),
-                }
-            }
-        }
-        problems.check(files.len(), "; nothing was sent").map(|()| bill)
-    }
-
-    fn add(&mut self, file: String, attachment: Attachment, fee: Amount) -> Result<(), CommandError> {
-        self.pictures += 1;
-        self.bytes += attachment.bytes.len();
-        self.fees = self.fees.checked_add(fee).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-        if self.pictures == 1 || fee > self.dearest.0 {
-            self.dearest = (fee, file.clone());
-        }
-        match self.pictures as usize {
-            1..=BATCH => self.kept.push((file, attachment)),
-            _ => self.kept = Vec::new(),
-        }
-        Ok(())
-    }
-
-    fn royalties(&self, offered: &Offered) -> Result<Amount, CommandError> {
-        offered.royalty.0.checked_mul(self.pictures).map(Amount).ok_or_else(|| CommandError::usage(TOO_MUCH))
-    }
-
-    /// What all cost, if that may be spent.
-    fn check(&self, args: &Args, offered: &Offered) -> Result<Amount, CommandError> {
-        let (fee, file) = &self.dearest;
-        check_price(args, offered, *fee).map_err(|problem| {
-            CommandError::failed(format!("{file} {problem}; nothing was sent"))
-                .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
-        })?;
-        let total = self.fees.checked_add(self.royalties(offered)?).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-        check_total(args, self.pictures as usize, total, Amount::ZERO)?;
-        Ok(total)
-    }
-}
-
-/// Fails where so many pictures cost more than may be spent in all.
-fn check_total(args: &Args, pictures: usize, needed: Amount, spent: Amount) -> Result<(), CommandError> {
-    let Some(most) = args.max_total else { return Ok(()) };
-    if spent.checked_add(needed).is_some_and(|total| total <= most) {
-        return Ok(());
-    }
-    Err(CommandError::failed(format!(
-        "the next {pictures} pictures cost {needed} credits, {spent} were spent before, and --max-total is {most}"
-    ))
-    .with_hint("allow more, or be content with what was answered"))
-}
-
 impl Asker<'_> {
-    /// Asks about pictures, batch by batch, of which those of the only one may be kept; `answers` gets what is known of each.
+    /// Asks about pictures, batch by batch, of which those of the only one may be kept; `answers` gets what is known of each. A signal to
+    /// stop ends it once the nodes have said what they make of what was signed.
     fn ask_all(
         &mut self,
         files: &[PathBuf],
         mut kept: Vec<(String, Attachment)>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), CommandError> {
+        let stop = stop_on_signal()?;
+        let is_stopped = || stop.load(Ordering::Relaxed);
         let mut spent = Amount::ZERO;
         let mut batches = files.chunks(BATCH).peekable();
         while let Some(batch) = batches.next() {
@@ -335,6 +223,9 @@ impl Asker<'_> {
                 kept = self.read_again(batch)?;
             }
             let pictures = self.run_model(std::mem::take(&mut kept))?;
+            if is_stopped() {
+                return Err(stopped(answers, files.len()));
+            }
             let handed_in = self.send(&pictures, spent, |_, _| Ok(()))?;
             let first = answers.len();
             for ((picture, submission), replies) in pictures.iter().zip(&handed_in.submissions).zip(&handed_in.replies)
@@ -351,15 +242,19 @@ impl Asker<'_> {
                 continue;
             }
             let deadline = Instant::now() + self.patience();
-            let states = self.wait(&handed_in.submissions, depth, deadline, |progress, states| {
+            let states = self.wait_while(&handed_in.submissions, depth, deadline, |progress, states| {
                 progress.set(first + states.iter().filter(|tracked| tracked.state.is_deep(depth)).count());
+                !is_stopped()
             })?;
             for (answer, tracked) in answers[first..].iter_mut().zip(&states) {
                 if let Some(confirmed) = tracked.state.confirmed() {
                     answer.confirm(confirmed);
                 }
             }
-            check_depth(&states, depth, self.args.timeout)?;
+            match check_depth(&states, depth, self.args.timeout) {
+                Err(_) if is_stopped() => return Err(stopped(answers, files.len())),
+                checked => checked?,
+            }
         }
         Ok(())
     }
@@ -395,24 +290,17 @@ impl Asker<'_> {
     }
 }
 
-/// What a task of a picture does, and the fee that it offers.
-type Offer = (Action, Amount);
-
-/// What one picture costs.
-fn price(args: &Args, model: &Model, royalty: Amount, attachment: &Attachment) -> Offer {
-    let action = task::classify(model, royalty, attachment);
-    let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, Some(&facts_of(model)))));
-    (action, fee)
-}
-
-/// Why a picture is not asked about: it costs more than is allowed for one.
-fn check_price(args: &Args, offered: &Offered, fee: Amount) -> Result<(), String> {
-    let (price, most) = (fee.checked_add(offered.royalty), args.max_fee.unwrap_or(Amount(u64::MAX)));
-    match price {
-        Some(price) if price <= most => Ok(()),
-        Some(price) => Err(format!("costs {price} credits, at most {most} are allowed by --max-fee")),
-        None => Err("costs more than all the credits there can be".into()),
-    }
+/// Says what a run that was told to stop leaves, and how to go on.
+fn stopped(sent: &[Answer], asked: usize) -> CommandError {
+    let waiting = sent.iter().filter(|answer| !answer.is_confirmed()).count();
+    let sent = match sent.len() {
+        0 => "nothing was sent".into(),
+        count => format!("{count} of {asked} pictures were sent, {waiting} of which are in no block yet"),
+    };
+    CommandError::failed(format!("stopped: {sent}")).with_hint(
+        "`ocelli chain tx TXID` follows what was sent; name the other pictures to ask about them. With --csv FILE the same command \
+         goes on where it ended, and pays for nothing twice",
+    )
 }
 
 /// Whom to join through: what was given, else the network's bootstrap nodes, else the node of this machine.
@@ -462,58 +350,9 @@ fn say_that_pictures_become_public(progress: &Progress) {
     }
 }
 
-/// A bar on stderr, where that is a terminal.
-pub(super) struct Progress(ProgressBar);
-
-impl Progress {
-    pub(super) fn start(length: usize) -> Self {
-        let bar = ProgressBar::new(length as u64);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed})")
-            .expect("the template is a constant, and a test draws it");
-        Self(bar.with_style(style))
-    }
-
-    pub(super) fn say(&self, what: &'static str) {
-        self.0.set_message(what);
-        self.0.tick();
-    }
-
-    pub(super) fn set(&self, done: usize) {
-        self.0.set_position(done as u64);
-    }
-
-    /// Writes a line to stderr, above the bar. Without a stderr nobody is told, and the work goes on.
-    pub(super) fn note(&self, text: &str) {
-        if io::stderr().is_terminal() {
-            self.0.println(text);
-        } else {
-            drop(writeln!(io::stderr(), "{text}"));
-        }
-    }
-
-    /// Says what has happened to transactions that are waited for.
-    pub(super) fn tell_of<'a>(&self, incidents: impl IntoIterator<Item = (&'a Incident, &'a usize)>) {
-        for (incident, &count) in incidents {
-            self.note(&incident.words(count));
-        }
-    }
-
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bar_draws() {
-        let progress = Progress::start(2);
-        progress.say("x");
-        progress.set(1);
-        progress.finish();
-    }
 
     #[test]
     fn a_network_without_bootstrap_nodes_says_how_to_start_one() {

@@ -11,7 +11,7 @@ use ocelli_consensus::network::{DEV_WALLET_SEED, Network};
 use ocelli_consensus::transaction::{Action, Transaction, Unsigned};
 use ocelli_consensus::{Address, Amount, TxId};
 use ocelli_protocol::message::Submission;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::error::{CommandError, Explain as _};
 use super::evidence;
@@ -20,8 +20,10 @@ use super::peer_option::PeerOption;
 use super::turn::Turn;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
+use crate::client::account::Known;
 use crate::client::confirmation::{Confirmed, Tracked, TransactionState};
 use crate::client::fee::{default_fee, expiry, weight};
+use crate::json;
 use crate::wallet::Wallet;
 
 /// How long another command may take to hand in what it has signed with the same key.
@@ -213,7 +215,7 @@ fn balance(args: &BalanceArgs, output: &mut Printer) -> Result<(), CommandError>
     evidence::warn_of_left(&client);
     let text = address.to_text(prefix);
     if output.is_json() {
-        return output.json(&json!({
+        let fields = json!({
             "address": text,
             "balance": account.balance.to_string(),
             "grains": Whole(account.balance.0),
@@ -221,22 +223,15 @@ fn balance(args: &BalanceArgs, output: &mut Printer) -> Result<(), CommandError>
             "next_nonce": Whole(account.next_nonce),
             "height": account.height,
             "network": network.parameters.name,
-            "checked": account.is_checked,
-            "nodes": account.nodes,
-        }));
+        });
+        return output.json(&json::both(fields, evidence::account_json(&account)));
     }
     let pending = account.next_nonce.saturating_sub(account.nonce);
     output.rows(&[
         ("address", text),
         ("balance", format!("{} credits on {} at block {}", account.balance, network.parameters.name, account.height)),
         ("transactions", format!("{} sent, {pending} waiting", account.nonce)),
-        (
-            "checked",
-            match account.is_checked {
-                true => "by the state root in the block's header, and all headers from genesis on".into(),
-                false => evidence::by_word_of(account.nodes),
-            },
-        ),
+        ("checked", evidence::of_account(&account)),
     ])
 }
 
@@ -280,11 +275,8 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
         let waiting = account.next_nonce.saturating_sub(account.nonce);
         // What goes to oneself comes back.
         let left = if to == from { Amount(left.0.saturating_add(args.amount.0)) } else { left };
-        return dry_run(
-            output,
-            &[("amount", args.amount), ("fee", fee), ("balance", account.balance), ("left", left)],
-            waiting,
-        );
+        let amounts = [("amount", args.amount), ("fee", fee), ("balance", account.balance), ("left", left)];
+        return dry_run(output, (json!({}), Vec::new()), &amounts, &account, waiting);
     };
     let unsigned = Unsigned { nonce: account.next_nonce, fee, expires: expiry(account.height), action };
     let transaction =
@@ -322,16 +314,23 @@ fn state(txid: TxId, confirmed: Option<&Confirmed>) -> String {
     }
 }
 
-/// Says what would have been sent; of `waiting` transactions nobody knows here what they leave.
-fn dry_run(output: &mut Printer, amounts: &[(&str, Amount)], waiting: u64) -> Result<(), CommandError> {
+/// Says what would have been sent and what it leaves, after what is said of it in JSON and for people; of `waiting` transactions nobody
+/// knows here what they leave.
+pub fn dry_run(
+    output: &mut Printer,
+    (fields, mut rows): (Value, Vec<(&str, String)>),
+    amounts: &[(&str, Amount)],
+    account: &Known,
+    waiting: u64,
+) -> Result<(), CommandError> {
     if output.is_json() {
-        let mut fields: serde_json::Map<_, _> =
+        let amounts: Map<_, _> =
             amounts.iter().map(|(name, amount)| ((*name).to_owned(), json!(amount.to_string()))).collect();
-        fields.insert("waiting".into(), json!(waiting));
-        fields.insert("sent".into(), json!(false));
-        return output.json(&fields);
+        let fields = json::both(json::both(fields, amounts.into()), evidence::account_json(account));
+        return output.json(&json::both(fields, json!({ "waiting": waiting, "sent": false })));
     }
-    let mut rows: Vec<_> = amounts.iter().map(|(name, amount)| (*name, format!("{amount} credits"))).collect();
+    rows.extend(amounts.iter().map(|(name, amount)| (*name, format!("{amount} credits"))));
+    rows.push(("checked", format!("the balance {}", evidence::of_account(account))));
     if waiting > 0 {
         rows.push(("waiting", format!("{waiting} transactions of the wallet, which take from it too")));
     }

@@ -1,6 +1,7 @@
 //! How a node is, as JSON.
 
 use ocelli_consensus::{Network, U256};
+use ocelli_program::output::Whole;
 use ocelli_protocol::message::{
     InferenceStatus, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
 };
@@ -51,7 +52,7 @@ pub fn of(status: &NodeStatus, network: &Network) -> Value {
 }
 
 fn rules_json(status: &RulesStatus) -> Value {
-    let next = status.next.as_ref().map(|next| json!({ "height": next.height, "version": next.version }));
+    let next = status.next.as_ref().map(|next| json!({ "height": Whole(next.height), "version": next.version }));
     json!({ "version": status.version, "next": next, "update": status.update })
 }
 
@@ -135,7 +136,21 @@ pub fn work(work: U256) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_protocol::message::NextRules;
+
     use super::*;
+
+    /// A schedule may name any height, as `network show` says it.
+    #[test]
+    fn the_height_of_the_next_rules_is_a_string_of_digits() {
+        let network = Network::builtin("local").unwrap();
+        for height in [7, u64::MAX] {
+            let next = Some(NextRules { height, version: 2 });
+            let status = NodeStatus { rules: RulesStatus { next, ..RulesStatus::default() }, ..NodeStatus::default() };
+            let expected = json!({ "height": height.to_string(), "version": 2 });
+            assert_eq!(of(&status, &network)["rules"]["next"], expected);
+        }
+    }
 
     #[test]
     fn scripts_find_the_count_of_peers_and_the_height_first() {

@@ -1,12 +1,16 @@
 //! What is submitted and relayed, checked and taken; who waits for an answer; and what becomes of it as the chain moves.
 
+use std::sync::mpsc;
+
 use ocelli_consensus::block::{Answer, Classes};
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
-use ocelli_consensus::{CheckedTransaction, Transaction, TxId};
-use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned};
+use ocelli_consensus::{AttachmentHash, CheckedTransaction, Transaction, TxId};
+use ocelli_protocol::mempool::{
+    AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned, carries,
+};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
@@ -133,9 +137,14 @@ impl Pool {
     /// Checks a transaction as every forwarder does, and puts it into the mempool.
     pub(super) fn take_transaction(&mut self, submission: Submission) -> Result<Inserted, Refusal> {
         // What is cheap comes first: a transaction that nobody could pay costs no check of a signature.
-        self.mempool
-            .check(&submission.transaction, &tip(&self.others.views.network, &self.chain, self.others.clock.now()))?;
+        self.check(&submission.transaction)?;
         self.take_signed(submission)
+    }
+
+    /// All of admission that costs no check of a signature.
+    pub(super) fn check(&self, transaction: &Transaction) -> Result<(), Refusal> {
+        let tip = tip(&self.others.views.network, &self.chain, self.others.clock.now());
+        super::check(&self.mempool, transaction, &tip, self.chain.rows.store())
     }
 
     /// The rest of [`Pool::take_transaction`], and all of it for what this node has signed itself.
@@ -230,6 +239,25 @@ impl Pool {
         }
     }
 
+    /// Drops what carries an attachment that the owner will not have here. Of what comes later the store tells.
+    pub(super) fn on_forget(&mut self, attachment: &AttachmentHash, to: mpsc::Sender<usize>) {
+        let before = self.left_over.len();
+        self.left_over.retain(|left| !carries(&left.transaction, attachment));
+        let gone = self.mempool.drop_attachment(attachment);
+        for txid in &gone {
+            self.drop_waiting(txid, Reason::Forgotten);
+        }
+        if !gone.is_empty() {
+            // No template holds it any more.
+            self.tip_moved();
+        }
+        let count = gone.len() + before - self.left_over.len();
+        if count > 0 {
+            self.save();
+        }
+        self.due.forgotten.push((to, count));
+    }
+
     /// Has the mempool follow the chain: what is in a block leaves it, what is in none any more comes back.
     pub(super) fn follow_chain(&mut self, disconnected: &[Moved], connected: &[Moved]) -> Result<(), StoreError> {
         // Lowest first, so that nonces come in order.
@@ -237,12 +265,17 @@ impl Pool {
         for Moved { hash, header, body } in disconnected.iter().rev() {
             let attachments = self.chain.rows.attachments(header.height, hash, body)?;
             let transactions = body.transactions.iter().zip(attachments);
-            let transactions = transactions.map(|((transaction, answer), attachment)| Returned {
-                transaction: transaction.clone(),
-                attachment,
-                answer: answer.clone(),
+            let transactions = transactions.map(|((transaction, answer), attachment)| {
+                // The rows are of the tip, and may be older than what the owner has said since.
+                let is_forgotten = match transaction.attachment() {
+                    Some(named) => self.chain.rows.store().is_forgotten(&named.hash)?,
+                    None => false,
+                };
+                let attachment = attachment.filter(|_| !is_forgotten);
+                Ok(Returned { transaction: transaction.clone(), attachment, answer: answer.clone() })
             });
-            returned.push(Disconnected { miner: header.miner, transactions: transactions.collect() });
+            let transactions = transactions.collect::<Result<_, StoreError>>()?;
+            returned.push(Disconnected { miner: header.miner, transactions });
         }
         let included: Vec<_> = connected.iter().flat_map(|block| &block.body.transactions).collect();
         for (transaction, answer) in &included {

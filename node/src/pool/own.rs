@@ -11,7 +11,7 @@ use ocelli_protocol::mempool::{self, AdmitError, MempoolError};
 use ocelli_protocol::message::Submission;
 use tokio::sync::oneshot;
 
-use super::{Pool, tip};
+use super::Pool;
 use crate::fee::expiry;
 use crate::full_message::full_message;
 use crate::keeper;
@@ -105,9 +105,7 @@ impl Pool {
             return Err(OrderError::TooDear { cost, most });
         }
         let transaction = self.sign_own(wallet, draft);
-        let checked =
-            self.mempool.check(&transaction, &tip(&self.others.views.network, &self.chain, self.others.clock.now()));
-        checked.map_err(|error| match error {
+        self.check(&transaction).map_err(|error| match error {
             AdmitError::Refused(MempoolError::Rule(TransactionError::Balance { balance, needed })) => {
                 OrderError::Balance { balance, needed }
             }

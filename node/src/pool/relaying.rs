@@ -17,7 +17,7 @@ use crate::full_message::full_message;
 use crate::network::{Group, Misbehaviour, Peer, RequestId};
 use crate::offence::misbehaviour;
 use crate::reply::ReplyTo;
-use crate::store::{Frozen, Rows};
+use crate::store::{Frozen, Rows, Store};
 use crate::traffic::Asking;
 
 /// The relay machine, and what it is to be told.
@@ -50,6 +50,7 @@ impl Relaying {
 struct Glimpse<'a> {
     mempool: &'a Mempool,
     tip: Tip<'a, Rows<Frozen>>,
+    store: &'a Store,
     genesis: BlockHash,
 }
 
@@ -60,7 +61,7 @@ impl relay::Pool for Glimpse<'_> {
 
     fn would_take(&self, transaction: &Transaction) -> FetchVerdict {
         let tip = &self.tip;
-        let refused = match self.mempool.check(transaction, tip) {
+        let refused = match super::check(self.mempool, transaction, tip, self.store) {
             Ok(()) => check_signature(transaction, self.genesis).map_err(CheckError::Rule).err().map(Into::into),
             Err(AdmitError::Refused(refused)) => Some(refused),
             // Without its account nothing of the sender is fetched.
@@ -155,7 +156,8 @@ impl Pool {
             let views = &self.others.views;
             let now = self.others.clock.now();
             let tip = tip(&views.network, &self.chain, now);
-            let glimpse = Glimpse { mempool: &self.mempool, tip, genesis: views.genesis };
+            let store = self.chain.rows.store();
+            let glimpse = Glimpse { mempool: &self.mempool, tip, store, genesis: views.genesis };
             for output in self.relaying.machine.handle(input, now, &glimpse) {
                 self.carry_out(output, &mut to);
             }

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ocelli_consensus::AttachmentHash;
@@ -11,8 +11,11 @@ use ocelli_protocol::message::{self, ConnectedPeer, Control, Cookie, MAX_PEERS, 
 
 use crate::clock::Clock;
 use crate::full_message::full_message;
+use crate::inbox::Sender;
 use crate::network::{BanSubject, NetworkError, NetworkHandle};
+use crate::pool;
 use crate::reply::ReplyTo;
+use crate::store::StoreError;
 use crate::view::Views;
 
 /// The name of a copy of the chain in the folder that is there for it.
@@ -25,14 +28,22 @@ pub struct Owner {
     network: NetworkHandle,
     views: Arc<Views>,
     clock: Clock,
+    pool: Sender<pool::Input>,
     /// Whether a command of the owner waits for the disk, on a thread of its own.
     is_busy: Arc<AtomicBool>,
 }
 
 impl Owner {
     /// Who shows this cookie is the owner of the node on that data folder.
-    pub fn new(cookie: Cookie, data: PathBuf, network: NetworkHandle, views: Arc<Views>, clock: Clock) -> Self {
-        Self { cookie, data, network, views, clock, is_busy: Arc::default() }
+    pub fn new(
+        cookie: Cookie,
+        data: PathBuf,
+        network: NetworkHandle,
+        views: Arc<Views>,
+        clock: Clock,
+        pool: Sender<pool::Input>,
+    ) -> Self {
+        Self { cookie, data, network, views, clock, pool, is_busy: Arc::default() }
     }
 
     /// Does what whoever shows the cookie says.
@@ -113,12 +124,20 @@ impl Owner {
 
     /// Forgets an attachment, wherever it is.
     fn forget(&self, attachment: AttachmentHash, to: ReplyTo) {
-        let store = Arc::clone(self.views.newest().rows.store());
+        let (store, pool) = (Arc::clone(self.views.newest().rows.store()), self.pool.clone());
         self.beside(to, move || {
-            let deleted = store.forget(&attachment);
-            match deleted {
-                Ok(deleted) => Response::controlled(format!(
-                    "attachment {attachment} was deleted in {deleted} places, and is neither kept nor served from now on"
+            let forget = || {
+                store.refuse(&attachment)?;
+                let (dropped, told) = mpsc::channel();
+                pool.send(pool::Input::Forget(attachment, dropped));
+                // If the pool has ended, nothing of it is given to anybody, and it is refused after the restart.
+                let pending = told.recv().unwrap_or(0);
+                Ok::<_, StoreError>((pending, store.forget(&attachment)?))
+            };
+            match forget() {
+                Ok((pending, deleted)) => Response::controlled(format!(
+                    "attachment {attachment} was deleted in {deleted} places, {pending} pending transactions with it were dropped, and it \
+                     is neither kept nor served from now on"
                 )),
                 Err(error) => Response::failed(full_message(&error)),
             }

@@ -46,7 +46,8 @@ impl Room {
             clock: around.clock.clone(),
         };
         let data = around.folder.path();
-        let owner = Owner::new(Cookie([7; 32]), data, around.network.clone(), Arc::clone(&views), around.clock.clone());
+        let (of_owner, clock) = (to_pool.clone(), around.clock.clone());
+        let owner = Owner::new(Cookie([7; 32]), data, around.network.clone(), Arc::clone(&views), clock, of_owner);
         let rooms = Rooms { pool: to_pool, core: to_core };
         let requests = Requests::new(views, figures, rooms, owner, (till, to_charge), around.clock.clone());
         Self { around, requests, chain, _pool: pool, _core: core, spend: spent }

@@ -7,7 +7,7 @@ use super::write::Durability;
 use super::{Rows, Source, Store, StoreError, columns, rows};
 
 impl<S: Source> Rows<S> {
-    /// Whether an attachment is not to be kept.
+    /// Whether an attachment is not to be kept, nor given to anybody.
     ///
     /// # Errors
     /// If that cannot be read.
@@ -17,17 +17,25 @@ impl<S: Source> Rows<S> {
 }
 
 impl Store {
-    /// Deletes an attachment wherever a block has it, and keeps it no more when another comes with it: it is checked then as
-    /// any other, and not written. Reads all bodies, which may take minutes, beside which other writes go on. Returns how many
-    /// were deleted.
+    /// Keeps an attachment no more when another block comes with it: it is checked then as any other, and not written.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub fn refuse(&self, attachment: &AttachmentHash) -> Result<(), StoreError> {
+        // A block that is being added has been by then, or has it no more.
+        let _writing = self.lock();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.column(columns::FORGOTTEN), attachment.as_bytes(), []);
+        self.write(batch, Durability::Synced)
+    }
+
+    /// Refuses an attachment, and deletes it wherever a block has it. Reads all bodies, which may take minutes, beside which other
+    /// writes go on. Returns how many were deleted.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn forget(&self, attachment: &AttachmentHash) -> Result<u64, StoreError> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.column(columns::FORGOTTEN), attachment.as_bytes(), []);
-        // From here on none is added.
-        self.write(batch, Durability::Synced)?;
+        self.refuse(attachment)?;
         let mut deleted = 0;
         for row in self.iterate(columns::BODIES, IteratorMode::Start) {
             let (key, value) = row?;

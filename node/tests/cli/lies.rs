@@ -1,12 +1,12 @@
 //! A node that lies, alone and beside an honest one: every lie is a row. No command may print what such a node makes up.
 
-use ocelli_consensus::Address;
 use ocelli_consensus::network::DEV_WALLET_SEED;
+use ocelli_consensus::{Address, Amount};
 use ocelli_node::wallet::Wallet;
 use serde_json::{Value, json};
 
 use crate::environment::{Environment, Run};
-use crate::scripted_node::{Answers, GAP, GIFT, HEIGHT, Lie, NONCE, Script, ScriptedNode, TIP, transfers};
+use crate::scripted_node::{Answers, FEE_RATES, GAP, GIFT, HEIGHT, Lie, NONCE, Script, ScriptedNode, TIP, transfers};
 
 /// More than a lying chain has, and less than the honest one: 5 of 9 blocks.
 const MINIMUM_WORK: &str = "minimum_work = \"0x500\"\n";
@@ -264,6 +264,57 @@ fn a_submitter_waits_for_what_is_checked() {
     }
 }
 
+/// Lies that whoever moves credits is told while it waits.
+#[test]
+fn who_moves_credits_waits_for_what_is_checked() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let strict = environment.write("strict.toml", MINIMUM_WORK.to_owned() + &text).display().to_string();
+    let dev = Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc");
+    environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
+    let waiting = transfers(&network).pop().unwrap().txid().to_string();
+    let send = ["wallet", "send", &dev, "0.1"];
+    let [bump, cancel] = ["bump", "cancel"].map(|command| ["wallet", command, &waiting]);
+    let publish = ["model", "publish", "model", "--royalty", "0.5"];
+    let run = |file: &str, nodes: &[&ScriptedNode], command: &[&str]| {
+        let mut args = [command, &["--network", file, "--wallet", "dev", "--json", "--wait", "2"]].concat();
+        args.extend(["--timeout", "20"]);
+        nodes.iter().for_each(|node| args.extend(["--peer", node.address.as_str()]));
+        environment.run(&args)
+    };
+    let honest = Script {
+        transfers: 1,
+        waits: true,
+        balance: Amount(10_000_000_000),
+        fee_rate: FEE_RATES[0],
+        ..Script::default()
+    };
+    for (seed, (lie, words)) in (100..).zip([
+        (Lie::WrongBlock, "what it shows of block 7 breaks a rule"),
+        (Lie::OtherHeight, "the block is at 777777"),
+        (Lie::NoWork, "its header at height 6 breaks a rule"),
+        (Lie::Balance, "what it says of the account is not"),
+    ]) {
+        for (number, command) in (0..).zip([&send[..], &bump, &cancel, &publish]) {
+            let liar = ScriptedNode::start(&network, seed + 10 * number, &[], Script { lie: Some(lie), ..honest });
+            let alone = run(&strict, &[&liar], command);
+            assert_eq!((alone.code, alone.stdout.as_str()), (1, ""), "{lie:?} {command:?}: {}", alone.stderr);
+            assert!(alone.stderr.contains(words), "{lie:?} {command:?}: {}", alone.stderr);
+            // What it shows next is not in the script: a publication takes several blocks.
+            if command[0] == "model" {
+                continue;
+            }
+            let node = ScriptedNode::start(&network, 99, &[], honest);
+            let found = run(&file, &[&liar, &node], command).ok().json();
+            let context = format!("{lie:?} {command:?}: {found}");
+            assert_eq!((&found["height"], &found["confirmations"]), (&json!(HEIGHT), &json!(3)), "{context}");
+            let evidence = json!({ "work": "0x300", "checked_from": 0, "nodes": 1 });
+            assert_eq!(found["evidence"], evidence, "{context}");
+        }
+    }
+}
+
 #[test]
 fn a_faucet_pays_what_it_promised_to_whom_it_promised() {
     let environment = Environment::new();
@@ -316,13 +367,42 @@ fn of_a_long_chain_it_is_said_what_was_not_checked() {
     let balance = asking.ask(Balance, &[&honest]).ok().json();
     assert_eq!((&balance["balance"], &balance["checked"]), (&json!("1"), &json!(false)), "{balance}");
 
+    // Whatever tells of a balance or of a block says so.
+    let script = Script { waits: true, fee_rate: FEE_RATES[0], ..long };
+    let node = ScriptedNode::start(&network, 95, &[], script);
+    let at = ["--network", &file, "--peer", &node.address, "--wallet", "dev"];
+    let run = |args: &[&str]| environment.run(&[args, &at].concat()).ok();
+    let waiting = transfers(&network).pop().unwrap().txid().to_string();
+    let dev = Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc");
+    let picture = environment.picture("picture.bmp", 1).display().to_string();
+    environment.run(&["model", "export", "cifar10-resnet", "-o", "model"]).ok();
+    let (send, submit) = (["wallet", "send", &dev, "0.1"], ["submit", &picture]);
+    let [bump, cancel] = ["bump", "cancel"].map(|command| ["wallet", command, &waiting]);
+    let publish = ["model", "publish", "model", "--royalty", "0.5"];
+    for command in [&send[..], &submit, &publish, &bump, &cancel] {
+        let dry = [command, &["--dry-run"]].concat();
+        let said = run(&[&dry[..], &["--json"]].concat()).json();
+        assert_eq!((&said["checked"], &said["nodes"]), (&json!(false), &json!(1)), "{command:?}: {said}");
+        let text = run(&dry).stdout;
+        assert!(text.contains("according to 1 node, not checked"), "{command:?}: {text}");
+    }
+    for command in [&send[..], &bump] {
+        let said = run(&[command, &["--wait", "1", "--json"]].concat()).json();
+        let evidence = (&said["evidence"]["checked_from"], &said["evidence"]["nodes"]);
+        assert_eq!(evidence, (&json!(GAP + HEIGHT), &json!(1)), "{command:?}: {said}");
+    }
+    let tabled = run(&[&submit[..], &["--csv", "table.csv", "--json"]].concat());
+    let words = "1 answers are in blocks before which the chain was not checked";
+    assert!(tabled.stderr.contains(words), "{}", tabled.stderr);
+    assert_eq!(tabled.json()["unchecked"], 1);
+
     // Two that disagree: who is right cannot be seen.
     let other = Script { lie: Some(Lie::EasyFork), ..long };
     let other = ScriptedNode::start(&network, 98, &[], other);
     let run = asking.ask(Transaction, &[&honest, &other]);
     assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
     assert!(run.stderr.contains(&format!("has another block at height {}", GAP + HEIGHT)), "{}", run.stderr);
-    let rich = Script { lie: Some(Lie::EasyFork), balance: ocelli_consensus::Amount(2), ..long };
+    let rich = Script { lie: Some(Lie::EasyFork), balance: Amount(2), ..long };
     let rich = ScriptedNode::start(&network, 96, &[], rich);
     let run = asking.ask(Balance, &[&honest, &rich]);
     assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);

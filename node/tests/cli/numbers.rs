@@ -44,6 +44,8 @@ pub fn check(value: &Value) {
                 assert!(!is_whole || value.is_string(), "{key} is {value}, expected a string of digits");
                 check(value);
             }
+            let next_height = map.get("next").and_then(|next| next.get("height"));
+            assert!(next_height.is_none_or(Value::is_string), "{next_height:?}");
             if let Some(rules) = map.get("rules").and_then(Value::as_array) {
                 assert!(rules.iter().all(|entry| entry["height"].is_string()), "{rules:?}");
             }

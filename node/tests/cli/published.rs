@@ -45,6 +45,18 @@ fn a_published_model_is_listed_fetched_and_asked() {
     let asked = ["submit", "--wallet", "dev", "--json", "--model", "stranger", &picture];
     let answer = environment.run(&[&asked[..], &at].concat()).ok().json();
     assert_eq!((&answer[0]["royalty"], &answer[0]["identical"]), (&json!(ROYALTY.0.to_string()), &json!(true)));
+    // Another may have the name: the id tells which it was.
+    assert_eq!((&answer[0]["model"], &answer[0]["model_id"]), (&json!("stranger"), &json!(id)));
+    let named = format!("stranger ({})", &id[..8]);
+    let text = ["submit", "--wallet", "dev", "--model", "stranger", &picture];
+    for more in [&[][..], &["--estimate"], &["--dry-run"]] {
+        let said = environment.run(&[&text[..], more, &at].concat()).ok().stdout;
+        assert!(said.contains(&named), "{more:?}: {said}");
+        if !more.is_empty() {
+            let said = environment.run(&[&text[..], more, &["--json"], &at].concat()).ok().json();
+            assert_eq!(said["model_id"], id.as_str(), "{said}");
+        }
+    }
     let shown = environment.run(&[&["chain", "tx", answer[0]["txid"].as_str().unwrap(), "--json"][..], &at].concat());
     assert_eq!(shown.ok().json()["transaction"]["action"]["model"], id.as_str());
     let none = ["submit", "--wallet", "dev", "--model", "nobodys", &picture];
@@ -85,6 +97,7 @@ fn a_dry_run_says_what_publishing_costs_and_sends_nothing() {
     let json = environment.run(&[&publish[..], &["--json"], &at].concat()).ok().json();
     let bytes = fs::metadata(environment.path("model")).unwrap().len();
     assert_eq!(json["burned"], (1_000 * (bytes + 65_536)).to_string());
+    assert_eq!((&json["checked"], &json["nodes"]), (&json!(true), &json!(1)));
     assert_eq!((&json["parts"], &json["bytes"]), (&json!(bytes.div_ceil(262_144)), &json!(bytes)));
 
     // What the network has is not published again, and what is no model not at all.
@@ -137,6 +150,8 @@ fn a_model_is_published_on_a_running_network_and_asked() {
     let published = json(&publish);
     // The upload was begun once, and its four parts and the publication are all that has followed.
     assert_eq!(of_wallet("nonce"), 6);
+    let evidence = &published["evidence"];
+    assert_eq!((&evidence["checked_from"], &evidence["nodes"]), (&json!(0), &json!(1)), "{published}");
     let (id, first) = (published["model"].as_str().unwrap(), published["first"].as_u64().unwrap());
     wait(|| of_node("height") + 1 >= first);
     let picture = environment.picture("picture.bmp", 7).display().to_string();

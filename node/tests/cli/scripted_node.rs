@@ -11,7 +11,7 @@ use ocelli_consensus::hash::TxId;
 use ocelli_consensus::network::DEV_WALLET_SEED;
 use ocelli_consensus::object::{Account, MAX_ATTACHMENT_BYTES, ModelRecord};
 use ocelli_consensus::{
-    Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned, WtxId,
+    Action, Address, Amount, BlockHash, Body, Header, ModelId, Network, Root, Transaction, U256, Unsigned,
 };
 use ocelli_model::{Display, Graph, Input, Layer, Model, ModelFile, Parameters, reference, zoo};
 use ocelli_node::inference::facts_of;
@@ -21,7 +21,7 @@ use ocelli_protocol::ledger::{self, debit};
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
     FaucetTerms, FeeSuggestion, FoundBlock, LedgerBlock, LedgerPage, NetworkModel, NodeIdentity, NodeStatus,
-    PeerCounts, PeerList, Request, Response, ShownEntry, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus,
+    PeerCounts, PeerList, Request, Response, ShortId, ShownEntry, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus,
     TransactionProof, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
@@ -62,6 +62,8 @@ pub struct Script {
     pub reorganises: bool,
     /// How many of [`transfers`] are in the block from the beginning.
     pub transfers: usize,
+    /// Whether the last of [`transfers`] waits in its mempool.
+    pub waits: bool,
     /// The fee rate that it suggests, in grains for a weight of a million.
     pub fee_rate: u64,
     /// Whether the chain is too long to be checked from genesis on: all heights but the first are higher by [`GAP`].
@@ -196,6 +198,7 @@ impl Default for Script {
             keeps: false,
             reorganises: false,
             transfers: 0,
+            waits: false,
             fee_rate: FEE_RATES[1],
             is_long: false,
             lie: None,
@@ -239,6 +242,9 @@ impl ScriptedNode {
         };
         for transaction in transfers(network).into_iter().take(script.transfers) {
             node.taken.insert(transaction.txid(), (Submission { transaction, attachment: None }, Answer::None));
+        }
+        if let Some(transaction) = transfers(network).pop().filter(|_| script.waits) {
+            node.kept.insert(transaction.txid(), Submission { transaction, attachment: None });
         }
         let answering = handle.clone();
         let thread = std::thread::spawn(move || {
@@ -293,7 +299,8 @@ struct Answering {
     /// What is in the block, with its answer.
     taken: HashMap<TxId, (Submission, Answer)>,
     dropped: HashSet<TxId>,
-    kept: HashMap<TxId, WtxId>,
+    /// What waits in the mempool.
+    kept: HashMap<TxId, Submission>,
     is_reorganised: bool,
     /// All accounts that were asked for: after the tip.
     state: State,
@@ -360,7 +367,9 @@ impl Answering {
             }
             Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
                 None if self.dropped.contains(txid) => TransactionStatus::Dropped { reason: "replaced".into() },
-                None => self.kept.get(txid).map_or(TransactionStatus::Unknown, |id| TransactionStatus::Pending(*id)),
+                None => self.kept.get(txid).map_or(TransactionStatus::Unknown, |kept| {
+                    TransactionStatus::Pending(kept.transaction.wtxid())
+                }),
                 Some(confirmation) => {
                     if self.script.reorganises && !self.is_reorganised {
                         self.is_reorganised = true;
@@ -405,6 +414,12 @@ impl Answering {
                 Response::File(file.filter(|_| model.0 == published().id().0).map(<[u8]>::to_vec))
             }
             Request::Upload { .. } => Response::Upload(None),
+            Request::Pending { ids } => {
+                let kept = |id: &ShortId| {
+                    self.kept.values().find(|kept| ShortId::of(&kept.transaction.wtxid()) == *id).cloned()
+                };
+                Response::Pending(ids.iter().map(kept).collect())
+            }
             Request::Ledger { address, before, .. } => {
                 let Response::Account(account) = self.honest(&Request::Account { address: *address }) else {
                     panic!("no account")
@@ -662,7 +677,7 @@ impl Answering {
             };
         }
         if self.script.keeps {
-            self.kept.insert(transaction.txid(), transaction.wtxid());
+            self.kept.insert(transaction.txid(), submission);
             return SubmitReply::Accepted { answer: None };
         }
         let logits = self.logits(&submission);

@@ -8,7 +8,7 @@ use ocelli_node::wallet::Wallet;
 use serde_json::Value;
 
 use crate::environment::{Environment, Run};
-use crate::scripted_node::{Answers, FEE_RATES, HEIGHT, NOBODY, NONCE, Script, ScriptedNode, TIP};
+use crate::scripted_node::{Answers, FEE_RATES, HEIGHT, NOBODY, NONCE, ROYALTY, Script, ScriptedNode, TIP};
 
 fn dev_address() -> String {
     Address::of(&Wallet::from_seed(DEV_WALLET_SEED).public_key()).to_text("toc")
@@ -185,6 +185,131 @@ fn what_a_reorganisation_drops_is_handed_in_again() {
     assert_eq!((&told[0]["height"], &told[0]["confirmations"]), (&HEIGHT.into(), &4.into()), "{told}");
     let words = "block 6, which had a transaction, is no longer on the chain with the most work: handed in again";
     assert!(run.stderr.contains(words), "{}", run.stderr);
+}
+
+/// Ctrl-C ends a run without a table once the nodes have what was signed, and says what that was. One with a table waits for it; a
+/// second Ctrl-C does not, and the next run hands in the same again.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_says_what_was_sent_and_loses_nothing() {
+    use std::collections::BTreeSet;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Child;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use crate::real_node::rows_of;
+
+    /// As many as are under way at a time.
+    const BATCH: usize = 32;
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    std::fs::create_dir(environment.path("traps")).unwrap();
+    for number in 0..=BATCH as u8 {
+        let made = environment.picture("made.bmp", number);
+        std::fs::rename(made, environment.path(&format!("traps/{number:02}.bmp"))).unwrap();
+    }
+    // What waits there stays there.
+    let keeper = ScriptedNode::start(&network, 47, &[], Script { keeps: true, ..Script::default() });
+    let submit = |peer: &str, table: &[&str]| {
+        let args = ["submit", "traps", "--network", &file, "--wallet", "dev", "--json", "--peer", peer];
+        let mut command = environment.command(&[&args[..], table].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    let signed = || {
+        let notes = std::fs::read_dir(environment.path(".local/share/ocelli/sent")).into_iter().flatten();
+        let names = notes.map(|note| note.unwrap().file_name().into_string().unwrap());
+        let txids = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+        txids.filter(|txid| txid.len() == 64).collect::<BTreeSet<_>>()
+    };
+
+    let child = submit(&keeper.address, &[]).spawn().unwrap();
+    wait_until("the first are signed", &|| signed().len() == BATCH);
+    interrupt(&child);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for words in [
+        "stopped: 32 of 33 pictures were sent, 32 of which are in no block yet",
+        "With --csv FILE the same command goes on where it ended",
+    ] {
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
+    let told = run.json();
+    let told = told.as_array().unwrap().iter().map(|answer| answer["txid"].as_str().unwrap().to_owned());
+    assert_eq!(told.collect::<BTreeSet<_>>(), signed());
+
+    let table = ["--csv", "table.csv"];
+    let mut child = submit(&keeper.address, &table).spawn().unwrap();
+    let pending = environment.path("table.csv.pending");
+    wait_until("tasks are under way", &|| pending.exists());
+    interrupt(&child);
+    let mut notes = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(notes.any(|line| line.contains("stopping: 32 tasks that are under way are waited for")));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let under_way: Value = serde_json::from_slice(&std::fs::read(&pending).unwrap()).unwrap();
+    let under_way = under_way.as_array().unwrap().iter().map(|entry| entry["row"]["txid"].as_str().unwrap().to_owned());
+    let under_way: BTreeSet<_> = under_way.collect();
+    drop(keeper);
+
+    let node = ScriptedNode::start(&network, 48, &[], Script::default());
+    let run = Run::from(submit(&node.address, &table).output().unwrap()).ok();
+    assert!(run.stderr.contains("32 tasks were under way: handing them in again"), "{}", run.stderr);
+    let told = run.json();
+    assert_eq!((&told["answered"], &told["left"]), (&33.into(), &0.into()), "{told}");
+    let paid: BTreeSet<_> = rows_of(&environment, "table.csv").iter().map(|row| row["txid"].clone()).collect();
+    assert!(paid.len() == BATCH + 1 && under_way.is_subset(&paid), "{paid:?}");
+}
+
+/// Nothing is sent, no password is asked for, and what is said is what the run then takes.
+#[test]
+fn a_dry_run_says_what_pictures_would_cost_and_leave() {
+    let environment = Environment::new();
+    let (file, network) = environment.network();
+    let node = ScriptedNode::start(&network, 49, &[], Script::default());
+    let new = ["wallet", "new", "--network", "local", "--wallet", "./mine.pem"];
+    environment.run_with_password("secret", &new).ok();
+    std::fs::create_dir(environment.path("traps")).unwrap();
+    for number in 0..3 {
+        let made = environment.picture("made.bmp", number);
+        std::fs::rename(made, environment.path(&format!("traps/{number}.bmp"))).unwrap();
+    }
+    let at = ["--network", &file, "--wallet", "./mine.pem", "--peer", &node.address, "--json"];
+    let grains = |value: &Value| value.as_str().unwrap().parse::<Amount>().unwrap().0;
+    for (pictures, count, royalty) in [("traps/1.bmp", 1, 0), ("traps", 3, 0), ("traps", 3, ROYALTY.0)] {
+        let model = if royalty > 0 { "stranger" } else { "cifar10-cnn" };
+        let submit = ["submit", pictures, "--model", model];
+        let run = environment.run(&[&submit[..], &["--dry-run"], &at].concat()).ok();
+        assert_eq!(run.stderr, "", "nothing becomes public");
+        let said = run.json();
+        assert_eq!((&said["pictures"], &said["model"], &said["sent"]), (&count.into(), &model.into(), &false.into()));
+        assert_eq!(grains(&said["royalties"]), count * royalty, "{said}");
+        assert_eq!(grains(&said["total"]), grains(&said["fees"]) + count * royalty, "{said}");
+        assert_eq!(grains(&said["left"]), 100_000_000 - grains(&said["total"]), "{said}");
+        let estimate = environment.run(&[&submit[..], &["--estimate"], &at].concat()).ok().json();
+        assert_eq!((&estimate["fees"], &estimate["total"]), (&said["fees"], &said["total"]));
+        let answers = environment.run_with_password("secret", &[&submit[..], &at].concat()).ok().json();
+        let whole = |answer: &Value, key: &str| answer[key].as_str().unwrap().parse::<u64>().unwrap();
+        let paid = answers.as_array().unwrap().iter().map(|answer| whole(answer, "fee") + whole(answer, "royalty"));
+        assert_eq!(paid.sum::<u64>(), grains(&said["total"]));
+    }
+    let text = environment.run(&[&["submit", "traps", "--dry-run"][..], &at[..6]].concat()).ok().stdout;
+    assert!(text.contains("left ") && text.contains("nothing: this was a dry run"), "{text}");
+    // What may not be spent, or is not there, is said as by the run itself.
+    let dear = environment.run(&[&["submit", "traps", "--dry-run", "--max-total", "0.00000001"][..], &at].concat());
+    assert!(dear.code == 1 && dear.stderr.contains("--max-total is 0.00000001"), "{}", dear.stderr);
+    let dear = environment.run(&[&["submit", "traps", "--dry-run", "--fee", "1"][..], &at].concat());
+    assert!(dear.code == 1 && dear.stderr.contains("3 are needed"), "{}", dear.stderr);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ocelli_consensus::checked::CheckError;
 use ocelli_consensus::rules::{AttachmentError, Sum, TransactionError};
-use ocelli_consensus::{Amount, ModelId, TxId};
+use ocelli_consensus::{Amount, AttachmentHash, ModelId, TxId};
 
 use super::FeeRate;
 
@@ -24,6 +24,9 @@ pub enum MempoolError {
     /// It publishes a model whose file is still being checked here.
     #[error("the file of model {0} is still being checked here: try again in some seconds")]
     FileUnchecked(ModelId),
+    /// The owner of this node will not have its attachment here.
+    #[error("the owner of this node has it refuse attachment {0}")]
+    Forgotten(AttachmentHash),
     /// It weighs more than a whole block may.
     #[error("weight {found}, a block holds {limit}")]
     TooHeavy {
@@ -146,6 +149,7 @@ impl MempoolError {
             Self::AlreadyKnown(_)
             | Self::CreatedByAnother(_)
             | Self::FileUnchecked(_)
+            | Self::Forgotten(_)
             | Self::FeeTooLow { .. }
             | Self::NonceTooFarAhead { .. }
             | Self::NoRoomToWait { .. }
@@ -163,7 +167,7 @@ impl MempoolError {
             | Self::Rule(error) => holds(error),
             // Whoever sent another attachment, or none, is to blame; the transaction's own may be good.
             Self::Check(CheckError::Attachment(_)) | Self::AlreadyKnown(_) => Holds::Not,
-            Self::TooHeavy { .. } | Self::TooLarge { .. } => Holds::Forever,
+            Self::Forgotten(_) | Self::TooHeavy { .. } | Self::TooLarge { .. } => Holds::Forever,
             Self::NonceUsed { .. } => Holds::Branch,
             Self::CreatedByAnother(_)
             | Self::FileUnchecked(_)

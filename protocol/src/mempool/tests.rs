@@ -489,6 +489,33 @@ fn what_a_filled_gap_cannot_pay_goes() {
     assert_eq!(first, ready(vec![id(1, 1, 500)], vec![id(1, 2, 500)]));
 }
 
+/// What carries an attachment that is not wanted goes, wherever it stands, and those after it wait; nobody else's do.
+#[test]
+fn what_carries_an_attachment_is_dropped() {
+    let accounts = accounts(&[(1, 0, 1_000_000), (2, 0, 1_000_000)]);
+    let mut pool = Mempool::default();
+    add(&mut pool, &accounts, 1, 0, 500).unwrap();
+    let ready_one = add_task(&mut pool, &accounts, 1, 1, 500);
+    add(&mut pool, &accounts, 1, 2, 500).unwrap();
+    let waiting_one = add_task(&mut pool, &accounts, 1, 5, 500);
+    add(&mut pool, &accounts, 2, 0, 500).unwrap();
+    let unwanted = classify(1, 1, 500).0.attachment().unwrap().hash;
+    assert_eq!(pool.drop_attachment(&AttachmentHash([9; 32])), []);
+    assert_eq!(pool.drop_attachment(&unwanted), [ready_one, waiting_one]);
+    check_invariants(&pool);
+    assert_eq!(pool.drop_attachment(&unwanted), []);
+    assert_eq!((pool.len(), pool.next_nonce(address(1), 0), pool.next_nonce(address(2), 0)), (3, 1, 1));
+    // The one that was dropped comes with a block, and those after it can be mined.
+    let block = [transfer(1, 0, 500), classify(1, 1, 500).0];
+    let mut after = accounts.clone().at(HEIGHT + 1);
+    after.accounts.insert(address(1), Account { nonce: 2, balance: Amount(900_000) });
+    connect(&mut pool, &block, &after);
+    check_invariants(&pool);
+    assert_eq!(pool.next_nonce(address(1), 2), 3);
+    let refused = MempoolError::Forgotten(unwanted);
+    assert_eq!((refused.misbehaviour(), refused.holds()), (Blame::Nobody, Holds::Forever));
+}
+
 #[test]
 fn a_sender_has_at_most_64_pending() {
     let accounts = accounts(&[(1, 0, 1_000_000), (2, 0, 1_000_000)]);

@@ -10,7 +10,7 @@ use ocelli_consensus::hash::{PartsHash, UploadHash};
 use ocelli_consensus::object::{MAX_ATTACHMENT_BYTES, MAX_FILE_BYTES, ModelFacts, UploadRecord};
 use ocelli_consensus::parameters::Parameters;
 use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network, Transaction};
+use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Network, Transaction, TxId};
 use ocelli_model::Model;
 use ocelli_program::input_file::read_bounded;
 use ocelli_protocol::message::{FeeSuggestion, Submission};
@@ -26,8 +26,10 @@ use super::super::wallet::{check_depth, timeout_parser, too_little};
 use super::super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::account::Known;
+use crate::client::confirmation::Confirmed;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::inference::{facts_of, model_id};
+use crate::json::both;
 use crate::wallet::Wallet;
 
 /// Blocks between the beginning of an upload and its first part.
@@ -233,7 +235,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let terms = Terms { publication: &publication, network: &network, step: &step, cost, total };
     let wallet = match wallet {
         Some(wallet) => wallet,
-        None => return terms.print(account.balance, output),
+        None => return terms.print(&account, output),
     };
     if let Some(Lost { why, parts }) = lost.filter(|_| !args.replace) {
         return Err(CommandError::failed(format!(
@@ -262,14 +264,16 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
             "burned": Whole(cost.burned.0),
             "fees": Whole(cost.fees.0),
             "txid": published.txid,
-            "height": published.height,
+            "height": published.confirmed.header.height,
+            "confirmations": published.confirmed.evidence.confirmations,
+            "evidence": evidence::json(&published.confirmed.evidence),
             "first": published.first,
         }));
     }
     output.rows(&[
         ("model", id.to_string()),
         ("transaction", published.txid.to_string()),
-        ("published", format!("in block {}", published.height)),
+        ("published", format!("in block {}, {}", published.confirmed.header.height, published.confirmed.evidence)),
         ("asked", format!("from block {} on: `ocelli submit --model {id} PICTURE`", published.first)),
     ])
 }
@@ -308,10 +312,10 @@ impl Terms<'_> {
         ]
     }
 
-    fn print(&self, balance: Amount, output: &mut Printer) -> Result<(), CommandError> {
+    fn print(&self, account: &Known, output: &mut Printer) -> Result<(), CommandError> {
         let Self { publication, cost, total, .. } = self;
         if output.is_json() {
-            return output.json(&json!({
+            let fields = json!({
                 "model": publication.id,
                 "name": publication.name,
                 "bytes": publication.facts.size,
@@ -320,13 +324,15 @@ impl Terms<'_> {
                 "burned": Whole(cost.burned.0),
                 "fees": Whole(cost.fees.0),
                 "total": Whole(total.0),
-                "balance": Whole(balance.0),
-            }));
+                "balance": Whole(account.balance.0),
+            });
+            return output.json(&both(fields, evidence::account_json(account)));
         }
         for line in self.lines() {
             output.line(line)?;
         }
-        output.line(format_args!("the wallet has {balance} credits; nothing was sent"))
+        let (balance, checked) = (account.balance, evidence::of_account(account));
+        output.line(format_args!("the wallet has {balance} credits, {checked}; nothing was sent"))
     }
 }
 
@@ -341,8 +347,9 @@ struct Run<'a> {
 }
 
 struct Published {
-    txid: ocelli_consensus::TxId,
-    height: u64,
+    txid: TxId,
+    confirmed: Confirmed,
+    /// The first block in which it may be asked.
     first: u64,
 }
 
@@ -396,15 +403,15 @@ impl Run<'_> {
                     self.progress.set(self.publication.parts().count());
                     self.progress.say("publishing");
                     let action = vec![(self.publication.publish(), None)];
-                    let (txid, height) = self.send(client, turn, action, &account, self.args.wait)?;
-                    let first = height.saturating_add(self.network.parameters.model_delay);
-                    return Ok(Published { txid, height, first });
+                    let (txid, confirmed) = self.send(client, turn, action, &account, self.args.wait)?;
+                    let first = confirmed.header.height.saturating_add(self.network.parameters.model_delay);
+                    return Ok(Published { txid, confirmed, first });
                 }
             }
         }
     }
 
-    /// Sends transactions and waits until all are confirmed; the id of the last, and the height of its block.
+    /// Sends transactions and waits until all are confirmed; the id of the last, and where it is.
     fn send(
         &self,
         client: &mut Client,
@@ -412,7 +419,7 @@ impl Run<'_> {
         actions: Vec<(Action, Option<&[u8]>)>,
         account: &Known,
         depth: u64,
-    ) -> Result<(ocelli_consensus::TxId, u64), CommandError> {
+    ) -> Result<(TxId, Confirmed), CommandError> {
         let sign = |(nonce, (action, attachment)): (u64, (Action, Option<&[u8]>))| {
             let unsigned = Unsigned { nonce, fee: fee_of(&action, self.fee), expires: expiry(account.height), action };
             let (key, genesis) = (self.wallet.public_key(), self.network.genesis_hash());
@@ -428,7 +435,7 @@ impl Run<'_> {
             self.progress.tell_of(incidents);
         })?;
         check_depth(&states, depth, self.args.timeout)?;
-        let last = states.last().and_then(|tracked| Some((tracked.txid, tracked.state.confirmed()?.header.height)));
+        let last = states.last().and_then(|tracked| Some((tracked.txid, tracked.state.confirmed()?.clone())));
         last.ok_or_else(|| CommandError::failed("nothing was sent"))
     }
 }

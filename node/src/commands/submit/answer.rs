@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::error::CommandError;
 use super::super::evidence;
+use super::super::network_model::named;
 use super::super::output::{Printer, Whole};
 use super::{Picture, Progress};
 use crate::client::confirmation::Confirmed;
@@ -52,7 +53,13 @@ struct Own {
     logits: Vec<i32>,
     /// Of these logits, as a block holds it.
     digest: String,
+    /// Its author's name for it, which others may have as well.
     model: String,
+    /// In hexadecimal.
+    model_id: String,
+    /// Both, for people.
+    #[serde(skip)]
+    named: String,
 }
 
 /// What others say.
@@ -132,6 +139,11 @@ impl Answer {
         Ok(Self { sent: Sent::of(picture), told: Told::of(replies, &own), own: Own::of(picture, &own, model), task })
     }
 
+    /// Whether it is in a block.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.task.height.is_some()
+    }
+
     pub(super) fn confirm(&mut self, confirmed: &Confirmed) {
         let (height, evidence) = (confirmed.header.height, &confirmed.evidence);
         let task = &mut self.task;
@@ -168,6 +180,8 @@ impl Own {
             logits: logits.clone(),
             digest: classes.digest.to_string(),
             model: model.name().to_owned(),
+            model_id: model.id().to_string(),
+            named: named(model),
         }
     }
 }
@@ -261,8 +275,8 @@ pub(super) fn print(answers: &[Answer], output: &mut Printer) -> Result<(), Comm
             task.txid
         ))?;
         output.line(format_args!(
-            "{:<files$}  sent as {}, {} bytes; SHA-256 of the file {}, of what was sent {}",
-            "", sent.sent_as, sent.bytes, sent.file_sha256, sent.sent_sha256
+            "{:<files$}  by {}; sent as {}, {} bytes; SHA-256 of the file {}, of what was sent {}",
+            "", own.named, sent.sent_as, sent.bytes, sent.file_sha256, sent.sent_sha256
         ))?;
     }
     Ok(())
@@ -342,6 +356,8 @@ mod tests {
                 logits: vec![1, 2],
                 digest: String::new(),
                 model: "m".into(),
+                model_id: String::new(),
+                named: String::new(),
             },
             told: told(1, 1, 0, true),
             task: Task {

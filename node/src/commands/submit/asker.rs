@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use ocelli_consensus::transaction::Unsigned;
 use ocelli_consensus::{Amount, AttachmentHash, Transaction};
 use ocelli_model::attachment;
 use ocelli_program::output_file::{Readers, write};
+use ocelli_program::signals::stop_flag;
 use ocelli_protocol::message::Submission;
 use serde_json::json;
 
@@ -236,16 +239,32 @@ impl Asker<'_> {
         deadline: Instant,
         mut told: impl FnMut(&Progress, &[Tracked]),
     ) -> Result<Vec<Tracked>, CommandError> {
+        self.wait_while(submissions, depth, deadline, |progress, states| {
+            told(progress, states);
+            true
+        })
+    }
+
+    /// The same, as long as `told` says so.
+    pub(super) fn wait_while(
+        &mut self,
+        submissions: &[Submission],
+        depth: u64,
+        deadline: Instant,
+        mut told: impl FnMut(&Progress, &[Tracked]) -> bool,
+    ) -> Result<Vec<Tracked>, CommandError> {
         self.progress.say("waiting for confirmations");
+        let mut goes_on = true;
         loop {
             let (progress, said) = (&self.progress, &mut self.said);
             let left = deadline.saturating_duration_since(Instant::now());
-            let states = self.client.wait(submissions, depth, left.min(LONELY), |states, incidents| {
+            let states = self.client.wait_while(submissions, depth, left.min(LONELY), |states, incidents| {
                 let mut is_new = |incident: &Incident| said.len() < MOST_SAID && said.insert(incident.clone());
                 progress.tell_of(incidents.iter().filter(|(incident, _)| is_new(incident)));
-                told(progress, states);
+                goes_on = told(progress, states);
+                goes_on
             })?;
-            if states.iter().all(|tracked| tracked.is_over) || Instant::now() >= deadline {
+            if !goes_on || states.iter().all(|tracked| tracked.is_over) || Instant::now() >= deadline {
                 return Ok(states);
             }
             if self.client.connections().is_empty() {
@@ -260,6 +279,11 @@ pub(super) fn all_refused(replies: &[Vec<NodeReply>]) -> Vec<usize> {
     let is_refused = |reply: &NodeReply| matches!(reply.outcome, SubmitOutcome::Refused(_));
     let refused = replies.iter().enumerate().filter(|(_, said)| !said.is_empty() && said.iter().all(is_refused));
     refused.map(|(index, _)| index).collect()
+}
+
+/// A flag that Ctrl-C and other signals to stop set from here on; a Ctrl-C after it ends the program at once.
+pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>, CommandError> {
+    stop_flag().map_err(|error| CommandError::from(error).with_context("cannot listen for Ctrl-C"))
 }
 
 fn is_silent(outcome: &SubmitOutcome) -> bool {

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use ocelli_consensus::{Amount, Transaction};
 use ocelli_model::Model;
-use ocelli_program::signals::stop_flag;
 use ocelli_protocol::ledger::Side;
 use ocelli_protocol::message::{Confirmation, Submission};
 use serde_json::json;
@@ -17,7 +16,7 @@ use super::super::output::Printer;
 use super::super::pictures::Seen;
 use super::super::table::{self, BEST, Row, Table};
 use super::super::{evidence, pictures};
-use super::asker::{Asker, HandedIn, PAUSE, all_refused};
+use super::asker::{Asker, HandedIn, PAUSE, all_refused, stop_on_signal};
 use super::journal::{Journal, JournalEntry};
 use super::{BATCH, Picture, check_price, price};
 use crate::client::confirmation::{Confirmed, Found, TransactionState};
@@ -28,6 +27,8 @@ struct Counts {
     problems: usize,
     /// Answers of the chain that are not this machine's own.
     different: usize,
+    /// Answers in blocks before which the chain was not checked.
+    unchecked: usize,
 }
 
 /// What a run writes to.
@@ -50,7 +51,7 @@ impl Asker<'_> {
         mut files: Vec<PathBuf>,
         output: &mut Printer,
     ) -> Result<(), CommandError> {
-        let stop = stop_flag().map_err(|error| CommandError::from(error).with_context("cannot listen for Ctrl-C"))?;
+        let stop = stop_on_signal()?;
         let model = self.offered.model.id().to_string();
         let table = Table::open(path)?;
         let asked = files.len();
@@ -59,6 +60,7 @@ impl Asker<'_> {
         self.settle(under_way, &mut run)?;
         files.retain(|file| !run.table.has_paid(&pictures::name(file), &model));
         let (done, settled, mut left) = (asked - files.len(), run.counts.answered, files.len());
+        self.progress.go_on_from(done);
 
         for batch in files.chunks(BATCH) {
             self.progress.set(asked - left);
@@ -76,6 +78,12 @@ impl Asker<'_> {
         evidence::warn_of_left(&self.client);
         let Run { table, counts, .. } = run;
         let summary = Summary { path, asked, before: done.saturating_sub(settled), left, paid: table.paid() };
+        if counts.unchecked > 0 {
+            self.progress.note(&format!(
+                "warning: {} answers are in blocks before which the chain was not checked, as it is too long: they are by the nodes' word",
+                counts.unchecked
+            ));
+        }
         summary.say(&counts, output)?;
         if counts.different > 0 {
             return Err(CommandError::failed(format!(
@@ -265,6 +273,7 @@ impl Run {
         });
         self.counts.answered += 1;
         self.counts.different += usize::from(!is_own);
+        self.counts.unchecked += usize::from(confirmed.evidence.checked_from > 0);
         self.table.add(&Row { block: Some(confirmed.header.height), problem, ..entry.row.clone() })
     }
 }
@@ -283,11 +292,11 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn say(&self, counts: &Counts, output: &mut Printer) -> Result<(), CommandError> {
-        let (Counts { answered, problems, .. }, Self { path, asked, before, left, paid }) = (counts, self);
+        let (Counts { answered, problems, unchecked, .. }, Self { path, asked, before, left, paid }) = (counts, self);
         if output.is_json() {
             return output.json(&json!({
                 "table": path, "pictures": asked, "answered": answered, "answered_before": before, "problems": problems,
-                "left": left, "paid": paid.to_string(),
+                "left": left, "paid": paid.to_string(), "unchecked": unchecked,
             }));
         }
         let before = if *before > 0 { format!(", {before} were there already") } else { String::new() };

@@ -383,7 +383,96 @@ impl Mining {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_protocol::message::{PeerCounts, SyncStatus, TipStatus};
+
     use super::*;
+
+    /// Why a miner earned nothing, by what its node says.
+    #[test]
+    fn why_mining_has_not_earned_more_is_said() {
+        let network = Network::builtin("local").unwrap();
+        let (address, other) = (Address([1; 20]), Address([2; 20]));
+        let statement = Statement {
+            balance: Amount(0),
+            nonce: 0,
+            height: 9,
+            is_checked: true,
+            opening: Amount(0),
+            is_whole: true,
+            from: 1,
+            entries: Vec::new(),
+        };
+        let report = Report { network: &network, address, statement: &statement, entries: Vec::new() };
+        let text = |address: Address| address.to_text(&network.parameters.address_prefix);
+        let well = || NodeStatus {
+            tip: TipStatus { height: 9, ..TipStatus::default() },
+            sync: SyncStatus { header_height: 9, ..SyncStatus::default() },
+            peers: PeerCounts { dialled: 1, inbound: 1 },
+            mining: MiningStatus { hash_rate: 100, address: Some(address), found: 3, stale: 0 },
+            uptime_seconds: 120,
+            ..NodeStatus::default()
+        };
+        let mining = || well().mining;
+        let first = |words: &str| vec![words.to_owned()];
+        let rows = [
+            ("all is well", well(), vec![]),
+            (
+                "it does not mine",
+                NodeStatus { mining: MiningStatus::default(), peers: PeerCounts::default(), ..well() },
+                vec![format!("the node does not mine: start it with `ocelli node --mine {}`", text(address))],
+            ),
+            (
+                "for somebody else",
+                NodeStatus { mining: MiningStatus { address: Some(other), ..mining() }, ..well() },
+                vec![format!("the node mines for {}, not for this address", text(other))],
+            ),
+            (
+                "no peers",
+                NodeStatus { peers: PeerCounts::default(), ..well() },
+                first("no peer is connected: nobody hears of the blocks that are found here"),
+            ),
+            (
+                "behind",
+                NodeStatus { tip: TipStatus { height: 2, ..TipStatus::default() }, ..well() },
+                first("the node is 7 blocks behind: what it finds there comes too late"),
+            ),
+            (
+                "waiting",
+                NodeStatus {
+                    sync: SyncStatus { waiting_for: vec!["a \u{1b}[31mclock".into()], ..well().sync },
+                    ..well()
+                },
+                first("the node waits for a [31mclock"),
+            ),
+            (
+                "stale",
+                NodeStatus { mining: MiningStatus { stale: 2, ..mining() }, ..well() },
+                first("2 of 3 blocks that it has found are stale: others' came first, and nothing is paid for them"),
+            ),
+            (
+                "nothing hashed",
+                NodeStatus { mining: MiningStatus { hash_rate: 0, found: 0, ..mining() }, ..well() },
+                first("nothing is hashed yet"),
+            ),
+            (
+                // A block every 60 s on average: e^-2 of all are without one after 120.
+                "bad luck",
+                NodeStatus { mining: MiningStatus { found: 0, ..mining() }, ..well() },
+                vec![format!(
+                    "no block was found in {}; of nodes as fast as this one, 14 in 100 have found none by then",
+                    duration(120)
+                )],
+            ),
+        ];
+        for (row, status, expected) in rows {
+            let found = Mining::of(&status, &report, 6_000);
+            assert_eq!(found.reasons, expected, "{row}");
+            let rate = status.mining.hash_rate;
+            assert_eq!(found.expected, (rate > 0).then_some(60.0), "{row}");
+            assert_eq!(found.json()["reasons"], json!(expected), "{row}");
+            assert_eq!(found.rows().len(), 2 + expected.len(), "{row}");
+        }
+    }
 
     #[test]
     fn times_are_shown_as_far_as_a_calendar_reaches() {

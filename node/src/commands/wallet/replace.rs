@@ -114,7 +114,7 @@ impl Replacing {
             evidence::warn_of_left(&client);
             let waiting = account.next_nonce.saturating_sub(account.nonce).saturating_sub(1);
             let fees = [("first_fee", first.unsigned.fee), ("fee", fee), ("balance", account.balance), ("left", left)];
-            return dry_run(output, &fees, waiting);
+            return dry_run(output, (json!({}), Vec::new()), &fees, &account, waiting);
         }
         let txid = transaction.txid();
         let attachment = attachment.filter(|_| transaction.attachment().is_some());
@@ -129,6 +129,7 @@ impl Replacing {
                 "fee": fee.to_string(),
                 "height": confirmed.as_ref().map(|confirmed| confirmed.header.height),
                 "confirmations": confirmed.as_ref().map_or(0, |confirmed| confirmed.evidence.confirmations),
+                "evidence": confirmed.map(|confirmed| evidence::json(&confirmed.evidence)),
             }));
         }
         output.rows(&[
