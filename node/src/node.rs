@@ -165,8 +165,8 @@ impl Node {
         let keeper = Keeper::new(data.clone(), device_faults, network.clone(), store, listening, &left_over);
         let pool = Pool::new(others, mine, config.faucet, left_over.submissions)?;
         let rooms = Rooms { pool: pool_link.inbox.clone(), core: core_inbox.clone() };
-        let to_pool = pool_link.inbox.clone();
-        let owner = Owner::new(cookie, data, network.clone(), Arc::clone(&views), clock.clone(), to_pool);
+        let to_forget = pool_link.inbox.clone();
+        let owner = Owner::new(cookie, data, network.clone(), Arc::clone(&views), clock.clone(), to_forget);
         let requests = Requests::new(Arc::clone(&views), figures, rooms, owner, (till, to_charge), clock);
         let router = Router {
             core: core_inbox.clone(),

@@ -8,9 +8,7 @@ use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
 use ocelli_consensus::{AttachmentHash, CheckedTransaction, Transaction, TxId};
-use ocelli_protocol::mempool::{
-    AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned, carries,
-};
+use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned, carries};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 

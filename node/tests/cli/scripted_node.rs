@@ -21,8 +21,8 @@ use ocelli_protocol::ledger::{self, debit};
 use ocelli_protocol::message::{
     AccountStatus, BlockData, BlockId, ChainStatus, Confirmation, ConnectedPeer, Control, FaucetReply, FaucetRequest,
     FaucetTerms, FeeSuggestion, FoundBlock, LedgerBlock, LedgerPage, NetworkModel, NodeIdentity, NodeStatus,
-    PeerCounts, PeerList, Request, Response, ShortId, ShownEntry, SignedAnswer, Submission, SubmitReply, SyncStatus, TipStatus,
-    TransactionProof, TransactionStatus,
+    PeerCounts, PeerList, Request, Response, ShortId, ShownEntry, SignedAnswer, Submission, SubmitReply, SyncStatus,
+    TipStatus, TransactionProof, TransactionStatus,
 };
 use ocelli_protocol::topic::request_protocol;
 
@@ -367,9 +367,10 @@ impl Answering {
             }
             Request::Transaction { txid } => Response::Transaction(match self.confirmation(&chain, txid) {
                 None if self.dropped.contains(txid) => TransactionStatus::Dropped { reason: "replaced".into() },
-                None => self.kept.get(txid).map_or(TransactionStatus::Unknown, |kept| {
-                    TransactionStatus::Pending(kept.transaction.wtxid())
-                }),
+                None => self
+                    .kept
+                    .get(txid)
+                    .map_or(TransactionStatus::Unknown, |kept| TransactionStatus::Pending(kept.transaction.wtxid())),
                 Some(confirmation) => {
                     if self.script.reorganises && !self.is_reorganised {
                         self.is_reorganised = true;
