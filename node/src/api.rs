@@ -14,6 +14,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod orders;
+mod params;
 mod pictures;
 mod places;
 mod problem;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::params::{InPath, Params, flag};
 use super::places::Caller;
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json, Params, flag};
+use super::reply::Json;
 use crate::block_name::{BlockName, BlockNameError};
 use crate::full_message::full_message;
 use crate::json::{self, FeeFields, UploadFields};

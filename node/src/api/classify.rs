@@ -13,10 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::body::MAX_BODY_BYTES;
 use super::orders::TaskInfo;
+use super::params::{Params, flag};
 use super::pictures::File;
 use super::places::Caller;
 use super::problem::{Kind, Problem};
-use super::reply::{Json, Params, flag};
+use super::reply::Json;
 use crate::json::Picture;
 use crate::task;
 

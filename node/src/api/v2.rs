@@ -23,8 +23,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::body::MAX_BODY_BYTES;
 use super::models::shortened;
+use super::params::InPath;
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json};
+use super::reply::Json;
 use crate::inference::{Task, model_id};
 use tensor::{Flat, Output, Wish};
 
