@@ -7,6 +7,7 @@
 mod body;
 mod chain;
 mod classify;
+mod connections;
 mod events;
 mod guard;
 mod history;
@@ -22,6 +23,7 @@ mod reply;
 mod run;
 mod server;
 mod submit;
+mod timeouts;
 mod token;
 mod v2;
 
@@ -36,10 +38,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use connections::MAX_CONNECTIONS;
 pub use events::Events;
 pub use metrics::Moves;
 pub use orders::Payer;
-pub use server::{MAX_CONNECTIONS, Server, parse_origin};
+pub use server::{Server, parse_origin};
+pub use timeouts::Timeouts;
 pub use token::TOKEN_FILE;
 
 use crate::error::NodeError;
@@ -68,9 +72,16 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who pays for answers that are to be confirmed, if anybody does.
     pub payer: Option<Payer>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
 }
 
 impl Config {
+    /// What listens there, for programs and pages of this machine, and pays for nothing.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, hosts: Vec::new(), origins: Vec::new(), payer: None, timeouts: Timeouts::default() }
+    }
+
     /// Whether all who can connect run on this machine, as far as addresses tell.
     fn is_local(&self) -> bool {
         // Who names the machine by another name has something in front of it that lets others in.
@@ -121,7 +132,7 @@ impl Api {
             events,
             pool,
             guard: Guard::new(config, token),
-            bodies: Bodies::default(),
+            bodies: Bodies::new(config.timeouts),
             pictures: Pictures::default(),
         })
     }

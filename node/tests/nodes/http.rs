@@ -61,6 +61,11 @@ impl Connection {
         self.0.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends bytes where the other side may have ended the connection already.
+    pub fn send_if_open(&mut self, bytes: &[u8]) {
+        drop(self.0.get_mut().write_all(bytes));
+    }
+
     /// Sends a request. A `Host` among the headers replaces the right one.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
