@@ -9,6 +9,7 @@ mod inference;
 mod models;
 mod operations;
 mod orders;
+mod timeouts;
 
 use std::time::Duration;
 
