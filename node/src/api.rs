@@ -61,6 +61,9 @@ use problem::{Kind, Problem};
 /// The address where the API listens unless it is told another: 127.0.0.1, at the port after the one for peers.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:3298";
 
+/// Where the API describes itself: open, as what it tells is the same for all nodes.
+const OPENAPI: &str = "/openapi.json";
+
 /// How the API is to be run.
 #[derive(Clone)]
 pub struct Config {
@@ -180,7 +183,11 @@ impl Api {
             .split_for_parts();
         let openapi = openapi::answer(openapi);
         let router = router
-            .route("/openapi.json", get(|| async { openapi }))
+            .route(
+                OPENAPI,
+                get(|| async { openapi })
+                    .route_layer(from_fn_with_state((Arc::clone(self), Access::Open), guard::admit)),
+            )
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(CatchPanicLayer::custom(problem::of_panic))
