@@ -28,7 +28,7 @@ use crate::chain::AtTip;
 use crate::clock::Clock;
 use crate::full_message::full_message;
 use crate::inference::model_id;
-use crate::json::AnswerFields;
+use crate::json::{AnswerFields, StateName};
 use crate::pool::{self, Order, OrderError};
 use crate::store::{KeptOrder, Store, StoreError};
 use crate::task;
@@ -108,18 +108,6 @@ struct TaskEvent<'a> {
     txid: TxId,
     #[serde(flatten)]
     place: &'a Place,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum StateName {
-    /// It waits for a block.
-    Pending,
-    /// A block holds it.
-    Confirmed,
-    /// No block has taken it, and none will as things stand.
-    Dropped,
 }
 
 /// What a paid task is, and what became of it.
