@@ -28,6 +28,7 @@ mod token;
 mod v2;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -49,6 +50,7 @@ pub use token::TOKEN_FILE;
 use crate::error::NodeError;
 use crate::inbox::Sender;
 use crate::pool;
+use crate::sent::SENT_FOLDER;
 use crate::view::{Figures, Views};
 use body::Bodies;
 use guard::{Access, Guard};
@@ -123,11 +125,11 @@ pub struct Others {
 }
 
 impl Api {
-    fn new(config: &Config, others: Others, token: &str) -> Result<Self, NodeError> {
+    fn new(config: &Config, others: Others, token: &str, data: &Path) -> Result<Self, NodeError> {
         let Others { models, views, figures, events, pool, moves } = others;
         let newest = views.newest();
         Ok(Self {
-            orders: Orders::open(config.payer.clone(), &newest, figures.clock.clone())?,
+            orders: Orders::open(config.payer.clone(), &newest, figures.clock.clone(), data.join(SENT_FOLDER))?,
             models: Models::new(models, newest.rows.store()),
             metrics: Metrics::new(Arc::clone(&views), figures.clone(), moves),
             views,

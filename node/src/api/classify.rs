@@ -164,7 +164,10 @@ pub(super) async fn classify(
     let tasks = attachments.iter().map(|attachment| task::run(model, attachment)).collect();
     let logits = api.run(tasks).await?;
     let paid = match attachments.first().filter(|_| query.confirm) {
-        Some(attachment) => Some(api.pay(&headers, model, attachment, place).await?),
+        Some(attachment) => {
+            let name = files.first().and_then(|file| file.name.as_deref());
+            Some(api.pay(&headers, model, attachment, name, place).await?)
+        }
         None => None,
     };
     let mut answers: Vec<Answer> = (files.into_iter().zip(&attachments).zip(logits))

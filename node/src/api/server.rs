@@ -58,7 +58,7 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind(config.listen)).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let stop = Arc::new(Notify::new());
-        let api = Arc::new(Api::new(config, others, &token)?);
+        let api = Arc::new(Api::new(config, others, &token, data)?);
         runtime.spawn(events::watch_mempool(Arc::clone(&api.events), Arc::clone(&api.views)));
         runtime.spawn(orders::watch(Arc::clone(&api)));
         runtime.spawn(accept(listener, api, config.timeouts, Arc::clone(&stop)));
