@@ -7,6 +7,7 @@
 mod body;
 mod chain;
 mod classify;
+mod connections;
 mod events;
 mod guard;
 mod history;
@@ -14,6 +15,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod orders;
+mod params;
 mod pictures;
 mod places;
 mod problem;
@@ -21,10 +23,12 @@ mod reply;
 mod run;
 mod server;
 mod submit;
+mod timeouts;
 mod token;
 mod v2;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -35,15 +39,18 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use connections::MAX_CONNECTIONS;
 pub use events::Events;
 pub use metrics::Moves;
 pub use orders::Payer;
-pub use server::{MAX_CONNECTIONS, Server, parse_origin};
+pub use server::{Server, parse_origin};
+pub use timeouts::Timeouts;
 pub use token::TOKEN_FILE;
 
 use crate::error::NodeError;
 use crate::inbox::Sender;
 use crate::pool;
+use crate::sent::SENT_FOLDER;
 use crate::view::{Figures, Views};
 use body::Bodies;
 use guard::{Access, Guard};
@@ -56,6 +63,9 @@ use problem::{Kind, Problem};
 /// The address where the API listens unless it is told another: 127.0.0.1, at the port after the one for peers.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:3298";
 
+/// Where the API describes itself: open, as what it tells is the same for all nodes.
+const OPENAPI: &str = "/openapi.json";
+
 /// How the API is to be run.
 #[derive(Clone)]
 pub struct Config {
@@ -67,9 +77,16 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who pays for answers that are to be confirmed, if anybody does.
     pub payer: Option<Payer>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
 }
 
 impl Config {
+    /// What listens there, for programs and pages of this machine, and pays for nothing.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, hosts: Vec::new(), origins: Vec::new(), payer: None, timeouts: Timeouts::default() }
+    }
+
     /// Whether all who can connect run on this machine, as far as addresses tell.
     fn is_local(&self) -> bool {
         // Who names the machine by another name has something in front of it that lets others in.
@@ -108,11 +125,11 @@ pub struct Others {
 }
 
 impl Api {
-    fn new(config: &Config, others: Others, token: &str) -> Result<Self, NodeError> {
+    fn new(config: &Config, others: Others, token: &str, data: &Path) -> Result<Self, NodeError> {
         let Others { models, views, figures, events, pool, moves } = others;
         let newest = views.newest();
         Ok(Self {
-            orders: Orders::open(config.payer.clone(), &newest, figures.clock.clone())?,
+            orders: Orders::open(config.payer.clone(), &newest, figures.clock.clone(), data.join(SENT_FOLDER))?,
             models: Models::new(models, newest.rows.store()),
             metrics: Metrics::new(Arc::clone(&views), figures.clone(), moves),
             views,
@@ -120,7 +137,7 @@ impl Api {
             events,
             pool,
             guard: Guard::new(config, token),
-            bodies: Bodies::default(),
+            bodies: Bodies::new(config.timeouts),
             pictures: Pictures::default(),
         })
     }
@@ -168,7 +185,11 @@ impl Api {
             .split_for_parts();
         let openapi = openapi::answer(openapi);
         let router = router
-            .route("/openapi.json", get(|| async { openapi }))
+            .route(
+                OPENAPI,
+                get(|| async { openapi })
+                    .route_layer(from_fn_with_state((Arc::clone(self), Access::Open), guard::admit)),
+            )
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(CatchPanicLayer::custom(problem::of_panic))

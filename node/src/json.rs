@@ -2,7 +2,7 @@
 
 pub mod status;
 
-use ocelli_consensus::block::{Answer, Classes};
+use ocelli_consensus::block::Classes;
 use ocelli_consensus::codec::encode;
 use ocelli_consensus::object::{ModelFacts, UploadRecord};
 use ocelli_consensus::parameters::GenesisModel;
@@ -14,7 +14,7 @@ use ocelli_program::output::Whole;
 use ocelli_protocol::ledger::{Entry, Event};
 use ocelli_protocol::message::{Confirmation, FeeSuggestion, FoundBlock, NetworkModel};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::fee::task_weight;
@@ -24,7 +24,7 @@ use crate::ledger::{Kind, Signed};
 pub const TRANSFER_BYTES: u64 = 152;
 
 /// A header's fields, in order; hashes and the address in hex. Height and time stay far below 2^53.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HeaderFields {
     version: u32,
     parent: String,
@@ -35,6 +35,7 @@ pub struct HeaderFields {
     height: u64,
     time: u64,
     target: u32,
+    #[schema(value_type = String, example = "7")]
     nonce: Whole,
 }
 
@@ -56,53 +57,123 @@ impl HeaderFields {
     }
 }
 
-/// A transaction's fields; addresses as this network writes them.
-pub fn transaction(transaction: &Transaction, network: &Network) -> Value {
-    let prefix = &network.parameters.address_prefix;
-    let action = match &transaction.unsigned.action {
-        Action::Transfer { to, amount } => {
-            json!({ "kind": "transfer", "to": to.to_text(prefix), "amount": Whole(amount.0) })
-        }
-        Action::Classify { model, picture, bytes, royalty, form } => {
-            let form = match form {
-                Form::Pixels => json!({ "kind": "pixels" }),
-                Form::Jpeg { width, height } => json!({ "kind": "jpeg", "width": width, "height": height }),
-            };
-            json!({
-                "kind": "classify",
-                "model": model,
-                "picture": picture,
-                "bytes": bytes,
-                "royalty": Whole(royalty.0),
-                "form": form,
-            })
-        }
-        Action::Upload { file, size } => json!({ "kind": "upload", "file": file, "size": size }),
-        Action::Part { number, bytes, data } => {
-            json!({ "kind": "part", "number": number, "bytes": bytes, "data": data })
-        }
-        Action::Publish { model, facts, royalty } => both(
-            json!({ "kind": "publish", "model": model, "royalty": Whole(royalty.0) }),
-            json!(FactsFields::of(facts)),
-        ),
-        Action::Unknown(_) => json!({ "kind": "unknown", "tag": transaction.unsigned.action.tag() }),
-    };
-    json!({
-        "txid": transaction.txid(),
-        "wtxid": transaction.wtxid(),
-        "sender": transaction.sender().to_text(prefix),
-        "nonce": Whole(transaction.unsigned.nonce),
-        "fee": Whole(transaction.unsigned.fee.0),
-        "expires": Whole(transaction.unsigned.expires),
-        "action": action,
-        "public_key": hex::encode(transaction.public_key),
-        "signature": hex::encode(transaction.signature),
-    })
+/// A transaction's fields; addresses as this network writes them, and other hashes in hex.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TransactionFields {
+    txid: String,
+    /// Of the signature too.
+    wtxid: String,
+    sender: String,
+    #[schema(value_type = String, example = "3")]
+    nonce: Whole,
+    /// What the miner gets, in grains.
+    #[schema(value_type = String, example = "3532")]
+    fee: Whole,
+    /// The last block that may hold it.
+    #[schema(value_type = String, example = "1000")]
+    expires: Whole,
+    action: ActionFields,
+    public_key: String,
+    signature: String,
 }
 
-/// What a model says, as a block holds it; null where nothing is asked.
-pub fn answer(answer: &Answer) -> Value {
-    answer.classes().map_or(Value::Null, |classes| json!(AnswerFields::of(classes)))
+/// What a transaction does.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum ActionFields {
+    Transfer {
+        to: String,
+        /// In grains.
+        #[schema(value_type = String, example = "250000000")]
+        amount: Whole,
+    },
+    Classify {
+        model: String,
+        /// Of the attachment that holds it.
+        picture: String,
+        /// Of the attachment.
+        bytes: u32,
+        /// What the model's author gets, in grains.
+        #[schema(value_type = String, example = "0")]
+        royalty: Whole,
+        form: FormFields,
+    },
+    Upload {
+        /// Names the sender and the model, and tells nobody which it is.
+        file: String,
+        /// Bytes of the model's file.
+        size: u32,
+    },
+    Part {
+        /// From 0.
+        number: u16,
+        /// Of the attachment.
+        bytes: u32,
+        /// Of the attachment that holds it.
+        data: String,
+    },
+    Publish {
+        model: String,
+        /// What its author gets for each task, in grains.
+        #[schema(value_type = String, example = "0")]
+        royalty: Whole,
+        #[serde(flatten)]
+        facts: FactsFields,
+    },
+    /// Of rules that this program does not know.
+    Unknown { tag: u32 },
+}
+
+/// What a task's attachment is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum FormFields {
+    Pixels,
+    Jpeg { width: u16, height: u16 },
+}
+
+impl TransactionFields {
+    /// The fields of a transaction.
+    pub fn of(transaction: &Transaction, network: &Network) -> Self {
+        let prefix = &network.parameters.address_prefix;
+        Self {
+            txid: transaction.txid().to_string(),
+            wtxid: transaction.wtxid().to_string(),
+            sender: transaction.sender().to_text(prefix),
+            nonce: Whole(transaction.unsigned.nonce),
+            fee: Whole(transaction.unsigned.fee.0),
+            expires: Whole(transaction.unsigned.expires),
+            action: ActionFields::of(&transaction.unsigned.action, network),
+            public_key: hex::encode(transaction.public_key),
+            signature: hex::encode(transaction.signature),
+        }
+    }
+}
+
+impl ActionFields {
+    fn of(action: &Action, network: &Network) -> Self {
+        match *action {
+            Action::Transfer { to, amount } => {
+                Self::Transfer { to: to.to_text(&network.parameters.address_prefix), amount: Whole(amount.0) }
+            }
+            Action::Classify { model, picture, bytes, royalty, form } => Self::Classify {
+                model: model.to_string(),
+                picture: picture.to_string(),
+                bytes,
+                royalty: Whole(royalty.0),
+                form: match form {
+                    Form::Pixels => FormFields::Pixels,
+                    Form::Jpeg { width, height } => FormFields::Jpeg { width, height },
+                },
+            },
+            Action::Upload { file, size } => Self::Upload { file: file.to_string(), size },
+            Action::Part { number, bytes, data } => Self::Part { number, bytes, data: data.to_string() },
+            Action::Publish { model, ref facts, royalty } => {
+                Self::Publish { model: model.to_string(), royalty: Whole(royalty.0), facts: FactsFields::of(facts) }
+            }
+            Action::Unknown(_) => Self::Unknown { tag: action.tag() },
+        }
+    }
 }
 
 /// What a model says of a picture, as a block holds it.
@@ -130,72 +201,158 @@ impl AnswerFields {
 }
 
 /// A block, and how often it is confirmed if it is on the best chain.
-pub fn block(found: &FoundBlock, confirmations: Option<u64>, network: &Network) -> Value {
-    let transactions = &found.data.body.transactions;
-    json!({
-        "hash": found.header.hash(),
-        "height": found.header.height,
-        "main_chain": confirmations.is_some(),
-        "confirmations": confirmations.unwrap_or(0),
-        "header": HeaderFields::of(&found.header),
-        "transactions": transactions.iter().map(|(tx, _)| transaction(tx, network)).collect::<Vec<_>>(),
-        "answers": transactions.iter().map(|(_, answer)| self::answer(answer)).collect::<Vec<_>>(),
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BlockFields {
+    hash: String,
+    height: u64,
+    /// Whether it is on the best chain.
+    main_chain: bool,
+    /// 0 off the best chain.
+    confirmations: u64,
+    header: HeaderFields,
+    transactions: Vec<TransactionFields>,
+    /// One for each transaction; null where nothing is asked.
+    answers: Vec<Option<AnswerFields>>,
+    /// Where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<RawBlock>,
 }
 
 /// The bytes of a block, in hexadecimal.
-pub fn raw_block(found: &FoundBlock) -> Value {
-    let transactions = &found.data.body.transactions;
-    let attachments: Vec<_> = found.data.attachments.iter().map(|bytes| bytes.as_ref().map(hex::encode)).collect();
-    json!({
-        "raw": {
-            "header": hex::encode(found.header.to_bytes()),
-            "transactions": transactions.iter().map(|(tx, _)| hex::encode(tx.to_bytes())).collect::<Vec<_>>(),
-            "answers": transactions.iter().map(|(_, answer)| hex::encode(encode(answer))).collect::<Vec<_>>(),
-            "attachments": attachments,
-        },
-    })
+#[derive(Debug, Serialize, ToSchema)]
+struct RawBlock {
+    header: String,
+    transactions: Vec<String>,
+    answers: Vec<String>,
+    /// One for each transaction; null where it has none, or none is kept.
+    attachments: Vec<Option<String>>,
 }
 
-/// A transaction that a block holds.
-pub fn confirmed(confirmation: &Confirmation, confirmations: u64, network: &Network) -> Value {
-    let tx = &confirmation.submission.transaction;
-    json!({
-        "txid": tx.txid(),
-        "state": "confirmed",
-        "transaction": transaction(tx, network),
-        "answer": answer(&confirmation.answer),
-        "block": confirmation.header.hash(),
-        "height": confirmation.header.height,
-        "index": confirmation.proof.index,
-        "confirmations": confirmations,
-    })
+impl BlockFields {
+    /// The fields of a block, without its bytes.
+    pub fn of(found: &FoundBlock, confirmations: Option<u64>, network: &Network) -> Self {
+        let transactions = &found.data.body.transactions;
+        Self {
+            hash: found.header.hash().to_string(),
+            height: found.header.height,
+            main_chain: confirmations.is_some(),
+            confirmations: confirmations.unwrap_or(0),
+            header: HeaderFields::of(&found.header),
+            transactions: transactions.iter().map(|(tx, _)| TransactionFields::of(tx, network)).collect(),
+            answers: transactions.iter().map(|(_, answer)| answer.classes().map(AnswerFields::of)).collect(),
+            raw: None,
+        }
+    }
+
+    /// The same with its bytes.
+    #[must_use]
+    pub fn with_raw(self, found: &FoundBlock) -> Self {
+        let transactions = &found.data.body.transactions;
+        let raw = RawBlock {
+            header: hex::encode(found.header.to_bytes()),
+            transactions: transactions.iter().map(|(tx, _)| hex::encode(tx.to_bytes())).collect(),
+            answers: transactions.iter().map(|(_, answer)| hex::encode(encode(answer))).collect(),
+            attachments: found.data.attachments.iter().map(|bytes| bytes.as_ref().map(hex::encode)).collect(),
+        };
+        Self { raw: Some(raw), ..self }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StateName {
+    /// It waits for a block.
+    Pending,
+    /// A block holds it.
+    Confirmed,
+    /// No block has taken it, and none will as things stand.
+    Dropped,
+}
+
+/// A transaction, and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FoundTransaction {
+    txid: String,
+    state: StateName,
+    /// As the block holds it; null without a block.
+    transaction: Option<TransactionFields>,
+    /// Null without a block, and where nothing is asked.
+    answer: Option<AnswerFields>,
+    /// The hash of the block that holds it.
+    block: Option<String>,
+    /// Of that block.
+    height: Option<u64>,
+    /// Its place in that block, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
+    confirmations: u64,
+    /// Why it was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Where it is asked for, and a block holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<RawTransaction>,
 }
 
 /// The bytes of a transaction that a block holds, in hexadecimal.
-pub fn raw_confirmed(confirmation: &Confirmation) -> Value {
-    let tx = &confirmation.submission.transaction;
-    json!({
-        "raw": {
-            "header": hex::encode(confirmation.header.to_bytes()),
-            "transaction": hex::encode(tx.to_bytes()),
-            "answer": hex::encode(encode(&confirmation.answer)),
-            "attachment": confirmation.submission.attachment.as_ref().map(hex::encode),
-        },
-    })
+#[derive(Debug, Serialize, ToSchema)]
+struct RawTransaction {
+    header: String,
+    transaction: String,
+    answer: String,
+    /// Null where it has none, or none is kept.
+    attachment: Option<String>,
 }
 
-/// A transaction that waits for a block.
-pub fn pending(txid: &TxId) -> Value {
-    json!({
-        "txid": txid,
-        "state": "pending",
-        "transaction": null,
-        "answer": null,
-        "block": null,
-        "height": null,
-        "confirmations": 0,
-    })
+impl FoundTransaction {
+    /// One that waits for a block.
+    pub fn pending(txid: &TxId) -> Self {
+        Self {
+            txid: txid.to_string(),
+            state: StateName::Pending,
+            transaction: None,
+            answer: None,
+            block: None,
+            height: None,
+            index: None,
+            confirmations: 0,
+            reason: None,
+            raw: None,
+        }
+    }
+
+    /// One that no block will take.
+    pub fn dropped(txid: &TxId, reason: String) -> Self {
+        Self { state: StateName::Dropped, reason: Some(reason), ..Self::pending(txid) }
+    }
+
+    /// One that a block holds, without its bytes.
+    pub fn confirmed(confirmation: &Confirmation, confirmations: u64, network: &Network) -> Self {
+        let tx = &confirmation.submission.transaction;
+        Self {
+            state: StateName::Confirmed,
+            transaction: Some(TransactionFields::of(tx, network)),
+            answer: confirmation.answer.classes().map(AnswerFields::of),
+            block: Some(confirmation.header.hash().to_string()),
+            height: Some(confirmation.header.height),
+            index: Some(confirmation.proof.index),
+            confirmations,
+            ..Self::pending(&tx.txid())
+        }
+    }
+
+    /// The same with its bytes.
+    #[must_use]
+    pub fn with_raw(self, confirmation: &Confirmation) -> Self {
+        let raw = RawTransaction {
+            header: hex::encode(confirmation.header.to_bytes()),
+            transaction: hex::encode(confirmation.submission.transaction.to_bytes()),
+            answer: hex::encode(encode(&confirmation.answer)),
+            attachment: confirmation.submission.attachment.as_ref().map(hex::encode),
+        };
+        Self { raw: Some(raw), ..self }
+    }
 }
 
 /// In what amounts are told.

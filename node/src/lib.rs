@@ -28,6 +28,7 @@ mod rate;
 pub mod replay;
 mod reply;
 mod requests;
+mod sent;
 pub mod store;
 mod task;
 mod traffic;

@@ -7,16 +7,17 @@ use ocelli_consensus::{Address, TxId};
 use ocelli_program::output::Whole;
 use ocelli_protocol::message::{Response, TransactionStatus};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::params::{InPath, Params, flag};
 use super::places::Caller;
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json, Params, flag};
+use super::reply::Json;
 use crate::block_name::{BlockName, BlockNameError};
 use crate::full_message::full_message;
-use crate::json::{self, FeeFields, UploadFields};
+use crate::json::status::StatusFields;
+use crate::json::{BlockFields, FeeFields, FoundTransaction, UploadFields};
 use crate::store::StoreError;
 use crate::view::View;
 
@@ -181,10 +182,10 @@ impl Api {
 /// Shows how the node is: tip, sync, peers, device, and what it waits for
 ///
 /// The same as `ocelli status --json`.
-#[utoipa::path(get, path = "/v1/status", tag = "chain", responses((status = OK, body = Value)))]
-pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, Problem> {
+#[utoipa::path(get, path = "/v1/status", tag = "chain", responses((status = OK, body = StatusFields)))]
+pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<StatusFields>, Problem> {
     let status = api.read(|api| api.figures.node_status(&api.views)).await?;
-    Ok(Json(json::status::of(&status, &api.views.network)))
+    Ok(Json(StatusFields::of(&status, &api.views.network)))
 }
 
 /// Lists the latest blocks of the best chain
@@ -222,13 +223,13 @@ pub(super) async fn blocks(State(api): State<Arc<Api>>, Params(range): Params<Ra
 #[utoipa::path(
     get, path = "/v1/blocks/{block}", tag = "chain",
     params(("block" = String, Path, description = "Its height on the best chain, or its hash"), Raw),
-    responses((status = OK, body = Value))
+    responses((status = OK, body = BlockFields))
 )]
 pub(super) async fn block(
     State(api): State<Arc<Api>>,
     InPath(name): InPath<String>,
     Params(raw): Params<Raw>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<BlockFields>, Problem> {
     let name: BlockName = name.parse().map_err(|error: BlockNameError| Problem::of(Kind::Request, &error))?;
     let found = api.read(move |api| {
         let chain = api.views.newest();
@@ -249,8 +250,8 @@ pub(super) async fn block(
         .with_hint("give a height from 0 to the tip's, or the hash of a block whose body the node keeps"));
     };
     let confirmations = is_on_chain.then(|| tip.saturating_sub(found.header.height) + 1);
-    let told = json::block(&found, confirmations, &api.views.network);
-    Ok(Json(if raw.raw { json::both(told, json::raw_block(&found)) } else { told }))
+    let told = BlockFields::of(&found, confirmations, &api.views.network);
+    Ok(Json(if raw.raw { told.with_raw(&found) } else { told }))
 }
 
 /// Shows a transaction: what it asks for, the answer, and how deep it is confirmed
@@ -259,14 +260,14 @@ pub(super) async fn block(
 #[utoipa::path(
     get, path = "/v1/transactions/{txid}", tag = "chain",
     params(("txid" = String, Path, description = "Its id"), Look),
-    responses((status = OK, body = Value))
+    responses((status = OK, body = FoundTransaction))
 )]
 pub(super) async fn transaction(
     State(api): State<Arc<Api>>,
     caller: Caller,
     InPath(txid): InPath<String>,
     Params(look): Params<Look>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<FoundTransaction>, Problem> {
     let txid: TxId = txid.parse().map_err(|error| Problem::of(Kind::Request, &error))?;
     let (status, confirmations) = api.wait_for(txid, &api.orders.wait(caller, look.wait, look.timeout)?).await?;
     let found = match status {
@@ -281,14 +282,11 @@ pub(super) async fn transaction(
                 "check the id and the network; a transaction that was lost before a block took it has to be sent again",
             ))
         }
-        TransactionStatus::Pending(_) => Ok(Json(json::pending(&txid))),
-        TransactionStatus::Dropped { reason } => {
-            let dropped = json!({ "state": "dropped", "reason": reason });
-            Ok(Json(json::both(json::pending(&txid), dropped)))
-        }
+        TransactionStatus::Pending(_) => Ok(Json(FoundTransaction::pending(&txid))),
+        TransactionStatus::Dropped { reason } => Ok(Json(FoundTransaction::dropped(&txid, reason))),
         TransactionStatus::Confirmed(confirmed) => {
-            let told = json::confirmed(&confirmed, confirmations, &api.views.network);
-            Ok(Json(if look.raw { json::both(told, json::raw_confirmed(&confirmed)) } else { told }))
+            let told = FoundTransaction::confirmed(&confirmed, confirmations, &api.views.network);
+            Ok(Json(if look.raw { told.with_raw(&confirmed) } else { told }))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use ocelli_model::{Attachment, Model};
@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::MAX_BODY_BYTES;
+use super::body::{MAX_BODY_BYTES, Unread};
 use super::orders::TaskInfo;
+use super::params::{Params, flag};
 use super::pictures::File;
 use super::places::Caller;
 use super::problem::{Kind, Problem};
-use super::reply::{Json, Params, flag};
+use super::reply::Json;
 use crate::json::Picture;
 use crate::task;
 
@@ -138,16 +139,17 @@ pub(super) async fn classify(
     caller: Caller,
     Params(query): Params<Query>,
     headers: HeaderMap,
-    body: Body,
+    unread: Unread,
 ) -> Result<Json<Reply>, Problem> {
     if query.confirm {
         api.check_may_pay(&headers)?;
     }
+    // Whoever sends slowly has no place, and nothing else that others may need.
+    let held = api.bodies.read(unread, MAX_BODY_BYTES).await?;
     // Before anything is paid for: who cannot wait is told so while nothing is lost.
     let wait = api.orders.wait(caller, query.wait.filter(|_| query.confirm), query.timeout)?;
     let place = api.pictures.place()?;
     let model = &api.model(query.model.as_deref()).await?;
-    let held = api.bodies.read(&headers, body, MAX_BODY_BYTES).await?;
     let (files, is_one) = match boundary(&headers)? {
         Some(boundary) => (files_of(boundary, held.bytes.clone()).await?, false),
         None => (vec![File { name: None, bytes: held.bytes.clone() }], true),
@@ -162,7 +164,10 @@ pub(super) async fn classify(
     let tasks = attachments.iter().map(|attachment| task::run(model, attachment)).collect();
     let logits = api.run(tasks).await?;
     let paid = match attachments.first().filter(|_| query.confirm) {
-        Some(attachment) => Some(api.pay(&headers, model, attachment, place).await?),
+        Some(attachment) => {
+            let name = files.first().and_then(|file| file.name.as_deref());
+            Some(api.pay(&headers, model, attachment, name, place).await?)
+        }
         None => None,
     };
     let mut answers: Vec<Answer> = (files.into_iter().zip(&attachments).zip(logits))

@@ -20,9 +20,9 @@ use tokio::sync::watch;
 
 use super::Api;
 use super::chain::MempoolInfo;
+use super::connections::Client;
 use super::places::{Caller, Place, Places};
 use super::problem::Problem;
-use super::server::Client;
 use crate::chain::Moved;
 use crate::view::Views;
 

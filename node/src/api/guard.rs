@@ -15,9 +15,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::connections::Client;
 use super::places::Caller;
 use super::problem::{Kind, Problem};
-use super::server::Client;
 use super::v2::JSON_LENGTH;
 use super::{Api, Config};
 use crate::clock::Clock;
@@ -213,8 +213,7 @@ mod tests {
 
     #[test]
     fn callers_are_told_apart_by_token_and_address() {
-        let config =
-            Config { listen: "0.0.0.0:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new(), payer: None };
+        let config = Config::at("0.0.0.0:0".parse().unwrap());
         let guard = Guard::new(&config, "token");
         let none = HeaderMap::new();
         let own = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer token"))]);

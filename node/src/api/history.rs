@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::params::{InPath, Params, parsed};
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json, Params, parsed};
+use super::reply::Json;
 use crate::json::{EntryFields, Unit};
 use crate::ledger::{Filter, Kinds, NO_LEDGER, Time};
 use crate::store::StoreError;

@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ocelli_protocol::message::{NodeStatus, Traffic};
+use ocelli_protocol::message::{MiningStatus, NodeStatus, Traffic};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -96,7 +97,7 @@ impl Metrics {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("network", views.parameters().name.as_str())];
         let version = Info::new(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec());
         registry.register("build", "The program and its network", version);
-        registry.register_collector(Box::new(Moment { views, figures }));
+        registry.register_collector(Box::new(Moment { views, figures, stale: AtomicU64::default() }));
         Self { registry: all, requests, seconds, connections }
     }
 }
@@ -136,6 +137,9 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
 struct Moment {
     views: Arc<Views>,
     figures: Figures,
+    /// The most of the miner's blocks that were stale at a time: what is told of them as a counter never falls, though a
+    /// reorganisation may bring one back.
+    stale: AtomicU64,
 }
 
 impl fmt::Debug for Moment {
@@ -165,6 +169,12 @@ impl Collector for Moment {
         let faulty = "1 if the device gave a wrong answer and is no longer used";
         to.gauge("inference_device_faulty", None, faulty, u64::from(status.device.disabled))?;
         to.network(&status, &network)?;
+        if self.figures.mining.is_some() {
+            let MiningStatus { found, stale, .. } = status.mining;
+            to.counter("miner_found_blocks", None, "Blocks that the miner has found since the start", found)?;
+            let stale = self.stale.fetch_max(stale, Ordering::Relaxed).max(stale);
+            to.counter("miner_stale_blocks", None, "How many of them have come to be off the best chain", stale)?;
+        }
         to.gauge("store_disk_size", Some(Unit::Bytes), "What the chain takes on disk", status.storage.disk_bytes)?;
         to.gauge(
             "store_attachments_from",

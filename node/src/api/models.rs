@@ -13,8 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::params::InPath;
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json};
+use super::reply::Json;
 use crate::chain::AtTip;
 use crate::full_message::full_message;
 use crate::inference::{self, ModelFault, model_id};

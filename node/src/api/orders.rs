@@ -3,7 +3,8 @@
 //! What was signed is on the disk before anybody else gets to see it, under the key that the client has given. Who asks again with
 //! that key, because an answer got lost or the node did, gets the same transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ use crate::chain::AtTip;
 use crate::clock::Clock;
 use crate::full_message::full_message;
 use crate::inference::model_id;
-use crate::json::AnswerFields;
+use crate::json::{AnswerFields, StateName};
 use crate::pool::{self, Order, OrderError};
+use crate::sent::{self, Sent};
 use crate::store::{KeptOrder, Store, StoreError};
 use crate::task;
 use crate::wallet::Wallet;
@@ -40,6 +42,8 @@ const DAY: u64 = 24 * 3_600 * 1_000;
 const REMEMBERED: u64 = 7 * DAY;
 /// Orders that are remembered; the oldest make room, but for those of the last day.
 const MAX_ORDERS: usize = 65_536;
+/// Orders that make room for one: a few of very many at a time.
+const MAX_OUTDATED: usize = 64;
 /// The longest key.
 const MAX_KEY_BYTES: usize = 128;
 /// Confirmations after which nothing more is told of a task by itself.
@@ -75,6 +79,8 @@ pub(super) struct Orders {
     /// Something has been paid for.
     added: Notify,
     waiting: Arc<Places>,
+    /// The folder of what was sent, for as long as orders are remembered.
+    sent: PathBuf,
 }
 
 /// All orders that are remembered.
@@ -108,18 +114,6 @@ struct TaskEvent<'a> {
     txid: TxId,
     #[serde(flatten)]
     place: &'a Place,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum StateName {
-    /// It waits for a block.
-    Pending,
-    /// A block holds it.
-    Confirmed,
-    /// No block has taken it, and none will as things stand.
-    Dropped,
 }
 
 /// What a paid task is, and what became of it.
@@ -192,11 +186,21 @@ impl Kept {
         self.by_key.insert(key, order);
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some((key, order)) = self.by_key.remove_entry(key) {
-            self.told.remove(&order.transaction.txid());
+    /// Forgets orders. Of each that there was: its transaction, and its attachment where no order that is left has the same.
+    fn remove(&mut self, keys: &[Key]) -> Vec<(TxId, Option<AttachmentHash>)> {
+        let attachment = |order: &KeptOrder| order.transaction.attachment().map(|named| named.hash);
+        let mut removed = Vec::new();
+        for (key, order) in keys.iter().filter_map(|key| self.by_key.remove_entry(key)) {
+            let txid = order.transaction.txid();
+            self.told.remove(&txid);
             self.by_time.remove(&(order.at, key));
+            removed.push((txid, attachment(&order)));
         }
+        if !removed.is_empty() {
+            let left: HashSet<_> = self.by_key.values().filter_map(attachment).collect();
+            removed.iter_mut().for_each(|(_, attachment)| *attachment = attachment.filter(|hash| !left.contains(hash)));
+        }
+        removed
     }
 
     /// Orders of the last day, and, where the clock was set back, those that seem to come.
@@ -239,7 +243,7 @@ impl Orders {
     ///
     /// # Errors
     /// If that cannot be read: a node that does not know it would pay twice.
-    pub(super) fn open(payer: Option<Payer>, chain: &AtTip, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) fn open(payer: Option<Payer>, chain: &AtTip, clock: Clock, sent: PathBuf) -> Result<Self, StoreError> {
         let (mut kept, store) = (Kept::default(), Arc::clone(chain.rows.store()));
         for row in store.orders() {
             let (key, order) = row?;
@@ -253,7 +257,7 @@ impl Orders {
         }
         let (turn, added) = (Turn::default(), Notify::new());
         let waiting = Places::new("requests wait for confirmations", WAITING);
-        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, waiting })
+        Ok(Self { payer, store, clock, kept: Mutex::new(kept), turn, added, waiting, sent })
     }
 
     /// What a request wants to wait for: confirmations, and for how many seconds at most.
@@ -274,11 +278,14 @@ impl Orders {
     /// Writes an order down, in the memory too.
     fn keep(&self, key: &Key, order: KeptOrder, attachment: Arc<[u8]>) -> Result<(), StoreError> {
         // Nobody else adds any meanwhile, and nobody waits for the disk to look.
-        let outdated = self.kept().outdated(order.at);
+        let mut outdated = self.kept().outdated(order.at);
+        outdated.truncate(MAX_OUTDATED);
         self.store.add_order(key, &order, attachment, outdated.iter().map(|key| &**key))?;
         let mut kept = self.kept();
-        outdated.iter().for_each(|key| kept.remove(key));
         kept.add(Arc::clone(key), order);
+        let forgotten = kept.remove(&outdated);
+        drop(kept);
+        forgotten.iter().for_each(|(txid, attachment)| sent::forget(&self.sent, txid, attachment.as_ref()));
         Ok(())
     }
 
@@ -287,7 +294,7 @@ impl Orders {
         let txid = self.kept().by_key.get(key).map(|order| order.transaction.txid());
         if let Some(txid) = txid {
             self.store.remove_order(key, &txid)?;
-            self.kept().remove(key);
+            self.kept().remove(std::slice::from_ref(key));
         }
         Ok(())
     }
@@ -337,6 +344,7 @@ impl Api {
         headers: &HeaderMap,
         model: &Model,
         attachment: &Attachment,
+        file: Option<&str>,
         place: OwnedSemaphorePermit,
     ) -> Result<Transaction, Problem> {
         let key = key_of(headers)?;
@@ -344,7 +352,7 @@ impl Api {
         let asked = Sha256::new().chain_update(id.0).chain_update(attachment.file_hash).finalize().into();
         // Said only where it matters: what was paid for before is found whatever has become of the model.
         let action = self.royalty(id).await.map(|royalty| task::classify(model, royalty, attachment));
-        let bytes: Arc<[u8]> = attachment.bytes.as_slice().into();
+        let (bytes, sent): (Arc<[u8]>, _) = (attachment.bytes.as_slice().into(), Sent::of(file, attachment));
         let api = Arc::clone(self);
         // On its own, so that it is carried out as a whole whether or not somebody waits for it.
         let ordered = tokio::spawn(async move {
@@ -352,7 +360,10 @@ impl Api {
             let turn = api.orders.turn.lock().await;
             let known = api.orders.kept().by_key.get(&key).cloned();
             let Some(KeptOrder { asked: before, transaction, .. }) = known else {
-                return api.order(key, asked, action?, bytes).await;
+                let transaction = api.order(key, asked, action?, bytes).await?;
+                drop(turn);
+                api.keep_sent(sent, &transaction).await;
+                return Ok(transaction);
             };
             // What is signed may be handed in by several at once.
             drop(turn);
@@ -361,9 +372,29 @@ impl Api {
                 let detail = format!("this Idempotency-Key has paid for another picture or model, in {txid}");
                 return Err(Problem::new(Kind::Content, detail).with_hint("give each picture a key of its own"));
             }
-            api.hand_in_again(transaction, bytes).await
+            let transaction = api.hand_in_again(transaction, bytes).await?;
+            api.keep_sent(sent, &transaction).await;
+            Ok(transaction)
         });
         ordered.await.map_err(|_| cut_off())?
+    }
+
+    /// Keeps what was sent as `ocelli submit` does. It is paid for whether or not that succeeds, which the log says.
+    async fn keep_sent(self: &Arc<Self>, sent: Sent, transaction: &Transaction) {
+        if !sent.is_of(transaction) {
+            return;
+        }
+        let (folder, txid) = (self.orders.sent.clone(), transaction.txid());
+        let kept =
+            tokio::task::spawn_blocking(
+                move || {
+                    if sent::is_kept(&folder, &txid) { Ok(()) } else { sent.keep(&folder, &txid) }
+                },
+            );
+        if let Ok(Err(error)) = kept.await {
+            let folder = self.orders.sent.display();
+            tracing::warn!(%txid, %folder, %error, "what was sent of a picture is not kept");
+        }
     }
 
     /// What the author of a model gets, where the next block may hold a task for it.
@@ -626,4 +657,39 @@ pub(super) async fn wallet(State(api): State<Arc<Api>>, headers: HeaderMap) -> R
         limit: Whole(limit.0),
         spent: Whole(spent.0),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use ocelli_consensus::{BlockHash, Unsigned};
+
+    use super::*;
+    use crate::wallet::Wallet;
+
+    #[test]
+    fn what_other_orders_have_sent_too_stays() {
+        let (wallet, mut kept) = (Wallet::from_seed([7; 32]), Kept::default());
+        let hash = |picture: u8| AttachmentHash([picture; 32]);
+        let order = |nonce, picture| {
+            let form = ocelli_consensus::transaction::Form::Pixels;
+            let action = Action::Classify {
+                model: ModelId([1; 32]),
+                picture: hash(picture),
+                bytes: 9,
+                royalty: Amount::ZERO,
+                form,
+            };
+            let unsigned = Unsigned { nonce, fee: Amount(5), expires: 9, action };
+            let (key, genesis) = (wallet.public_key(), BlockHash([2; 32]));
+            let transaction = Transaction::sign(unsigned, key, genesis, |hash| wallet.sign(hash));
+            KeptOrder { asked: [0; 32], at: nonce, cost: Amount(5), transaction }
+        };
+        let keys: Vec<Key> = (0..4u8).map(|key| Arc::from([key])).collect();
+        let orders = [order(0, 1), order(1, 2), order(2, 1), order(3, 3)];
+        let txids = orders.clone().map(|order| order.transaction.txid());
+        keys.iter().zip(orders).for_each(|(key, order)| kept.add(Arc::clone(key), order));
+        assert_eq!(kept.remove(&keys[..2]), [(txids[0], None), (txids[1], Some(hash(2)))]);
+        assert_eq!(kept.remove(&keys), [(txids[2], Some(hash(1))), (txids[3], Some(hash(3)))]);
+        assert!(kept.by_time.is_empty() && kept.remove(&keys).is_empty());
+    }
 }

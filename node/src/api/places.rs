@@ -10,8 +10,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::Api;
+use super::connections::Client;
 use super::problem::{Kind, Problem};
-use super::server::Client;
 
 /// Into how many shares the places of those without the token are cut: one address has one.
 const SHARES: usize = 32;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use ocelli_protocol::message::{MAX_SUBMISSION_BYTES, Request, Response, Submission, SubmitReply};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -13,6 +11,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::body::Unread;
 use super::problem::{Kind, Problem};
 use super::reply::Json;
 use crate::json::AnswerFields;
@@ -54,12 +53,8 @@ impl Api {
         (status = "4XX", description = "It is not taken"),
     )
 )]
-pub(super) async fn submit(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Submitted>, Problem> {
-    let held = api.bodies.read(&headers, body, MAX_SUBMISSION_BYTES).await?;
+pub(super) async fn submit(State(api): State<Arc<Api>>, unread: Unread) -> Result<Json<Submitted>, Problem> {
+    let held = api.bodies.read(unread, MAX_SUBMISSION_BYTES).await?;
     let submission = Submission::from_bytes(&held.bytes).map_err(|error| {
         Problem::new(Kind::Request, format!("not a submission: {error}"))
             .with_hint("docs/protocol.md says how one is encoded")

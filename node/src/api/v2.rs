@@ -9,7 +9,7 @@ mod tensor;
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::MAX_BODY_BYTES;
+use super::body::{MAX_BODY_BYTES, Unread};
 use super::models::shortened;
+use super::params::InPath;
 use super::problem::{Kind, Problem};
-use super::reply::{InPath, Json};
+use super::reply::Json;
 use crate::inference::{Task, model_id};
 use tensor::{Flat, Output, Wish};
 
@@ -300,15 +301,16 @@ pub(super) async fn infer(
     State(api): State<Arc<Api>>,
     InPath(place): InPath<Place>,
     headers: HeaderMap,
-    body: Body,
+    unread: Unread,
 ) -> Result<Response, Problem> {
-    run(&api, &place, &headers, body).await.map_err(Problem::with_error)
+    run(&api, &place, &headers, unread).await.map_err(Problem::with_error)
 }
 
-async fn run(api: &Arc<Api>, place: &Place, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn run(api: &Arc<Api>, place: &Place, headers: &HeaderMap, unread: Unread) -> Result<Response, Problem> {
+    // Whoever sends slowly has no place, and nothing else that others may need.
+    let held = api.bodies.read(unread, MAX_BODY_BYTES).await?;
     let _place = api.pictures.place()?;
     let model = &place.find(api).await?;
-    let held = api.bodies.read(headers, body, MAX_BODY_BYTES).await?;
     let (json, binary) = split(headers, &held.bytes)?;
     let request: InferRequest = serde_json::from_slice(&json)
         .map_err(|error| wrong(format!("the request is not the JSON that was expected: {error}")))?;

@@ -21,8 +21,8 @@ use crate::client::chains::Evidence;
 use crate::client::confirmation::Found;
 use crate::fee::task_weight;
 use crate::inference::built_in;
-use crate::json::status::{storage_json, work};
-use crate::json::{self, FeeFields, TRANSFER_BYTES};
+use crate::json::status::{StorageFields, work};
+use crate::json::{self, BlockFields, FeeFields, FoundTransaction, TRANSFER_BYTES};
 
 /// Look at a node's chain
 #[derive(Debug, clap::Subcommand)]
@@ -135,7 +135,7 @@ fn status(args: &StatusArgs, output: &mut Printer) -> Result<(), CommandError> {
             "header_height": status.sync.header_height,
             "work": work(status.tip.work),
             "state_root": status.tip.state_root,
-            "storage": storage_json(&status.storage),
+            "storage": StorageFields::of(&status.storage),
             "checked": is_checked,
         }));
     }
@@ -210,7 +210,7 @@ fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
             );
         }
         Found::Pending if output.is_json() => {
-            return output.json(&json::pending(&txid));
+            return output.json(&FoundTransaction::pending(&txid));
         }
         Found::Pending => {
             let state = format!("pending: waiting, in no block yet, {}", evidence::by_word_of(nodes));
@@ -220,9 +220,8 @@ fn tx(args: &TxArgs, output: &mut Printer) -> Result<(), CommandError> {
     };
     let network = client.network();
     if output.is_json() {
-        let told = json::confirmed(&confirmation, evidence.confirmations, network);
-        let told = json::both(told, json::raw_confirmed(&confirmation));
-        output.json(&json::both(told, json!({ "evidence": evidence::json(&evidence) })))
+        let told = FoundTransaction::confirmed(&confirmation, evidence.confirmations, network).with_raw(&confirmation);
+        output.json(&json::both(json!(told), json!({ "evidence": evidence::json(&evidence) })))
     } else {
         print_confirmation(&confirmation, &evidence, network, output)
     }
@@ -262,9 +261,8 @@ fn fee(args: &FeeArgs, output: &mut Printer) -> Result<(), CommandError> {
 }
 
 fn block_json(found: &FoundBlock, evidence: Option<&Evidence>, network: &Network) -> Value {
-    let told = json::block(found, evidence.map(|evidence| evidence.confirmations), network);
-    let told = json::both(told, json::raw_block(found));
-    json::both(told, json!({ "evidence": evidence.map(evidence::json) }))
+    let told = BlockFields::of(found, evidence.map(|evidence| evidence.confirmations), network).with_raw(found);
+    json::both(json!(told), json!({ "evidence": evidence.map(evidence::json) }))
 }
 
 fn print_block(

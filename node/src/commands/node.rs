@@ -226,7 +226,7 @@ impl Args {
         let models = self.model_file.iter().map(|path| genesis_model(&network, path)).collect::<Result<_, _>>()?;
         Ok(NodeArgs {
             faucet,
-            api: self.api.map(|listen| api::Config { listen, hosts, origins, payer }),
+            api: self.api.map(|listen| api::Config { hosts, origins, payer, ..api::Config::at(listen) }),
             models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
             addresses: Addresses {

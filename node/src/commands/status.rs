@@ -10,7 +10,7 @@ use super::output::Printer;
 use super::peer_option::PeerOption;
 use crate::chain::Bytes;
 use crate::client::printable;
-use crate::json::status::{self as json, Means, tasks_per_second, work};
+use crate::json::status::{Means, StatusFields, tasks_per_second, work};
 
 /// Show how a node is: tip, sync, peers, device, and what it waits for
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut client = args.peer.connect()?;
     let status = client.node_status()?;
     let network = client.network();
-    if output.is_json() { output.json(&json::of(&status, network)) } else { print(&status, network, output) }
+    if output.is_json() { output.json(&StatusFields::of(&status, network)) } else { print(&status, network, output) }
 }
 
 fn print(status: &NodeStatus, network: &Network, output: &mut Printer) -> Result<(), CommandError> {
@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::json::status::inference_json;
+    use crate::json::status::InferenceFields;
 
     #[test]
     fn durations_are_short() {
@@ -171,6 +171,7 @@ mod tests {
 
     #[test]
     fn inference_is_told_in_means() {
+        let inference_json = |status: &InferenceStatus| json!(InferenceFields::of(status));
         let mut status = InferenceStatus { queued: 1, cached: 2, joined: 3, ..InferenceStatus::default() };
         assert_eq!(inference(&status), "1 images wait; 0 run in 0 batches, 5 more remembered");
         assert_eq!(inference_json(&status)["mean_batch"], 0.0);

@@ -3,104 +3,278 @@
 use ocelli_consensus::{Network, U256};
 use ocelli_program::output::Whole;
 use ocelli_protocol::message::{
-    InferenceStatus, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
+    InferenceStatus, NextRules, NodeStatus, Reachability, RulesStatus, StorageStatus, Traffic, TrafficStatus,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-/// How a node is, as `--json` prints it.
-pub fn of(status: &NodeStatus, network: &Network) -> Value {
-    let invalid: Vec<_> = status
-        .invalid
-        .iter()
-        .map(|block| json!({ "hash": block.hash, "height": block.height, "reason": block.reason }))
-        .collect();
-    json!({
-        "network": status.identity.network,
-        "genesis": status.identity.genesis,
-        "agent": status.identity.agent,
-        "peer_id": status.identity.peer_id,
-        "addresses": status.identity.addresses,
-        "reachability": reachability_json(&status.reachability),
-        "time": status.time,
-        "peers": status.peers.total(),
-        "inbound_peers": status.peers.inbound,
-        "height": status.tip.height,
-        "tip": status.tip.hash,
-        "tip_time": status.tip.time,
-        "header_height": status.sync.header_height,
-        "work": work(status.tip.work),
-        "state_root": status.tip.state_root,
-        "sync": status.sync.state,
-        "waiting_for": status.sync.waiting_for,
-        "mempool_transactions": status.mempool.transactions,
-        "mempool_bytes": status.mempool.bytes,
-        "device": status.device.name,
-        "disabled_device": status.device.disabled,
-        "tasks_per_second": tasks_per_second(status),
-        "inference": inference_json(&status.inference),
-        "traffic": traffic_json(&status.traffic),
-        "hash_rate": status.mining.hash_rate,
-        "mined_blocks": status.mining.found,
-        "stale_blocks": status.mining.stale,
-        "mining": status.mining.address.map(|address| address.to_text(&network.parameters.address_prefix)),
-        "uptime_seconds": status.uptime_seconds,
-        "storage": storage_json(&status.storage),
-        "rules": rules_json(&status.rules),
-        "invalid": invalid,
-        "checked": false,
-    })
+/// How a node is, by its own word.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatusFields {
+    #[schema(example = "testnet")]
+    network: String,
+    /// The hash of the first block, in hexadecimal, as all hashes.
+    genesis: String,
+    /// Program and version.
+    agent: String,
+    peer_id: String,
+    /// Its multiaddresses on the internet.
+    addresses: Vec<String>,
+    reachability: ReachabilityFields,
+    /// The node's clock, in milliseconds since 1970.
+    time: u64,
+    /// Nodes that are connected.
+    peers: u32,
+    /// Those of them that have dialled this node.
+    inbound_peers: u32,
+    /// Of the tip.
+    height: u64,
+    tip: String,
+    /// Seconds since 1970, by its miner's word.
+    tip_time: u64,
+    /// Of the header with most work.
+    header_height: u64,
+    /// Up to the tip, in hexadecimal.
+    #[schema(example = "0x1a2b")]
+    work: String,
+    state_root: String,
+    /// What sync does, for people.
+    sync: String,
+    /// For people.
+    waiting_for: Vec<String>,
+    mempool_transactions: u64,
+    /// Attachments included.
+    mempool_bytes: u64,
+    /// What runs the models.
+    device: String,
+    /// Whether the device that the node started with gave a wrong answer and is no longer used.
+    disabled_device: bool,
+    tasks_per_second: f64,
+    inference: InferenceFields,
+    traffic: TrafficFields,
+    /// Block hashes tried in a second.
+    hash_rate: u64,
+    /// Since the node started.
+    mined_blocks: u64,
+    /// How many of them are off the best chain.
+    stale_blocks: u64,
+    /// The address for which it mines, if it does.
+    mining: Option<String>,
+    uptime_seconds: u64,
+    storage: StorageFields,
+    rules: RulesFields,
+    /// The latest blocks that it has refused.
+    invalid: Vec<InvalidFields>,
+    /// False: nothing of this is proven.
+    checked: bool,
 }
 
-fn rules_json(status: &RulesStatus) -> Value {
-    let next = status.next.as_ref().map(|next| json!({ "height": Whole(next.height), "version": next.version }));
-    json!({ "version": status.version, "next": next, "update": status.update })
+/// Whether others can dial a node.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum ReachabilityFields {
+    /// Nobody has tried yet.
+    Unknown,
+    /// Directly.
+    Public {
+        /// Multiaddresses.
+        at: Vec<String>,
+    },
+    /// Through relays.
+    Relayed {
+        /// Multiaddresses.
+        at: Vec<String>,
+    },
+    Unreachable {
+        /// What to do about it, for people.
+        advice: String,
+    },
 }
 
-fn reachability_json(reachability: &Reachability) -> Value {
-    match reachability {
-        Reachability::Unknown => json!({ "kind": "unknown" }),
-        Reachability::Public(addresses) => json!({ "kind": "public", "at": addresses }),
-        Reachability::Relayed(addresses) => json!({ "kind": "relayed", "at": addresses }),
-        Reachability::Unreachable { advice } => json!({ "kind": "unreachable", "advice": advice }),
+/// What inference does, and has done since the node started.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InferenceFields {
+    /// Pictures that wait.
+    queued: u64,
+    computed: u64,
+    /// Answered from earlier results.
+    cached: u64,
+    /// That joined the same picture, which waited already.
+    joined: u64,
+    batches: u64,
+    /// That pictures waited, added up.
+    queue_microseconds: u64,
+    /// That batches took, added up.
+    device_microseconds: u64,
+    /// Pictures of a batch.
+    mean_batch: f64,
+    /// That a picture waited.
+    mean_queue_ms: f64,
+    /// That a batch took.
+    mean_device_ms: f64,
+}
+
+/// Bytes exchanged with peers since the node started, by what they were for.
+#[derive(Debug, Serialize, ToSchema)]
+struct TrafficFields {
+    blocks: BothWays,
+    announcements: BothWays,
+    transactions: BothWays,
+    sync: BothWays,
+    other: BothWays,
+    /// Transactions received from nodes.
+    relayed: u64,
+    /// Bytes of their attachments.
+    relayed_attachments: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BothWays {
+    received: u64,
+    sent: u64,
+}
+
+/// What a node keeps of old blocks.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StorageFields {
+    disk_bytes: u64,
+    /// The lowest block of which attachments are kept.
+    attachments_from: u64,
+    /// The lowest block of which bodies are kept.
+    bodies_from: u64,
+    /// The lowest block whose answers the node has checked itself.
+    answers_from: u64,
+}
+
+/// The rules that a node follows.
+#[derive(Debug, Serialize, ToSchema)]
+struct RulesFields {
+    /// Of the next block.
+    version: u32,
+    /// The next change.
+    next: Option<NextRulesFields>,
+    /// Why the node has to be updated.
+    update: Option<String>,
+}
+
+/// A change of rules to come.
+#[derive(Debug, Serialize, ToSchema)]
+struct NextRulesFields {
+    /// The first block that follows them: any.
+    height: Whole,
+    version: u32,
+}
+
+/// A block that was refused.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvalidFields {
+    hash: String,
+    height: u64,
+    /// The rule that it breaks.
+    reason: String,
+}
+
+impl StatusFields {
+    /// The fields of a status; addresses as this network writes them.
+    pub fn of(status: &NodeStatus, network: &Network) -> Self {
+        let NodeStatus { identity, tip, peers, mempool, device, mining, sync, .. } = status;
+        let invalid = status.invalid.iter().map(|block| InvalidFields {
+            hash: block.hash.to_string(),
+            height: block.height,
+            reason: block.reason.clone(),
+        });
+        Self {
+            network: identity.network.clone(),
+            genesis: identity.genesis.to_string(),
+            agent: identity.agent.clone(),
+            peer_id: identity.peer_id.clone(),
+            addresses: identity.addresses.clone(),
+            reachability: ReachabilityFields::of(&status.reachability),
+            time: status.time,
+            peers: peers.total(),
+            inbound_peers: peers.inbound,
+            height: tip.height,
+            tip: tip.hash.to_string(),
+            tip_time: tip.time,
+            header_height: sync.header_height,
+            work: work(tip.work),
+            state_root: tip.state_root.to_string(),
+            sync: sync.state.clone(),
+            waiting_for: sync.waiting_for.clone(),
+            mempool_transactions: mempool.transactions,
+            mempool_bytes: mempool.bytes,
+            device: device.name.clone(),
+            disabled_device: device.disabled,
+            tasks_per_second: tasks_per_second(status),
+            inference: InferenceFields::of(&status.inference),
+            traffic: TrafficFields::of(&status.traffic),
+            hash_rate: mining.hash_rate,
+            mined_blocks: mining.found,
+            stale_blocks: mining.stale,
+            mining: mining.address.map(|address| address.to_text(&network.parameters.address_prefix)),
+            uptime_seconds: status.uptime_seconds,
+            storage: StorageFields::of(&status.storage),
+            rules: RulesFields::of(&status.rules),
+            invalid: invalid.collect(),
+            checked: false,
+        }
     }
 }
 
-pub fn storage_json(storage: &StorageStatus) -> Value {
-    json!({
-        "disk_bytes": storage.disk_bytes,
-        "attachments_from": storage.attachments_from,
-        "bodies_from": storage.bodies_from,
-        "answers_from": storage.answers_from,
-    })
+impl RulesFields {
+    fn of(status: &RulesStatus) -> Self {
+        let next = status.next.map(|NextRules { height, version }| NextRulesFields { height: Whole(height), version });
+        Self { version: status.version, next, update: status.update.clone() }
+    }
 }
 
-fn traffic_json(status: &TrafficStatus) -> Value {
-    let both = |traffic: Traffic| json!({ "received": traffic.received, "sent": traffic.sent });
-    json!({
-        "blocks": both(status.blocks),
-        "announcements": both(status.announcements),
-        "transactions": both(status.transactions),
-        "sync": both(status.sync),
-        "other": both(status.other),
-        "relayed": status.relayed,
-        "relayed_attachments": status.relayed_attachments,
-    })
+impl ReachabilityFields {
+    fn of(reachability: &Reachability) -> Self {
+        match reachability {
+            Reachability::Unknown => Self::Unknown,
+            Reachability::Public(at) => Self::Public { at: at.clone() },
+            Reachability::Relayed(at) => Self::Relayed { at: at.clone() },
+            Reachability::Unreachable { advice } => Self::Unreachable { advice: advice.clone() },
+        }
+    }
 }
 
-pub fn inference_json(status: &InferenceStatus) -> Value {
-    let means = Means::of(status);
-    json!({
-        "queued": status.queued,
-        "computed": status.computed,
-        "cached": status.cached,
-        "joined": status.joined,
-        "batches": status.batches,
-        "queue_microseconds": status.queue_microseconds,
-        "device_microseconds": status.device_microseconds,
-        "mean_batch": means.batch,
-        "mean_queue_ms": means.queue_ms,
-        "mean_device_ms": means.device_ms,
-    })
+impl StorageFields {
+    /// The fields of what is kept.
+    pub fn of(storage: &StorageStatus) -> Self {
+        let StorageStatus { disk_bytes, attachments_from, bodies_from, answers_from } = *storage;
+        Self { disk_bytes, attachments_from, bodies_from, answers_from }
+    }
+}
+
+impl TrafficFields {
+    fn of(status: &TrafficStatus) -> Self {
+        let TrafficStatus { blocks, announcements, transactions, sync, other, relayed, relayed_attachments } = *status;
+        let [blocks, announcements, transactions, sync, other] = [blocks, announcements, transactions, sync, other]
+            .map(|Traffic { received, sent }| BothWays { received, sent });
+        Self { blocks, announcements, transactions, sync, other, relayed, relayed_attachments }
+    }
+}
+
+impl InferenceFields {
+    /// The fields of what was run.
+    pub fn of(status: &InferenceStatus) -> Self {
+        let Means { batch, queue_ms, device_ms } = Means::of(status);
+        let InferenceStatus { queued, computed, cached, joined, batches, queue_microseconds, device_microseconds } =
+            *status;
+        Self {
+            queued,
+            computed,
+            cached,
+            joined,
+            batches,
+            queue_microseconds,
+            device_microseconds,
+            mean_batch: batch,
+            mean_queue_ms: queue_ms,
+            mean_device_ms: device_ms,
+        }
+    }
 }
 
 /// For display; 0 while nothing has been run.
@@ -136,7 +310,7 @@ pub fn work(work: U256) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_protocol::message::NextRules;
+    use serde_json::{json, to_value};
 
     use super::*;
 
@@ -148,7 +322,7 @@ mod tests {
             let next = Some(NextRules { height, version: 2 });
             let status = NodeStatus { rules: RulesStatus { next, ..RulesStatus::default() }, ..NodeStatus::default() };
             let expected = json!({ "height": height.to_string(), "version": 2 });
-            assert_eq!(of(&status, &network)["rules"]["next"], expected);
+            assert_eq!(to_value(StatusFields::of(&status, &network)).unwrap()["rules"]["next"], expected);
         }
     }
 
@@ -160,7 +334,7 @@ mod tests {
             ..NodeStatus::default()
         };
         let network = Network::builtin("local").unwrap();
-        let text = serde_json::to_string(&of(&status, &network)).unwrap();
+        let text = serde_json::to_string(&StatusFields::of(&status, &network)).unwrap();
         let first = |key: &str| text.split_once(&format!("\"{key}\":")).unwrap().1.chars().next().unwrap();
         assert_eq!((first("peers"), first("height")), ('1', '7'), "{text}");
     }

@@ -9,16 +9,26 @@ mod inference;
 mod models;
 mod operations;
 mod orders;
+mod timeouts;
+
+use std::time::Duration;
 
 use ocelli_model::Backend;
-use ocelli_node::api::Config;
+use ocelli_node::api::{Config, Timeouts};
 
 use super::harness::{TestNode, cpu, easy_network, wait};
 use super::http::get;
 
 /// On a free port of this machine.
 fn config() -> Config {
-    Config { listen: "127.0.0.1:0".parse().unwrap(), hosts: Vec::new(), origins: Vec::new(), payer: None }
+    Config::at("127.0.0.1:0".parse().unwrap())
+}
+
+/// The same, where no client of a test is too slow.
+fn patient() -> Config {
+    let long = Duration::from_secs(3_600);
+    let timeouts = Timeouts { head: long, silence: long, behind: long, unread: long, ..Timeouts::default() };
+    Config { timeouts, ..config() }
 }
 
 /// A node that answers over HTTP, its device checked.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::harness::PATIENCE;
 
+#[path = "../cli/numbers.rs"]
+pub mod numbers;
+
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -25,8 +28,11 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
+    /// In which no number is one that may be rounded.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let value = serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        numbers::check(&value);
+        value
     }
 
     /// The JSON of an answer without fault.
@@ -59,6 +65,11 @@ impl Connection {
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes where the other side may have ended the connection already.
+    pub fn send_if_open(&mut self, bytes: &[u8]) {
+        drop(self.0.get_mut().write_all(bytes));
     }
 
     /// Sends a request. A `Host` among the headers replaces the right one.

@@ -1,7 +1,6 @@
 //! Signs tasks, hands them in, and sees them into blocks, whatever happens to the nodes meanwhile.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -9,12 +8,9 @@ use std::time::{Duration, Instant};
 
 use ocelli_consensus::network::Network;
 use ocelli_consensus::transaction::Unsigned;
-use ocelli_consensus::{Amount, AttachmentHash, Transaction};
-use ocelli_model::attachment;
-use ocelli_program::output_file::{Readers, write};
+use ocelli_consensus::{Amount, Transaction};
 use ocelli_program::signals::stop_flag;
 use ocelli_protocol::message::Submission;
-use serde_json::json;
 
 use super::super::error::CommandError;
 use super::super::folders;
@@ -27,6 +23,7 @@ use crate::client::confirmation::{Incident, Tracked};
 use crate::client::fee::expiry;
 use crate::client::submission::{NodeReply, SubmitOutcome};
 use crate::client::{Client, ClientError};
+use crate::sent::{SENT_FOLDER, Sent};
 use crate::wallet::Wallet;
 
 /// Between two tries to join the network again, and between two looks at what nodes may change their minds about.
@@ -132,25 +129,9 @@ impl Asker<'_> {
 
     /// Keeps what is sent where that is not the file itself, with the hashes of both, as encoding a picture anew cannot be repeated.
     fn keep_what_is_sent(&self, pictures: &[&Picture], submissions: &[Submission]) {
-        let Ok(folder) = folders::base().map(|base| base.join("sent")) else { return };
+        let Ok(folder) = folders::base().map(|base| base.join(SENT_FOLDER)) else { return };
         for (picture, submission) in pictures.iter().zip(submissions) {
-            let Picture { file, attachment, .. } = picture;
-            let (txid, hash) = (submission.transaction.txid(), AttachmentHash::of(&attachment.bytes));
-            let note = json!({
-                "txid": txid,
-                "file": file,
-                "file_sha256": hex::encode(attachment.file_hash),
-                "sent_sha256": hex::encode(attachment.sent_hash),
-                "attachment": hash,
-                "sent_as": attachment.done.to_string(),
-            });
-            let end = if attachment.form == attachment::Form::Pixels { "pixels" } else { "jpg" };
-            let kept = fs::create_dir_all(&folder).and_then(|()| {
-                if attachment.done != attachment::Done::AsItIs {
-                    write(&folder.join(format!("{hash}.{end}")), &attachment.bytes, Readers::Owner)?;
-                }
-                write(&folder.join(format!("{txid}.json")), format!("{note}\n").as_bytes(), Readers::Owner)
-            });
+            let kept = Sent::of(Some(&picture.file), &picture.attachment).keep(&folder, &submission.transaction.txid());
             if let Err(error) = kept {
                 let folder = folder.display();
                 return self.progress.note(&format!("warning: what is sent is not kept in {folder}: {error}"));

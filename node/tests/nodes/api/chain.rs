@@ -5,7 +5,7 @@ use ocelli_protocol::message::{BlockId, Submission};
 use serde_json::{Value, json};
 
 use super::super::harness::{Maker, RawPeer, TestNode, easy_network, right, wait};
-use super::super::http::{Connection, ask, get};
+use super::super::http::{Connection, ask, get, numbers};
 use super::{config, node};
 
 /// What the reference says of a task, as it is told.
@@ -158,7 +158,11 @@ pub fn event(connection: &mut Connection) -> (String, String, Value) {
             match field {
                 "event" => kind = Some(value.to_owned()),
                 "id" => id = Some(value.to_owned()),
-                "data" => data = Some(serde_json::from_str(value).unwrap()),
+                "data" => {
+                    let told = serde_json::from_str(value).unwrap();
+                    numbers::check(&told);
+                    data = Some(told);
+                }
                 _ => {}
             }
         }

@@ -9,7 +9,7 @@ use ocelli_node::inference::InferenceLimits;
 
 use super::super::harness::{TestNode, cpu, easy_network, wait};
 use super::super::http::{Connection, ask, get, post};
-use super::{config, file, node, node_with, token, wait_until_ready};
+use super::{config, file, node, node_with, patient, token, wait_until_ready};
 
 const CAT: &str = "assets/cifar10/cat-0000.jpg";
 
@@ -103,34 +103,56 @@ fn bodies_are_bounded() {
     assert_eq!(problem["detail"], "the body has 67108865 bytes, more than 67108864");
     let answer = ask(node.api(), "POST", "/v1/classify", &[("Content-Encoding", "gzip")], b"x");
     assert_eq!(answer.problem(415)["detail"], "found a body compressed by \"gzip\"");
-    // Those who announce much take the room of all, and give it back when they go.
-    let mut large: Vec<_> = (0..4).map(|_| Connection::open(node.api())).collect();
-    for connection in &mut large {
-        let head =
-            "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108864\r\nExpect: 100-continue\r\n\r\n";
-        connection.send(head.as_bytes());
-        // Said when the body is read, which has its room then.
-        assert_eq!(connection.head().status, 100);
-    }
+}
+
+/// Begins to send a body of so many bytes, and returns when the node reads it.
+fn begin_body(node: &TestNode, bytes: usize) -> Connection {
+    let mut connection = Connection::open(node.api());
+    let head = "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length:";
+    connection.send(format!("{head} {bytes}\r\n\r\n").as_bytes());
+    assert_eq!(connection.head().status, 100);
+    connection
+}
+
+/// Four that announce and send as much as all bodies together may have.
+#[test]
+fn large_bodies_hold_up_nobody() {
+    const LARGEST: usize = 64 << 20;
+    let node = node_with(patient(), cpu());
     let cat = file(CAT);
-    let busy = post(node.api(), "/v1/classify", &cat);
-    busy.problem(503);
-    assert_eq!(busy.header("retry-after"), Some("1"));
-    drop(large);
-    wait("room", || (post(node.api(), "/v1/classify", &cat).status == 200).then_some(()));
+    let mut large: Vec<_> = (0..4).map(|_| begin_body(&node, LARGEST)).collect();
+    assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
+    let most = vec![0; LARGEST - 1];
+    large.iter_mut().for_each(|connection| connection.send(&most));
+    assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
+    // One of them has given way; the others are read to their ends.
+    let mut statuses: Vec<_> = (large.iter_mut())
+        .map(|connection| {
+            connection.send_if_open(&[0]);
+            connection.answer().status
+        })
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [415, 415, 415, 503]);
 }
 
 #[test]
 fn idle_and_slow_connections_hold_up_nobody() {
     // Both ends of each are here.
     ocelli_node::node::open_files::raise_limit(512, 2 * MAX_CONNECTIONS + 512).unwrap();
-    let node = node();
+    let node = node_with(patient(), cpu());
     let cat = file(CAT);
-    // Half of them say nothing, half begin and go no further.
-    let mut idle: Vec<_> = (0..1_000).map(|_| Connection::open(node.api())).collect();
-    for connection in idle.iter_mut().step_by(2) {
+    // Some say nothing, some begin a head, and half a body: more than there are places for pictures.
+    let mut idle: Vec<_> = (0..600).map(|_| Connection::open(node.api())).collect();
+    for connection in idle.iter_mut().skip(1).step_by(2) {
         connection.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nX-");
     }
+    let begun = || {
+        let mut connection = begin_body(&node, cat.len());
+        connection.send(&cat[..1]);
+        connection
+    };
+    idle.extend((0..600).map(|_| begun()));
     assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
     // The oldest of too many makes room.
     let mut more = Vec::new();
@@ -139,6 +161,22 @@ fn idle_and_slow_connections_hold_up_nobody() {
     }
     assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
     assert!(idle[0].is_ended());
+}
+
+/// All connections send bodies, a byte now and then.
+#[test]
+fn slow_bodies_shut_nobody_out() {
+    // Both ends of each are here.
+    ocelli_node::node::open_files::raise_limit(512, 2 * MAX_CONNECTIONS + 512).unwrap();
+    let node = node_with(patient(), cpu());
+    let cat = file(CAT);
+    let mut slow: Vec<_> = (0..MAX_CONNECTIONS).map(|_| begin_body(&node, cat.len())).collect();
+    assert_eq!(post(node.api(), "/v1/classify", &cat).ok()["label"], "cat");
+    assert!(slow[0].is_ended(), "the one that is furthest behind");
+    // The others are answered when they have sent all.
+    let last = slow.last_mut().unwrap();
+    last.send(&cat);
+    assert_eq!(last.answer().ok()["label"], "cat");
 }
 
 /// All places to listen are taken by others: the owner has places of its own, also where all callers look alike.

@@ -70,7 +70,11 @@ fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
     let node = TestNode::with_api_mining(&network, config(), Address([1; 20]));
     wait_until_ready(&node);
     post(node.api(), "/v1/classify", &file("assets/cifar10/cat-0000.jpg")).ok();
-    let there = names(&get(node.api(), "/metrics").text());
+    let text = get(node.api(), "/metrics").text();
+    for counter in ["ocelli_miner_found_blocks", "ocelli_miner_stale_blocks"] {
+        assert!(text.contains(&format!("# TYPE {counter} counter\n")), "{text}");
+    }
+    let there = names(&text);
     let mut asked = BTreeSet::new();
     for page in ["grafana.json", "alerts.yml"] {
         let text = String::from_utf8(file(&format!("docs/operations/{page}"))).unwrap();

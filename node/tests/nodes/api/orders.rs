@@ -109,6 +109,32 @@ fn a_paid_answer_is_the_free_one_and_is_confirmed() {
 }
 
 #[test]
+fn what_is_sent_is_kept_with_the_hashes_of_both() {
+    const PNG: &str = "model/tests/pictures/png/grey-1-clear.png";
+    let node = node_with(paying(MUCH), cpu());
+    let folder = node.folder().join("sent");
+    let kept = |name: String| std::fs::read(folder.join(name));
+    for picture in [CAT, PNG] {
+        let answer = pay(&node, Some(picture), PAY, picture).ok();
+        let (name, told) = (format!("{}.json", txid(&answer)), &answer["picture"]);
+        let note: Value = serde_json::from_slice(&kept(name.clone()).unwrap()).unwrap();
+        assert_eq!((&note["txid"], &note["file"]), (&answer["task"]["txid"], &Value::Null));
+        for (field, of_answer) in [("file_sha256", "file_sha256"), ("sent_sha256", "sha256"), ("sent_as", "what")] {
+            assert_eq!(note[field], told[of_answer], "{field}");
+        }
+        let attachment = Attachment::from_file(&file(picture), model().graph().input().into()).unwrap();
+        assert_eq!(note["attachment"], json!(AttachmentHash::of(&attachment.bytes)));
+        let ends = ["jpg", "pixels"];
+        let bytes = ends.iter().find_map(|end| kept(format!("{}.{end}", note["attachment"].as_str().unwrap())).ok());
+        assert_eq!(bytes, (picture == PNG).then_some(attachment.bytes), "{picture}");
+        // As if the machine had gone down before that was written.
+        std::fs::remove_file(folder.join(&name)).unwrap();
+        assert_eq!(txid(&pay(&node, Some(picture), PAY, picture).ok()), txid(&answer));
+        assert_eq!(serde_json::from_slice::<Value>(&kept(name).unwrap()).unwrap(), note);
+    }
+}
+
+#[test]
 fn what_is_asked_again_with_its_key_is_paid_for_once() {
     let node = node_with(paying(MUCH), cpu());
     let first = pay(&node, Some("one"), PAY, CAT).ok();
