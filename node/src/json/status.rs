@@ -161,6 +161,7 @@ struct RulesFields {
 #[derive(Debug, Serialize, ToSchema)]
 struct NextRulesFields {
     /// The first block that follows them: any.
+    #[schema(value_type = String)]
     height: Whole,
     version: u32,
 }
