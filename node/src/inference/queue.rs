@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use ocelli_consensus::ModelId;
 use ocelli_consensus::transaction::Task as Key;
+
+use super::Content;
 
 /// Where a result is awaited: a job, and the index of the task in it.
 pub type Waiter = (u64, usize);
@@ -39,7 +40,7 @@ pub type Batch = Vec<(Key, Wanted)>;
 /// A picture that one or more tasks want to have run.
 #[derive(Debug)]
 pub struct Wanted {
-    pub bytes: Arc<[u8]>,
+    pub content: Content,
     /// Who waits for the result.
     pub waiters: Vec<Waiter>,
     /// When the first of them asked.
@@ -90,12 +91,12 @@ impl Queue {
     }
 
     /// Adds a picture, or joins those who want it already: then true.
-    pub fn push(&mut self, key: Key, bytes: &Arc<[u8]>, waiter: Waiter, priority: Priority, arrived: Instant) -> bool {
+    pub fn push(&mut self, key: Key, content: &Content, waiter: Waiter, priority: Priority, arrived: Instant) -> bool {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let Some(wanted) = self.wanted.get_mut(&key) else {
-            let bytes = Arc::clone(bytes);
-            self.wanted.insert(key, Wanted { bytes, waiters: vec![waiter], arrived, priority, ticket });
+            let content = content.clone();
+            self.wanted.insert(key, Wanted { content, waiters: vec![waiter], arrived, priority, ticket });
             self.lanes.entry((priority, key.model)).or_default().insert(ticket, key);
             return false;
         };
@@ -214,7 +215,7 @@ mod tests {
         fn push(&mut self, priority: Priority, model: u8, picture: u8, micros: u64) -> bool {
             self.jobs += 1;
             let key = key(model, picture);
-            self.queue.push(key, &Arc::from([picture]), (self.jobs, 0), priority, self.at(micros))
+            self.queue.push(key, &Content::Attached([picture].into()), (self.jobs, 0), priority, self.at(micros))
         }
 
         fn ran(&mut self, begun: u64, ended: u64) {
@@ -358,7 +359,7 @@ mod tests {
         let mut driver = Driver::new();
         let jpeg = |width| Key { form: Form::Jpeg { width, height: 1 }, ..key(1, 1) };
         for (number, key) in [key(1, 1), jpeg(1), jpeg(2)].into_iter().enumerate() {
-            assert!(!driver.queue.push(key, &Arc::from([1]), (number as u64, 0), Run, driver.start));
+            assert!(!driver.queue.push(key, &Content::Attached([1].into()), (number as u64, 0), Run, driver.start));
         }
         assert_eq!(driver.queue.take((Run, ModelId([1; 32])), 2).len(), 2, "not more than asked for");
         assert_eq!(driver.next(0), Ok((1, vec![1])));
