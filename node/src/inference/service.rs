@@ -215,7 +215,7 @@ impl Service {
             images => self.device.logits(lane.1, &model, images),
         };
         let ended = Instant::now();
-        self.queue.ran(lane.1, batch.len(), begun, ended);
+        self.queue.ran(lane.1, images.len(), begun, ended);
         match outcome {
             Ok(answers) => {
                 let mut answers = answers.iter();
