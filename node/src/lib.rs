@@ -31,6 +31,7 @@ mod requests;
 pub mod store;
 mod task;
 mod traffic;
+pub mod turn;
 pub mod validation;
 mod view;
 pub mod wallet;

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::super::error::CommandError;
 use super::super::folders;
 use super::super::network_model::Offered;
-use super::super::turn::Turn;
+use super::super::turn;
 use super::super::wallet::too_little;
 use super::super::wallet_option::address_of;
 use super::{Args, Picture, Progress, check_price, join};
@@ -73,7 +73,7 @@ impl Asker<'_> {
         spent: Amount,
         keep: impl Fn(&Self, &[Submission]) -> Result<(), CommandError>,
     ) -> Result<HandedIn, CommandError> {
-        let _turn = Turn::wait(address_of(&self.wallet), self.patience())?;
+        let _turn = turn::wait(address_of(&self.wallet), self.patience())?;
         let all: Vec<&Picture> = pictures.iter().collect();
         let mut submissions = self.sign(&all, spent)?;
         keep(self, &submissions)?;
