@@ -95,7 +95,8 @@ impl Attachment {
     pub fn from_file(file: &[u8], input: Input) -> Result<Self, PictureError> {
         picture::check_channels(input.channels)?;
         let made = |form, bytes: Vec<u8>, pixels, done| {
-            let [file_hash, sent_hash] = [file, &bytes].map(|bytes| Sha256::digest(bytes).into());
+            let file_hash = Sha256::digest(file).into();
+            let sent_hash = if done == Done::AsItIs { file_hash } else { Sha256::digest(&bytes).into() };
             Self { form, bytes, pixels, done, file_hash, sent_hash }
         };
         let as_pixels = |pixels: Vec<u8>, why| {

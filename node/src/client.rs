@@ -24,6 +24,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use ocelli_consensus::network::Network;
+use ocelli_consensus::{BlockHash, TxId};
 use ocelli_protocol::message::{ChainStatus, NodeStatus, Request, Response};
 use ocelli_protocol::topic::request_protocol;
 
@@ -93,6 +94,8 @@ pub struct Client {
     silent: BTreeSet<Peer>,
     /// Replies that nobody has asked for yet. Bounded by the requests under way.
     replies: BTreeMap<RequestId, Reply>,
+    /// The first block after which a transaction was seen to be void, of those that are waited for.
+    void_since: BTreeMap<TxId, (u64, BlockHash)>,
 }
 
 impl Client {
@@ -134,6 +137,7 @@ impl Client {
             left: BTreeMap::new(),
             silent: BTreeSet::new(),
             replies: BTreeMap::new(),
+            void_since: BTreeMap::new(),
         };
         client.wait_for_the_first(networks, &addresses)?;
         Ok(client)

@@ -1,6 +1,6 @@
 //! The inference service: one thread that owns the device and the models.
 //!
-//! It gathers requests into batches, decodes their pictures, remembers results by model and attachment, lets block validation
+//! It gathers requests into batches, decodes the pictures of tasks, remembers results by model and attachment, lets block validation
 //! go before work for the mempool and that before free answers, and tells a wrong block from a faulty device: whenever a claim differs from the device's
 //! answer, the scalar reference decides, and a device that it contradicts is replaced and none of its results used again.
 //!
@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::transaction::{Form, Task as Key};
 use ocelli_consensus::{AttachmentHash, ModelId};
-use ocelli_model::{Backend, Model};
+use ocelli_model::{Attachment, Backend, Model};
 use prometheus_client::registry::Registry;
 
 use crate::rate::Rate;
 use crate::store::ModelFiles;
+use crate::task;
 pub use device::DeviceFault;
 use device::{Device, FALLBACKS};
 use metrics::Metrics;
@@ -48,8 +50,8 @@ const BATCH_BYTES: usize = 64 << 20;
 pub const GATHER: Duration = Duration::from_millis(2);
 /// Most bytes of attachments that wait, of checks and of paid runs each, so that the mempool cannot crowd out blocks.
 pub const QUEUE_BYTES: usize = 64 << 20;
-/// The same of what nobody pays for: some seconds of work for one processor.
-pub const FREE_BYTES: usize = 16 << 20;
+/// The same of what nobody pays for, which waits as pixels: some seconds of work for one processor.
+pub const FREE_BYTES: usize = 64 << 20;
 /// What a picture that waits counts at least.
 const PICTURE_BYTES: usize = 4 << 10;
 /// Results remembered.
@@ -58,25 +60,51 @@ pub const CACHE_RESULTS: usize = 65_536;
 /// One picture for one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// The model to run.
-    pub model: ModelId,
-    /// The hash of `bytes`.
-    pub attachment: AttachmentHash,
-    /// What the bytes are.
-    pub form: Form,
-    pub bytes: Arc<[u8]>,
+    /// Names the result: all that turns an attachment into the model's input. A JPEG may have as many bytes as pixels would.
+    key: Key,
+    content: Content,
+}
+
+/// What there is of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    /// What a transaction carries. Whoever has sent it may have sent anything: it is hashed when it is asked about, and decoded
+    /// when it is run.
+    Attached(Arc<[u8]>),
+    /// What the model sees, of an attachment that was made, hashed and decoded here.
+    Seen(Bytes),
 }
 
 impl Task {
     /// What a transaction asks for, with its attachment.
-    pub fn of(Key { model, attachment, form }: Key, bytes: Arc<[u8]>) -> Self {
-        Self { model, attachment, form, bytes }
+    pub fn of(key: Key, bytes: Arc<[u8]>) -> Self {
+        Self { key, content: Content::Attached(bytes) }
     }
 
-    /// Names the result: all that turns an attachment into a model's input. A JPEG may have as many bytes as pixels would.
-    fn key(&self) -> Key {
-        let Self { model, attachment, form, .. } = *self;
-        Key { model, attachment, form }
+    /// What a transaction would ask for that carries pixels in the model's own shape.
+    pub fn of_pixels(model: &Model, pixels: Bytes) -> Self {
+        let key = Key { model: model_id(model), attachment: AttachmentHash::of(&pixels), form: Form::Pixels };
+        Self { key, content: Content::Seen(pixels) }
+    }
+
+    /// What a transaction would ask for that carries what was made of a file for the model; takes its pixels.
+    pub fn of_attachment(model: &Model, made: &mut Attachment) -> Self {
+        let (model, attachment) = (model_id(model), AttachmentHash::of(&made.bytes));
+        let key = Key { model, attachment, form: task::form(made.form) };
+        Self { key, content: Content::Seen(std::mem::take(&mut made.pixels).into()) }
+    }
+
+    /// The model to run.
+    pub fn model(&self) -> ModelId {
+        self.key.model
+    }
+
+    /// Bytes that it takes while it waits.
+    fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Attached(bytes) => bytes.len(),
+            Content::Seen(pixels) => pixels.len(),
+        }
     }
 }
 
@@ -300,9 +328,15 @@ impl InferenceHandle {
         self.send(tasks, InferenceRequest::Run { priority: Priority::Check, reply: Box::new(reply) });
     }
 
-    /// Gives all logits of each task, in order, after everything else is done: for what nobody pays for.
-    pub fn run_free(&self, tasks: Vec<Task>, reply: impl FnOnce(Result<Vec<Logits>, InferenceError>) + Send + 'static) {
-        self.send(tasks, InferenceRequest::RunFree { reply: Box::new(reply) });
+    /// Gives all logits of each task of a model, in order, after everything else is done: for what nobody pays for. The model is
+    /// not loaded anew.
+    pub fn run_free(
+        &self,
+        model: &Model,
+        tasks: Vec<Task>,
+        reply: impl FnOnce(Result<Vec<Logits>, InferenceError>) + Send + 'static,
+    ) {
+        self.send(tasks, InferenceRequest::RunFree { model: model.clone(), reply: Box::new(reply) });
     }
 
     /// Compares the answers to tasks with claims. Goes before all runs, and condemns a claim only with the scalar
@@ -359,6 +393,7 @@ enum InferenceRequest {
         reply: Reply<Vec<TaskOutcome>>,
     },
     RunFree {
+        model: Model,
         reply: Reply<Vec<Logits>>,
     },
     Check {
@@ -380,7 +415,7 @@ impl InferenceRequest {
     fn refuse(self, error: InferenceError) {
         match self {
             Self::Run { reply, .. } => reply(Err(error)),
-            Self::RunFree { reply } => reply(Err(error)),
+            Self::RunFree { reply, .. } => reply(Err(error)),
             Self::Check { reply, .. } => reply(Err(error)),
         }
     }
@@ -406,16 +441,17 @@ struct Waiting {
 
 impl Waiting {
     fn of(tasks: &[Task]) -> Self {
-        Self { tasks: tasks.len(), bytes: tasks.iter().map(|task| task.bytes.len().max(PICTURE_BYTES)).sum() }
+        Self { tasks: tasks.len(), bytes: tasks.iter().map(|task| task.bytes().max(PICTURE_BYTES)).sum() }
     }
 }
 
-/// Looks at the attachments: the service remembers results by their hashes.
+/// Looks at what others have sent: the service remembers results by the hashes of attachments.
 fn validate(tasks: &[Task]) -> Result<(), InferenceError> {
-    for (index, Task { attachment: expected, bytes, .. }) in tasks.iter().enumerate() {
-        let found = AttachmentHash::of(bytes);
-        if found != *expected {
-            return Err(InferenceError::Attachment { index, expected: *expected, found });
+    for (index, Task { key, content }) in tasks.iter().enumerate() {
+        let Content::Attached(bytes) = content else { continue };
+        let (expected, found) = (key.attachment, AttachmentHash::of(bytes));
+        if found != expected {
+            return Err(InferenceError::Attachment { index, expected, found });
         }
     }
     Ok(())

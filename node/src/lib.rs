@@ -32,6 +32,7 @@ mod sent;
 pub mod store;
 mod task;
 mod traffic;
+pub mod turn;
 pub mod validation;
 mod view;
 pub mod wallet;

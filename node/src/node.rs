@@ -34,7 +34,7 @@ use ocelli_protocol::topic;
 
 pub use crate::error::NodeError;
 pub use crate::keeper::cookie;
-pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD};
+pub use crate::pool::{BLOCKS_AHEAD, FaucetConfig, Mining, RUN_AHEAD, Spender};
 pub use crate::requests::SNAPSHOT;
 pub use config::{Addresses, Capacity, Discovery, NodeConfig, Storage, is_of_genesis, models};
 

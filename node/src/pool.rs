@@ -28,7 +28,7 @@ use ocelli_protocol::sync::{Direction, Failure};
 pub use ahead::{BLOCKS_AHEAD, RUN_AHEAD};
 pub use faucet::FaucetConfig;
 pub use mining::{Mine, Mining};
-pub use own::{Order, OrderError};
+pub use own::{Order, OrderError, Spender};
 
 use crate::chain::{AtTip, FinishedUpload, Moved};
 use crate::clock::Clock;

@@ -18,8 +18,8 @@ use super::pictures::File;
 use super::places::Caller;
 use super::problem::{Kind, Problem};
 use super::reply::Json;
+use crate::inference::Task;
 use crate::json::Picture;
-use crate::task;
 
 /// The most pictures of one request.
 const MAX_PICTURES: usize = 64;
@@ -160,9 +160,9 @@ pub(super) async fn classify(
             Problem::new(Kind::Request, detail).with_hint("send each on its own, with an Idempotency-Key of its own")
         );
     }
-    let attachments = api.pictures.attach(&files, model).await?;
-    let tasks = attachments.iter().map(|attachment| task::run(model, attachment)).collect();
-    let logits = api.run(tasks).await?;
+    let mut attachments = api.pictures.attach(&files, model).await?;
+    let tasks = attachments.iter_mut().map(|attachment| Task::of_attachment(model, attachment)).collect();
+    let logits = api.run(model, tasks).await?;
     let paid = match attachments.first().filter(|_| query.confirm) {
         Some(attachment) => {
             let name = files.first().and_then(|file| file.name.as_deref());

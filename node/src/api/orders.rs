@@ -11,14 +11,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use ocelli_consensus::object::StateReader as _;
-use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Transaction, TxId};
+use ocelli_consensus::{Action, Amount, AttachmentHash, ModelId, Transaction, TxId};
 use ocelli_model::{Attachment, Model};
 use ocelli_program::output::Whole;
 use ocelli_protocol::message::{Response, Submission, TransactionStatus};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use utoipa::ToSchema;
 
 use super::Api;
@@ -30,11 +30,10 @@ use crate::clock::Clock;
 use crate::full_message::full_message;
 use crate::inference::model_id;
 use crate::json::{AnswerFields, StateName};
-use crate::pool::{self, Order, OrderError};
+use crate::pool::{self, Order, OrderError, Spender};
 use crate::sent::{self, Sent};
 use crate::store::{KeptOrder, Store, StoreError};
 use crate::task;
-use crate::wallet::Wallet;
 
 /// What the spending limit is for, in milliseconds.
 const DAY: u64 = 24 * 3_600 * 1_000;
@@ -54,13 +53,17 @@ const MAX_PATIENCE: u64 = 600;
 /// Requests that wait for confirmations at a time, of those who show the token, as all do who pay, and of all others: with all
 /// listeners they leave connections for others.
 const WAITING: usize = 256;
+/// How long the wallet's turn is waited for, which other programs that send from it take for the time of a few requests; and between
+/// two tries.
+const TURN: Duration = Duration::from_secs(10);
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 /// How long the pool may take to look at what is handed in again.
 const HANDING_IN: Duration = Duration::from_secs(5);
 
 /// Who pays, and how much.
 #[derive(Clone)]
 pub struct Payer {
-    pub wallet: Arc<Wallet>,
+    pub spender: Arc<Spender>,
     /// In any 24 hours, fees and royalties together.
     pub limit: Amount,
 }
@@ -423,7 +426,7 @@ impl Api {
         action: Action,
         bytes: Arc<[u8]>,
     ) -> Result<Transaction, Problem> {
-        let Payer { wallet, limit } = self.orders.payer()?.clone();
+        let Payer { spender, limit } = self.orders.payer()?.clone();
         let now = self.orders.clock.unix_millis();
         let spent = {
             let kept = self.orders.kept();
@@ -434,17 +437,25 @@ impl Api {
             kept.spent(now)
         };
         let most = Amount(limit.0.saturating_sub(spent.0));
-        let (reply, answer) = oneshot::channel();
-        let (api, kept_key, kept_bytes) = (Arc::clone(self), Arc::clone(&key), Arc::clone(&bytes));
-        let keep = Box::new(move |transaction: &Transaction, cost| {
-            let order = KeptOrder { asked, at: now, cost, transaction: transaction.clone() };
-            api.orders.keep(&kept_key, order, kept_bytes)
-        });
-        let order = Order { wallet, action, attachment: bytes, most, keep, reply };
-        if self.pool.offer(pool::Input::Order(Box::new(order))).is_err() {
-            return Err(Problem::too_much_waits());
-        }
-        match answer.await.map_err(|_| cut_off())? {
+        let deadline = Instant::now() + TURN;
+        let ordered = loop {
+            let (reply, answer) = oneshot::channel();
+            let (api, kept_key, kept_bytes) = (Arc::clone(self), Arc::clone(&key), Arc::clone(&bytes));
+            let keep = Box::new(move |transaction: &Transaction, cost| {
+                let order = KeptOrder { asked, at: now, cost, transaction: transaction.clone() };
+                api.orders.keep(&kept_key, order, kept_bytes)
+            });
+            let (spender, action, attachment) = (Arc::clone(&spender), action.clone(), Arc::clone(&bytes));
+            let order = Order { spender, action, attachment, most, keep, reply };
+            if self.pool.offer(pool::Input::Order(Box::new(order))).is_err() {
+                return Err(Problem::too_much_waits());
+            }
+            match answer.await.map_err(|_| cut_off())? {
+                Err(OrderError::NotItsTurn) if Instant::now() < deadline => sleep(TURN_PAUSE).await,
+                ordered => break ordered,
+            }
+        };
+        match ordered {
             Ok(transaction) => {
                 let told = Told { place: None, expires: transaction.unsigned.expires };
                 self.orders.kept().told.insert(transaction.txid(), told);
@@ -463,7 +474,9 @@ impl Api {
 
     fn refused(&self, error: &OrderError, limit: Amount, spent: Amount, now: u64) -> Problem {
         match error {
-            OrderError::CatchingUp | OrderError::TooManyPending(_) => Problem::busy(error.to_string()),
+            OrderError::CatchingUp | OrderError::NotItsTurn | OrderError::TooManyPending(_) => {
+                Problem::busy(error.to_string())
+            }
             OrderError::Balance { .. } => {
                 Problem::of(Kind::Funds, error).with_hint("send the wallet more; /v1/wallet tells its address")
             }
@@ -647,8 +660,8 @@ pub(super) async fn watch(api: Arc<Api>) {
 )]
 pub(super) async fn wallet(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<WalletInfo>, Problem> {
     api.check_may_pay(&headers)?;
-    let Payer { wallet, limit } = api.orders.payer()?;
-    let address = Address::of(&wallet.public_key());
+    let Payer { spender, limit } = api.orders.payer()?;
+    let address = spender.address();
     let account = api.read(move |api| api.views.view().account(address)).await?;
     let spent = api.orders.kept().spent(api.orders.clock.unix_millis());
     Ok(Json(WalletInfo {

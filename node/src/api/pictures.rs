@@ -14,6 +14,11 @@ use crate::json::PICTURE_HINT;
 const MEMORY_MIB: u32 = 2_048;
 /// Bytes for each of a picture's pixels: decoded with transparency, cropped, and laid on white.
 const PIXEL_BYTES: u64 = 12;
+/// A small picture for a small model is decoded by the thread that serves, which takes less than to wake another one: of so many
+/// pixels at most, as the file says and as the model takes,
+const SMALL_PIXELS: u64 = 64 * 64;
+/// and in a file of so many bytes.
+const SMALL_BYTES: usize = 16 << 10;
 /// Requests whose pictures are decoded, or wait for their model, at a time.
 const REQUESTS: usize = 512;
 
@@ -68,15 +73,23 @@ impl Pictures {
     async fn attach_one(&self, file: Bytes, model: Model) -> Result<Attachment, Problem> {
         let failed = || Problem::new(Kind::Node, "the picture was not decoded: the node is about to stop");
         let (columns, rows) = picture::claimed_sides(&file).unwrap_or_default();
-        let mebibytes = (u64::from(columns) * u64::from(rows)).saturating_mul(PIXEL_BYTES) >> 20;
+        let pixels = u64::from(columns) * u64::from(rows);
+        if pixels.max(model.input().plane() as u64) <= SMALL_PIXELS && file.len() <= SMALL_BYTES {
+            return attach(&file, &model);
+        }
+        let mebibytes = pixels.saturating_mul(PIXEL_BYTES) >> 20;
         let mebibytes = u32::try_from(mebibytes).unwrap_or(u32::MAX).clamp(1, MEMORY_MIB);
         let memory = Arc::clone(&self.memory).acquire_many_owned(mebibytes).await.map_err(|_| failed())?;
         let attached = tokio::task::spawn_blocking(move || {
             let _memory = memory;
-            Attachment::from_file(&file, model.graph().input().into())
+            attach(&file, &model)
         });
-        attached.await.map_err(|_| failed())?.map_err(|error| of(&error))
+        attached.await.map_err(|_| failed())?
     }
+}
+
+fn attach(file: &[u8], model: &Model) -> Result<Attachment, Problem> {
+    Attachment::from_file(file, model.graph().input().into()).map_err(|error| of(&error))
 }
 
 /// An error of a picture, as the command line says it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ocelli_model::Model;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -14,11 +15,11 @@ use crate::inference::{InferenceError, PictureFault, Task};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Api {
-    /// The logits of each task.
-    pub(super) async fn run(&self, tasks: Vec<Task>) -> Result<Vec<Arc<[i32]>>, Problem> {
+    /// The logits of each task of a model.
+    pub(super) async fn run(&self, model: &Model, tasks: Vec<Task>) -> Result<Vec<Arc<[i32]>>, Problem> {
         let (sender, answer) = oneshot::channel();
         // Whoever asked may have gone.
-        self.figures.inference.run_free(tasks, move |result| drop(sender.send(result)));
+        self.figures.inference.run_free(model, tasks, move |result| drop(sender.send(result)));
         match timeout(PATIENCE, answer).await {
             Ok(Ok(Ok(logits))) => {
                 let logits = logits.into_iter().collect::<Result<_, PictureFault>>();

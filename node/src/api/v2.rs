@@ -13,8 +13,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use ocelli_consensus::AttachmentHash;
-use ocelli_consensus::transaction::Form;
 use ocelli_model::{Model, Shape};
 use ocelli_program::output::to_json;
 use serde::{Deserialize, Serialize};
@@ -26,7 +24,7 @@ use super::models::shortened;
 use super::params::InPath;
 use super::problem::{Kind, Problem};
 use super::reply::Json;
-use crate::inference::{Task, model_id};
+use crate::inference::Task;
 use tensor::{Flat, Output, Wish};
 
 /// The only version of any model: another model has another id.
@@ -316,7 +314,8 @@ async fn run(api: &Arc<Api>, place: &Place, headers: &HeaderMap, unread: Unread)
         .map_err(|error| wrong(format!("the request is not the JSON that was expected: {error}")))?;
     let wishes = wishes(&request)?;
     let pictures = pictures(request.inputs, binary, model)?;
-    let logits = api.run(pictures.iter().map(|pixels| task(model, pixels)).collect()).await?;
+    let tasks = pictures.into_iter().map(|pixels| Task::of_pixels(model, pixels)).collect();
+    let logits = api.run(model, tasks).await?;
     let (outputs, tail): (Vec<_>, Vec<_>) = wishes.iter().map(|wish| wish.output(model, &logits)).unzip();
     let answer = InferResponse { model_name: name_of(model), model_version: VERSION, id: request.id, outputs };
     if !wishes.iter().any(|wish| wish.is_binary) {
@@ -378,11 +377,6 @@ fn outputs_of(model: &Model) -> [(&'static str, &'static str, Vec<usize>); 2] {
     tensor::Kind::ALL.map(|kind| (kind.name(), kind.datatype(), vec![model.logits()]))
 }
 
-fn task(model: &Model, pixels: &[u8]) -> Task {
-    let (model, attachment) = (model_id(model), AttachmentHash::of(pixels));
-    Task { model, attachment, form: Form::Pixels, bytes: pixels.into() }
-}
-
 /// The JSON, and the binary tensors behind it.
 fn split(headers: &HeaderMap, body: &Bytes) -> Result<(Bytes, Bytes), Problem> {
     let Some(length) = headers.get(&JSON_LENGTH) else { return Ok((body.clone(), Bytes::new())) };
@@ -418,7 +412,7 @@ fn wishes(request: &InferRequest) -> Result<Vec<Wish>, Problem> {
 }
 
 /// The pixels of each picture.
-fn pictures(inputs: Vec<InputTensor>, binary: Bytes, model: &Model) -> Result<Vec<Vec<u8>>, Problem> {
+fn pictures(inputs: Vec<InputTensor>, binary: Bytes, model: &Model) -> Result<Vec<Bytes>, Problem> {
     let count = inputs.len();
     let Ok([input]) = <[InputTensor; 1]>::try_from(inputs) else {
         return Err(wrong(format!("found {count} inputs, expected one, `{PIXELS}`")));
@@ -440,7 +434,7 @@ fn pictures(inputs: Vec<InputTensor>, binary: Bytes, model: &Model) -> Result<Ve
         }
     };
     let bytes = match (data, parameters.binary_data_size) {
-        (Some(Flat(data)), None) if binary.is_empty() => data.into(),
+        (Some(Flat(data)), None) if binary.is_empty() => Bytes::from(data),
         (None, Some(size)) if size == binary.len() => binary,
         (None, Some(size)) => {
             return Err(wrong(format!("binary_data_size is {size}, and {} bytes follow the JSON", binary.len())));
@@ -450,5 +444,5 @@ fn pictures(inputs: Vec<InputTensor>, binary: Bytes, model: &Model) -> Result<Ve
     if bytes.len() != batch * model.pixels() {
         return Err(wrong(format!("found {} bytes of data, the shape has {}", bytes.len(), batch * model.pixels())));
     }
-    Ok(bytes.chunks_exact(model.pixels()).map(<[u8]>::to_vec).collect())
+    Ok((0..batch).map(|index| bytes.slice(index * model.pixels()..(index + 1) * model.pixels())).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ocelli_consensus::{Address, Amount};
+use ocelli_consensus::{Address, Amount, BlockHash};
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::{AccountStatus, FeeSuggestion, NodeStatus, Request, Response};
 
@@ -21,6 +21,7 @@ pub struct Known {
     pub next_nonce: u64,
     /// The block after which it is so.
     pub height: u64,
+    pub block: BlockHash,
     /// Whether the state of that block was shown to hold it so, and the chain from genesis to the block checked.
     pub is_checked: bool,
     /// Nodes that say the same.
@@ -166,5 +167,6 @@ impl Client {
 fn known(account: &AccountStatus, answers: &[(Connection, AccountStatus)]) -> Known {
     let next_nonce = answers.iter().map(|(_, other)| other.next_nonce).max().unwrap_or(0).max(account.next_nonce);
     let AccountStatus { nonce, balance, ref header, .. } = *account;
-    Known { nonce, balance, next_nonce, height: header.height, is_checked: false, nodes: 0 }
+    let (height, block) = (header.height, header.hash());
+    Known { nonce, balance, next_nonce, height, block, is_checked: false, nodes: 0 }
 }

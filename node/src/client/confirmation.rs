@@ -88,13 +88,15 @@ pub enum TransactionState {
     },
     /// It is in the mempool.
     Pending,
-    /// It can be in no block any more, unless blocks that are there are replaced.
+    /// It can be in no block any more, unless as many blocks are replaced as confirmations are waited for.
     Void(Void),
     /// It is in a block.
     Confirmed(Box<Confirmed>),
 }
 
-/// Why a transaction can be in no block any more, by what is shown of its sender's account.
+/// Why a transaction can be in no block any more, by what was shown of its sender's account after a block that is confirmed by now as
+/// often as is waited for. Before, a reorganisation might take back what has its nonce: whoever has signed the same anew by then, with
+/// another nonce, might see both in blocks, and pay twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Void {
     /// Another one of its sender has its nonce.
@@ -474,14 +476,21 @@ impl Waiting<'_> {
         // If the account cannot be had now, the next round looks again.
         let account = sender.and_then(|sender| self.client.account(sender).ok());
         for ((tracked, submission), is_refused) in self.tracked.iter_mut().zip(self.submissions).zip(refused) {
-            let void = account.filter(|_| is_refused);
-            let void = void.and_then(|account| Void::of(&submission.transaction, account.nonce, account.height));
-            if let Some(why) = void {
-                tracked.state = TransactionState::Void(why);
+            let account = account.filter(|_| is_refused);
+            let void = account.and_then(|now| Some((Void::of(&submission.transaction, now.nonce, now.height)?, now)));
+            if let Some((why, now)) = void {
+                // As long as that block is on the chain, so is what was so after it.
+                let known = self.client.void_since.get(&tracked.txid).copied();
+                let since = known.filter(|(height, block)| self.client.depth(*height, block) > 0);
+                let (height, block) = since.unwrap_or((now.height, now.block));
+                self.client.void_since.insert(tracked.txid, (height, block));
+                if self.client.depth(height, &block) >= self.depth {
+                    tracked.state = TransactionState::Void(why);
+                }
             }
             tracked.is_over = match tracked.state {
                 TransactionState::Void(_) => true,
-                TransactionState::Dropped { .. } => is_refused,
+                TransactionState::Dropped { .. } => is_refused && void.is_none(),
                 _ => tracked.state.is_deep(self.depth),
             };
         }

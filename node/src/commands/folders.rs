@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use super::error::CommandError;
+use crate::turn::Turns;
 
 /// The folder of everything Ocelli keeps for this user.
 ///
@@ -34,4 +35,9 @@ pub fn data(network: &str) -> Result<PathBuf, CommandError> {
 /// As [`base`].
 pub fn wallets() -> Result<PathBuf, CommandError> {
     Ok(base()?.join("wallets"))
+}
+
+/// Where programs of this user take turns with their keys.
+pub fn turns() -> Turns {
+    Turns::in_folder(base().ok().map(|base| base.join("turns")))
 }

@@ -17,9 +17,8 @@ use super::{folders, network_option};
 use crate::api;
 use crate::chain::{MissingAttachments, Prune};
 use crate::network::DEFAULT_INBOUND;
-use crate::node::{Addresses, Capacity, FaucetConfig, NodeError, Storage, is_of_genesis};
+use crate::node::{Addresses, Capacity, FaucetConfig, NodeError, Spender, Storage, is_of_genesis};
 use crate::store::{DEFAULT_CACHE_BYTES, LedgerOption, MIN_CACHE_BYTES, StoreOptions};
-use crate::wallet::Wallet;
 
 /// Ocelli's port: 0x0CE1.
 pub(super) const DEFAULT_PORT: u16 = 3297;
@@ -218,8 +217,8 @@ impl Args {
         let payer = match self.api_wallet {
             None => None,
             Some(wallet) => {
-                let wallet = open_wallet(&network, wallet, self.api_password_file)?;
-                Some(api::Payer { wallet: wallet.into(), limit: self.api_limit })
+                let spender = open_wallet(&network, wallet, self.api_password_file)?;
+                Some(api::Payer { spender: spender.into(), limit: self.api_limit })
             }
         };
         let (hosts, origins) = (self.api_host, self.api_origin);
@@ -287,14 +286,14 @@ fn open_faucet(
             "--faucet-amount is {amount} credits, expected {minimum} or more, which opening an account takes"
         )));
     }
-    Ok(FaucetConfig { wallet: open_wallet(network, wallet, password_file)?, amount })
+    Ok(FaucetConfig { spender: open_wallet(network, wallet, password_file)?, amount })
 }
 
 /// Opens a wallet that the node signs with while it runs.
-fn open_wallet(network: &Network, wallet: String, password_file: Option<PathBuf>) -> Result<Wallet, CommandError> {
+fn open_wallet(network: &Network, wallet: String, password_file: Option<PathBuf>) -> Result<Spender, CommandError> {
     let option = WalletOption::named(wallet, password_file);
     option.check(network)?;
-    option.open()
+    Ok(Spender { wallet: option.open()?, turns: folders::turns() })
 }
 
 /// Runs a node until it is told to stop.

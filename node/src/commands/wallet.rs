@@ -17,7 +17,7 @@ use super::error::{CommandError, Explain as _};
 use super::evidence;
 use super::output::{Printer, Whole};
 use super::peer_option::PeerOption;
-use super::turn::Turn;
+use super::turn;
 use super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
 use crate::client::account::Known;
@@ -259,7 +259,7 @@ fn send(args: &SendArgs, output: &mut Printer) -> Result<(), CommandError> {
         .with_hint("send more"));
     }
     // Until it is handed in: two commands that ask at once would be told the same nonce.
-    let turn = if args.dry_run { None } else { Some(Turn::wait(from, TURN_TIME)?) };
+    let turn = if args.dry_run { None } else { Some(turn::wait(from, TURN_TIME)?) };
     let account = client.account(from)?;
     let action = Action::Transfer { to, amount: args.amount };
     let fee = args.fee.unwrap_or_else(|| default_fee(weight(&action, None)));

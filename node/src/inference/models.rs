@@ -66,14 +66,22 @@ impl Models {
         }
         let file = self.files.file(id).map_err(ModelFault::Store)?.ok_or(ModelFault::Missing)?;
         let model = load(id, &file)?;
-        let bytes = memory(&model);
+        self.keep(&model);
+        Ok(model)
+    }
+
+    /// Keeps a model that was loaded elsewhere, as [`Models::get`] does.
+    pub fn keep(&mut self, model: &Model) {
+        let (id, bytes) = (model_id(model), memory(model));
+        if self.built_in.contains_key(&id) || self.loaded.get(&id).is_some() {
+            return;
+        }
         while self.loaded.len() == MAX_LOADED.get() || self.bytes.saturating_add(bytes) > MAX_LOADED_BYTES {
             let Some((_, unloaded)) = self.loaded.pop_lru() else { break };
             self.bytes -= memory(&unloaded);
         }
         self.bytes += bytes;
         self.loaded.put(id, model.clone());
-        Ok(model)
     }
 }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use ocelli_consensus::transaction::Form;
 use ocelli_picture::{Input, Refusal, Sides};
 
+use super::Content;
+
 /// Why an attachment is no picture for its task: rule *Picture* of `docs/protocol.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PictureFault {
@@ -49,13 +51,15 @@ pub fn check_picture(form: Form, bytes: &[u8]) -> Result<(), PictureFault> {
 ///
 /// # Errors
 /// If the attachment is no picture for the model.
-pub(super) fn pixels(form: Form, bytes: &[u8], input: Input) -> Result<Cow<'_, [u8]>, PictureFault> {
-    match form {
-        Form::Pixels => {
-            let (found, expected) = (bytes.len(), input.channels * input.height * input.width);
-            if found == expected { Ok(Cow::Borrowed(bytes)) } else { Err(PictureFault::Length { found, expected }) }
-        }
-        Form::Jpeg { width, height } => {
+pub(super) fn pixels(form: Form, content: &Content, input: Input) -> Result<Cow<'_, [u8]>, PictureFault> {
+    let as_they_are = |pixels| {
+        let (found, expected) = (<[u8]>::len(pixels), input.channels * input.height * input.width);
+        if found == expected { Ok(Cow::Borrowed(pixels)) } else { Err(PictureFault::Length { found, expected }) }
+    };
+    match (content, form) {
+        (Content::Seen(pixels), _) => as_they_are(pixels),
+        (Content::Attached(pixels), Form::Pixels) => as_they_are(pixels),
+        (Content::Attached(bytes), Form::Jpeg { width, height }) => {
             check_sides(bytes, width, height)?;
             ocelli_picture::pixels(bytes, input).map(Cow::Owned).map_err(PictureFault::Refused)
         }

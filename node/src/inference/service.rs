@@ -18,8 +18,8 @@ use super::device::{Device, DeviceFault};
 use super::models::{ModelFault, Models};
 use super::queue::{Batch, Lane, Next, Priority, Queue, Wanted};
 use super::{
-    AnswerCheck, BATCH_BYTES, BATCH_COST, InferenceError, InferenceLimits, InferenceRequest, Job, Logits, PictureFault,
-    Shared, Task, TaskOutcome, picture,
+    AnswerCheck, BATCH_BYTES, BATCH_COST, Content, InferenceError, InferenceLimits, InferenceRequest, Job, Logits,
+    PictureFault, Shared, Task, TaskOutcome, picture,
 };
 use crate::full_message::full_message;
 
@@ -170,6 +170,9 @@ impl Service {
     fn accept(&mut self, job: Job) {
         let id = self.next_job;
         self.next_job += 1;
+        if let InferenceRequest::RunFree { model, .. } = &job.request {
+            self.models.keep(model);
+        }
         self.active.insert(id, Active::new(job));
         let (cached, joined) = self.enqueue(id);
         self.shared.metrics.cached.inc_by(cached);
@@ -184,14 +187,14 @@ impl Service {
         let Some(Active { job, results, missing }) = self.active.get_mut(&id) else { return (0, 0) };
         let priority = job.request.priority();
         for (index, (task, result)) in job.tasks.iter().zip(results).enumerate() {
-            let key = task.key();
+            let key = task.key;
             // Of free answers all logits are told, which are too many to be remembered.
             let remembered = if priority == Priority::Free { None } else { self.cache.get(&key) };
             if let Some(outcome) = remembered {
                 *result = Some(outcome.clone().map(Computed::Answer));
                 *missing -= 1;
                 cached += 1;
-            } else if self.queue.push(key, &task.bytes, (id, index), priority, job.arrived) {
+            } else if self.queue.push(key, &task.content, (id, index), priority, job.arrived) {
                 joined += 1;
             }
         }
@@ -212,7 +215,7 @@ impl Service {
             images => self.device.logits(lane.1, &model, images),
         };
         let ended = Instant::now();
-        self.queue.ran(lane.1, batch.len(), begun, ended);
+        self.queue.ran(lane.1, images.len(), begun, ended);
         match outcome {
             Ok(answers) => {
                 let mut answers = answers.iter();
@@ -279,7 +282,7 @@ impl Service {
                 self.shared.release(priority, &tasks);
                 reply(Ok(results.map(|result| result.map(Computed::into_answer)).collect()));
             }
-            InferenceRequest::RunFree { reply } => {
+            InferenceRequest::RunFree { reply, .. } => {
                 self.shared.release(Priority::Free, &tasks);
                 reply(Ok(results.map(|result| result.map(Computed::into_logits)).collect()));
             }
@@ -318,15 +321,15 @@ impl Service {
                 // The decoder is the reference.
                 Err(fault) => return Ok(Judgement::Decided(AnswerCheck::Picture { index, fault: *fault })),
             };
-            let model = self.models.get(task.model).map_err(|fault| unavailable(index, task, fault))?;
-            let Ok(pixels) = picture::pixels(task.form, &task.bytes, model.graph().input().into()) else {
-                tracing::error!(picture = %task.attachment, "this machine has decoded a picture, and cannot do so again");
+            let model = self.models.get(task.key.model).map_err(|fault| unavailable(index, task, fault))?;
+            let Ok(pixels) = picture::pixels(task.key.form, &task.content, model.graph().input().into()) else {
+                tracing::error!(picture = %task.key.attachment, "this machine has decoded a picture, and cannot do so again");
                 continue;
             };
             let expected = Classes::of(&reference::logits(&model, &pixels));
             let fault = (expected != *answer).then(|| DeviceFault::Wrong {
-                model: task.model,
-                attachment: task.attachment,
+                model: task.key.model,
+                attachment: task.key.attachment,
                 expected: Box::new(expected.clone()),
                 found: Box::new(answer.clone()),
             });
@@ -360,7 +363,7 @@ impl Service {
         self.give_up(&batch, |job| match &fault {
             Some(source) => InferenceError::Model { model: lane.1, source: Arc::clone(source) },
             None => {
-                let index = job.tasks.iter().position(|task| task.model == lane.1).unwrap_or(0);
+                let index = job.tasks.iter().position(|task| task.key.model == lane.1).unwrap_or(0);
                 InferenceError::UnknownModel { index, model: lane.1 }
             }
         });
@@ -372,7 +375,7 @@ impl Service {
             batch.iter().flat_map(|(_, wanted)| &wanted.waiters).map(|waiter| waiter.0).collect();
         for id in waiters {
             let Some(Active { job, .. }) = self.active.remove(&id) else { continue };
-            self.queue.forget(id, job.tasks.iter().map(Task::key));
+            self.queue.forget(id, job.tasks.iter().map(|task| task.key));
             let error = error(&job);
             self.refuse(job, error);
         }
@@ -422,16 +425,18 @@ pub(super) fn room(limit: usize, cost: u64, pixels: usize) -> usize {
 
 fn unavailable(index: usize, task: &Task, fault: ModelFault) -> InferenceError {
     match fault {
-        ModelFault::Missing => InferenceError::UnknownModel { index, model: task.model },
-        fault => InferenceError::Model { model: task.model, source: Arc::new(fault) },
+        ModelFault::Missing => InferenceError::UnknownModel { index, model: task.key.model },
+        fault => InferenceError::Model { model: task.key.model, source: Arc::new(fault) },
     }
 }
 
 /// What the model sees of each picture: JPEGs are decoded on all cores.
 fn decode<'a>(batch: &'a Batch, model: &Model) -> Vec<Result<Cow<'a, [u8]>, PictureFault>> {
     let input = model.graph().input().into();
-    let pixels = |(key, wanted): &'a (Key, Wanted)| picture::pixels(key.form, &wanted.bytes, input);
-    match batch.iter().any(|(key, _)| key.form != Form::Pixels) {
+    let pixels = |(key, wanted): &'a (Key, Wanted)| picture::pixels(key.form, &wanted.content, input);
+    let is_encoded =
+        |(key, wanted): &(Key, Wanted)| key.form != Form::Pixels && matches!(wanted.content, Content::Attached(_));
+    match batch.iter().any(is_encoded) {
         true => batch.par_iter().map(pixels).collect(),
         false => batch.iter().map(pixels).collect(),
     }

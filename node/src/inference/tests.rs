@@ -158,7 +158,7 @@ impl Stage {
     }
 
     fn wrong(&self, first: u8) -> Classes {
-        let mut logits = reference::logits(&self.model, &self.task(first).bytes);
+        let mut logits = reference::logits(&self.model, bytes(&self.task(first)));
         logits[1] += 1;
         Classes::of(&logits)
     }
@@ -172,7 +172,7 @@ impl Stage {
     fn run_free(&self, name: &'static str, firsts: &[u8]) {
         let sender = self.replies.0.clone();
         let reply = move |result| drop(sender.send((name, Answer::Free(result))));
-        self.handle.run_free(firsts.iter().map(|first| self.task(*first)).collect(), reply);
+        self.handle.run_free(&self.model, firsts.iter().map(|first| self.task(*first)).collect(), reply);
     }
 
     fn check(&self, name: &'static str, claims: Vec<(u8, Classes)>) {
@@ -203,7 +203,7 @@ impl Stage {
     fn expect_free(&self, name: &str, firsts: &[u8]) {
         let (found, answer) = self.reply();
         let Answer::Free(Ok(logits)) = answer else { panic!("{found}: {answer:?}") };
-        let right = |first: &u8| Ok(reference::logits(&self.model, &self.task(*first).bytes).into());
+        let right = |first: &u8| Ok(reference::logits(&self.model, bytes(&self.task(*first))).into());
         assert_eq!((found, logits), (name, firsts.iter().map(right).collect()));
     }
 
@@ -248,12 +248,18 @@ fn task(model: &Model, first: u8) -> Task {
 }
 
 fn with_bytes(model: &Model, form: Form, bytes: Arc<[u8]>) -> Task {
-    Task { model: ModelId(model.id().0), attachment: AttachmentHash::of(&bytes), form, bytes }
+    Task::of(Key { model: model_id(model), attachment: AttachmentHash::of(&bytes), form }, bytes)
+}
+
+/// What a task carries.
+fn bytes(task: &Task) -> &[u8] {
+    let Content::Attached(bytes) = &task.content else { panic!("{task:?}") };
+    bytes
 }
 
 /// What the reference says of a task that carries pixels.
 fn right(model: &Model, task: &Task) -> Classes {
-    Classes::of(&reference::logits(model, &task.bytes))
+    Classes::of(&reference::logits(model, bytes(task)))
 }
 
 #[test]
@@ -709,7 +715,7 @@ fn the_cache_is_bounded_and_forgets_the_oldest() {
 fn bytes_of_another_attachment_are_refused_at_once() {
     let stage = Stage::new(LIMITS);
     let good = stage.task(1);
-    let bad = Task { attachment: AttachmentHash([1; 32]), ..good.clone() };
+    let bad = Task::of(Key { attachment: AttachmentHash([1; 32]), ..good.key }, bytes(&good).into());
     let (sender, receiver) = channel();
     stage.handle.run(vec![good, bad], move |result| sender.send(result).unwrap());
     let error = receiver.try_recv().expect("replied before the call returned").unwrap_err();
@@ -725,10 +731,15 @@ fn colour_model() -> Model {
     ModelFile { graph, parameters: vec![weights], display: Display::numbered(2) }.build().unwrap()
 }
 
+/// What is made of a JPEG.
+fn made(model: &Model) -> Attachment {
+    let file = include_bytes!("../../../model/picture/tests/vectors/good/scene_320x240.jpg");
+    Attachment::from_file(file, model.graph().input().into()).unwrap()
+}
+
 /// A JPEG that the network takes, as a program that sends pictures makes it.
 fn jpeg(model: &Model) -> (Form, Arc<[u8]>, Vec<u8>) {
-    let file = include_bytes!("../../../model/picture/tests/vectors/good/scene_320x240.jpg");
-    let made = ocelli_model::Attachment::from_file(file, model.graph().input().into()).unwrap();
+    let made = made(model);
     let ocelli_model::attachment::Form::Jpeg(sides) = made.form else { panic!("{:?}", made.form) };
     (Form::Jpeg { width: sides.columns, height: sides.rows }, made.bytes.into(), made.pixels)
 }
@@ -743,13 +754,13 @@ fn a_jpeg_is_decoded_and_what_is_none_condemns_a_block() {
         LIMITS,
         || panic!("the reference is right"),
     );
-    let (form, bytes, pixels) = jpeg(&model);
+    let (form, file, pixels) = jpeg(&model);
     let Form::Jpeg { width, height } = form else { panic!("{form:?}") };
     let expected = Classes::of(&reference::logits(&model, &pixels));
-    let good = with_bytes(&model, form, Arc::clone(&bytes));
-    let other_sides = with_bytes(&model, Form::Jpeg { width, height: height - 1 }, Arc::clone(&bytes));
-    let torn = with_bytes(&model, form, bytes[..bytes.len() - 3].into());
-    let no_pixels = with_bytes(&model, Form::Pixels, bytes);
+    let good = with_bytes(&model, form, Arc::clone(&file));
+    let other_sides = with_bytes(&model, Form::Jpeg { width, height: height - 1 }, Arc::clone(&file));
+    let torn = with_bytes(&model, form, file[..file.len() - 3].into());
+    let no_pixels = with_bytes(&model, Form::Pixels, file);
     let pixels = with_bytes(&model, Form::Pixels, pixels.into());
 
     let (sender, receiver) = channel();
@@ -761,7 +772,7 @@ fn a_jpeg_is_decoded_and_what_is_none_condemns_a_block() {
     assert!(matches!(outcomes[2], Err(PictureFault::Refused(_))), "{:?}", outcomes[2]);
     assert!(matches!(outcomes[3], Err(PictureFault::Length { expected: 768, .. })), "{:?}", outcomes[3]);
     for task in [&good, &other_sides, &torn] {
-        let expected = match check_picture(task.form, &task.bytes) {
+        let expected = match check_picture(task.key.form, bytes(task)) {
             Ok(()) => AnswerCheck::Right,
             Err(fault) => AnswerCheck::Picture { index: 1, fault },
         };
@@ -770,7 +781,61 @@ fn a_jpeg_is_decoded_and_what_is_none_condemns_a_block() {
         handle.check(claims, move |result| sender.send(result).unwrap());
         assert_eq!(receiver.recv().unwrap().unwrap(), expected);
     }
-    assert!(check_picture(good.form, &good.bytes).is_ok() && check_picture(torn.form, &torn.bytes).is_err());
+    assert!(check_picture(form, bytes(&good)).is_ok() && check_picture(form, bytes(&torn)).is_err());
+}
+
+#[test]
+fn what_was_decoded_here_is_not_decoded_again_and_what_others_send_is() {
+    let model = colour_model();
+    let stage =
+        Stage::with_files(LIMITS, |puppet| Device::new(puppet, FALLBACKS), Published::of(std::slice::from_ref(&model)));
+    let (form, bytes, pixels) = jpeg(&model);
+    let mut made = made(&model);
+    let free = Task::of_attachment(&model, &mut made);
+    assert_eq!(
+        free,
+        Task { key: with_bytes(&model, form, bytes.clone()).key, content: Content::Seen(pixels.clone().into()) }
+    );
+    assert_eq!(made.bytes, *bytes, "a paid task carries the same");
+    let expected = reference::logits(&model, &pixels);
+    let (sender, receiver) = channel();
+    stage.handle.run_free(&model, vec![free], move |result| sender.send(result).unwrap());
+    assert_eq!(stage.batch(), [pixels[0]]);
+    stage.act(HONEST);
+    assert_eq!(receiver.recv().unwrap().unwrap(), [Ok(expected.as_slice().into())]);
+
+    // Nobody has looked at these bytes, whatever hash they are said to have.
+    let torn: Arc<[u8]> = bytes[..bytes.len() - 3].into();
+    let key = with_bytes(&model, form, bytes.clone()).key;
+    let (sender, receiver) = channel();
+    stage.handle.run(vec![Task::of(key, torn.clone())], move |result| sender.send(result).unwrap());
+    assert!(matches!(receiver.recv().unwrap(), Err(InferenceError::Attachment { index: 0, .. })));
+    let (sender, receiver) = channel();
+    stage.handle.run(vec![with_bytes(&model, form, torn)], move |result| sender.send(result).unwrap());
+    assert!(matches!(receiver.recv().unwrap().unwrap()[..], [Err(PictureFault::Refused(_))]));
+
+    // The answer to these bytes is known.
+    let claims = vec![(Task::of(key, bytes), Classes::of(&expected))];
+    let (sender, receiver) = channel();
+    stage.handle.check(claims, move |result| sender.send(result).unwrap());
+    assert_eq!(receiver.recv().unwrap().unwrap(), AnswerCheck::Right);
+    assert_eq!(stage.handle.status().computed, 2);
+}
+
+#[test]
+fn a_model_that_is_loaded_elsewhere_is_not_loaded_for_free_answers() {
+    let published = tiny_model(5);
+    let files = Published::of(std::slice::from_ref(&published));
+    let stage = Stage::with_files(LIMITS, |puppet| Device::new(puppet, FALLBACKS), files.clone());
+    let (sender, receiver) = channel();
+    let pixels = bytes::Bytes::from_static(&[1, 2]);
+    let expected = reference::logits(&published, &pixels);
+    let task = Task::of_pixels(&published, pixels);
+    stage.handle.run_free(&published, vec![task], move |result| sender.send(result).unwrap());
+    assert_eq!(stage.batch(), [1]);
+    stage.act(HONEST);
+    assert_eq!(receiver.recv().unwrap().unwrap(), [Ok(expected.into())]);
+    assert_eq!(files.asked.load(Ordering::SeqCst), 0);
 }
 
 #[test]

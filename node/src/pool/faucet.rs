@@ -9,11 +9,11 @@ use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::{Action, Address, Amount, BlockHash, Transaction};
 use ocelli_protocol::message::{FaucetClaim, FaucetReply, FaucetRequest, FaucetTerms, Response, Submission};
 
+use super::own::Spender;
 use super::{Pool, failed};
 use crate::network::{Group, Peer};
 use crate::reply::ReplyTo;
 use crate::store::StoreError;
-use crate::wallet::Wallet;
 
 /// The work of a claim: about a million hashes, which take a processor a fraction of a second.
 const BITS: u32 = 20;
@@ -29,7 +29,7 @@ const ALL_PAYMENTS: usize = 1_000;
 /// What a faucet is started with.
 pub struct FaucetConfig {
     /// What it pays from.
-    pub wallet: Wallet,
+    pub spender: Spender,
     /// What a newcomer gets.
     pub amount: Amount,
 }
@@ -61,6 +61,8 @@ enum Refusal {
     AllPaid,
     #[error("the faucet has {balance} credits left, and needs {needed}: ask another node")]
     Empty { balance: Amount, needed: Amount },
+    #[error("the faucet cannot pay now, as its owner is sending from the same wallet: ask again")]
+    NotItsTurn,
     #[error("the faucet cannot pay now: {0}")]
     Transaction(String),
 }
@@ -120,6 +122,7 @@ impl Pool {
         if let Err(refusal) = faucet.payments.check(now, claim.address, group) {
             return Ok(Err(refusal));
         }
+        let Some(_turn) = faucet.config.spender.turn() else { return Ok(Err(Refusal::NotItsTurn)) };
         let transaction = match self.transfer(claim.address, amount)? {
             Ok(transaction) => transaction,
             Err(refusal) => return Ok(Err(refusal)),
@@ -138,11 +141,12 @@ impl Pool {
     /// A transfer from the faucet's wallet, signed.
     fn transfer(&self, to: Address, amount: Amount) -> Result<Result<Transaction, Refusal>, StoreError> {
         let Some(Faucet { config, .. }) = &self.faucet else { return Ok(Err(Refusal::NoFaucet)) };
-        let draft = self.draft_own(&config.wallet, Action::Transfer { to, amount }, 0)?;
+        let wallet = &config.spender.wallet;
+        let draft = self.draft_own(wallet, Action::Transfer { to, amount }, 0)?;
         if draft.balance < draft.cost {
             return Ok(Err(Refusal::Empty { balance: draft.balance, needed: draft.cost }));
         }
-        Ok(Ok(self.sign_own(&config.wallet, draft)))
+        Ok(Ok(self.sign_own(wallet, draft)))
     }
 }
 

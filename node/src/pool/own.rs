@@ -1,5 +1,6 @@
-//! Transactions of wallets of this node's own: the faucet's, and the one that pays for clients of the API. All are signed on the
-//! pool's thread, which knows what is pending, so that no two of them take the same nonce.
+//! Transactions of wallets that this node spends from: the faucet's, and the one that pays for clients of the API. All are signed on
+//! the pool's thread, which knows what is pending, so that no two of them take the same nonce; and in the turn of the key, so that no
+//! command of the owner takes it either, between asking for the nonce and handing in.
 
 use std::sync::Arc;
 
@@ -16,14 +17,37 @@ use crate::fee::expiry;
 use crate::full_message::full_message;
 use crate::keeper;
 use crate::store::StoreError;
+use crate::turn::{Turn, Turns};
 use crate::wallet::Wallet;
+
+/// A wallet that this node spends from, as other programs of its owner may do too.
+pub struct Spender {
+    pub wallet: Wallet,
+    /// Where they take turns.
+    pub turns: Turns,
+}
+
+impl Spender {
+    /// What it spends from.
+    pub fn address(&self) -> Address {
+        Address::of(&self.wallet.public_key())
+    }
+
+    /// The key's turn, to be held until what was signed is in the mempool; `None` while another program has it.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.turns.take(self.address()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "other programs that send from a wallet of this node are not kept apart");
+            Some(Turn::without_others())
+        })
+    }
+}
 
 /// Writes a transaction of ours and its cost down, before anybody sees it.
 pub type Keep = Box<dyn FnOnce(&Transaction, Amount) -> Result<(), StoreError> + Send>;
 
 /// A task that a client of the API has this node pay for.
 pub struct Order {
-    pub wallet: Arc<Wallet>,
+    pub spender: Arc<Spender>,
     pub action: Action,
     pub attachment: Arc<[u8]>,
     /// What fee and royalty may be together.
@@ -39,6 +63,9 @@ pub enum OrderError {
     /// What was pending before a restart is not taken up yet, or the chain is far behind: nonce and balance are not known.
     #[error("the node is catching up, and does not know yet what its wallet has")]
     CatchingUp,
+    /// Another program is about to send from the wallet.
+    #[error("another program sends from the wallet, which has to wait for its turn")]
+    NotItsTurn,
     /// The wallet has too little.
     #[error("the task costs {needed} credits, the wallet has {balance}")]
     Balance {
@@ -79,15 +106,15 @@ pub(super) struct Draft {
 
 impl Pool {
     pub(super) fn on_order(&mut self, order: Order) {
-        let Order { wallet, action, attachment, most, keep, reply } = order;
-        let result = self.sign_and_take(&wallet, action, attachment, most, keep);
+        let Order { spender, action, attachment, most, keep, reply } = order;
+        let result = self.sign_and_take(&spender, action, attachment, most, keep);
         // Said when it can be seen by whoever asks next.
         self.due.ordered.push((reply, result));
     }
 
     fn sign_and_take(
         &mut self,
-        wallet: &Wallet,
+        spender: &Spender,
         action: Action,
         attachment: Arc<[u8]>,
         most: Amount,
@@ -96,6 +123,8 @@ impl Pool {
         if !self.left_over.is_empty() || self.is_far_behind() {
             return Err(OrderError::CatchingUp);
         }
+        let _turn = spender.turn().ok_or(OrderError::NotItsTurn)?;
+        let wallet = &spender.wallet;
         let draft = self.draft_own(wallet, action, attachment.len())?;
         let (cost, balance) = (draft.cost, draft.balance);
         if balance < cost {

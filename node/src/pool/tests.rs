@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
-use ocelli_consensus::Address;
+use ocelli_consensus::{Address, Amount};
 use ocelli_protocol::mempool::ripe_age;
 use ocelli_protocol::message::{FeeSuggestion, SubmitReply, TransactionStatus};
 use ocelli_protocol::relay::{ANNOUNCE_DELAY, ANNOUNCE_TIMEOUT};
+use tokio::sync::oneshot;
 
 use super::mining::{GATHER_MILLIS, REFRESH_MILLIS};
 use super::*;
@@ -13,6 +14,8 @@ use crate::chain::Chain;
 use crate::dropped::Reason;
 use crate::fixture::{Around, BEGIN, connect, make, peer, submissions, views, waiting};
 use crate::store::tests::address;
+use crate::turn::Turns;
+use crate::wallet::Wallet;
 
 /// What any transfer gets in with.
 const FEE: u64 = 10_000;
@@ -235,6 +238,34 @@ fn what_is_dropped_is_told() {
     let refused = room.submit(&submissions(&first.1)[0]);
     assert!(matches!(refused, Some(Response::Submitted(SubmitReply::Refused { .. }))), "{refused:?}");
     assert_eq!(status(&room, &first), Reason::Outbid.text());
+}
+
+/// While another program has the turn of a wallet, nothing is signed with its key.
+#[test]
+fn a_wallet_of_the_node_waits_for_its_turn() {
+    let mut room = Room::new();
+    let folder = tempfile::tempdir().unwrap();
+    let turns = Turns::in_folder(Some(folder.path().join("turns")));
+    let spender = Arc::new(Spender { wallet: Wallet::from_seed([0; 32]), turns: turns.clone() });
+    let order = |room: &mut Room| {
+        let task = submissions(&make(&room.chain, |maker| maker.classify(0, 1)).1).remove(0);
+        let (spender, action) = (Arc::clone(&spender), task.transaction.unsigned.action);
+        let (attachment, most) = (task.attachment.unwrap(), Amount(u64::MAX));
+        let (reply, mut answer) = oneshot::channel();
+        let order = Order { spender, action, attachment, most, keep: Box::new(|_, _| Ok(())), reply };
+        room.tell(Input::Order(Box::new(order)));
+        answer.try_recv().unwrap().map(|transaction| transaction.unsigned.nonce)
+    };
+    // A command that has asked for the nonce, and not handed in yet.
+    let turn = turns.take(spender.address()).unwrap();
+    assert!(turn.is_some() && matches!(order(&mut room), Err(OrderError::NotItsTurn)));
+    let command = make(&room.chain, |maker| maker.paying(FEE).transfer(0, Address([1; 20]), 1_000_000));
+    assert_eq!(room.submit(&submissions(&command.1)[0]), TAKEN);
+    drop(turn);
+    assert_eq!(order(&mut room).unwrap(), 1);
+    // The turn is over when it is in the mempool.
+    assert!(turns.take(spender.address()).unwrap().is_some());
+    assert_eq!(order(&mut room).unwrap(), 2);
 }
 
 /// Relay and templates go on by monotonic time, wherever the wall clock is set meanwhile.

@@ -190,7 +190,7 @@ impl<'a> Intake<'a> {
             }
         }
         // The file of a model is here when the block that publishes it is connected.
-        let mut models = claims.claims.iter().map(|(task, _)| task.model).collect::<BTreeSet<_>>();
+        let mut models = claims.claims.iter().map(|(task, _)| task.model()).collect::<BTreeSet<_>>();
         let genesis = &self.chain.parameters().models;
         models.retain(|model| genesis.iter().all(|known| known.id != *model));
         for model in models {

@@ -53,6 +53,8 @@ pub struct Script {
     pub forgets: usize,
     /// Whether it takes each submission once, drops it, and refuses it then.
     pub drops: bool,
+    /// Whether another machine with the same key uses the nonce of the first transaction just before that is handed in.
+    pub overtakes: bool,
     /// Whether it is gone when it is handed something in.
     pub vanishes: bool,
     /// Whether it takes what it is given, says that it waits, and neither passes it on nor puts it into a block. Its chain is
@@ -194,6 +196,7 @@ impl Default for Script {
             answers: Answers::Right,
             forgets: 0,
             drops: false,
+            overtakes: false,
             vanishes: false,
             keeps: false,
             reorganises: false,
@@ -676,6 +679,14 @@ impl Answering {
             } else {
                 SubmitReply::refused(4, "the account has used this nonce")
             };
+        }
+        let (sender, nonce) = (transaction.sender(), transaction.unsigned.nonce);
+        if std::mem::take(&mut self.script.overtakes) {
+            self.state.insert(sender, Account { nonce: nonce + 1, balance: self.script.balance });
+            self.chain = None;
+        }
+        if self.state.accounts.get(&sender).is_some_and(|account| nonce < account.nonce) {
+            return SubmitReply::refused(4, "the account has used this nonce");
         }
         if self.script.keeps {
             self.kept.insert(transaction.txid(), submission);

@@ -326,6 +326,30 @@ fn waiting_has_an_end_and_says_what_it_waited_for() {
     assert!(run.stderr.contains(expected) && run.stderr.contains("in block 6"), "{}", run.stderr);
 }
 
+/// Who has refused a task has its signature: it is signed anew only when what has its nonce is confirmed as often as is waited for.
+#[test]
+fn an_overtaken_task_is_signed_anew_when_it_cannot_be_paid_for_any_more() {
+    for (wait, signed) in [("1", 2), ("2", 1)] {
+        let environment = Environment::new();
+        let (file, network) = environment.network();
+        let node = ScriptedNode::start(&network, 52, &[], Script { overtakes: true, ..Script::default() });
+        let picture = environment.picture("picture.bmp", 1).display().to_string();
+        let args = ["submit", "--network", &file, "--wallet", "dev", "--json", "--wait", wait, "--timeout", "8"];
+        let run = environment.run(&[&args[..], &["--peer", &node.address, &picture]].concat());
+        assert!(run.stderr.contains("have the nonces of 1 tasks, which no node has taken"), "{}", run.stderr);
+        let sent = std::fs::read_dir(environment.path(".local/share/ocelli/sent")).unwrap();
+        let is_note = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "json");
+        assert_eq!(sent.map(|entry| entry.unwrap().path()).filter(is_note).count(), signed);
+        if signed == 1 {
+            assert_eq!(run.code, 1);
+            let expected = "waited 8 s in vain for 2 confirmations of 1 of 1 transactions";
+            assert!(run.stderr.contains(expected), "{}", run.stderr);
+            continue;
+        }
+        assert_eq!(run.ok().json()[0]["height"], HEIGHT);
+    }
+}
+
 #[test]
 fn a_task_that_nobody_takes_is_said() {
     let environment = Environment::new();

@@ -110,6 +110,50 @@ fn a_nonce_that_was_used_elsewhere_is_said() {
     assert_eq!(state.to_string(), "too late: another transaction of its sender has its nonce, 0");
 }
 
+/// What has the nonce may be taken back, and then the transaction is possible again: who has signed it anew meanwhile pays twice.
+#[test]
+fn a_nonce_is_used_when_that_is_confirmed_as_often_as_is_waited_for() {
+    let network = easy_network();
+    for is_taken_back in [false, true] {
+        let node = TestNode::start(&network, &[], None);
+        let (peer, _) = RawPeer::connect(&network, &node);
+        let (mut maker, mut other) = (Maker::new(&network), Maker::new(&network));
+        let task = maker.classify(0, 1);
+        let mut client = client_of(&[&node]);
+        client.hand_in(&task).unwrap();
+        let elsewhere = maker.transfer(0, Address([5; 20]), Amount(1_000_000));
+        let (mut refused, height) = (0, if is_taken_back { 3 } else { 2 });
+        let (state, _) = follow(&mut client, &task, 2, |step, state| match (step, state) {
+            (0, TransactionState::Pending) => {
+                give(&peer, &[&node], &[maker.make(std::slice::from_ref(&elsewhere))]);
+                true
+            }
+            (1, TransactionState::Dropped { refused: Some(_), .. }) => {
+                refused += 1;
+                if refused < 3 {
+                    return false;
+                }
+                match is_taken_back {
+                    true => give(
+                        &peer,
+                        &[&node],
+                        &[other.make(&[]), other.make(std::slice::from_ref(&task)), other.make(&[])],
+                    ),
+                    false => give(&peer, &[&node], &[maker.make(&[])]),
+                }
+                true
+            }
+            (1, TransactionState::Void(_)) => panic!("it is void after one confirmation"),
+            _ => false,
+        });
+        assert_eq!(node.status().tip.height, height);
+        match is_taken_back {
+            true => assert_eq!(state.confirmed().map(|confirmed| confirmed.header.height), Some(2), "{state}"),
+            false => assert_eq!(state, TransactionState::Void(Void::NonceUsed(0))),
+        }
+    }
+}
+
 #[test]
 fn what_a_vanished_node_had_is_handed_to_another() {
     let network = easy_network();

@@ -21,7 +21,7 @@ use super::super::evidence;
 use super::super::output::{Printer, Whole};
 use super::super::peer_option::PeerOption;
 use super::super::submit::Progress;
-use super::super::turn::Turn;
+use super::super::turn;
 use super::super::wallet::{check_depth, timeout_parser, too_little};
 use super::super::wallet_option::{WalletOption, address_of};
 use crate::client::Client;
@@ -30,6 +30,7 @@ use crate::client::confirmation::Confirmed;
 use crate::client::fee::{default_fee, expiry, weight};
 use crate::inference::{facts_of, model_id};
 use crate::json::both;
+use crate::turn::Turn;
 use crate::wallet::Wallet;
 
 /// Blocks between the beginning of an upload and its first part.
@@ -357,7 +358,7 @@ impl Run<'_> {
     fn to_the_end(&self, client: &mut Client) -> Result<Published, CommandError> {
         let mut last = (None, Instant::now());
         loop {
-            let turn = Turn::wait(self.publication.sender, Duration::from_secs(self.args.timeout))?;
+            let turn = turn::wait(self.publication.sender, Duration::from_secs(self.args.timeout))?;
             let account = client.account(self.publication.sender)?;
             let upload = client.upload(self.publication.sender)?;
             let height = account.height.saturating_add(1);

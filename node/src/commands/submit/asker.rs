@@ -15,11 +15,11 @@ use ocelli_protocol::message::Submission;
 use super::super::error::CommandError;
 use super::super::folders;
 use super::super::network_model::Offered;
-use super::super::turn::Turn;
-use super::super::wallet::too_little;
+use super::super::turn;
+use super::super::wallet::{check_depth, too_little};
 use super::super::wallet_option::address_of;
 use super::{Args, Picture, Progress, check_price, join};
-use crate::client::confirmation::{Incident, Tracked};
+use crate::client::confirmation::{Incident, Tracked, TransactionState};
 use crate::client::fee::expiry;
 use crate::client::submission::{NodeReply, SubmitOutcome};
 use crate::client::{Client, ClientError};
@@ -63,7 +63,7 @@ impl Asker<'_> {
     }
 
     /// Signs tasks and hands them in; `spent` was before. `keep` writes down what was signed, before anybody else sees it; again, if
-    /// some had to be signed anew, as other transactions of the key have their nonces.
+    /// some had to be signed anew, as other transactions of the key have their nonces for good.
     ///
     /// # Errors
     /// For what may not be spent or is not there, and if no node is to be found in time.
@@ -73,7 +73,7 @@ impl Asker<'_> {
         spent: Amount,
         keep: impl Fn(&Self, &[Submission]) -> Result<(), CommandError>,
     ) -> Result<HandedIn, CommandError> {
-        let _turn = Turn::wait(address_of(&self.wallet), self.patience())?;
+        let mut turn = turn::wait(address_of(&self.wallet), self.patience())?;
         let all: Vec<&Picture> = pictures.iter().collect();
         let mut submissions = self.sign(&all, spent)?;
         keep(self, &submissions)?;
@@ -85,21 +85,53 @@ impl Asker<'_> {
                 break;
             }
             self.progress.note(&format!(
-                "other transactions of the same key have the nonces of {} tasks, which no node has taken: signing them anew",
+                "other transactions of the same key have the nonces of {} tasks, which no node has taken: waiting until blocks hold \
+                 those, to sign the tasks anew",
                 overtaken.len()
             ));
-            let anew: Vec<&Picture> = overtaken.iter().map(|&index| &pictures[index]).collect();
-            let signed = self.sign(&anew, spent)?;
-            for (&index, submission) in overtaken.iter().zip(&signed) {
+            // Other programs may send meanwhile.
+            drop(turn);
+            let refused: Vec<_> = overtaken.iter().map(|&index| submissions[index].clone()).collect();
+            let void = self.wait_until_void(&refused)?;
+            turn = turn::wait(address_of(&self.wallet), self.patience())?;
+            let anew: Vec<usize> =
+                overtaken.iter().zip(void).filter(|(_, void)| *void).map(|(&index, _)| index).collect();
+            let again: Vec<&Picture> = anew.iter().map(|&index| &pictures[index]).collect();
+            let signed = self.sign(&again, spent)?;
+            for (&index, submission) in anew.iter().zip(&signed) {
                 submissions[index] = submission.clone();
             }
             keep(self, &submissions)?;
-            self.keep_what_is_sent(&anew, &signed);
-            for (index, said) in overtaken.into_iter().zip(self.hand_in(&signed)?) {
+            self.keep_what_is_sent(&again, &signed);
+            // The others are taken after all.
+            let tried: Vec<_> = overtaken.iter().map(|&index| submissions[index].clone()).collect();
+            for (index, said) in overtaken.into_iter().zip(self.hand_in(&tried)?) {
                 replies[index] = said;
             }
         }
+        drop(turn);
         Ok(HandedIn { submissions, replies })
+    }
+
+    /// Waits until tasks that no node has taken are void, or nodes have taken them after all: which of them are void. A node that has
+    /// refused one has seen its signature, and may put it into a block for as long as what has its nonce waits, or can be taken back by
+    /// a reorganisation: only when that is confirmed as often as is waited for are they signed anew, with other nonces.
+    fn wait_until_void(&mut self, tasks: &[Submission]) -> Result<Vec<bool>, CommandError> {
+        let (depth, deadline) = (self.args.wait.max(1), Instant::now() + self.patience());
+        loop {
+            let states = self.wait(tasks, depth, (Instant::now() + LONELY).min(deadline), |_, _| {})?;
+            let is_nowhere = |tracked: &Tracked| match tracked.state {
+                TransactionState::Unanswered | TransactionState::Lost(_) | TransactionState::Dropped { .. } => true,
+                TransactionState::Pending | TransactionState::Void(_) | TransactionState::Confirmed(_) => false,
+            };
+            if !states.iter().any(is_nowhere) {
+                return Ok(states.iter().map(|tracked| matches!(tracked.state, TransactionState::Void(_))).collect());
+            }
+            if Instant::now() >= deadline {
+                check_depth(&states, depth, self.args.timeout)?;
+            }
+            self.client.pause((Instant::now() + PAUSE).min(deadline))?;
+        }
     }
 
     /// Signs a task for every picture, with consecutive nonces, after looking whether the wallet can pay for all and may.
@@ -182,8 +214,7 @@ impl Asker<'_> {
         }
     }
 
-    /// Which tasks no node has taken, as another transaction of the key has their nonce. They are in no node's hands, so they may be
-    /// signed anew.
+    /// Which tasks no node has taken, as another transaction of the key has their nonce.
     fn overtaken(
         &mut self,
         submissions: &[Submission],

@@ -184,7 +184,8 @@ impl Asker<'_> {
         Ok(())
     }
 
-    /// Waits until tasks are confirmed, and writes their rows; returns those that came too late to be in any block.
+    /// Waits until tasks have the confirmations that are waited for, and writes their rows; returns those that are void by then. What
+    /// has less when the time is up is left to the next run.
     fn see_through(
         &mut self,
         mut open: Vec<(JournalEntry, Submission)>,
@@ -208,11 +209,9 @@ impl Asker<'_> {
             let mut left = Vec::new();
             for ((entry, submission), tracked) in std::mem::take(&mut open).into_iter().zip(states) {
                 match &tracked.state {
-                    TransactionState::Confirmed(confirmed) if is_late || tracked.state.is_deep(depth) => {
-                        run.add(&entry, confirmed)?;
-                        if !tracked.state.is_deep(depth) {
-                            left.push(tracked);
-                        }
+                    // Before, a reorganisation may take it back: then a row would say what is not so, and nobody would ask again.
+                    TransactionState::Confirmed(confirmed) if tracked.state.is_deep(depth) => {
+                        run.add(&entry, confirmed)?
                     }
                     TransactionState::Void(why) => match self.same_task_again(&submission)? {
                         Some((transaction, confirmed)) => {

@@ -1,17 +1,17 @@
 //! `/v1/classify`.
 
 use std::process::Command;
-use std::sync::Arc;
 
 use ocelli_consensus::block::Classes;
 use ocelli_consensus::{Address, Amount, transaction};
 use ocelli_model::attachment::Form;
 use ocelli_model::{Attachment, reference, zoo};
-use ocelli_node::api::{Config, Payer};
+use ocelli_node::api::Config;
 use serde_json::{Value, json};
 
 use super::super::harness::{Maker, TestNode, easy_network, rich};
 use super::super::http::{ask, form, get, post};
+use super::orders::payer;
 use super::{config, file, node, token, wait_until_ready};
 
 const CAT: &str = "assets/cifar10/cat-0000.jpg";
@@ -173,7 +173,7 @@ fn the_python_client_is_answered() {
     if !Command::new(&python).arg("--version").output().is_ok_and(|output| output.status.success()) {
         return;
     }
-    let payer = Some(Payer { wallet: Arc::new(rich()), limit: Amount(100_000_000) });
+    let payer = Some(payer(rich(), Amount(100_000_000)));
     let node = TestNode::with_api_mining(&easy_network(), Config { payer, ..config() }, Address([1; 20]));
     wait_until_ready(&node);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/python");

@@ -8,9 +8,11 @@ use ocelli_consensus::transaction::{Form, Unsigned};
 use ocelli_consensus::{Action, Address, Amount, AttachmentHash, ModelId, Transaction};
 use ocelli_model::{Attachment, attachment, reference};
 use ocelli_node::api::{Config, Payer};
+use ocelli_node::node::Spender;
 use ocelli_node::store::Store;
+use ocelli_node::turn::Turns;
 use ocelli_node::wallet::Wallet;
-use ocelli_protocol::message::Submission;
+use ocelli_protocol::message::{Submission, SubmitReply};
 use serde_json::{Value, json};
 
 use super::super::harness::{Maker, RawPeer, TestNode, cpu, easy_network, model, rich, wait};
@@ -25,9 +27,14 @@ const DOG: &str = "assets/cifar10/dog-0001.jpg";
 /// A day's limit that no test reaches.
 const MUCH: Amount = Amount(100_000_000);
 
+/// Whose wallet no other program uses.
+pub(super) fn payer(wallet: Wallet, limit: Amount) -> Payer {
+    Payer { spender: Arc::new(Spender { wallet, turns: Turns::in_folder(None) }), limit }
+}
+
 /// A wallet pays, which has much on the test's network.
 fn paying(limit: Amount) -> Config {
-    Config { payer: Some(Payer { wallet: Arc::new(rich()), limit }), ..config() }
+    Config { payer: Some(payer(rich(), limit)), ..config() }
 }
 
 /// Asks for a picture to be paid for, with or without a key.
@@ -106,6 +113,26 @@ fn a_paid_answer_is_the_free_one_and_is_confirmed() {
     let late = get(node.api(), &format!("/v1/transactions/{}?wait=9&timeout=0", txid(&paid))).ok();
     assert_eq!(late["confirmations"], 1);
     get(node.api(), &format!("/v1/transactions/{}?timeout=601", txid(&paid))).problem(400);
+}
+
+/// The owner's commands send from the same wallet.
+#[test]
+fn the_node_waits_for_the_turn_of_its_wallet() {
+    let network = easy_network();
+    let folder = tempfile::tempdir().unwrap();
+    let turns = Turns::in_folder(Some(folder.path().join("turns")));
+    let spender = Arc::new(Spender { wallet: rich(), turns: turns.clone() });
+    let node = node_with(Config { payer: Some(Payer { spender, limit: MUCH }), ..config() }, cpu());
+    let turn = turns.take(Address::of(&rich().public_key())).unwrap().expect("nobody else has it");
+    let (api, authorization) = (node.api(), token(&node));
+    let waits = std::thread::spawn(move || pay_at(api, &authorization, None, PAY, CAT).ok());
+    // What a command has asked the nonce for, and hands in.
+    let transfer = Maker::new(&network).transfer(0, Address([5; 20]), Amount(1_000_000));
+    assert_eq!(node.submit(transfer.clone()), SubmitReply::Accepted { answer: None });
+    drop(turn);
+    let paid = waits.join().unwrap();
+    assert_eq!(txid(&paid), task(&network, 1, &paid["task"]["fee"], CAT).transaction.txid().to_string());
+    assert!(node.is_pending(transfer.transaction.txid()) && pending(&node) == 2);
 }
 
 #[test]
@@ -332,7 +359,7 @@ fn who_may_not_pay_or_cannot_is_told_why() {
     assert_eq!(pay(&without, None, PAY, CAT).problem(403)["type"], "urn:ocelli:problem:no-wallet");
     drop(without);
 
-    let poor = Config { payer: Some(Payer { wallet: Arc::new(Wallet::from_seed([77; 32])), limit: MUCH }), ..config() };
+    let poor = Config { payer: Some(payer(Wallet::from_seed([77; 32]), MUCH)), ..config() };
     let node = node_with(poor, cpu());
     let problem = pay(&node, Some("one"), PAY, CAT).problem(402);
     assert!(problem["detail"].as_str().unwrap().ends_with("the wallet has 0"), "{problem}");
