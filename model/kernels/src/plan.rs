@@ -296,7 +296,7 @@ impl Plan {
     }
 
     /// Runs some images again and again, and tells what each step took at best. Steps are in order; the first is laying out the
-    /// pixels.
+    /// pixels, unless the first layer does, strip by strip.
     ///
     /// # Panics
     /// As [`Plan::run`].
