@@ -15,6 +15,8 @@ use crate::simd::{Job, Simd};
 
 /// Windows of so many columns are added up each by itself.
 const FEW: usize = 4;
+/// So many rows are added or subtracted together.
+const FEW_ROWS: usize = 8;
 
 /// An average pool.
 #[derive(Debug)]
@@ -108,6 +110,22 @@ impl Places {
     /// Bytes of the input between windows.
     pub(crate) fn step(&self) -> usize {
         self.window.stride[1] * self.from.pixel
+    }
+
+    /// Columns of padding on the left, and from the first window's first column to the last one's end.
+    pub(crate) fn padded(&self) -> (usize, usize) {
+        let Window { kernel: [_, kernel], stride: [_, stride], padding: [_, left, ..] } = self.window;
+        (left, (self.columns - 1) * stride + kernel)
+    }
+
+    /// Whether windows follow each other as pixels do, and so do their outputs, of as many bytes.
+    pub(crate) fn is_flat(&self) -> bool {
+        self.window.stride[1] == 1 && self.from.pixel == self.pitch && self.to.pixel == self.pitch
+    }
+
+    /// Columns of the input.
+    pub(crate) fn width(&self) -> usize {
+        self.width
     }
 
     /// Where in a row of the input the window at column `first` begins, if no window from there to `last` has padding.
@@ -211,18 +229,37 @@ impl Job for RunAveragePool<'_> {
             let old = if image == of { rows_in } else { 0..0 };
             let slide = Slide::new(&old, &new);
             (of, rows_in) = (image, new);
+            // Where rows begin, as many as are gone through together; those of a larger window are found again for each vector.
+            let mut firsts = [[0; FEW_ROWS]; 2];
+            let changes = [slide.enter.clone(), slide.leave.clone()];
+            for (firsts, rows) in firsts.iter_mut().zip(&changes) {
+                firsts.iter_mut().zip(rows.clone()).for_each(|(first, y)| *first = places.row(image, y));
+            }
+            let is_few = changes.iter().all(|rows| rows.len() <= FEW_ROWS);
             for at in places.pieces(line).flat_map(|range| range.step_by(S::LANES)) {
                 let sum = &mut sums[at..][..S::LANES];
                 let mut total = if slide.is_new { simd.splat(0) } else { load(simd, sum, 0) };
-                for y in slide.enter.clone() {
-                    let bytes = &from[places.row(image, y) + at..][..S::LANES];
-                    // SAFETY: the slice has as many bytes as are read, here and below.
-                    total = simd.add(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
+                macro_rules! bytes {
+                    ($first:expr) => {{
+                        let bytes = &from[$first + at..][..S::LANES];
+                        // SAFETY: the slice has as many bytes as are read.
+                        unsafe { simd.load_bytes(bytes.as_ptr()) }
+                    }};
                 }
-                for y in slide.leave.clone() {
-                    let bytes = &from[places.row(image, y) + at..][..S::LANES];
-                    // SAFETY: as before.
-                    total = simd.sub(total, unsafe { simd.load_bytes(bytes.as_ptr()) });
+                if is_few {
+                    for first in &firsts[0][..changes[0].len()] {
+                        total = simd.add(total, bytes!(*first));
+                    }
+                    for first in &firsts[1][..changes[1].len()] {
+                        total = simd.sub(total, bytes!(*first));
+                    }
+                } else {
+                    for y in slide.enter.clone() {
+                        total = simd.add(total, bytes!(places.row(image, y)));
+                    }
+                    for y in slide.leave.clone() {
+                        total = simd.sub(total, bytes!(places.row(image, y)));
+                    }
                 }
                 // SAFETY: the slice has as many words as a vector.
                 unsafe { simd.store(sum.as_mut_ptr(), total) };
@@ -253,6 +290,30 @@ impl Job for RunAveragePool<'_> {
                         // SAFETY: as below.
                         unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
                         columns = 0..0;
+                        continue;
+                    }
+                    // Windows without padding after one that they share columns with.
+                    let stride = places.step() / places.pixel();
+                    if let (Some(start), 4, true) =
+                        (places.inside(first, first + 3), count, 2 * stride < places.kernel())
+                        && !columns.is_empty()
+                        && (columns.start + stride) * places.pixel() == start
+                        && columns.len() == places.kernel()
+                    {
+                        let zero = simd.splat(zero(rows_in.len(), places.kernel()));
+                        let old = columns.start * places.pixel() + channel;
+                        let new = old + places.kernel() * places.pixel();
+                        for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate() {
+                            for more in (i * stride..(i + 1) * stride).map(|column| column * places.pixel()) {
+                                let entered = simd.add(total, load(simd, sums, new + more));
+                                total = simd.sub(entered, load(simd, sums, old + more));
+                            }
+                            *words = simd.requantise(simd.sub(total, zero), scale);
+                            *at = to.wrapping_add(places.to(image, row, first + i) + channel);
+                        }
+                        columns = columns.start + 4 * stride..columns.end + 4 * stride;
+                        // SAFETY: as below.
+                        unsafe { simd.store_pieces(at, clamp.bytes(simd, words)) };
                         continue;
                     }
                     for (i, (words, at)) in words.iter_mut().zip(&mut at).enumerate().take(count) {

@@ -159,11 +159,16 @@ pub(crate) fn folded_bias(bias: i32, weight: &[i8], taps: usize, zero_points: &[
     })
 }
 
-/// How many groups are computed as one: as many as have room for their outputs in a vector, spread evenly over the vectors. Inputs
-/// of the others have weights of zero, which costs nothing: four bytes are multiplied at once, and a vector is finished at once,
-/// whether they are one group's or several'.
-pub(crate) fn joined<S: Simd>(groups: usize, channels: usize) -> usize {
-    let most = (S::LANES * groups / channels).clamp(1, groups);
+/// How many groups of so many inputs and outputs are computed as one: as many as take least time each. Inputs of the others have weights
+/// of zero, which costs nothing where four bytes are multiplied, or a vector is finished, whether they are one group's or several'.
+pub(crate) fn joined<S: Simd>(groups: usize, inputs: usize, outputs: usize, taps: usize) -> usize {
+    // About how long a group takes, in hundredths of a product: beside the products, vectors are finished and tiles begun.
+    let time = |joined: &usize| {
+        let vectors = (joined * outputs).div_ceil(S::LANES);
+        let products = vectors * (joined * inputs).div_ceil(4) * taps;
+        100 * (products + 6 * vectors + 10 * vectors.div_ceil(4)) / joined
+    };
+    let most = (1..=groups.min(4 * S::LANES)).min_by_key(time).unwrap_or(1);
     groups.div_ceil(groups.div_ceil(most))
 }
 
@@ -200,9 +205,9 @@ impl Conv {
         let Window { kernel: [rows, columns], stride, padding } = window;
         let channels = sums.bias.len();
         let (group_inputs, group_outputs) = (from.channels / sums.groups, channels / sums.groups);
-        let joined = joined::<S>(sums.groups, channels);
-        let (inputs, outputs) = (joined * group_inputs, joined * group_outputs);
         let taps = rows * columns;
+        let joined = joined::<S>(sums.groups, group_inputs, group_outputs, taps);
+        let (inputs, outputs) = (joined * group_inputs, joined * group_outputs);
         let height = (padding[0] + from.height + padding[2] - rows) / stride[0] + 1;
         let width = (padding[1] + from.width + padding[3] - columns) / stride[1] + 1;
         // As long as possible, since a run is rounded up to whole words.

@@ -1,6 +1,6 @@
 //! Copies of an activation: one of the inputs of a concatenation into its place, and an activation into a wider border.
 
-use crate::layout::{Layout, PART, View};
+use crate::layout::{Layout, PART, View, rows_of};
 use crate::operator::Run;
 use crate::simd::{Job, Simd};
 
@@ -30,9 +30,9 @@ impl Copy {
     }
 }
 
-/// A copy of some rows.
+/// Some copies, one after the other, of some rows.
 pub(crate) struct RunCopy<'a> {
-    pub(crate) layer: &'a Copy,
+    pub(crate) layers: &'a [Copy],
     pub(crate) run: Run<'a>,
 }
 
@@ -41,19 +41,28 @@ impl Job for RunCopy<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) {
-        let (layer, rows) = (self.layer, self.run.rows.clone());
+        for layer in self.layers {
+            self.run.copy(layer);
+        }
+    }
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    fn copy(&mut self, layer: &Copy) {
+        let rows = self.rows.clone();
         if rows.is_empty() {
             return;
         }
         let last = layer.to.row(layer.height, rows.end - 1) + (layer.width - 1) * layer.to.pixel;
-        let to = self.run.to.bytes(layer.to.row(layer.height, rows.start), last + layer.count);
+        let to = self.to.bytes(layer.to.row(layer.height, rows.start), last + layer.count);
         // Pixels side by side may be written whole, all but the last, if what follows is written later.
         let is_tight = layer.to.pixel == layer.count;
         let last = if is_tight { layer.width.saturating_sub(followers(layer.count)) } else { 0 };
-        for row in rows {
-            let (mut from, mut at) = (layer.from.row(layer.height, row), layer.to.row(layer.height, row));
+        for (image, y) in rows_of(rows, layer.height) {
+            let (mut from, mut at) = (layer.from.at(image, y, 0), layer.to.at(image, y, 0));
             for x in 0..layer.width {
-                let bytes = &self.run.from[0][from..][..layer.count.max(PART)];
+                let bytes = &self.from[0][from..][..layer.count.max(PART)];
                 let (to, whole) = (to.wrapping_add(at), layer.count / PART * PART);
                 // SAFETY: `count` bytes of every pixel were found writable, or a part if pixels follow; and buffers are apart.
                 unsafe {

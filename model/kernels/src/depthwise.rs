@@ -29,7 +29,7 @@ use crate::operator::{Clamp, Room, Run, Work, load};
 use crate::simd::{Job, Simd};
 
 /// Rows of outputs that are made together, at most.
-const MOST_TOGETHER: usize = 4;
+const MOST_TOGETHER: usize = 8;
 /// Words that a window has in a row of them within a band, at most.
 const MOST_COLUMNS: usize = 16;
 /// Words that a window has in a band, at most, unless it has as many in two rows of them.
@@ -158,8 +158,13 @@ impl Form {
     fn cost(self, windows: &Windows, size: [usize; 2], pieces: usize) -> usize {
         let (bands, blocks) = (self.bands(windows), size[1].div_ceil(pieces));
         let of = |band: &Band| {
-            let (lines, columns) = (band.rows * band.lines.len(), band.rows * band.columns.len());
-            let made = lines * (blocks + band.shift.div_ceil(pieces));
+            let words = match self {
+                // Of a row of outputs those that its windows meet.
+                Self::Rows { .. } => band.rows.min(windows.kernel[0].div_ceil(4) + 1),
+                Self::Columns => band.rows,
+            };
+            let columns = words * band.columns.len();
+            let made = band.rows * band.lines.len() * (blocks + band.shift.div_ceil(pieces));
             200 + 20 * made + 6 * columns * blocks * self.together()
         };
         size[0].div_ceil(self.together()) * bands.iter().map(of).sum::<usize>()
@@ -231,9 +236,9 @@ impl Form {
 }
 
 impl Band {
-    /// Bytes of the words that are kept of a strip.
-    fn kept<S: Simd>(&self, strip: usize) -> usize {
-        self.rows * self.lines.len() * (strip + self.shift) * 4 * S::LANES * size_of::<i32>()
+    /// Bytes of the words that are kept of a strip, of so many vectors with channels.
+    fn kept<S: Simd>(&self, strip: usize, vectors: usize) -> usize {
+        self.rows * self.lines.len() * (strip + self.shift) * vectors * S::LANES * size_of::<i32>()
     }
 
     /// Words of a window.
@@ -270,7 +275,8 @@ impl Depthwise {
         let windows = Windows { first, kernel: window.kernel, stride, row, pixel, last, reach };
         let form = Form::best(&windows, [height, width], groups[0].pieces);
         let bands = form.bands(&windows);
-        let fits = |strip: &usize| bands.iter().all(|band| band.kept::<S>(*strip) <= KEPT);
+        let vectors = channels.div_ceil(4).min(4);
+        let fits = |strip: &usize| bands.iter().all(|band| band.kept::<S>(*strip, vectors) <= KEPT);
         let strip = (FEWEST..=STRIP).rev().step_by(FEWEST).find(fits).unwrap_or(FEWEST);
         // As long as each other.
         let long = |group: Group| {
@@ -378,7 +384,8 @@ impl Depthwise {
 
     /// Room for the words of a strip.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        let first = self.bands.iter().map(|band| band.kept::<S>(self.strip)).max().unwrap_or_default();
+        let vectors = self.channels.div_ceil(4).min(4);
+        let first = self.bands.iter().map(|band| band.kept::<S>(self.strip, vectors)).max().unwrap_or_default();
         let is_one = self.bands.len() == 1;
         let sums = self.form.together() * self.strip * 4 * S::LANES * size_of::<i32>();
         Room { first, second: if is_one { 0 } else { sums } }
@@ -476,9 +483,11 @@ impl RunDepthwise<'_> {
 struct Strip<'a> {
     /// Whether it is the first band, and the last.
     is_ends: [bool; 2],
+    /// Of the kernel, where the band begins.
+    row: usize,
     /// Of the band.
     weights: &'a [i32],
-    /// The words that it reads: `[row of words][vector][line][pixel]`.
+    /// The words that it reads: `[row of words][vector with channels][line][pixel]`.
     kept: &'a [i32],
     /// Where lines begin, and vectors.
     line: usize,
@@ -542,7 +551,8 @@ impl Rows<'_> {
         let blocks = count + band.shift.div_ceil(N);
         let line = blocks * S::LANES;
         let vector = band.lines.len() * line;
-        let kept = &mut work.first.words_mut()[..band.rows * 4 * vector];
+        let size = band.rows * self.vectors * vector;
+        let kept = &mut work.first.words_mut()[..size];
         // SAFETY: as the caller promises.
         unsafe {
             match self.layer.form {
@@ -551,11 +561,12 @@ impl Rows<'_> {
             }
         }
         let parts = parts::<S>(WIDE);
-        let size = self.layer.form.together() * band.words() * parts * 4 * S::LANES;
+        let weights = self.layer.form.together() * band.words() * parts * 4 * S::LANES;
         let strip = Strip {
             is_ends,
-            weights: &self.weights[band.weights * parts * 4 * S::LANES..][..size],
-            kept: &work.first.words()[..band.rows * 4 * vector],
+            row: band.row,
+            weights: &self.weights[band.weights * parts * 4 * S::LANES..][..weights],
+            kept: &work.first.words()[..size],
             line,
             vector,
             sums: work.second.words_mut(),
@@ -611,7 +622,7 @@ impl Rows<'_> {
         let (piece, length) = (4 * S::LANES / N, blocks * S::LANES);
         let vector = band.lines.len() * length;
         let more: [usize; 4] = if COLUMNS { [0, 1, 2, 3] } else { [0; 4] };
-        for (row, kept) in kept.chunks_exact_mut(4 * vector).enumerate() {
+        for (row, kept) in kept.chunks_exact_mut(self.vectors * vector).enumerate() {
             let row = band.row + row * if COLUMNS { 1 } else { 4 };
             let rows = [0, 1, 2, 3].map(|i: usize| match COLUMNS {
                 true => self.from.wrapping_add(row * height),
@@ -669,7 +680,7 @@ impl Rows<'_> {
     /// Writes those of four vectors of words that have channels, each to its line.
     #[inline(always)]
     fn put_words<S: Simd>(&self, simd: S, words: [S::Words; 4], to: &mut [i32], vector: usize) {
-        assert!(3 * vector + S::LANES <= to.len(), "there is room for four vectors");
+        assert!((self.vectors - 1) * vector + S::LANES <= to.len(), "there is room for each vector");
         written_out!(VECTOR < 4 => {
             if VECTOR < self.vectors {
                 // SAFETY: that is within what was just found to be there.
@@ -735,6 +746,16 @@ impl Rows<'_> {
         let [is_first, is_last] = strip.is_ends;
         // Where the sums of a vector of a block are kept between bands.
         let kept = |block: usize, vector: usize| (row * self.layer.strip + block) * lanes + vector * S::LANES;
+        // The rows of words that windows of this row of outputs meet: weights of the others are zero.
+        let met = match self.layer.form {
+            Form::Rows { .. } if shape.stride.is_none() => {
+                let first = row * self.layer.from.stride[0];
+                let end = first + self.layer.from.kernel[0];
+                let within = |word: usize| word.saturating_sub(strip.row / 4).min(shape.rows);
+                within(first / 4)..within(end.div_ceil(4))
+            }
+            _ => 0..shape.rows,
+        };
         let mut sums = [[simd.splat(0); 4]; P];
         written_out!(VECTOR < 4 => {
             if VECTOR < self.vectors {
@@ -744,8 +765,8 @@ impl Rows<'_> {
                         *sum = load(simd, strip.sums, kept(block + index, VECTOR));
                     }
                 }
-                for word in 0..shape.rows {
-                    let words = words.wrapping_add((4 * word + VECTOR) * strip.vector);
+                for word in met.clone() {
+                    let words = words.wrapping_add((self.vectors * word + VECTOR) * strip.vector);
                     for column in 0..shape.columns {
                         let place = match shape.stride {
                             Some(stride) => column % stride * strip.line + column / stride * (S::LANES / N),

@@ -92,6 +92,14 @@ impl Layout {
         self.border.iter().zip(padding).all(|(border, padding)| *border >= padding)
     }
 
+    /// Fills a row of the first image, between its borders, with a pixel.
+    pub(crate) fn fill_row(&self, y: usize, channels: &[u8], to: &mut [u8]) {
+        let first = self.view().at(0, y, 0);
+        for to in to[first..][..self.width * self.pitch].chunks_exact_mut(self.pitch) {
+            to[..channels.len()].copy_from_slice(channels);
+        }
+    }
+
     /// Fills the borders of some images.
     pub(crate) fn fill_borders(&self, images: usize, to: &mut [u8]) {
         let (row, pitch) = (self.row(), self.pitch);

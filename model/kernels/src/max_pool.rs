@@ -2,14 +2,16 @@
 //!
 //! The maximum of the rows of a row of windows comes first, in bytes that lie side by side; then that of the columns of each window.
 //! Of tall windows, what some rows of them share is done once.
-//! Where few channels are left, two or four windows go together, each in a piece of a vector. Padding is left out: every window has
-//! a column of the image, the last of which stands for those that others have more.
+//! Then a line has zeros for padding, than which no byte is less, and becomes the maxima of some columns from each on, at once and by
+//! doubling: so windows are vectors that follow each other. Only windows of few columns that lie apart are gone through: where few
+//! channels are left, two or four of them go together, each in a piece of a vector, and padding is left out: every window has a column
+//! of the image, the last of which stands for those that others have more.
 
 use std::ops::Range;
 
 use crate::average_pool::Places;
 use crate::depthwise::{Group, groups};
-use crate::layout::rows_of;
+use crate::layout::{PART, rows_of};
 use crate::operator::{Room, Run, Work};
 use crate::simd::{Job, Simd};
 
@@ -17,23 +19,40 @@ use crate::simd::{Job, Simd};
 const BATCH: usize = 4;
 /// Bytes of a row that are done at once, so that the maximum stays in a first-level cache: whole vectors.
 const PIECE: usize = 1024;
+/// Columns whose maximum is made at once, before lines are doubled.
+const AT_ONCE: usize = 16;
 
 /// A max-pool.
 #[derive(Debug)]
 pub(crate) struct MaxPool {
     pub(crate) places: Places,
     groups: Vec<Group>,
+    /// Whether windows are gone through.
+    is_apart: bool,
 }
 
 impl MaxPool {
     pub(crate) fn new<S: Simd>(places: Places) -> Self {
-        Self { groups: groups::<S>(places.pitch), places }
+        let groups = groups::<S>(places.pitch);
+        // Loads for a vector of outputs, of which each may be put together of pieces; or for a vector of a line.
+        let (kernel, pieces) = (places.kernel(), groups[0].pieces);
+        let is_tight = places.step() == 4 * S::LANES / pieces;
+        let apart = kernel * if is_tight { 1 } else { 2 * pieces - 1 };
+        let doublings = kernel.div_ceil(AT_ONCE).next_power_of_two().ilog2() as usize;
+        let line = (kernel.min(AT_ONCE) + 4 * doublings) * (places.step() / places.pixel());
+        Self { is_apart: !places.is_flat() && apart < line, groups, places }
+    }
+
+    /// Bytes of a line: see [`Places::padded`].
+    fn line<S: Simd>(&self) -> usize {
+        let (left, padded) = self.places.padded();
+        let (line, pixel) = (self.places.line(), self.places.pixel());
+        (line + left * pixel).max(padded * pixel + self.places.pitch) + 4 * S::LANES
     }
 
     /// Room for the maxima of a row's columns, and for what is read beyond them; and for what rows of windows share.
     pub(crate) fn room<S: Simd>(&self) -> Room {
-        let line = self.places.line() + 4 * S::LANES;
-        Room { first: line, second: line }
+        Room { first: self.line::<S>(), second: self.places.line() + 4 * S::LANES }
     }
 }
 
@@ -57,7 +76,8 @@ impl Job for RunMaxPool<'_> {
         let to = self.run.to.bytes(first, end);
         let line = places.line() + 4 * S::LANES;
         let Work { first: maxima, second: shared } = self.run.work;
-        let (maxima, shared) = (&mut maxima.bytes_mut()[..line], &mut shared.bytes_mut()[..line]);
+        let (padded, shared) = (&mut maxima.bytes_mut()[..self.layer.line::<S>()], &mut shared.bytes_mut()[..line]);
+        let left = if self.layer.is_apart { 0 } else { places.padded().0 * places.pixel() };
         let (mut batch, mut common) = (0..0, 0..0);
         let end = rows.end;
         for (place, (image, row)) in rows.clone().zip(rows_of(rows, places.rows)) {
@@ -72,6 +92,7 @@ impl Job for RunMaxPool<'_> {
                     }
                 }
             }
+            let maxima = &mut padded[left..];
             for piece in places.pieces(PIECE) {
                 let mut is_new = true;
                 if !common.is_empty() {
@@ -93,6 +114,42 @@ impl Job for RunMaxPool<'_> {
                 let maxima = &maxima[..span.count];
                 // SAFETY: the output has as many bytes as the span counts, and the maxima are not there.
                 unsafe { to.wrapping_add(span.to).copy_from_nonoverlapping(maxima.as_ptr(), maxima.len()) };
+                continue;
+            }
+            if !self.layer.is_apart {
+                pad(places, padded);
+                let (kernel, pixel) = (places.kernel(), places.pixel());
+                let all = places.padded().1;
+                assert!(
+                    all * pixel + 4 * S::LANES <= padded.len(),
+                    "a line has room for its windows, and a vector more"
+                );
+                let line = padded.as_mut_ptr();
+                let mut done = kernel.min(AT_ONCE);
+                if places.is_flat() && done == kernel {
+                    let to = to.wrapping_add(places.to(image, row, 0));
+                    // SAFETY: the output's pixels follow each other, and were found writable; the line ends where its last window does.
+                    unsafe { raise_line(simd, line, (1, done), pixel, places.columns * pixel, to) };
+                    continue;
+                }
+                // SAFETY: the line ends where its last window does, and has room for a vector more.
+                unsafe {
+                    raise_line(simd, line, (1, done), pixel, (all + 1 - done) * pixel, line);
+                    while done < kernel {
+                        // At last as many as are missing, of which some are there already.
+                        let more = done.min(kernel - done);
+                        raise_line(simd, line, (more, 2), pixel, (all + 1 - done - more) * pixel, line);
+                        done += more;
+                    }
+                }
+                for column in 0..places.columns {
+                    let (from, to) =
+                        (&padded[column * places.step()..], to.wrapping_add(places.to(image, row, column)));
+                    for (part, from) in from[..places.pitch].as_chunks::<PART>().0.iter().enumerate() {
+                        // SAFETY: a pixel of the output has `pitch` bytes, whole parts, which were found writable.
+                        unsafe { to.add(part * PART).cast::<[u8; PART]>().write(*from) };
+                    }
+                }
                 continue;
             }
             for group in &self.layer.groups {
@@ -143,6 +200,48 @@ fn raise<S: Simd>(
             }
         }
         is_new = false;
+    }
+}
+
+/// Fills with zeros what a line has of padding.
+#[inline(always)]
+fn pad(places: &Places, line: &mut [u8]) {
+    let ((left, padded), pixel) = (places.padded(), places.pixel());
+    line[..left * pixel].fill(0);
+    if left + places.width() < padded {
+        line[(left + places.width()) * pixel..].fill(0);
+    }
+}
+
+/// For `count` bytes of a line, the maximum of `many` bytes from each on, which are `apart` pixels apart, in order: `to` may be the line.
+///
+/// # Safety
+/// All of them must be readable, and a vector more, and `count` bytes writable.
+#[inline(always)]
+unsafe fn raise_line<S: Simd>(
+    simd: S,
+    line: *const u8,
+    (apart, many): (usize, usize),
+    pixel: usize,
+    count: usize,
+    to: *mut u8,
+) {
+    let vector = 4 * S::LANES;
+    for at in (0..count).step_by(vector) {
+        // SAFETY: as the caller promises; where fewer bytes than a vector are left, a copy is written of which they are the first.
+        unsafe {
+            let mut most = simd.load_pieces([line.wrapping_add(at)]);
+            for place in 1..many {
+                most = simd.max_bytes(most, simd.load_pieces([line.wrapping_add(at + place * apart * pixel)]));
+            }
+            if at + vector <= count {
+                simd.store_pieces([to.wrapping_add(at)], most);
+            } else {
+                let mut last = [0u8; 64];
+                simd.store_pieces([last.as_mut_ptr()], most);
+                to.wrapping_add(at).copy_from_nonoverlapping(last.as_ptr(), count - at);
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::copy::{Copy, RunCopy};
 use crate::depthwise::{Depthwise, RunDepthwise};
 use crate::dot::{Dot, RunDot};
 use crate::elementwise::Elements;
-use crate::input::Pack;
+use crate::input::{Form, Kept, Pack};
 use crate::kernel::Kernel;
 use crate::layout::{Layout, PART};
 use crate::lookup::{Lookup, RunLookup};
@@ -35,6 +35,9 @@ const GROUP_BYTES: usize = 640 << 10;
 const MAX_GROUP: usize = 8;
 /// Images of fewer columns are stored with columns for rows, if they have twice as many rows: a row takes a time of its own to begin.
 const NARROW: usize = 16;
+/// An input of more bytes an image is laid out by strips of about so many: see [`Strips`]. Tests do it with every one.
+const LARGE_INPUT: usize = if cfg!(test) { 0 } else { 512 << 10 };
+const STRIP: usize = if cfg!(test) { 200 } else { 160 << 10 };
 /// A step of more work, in vector products, is shared by two threads: it takes some microseconds. Tests share every step.
 const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 4001 };
 
@@ -46,10 +49,7 @@ pub struct Plan {
     logits: usize,
     /// Images that are run together.
     group: usize,
-    /// Whether images are turned as they come in.
-    is_turned: bool,
-    /// What stands for each byte of a pixel, if a lookup is all that reads the input.
-    table: Option<Box<[u8; 256]>>,
+    form: Form,
     steps: Vec<Step>,
     chains: Vec<Chain>,
     layouts: Vec<Layout>,
@@ -94,6 +94,8 @@ pub struct Memory {
 #[derive(Debug)]
 pub struct Scratch {
     buffers: Vec<Aligned>,
+    /// Of an image of which some rows are stored at a time, those that are: see [`Strips`].
+    held: Range<usize>,
     work: Work,
 }
 
@@ -103,6 +105,9 @@ struct Step {
     /// The layer, the first if it is two.
     layer: usize,
     operator: Operator,
+    /// Rows of the output of an image.
+    height: usize,
+    strips: Option<Strips>,
     from: [usize; 2],
     /// None for the last, whose results are the logits.
     to: Option<usize>,
@@ -114,12 +119,29 @@ struct Step {
 }
 
 impl Step {
+    /// Vector products of one image.
+    fn products(&self) -> usize {
+        self.operator.method().1 * self.height / self.operator.height()
+    }
+
     fn link(&self, layouts: &[Layout]) -> Link {
         // None follows what is not written row by row.
         let to = self.to.filter(|_| self.goes_by_rows);
         let (image, row) = to.map_or((0, 0), |to| (layouts[to].image(), layouts[to].row()));
         Link { from: self.from, to: self.to, reads: self.reads, image, row, unit: self.operator.unit() }
     }
+}
+
+/// How the first step goes where the input is large: some rows of the output at a time, for which the rows of the image that it reads
+/// are laid out in one and the same place, so that they lie in a second-level cache. To the operator a strip is an image.
+#[derive(Debug)]
+struct Strips {
+    /// Rows of the output, at most.
+    rows: usize,
+    reads: Reads,
+    /// The image's rows that are stored, and a byte of the padding above and below for each channel.
+    height: usize,
+    padding: Vec<u8>,
 }
 
 /// How two threads share a step of one image.
@@ -150,7 +172,8 @@ enum Operator {
     Add(Add),
     Multiply(Multiply),
     Lookup(Box<Lookup>),
-    Copy(Copy),
+    /// Of one activation, again and again.
+    Copy(Vec<Copy>),
 }
 
 impl Plan {
@@ -168,10 +191,20 @@ impl Plan {
         let logits = network.activations.last().map_or(0, |last| last.shape.channels);
         let made = with(kernel, Make { network: &network }).ok_or(PlanError::Kernel(kernel))??;
         let Made { group, layouts, steps, room } = made;
-        let chains = chains(&steps.iter().map(|step| step.link(&layouts)).collect::<Vec<_>>());
-        let table = network.first_lookup().map(|table| Box::new(*table));
-        let is_turned = network.activations[0].is_turned;
-        Ok(Self { kernel, input, logits, group, is_turned, table, steps, chains, layouts, room })
+        let mut chains = chains(&steps.iter().map(|step| step.link(&layouts)).collect::<Vec<_>>());
+        if let Some(strips) = steps.first().and_then(|step| step.strips.as_ref()) {
+            chains[0].rows = strips.rows;
+        }
+        let [rows, columns] = network.kept;
+        let columns = (columns != Kept::ALL).then(|| columns.sources(input.width).collect());
+        let form = Form {
+            size: [input.height, input.width],
+            rows,
+            columns,
+            is_turned: network.activations[0].is_turned,
+            table: network.first_lookup().map(|table| Box::new(*table)),
+        };
+        Ok(Self { kernel, input, logits, group, form, steps, chains, layouts, room })
     }
 
     /// The kernel that it was made for.
@@ -196,7 +229,7 @@ impl Plan {
             layout.fill_borders(self.group, buffer.bytes_mut());
             buffer
         });
-        Scratch { buffers: buffers.collect(), work: Work::new(self.room) }
+        Scratch { buffers: buffers.collect(), held: 0..0, work: Work::new(self.room) }
     }
 
     /// The memory that it takes.
@@ -209,7 +242,8 @@ impl Plan {
             Operator::Lookup(_) => size_of::<Lookup>(),
             _ => 0,
         };
-        let plan = self.steps.iter().map(|step| size_of::<Step>() + of(&step.operator)).sum();
+        let columns = self.form.columns.as_ref().map_or(0, |columns| size_of_val(columns.as_slice()));
+        let plan = columns + self.steps.iter().map(|step| size_of::<Step>() + of(&step.operator)).sum::<usize>();
         let buffers: usize = self.layouts.iter().map(|layout| layout.buffer(self.group)).sum();
         Memory { plan, scratch: buffers + self.room.bytes() }
     }
@@ -223,27 +257,38 @@ impl Plan {
         self.pack(scratch, images, logits);
         for chain in &self.chains {
             match &self.steps[chain.steps.clone()] {
-                [step] => self.step(step, scratch, 0..images.len() * step.operator.height(), logits),
-                steps => (0..images.len()).for_each(|image| self.chain(steps, chain.rows, scratch, image, logits)),
+                [step @ Step { strips: None, .. }] => {
+                    self.step(step, scratch, images, 0..images.len() * step.height, logits);
+                }
+                steps => {
+                    (0..images.len()).for_each(|image| self.chain(steps, chain.rows, scratch, (images, image), logits))
+                }
             }
         }
     }
 
     /// Runs the steps of a chain for one image, `strip` rows of the first at a time.
-    fn chain(&self, steps: &[Step], strip: usize, scratch: &mut Scratch, image: usize, logits: &mut [i32]) {
+    fn chain(
+        &self,
+        steps: &[Step],
+        strip: usize,
+        scratch: &mut Scratch,
+        (images, image): (&[&[u8]], usize),
+        logits: &mut [i32],
+    ) {
         let mut done = vec![0; steps.len()];
         // All rows of all: a convolution may leave out the last of its input, which others read.
-        while steps.iter().zip(&done).any(|(step, done)| *done < step.operator.height()) {
+        while steps.iter().zip(&done).any(|(step, done)| *done < step.height) {
             for (index, step) in steps.iter().enumerate() {
-                let height = step.operator.height();
+                let height = step.height;
                 let end = match (index.checked_sub(1), step.reads) {
                     (Some(before), Some(reads)) => {
-                        reads.ready(done[before], steps[before].operator.height(), height, step.operator.unit())
+                        reads.ready(done[before], steps[before].height, height, step.operator.unit())
                     }
                     _ => (done[index] + strip).min(height),
                 };
                 if end > done[index] {
-                    self.step(step, scratch, image * height + done[index]..image * height + end, logits);
+                    self.step(step, scratch, images, image * height + done[index]..image * height + end, logits);
                     done[index] = end;
                 }
             }
@@ -251,7 +296,7 @@ impl Plan {
     }
 
     /// Runs some images again and again, and tells what each step took at best. Steps are in order; the first is laying out the
-    /// pixels.
+    /// pixels, unless the first layer does, strip by strip.
     ///
     /// # Panics
     /// As [`Plan::run`].
@@ -272,8 +317,8 @@ impl Plan {
             self.pack(scratch, images, &logits);
             note(0, 0, Method::Pack, 0);
             for (place, step) in self.steps.iter().enumerate() {
-                self.step(step, scratch, 0..images.len() * step.operator.height(), &mut logits);
-                let (method, work) = step.operator.method();
+                self.step(step, scratch, images, 0..images.len() * step.height, &mut logits);
+                let (method, work) = (step.operator.method().0, step.products());
                 note(place + 1, step.layer, method, work);
             }
         }
@@ -293,16 +338,28 @@ impl Plan {
         threads: &impl Join,
     ) {
         self.pack(scratch, &[image], logits);
+        (scratch.held, other.held) = (0..0, 0..0);
         for step in &self.steps {
             let mut to = scratch.take(step.to);
+            let all = step.height;
+            if let (Some(strips), Split::Rows { rows, cut }) = (&step.strips, step.split) {
+                let (above, below) = to.bytes_mut().split_at_mut(cut);
+                threads.join(
+                    || self.strips(step, strips, scratch, (image, 0, 0..rows), (above, 0)),
+                    || self.strips(step, strips, other, (image, 0, rows..all), (below, cut)),
+                );
+                scratch.put_back(step.to, to);
+                continue;
+            }
             let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
             let (work, others) = (&mut scratch.work, &mut other.work);
-            let (operator, all) = (&step.operator, step.operator.height());
-            let run = |part, rows, to, work| {
-                with(self.kernel, RunStep { operator, part, run: Run { rows, from, to, work } });
-            };
+            let run = |part, rows, to, work| self.operate(&step.operator, part, Run { rows, from, to, work });
             match step.split {
-                Split::Not => self.step_into(step, from, to.bytes_mut(), work, 0..all, logits),
+                Split::Not => {
+                    scratch.put_back(step.to, to);
+                    self.step(step, scratch, &[image], 0..all, logits);
+                    continue;
+                }
                 Split::Rows { rows, cut } => {
                     let (above, below) = to.bytes_mut().split_at_mut(cut);
                     let above = To::Activation { bytes: above, base: 0 };
@@ -331,7 +388,7 @@ impl Plan {
         }
     }
 
-    /// Checks what the caller gave, and lays out the images.
+    /// Checks what the caller gave, and lays out the images, unless the first step does.
     fn pack(&self, scratch: &mut Scratch, images: &[&[u8]], logits: &[i32]) {
         assert!(images.len() <= self.group, "{} images in a group of {}", images.len(), self.group);
         assert_eq!(logits.len(), images.len() * self.logits, "room for the logits");
@@ -339,34 +396,86 @@ impl Plan {
         for (image, pixels) in images.iter().enumerate() {
             assert_eq!(pixels.len(), self.input.elements(), "pixels of image {image}");
         }
-        let (layout, is_turned, table) = (&self.layouts[0], self.is_turned, self.table.as_deref());
-        with(self.kernel, Pack { layout, is_turned, table, images, to: scratch.buffers[0].bytes_mut() });
+        if self.steps.first().is_some_and(|step| step.strips.is_some()) {
+            return;
+        }
+        let (form, layout) = (&self.form, &self.layouts[0]);
+        let rows = 0..if form.is_turned { layout.width } else { layout.height };
+        for (image, pixels) in images.iter().enumerate() {
+            let to = scratch.buffers[0].bytes_mut();
+            with(self.kernel, Pack { form, layout, pixels, rows: rows.clone(), image, first: 0, to });
+        }
     }
 
     /// Runs some rows of a step. A buffer is moved out of the scratch while it is written to, since no step reads what it
     /// writes.
-    fn step(&self, step: &Step, scratch: &mut Scratch, rows: Range<usize>, logits: &mut [i32]) {
+    fn step(&self, step: &Step, scratch: &mut Scratch, images: &[&[u8]], rows: Range<usize>, logits: &mut [i32]) {
         let mut to = scratch.take(step.to);
-        let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
-        self.step_into(step, from, to.bytes_mut(), &mut scratch.work, rows, logits);
+        if let Some(strips) = &step.strips {
+            for image in rows.start / step.height..rows.end.div_ceil(step.height) {
+                let first = image * step.height;
+                let rows = rows.start.max(first) - first..rows.end.min(first + step.height) - first;
+                if rows.start == 0 {
+                    scratch.held = 0..0;
+                }
+                self.strips(step, strips, scratch, (images[image], image, rows), (to.bytes_mut(), 0));
+            }
+        } else {
+            let from = step.from.map(|buffer| scratch.buffers[buffer].bytes());
+            let to = match step.to {
+                Some(_) => To::Activation { bytes: to.bytes_mut(), base: 0 },
+                None => To::Logits { logits, base: 0 },
+            };
+            self.operate(&step.operator, Part::All, Run { rows, from, to, work: &mut scratch.work });
+        }
         scratch.put_back(step.to, to);
     }
 
-    fn step_into(
+    fn operate(&self, operator: &Operator, part: Part, run: Run<'_>) {
+        with(self.kernel, RunStep { operator, part, run });
+    }
+
+    /// Runs some rows of the first step, each strip of them after the rows of the image that it reads are laid out. Of these some may
+    /// be there from the strip before. `bytes` are those of the output from `base` on.
+    fn strips(
         &self,
         step: &Step,
-        from: [&[u8]; 2],
-        bytes: &mut [u8],
-        work: &mut Work,
-        rows: Range<usize>,
-        logits: &mut [i32],
+        strips: &Strips,
+        scratch: &mut Scratch,
+        (pixels, image, rows): (&[u8], usize, Range<usize>),
+        (bytes, base): (&mut [u8], usize),
     ) {
-        let to = match step.to {
-            Some(_) => To::Activation { bytes, base: 0 },
-            None => To::Logits { logits, base: 0 },
-        };
-        let run = Run { rows, from, to, work };
-        with(self.kernel, RunStep { operator: &step.operator, part: Part::All, run });
+        let (form, layout) = (&self.form, &self.layouts[0]);
+        let to = self.layouts[step.to.expect("what goes by rows is stored")].view();
+        let Strips { rows: most, reads: Reads { kernel, stride, above }, height, ref padding } = *strips;
+        for start in rows.clone().step_by(most) {
+            let end = rows.end.min(start + most);
+            // Counted from the first row of the padding.
+            let wanted = start * stride..(end - 1) * stride + kernel;
+            let (buffer, row, held) = (scratch.buffers[0].bytes_mut(), layout.row(), &mut scratch.held);
+            let mut there = wanted.start;
+            if held.contains(&wanted.start) {
+                there = held.end.min(wanted.end);
+                buffer.copy_within((wanted.start - held.start) * row..(there - held.start) * row, 0);
+            }
+            *held = wanted.clone();
+            for place in (there..wanted.end).filter(|place| !(above..above + height).contains(place)) {
+                layout.fill_row(place - wanted.start, padding, buffer);
+            }
+            let rows = there.max(above)..wanted.end.min(above + height);
+            if !rows.is_empty() {
+                let first = rows.start - wanted.start;
+                let rows = rows.start - above..rows.end - above;
+                with(self.kernel, Pack { form, layout, pixels, rows, image: 0, first, to: buffer });
+            }
+            let shift = image * to.image + start * to.row;
+            let (bytes, base) = match shift.checked_sub(base) {
+                Some(more) => (&mut bytes[more..], 0),
+                None => (&mut bytes[..], base - shift),
+            };
+            let (from, to) = ([scratch.buffers[0].bytes(); 2], To::Activation { bytes, base });
+            self.operate(&step.operator, Part::All, Run { rows: 0..end - start, from, to, work: &mut scratch.work });
+        }
     }
 }
 
@@ -444,7 +553,7 @@ impl Job for RunStep<'_> {
             Operator::Add(layer) => simd.vectorize(RunAdd { layer, run }),
             Operator::Multiply(layer) => simd.vectorize(RunMultiply { layer, run }),
             Operator::Lookup(layer) => simd.vectorize(RunLookup { layer, run }),
-            Operator::Copy(layer) => simd.vectorize(RunCopy { layer, run }),
+            Operator::Copy(layers) => simd.vectorize(RunCopy { layers, run }),
         }
     }
 }
@@ -462,7 +571,7 @@ impl Operator {
             Self::Add(layer) => layer.elements.height(),
             Self::Multiply(layer) => layer.elements.height(),
             Self::Lookup(layer) => layer.elements.height(),
-            Self::Copy(layer) => layer.height(),
+            Self::Copy(layers) => layers[0].height(),
         }
     }
 
@@ -533,7 +642,7 @@ impl Activation {
     }
 
     /// A window over it, as it is stored.
-    fn window(&self, window: Window) -> Window {
+    fn turned(&self, window: Window) -> Window {
         let Window { kernel: [rows, columns], stride: [down, right], padding: [above, left, below, after] } = window;
         match self.is_turned {
             true => Window { kernel: [columns, rows], stride: [right, down], padding: [left, above, after, below] },
@@ -541,12 +650,38 @@ impl Activation {
         }
     }
 
-    /// Weights over it, of which each channel has so many rows and columns, as it is stored.
-    fn weight<'a>(&self, weight: &'a [i8], [rows, columns]: [usize; 2]) -> Cow<'a, [i8]> {
-        if !self.is_turned || rows == 1 || columns == 1 {
+    /// The rows and columns of a kernel that meet anything but padding, as it is stored.
+    fn taps(&self, window: Window) -> [Range<usize>; 2] {
+        let Window { kernel, stride, padding } = self.turned(window);
+        [(0, self.shape.height), (1, self.shape.width)].map(|(way, size)| {
+            let before = padding[way];
+            let last = (before + size + padding[way + 2] - kernel[way]) / stride[way] * stride[way];
+            before.saturating_sub(last)..kernel[way].min(before + size)
+        })
+    }
+
+    /// The same window without the rows and columns that only ever meet padding, which adds nothing to a sum.
+    fn window(&self, window: Window) -> Window {
+        let taps = self.taps(window);
+        let Window { mut kernel, stride, mut padding } = self.turned(window);
+        for (way, size) in [(0, self.shape.height), (1, self.shape.width)] {
+            let last = (padding[way] + size + padding[way + 2] - kernel[way]) / stride[way] * stride[way];
+            kernel[way] = taps[way].len();
+            padding[way] -= taps[way].start;
+            padding[way + 2] = (last + kernel[way]).saturating_sub(padding[way] + size);
+        }
+        Window { kernel, stride, padding }
+    }
+
+    /// The weights of such a window.
+    fn weight<'a>(&self, weight: &'a [i8], window: Window) -> Cow<'a, [i8]> {
+        let ([down, right], [rows, columns]) = (self.taps(window), window.kernel);
+        let is_same = !self.is_turned || rows == 1 || columns == 1;
+        if is_same && down.len() * right.len() == rows * columns {
             return weight.into();
         }
-        let places = (0..columns).flat_map(|x| (0..rows).map(move |y| y * columns + x));
+        let places = down.flat_map(|y| right.clone().map(move |x| (y, x)));
+        let places = places.map(|(y, x)| if self.is_turned { x * columns + y } else { y * columns + x });
         weight.chunks_exact(rows * columns).flat_map(|weight| places.clone().map(|place| weight[place])).collect()
     }
 
@@ -563,16 +698,62 @@ fn turned(shape: Shape, is_turned: bool) -> Shape {
 
 /// A network whose layers fit together.
 struct Network<'a> {
-    layers: &'a [Layer<'a>],
+    layers: Vec<Layer<'a>>,
     activations: Vec<Activation>,
+    /// The rows and columns of the input that are stored.
+    kept: [Kept; 2],
+}
+
+/// The input and the layers where only those rows and columns are stored that windows have, if all that reads the input is one layer of
+/// windows that lie far apart, or elementwise layers before it.
+fn compact<'a>(mut input: Shape, layers: &[Layer<'a>]) -> (Shape, Vec<Layer<'a>>, [Kept; 2]) {
+    let (mut layers, mut kept) = (layers.to_vec(), [Kept::ALL; 2]);
+    let mut activation = 0;
+    loop {
+        let mut readers = layers.iter_mut().enumerate().filter(|(_, layer)| layer.from.contains(&activation));
+        let (Some((index, layer)), None) = (readers.next(), readers.next()) else { break };
+        let is_one = layer.from.iter().all(|from| *from == activation) && activation <= index;
+        match &mut layer.operation {
+            Operation::Add { .. } | Operation::Multiply { .. } | Operation::Lookup { .. } if is_one => {
+                activation = index + 1;
+                continue;
+            }
+            Operation::Conv { window, .. } | Operation::AveragePool { window, .. } | Operation::MaxPool { window }
+                if is_one =>
+            {
+                for (way, size) in [&mut input.height, &mut input.width].into_iter().enumerate() {
+                    kept[way] = keep(window, way, size).unwrap_or(Kept::ALL);
+                }
+            }
+            _ => {}
+        }
+        break;
+    }
+    (input, layers, kept)
+}
+
+/// Leaves out what lies between windows, if that is more than windows have; `None` if it is less, or there is no window.
+fn keep(window: &mut Window, way: usize, size: &mut usize) -> Option<Kept> {
+    let (kernel, stride) = (window.kernel[way], window.stride[way]);
+    let (before, after) = (window.padding[way], window.padding[way + 2]);
+    if kernel == 0 || before >= kernel || after >= kernel || stride < kernel.checked_mul(2)? {
+        return None;
+    }
+    let last = size.checked_add(before)?.checked_add(after)?.checked_sub(kernel)? / stride;
+    // Of the last window what is beyond the image.
+    let beyond = (last * stride + kernel).saturating_sub(before + *size);
+    *size = last * kernel + kernel - before - beyond;
+    (window.stride[way], window.padding[way + 2]) = (kernel, beyond);
+    Some(Kept { kernel, stride, before, count: *size })
 }
 
 impl<'a> Network<'a> {
-    fn new(input: Shape, zero_points: &[u8], layers: &'a [Layer<'a>]) -> Result<Self, PlanError> {
-        let mut activations = vec![Activation::new(input, false, zero_points.to_vec(), 255)];
+    fn new(input: Shape, zero_points: &[u8], layers: &[Layer<'a>]) -> Result<Self, PlanError> {
         if layers.is_empty() || input.elements() == 0 {
             return Err(PlanError::Shape { layer: 0 });
         }
+        let (input, layers, kept) = compact(input, layers);
+        let mut activations = vec![Activation::new(input, false, zero_points.to_vec(), 255)];
         for (layer, description) in layers.iter().enumerate() {
             let last = layer + 1 == layers.len();
             let next = output(layer, description, &activations, last)?;
@@ -581,7 +762,7 @@ impl<'a> Network<'a> {
             }
             activations.push(next);
         }
-        Ok(Self { layers, activations })
+        Ok(Self { layers, activations, kept })
     }
 
     /// The table of the first layer, if that is a lookup and all that reads the input: pixels go through it as they come in.
@@ -660,7 +841,7 @@ fn output(
     let uniform = |activation: &Activation| activation.zero_points.iter().all(|z| *z == activation.zero_point());
     let fits = |condition: bool| if condition { Ok(()) } else { Err(wrong()) };
     let over = |channels: usize, window: Window| {
-        let Window { kernel, stride, padding } = first.window(window);
+        let Window { kernel, stride, padding } = first.turned(window);
         let out = |size: usize, way: usize| {
             let (before, after) = (padding[way], padding[way + 2]);
             let fits = kernel[way] > 0 && stride[way] > 0 && before < kernel[way] && after < kernel[way];
@@ -770,6 +951,8 @@ struct Buffers {
     busy: Vec<usize>,
     /// Of one image.
     bytes: usize,
+    /// The first layer that is a step, if it goes by strips.
+    stripped: Option<usize>,
 }
 
 impl Buffers {
@@ -792,6 +975,15 @@ impl Buffers {
         &self.layouts[self.buffer(activation)]
     }
 
+    /// A window of a layer over what it reads, as that is stored. Of what goes by strips padding is stored as rows of the image.
+    fn window(&self, network: &Network<'_>, layer: usize, window: Window) -> Window {
+        let mut window = network.activations[network.layers[layer].from[0]].window(window);
+        if self.stripped == Some(layer) {
+            (window.padding[0], window.padding[2]) = (0, 0);
+        }
+        window
+    }
+
     fn buffer(&self, activation: usize) -> usize {
         self.of[activation].expect("it is stored")
     }
@@ -799,17 +991,18 @@ impl Buffers {
 
 #[inline(never)]
 fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
-    let layers = network.layers;
+    let layers = &network.layers;
     let mut buffers = Buffers { of: vec![None; layers.len() + 1], ..Buffers::default() };
     // For every layer that needs one, the buffer of a copy of its input with its padding around, or without gaps.
     let mut padded = vec![None; layers.len()];
     let first = usize::from(network.first_lookup().is_some());
+    let mut strips = None;
     for activation in first..layers.len() {
         // One that is pooled at once is never stored.
         if activation == first || !network.pools_next(activation - 1) {
             let Activation { shape, zero_points, readers, .. } = &network.activations[activation];
             let Shape { channels, height, width } = *shape;
-            let layout = Layout {
+            let mut layout = Layout {
                 channels,
                 height,
                 width,
@@ -822,6 +1015,10 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
                 zero_points: zero_points.clone(),
             }
             .spread();
+            if activation == first {
+                strips = Strips::new(network, first, &mut layout);
+                buffers.stripped = strips.is_some().then_some(first);
+            }
             // The step that writes it still reads its own inputs. A pooled convolution is one step of two layers.
             let is_pooled = activation > 1 && network.pools_next(activation - 2);
             let writer = activation.saturating_sub(if is_pooled { 2 } else { 1 });
@@ -831,8 +1028,10 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
         let read = &network.activations[layers[activation].from[0]];
         let window = match layers[activation].operation {
             Operation::Conv { window, groups, bias, .. } => {
-                let window = read.window(window);
-                let is_one = !network.is_depthwise(activation, groups) && joined::<S>(groups, bias.len()) == groups;
+                let window = buffers.window(network, activation, window);
+                let [inputs, outputs] = [read.shape.channels, bias.len()].map(|channels| channels / groups);
+                let joined = joined::<S>(groups, inputs, outputs, window.kernel[0] * window.kernel[1]);
+                let is_one = !network.is_depthwise(activation, groups) && joined == groups;
                 Some((window.padding, window.kernel[1], is_one))
             }
             Operation::Linear { .. } => Some(([0; 4], read.shape.width, true)),
@@ -852,6 +1051,7 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
     let mut steps = Vec::new();
     let mut layer = first;
     while layer < layers.len() {
+        let strips = strips.take();
         let pooled = network.pools_next(layer);
         let output = layer + if pooled { 2 } else { 1 };
         let to = buffers.of[output];
@@ -859,36 +1059,43 @@ fn make<S: Simd>(network: &Network<'_>) -> Result<Made, PlanError> {
             let from = layers[layer].from;
             buffers.buffer(from[input.min(from.len() - 1)])
         });
-        let step = |operator: Operator, from: [usize; 2], to: Option<usize>| {
+        let step = |operator: Operator, strips: Option<Strips>, from: [usize; 2], to: Option<usize>| {
             let goes_by_rows = !network.turns(layer, output);
-            let split = match goes_by_rows {
-                true => Split::of(&operator, to.map(|to| &buffers.layouts[to])),
-                false => Split::Not,
-            };
             // A copy into a wider border, and of one of several inputs, is of whole images.
             let reads = match &operator {
                 Operator::Copy(_) => None,
                 _ if !goes_by_rows => None,
                 _ => reads(network, layer, pooled),
             };
-            Step { layer, operator, from, to, goes_by_rows, reads, split }
+            let height = match strips {
+                Some(_) => network.activations[output].shape.height,
+                None => operator.height(),
+            };
+            let mut step = Step { layer, operator, height, strips, from, to, goes_by_rows, reads, split: Split::Not };
+            if goes_by_rows {
+                step.split = Split::of(&step, to.map(|to| &buffers.layouts[to]));
+            }
+            step
         };
         if let Operation::Concat = layers[layer].operation {
             let mut first = 0;
-            for input in layers[layer].from {
-                let (from, layout) = (buffers.buffer(*input), buffers.layout(output));
-                let operator = Operator::Copy(Copy::new(&buffers.layouts[from], (layout, layout.view()), first));
-                steps.push(step(operator, [from; 2], to));
-                first += network.activations[*input].shape.channels;
+            for inputs in layers[layer].from.chunk_by(|one, next| one == next) {
+                let (from, layout) = (buffers.buffer(inputs[0]), buffers.layout(output));
+                let channels = network.activations[inputs[0]].shape.channels;
+                let copies = (0..inputs.len())
+                    .map(|copy| Copy::new(&buffers.layouts[from], (layout, layout.view()), first + copy * channels));
+                steps.push(step(Operator::Copy(copies.collect()), None, [from; 2], to));
+                first += inputs.len() * channels;
             }
         } else {
             if let Some(copy) = padded[layer] {
                 let layout = &buffers.layouts[copy];
-                let operator = Operator::Copy(Copy::new(&buffers.layouts[from[0]], (layout, layout.view()), 0));
-                steps.push(step(operator, from, Some(copy)));
+                let operator = Copy::new(&buffers.layouts[from[0]], (layout, layout.view()), 0);
+                steps.push(step(Operator::Copy(vec![operator]), None, from, Some(copy)));
                 from = [copy; 2];
             }
-            steps.push(step(operator::<S>(network, layer, from, to, &buffers, group, pooled), from, to));
+            let operator = operator::<S>(network, layer, from, to, &buffers, group, pooled);
+            steps.push(step(operator, strips, from, to));
         }
         layer = output;
     }
@@ -945,14 +1152,15 @@ fn operator<S: Simd>(
     let wide = first.high > 127;
     match network.layers[layer].operation {
         Operation::Conv { groups, window, weight, bias, scale, finish } => {
-            let weight = &first.weight(weight, window.kernel);
-            let window = first.window(window);
+            let weight = &first.weight(weight, window);
+            let window = buffers.window(network, layer, window);
             let sums = Sums { weight, bias, scale, groups, finish: Some(finish), high: first.high };
             if network.is_depthwise(layer, groups) {
                 return Operator::Depthwise(Depthwise::new::<S>(&sums, finish, window, from, stored(), group));
             }
-            let Shape { mut height, mut width, .. } =
-                turned(network.activations[layer + 1].shape, network.turns(layer, layer + 1));
+            let [mut height, mut width] = [(0, from.height), (1, from.width)].map(|(way, size)| {
+                (window.padding[way] + size + window.padding[way + 2] - window.kernel[way]) / window.stride[way] + 1
+            });
             if (groups, height, width) == (1, 1, 1)
                 && let Some(dot) = Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group)
             {
@@ -976,8 +1184,8 @@ fn operator<S: Simd>(
         }
         Operation::Linear { weight, bias, scale, finish } => {
             let Shape { height, width, .. } = first.shape;
-            let weight = &first.weight(weight, if first.is_turned { [width, height] } else { [height, width] });
             let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4] };
+            let weight = &first.weight(weight, first.turned(window));
             let sums = Sums { weight, bias, scale, groups: 1, finish, high: first.high };
             match Dot::new::<S>(&sums, window, from, output.map(|(_, view)| view), group) {
                 Some(dot) => Operator::Dot(dot),
@@ -993,11 +1201,12 @@ fn operator<S: Simd>(
             Operator::Multiply(Multiply { elements, zero_points: zero_points(), scale, finish })
         }
         Operation::AveragePool { window, scale, finish } => {
-            let places = Places::new(first.window(window), from, stored());
+            let places = Places::new(buffers.window(network, layer, window), from, stored());
             Operator::AveragePool(AveragePool::new(places, scale, first.zero_point(), finish))
         }
         Operation::MaxPool { window } => {
-            Operator::MaxPool(MaxPool::new::<S>(Places::new(first.window(window), from, stored())))
+            let window = buffers.window(network, layer, window);
+            Operator::MaxPool(MaxPool::new::<S>(Places::new(window, from, stored())))
         }
         Operation::Lookup { table, .. } => {
             let elements = Elements::new(layouts, stored());
@@ -1007,11 +1216,39 @@ fn operator<S: Simd>(
     }
 }
 
+impl Strips {
+    /// How the layer goes that reads the first activation, which is about to be stored in `layout`; `None` if that is not large, other
+    /// layers read it too, or the layer does not go row by row. Changes the layout to that of a strip.
+    fn new(network: &Network<'_>, layer: usize, layout: &mut Layout) -> Option<Self> {
+        let pooled = network.pools_next(layer);
+        let output = layer + if pooled { 2 } else { 1 };
+        let activation = &network.activations[layer];
+        let is_alone = activation.readers.iter().all(|reader| *reader == layer);
+        if layout.image() <= LARGE_INPUT || activation.is_turned || network.turns(layer, output) || !is_alone {
+            return None;
+        }
+        let reads = reads(network, layer, pooled)?;
+        let rows = (STRIP / layout.row()).saturating_sub(reads.kernel) / reads.stride + 1;
+        // So many that rows of the image are moved once at most, and whole rows of tiles.
+        let rows = rows.max(reads.kernel / reads.stride).next_multiple_of(4);
+        if rows >= network.activations[output].shape.height {
+            return None;
+        }
+        let is_max = matches!(network.layers[layer].operation, Operation::MaxPool { .. });
+        let padding = if is_max { vec![0; layout.channels] } else { layout.zero_points.clone() };
+        let height = layout.height;
+        layout.height = (rows - 1) * reads.stride + reads.kernel;
+        (layout.border[0], layout.border[2]) = (0, 0);
+        Some(Self { rows, reads, height, padding })
+    }
+}
+
 impl Split {
     /// How a step whose output lies in `to` is shared.
-    fn of(operator: &Operator, to: Option<&Layout>) -> Self {
-        let height = operator.height();
-        let work = match (operator.method().1, to) {
+    fn of(step: &Step, to: Option<&Layout>) -> Self {
+        let Step { operator, height, .. } = step;
+        let height = *height;
+        let work = match (step.products(), to) {
             (0, Some(to)) => to.image() / 16,
             (products, _) => products,
         };

@@ -781,6 +781,96 @@ fn depthwise_kernels() {
     }
 }
 
+/// Windows over the input that lie far apart, are longer than it, or have one row or column, after a lookup, an addition or nothing:
+/// what no window has is not laid out, what only meets padding is not multiplied, and inputs of many rows are laid out by strips.
+#[test]
+fn windows_over_the_input() {
+    let mut random = Random(13);
+    let (mut done, mut of_each) = (0, [0; 5]);
+    while done < count() {
+        let input = Shape {
+            channels: random.one_of(&[1, 2, 3, 3, 4, 5, 6, 8, 12, 16, 17, 20, 33, 70]),
+            height: random.one_of(&[1, 2, 3, 7, 15, 16, 17, 40, 70, 130]),
+            width: random.one_of(&[1, 2, 3, 5, 8, 9, 16, 17, 33, 64, 70, 130]),
+        };
+        let sizes = [1, 1, 2, 3, 4, 5, 7, 9, 20, 64, 127];
+        let kernel: [usize; 2] = [random.one_of(&sizes), random.one_of(&sizes)];
+        let kernel = if random.once_in(3) { [kernel[0]; 2] } else { kernel };
+        let stride = [random.one_of(&[1, 1, 2, 2, 3, 5, 9, 64]), random.one_of(&[1, 1, 2, 2, 3, 5, 9, 64])];
+        let padding = match random.size(0, 2) {
+            0 => [0; 4],
+            1 => [kernel[0] / 2, kernel[1] / 2, (kernel[0] - 1) / 2, (kernel[1] - 1) / 2],
+            _ => std::array::from_fn(|side| random.size(0, kernel[side % 2] - 1)),
+        };
+        let window = Window { kernel, stride, padding };
+        let fits = |size: usize, way: usize| size + padding[way] + padding[way + 2] >= kernel[way];
+        if !fits(input.height, 0) || !fits(input.width, 1) {
+            continue;
+        }
+        let kind = random.size(0, 4);
+        let channels = input.channels;
+        let groups = [1, channels, if channels.is_multiple_of(2) { 2 } else { channels }, 1, 1][kind];
+        let outputs = match kind {
+            0 => random.one_of(&[1, 3, 8, 17]),
+            2 => groups * random.one_of(&[1, 2, 3, 17]),
+            _ => channels,
+        };
+        let shape = over(input, outputs, window);
+        if shape.elements() * kernel[0] * kernel[1] * (if kind < 3 { channels / groups } else { 1 }) > 60_000 {
+            continue;
+        }
+        (done, of_each[kind]) = (done + 1, of_each[kind] + 1);
+        let mut zero_points: Vec<u8> = (0..channels).map(|_| random.next() as u8).collect();
+        let before = random.size(0, 3);
+        if before == 2 || kind > 2 {
+            zero_points.fill(random.one_of(&[0, 77, 255]));
+        }
+        let mut known = Known { shape: input, zero_points: zero_points.clone(), low: 0, high: 255 };
+        let mut layers = Vec::new();
+        if before == 1 {
+            let mut halve = OwnedLayer::new(&[0], Kind::Lookup { zero_point: 3 });
+            *halve.table = std::array::from_fn(|byte| byte as u8 / 2);
+            layers.push(halve);
+            known = Known { shape: input, zero_points: vec![3; channels], low: 0, high: 127 };
+        }
+        if before == 2 {
+            let mut twice = OwnedLayer::new(&[0, 0], Kind::Add { multipliers: [3, 5], shift: 3 });
+            let finish = random_finish(&mut random);
+            twice.finish = Some(finish);
+            layers.push(twice);
+            let zero_points = vec![finish.zero_point; channels];
+            known = Known { shape: input, zero_points, low: finish.low, high: finish.high };
+        }
+        let from = [layers.len()];
+        let finish = random_finish(&mut random);
+        let zero_points_of = if kind == 4 { known.zero_points.clone() } else { vec![finish.zero_point; outputs] };
+        let mut layer = match kind {
+            3 => OwnedLayer::new(&from, Kind::AveragePool { window }),
+            4 => OwnedLayer::new(&from, Kind::MaxPool { window }),
+            _ => OwnedLayer::new(&from, Kind::Conv { groups, window }),
+        };
+        let taps = kernel[0] * kernel[1];
+        match kind {
+            3 => {
+                let bound = taps as i64 * known.distance(known.zero_points[0]);
+                layer.scale.push(random_scale(&mut random, bound, bound as f64));
+            }
+            4 => {}
+            _ => fill_sums(&mut random, &mut layer, &known, outputs, groups, taps),
+        }
+        let (low, high) = if kind == 4 { (known.low, known.high) } else { (finish.low, finish.high) };
+        if kind != 4 {
+            layer.finish = Some(finish);
+        }
+        layers.push(layer);
+        let known = Known { shape, zero_points: zero_points_of, low, high };
+        layers.push(classes(&mut random, layers.len(), &known));
+        let images: Vec<Vec<u8>> = (0..2).map(|_| random_image(&mut random, input.elements())).collect();
+        check(done, input, &zero_points, &layers, &images);
+    }
+    assert!(done < 100 || of_each.iter().all(|count| *count > 0), "each kind of window was among them: {of_each:?}");
+}
+
 #[test]
 fn paddings_of_two_readers_that_differ_much() {
     // One asks for 60 rows above, the other for 60 columns on the right: both at once would be 25 times the image.
@@ -914,12 +1004,12 @@ fn what_does_not_fit_is_refused() {
             assert_eq!(Plan::new(input, &[0], &layers, Kernel::Portable).map(|_| ()), expected, "{kind:?} of {from:?}");
         }
     }
-    // A kernel of 40,000 rows padded by 39,999 asks for 80,000 rows around one.
+    // A kernel of 40,000 rows padded by 39,999 asks for 80,000 rows around one, all columns of which another layer reads.
     let input = Shape { channels: 8, height: 1, width: 3000 };
-    let window = Window { kernel: [40_000, 1], stride: [40_000, 3000], padding: [39_999, 0, 39_999, 0] };
+    let window = Window { kernel: [40_000, 1], stride: [1, 3000], padding: [39_999, 0, 39_999, 0] };
     let mut conv = conv(1, window);
     conv.weight = vec![1; 8 * 40_000];
-    let layers = [conv, linear(1, 1)];
+    let layers = [conv, OwnedLayer::new(&[0], Kind::MaxPool { window: plain(1, 1) }), linear(1, 40_000)];
     let layers: Vec<Layer<'_>> = layers.iter().map(OwnedLayer::layer).collect();
     assert_eq!(Plan::new(input, &[0; 8], &layers, Kernel::Portable).map(|_| ()), Err(PlanError::Memory));
 }

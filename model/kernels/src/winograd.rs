@@ -224,7 +224,7 @@ impl Winograd {
     }
 }
 
-/// Winograd's convolution of some rows, which begin and end with a row of tiles.
+/// Winograd's convolution of some rows, which begin with a row of tiles.
 pub(crate) struct RunWinograd<'a> {
     pub(crate) layer: &'a Winograd,
     pub(crate) run: Run<'a>,
@@ -251,7 +251,7 @@ impl Job for RunWinograd<'_> {
         let mut row = rows.start;
         while row < rows.end {
             let (image, y) = (row / after, row % after * pool);
-            let size = (height - y).min(4);
+            let size = (height - y).min((rows.end - row) * pool).min(4);
             for column in (0..width).step_by(4) {
                 tiles[count] = Tile { image, row: y, column, rows: size, columns: (width - column).min(4) };
                 count += 1;

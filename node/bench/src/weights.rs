@@ -5,7 +5,9 @@
 //! one is kept and changed again, and time is that of one image on one thread, beside MobileNetV2 in the same run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use ocelli_model::backend::{Kernel, KernelBackend};
@@ -45,6 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     worst: u32,
 
+    /// Look for none, but measure this graph, as a search prints it; may be repeated
+    #[arg(long = "graph", value_name = "GRAPH")]
+    graphs: Vec<Recipe>,
+
     /// Instructions to use; the fastest that this processor has unless given
     #[arg(long, value_name = "NAME", default_value_t = Kernel::best())]
     kernel: Kernel,
@@ -77,6 +83,39 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let kernel = args.kernel;
     let peer = networks::by_name("mobilenet-v2", 127).expect("it has this name");
     let mut peer = Candidate::new(sample::trained(peer, &mut sample::seeded(args.seed)), kernel)?;
+    let (tried, worst) = match args.graphs.as_slice() {
+        [] => search(args, &mut peer)?,
+        graphs => (graphs.len(), graphs.to_vec()),
+    };
+    let (mut found, mut base) = (Vec::new(), 0.0);
+    for recipe in worst {
+        let refused = || CommandError::failed(format!("no network may have the graph {recipe}"));
+        let graph = recipe.graph().ok_or_else(refused)?;
+        let mut candidate = Candidate::new(sample::trained(graph, &mut sample::seeded(1)), kernel)?;
+        let (mut ratio, mut time) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..ROUNDS {
+            (base, time) = (peer.best(ENOUGH)?, time.min(candidate.best(ENOUGH)?));
+            ratio = ratio.min(time / base);
+        }
+        let cost = candidate.model.cost();
+        let graph = recipe.to_string();
+        let milliseconds = rounded(time * cost as f64 * 1e3);
+        found.push(Found { ratio: rounded(ratio), milliseconds, cost, graph });
+    }
+    found.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
+    let report = Report {
+        kernel: kernel.name(),
+        tried,
+        mobilenet_v2_ms: rounded(base * peer.model.cost() as f64 * 1e3),
+        mobilenet_v2_time_for_cost: rounded(base * 1e12),
+        worst: found,
+    };
+    if output.is_json() { output.json(&report) } else { print(&report, output) }
+}
+
+/// How many graphs were tried, and the worst of them, each of another kind.
+fn search(args: &Args, peer: &mut Candidate) -> Result<(usize, Vec<Recipe>), CommandError> {
+    let kernel = args.kernel;
     let mut chance = sample::seeded(args.seed);
     let (begin, duration) = (Instant::now(), Duration::from_secs(args.seconds));
     let mut worst: BTreeMap<String, (f64, Recipe)> = BTreeMap::new();
@@ -110,29 +149,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let mut worst: Vec<(f64, Recipe)> = worst.into_values().collect();
     worst.sort_by(|one, other| other.0.total_cmp(&one.0));
     worst.truncate(args.worst as usize);
-    let mut found = Vec::new();
-    for (_, recipe) in worst {
-        let graph = recipe.graph().expect("it was one before");
-        let mut candidate = Candidate::new(sample::trained(graph, &mut sample::seeded(1)), kernel)?;
-        let (mut ratio, mut time) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..ROUNDS {
-            (base, time) = (peer.best(ENOUGH)?, time.min(candidate.best(ENOUGH)?));
-            ratio = ratio.min(time / base);
-        }
-        let cost = candidate.model.cost();
-        let graph = describe(&recipe, candidate.model.graph());
-        let milliseconds = rounded(time * cost as f64 * 1e3);
-        found.push(Found { ratio: rounded(ratio), milliseconds, cost, graph });
-    }
-    found.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
-    let report = Report {
-        kernel: kernel.name(),
-        tried,
-        mobilenet_v2_ms: rounded(base * peer.model.cost() as f64 * 1e3),
-        mobilenet_v2_time_for_cost: rounded(base * 1e12),
-        worst: found,
-    };
-    if output.is_json() { output.json(&report) } else { print(&report, output) }
+    Ok((tried, worst.into_iter().map(|(_, recipe)| recipe).collect()))
 }
 
 fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
@@ -443,33 +460,139 @@ impl Recipe {
     }
 }
 
-/// The layers of a recipe's graph, once.
-fn describe(recipe: &Recipe, graph: &Graph) -> String {
-    let bits = if recipe.high > 127 { 8 } else { 7 };
-    let mut text = format!("{}, {bits} bits:", graph.input().shape);
-    if recipe.repeats > 1 {
-        text += &format!(" {} times", recipe.repeats);
-    }
-    let once = (graph.layers().len() - 1) / recipe.repeats;
-    for (layer, Layer { from, operation, .. }) in graph.layers()[..once].iter().enumerate() {
-        text += &format!(" {}", operation.kind());
-        match *operation {
-            Operation::Conv { channels, groups, .. } => text += &format!(" {channels} of {groups} groups"),
-            Operation::Linear { channels, .. } => text += &format!(" {channels}"),
-            Operation::Concat => text += &format!(" of {}", from.len()),
-            Operation::Multiply { .. } if from[0] != from[1] => text += " by one for each channel",
-            _ => {}
-        }
-        if let Some(Window { kernel: [rows, columns], stride: [down, right], padding }) = operation.window() {
-            text += &format!(" {rows}x{columns}");
-            if (down, right) != (1, 1) {
-                text += &format!(" by {down}x{right}");
+impl fmt::Display for Gene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = match *self {
+            Self::Conv { groups, outputs, window } => {
+                write!(f, "conv {outputs} of {groups} groups each")?;
+                window
             }
-            if padding != [0; 4] {
-                text += &format!(" padded {padding:?}");
+            Self::Depthwise { window } => {
+                write!(f, "depthwise")?;
+                window
             }
+            Self::AveragePool { window } => {
+                write!(f, "average_pool")?;
+                window
+            }
+            Self::MaxPool { window } => {
+                write!(f, "max_pool")?;
+                window
+            }
+            Self::Linear { channels } => return write!(f, "linear {channels}"),
+            Self::Concat { times } => return write!(f, "concat {times}"),
+            Self::Add => return write!(f, "add"),
+            Self::Multiply { by_mean: false } => return write!(f, "multiply"),
+            Self::Multiply { by_mean: true } => return write!(f, "multiply_by_mean"),
+            Self::Lookup => return write!(f, "lookup"),
+        };
+        let Window { kernel: [rows, columns], stride: [down, right], padding: [above, left, below, after] } = window;
+        write!(f, " {rows}x{columns}")?;
+        if [down, right] != [1, 1] {
+            write!(f, " by {down}x{right}")?;
         }
-        text += &format!(" to {},", graph.output_shape(layer));
+        if window.padding != [0; 4] {
+            write!(f, " padded {above}x{left}x{below}x{after}")?;
+        }
+        Ok(())
     }
-    format!("{text} logits {}", recipe.classes)
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { input: [channels, height, width], genes, repeats, classes, high } = self;
+        let bits = if *high > 127 { 8 } else { 7 };
+        write!(f, "{channels}x{height}x{width}, {bits} bits, {repeats} times:")?;
+        genes.iter().try_for_each(|gene| write!(f, " {gene},"))?;
+        write!(f, " logits {classes}")
+    }
+}
+
+/// No number of a graph is larger.
+fn number(text: &str) -> Option<usize> {
+    text.parse::<u16>().ok().map(usize::from)
+}
+
+/// Numbers with an x between.
+fn numbers<const N: usize>(text: &str) -> Option<[usize; N]> {
+    text.split('x').map(number).collect::<Option<Vec<usize>>>()?.try_into().ok()
+}
+
+impl Gene {
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let window = |words: &[&str]| {
+            let [kernel, ref more @ ..] = *words else { return None };
+            let mut window = Window { kernel: numbers(kernel)?, stride: [1, 1], padding: [0; 4] };
+            for two in more.chunks(2) {
+                match *two {
+                    ["by", stride] => window.stride = numbers(stride)?,
+                    ["padded", padding] => window.padding = numbers(padding)?,
+                    _ => return None,
+                }
+            }
+            Some(window)
+        };
+        Some(match *words {
+            ["conv", outputs, "of", groups, "groups", "each", ref of @ ..] => {
+                Self::Conv { groups: number(groups)?, outputs: number(outputs)?, window: window(of)? }
+            }
+            ["depthwise", ref of @ ..] => Self::Depthwise { window: window(of)? },
+            ["average_pool", ref of @ ..] => Self::AveragePool { window: window(of)? },
+            ["max_pool", ref of @ ..] => Self::MaxPool { window: window(of)? },
+            ["linear", channels] => Self::Linear { channels: number(channels)? },
+            ["concat", times] => Self::Concat { times: number(times)? },
+            ["add"] => Self::Add,
+            ["multiply"] => Self::Multiply { by_mean: false },
+            ["multiply_by_mean"] => Self::Multiply { by_mean: true },
+            ["lookup"] => Self::Lookup,
+            _ => return None,
+        })
+    }
+}
+
+impl FromStr for Recipe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (head, layers) = text.split_once(": ")?;
+            let (head, layers): (Vec<&str>, Vec<&str>) = (head.split(", ").collect(), layers.split(", ").collect());
+            let [input, bits, repeats] = *head.as_slice() else { return None };
+            let high = match bits {
+                "7 bits" => 127,
+                "8 bits" => 255,
+                _ => return None,
+            };
+            let (repeats, input) = (number(repeats.strip_suffix(" times")?)?, numbers(input)?);
+            let [genes @ .., last] = layers.as_slice() else { return None };
+            let genes = genes.iter().map(|gene| Gene::parse(gene)).collect::<Option<Vec<_>>>()?;
+            let classes = number(last.strip_prefix("logits ")?)?;
+            // More are more than a network may have.
+            (genes.len() <= 512 && repeats <= 512).then_some(Self { input, genes, repeats, classes, high })
+        };
+        parse().ok_or_else(|| {
+            "expected CHANNELSxHEIGHTxWIDTH, 7 or 8 bits, how many times, and layers, as in \
+             \"3x32x32, 8 bits, 2 times: conv 8 of 1 groups each 3x3 by 2x2 padded 1x1x1x1, add, logits 10\""
+                .to_owned()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_is_read_as_it_is_printed() {
+        let mut chance = sample::seeded(1);
+        for _ in 0..500 {
+            let recipe = Recipe::random(&mut chance);
+            assert_eq!(recipe.to_string().parse::<Recipe>(), Ok(recipe));
+        }
+        for text in ["", "3x32, 8 bits, 1 times: add, logits 2", "3x2x2, 8 bits, 1 times: conv 3x3, logits 2"] {
+            let error = text.parse::<Recipe>().expect_err("no graph");
+            assert!(error.starts_with("expected CHANNELSxHEIGHTxWIDTH"), "{error}");
+        }
+    }
 }
