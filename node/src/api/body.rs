@@ -297,6 +297,7 @@ mod tests {
         drop(second);
         assert_eq!(add(&fourth, 9 << 10), Err(Kind::Busy));
         drop((first, third, fourth));
-        assert_eq!((locked(&room).taken, locked(&room).coming.len()), (0, 0));
+        let room = locked(&room);
+        assert_eq!((room.taken, room.coming.len()), (0, 0));
     }
 }
