@@ -388,8 +388,10 @@ fn of_a_long_chain_it_is_said_what_was_not_checked() {
         let text = run(&dry).stdout;
         assert!(text.contains("according to 1 node, not checked"), "{command:?}: {text}");
     }
-    for command in [&send[..], &bump] {
-        let said = run(&[command, &["--wait", "1", "--json"]].concat()).json();
+    for (seed, command) in [(103, &send[..]), (104, &bump)] {
+        let node = ScriptedNode::start(&network, seed, &[], script);
+        let at = ["--network", &file, "--peer", &node.address, "--wallet", "dev", "--wait", "1", "--json"];
+        let said = environment.run(&[command, &at].concat()).ok().json();
         let evidence = (&said["evidence"]["checked_from"], &said["evidence"]["nodes"]);
         assert_eq!(evidence, (&json!(GAP + HEIGHT), &json!(1)), "{command:?}: {said}");
     }
