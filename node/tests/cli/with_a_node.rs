@@ -213,7 +213,8 @@ fn ctrl_c_says_what_was_sent_and_loses_nothing() {
     // What waits there stays there.
     let keeper = ScriptedNode::start(&network, 47, &[], Script { keeps: true, ..Script::default() });
     let submit = |peer: &str, table: &[&str]| {
-        let args = ["submit", "traps", "--network", &file, "--wallet", "dev", "--json", "--peer", peer];
+        let args =
+            ["submit", "traps", "--network", &file, "--wallet", "dev", "--json", "--timeout", "60", "--peer", peer];
         let mut command = environment.command(&[&args[..], table].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
