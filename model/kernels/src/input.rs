@@ -158,10 +158,16 @@ impl Rows<'_> {
         self.sources.clone().map(move |y| (y, rows.stored(y).map(|row| row - stored + place)))
     }
 
+    /// The same of the rows that are stored.
+    #[inline(always)]
+    fn stored(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.places().filter_map(|(y, place)| Some((y, place?)))
+    }
+
     /// What most pictures are, in a form that the compiler makes shuffles of.
     #[inline(always)]
     fn pictures(&self, to: &mut [u8], of: impl Fn(u8) -> u8) {
-        for (y, place) in self.places().filter_map(|(y, place)| Some((y, place?))) {
+        for (y, place) in self.stored() {
             let (red, green, blue) = (self.line(0, y), self.line(1, y), self.line(2, y));
             let to = to[row_of(self.layout, self.image, place)].as_chunks_mut::<3>().0;
             for (((pixel, red), green), blue) in to.iter_mut().zip(red).zip(green).zip(blue) {
@@ -178,7 +184,7 @@ impl Rows<'_> {
             let to = &mut to[view.at(self.image, 0, 0)..];
             return to[..channels].copy_from_slice(self.pixels);
         }
-        for (y, place) in self.places().filter_map(|(y, place)| Some((y, place?))) {
+        for (y, place) in self.stored() {
             let to = &mut to[view.at(self.image, place, 0)..];
             match channels {
                 1 if is_tight => to[..self.form.size[1]].copy_from_slice(self.line(0, y)),
@@ -211,7 +217,7 @@ impl Rows<'_> {
     #[inline(always)]
     fn fours<S: Simd>(&self, simd: S, to: &mut [u8]) {
         let (width, block) = (self.form.size[1], 4 * S::LANES);
-        for (y, place) in self.places().filter_map(|(y, place)| Some((y, place?))) {
+        for (y, place) in self.stored() {
             let lines = [self.line(0, y), self.line(1, y), self.line(2, y), self.line(3, y)];
             let to = &mut to[row_of(self.layout, self.image, place)];
             for first in (0..width).step_by(block) {
