@@ -168,10 +168,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     if let Some(path) = &args.csv {
         return asker.table(path, files, output);
     }
-    let bill = match early {
-        Some(bill) => bill,
-        None => Bill::of(args, &files, &asker.offered.model)?,
-    };
+    let bill = early.map_or_else(|| Bill::of(args, &files, &asker.offered.model), Ok)?;
     let total = bill.check(args, &asker.offered)?;
     if account.balance < total {
         return Err(too_little(&network, address_of(&asker.wallet), account.balance, total));

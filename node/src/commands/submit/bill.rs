@@ -40,10 +40,7 @@ pub(super) fn estimate(
             wanted.find(network, &mut client, height)?
         }
     };
-    let bill = match early {
-        Some(bill) => bill,
-        None => Bill::of(args, files, &offered.model)?,
-    };
+    let bill = early.map_or_else(|| Bill::of(args, files, &offered.model), Ok)?;
     let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
     let total = fees.checked_add(royalties).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
     if output.is_json() {
@@ -76,10 +73,7 @@ pub(super) fn dry_run(
     let account = client.account(address)?;
     let offered = wanted.find(network, &mut client, account.height)?;
     evidence::warn_of_left(&client);
-    let bill = match early {
-        Some(bill) => bill,
-        None => Bill::of(args, files, &offered.model)?,
-    };
+    let bill = early.map_or_else(|| Bill::of(args, files, &offered.model), Ok)?;
     let total = bill.check(args, &offered)?;
     let Some(left) = account.balance.checked_sub(total) else {
         return Err(too_little(network, address, account.balance, total));
