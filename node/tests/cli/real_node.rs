@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::environment::{Environment, Run};
+use crate::environment::{Environment, Run, wait_until};
 
 /// Ends the process with the test.
 pub struct Node(Child);
@@ -519,13 +519,6 @@ fn runs_with_one_key_pay_once_whatever_becomes_of_its_file() {
         let mut command = environment.command(&[&args[..], &["--wallet", "./used.pem"]].concat());
         command.env("OCELLI_PASSWORD", "secret").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
-    };
-    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
     };
     let tables = ["one.csv", "two.csv"];
     for seed in 0..6 {

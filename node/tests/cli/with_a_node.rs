@@ -195,10 +195,10 @@ fn ctrl_c_says_what_was_sent_and_loses_nothing() {
     use std::collections::BTreeSet;
     use std::io::{BufRead as _, BufReader};
     use std::process::Child;
-    use std::time::{Duration, Instant};
 
     use rustix::process::{Pid, Signal, kill_process};
 
+    use crate::environment::wait_until;
     use crate::real_node::rows_of;
 
     /// As many as are under way at a time.
@@ -218,13 +218,6 @@ fn ctrl_c_says_what_was_sent_and_loses_nothing() {
         let mut command = environment.command(&[&args[..], table].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
-    };
-    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
     };
     let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
     let signed = || {
