@@ -430,6 +430,11 @@ impl Transaction {
         self.unsigned.action.attachment()
     }
 
+    /// Whether that is the attachment that travels beside it.
+    pub fn carries(&self, attachment: &AttachmentHash) -> bool {
+        self.attachment().is_some_and(|named| named.hash == *attachment)
+    }
+
     /// What a model has to be run on.
     pub fn task(&self) -> Option<Task> {
         self.unsigned.action.task()

@@ -341,11 +341,10 @@ impl Core {
         }
         let mut failure = None;
         let found = indexes.iter().map_while(|index| {
-            let found = self.assembling.machine.submission(block, *index as usize);
-            let named = found.and_then(|submission| submission.transaction.attachment());
-            let is_forgotten = named.map_or(Ok(false), |named| self.chain.store().is_forgotten(&named.hash));
-            let is_forgotten = is_forgotten.map_err(|error| failure = Some(error)).ok()?;
-            Some(found.filter(|_| !is_forgotten).cloned())
+            let Some(found) = self.assembling.machine.submission(block, *index as usize) else { return Some(None) };
+            let is_refused = self.chain.store().refuses(&found.transaction);
+            let is_refused = is_refused.map_err(|error| failure = Some(error)).ok()?;
+            Some((!is_refused).then(|| found.clone()))
         });
         let found = take_transactions(found);
         failure.map_or(Ok(found), Err)

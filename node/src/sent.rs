@@ -42,7 +42,7 @@ impl Sent {
 
     /// Whether a transaction sends it.
     pub fn is_of(&self, transaction: &Transaction) -> bool {
-        transaction.attachment().is_some_and(|named| named.hash == self.attachment)
+        transaction.carries(&self.attachment)
     }
 
     /// Keeps it as what a transaction has sent, readable by its owner only.

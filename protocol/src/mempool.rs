@@ -222,7 +222,7 @@ impl Mempool {
 
     /// Drops what carries an attachment; what comes after it of the same sender waits from now on. The ids of what is gone.
     pub fn drop_attachment(&mut self, attachment: &AttachmentHash) -> Vec<TxId> {
-        let carries_it = |entry: &&MempoolEntry| carries(entry.transaction(), attachment);
+        let carries_it = |entry: &&MempoolEntry| entry.transaction().carries(attachment);
         let gone: Vec<TxId> = self.iter().filter(carries_it).map(MempoolEntry::txid).collect();
         gone.iter().for_each(|txid| drop(self.take(txid)));
         gone
@@ -372,11 +372,6 @@ impl Mempool {
         let (sender, nonce) = self.places.get(txid)?;
         self.senders.get_mut(sender)?.pending.get_mut(nonce)
     }
-}
-
-/// Whether a transaction carries an attachment.
-pub fn carries(transaction: &Transaction, attachment: &AttachmentHash) -> bool {
-    transaction.attachment().is_some_and(|named| named.hash == *attachment)
 }
 
 #[cfg(test)]

@@ -509,7 +509,7 @@ impl Api {
         let status = self.read(move |api| api.views.view().transaction(&txid)).await?;
         let is_lost =
             matches!(status, Response::Transaction(TransactionStatus::Unknown | TransactionStatus::Dropped { .. }));
-        let has_attachment = transaction.attachment().is_some_and(|named| named.hash == AttachmentHash::of(&bytes));
+        let has_attachment = transaction.carries(&AttachmentHash::of(&bytes));
         if is_lost && has_attachment {
             let submission = Submission { transaction: transaction.clone(), attachment: Some(bytes) };
             if let Ok(reply) = self.hand_in(submission) {

@@ -8,7 +8,7 @@ use ocelli_consensus::object::StateReader as _;
 use ocelli_consensus::rules::TransactionError;
 use ocelli_consensus::transaction::Task;
 use ocelli_consensus::{AttachmentHash, CheckedTransaction, Transaction, TxId};
-use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned, carries};
+use ocelli_protocol::mempool::{AdmitError, Blame, Disconnected, Inserted, MempoolError, Readiness, Returned};
 use ocelli_protocol::message::{Response, ShortId, SignedAnswer, Submission, SubmitReply};
 use ocelli_protocol::relay;
 
@@ -240,7 +240,7 @@ impl Pool {
     /// Drops what carries an attachment that the owner will not have here. Of what comes later the store tells.
     pub(super) fn on_forget(&mut self, attachment: &AttachmentHash, to: mpsc::Sender<usize>) {
         let before = self.left_over.len();
-        self.left_over.retain(|left| !carries(&left.transaction, attachment));
+        self.left_over.retain(|left| !left.transaction.carries(attachment));
         let gone = self.mempool.drop_attachment(attachment);
         for txid in &gone {
             self.drop_waiting(txid, Reason::Forgotten);
@@ -265,11 +265,8 @@ impl Pool {
             let transactions = body.transactions.iter().zip(attachments);
             let transactions = transactions.map(|((transaction, answer), attachment)| {
                 // The rows are of the tip, and may be older than what the owner has said since.
-                let is_forgotten = match transaction.attachment() {
-                    Some(named) => self.chain.rows.store().is_forgotten(&named.hash)?,
-                    None => false,
-                };
-                let attachment = attachment.filter(|_| !is_forgotten);
+                let is_refused = self.chain.rows.store().refuses(transaction)?;
+                let attachment = attachment.filter(|_| !is_refused);
                 Ok(Returned { transaction: transaction.clone(), attachment, answer: answer.clone() })
             });
             let transactions = transactions.collect::<Result<_, StoreError>>()?;

@@ -132,7 +132,7 @@ impl Owner {
                 pool.send(pool::Input::Forget(attachment, dropped));
                 // If the pool has ended, nothing of it is given to anybody, and it is refused after the restart.
                 let pending = told.recv().unwrap_or(0);
-                Ok::<_, StoreError>((pending, store.forget(&attachment)?))
+                Ok::<_, StoreError>((pending, store.delete_refused(&attachment)?))
             };
             match forget() {
                 Ok((pending, deleted)) => Response::controlled(format!(

@@ -1,6 +1,6 @@
 //! Attachments that the node's owner will not have here.
 
-use ocelli_consensus::AttachmentHash;
+use ocelli_consensus::{AttachmentHash, Transaction};
 use rocksdb::{IteratorMode, WriteBatch};
 
 use super::write::Durability;
@@ -13,6 +13,14 @@ impl<S: Source> Rows<S> {
     /// If that cannot be read.
     pub fn is_forgotten(&self, attachment: &AttachmentHash) -> Result<bool, StoreError> {
         Ok(self.get(columns::FORGOTTEN, attachment.as_bytes(), |_| Some(()))?.is_some())
+    }
+
+    /// The same of what travels beside a transaction, if anything does.
+    ///
+    /// # Errors
+    /// As [`Rows::is_forgotten`].
+    pub fn refuses(&self, transaction: &Transaction) -> Result<bool, StoreError> {
+        transaction.attachment().map_or(Ok(false), |named| self.is_forgotten(&named.hash))
     }
 }
 
@@ -29,13 +37,12 @@ impl Store {
         self.write(batch, Durability::Synced)
     }
 
-    /// Refuses an attachment, and deletes it wherever a block has it. Reads all bodies, which may take minutes, beside which other
-    /// writes go on. Returns how many were deleted.
+    /// Deletes an attachment that is [refused](Store::refuse) wherever a block has it. Reads all bodies, which may take minutes, beside
+    /// which other writes go on. Returns how many were deleted.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn forget(&self, attachment: &AttachmentHash) -> Result<u64, StoreError> {
-        self.refuse(attachment)?;
+    pub fn delete_refused(&self, attachment: &AttachmentHash) -> Result<u64, StoreError> {
         let mut deleted = 0;
         for row in self.iterate(columns::BODIES, IteratorMode::Start) {
             let (key, value) = row?;
@@ -45,8 +52,7 @@ impl Store {
                 .and_then(|(height, hash)| Some((u64::from_be_bytes(*height), rows::block_hash(hash)?)));
             let (height, hash) = place.ok_or_else(|| StoreError::damaged(columns::BODIES, &key))?;
             for (index, (transaction, _)) in (0u32..).zip(&body.transactions) {
-                let is_it = transaction.attachment().is_some_and(|attached| attached.hash == *attachment);
-                if is_it && self.attachment_at(height, &hash, index)?.is_some() {
+                if transaction.carries(attachment) && self.attachment_at(height, &hash, index)?.is_some() {
                     let mut batch = WriteBatch::default();
                     batch.delete_cf(self.column(columns::ATTACHMENTS), rows::attachment_key(height, &hash, index));
                     self.write(batch, Durability::Synced)?;

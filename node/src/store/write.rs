@@ -108,8 +108,8 @@ impl Store {
         batch.put_cf(self.column(columns::BODIES), rows::block_key(header.height, hash), encode(body));
         for (index, attachment) in (0u32..).zip(attachments) {
             let Some(attachment) = attachment else { continue };
-            let named = body.transactions.get(index as usize).and_then(|(transaction, _)| transaction.attachment());
-            if !named.map_or(Ok(false), |named| self.is_forgotten(&named.hash))? {
+            let transaction = body.transactions.get(index as usize);
+            if !transaction.map_or(Ok(false), |(transaction, _)| self.refuses(transaction))? {
                 let key = rows::attachment_key(header.height, hash, index);
                 batch.put_cf(self.column(columns::ATTACHMENTS), key, attachment);
             }

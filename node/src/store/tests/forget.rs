@@ -12,8 +12,9 @@ fn what_is_forgotten_is_gone_and_not_kept_again() {
         blocks.push(Maker::new(&network, &overlay).classify(1, pixels[0]).classify(2, pixels[1]).mine(address(0)));
         reorganise(&store, &network, 0, &blocks[blocks.len() - 1..]);
     }
-    assert_eq!(store.forget(&picture), Ok(2));
-    assert_eq!(store.forget(&picture), Ok(0));
+    store.refuse(&picture).unwrap();
+    assert_eq!(store.delete_refused(&picture), Ok(2));
+    assert_eq!(store.delete_refused(&picture), Ok(0));
     let check = |store: &Store| {
         for (header, body, attachments) in &blocks {
             let found = store.attachments(header.height, &header.hash(), body).unwrap();
