@@ -54,7 +54,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
 
-    /// Hand in so many tasks per second, as far as the senders may have as many pending
+    /// Hand in so many tasks per second, as far as the senders may have as many pending and a node takes as many: of one peer
+    /// 50 a second, and 1,000 at once
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 

@@ -15,9 +15,10 @@ use ocelli_node::client::{Client, Reply};
 use ocelli_node::commands::wallet_option::address_of;
 use ocelli_node::commands::{check_depth, too_little};
 use ocelli_node::inference::facts_of;
-use ocelli_node::network::RequestId;
+use ocelli_node::network::{Peer, RequestId};
 use ocelli_node::wallet::Wallet;
 use ocelli_program::error::CommandError;
+use ocelli_protocol::limits::{Bucket, Limit, SUBMISSIONS};
 use ocelli_protocol::mempool::MAX_PENDING;
 use ocelli_protocol::message::{Request, Submission};
 use rand::{Rng as _, SeedableRng as _};
@@ -32,6 +33,8 @@ const PENDING: usize = MAX_PENDING - 4;
 const WINDOW: usize = 8;
 /// Requests under way in all: when only one node is left, all of them are with it, and it takes 100 on a connection.
 const UNDER_WAY: usize = 64;
+/// What a node takes of one peer, less what may be under way: who goes on beyond it is banned.
+const HANDED_IN: Limit = Limit { burst: SUBMISSIONS.burst - UNDER_WAY as u64, ..SUBMISSIONS };
 /// How long after a refusal the same task is handed in again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Spacings after which a task that was taken and is in no block is handed in again, and the least that this is.
@@ -105,6 +108,9 @@ pub struct Load {
     tasks: Vec<Task>,
     by_txid: HashMap<TxId, usize>,
     under_way: HashMap<RequestId, usize>,
+    /// What each node still takes, in milliseconds since the start.
+    handed_in: HashMap<Peer, Bucket>,
+    start: Instant,
     /// When the next task is due.
     next: Option<Instant>,
     confirmed: usize,
@@ -149,6 +155,8 @@ impl Load {
             tasks: Vec::new(),
             by_txid: HashMap::new(),
             under_way: HashMap::new(),
+            handed_in: HashMap::new(),
+            start: Instant::now(),
             next: None,
             confirmed: 0,
             last_confirmation: None,
@@ -248,7 +256,10 @@ impl Load {
         if nodes.is_empty() {
             return;
         }
+        let millis = u64::try_from((now - self.start).as_millis()).unwrap_or(u64::MAX);
         for sender in &mut self.senders {
+            let peer = nodes[sender.node % nodes.len()];
+            let handed_in = self.handed_in.entry(peer).or_insert_with(|| Bucket::new(HANDED_IN, millis));
             let mut asked = 0;
             for &index in &sender.open {
                 let task = &mut self.tasks[index];
@@ -258,6 +269,7 @@ impl Load {
                     // The node may have lost it, or be alone.
                     sender.node += 1;
                     task.state = State::Due(now);
+                    break;
                 }
                 match task.state {
                     State::Asked => asked += 1,
@@ -265,14 +277,14 @@ impl Load {
                     // Those after it would come before their turn.
                     State::Due(at) if at > now => break,
                     State::Due(_) => {
-                        if asked == WINDOW || self.under_way.len() >= UNDER_WAY {
+                        if asked == WINDOW || self.under_way.len() >= UNDER_WAY || handed_in.check(1, millis).is_err() {
                             break;
                         }
+                        handed_in.charge(1, millis);
                         self.handed_in_again += usize::from(task.sent.is_some());
                         task.sent.get_or_insert(now);
                         task.state = State::Asked;
                         asked += 1;
-                        let peer = nodes[sender.node % nodes.len()];
                         let id = client.send(peer, &Request::Submit(task.submission.clone()));
                         self.under_way.insert(id, index);
                     }
