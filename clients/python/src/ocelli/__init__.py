@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-__all__ = ["Answer", "Class", "Entry", "Event", "History", "Node", "Picture", "Problem", "Task", "classify", "submit"]
+__all__ = ["Answer", "Class", "Entry", "Event", "History", "Node", "Paid", "Picture", "Problem", "Task", "classify", "submit"]
 
 #: Where a node of this machine answers unless it is told otherwise.
 DEFAULT_URL = "http://127.0.0.1:3298"
@@ -95,7 +95,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node says of a picture: its own run. Without a ``task`` it is free, on no chain, and checked by nobody else."""
+    """What a node says of a picture: its own run. Unless it is paid for it is on no chain, and checked by nobody else."""
 
     label: str
     probability: float
@@ -106,9 +106,14 @@ class Answer:
     #: What the model answers, exactly.
     logits: Tuple[int, ...]
     #: The file's name, where there is one.
-    file: Optional[str] = None
-    #: What was paid for, so that the whole network stands for the answer.
-    task: Optional[Task] = None
+    file: Optional[str]
+
+
+@dataclass(frozen=True)
+class Paid(Answer):
+    """An answer that every node of the network checks, once its ``task`` is in a block."""
+
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ class Node:
         """
         name, contents = _read(file)
         answer = self._json("POST", "/v1/classify", _parameters(model, top), contents, "application/octet-stream")
-        return _answer({"file": name, **answer})
+        return Answer(**_answer(answer, name))
 
     def classify_all(self, files: Sequence[File], model: Optional[str] = None, top: int = 5) -> List[Answer]:
         """Says what is in each of at most 64 pictures, in their order; see :meth:`classify`."""
@@ -199,7 +204,7 @@ class Node:
         kind = f"multipart/form-data; boundary={boundary}"
         answers = self._json("POST", "/v1/classify", _parameters(model, top), body, kind)["answers"]
         names = (_read_name(file) for file in files)
-        return [_answer({**answer, "file": name}) for name, answer in zip(names, answers)]
+        return [Answer(**_answer(answer, name)) for name, answer in zip(names, answers)]
 
     def submit(
         self,
@@ -209,7 +214,7 @@ class Node:
         confirmations: int = 0,
         timeout: float = 60.0,
         key: Optional[str] = None,
-    ) -> Answer:
+    ) -> Paid:
         """Has the node pay for a picture, so that every node of the network checks the answer; see :meth:`classify`.
 
         It is paid for once, also where the connection breaks and the node is asked again.
@@ -224,8 +229,8 @@ class Node:
         parameters = [*_parameters(model, top), ("confirm", "1")]
         headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": key or str(uuid.uuid4())}
         said = self._json("POST", "/v1/classify", parameters, contents, headers=headers, is_safe=True)
-        answer = _answer({"file": name, **said})
-        if confirmations == 0 or answer.task is None:
+        answer = Paid(**_answer(said, name), task=_task(said["task"]))
+        if confirmations == 0:
             return answer
         left = timeout - (time.monotonic() - begun)
         return replace(answer, task=self.wait(answer.task, confirmations, left))
@@ -242,8 +247,8 @@ class Node:
             seconds = max(0, min(int(deadline - time.monotonic()), int(self._timeout / 2), 600))
             parameters = [("wait", str(confirmations)), ("timeout", str(seconds))]
             told = self._json("GET", f"/v1/transactions/{_quote(task.txid)}", parameters, is_safe=True)
-            names = ("state", "confirmations", "block", "height", "reason")
-            task = replace(task, **{name: told.get(name) for name in names})
+            changed: Dict[str, Any] = {name: told.get(name) for name in ("state", "confirmations", "block", "height", "reason")}
+            task = replace(task, **changed)
             is_done = task.confirmations >= confirmations or task.state == "dropped"
             if is_done or time.monotonic() >= deadline or (seconds == 0 and deadline - time.monotonic() < 1):
                 return task
@@ -351,7 +356,8 @@ class Node:
         for left in reversed(range(self._retries + 1)):
             try:
                 with self._open(method, f"{path}?{query}" if query else path, body, headers) as answer:
-                    return json.load(answer)
+                    document: Dict[str, Any] = json.load(answer)
+                    return document
             except Problem as problem:
                 if problem.status != 503 or problem.retry_after is None or left == 0:
                     raise
@@ -383,7 +389,7 @@ def classify(file: File, model: Optional[str] = None, top: int = 5, url: str = D
     return Node(url).classify(file, model, top)
 
 
-def submit(file: File, token: str, model: Optional[str] = None, confirmations: int = 1, url: str = DEFAULT_URL) -> Answer:
+def submit(file: File, token: str, model: Optional[str] = None, confirmations: int = 1, url: str = DEFAULT_URL) -> Paid:
     """Has the node of this machine pay for a picture, and waits for a block; see :meth:`Node.submit`."""
     return Node(url, token).submit(file, model, confirmations=confirmations)
 
@@ -414,28 +420,27 @@ def _quote(part: Union[int, str]) -> str:
     return urllib.parse.quote(str(part), safe="")
 
 
-def _answer(said: Mapping[str, Any]) -> Answer:
-    return Answer(
-        file=said.get("file"),
-        label=said["label"],
-        probability=said["probability"],
-        top=tuple(Class(one["label"], one["probability"], one["index"]) for one in said["top"]),
-        model=said["model"]["name"],
-        model_id=said["model"]["id"],
-        picture=Picture(**{name: said["picture"][name] for name in Picture.__dataclass_fields__}),
-        logits=tuple(said["logits"]),
-        task=_task(said["task"]) if "task" in said else None,
-    )
+def _answer(said: Mapping[str, Any], file: Optional[str]) -> Dict[str, Any]:
+    return {
+        "label": said["label"],
+        "probability": said["probability"],
+        "top": tuple(Class(one["label"], one["probability"], one["index"]) for one in said["top"]),
+        "model": said["model"]["name"],
+        "model_id": said["model"]["id"],
+        "picture": Picture(**{name: said["picture"][name] for name in Picture.__dataclass_fields__}),
+        "logits": tuple(said["logits"]),
+        "file": file,
+    }
 
 
 def _entry(said: Mapping[str, Any]) -> Entry:
-    amounts = {name: int(said[name]) for name in ("amount", "fee", "reward", "fees")}
-    names = ("time", "height", "kind", "model", "txid")
+    fields: Dict[str, Any] = {name: said[name] for name in ("time", "height", "kind", "model", "txid")}
+    fields.update({name: int(said[name]) for name in ("amount", "fee", "reward", "fees")})
     # `with` is a word of Python's own.
-    return Entry(**{name: said[name] for name in names}, **amounts, party=said["with"])
+    return Entry(**fields, party=said["with"])
 
 
 def _task(said: Mapping[str, Any]) -> Task:
-    amounts = {name: int(said[name]) for name in ("fee", "royalty")}
-    names = ("txid", "state", "confirmations", "block", "height")
-    return Task(**{name: said[name] for name in names}, **amounts, reason=said.get("reason"))
+    fields: Dict[str, Any] = {name: said[name] for name in ("txid", "state", "confirmations", "block", "height")}
+    fields.update({name: int(said[name]) for name in ("fee", "royalty")})
+    return Task(**fields, reason=said.get("reason"))
