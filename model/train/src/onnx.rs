@@ -19,7 +19,7 @@ use std::io;
 use ocelli_model::graph::{MAX_DIMENSION, Shape};
 use prost::Message as _;
 
-use self::lower::{Lowering, OPERATORS, name_of, reason_against};
+use self::lower::{Lowering, OPERATORS, advice, name_of};
 use self::network::Network;
 use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, element};
 use self::value::{Affine, Layout};
@@ -56,8 +56,7 @@ pub enum OnnxError {
     },
     /// An operator that is not read: the first in the order of the graph.
     #[error(
-        "operator {operator:?} (node {node:?}) is not supported{}; supported are {supported}",
-        reason_against(operator).map_or(String::new(), |reason| format!(": {reason}")),
+        "operator {operator:?} (node {node:?}) is not supported; supported are {supported}",
         supported = OPERATORS.join(", ")
     )]
     Unsupported {
@@ -110,6 +109,37 @@ pub enum OnnxError {
         /// The channels of the input.
         channels: usize,
     },
+}
+
+impl OnnxError {
+    /// What to try.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unsupported { operator, .. } => advice(operator),
+            Self::Node { operator, .. } => match &**operator {
+                "Concat" | "Flatten" | "Gather" | "Reshape" | "Shape" | "Slice" | "Squeeze" | "Transpose"
+                | "Unsqueeze" => {
+                    "export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`"
+                }
+                "DequantizeLinear" | "QuantizeLinear" => {
+                    "quantise with onnxruntime's quantize_static (QuantFormat.QDQ, one scale for an activation), or import the float network"
+                }
+                "AveragePool" | "MaxPool" | "Pad" => {
+                    "`docs/models.md` says which pools and pads are read: change it to one of these, train on, and export it again"
+                }
+                other => advice(other),
+            },
+            Self::Tensor { .. } => "export the network anew, as floats of 32 bits",
+            Self::External { .. } => "put the files of its tensors beside the model, as they were written",
+            Self::Input { .. } => {
+                "export the network for one picture of a fixed size: torch.onnx.export without dynamic_axes"
+            }
+            Self::Output { .. } => "export the network up to its logits, as its only output",
+            Self::Decode(_) | Self::NoGraph => "export it with torch.onnx.export or tf2onnx",
+            Self::TooLarge { .. } | Self::TooManyNodes { .. } => "take a smaller network",
+            Self::Preprocessing { .. } => "give one number, or one for each channel",
+        }
+    }
 }
 
 /// How a pixel, 0..=255, becomes what the network reads: `(pixel * scale - mean) / deviation`, as torchvision's `ToTensor`
@@ -251,10 +281,12 @@ impl External {
         let mut external = Self::default();
         for name in names {
             let failed = |source| OnnxError::External { file: name.into(), source };
-            if !is_beside(name) || external.files.len() == MAX_EXTERNAL_FILES {
-                let wrong =
-                    format!("expected at most {MAX_EXTERNAL_FILES} files in the model's own folder or below it");
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, wrong)));
+            let wrong = |reason: String| failed(io::Error::new(io::ErrorKind::InvalidInput, reason));
+            if !is_beside(name) {
+                return Err(wrong("expected a file in the model's own folder or below it".into()));
+            }
+            if external.files.len() == MAX_EXTERNAL_FILES {
+                return Err(wrong(format!("it is one of more than {MAX_EXTERNAL_FILES} such files")));
             }
             external.files.insert(name.into(), open(name).map_err(failed)?);
         }

@@ -178,14 +178,7 @@ fn read(args: &Args, bytes: &[u8]) -> Result<OnnxNetwork, CommandError> {
 }
 
 fn explain(error: OnnxError) -> CommandError {
-    let hint = match &error {
-        OnnxError::Unsupported { .. } | OnnxError::Node { .. } => {
-            "`docs/models.md` says which networks can be imported"
-        }
-        OnnxError::Input { .. } => "export the network for pictures of one size",
-        OnnxError::Decode(_) | OnnxError::NoGraph => "export it with torch.onnx.export or tf2onnx",
-        _ => return error.into(),
-    };
+    let hint = error.hint();
     CommandError::from(error).with_hint(hint)
 }
 

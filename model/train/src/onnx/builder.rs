@@ -70,7 +70,9 @@ impl Builder {
 
     fn push(&mut self, from: Vec<usize>, kind: LayerKind, shape: Shape) -> Result<usize, Fault> {
         if self.network.layers.len() == MAX_UNPRUNED {
-            return Err(Fault::new(format!("the network becomes more than {MAX_LAYERS} layers")));
+            return Err(Fault::new(format!(
+                "the network becomes more than {MAX_UNPRUNED} layers, before those that do nothing are left out"
+            )));
         }
         if shape.channels.max(shape.height).max(shape.width) > MAX_DIMENSION {
             return Err(Fault::new(format!("its output is {shape}, more than {MAX_DIMENSION} in a direction")));

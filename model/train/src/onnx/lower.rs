@@ -83,8 +83,63 @@ pub const OPERATORS: [&str; 64] = [
     "Transpose",
     "Unsqueeze",
 ];
-/// What quantises as it runs, so that its integers depend on the picture.
-const DYNAMIC: [&str; 4] = ["ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"];
+/// What to try instead of operators that are not read.
+const ADVICE: [(&[&str], &str); 8] = [
+    (
+        &["ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"],
+        "its scales depend on the picture: quantise the network statically (onnxruntime's quantize_static), or import the float one",
+    ),
+    (
+        &["ArgMax", "ArgMin", "NonMaxSuppression", "TopK", "ZipMap"],
+        "it works on the answer: export the network up to its logits, without it",
+    ),
+    (
+        &["If", "Loop", "Scan"],
+        "export the network without control flow: in eval mode, with torch.onnx.export's tracing, for pictures of one size",
+    ),
+    (
+        &[
+            "GroupNormalization",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "LpNormalization",
+            "LRN",
+            "MeanVarianceNormalization",
+        ],
+        "it divides by what the picture itself gives: take a network with batch normalisation, or train it so",
+    ),
+    (
+        &["Attention", "Einsum", "GRU", "LSTM", "MultiHeadAttention", "RNN"],
+        "attention and recurrence cannot be computed exactly here: take a convolutional network, such as EfficientNet-Lite or MobileNetV2",
+    ),
+    (
+        &["ConvTranspose", "DepthToSpace", "GridSample", "Resize", "SpaceToDepth", "Upsample"],
+        "it changes a picture's size: leave a Resize at the beginning to Ocelli, which resizes each picture; others have no like here",
+    ),
+    (
+        &[
+            "Abs",
+            "BitShift",
+            "Ceil",
+            "Cos",
+            "Floor",
+            "Log",
+            "Mod",
+            "Pow",
+            "Reciprocal",
+            "Round",
+            "Sign",
+            "Sin",
+            "Sqrt",
+            "Tan",
+        ],
+        "as a function of its own it is not read: export the activation in whole, as Gelu, HardSwish or Mish with opset 20, or take another",
+    ),
+    (
+        &["Equal", "Expand", "Greater", "Less", "Range", "ScatterND", "Split", "Tile", "Where"],
+        "most often it computes shapes: export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`",
+    ),
+];
 
 /// The values of the graph so far, and the layers they became.
 pub struct Lowering<'a> {
@@ -1003,25 +1058,38 @@ impl<'a> Lowering<'a> {
     fn integers(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let list = |index: usize| -> Result<Vec<i64>, Fault> {
             let constant = self.constant(node, index)?;
-            let whole = constant.whole().filter(|whole| whole.len() <= 16);
-            whole.map(<[i64]>::to_vec).ok_or_else(|| Fault::new("it is of other than a few dimensions"))
+            let whole = constant.whole().filter(|whole| whole.len() <= 16 && constant.dims.len() <= 1);
+            whole.map(<[i64]>::to_vec).ok_or_else(|| {
+                Fault::new(format!(
+                    "input {index} is a constant of {:?}, expected a list of at most 16 whole numbers",
+                    constant.dims
+                ))
+            })
         };
         let first = list(0)?;
         let place =
             |at: i64| (if at < 0 { at.saturating_add(first.len() as i64) } else { at }).clamp(0, first.len() as i64);
         let found = match node.0.op_type.as_str() {
             "Gather" => {
-                let taken = list(1)?.into_iter().map(|at| first.get(place(at) as usize).copied());
-                taken
-                    .collect::<Option<Vec<i64>>>()
-                    .ok_or_else(|| Fault::new("it takes a dimension that is not there"))?
+                let taken = list(1)?.into_iter().map(|at| {
+                    let from_start = if at < 0 { at.saturating_add(first.len() as i64) } else { at };
+                    let found = usize::try_from(from_start).ok().and_then(|index| first.get(index));
+                    found.copied().ok_or_else(|| {
+                        Fault::new(format!("it takes number {at} of {} dimensions, which is not there", first.len()))
+                    })
+                });
+                taken.collect::<Result<Vec<i64>, Fault>>()?
             }
             "Slice" => {
                 let (starts, ends) = (list(1)?, list(2)?);
                 if node.input(4).is_some() && list(4)? != [1] {
-                    return Err(Fault::new("its steps are other than 1"));
+                    return Err(Fault::new(format!("its steps are {:?}, expected 1", list(4)?)));
                 }
-                let ([start], [end]) = (&starts[..], &ends[..]) else { return Err(Fault::new("it has several axes")) };
+                let ([start], [end]) = (&starts[..], &ends[..]) else {
+                    return Err(Fault::new(format!(
+                        "it starts at {starts:?} and ends at {ends:?}, expected a number each"
+                    )));
+                };
                 first.get(place(*start) as usize..place(*end) as usize).unwrap_or_default().to_vec()
             }
             _ => {
@@ -1039,7 +1107,14 @@ impl<'a> Lowering<'a> {
     fn pad(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let pads = match node.integers("pads") {
             Some(pads) => pads.to_vec(),
-            None => self.constant(node, 1)?.whole().unwrap_or_default().to_vec(),
+            None => {
+                let whole = self.constant(node, 1)?.whole().map(<[i64]>::to_vec);
+                whole.ok_or_else(|| Fault::new("its pads are no whole numbers"))?
+            }
+        };
+        let pads = match self.optional_constant(node, 3)? {
+            Some(axes) => pads_of_all(&pads, axes.whole().unwrap_or_default())?,
+            None => pads,
         };
         let value = self.value(node, 0)?.clone();
         if pads.iter().all(|pad| *pad == 0) {
@@ -1073,10 +1148,31 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Why an operator that is not read is not.
-pub fn reason_against(operator: &str) -> Option<&'static str> {
-    DYNAMIC.contains(&operator).then_some(
-        "its scales depend on the picture; quantise the network statically (onnxruntime's quantize_static), or import the float one",
+/// The pads of all four dimensions, of which only those of some axes are given.
+fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
+    let mut all = vec![0; 8];
+    let places = axes.iter().map(|axis| usize::try_from(if *axis < 0 { axis.saturating_add(4) } else { *axis }).ok());
+    let places: Option<Vec<usize>> = places.map(|place| place.filter(|place| *place < 4)).collect();
+    match places {
+        Some(places) if !places.is_empty() && pads.len() == 2 * places.len() => {
+            for (index, &place) in places.iter().enumerate() {
+                all[place] = pads[index];
+                all[4 + place] = pads[places.len() + index];
+            }
+            Ok(all)
+        }
+        _ => Err(Fault::new(format!(
+            "its axes are {axes:?} with the pads {pads:?}, expected two pads for each of four axes"
+        ))),
+    }
+}
+
+/// What to try instead of an operator that is not read.
+pub fn advice(operator: &str) -> &'static str {
+    let found = ADVICE.iter().find(|(operators, _)| operators.contains(&operator));
+    found.map_or(
+        "`docs/models.md` says which networks can be imported: change that part, train on, and export it again",
+        |(_, advice)| advice,
     )
 }
 
@@ -1188,36 +1284,54 @@ pub fn name_of(node: &NodeProto) -> String {
 /// Two constants, one of them a single number.
 fn folded(left: &Constant, right: &Constant, operation: Arithmetic) -> Result<Value, Fault> {
     let (a, b) = (left.floats(), right.floats());
-    if a.len() != b.len() && a.len() != 1 && b.len() != 1 || a.is_empty() || b.is_empty() {
-        return Err(Fault::new(format!("it combines constants of {:?} and {:?}", left.dims, right.dims)));
-    }
     let count = a.len().max(b.len());
+    // What is repeated along some dimensions only is in no network that is known.
+    let dims = broadcast(&left.dims, &right.dims).filter(|dims| {
+        dims.iter().product::<usize>() == count && [a.len(), b.len()].iter().all(|length| [1, count].contains(length))
+    });
+    let Some(dims) = dims.filter(|_| count > 0) else {
+        return Err(Fault::new(format!(
+            "it combines constants of {:?} and {:?}, expected the same number of elements in the same places, or one",
+            left.dims, right.dims
+        )));
+    };
     let of = |values: &[f64], index: usize| values[if values.len() == 1 { 0 } else { index }];
-    let combined: Vec<f32> = (0..count)
+    let combined: Vec<f64> = (0..count)
         .map(|index| {
             let (a, b) = (of(&a, index), of(&b, index));
-            (match operation {
+            match operation {
                 Arithmetic::Add => a + b,
                 Arithmetic::Subtract => a - b,
                 Arithmetic::Multiply => a * b,
                 Arithmetic::Divide => a / b,
                 Arithmetic::Least => a.min(b),
                 Arithmetic::Greatest => a.max(b),
-            }) as f32
+            }
         })
         .collect();
-    if !combined.iter().all(|value| value.is_finite()) {
+    if !combined.iter().all(|value| (*value as f32).is_finite()) {
         return Err(Fault::new("the result is no finite number"));
     }
-    let dims = if left.len() >= right.len() { left.dims.clone() } else { right.dims.clone() };
     // Lists of dimensions stay whole numbers.
     let constant = match (left.whole(), right.whole()) {
         (Some(_), Some(_)) => {
             Constant { dims, ..Constant::integers(combined.iter().map(|value| *value as i64).collect()) }
         }
-        _ => Constant::of_floats(dims, combined),
+        _ => Constant::of_floats(dims, combined.into_iter().map(|value| value as f32).collect()),
     };
     Ok(Value::Constant(Arc::new(constant)))
+}
+
+/// The dimensions of what is made of both element by element, their last ones side by side; where one is 1, it is repeated.
+fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
+    let count = left.len().max(right.len());
+    let of = |dims: &[usize], index: usize| (index + dims.len()).checked_sub(count).map_or(1, |index| dims[index]);
+    (0..count)
+        .map(|index| match (of(left, index), of(right, index)) {
+            (one, 1) | (1, one) => Some(one),
+            (one, other) => (one == other).then_some(one),
+        })
+        .collect()
 }
 
 fn with_layout(value: Value, layout: Layout) -> Result<Value, Fault> {

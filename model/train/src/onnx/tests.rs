@@ -32,6 +32,11 @@ fn tensor(name: &str, dims: &[i64]) -> TensorProto {
     TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, float_data, ..TensorProto::default() }
 }
 
+fn whole(name: &str, numbers: &[i64]) -> TensorProto {
+    let (dims, int64_data) = (vec![numbers.len() as i64], numbers.to_vec());
+    TensorProto { name: name.into(), dims, data_type: 7, int64_data, ..TensorProto::default() }
+}
+
 fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = dims.iter().map(|dim| DimensionProto { dim_value: *dim, ..DimensionProto::default() }).collect();
     let tensor_type = Some(TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) });
@@ -95,17 +100,45 @@ fn the_first_operator_that_is_not_supported_is_named() {
     assert!(said.starts_with("operator \"com.example.Conv\" (node \"/c\")"), "{said}");
     let said = refuse(|graph| (graph.node[1].op_type, graph.node[1].name) = ("LRN".into(), String::new()));
     assert!(said.starts_with("operator \"LRN\" (node \"r\")"), "{said}");
-    let said = refuse(|graph| graph.node[0].op_type = "ConvInteger".into());
-    assert!(
-        said.contains("not supported: its scales depend on the picture; quantise the network statically"),
-        "{said}"
-    );
+}
+
+/// Each refusal says what to try with what was found.
+#[test]
+fn what_to_try_is_said_of_each_refusal() {
+    type Change = fn(&mut GraphProto);
+    let table: [(Change, &str); 12] = [
+        (|graph| graph.node[0].op_type = "ConvInteger".into(), "quantise the network statically"),
+        (|graph| graph.node[3].op_type = "ArgMax".into(), "up to its logits, without it"),
+        (|graph| graph.node[1].op_type = "Loop".into(), "without control flow"),
+        (|graph| graph.node[1].op_type = "LayerNormalization".into(), "with batch normalisation"),
+        (|graph| graph.node[1].op_type = "LSTM".into(), "take a convolutional network"),
+        (|graph| graph.node[1].op_type = "Upsample".into(), "leave a Resize at the beginning to Ocelli"),
+        (|graph| graph.node[1].op_type = "Pow".into(), "export the activation in whole"),
+        (|graph| graph.node[1].op_type = "Expand".into(), "onnxsim"),
+        (|graph| graph.node[1].op_type = "Hardmax".into(), "`docs/models.md` says which networks"),
+        (|graph| take(graph, "Gather", &[whole("at", &[9])]), "a batch of 1"),
+        (|graph| graph.input[0] = value("x", &[1, 1, 0, 4]), "without dynamic_axes"),
+        (|graph| graph.initializer[1].data_type = 8, "as floats of 32 bits"),
+    ];
+    for (change, expected) in table {
+        let mut graph = graph();
+        change(&mut graph);
+        let error = read(graph).expect_err("it is refused");
+        assert!(error.hint().contains(expected), "{error}\n{}", error.hint());
+    }
+}
+
+/// Has an operator work on the list of dimensions of the first convolution's output.
+fn take(graph: &mut GraphProto, operator: &str, inputs: &[TensorProto]) {
+    let names: Vec<&str> = std::iter::once("s").chain(inputs.iter().map(|input| &*input.name)).collect();
+    graph.node.splice(1..1, [node("Shape", &["c"], "s"), node(operator, &names, "g")]);
+    graph.initializer.extend_from_slice(inputs);
 }
 
 #[test]
 fn nodes_that_are_not_as_expected_are_named() {
     type Change = fn(&mut GraphProto);
-    let table: [(Change, &str); 24] = [
+    let table: [(Change, &str); 31] = [
         (
             |graph| drop(graph.node.remove(1)),
             "operator \"Flatten\" (node \"/f\"): input \"r\" is given by no node before",
@@ -190,6 +223,46 @@ fn nodes_that_are_not_as_expected_are_named() {
             },
             "operator \"DequantizeLinear\" (node \"/r\"): it reads what is not quantised, expected the bytes of QuantizeLinear",
         ),
+        (
+            |graph| {
+                graph.initializer.push(tensor("pads", &[8]));
+                graph.node[1] = node("Pad", &["c", "pads"], "r");
+            },
+            "operator \"Pad\" (node \"/r\"): its pads are no whole numbers",
+        ),
+        (
+            |graph| {
+                graph.initializer.extend([whole("pads", &[1, 1, 1, 1]), whole("axes", &[2, 4])]);
+                graph.node[1] = node("Pad", &["c", "pads", "", "axes"], "r");
+            },
+            "operator \"Pad\" (node \"/r\"): its axes are [2, 4] with the pads [1, 1, 1, 1], expected two pads for each of four axes",
+        ),
+        (
+            |graph| take(graph, "Gather", &[whole("at", &[-5])]),
+            "operator \"Gather\" (node \"/g\"): it takes number -5 of 4 dimensions, which is not there",
+        ),
+        (
+            |graph| take(graph, "Gather", &[tensor("at", &[1])]),
+            "operator \"Gather\" (node \"/g\"): input 1 is a constant of [1], expected a list of at most 16 whole numbers",
+        ),
+        (
+            |graph| take(graph, "Concat", &[TensorProto { dims: vec![2, 1], ..whole("at", &[1, 2]) }]),
+            "operator \"Concat\" (node \"/g\"): input 1 is a constant of [2, 1], expected a list of at most 16 whole numbers",
+        ),
+        (
+            |graph| {
+                take(
+                    graph,
+                    "Slice",
+                    &[whole("from", &[0]), whole("to", &[4]), whole("axes", &[0]), whole("steps", &[2])],
+                )
+            },
+            "operator \"Slice\" (node \"/g\"): its steps are [2], expected 1",
+        ),
+        (
+            |graph| take(graph, "Slice", &[whole("from", &[0, 0]), whole("to", &[1, 1])]),
+            "operator \"Slice\" (node \"/g\"): it starts at [0, 0] and ends at [1, 1], expected a number each",
+        ),
         (|graph| graph.output.clear(), "found 0 outputs; expected one output"),
         (
             |graph| graph.output[0].name = "r".into(),
@@ -260,6 +333,43 @@ fn every_side_is_padded_by_itself() {
     let padded = read(graph).unwrap();
     assert_eq!(padded.run(&pixels), direct.run(&pixels));
     assert_eq!(names(&padded), names(&direct));
+    // The same of some axes, in any order, and counted from either end.
+    for (axes, pads) in
+        [(&[2, 3][..], &[1, 0, 0, 1][..]), (&[-1, -2], &[0, 1, 1, 0]), (&[3, 1, 0, 2], &[0, 0, 0, 1, 1, 0, 0, 0])]
+    {
+        let mut graph = self::graph();
+        graph.node[0].input[0] = "p".into();
+        graph.initializer[1] = tensor("w2", &[3, 18]);
+        graph.initializer.extend([whole("pads", pads), whole("axes", axes)]);
+        graph.node.insert(0, node("Pad", &["x", "pads", "", "axes"], "p"));
+        assert_eq!(read(graph).unwrap().run(&pixels), direct.run(&pixels), "{axes:?}");
+    }
+}
+
+/// Constants are combined as ONNX does: what would be repeated along one dimension of several is refused.
+#[test]
+fn constants_are_combined_place_by_place() {
+    let pixels: Vec<u8> = (0..16).map(|i| i * 13 + 7).collect();
+    let with = |left: &[i64], right: &[i64]| {
+        let mut graph = graph();
+        graph.initializer.extend([tensor("a", left), tensor("b", right)]);
+        graph.node.insert(1, node("Add", &["a", "b"], "ab"));
+        graph.node.insert(2, node("Add", &["c", "ab"], "m"));
+        graph.node[4].input[0] = "m".into();
+        read(graph).map(|network| network.run(&pixels)).map_err(|error| error.to_string())
+    };
+    let plain = with(&[2, 1, 1], &[2, 1, 1]).unwrap();
+    assert_eq!(with(&[1, 2, 1, 1], &[2, 1, 1]).unwrap(), plain);
+    assert_ne!(with(&[2, 1, 1], &[]).unwrap(), plain);
+    for (left, right) in [(&[2, 1, 1][..], &[1, 2, 1][..]), (&[2, 1], &[2]), (&[2, 1, 1], &[3, 1, 1]), (&[2, 3], &[3])]
+    {
+        let said = with(left, right).unwrap_err();
+        let expected = format!(
+            "operator \"Add\" (node \"/ab\"): it combines constants of {left:?} and {right:?}, expected the same number of elements in \
+             the same places, or one"
+        );
+        assert!(said.starts_with(&expected), "{said}");
+    }
 }
 
 #[test]
