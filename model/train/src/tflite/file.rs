@@ -149,7 +149,14 @@ impl<'a> File<'a> {
         let (outputs_at, operators_at) = (at(&mut reader, 2)?, at(&mut reader, 3)?);
         let mut writers = vec![None; tensors.len()];
         for (index, operator) in operators.iter().enumerate() {
-            operator.outputs.iter().for_each(|output| writers[*output] = Some(index));
+            for &output in &operator.outputs {
+                if let Some(first) = writers[output].replace(index) {
+                    let name = &tensors[output].name;
+                    return Err(broken(format!(
+                        "operators {first} and {index} both write tensor {name:?}, expected one"
+                    )));
+                }
+            }
         }
         Ok(Self { tensors, operators, inputs, outputs, description, outputs_at, operators_at, writers })
     }

@@ -351,6 +351,10 @@ fn what_has_no_counterpart_is_named() {
         (|net| net.outputs = vec![OUTPUT as i32], &["the output: the network ends in \"tensor 3\""]),
         (|net| net.outputs = vec![0], &["the output: the network ends in \"tensor 0\""]),
         (|net| net.outputs = vec![99], &["number 99 of a list of"]),
+        (
+            |net| net.operators[1].outputs = net.operators[0].outputs.clone(),
+            &["operators 0 and 1 both write tensor \"tensor 3\", expected one"],
+        ),
         (|net| net.tensors.resize(20_000, Tensor::default()), &["a list of 20000 tables, more than 16384"]),
     ];
     assert!(import(&plain().to_bytes(), &Pixels::default()).is_ok());
