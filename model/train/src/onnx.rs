@@ -115,20 +115,7 @@ impl OnnxError {
     /// What to try.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Unsupported { operator, .. } => advice(operator),
-            Self::Node { operator, .. } => match &**operator {
-                "Concat" | "Flatten" | "Gather" | "Reshape" | "Shape" | "Slice" | "Squeeze" | "Transpose"
-                | "Unsqueeze" => {
-                    "export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`"
-                }
-                "DequantizeLinear" | "QuantizeLinear" => {
-                    "quantise with onnxruntime's quantize_static (QuantFormat.QDQ, one scale for an activation), or import the float network"
-                }
-                "AveragePool" | "MaxPool" | "Pad" => {
-                    "`docs/models.md` says which pools and pads are read: change it to one of these, train on, and export it again"
-                }
-                other => advice(other),
-            },
+            Self::Unsupported { operator, .. } | Self::Node { operator, .. } => advice(operator),
             Self::Tensor { .. } => "export the network anew, as floats of 32 bits",
             Self::External { .. } => "put the files of its tensors beside the model, as they were written",
             Self::Input { .. } => {

@@ -83,8 +83,20 @@ pub const OPERATORS: [&str; 64] = [
     "Transpose",
     "Unsqueeze",
 ];
-/// What to try instead of operators that are not read.
-const ADVICE: [(&[&str], &str); 8] = [
+/// What to try instead of operators that are not read, or not as they are.
+const ADVICE: [(&[&str], &str); 11] = [
+    (
+        &["Concat", "Flatten", "Gather", "Reshape", "Shape", "Slice", "Squeeze", "Transpose", "Unsqueeze"],
+        "export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`",
+    ),
+    (
+        &["DequantizeLinear", "QuantizeLinear"],
+        "quantise with onnxruntime's quantize_static (QuantFormat.QDQ, one scale for an activation), or import the float network",
+    ),
+    (
+        &["AveragePool", "MaxPool", "Pad"],
+        "`docs/models.md` says which pools and pads are read: change it to one of these, train on, and export it again",
+    ),
     (
         &["ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"],
         "its scales depend on the picture: quantise the network statically (onnxruntime's quantize_static), or import the float one",
@@ -718,7 +730,7 @@ impl<'a> Lowering<'a> {
             }
             None => Vec::new(),
         };
-        let mut axes: Vec<i64> = given.iter().map(|axis| if *axis < 0 { axis + 4 } else { *axis }).collect();
+        let mut axes: Vec<i64> = given.iter().map(|axis| from_start(*axis, 4)).collect();
         axes.sort_unstable();
         let expected = if layout == Layout::Nhwc { [1, 2] } else { [2, 3] };
         if !matches!(layout, Layout::Nchw | Layout::Nhwc) || axes != expected {
@@ -830,8 +842,7 @@ impl<'a> Lowering<'a> {
 
     fn joined(&mut self, node: Node<'a>, tensors: &[Tensor]) -> Result<Tensor, Fault> {
         let Some(first) = tensors.first() else { return Err(Fault::new("it joins nothing")) };
-        let (axis, rank) = (node.integer("axis", 1), first.layout.dims(first.shape).len() as i64);
-        let axis = if axis < 0 { axis + rank } else { axis };
+        let axis = from_start(node.integer("axis", 1), first.layout.dims(first.shape).len());
         let expected = if first.layout == Layout::Nhwc { 3 } else { 1 };
         let is_whole =
             |tensor: &Tensor| matches!(tensor.layout, Layout::Nchw | Layout::Nhwc) || tensor.shape.plane() == 1;
@@ -983,14 +994,13 @@ impl<'a> Lowering<'a> {
             }
         };
         let place = |axis: i64, rank: usize| {
-            let axis = if axis < 0 { axis + rank as i64 } else { axis };
+            let axis = from_start(axis, rank);
             usize::try_from(axis).ok().filter(|axis| *axis < rank).ok_or_else(|| Fault::new(format!("axis {axis}")))
         };
         let target = match node.0.op_type.as_str() {
             "Flatten" => {
                 let axis = node.integer("axis", 1);
-                let found = if axis < 0 { axis.saturating_add(dims.len() as i64) } else { axis };
-                if found != 1 {
+                if from_start(axis, dims.len()) != 1 {
                     let last = 1 - dims.len() as i64;
                     return Err(Fault::new(format!("axis is {axis}, expected 1 or {last}")));
                 }
@@ -1049,7 +1059,7 @@ impl<'a> Lowering<'a> {
     fn shape(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let (shape, layout) = shape_of(self.value(node, 0)?)?;
         let dims = layout.dims(shape);
-        let place = |at: i64| (if at < 0 { at + dims.len() as i64 } else { at }).clamp(0, dims.len() as i64) as usize;
+        let place = |at: i64| from_start(at, dims.len()).clamp(0, dims.len() as i64) as usize;
         let (start, end) = (place(node.integer("start", 0)), place(node.integer("end", dims.len() as i64)));
         Ok(Value::Constant(Arc::new(Constant::integers(dims.get(start..end).unwrap_or_default().to_vec()))))
     }
@@ -1067,13 +1077,11 @@ impl<'a> Lowering<'a> {
             })
         };
         let first = list(0)?;
-        let place =
-            |at: i64| (if at < 0 { at.saturating_add(first.len() as i64) } else { at }).clamp(0, first.len() as i64);
+        let place = |at: i64| from_start(at, first.len());
         let found = match node.0.op_type.as_str() {
             "Gather" => {
                 let taken = list(1)?.into_iter().map(|at| {
-                    let from_start = if at < 0 { at.saturating_add(first.len() as i64) } else { at };
-                    let found = usize::try_from(from_start).ok().and_then(|index| first.get(index));
+                    let found = usize::try_from(place(at)).ok().and_then(|index| first.get(index));
                     found.copied().ok_or_else(|| {
                         Fault::new(format!("it takes number {at} of {} dimensions, which is not there", first.len()))
                     })
@@ -1090,7 +1098,8 @@ impl<'a> Lowering<'a> {
                         "it starts at {starts:?} and ends at {ends:?}, expected a number each"
                     )));
                 };
-                first.get(place(*start) as usize..place(*end) as usize).unwrap_or_default().to_vec()
+                let within = |at: i64| place(at).clamp(0, first.len() as i64) as usize;
+                first.get(within(*start)..within(*end)).unwrap_or_default().to_vec()
             }
             _ => {
                 let mut all = first.clone();
@@ -1148,10 +1157,15 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// A place of so many, which is counted from the end where it is less than 0.
+fn from_start(place: i64, count: usize) -> i64 {
+    if place < 0 { place.saturating_add(count as i64) } else { place }
+}
+
 /// The pads of all four dimensions, of which only those of some axes are given.
 fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
     let mut all = vec![0; 8];
-    let places = axes.iter().map(|axis| usize::try_from(if *axis < 0 { axis.saturating_add(4) } else { *axis }).ok());
+    let places = axes.iter().map(|axis| usize::try_from(from_start(*axis, 4)).ok());
     let places: Option<Vec<usize>> = places.map(|place| place.filter(|place| *place < 4)).collect();
     match places {
         Some(places) if !places.is_empty() && pads.len() == 2 * places.len() => {
@@ -1167,7 +1181,7 @@ fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
     }
 }
 
-/// What to try instead of an operator that is not read.
+/// What to try instead of an operator that is not read, or not as it is.
 pub fn advice(operator: &str) -> &'static str {
     let found = ADVICE.iter().find(|(operators, _)| operators.contains(&operator));
     found.map_or(
@@ -1210,13 +1224,7 @@ fn axis_of(node: Node, dims: &[usize], scale: &Constant) -> Result<Axis, Fault> 
     node.expect("block_size", 0)?;
     let axis = node.integer("axis", 1);
     // Of what has one dimension, such as biases, that one is meant.
-    let axis = if dims.len() == 1 {
-        0
-    } else if axis < 0 {
-        axis + dims.len() as i64
-    } else {
-        axis
-    };
+    let axis = if dims.len() == 1 { 0 } else { from_start(axis, dims.len()) };
     Axis::new(dims, usize::try_from(axis).unwrap_or(usize::MAX), scale.len())
 }
 
