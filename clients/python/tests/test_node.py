@@ -57,8 +57,9 @@ class Paid(unittest.TestCase):
     def test_a_picture_is_paid_for_once_and_confirmed(self) -> None:
         answer = self.node.submit(CAT, key="one", confirmations=1)
         self.assertEqual((answer.label, answer.logits), ("cat", self.node.classify(CAT).logits))
-        self.assertEqual(answer.task.state, "confirmed")
-        self.assertEqual(self.node.block(answer.task.block or "")["height"], answer.task.height)
+        height = answer.task.height
+        assert height is not None
+        self.assertEqual((answer.task.state, self.node.block(height)["hash"]), ("confirmed", answer.task.block))
         again = self.node.submit(CAT, key="one")
         self.assertEqual(again.task.txid, answer.task.txid)
         self.assertEqual(int(self.node.wallet()["spent"]), answer.task.fee)
@@ -67,7 +68,7 @@ class Paid(unittest.TestCase):
         self.assertEqual((deeper.fee, deeper.txid), (answer.task.fee, answer.task.txid))
         paid = self.node.history(self.node.wallet()["address"], kinds=["task"], since=datetime.date(2020, 1, 1))
         (entry,) = [entry for entry in paid.entries if entry.txid == answer.task.txid]
-        self.assertEqual((entry.kind, entry.height, entry.model), ("task", answer.task.height, answer.model_id))
+        self.assertEqual((entry.kind, entry.height, entry.model), ("task", height, answer.model_id))
         self.assertEqual((entry.amount, entry.fee), (-answer.task.fee - answer.task.royalty, answer.task.fee))
         hurried = self.node.wait(answer.task, confirmations=100, timeout=0)
         self.assertLess(hurried.confirmations, 100)
