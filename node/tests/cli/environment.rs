@@ -41,9 +41,31 @@ impl Environment {
 
     /// The binary with an environment of its own, in the home folder.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
-        command.env_clear().env("HOME", self.home.path()).current_dir(self.home.path()).args(args).stdin(Stdio::null());
+        self.command_by(&[], args)
+    }
+
+    /// The same, started by another program with arguments before it.
+    pub fn command_by(&self, starter: &[&str], args: &[&str]) -> Command {
+        let mut words = [starter, &[env!("CARGO_BIN_EXE_ocelli")], args].concat().into_iter();
+        let mut command = Command::new(words.next().unwrap());
         command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .current_dir(self.home.path())
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The same, which Ctrl-C stops also where whoever runs the tests ignores it, as what a shell has put into the background does.
+    pub fn command_for_ctrl_c(&self, args: &[&str]) -> Command {
+        self.command_by(if cfg!(target_os = "linux") { &["env", "--default-signal=INT"] } else { &[] }, args)
+    }
+
+    /// The same, by a shell with a limit, as `ulimit` takes it.
+    #[cfg(target_os = "linux")]
+    pub fn limited_command(&self, limit: &str, args: &[&str]) -> Command {
+        self.command_by(&["sh", "-c", &format!("ulimit {limit} && exec \"$@\""), "sh"], args)
     }
 
     pub fn run(&self, args: &[&str]) -> Run {

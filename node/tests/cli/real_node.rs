@@ -87,21 +87,10 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     use rustix::process::{Pid, Signal, kill_process};
     let environment = Environment::new();
     let node = |wrapper: &[&str]| {
-        let mut command = std::process::Command::new(wrapper[0]);
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", environment.path("")).args(&wrapper[1..]);
-        command.arg(env!("CARGO_BIN_EXE_ocelli"));
-        command.args([
-            "node",
-            "--network",
-            "local",
-            "--device",
-            "cpu",
-            "--no-mdns",
-            "--listen",
-            "/ip4/127.0.0.1/tcp/0",
-        ]);
-        command.arg("--data").arg(environment.path("data"));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let options = ["--network", "local", "--device", "cpu", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
+        let mut command = environment.command_by(wrapper, &[&["node", "--data", "data"], &options[..]].concat());
+        let mut child =
+            command.env("PATH", "/usr/bin:/bin").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(log.any(|line| line.unwrap().contains("listening")), "the node says when it listens");
         std::thread::spawn(move || log.for_each(drop));
@@ -175,12 +164,7 @@ fn open_files_are_enough_for_all_connections() {
     let node = |limit: &str, inbound: &str| {
         let options =
             ["--network", "local", "--data", "data", "--device", "cpu", "--no-mdns", "--max-inbound", inbound];
-        let command = environment.command(&[&["node", "--listen", "/ip4/127.0.0.1/tcp/0"], &options[..]].concat());
-        let mut limited = std::process::Command::new("sh");
-        limited.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh"]).arg(command.get_program());
-        limited.args(command.get_args()).env_clear().envs([("HOME", environment.path(""))]);
-        limited.current_dir(environment.path("")).stdin(Stdio::null());
-        limited
+        environment.limited_command(limit, &[&["node", "--listen", "/ip4/127.0.0.1/tcp/0"], &options[..]].concat())
     };
     let run: Run = node("-n 600", "300").output().unwrap().into();
     assert_eq!(run.code, 1, "{}", run.stderr);

@@ -150,11 +150,7 @@ fn a_tree_of_any_names_is_paid_for_while_it_changes() {
 /// A shell that lets no file grow beyond so many blocks of 512 bytes.
 #[cfg(target_os = "linux")]
 fn run_with_room_for(blocks: u32, environment: &Environment, args: &[&str]) -> Run {
-    let command = environment.command(args);
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -f {blocks} && exec \"$@\""), "sh"]).arg(command.get_program());
-    limited.args(command.get_args()).env_clear().envs([("HOME", environment.path(""))]);
-    limited.current_dir(environment.path("")).stdin(Stdio::null()).output().unwrap().into()
+    environment.limited_command(&format!("-f {blocks}"), args).output().unwrap().into()
 }
 
 #[cfg(target_os = "linux")]

@@ -215,7 +215,7 @@ fn ctrl_c_says_what_was_sent_and_loses_nothing() {
     let submit = |peer: &str, table: &[&str]| {
         let args =
             ["submit", "traps", "--network", &file, "--wallet", "dev", "--json", "--timeout", "60", "--peer", peer];
-        let mut command = environment.command(&[&args[..], table].concat());
+        let mut command = environment.command_for_ctrl_c(&[&args[..], table].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
