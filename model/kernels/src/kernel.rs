@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::simd::{self, Job, Portable, Simd as _};
+
 /// A set of instructions that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kernel {
@@ -60,19 +62,44 @@ impl Kernel {
             #[cfg(test)]
             Self::Portable4 | Self::Portable16 => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => crate::simd::Avx2::detect().is_some(),
+            Self::Avx2 => simd::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => crate::simd::AvxVnni::detect().is_some(),
+            Self::AvxVnni => simd::AvxVnni::detect().is_some(),
             #[cfg(all(test, target_arch = "x86_64"))]
-            Self::EvexVnni => crate::simd::EvexVnni::detect().is_some(),
+            Self::EvexVnni => simd::EvexVnni::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => crate::simd::Avx512Vnni::detect().is_some(),
+            Self::Avx512Vnni => simd::Avx512Vnni::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => true,
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => crate::simd::NeonDot::detect().is_some(),
+            Self::NeonDot => simd::NeonDot::detect().is_some(),
             #[allow(unreachable_patterns)]
             _ => false,
+        }
+    }
+
+    /// Does a job with these instructions; `None` if this processor does not have them.
+    pub(crate) fn run<J: Job>(self, job: J) -> Option<J::Output> {
+        match self {
+            #[cfg(test)]
+            Self::Portable4 => Some(Portable::<4>.vectorize(job)),
+            #[cfg(test)]
+            Self::Portable16 => Some(Portable::<16>.vectorize(job)),
+            Self::Portable => Some(Portable::<8>.vectorize(job)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => simd::Avx2::detect().map(|simd| simd.vectorize(job)),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => simd::AvxVnni::detect().map(|simd| simd.vectorize(job)),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::EvexVnni => simd::EvexVnni::detect().map(|simd| simd.vectorize(job)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => simd::Avx512Vnni::detect().map(|simd| simd.vectorize(job)),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Some(simd::Neon.vectorize(job)),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => simd::NeonDot::detect().map(|simd| simd.vectorize(job)),
+            #[allow(unreachable_patterns)]
+            _ => None,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::multiply::{Multiply, RunMultiply};
 use crate::network::{Finish, Layer, Operation, Shape, Window};
 use crate::operator::{Room, Run, To, Work};
 use crate::profile::{Method, StepProfile};
-use crate::simd::{Job, Portable, Simd};
+use crate::simd::{Job, Simd};
 use crate::winograd::{self, RunWinograd, Winograd};
 
 /// The most memory of one thread's buffers, in bytes. Networks within the limits of `docs/inference.md` need less.
@@ -189,7 +189,7 @@ impl Plan {
         }
         let network = Network::new(input, zero_points, layers)?;
         let logits = network.activations.last().map_or(0, |last| last.shape.channels);
-        let made = with(kernel, Make { network: &network }).ok_or(PlanError::Kernel(kernel))??;
+        let made = kernel.run(Make { network: &network }).ok_or(PlanError::Kernel(kernel))??;
         let Made { group, layouts, steps, room } = made;
         let mut chains = chains(&steps.iter().map(|step| step.link(&layouts)).collect::<Vec<_>>());
         if let Some(strips) = steps.first().and_then(|step| step.strips.as_ref()) {
@@ -403,7 +403,7 @@ impl Plan {
         let rows = 0..if form.is_turned { layout.width } else { layout.height };
         for (image, pixels) in images.iter().enumerate() {
             let to = scratch.buffers[0].bytes_mut();
-            with(self.kernel, Pack { form, layout, pixels, rows: rows.clone(), image, first: 0, to });
+            self.kernel.run(Pack { form, layout, pixels, rows: rows.clone(), image, first: 0, to });
         }
     }
 
@@ -433,7 +433,7 @@ impl Plan {
     }
 
     fn operate(&self, operator: &Operator, part: Part, run: Run<'_>) {
-        with(self.kernel, RunStep { operator, part, run });
+        self.kernel.run(RunStep { operator, part, run });
     }
 
     /// Runs some rows of the first step, each strip of them after the rows of the image that it reads are laid out. Of these some may
@@ -467,7 +467,7 @@ impl Plan {
             if !rows.is_empty() {
                 let first = rows.start - wanted.start;
                 let rows = rows.start - above..rows.end - above;
-                with(self.kernel, Pack { form, layout, pixels, rows, image: 0, first, to: buffer });
+                self.kernel.run(Pack { form, layout, pixels, rows, image: 0, first, to: buffer });
             }
             let shift = image * to.image + start * to.row;
             let (bytes, base) = match shift.checked_sub(base) {
@@ -489,31 +489,6 @@ impl Scratch {
         if let Some(buffer) = buffer {
             self.buffers[buffer] = bytes;
         }
-    }
-}
-
-/// Does a job with a kernel's instructions; `None` if this processor does not have them.
-pub(crate) fn with<J: Job>(kernel: Kernel, job: J) -> Option<J::Output> {
-    match kernel {
-        #[cfg(test)]
-        Kernel::Portable4 => Some(Portable::<4>.vectorize(job)),
-        #[cfg(test)]
-        Kernel::Portable16 => Some(Portable::<16>.vectorize(job)),
-        Kernel::Portable => Some(Portable::<8>.vectorize(job)),
-        #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => crate::simd::Avx2::detect().map(|simd| simd.vectorize(job)),
-        #[cfg(target_arch = "x86_64")]
-        Kernel::AvxVnni => crate::simd::AvxVnni::detect().map(|simd| simd.vectorize(job)),
-        #[cfg(all(test, target_arch = "x86_64"))]
-        Kernel::EvexVnni => crate::simd::EvexVnni::detect().map(|simd| simd.vectorize(job)),
-        #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512Vnni => crate::simd::Avx512Vnni::detect().map(|simd| simd.vectorize(job)),
-        #[cfg(target_arch = "aarch64")]
-        Kernel::Neon => Some(crate::simd::Neon.vectorize(job)),
-        #[cfg(target_arch = "aarch64")]
-        Kernel::NeonDot => crate::simd::NeonDot::detect().map(|simd| simd.vectorize(job)),
-        #[allow(unreachable_patterns)]
-        _ => None,
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::aligned::Aligned;
 use crate::kernel::Kernel;
-use crate::plan::with;
 use crate::simd::{Job, Simd};
 
 /// What one step of a plan took.
@@ -61,9 +60,9 @@ impl Method {
 /// processor cannot run the kernel.
 pub fn limit(kernel: Kernel, method: Method) -> Option<f64> {
     let run = || match method {
-        Method::Direct | Method::Depthwise => with(kernel, Limit::<BYTES>),
-        Method::DirectWide | Method::DepthwiseWide => with(kernel, Limit::<WIDE_BYTES>),
-        Method::Winograd => with(kernel, Limit::<HALVES>),
+        Method::Direct | Method::Depthwise => kernel.run(Limit::<BYTES>),
+        Method::DirectWide | Method::DepthwiseWide => kernel.run(Limit::<WIDE_BYTES>),
+        Method::Winograd => kernel.run(Limit::<HALVES>),
         Method::Pack | Method::Pool | Method::Elementwise => None,
     };
     let mut best: f64 = 0.0;
