@@ -1,7 +1,7 @@
 //! `ocelli bench weights`.
 //!
 //! A network's cost decides what a task on it pays, and how many of them a block may hold. So no network that is accepted may take
-//! much more time than its cost says: here one is looked for. Graphs are made by chance and changed by chance, of each kind the worst
+//! much more time than its cost says, nor a task on it than the task's weight says: here one is looked for. Graphs are made by chance and changed by chance, of each kind the worst
 //! one is kept and changed again, and time is that of one image on one thread, beside MobileNetV2 in the same run.
 
 use std::collections::BTreeMap;
@@ -10,14 +10,22 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use ocelli_consensus::transaction::Form;
 use ocelli_model::backend::{Kernel, KernelBackend};
 use ocelli_model::sample::{self, Chance, networks, within};
 use ocelli_model::{Backend as _, Finish, Graph, Input, Layer, Model, Operation, Window};
+use ocelli_node::client::fee::weight;
+use ocelli_node::inference::facts_of;
 use ocelli_program::error::{CommandError, Explain as _};
 use ocelli_program::output::Printer;
 use serde::Serialize;
 
+use super::block_maker::classify;
 use super::rounded;
+
+/// The side of the smallest JPEG, and about as many bytes as its tables take.
+const SMALL_JPEG: u16 = 8;
+const SMALL_JPEG_BYTES: usize = 300;
 
 /// A candidate costs at most this, so that many are tried: as much as MobileNetV2.
 const MOST: u64 = 340_000_000;
@@ -47,6 +55,11 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     worst: u32,
 
+    /// For which of the two they take long: the network's cost, or the weight of a task on it, which counts its bytes, signature and
+    /// answer besides
+    #[arg(long, value_name = "cost|weight", default_value = "cost")]
+    by: Measure,
+
     /// Look for none, but measure this graph, as a search prints it; may be repeated
     #[arg(long = "graph", value_name = "GRAPH")]
     graphs: Vec<Recipe>,
@@ -54,6 +67,13 @@ pub struct Args {
     /// Instructions to use; the fastest that this processor has unless given
     #[arg(long, value_name = "NAME", default_value_t = Kernel::best())]
     kernel: Kernel,
+}
+
+/// What a network's time is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Measure {
+    Cost,
+    Weight,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +90,8 @@ struct Report {
 struct Found {
     /// Time for its cost over that of MobileNetV2.
     ratio: f64,
+    /// Time for the weight of a task on it over that of a task on MobileNetV2; the lightest tasks of both.
+    weight_ratio: f64,
     milliseconds: f64,
     cost: u64,
     graph: String,
@@ -92,22 +114,27 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
         let refused = || CommandError::failed(format!("no network may have the graph {recipe}"));
         let graph = recipe.graph().ok_or_else(refused)?;
         let mut candidate = Candidate::new(sample::trained(graph, &mut sample::seeded(1)), kernel)?;
-        let (mut ratio, mut time) = (f64::INFINITY, f64::INFINITY);
+        let (mut times, mut seconds) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..ROUNDS {
-            (base, time) = (peer.best(ENOUGH)?, time.min(candidate.best(ENOUGH)?));
-            ratio = ratio.min(time / base);
+            (base, seconds) = (peer.best(ENOUGH)?, seconds.min(candidate.best(ENOUGH)?));
+            times = times.min(seconds / base);
         }
-        let cost = candidate.model.cost();
-        let graph = recipe.to_string();
-        let milliseconds = rounded(time * cost as f64 * 1e3);
-        found.push(Found { ratio: rounded(ratio), milliseconds, cost, graph });
+        let ratio = |measure| rounded(times * peer.of(measure) / candidate.of(measure));
+        found.push(Found {
+            ratio: ratio(Measure::Cost),
+            weight_ratio: ratio(Measure::Weight),
+            milliseconds: rounded(seconds * 1e3),
+            cost: candidate.model.cost(),
+            graph: recipe.to_string(),
+        });
     }
-    found.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
+    let by = |found: &Found| if args.by == Measure::Cost { found.ratio } else { found.weight_ratio };
+    found.sort_by(|one, other| by(other).total_cmp(&by(one)));
     let report = Report {
         kernel: kernel.name(),
         tried,
-        mobilenet_v2_ms: rounded(base * peer.model.cost() as f64 * 1e3),
-        mobilenet_v2_time_for_cost: rounded(base * 1e12),
+        mobilenet_v2_ms: rounded(base * 1e3),
+        mobilenet_v2_time_for_cost: rounded(base * 1e12 / peer.of(Measure::Cost)),
         worst: found,
     };
     if output.is_json() { output.json(&report) } else { print(&report, output) }
@@ -140,7 +167,7 @@ fn search(args: &Args, peer: &mut Candidate) -> Result<(usize, Vec<Recipe>), Com
         let Ok(mut candidate) = Candidate::new(sample::trained(graph, &mut sample::seeded(1)), kernel) else {
             continue;
         };
-        let ratio = candidate.best(ENOUGH)? / base;
+        let ratio = candidate.best(ENOUGH)? / base * peer.of(args.by) / candidate.of(args.by);
         let kept = worst.entry(recipe.kind()).or_insert((0.0, recipe.clone()));
         if ratio > kept.0 {
             *kept = (ratio, recipe);
@@ -155,9 +182,9 @@ fn search(args: &Args, peer: &mut Candidate) -> Result<(usize, Vec<Recipe>), Com
 fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
     let Report { kernel, tried, mobilenet_v2_ms, .. } = report;
     output.line(format_args!("kernel {kernel}, one thread, {tried} graphs; MobileNetV2 {mobilenet_v2_ms:.3} ms"))?;
-    output.line(format_args!("{:>6} {:>9} {:>12}  {}", "RATIO", "MS", "COST", "GRAPH"))?;
-    for Found { ratio, milliseconds, cost, graph } in &report.worst {
-        output.line(format_args!("{ratio:>6.2} {milliseconds:>9.3} {cost:>12}  {graph}"))?;
+    output.line(format_args!("{:>8} {:>8} {:>9} {:>12}  {}", "FOR COST", "WEIGHT", "MS", "COST", "GRAPH"))?;
+    for Found { ratio, weight_ratio, milliseconds, cost, graph } in &report.worst {
+        output.line(format_args!("{ratio:>8.2} {weight_ratio:>8.2} {milliseconds:>9.3} {cost:>12}  {graph}"))?;
     }
     Ok(())
 }
@@ -185,7 +212,26 @@ impl Candidate {
         Ok(Self { model, backend, pixels })
     }
 
-    /// Seconds for a unit of its cost, at best.
+    /// How much its time stands for.
+    fn of(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Cost => self.model.cost() as f64,
+            Measure::Weight => self.least_weight() as f64,
+        }
+    }
+
+    /// Of the lightest task on it: of its pixels, or of the smallest JPEG that there is, if it takes one.
+    fn least_weight(&self) -> u64 {
+        let facts = facts_of(&self.model);
+        let weigh = |form, bytes| weight(&classify(&self.model, &vec![0; bytes], form), Some(&facts));
+        let pixels = weigh(Form::Pixels, self.model.pixels());
+        if !facts.takes_jpeg() {
+            return pixels;
+        }
+        pixels.min(weigh(Form::Jpeg { width: SMALL_JPEG, height: SMALL_JPEG }, SMALL_JPEG_BYTES))
+    }
+
+    /// Seconds for one image, at best.
     fn best(&mut self, enough: Duration) -> Result<f64, CommandError> {
         let (mut best, mut runs, begin) = (f64::INFINITY, 0, Instant::now());
         while runs < 3 || (runs < MOST_RUNS && begin.elapsed() < enough) {
@@ -194,7 +240,7 @@ impl Candidate {
             best = best.min(begin.elapsed().as_secs_f64());
             runs += 1;
         }
-        Ok(best / self.model.cost() as f64)
+        Ok(best)
     }
 }
 
