@@ -92,6 +92,27 @@ struct Report {
     nodes: usize,
     /// Whether all nodes had one tip in the end.
     same_tip: bool,
+    #[serde(flatten)]
+    tasks: TaskReport,
+    /// Of the final chain.
+    height: u64,
+    /// Blocks of the followed node that were taken back.
+    disconnected_blocks: usize,
+    /// Whether the balances on every node add up to the coins issued.
+    balances_add_up: bool,
+    /// Starting balances and rewards up to the final tip, in credits.
+    coins_issued: String,
+    /// Seconds over which tasks were handed in.
+    seconds: f64,
+    /// Of each process, mean over these seconds: 100 is one core; mining is part of it.
+    cpu_percent: Vec<f64>,
+    /// Of each process at the end, resident.
+    memory_mib: Vec<f64>,
+}
+
+/// What became of the tasks.
+#[derive(Debug, Serialize)]
+struct TaskReport {
     confirmed_tasks: usize,
     /// From the first task handed in to the last confirmation.
     confirmed_tasks_per_second: f64,
@@ -110,20 +131,6 @@ struct Report {
     wrong_answers: usize,
     /// Handed in again, as a node refused, lost or forgot them.
     handed_in_again: usize,
-    /// Of the final chain.
-    height: u64,
-    /// Blocks of the followed node that were taken back.
-    disconnected_blocks: usize,
-    /// Whether the balances on every node add up to the coins issued.
-    balances_add_up: bool,
-    /// Starting balances and rewards up to the final tip, in credits.
-    coins_issued: String,
-    /// Seconds over which tasks were handed in.
-    seconds: f64,
-    /// Of each process, mean over these seconds: 100 is one core; mining is part of it.
-    cpu_percent: Vec<f64>,
-    /// Of each process at the end, resident.
-    memory_mib: Vec<f64>,
 }
 
 /// Runs the command.
@@ -253,10 +260,36 @@ impl Session {
             "{} s: {} tasks handed in, {} confirmed; block {}, {} nodes",
             (now - start).as_secs(),
             self.load.tasks().len(),
-            self.load.confirmed(),
+            self.load.seen().confirmed,
             self.follower.height(),
             self.client.connections().len()
         ));
+    }
+}
+
+impl TaskReport {
+    fn of(load: &Load, follower: &Follower) -> Self {
+        let mut preliminary: Vec<_> = load.tasks().iter().filter_map(|task| task.preliminary).collect();
+        let mut confirmed: Vec<_> = load.tasks().iter().filter_map(|task| task.confirmed).collect();
+        preliminary.sort_unstable();
+        confirmed.sort_unstable();
+        let millis = |percent| percentile(&preliminary, percent).map(|time| rounded(time.as_secs_f64() * 1e3));
+        let seconds = |percent| percentile(&confirmed, percent).map(|time| rounded(time.as_secs_f64()));
+        let count = follower.count(load.txids());
+        let span = load.confirming_time().as_secs_f64();
+        Self {
+            confirmed_tasks: count.once,
+            confirmed_tasks_per_second: rounded(if span > 0.0 { count.once as f64 / span } else { 0.0 }),
+            preliminary_ms_p50: millis(50),
+            preliminary_ms_p95: millis(95),
+            confirmed_s_p50: seconds(50),
+            confirmed_s_p95: seconds(95),
+            submitted_tasks: load.tasks().len(),
+            lost_tasks: load.tasks().len() - count.once - count.repeated,
+            repeated_tasks: count.repeated,
+            wrong_answers: load.seen().wrong_answers,
+            handed_in_again: load.seen().handed_in_again,
+        }
     }
 }
 
@@ -269,28 +302,10 @@ impl Report {
         (before, after): (&[Usage], &[Usage]),
     ) -> Self {
         let Session { network, follower, load, .. } = session;
-        let mut preliminary: Vec<_> = load.tasks().iter().filter_map(|task| task.preliminary).collect();
-        let mut confirmed: Vec<_> = load.tasks().iter().filter_map(|task| task.confirmed).collect();
-        preliminary.sort_unstable();
-        confirmed.sort_unstable();
-        let millis = |percent| percentile(&preliminary, percent).map(|time| rounded(time.as_secs_f64() * 1e3));
-        let seconds = |percent| percentile(&confirmed, percent).map(|time| rounded(time.as_secs_f64()));
-        let count = follower.count(load.txids());
-        let span = load.confirming_time().as_secs_f64();
         Self {
             nodes: args.peer.len(),
             same_tip: settled.same_tip,
-            confirmed_tasks: count.once,
-            confirmed_tasks_per_second: rounded(if span > 0.0 { count.once as f64 / span } else { 0.0 }),
-            preliminary_ms_p50: millis(50),
-            preliminary_ms_p95: millis(95),
-            confirmed_s_p50: seconds(50),
-            confirmed_s_p95: seconds(95),
-            submitted_tasks: load.tasks().len(),
-            lost_tasks: load.tasks().len() - count.once - count.repeated,
-            repeated_tasks: count.repeated,
-            wrong_answers: load.wrong_answers(),
-            handed_in_again: load.handed_in_again(),
+            tasks: TaskReport::of(load, follower),
             height: follower.height(),
             disconnected_blocks: follower.disconnected(),
             balances_add_up: settled.balances_add_up,
@@ -310,14 +325,14 @@ impl Report {
         if !self.balances_add_up {
             faults.push("balances do not add up to the coins issued".to_owned());
         }
-        if self.repeated_tasks > 0 {
-            faults.push(format!("{} tasks are on the chain more than once", self.repeated_tasks));
+        if self.tasks.repeated_tasks > 0 {
+            faults.push(format!("{} tasks are on the chain more than once", self.tasks.repeated_tasks));
         }
-        if self.wrong_answers > 0 {
-            faults.push(format!("{} answers are not this machine's own", self.wrong_answers));
+        if self.tasks.wrong_answers > 0 {
+            faults.push(format!("{} answers are not this machine's own", self.tasks.wrong_answers));
         }
-        if self.lost_tasks > 0 {
-            faults.push(format!("{} tasks were not confirmed", self.lost_tasks));
+        if self.tasks.lost_tasks > 0 {
+            faults.push(format!("{} tasks were not confirmed", self.tasks.lost_tasks));
             faults.extend(load.problems().take(3).map(|(txid, why)| format!("{txid}: {why}")));
         }
         if faults.is_empty() {
@@ -338,14 +353,17 @@ fn print(report: &Report, output: &mut Printer) -> Result<(), CommandError> {
             "tasks",
             format!(
                 "{} of {} confirmed, {:.1}/s",
-                report.confirmed_tasks, report.submitted_tasks, report.confirmed_tasks_per_second
+                report.tasks.confirmed_tasks, report.tasks.submitted_tasks, report.tasks.confirmed_tasks_per_second
             ),
         ),
         (
             "preliminary answer, ms",
-            format!("p50 {}, p95 {}", number(report.preliminary_ms_p50), number(report.preliminary_ms_p95)),
+            format!("p50 {}, p95 {}", number(report.tasks.preliminary_ms_p50), number(report.tasks.preliminary_ms_p95)),
         ),
-        ("confirmation, s", format!("p50 {}, p95 {}", number(report.confirmed_s_p50), number(report.confirmed_s_p95))),
+        (
+            "confirmation, s",
+            format!("p50 {}, p95 {}", number(report.tasks.confirmed_s_p50), number(report.tasks.confirmed_s_p95)),
+        ),
         ("blocks", format!("{}, {} taken back", report.height, report.disconnected_blocks)),
         ("credits", format!("{} issued, balances add up: {}", report.coins_issued, report.balances_add_up)),
         ("processor, % of a core", all(&report.cpu_percent)),

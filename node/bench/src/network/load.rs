@@ -113,11 +113,20 @@ pub struct Load {
     start: Instant,
     /// When the next task is due.
     next: Option<Instant>,
-    confirmed: usize,
-    last_confirmation: Option<Instant>,
-    wrong_answers: usize,
-    handed_in_again: usize,
+    seen: Seen,
     patience: Duration,
+}
+
+/// What became of the tasks by now.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Tasks in blocks of the followed chain.
+    pub confirmed: usize,
+    last_confirmation: Option<Instant>,
+    /// Answers that are not this machine's own.
+    pub wrong_answers: usize,
+    /// Tasks that were handed in again.
+    pub handed_in_again: usize,
 }
 
 impl Load {
@@ -158,10 +167,7 @@ impl Load {
             handed_in: HashMap::new(),
             start: Instant::now(),
             next: None,
-            confirmed: 0,
-            last_confirmation: None,
-            wrong_answers: 0,
-            handed_in_again: 0,
+            seen: Seen::default(),
             patience: PATIENCE.max(PATIENCE_BLOCKS * Duration::from_secs(network.parameters.spacing)),
         };
         // Files differ a little in their bytes.
@@ -281,7 +287,7 @@ impl Load {
                             break;
                         }
                         handed_in.charge(1, millis);
-                        self.handed_in_again += usize::from(task.sent.is_some());
+                        self.seen.handed_in_again += usize::from(task.sent.is_some());
                         task.sent.get_or_insert(now);
                         task.state = State::Asked;
                         asked += 1;
@@ -303,7 +309,7 @@ impl Load {
         let problem = verdict.problem();
         let state = match verdict {
             SubmitOutcome::Answered(answer) => {
-                self.wrong_answers += usize::from(answer != task.answer);
+                self.seen.wrong_answers += usize::from(answer != task.answer);
                 let time = task.sent.map(|sent| received.saturating_duration_since(sent));
                 task.preliminary = task.preliminary.or(time);
                 State::Taken(received)
@@ -311,7 +317,7 @@ impl Load {
             SubmitOutcome::Taken => State::Taken(received),
             SubmitOutcome::Refused(_) | SubmitOutcome::Busy(_) => due,
             SubmitOutcome::NotSigned(_) => {
-                self.wrong_answers += 1;
+                self.seen.wrong_answers += 1;
                 State::Taken(received)
             }
             SubmitOutcome::Silent(_) => {
@@ -335,12 +341,12 @@ impl Load {
         let open = &mut self.senders[task.sender].open;
         match change {
             Change::Connected(_, answer) => {
-                self.wrong_answers += usize::from(answer.classes() != Some(&task.answer));
+                self.seen.wrong_answers += usize::from(answer.classes() != Some(&task.answer));
                 task.confirmed = task.confirmed.or(task.sent.map(|sent| now - sent));
                 task.state = State::Confirmed;
                 open.retain(|other| *other != index);
-                self.confirmed += 1;
-                self.last_confirmation = Some(now);
+                self.seen.confirmed += 1;
+                self.seen.last_confirmation = Some(now);
             }
             Change::Disconnected(_) => {
                 // Back in mempools, as far as one knows.
@@ -348,19 +354,19 @@ impl Load {
                 // Indexes of one sender ascend as its nonces do.
                 let place = open.iter().position(|other| *other > index).unwrap_or(open.len());
                 open.insert(place, index);
-                self.confirmed -= 1;
+                self.seen.confirmed -= 1;
             }
         }
     }
 
     /// Whether every task is in a block of the followed chain.
     pub fn is_done(&self) -> bool {
-        self.confirmed == self.tasks.len()
+        self.seen.confirmed == self.tasks.len()
     }
 
-    /// Tasks that are in a block of the followed chain.
-    pub fn confirmed(&self) -> usize {
-        self.confirmed
+    /// What became of the tasks by now.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// All tasks made so far.
@@ -376,17 +382,7 @@ impl Load {
     /// From the first task handed in to the last confirmation.
     pub fn confirming_time(&self) -> Duration {
         let first = self.tasks.iter().filter_map(|task| task.sent).min();
-        first.zip(self.last_confirmation).map_or(Duration::ZERO, |(first, last)| last - first)
-    }
-
-    /// Answers that are not this machine's own.
-    pub fn wrong_answers(&self) -> usize {
-        self.wrong_answers
-    }
-
-    /// How often a task was handed in another time.
-    pub fn handed_in_again(&self) -> usize {
-        self.handed_in_again
+        first.zip(self.seen.last_confirmation).map_or(Duration::ZERO, |(first, last)| last - first)
     }
 
     /// Tasks that are not confirmed, with what is known of each.
