@@ -42,15 +42,6 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// Listen at this multiaddr; may be repeated. Port 0 takes a free one
-    #[arg(long, value_name = "MULTIADDR", default_values = DEFAULT_LISTEN)]
-    listen: Vec<String>,
-
-    /// Join the network through the node at this multiaddr, such as /ip4/192.0.2.1/tcp/3297; may be repeated [default: the
-    /// network's bootstrap nodes]
-    #[arg(long, value_name = "MULTIADDR")]
-    peer: Vec<String>,
-
     /// Mine, and pay rewards to this address
     #[arg(long, value_name = "ADDRESS")]
     mine: Option<String>,
@@ -74,6 +65,62 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     model_file: Vec<String>,
 
+    #[command(flatten)]
+    peers: PeerArgs,
+
+    #[command(flatten)]
+    storage: StorageArgs,
+
+    #[command(flatten)]
+    api: ApiArgs,
+
+    #[command(flatten)]
+    faucet: FaucetArgs,
+}
+
+/// How the node finds others and is found.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Peers")]
+struct PeerArgs {
+    /// Listen at this multiaddr; may be repeated. Port 0 takes a free one
+    #[arg(long, value_name = "MULTIADDR", default_values = DEFAULT_LISTEN)]
+    listen: Vec<String>,
+
+    /// Join the network through the node at this multiaddr, such as /ip4/192.0.2.1/tcp/3297; may be repeated [default: the
+    /// network's bootstrap nodes]
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<String>,
+
+    /// Others reach this node at this multiaddr, which it would not find out itself; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    external: Vec<String>,
+
+    /// How many others may connect to this node at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = DEFAULT_INBOUND,
+        value_parser = clap::value_parser!(u32).range(MIN_INBOUND..=MAX_INBOUND)
+    )]
+    max_inbound: u32,
+
+    /// Neither look for nodes in the local network by mDNS nor answer them
+    #[arg(long)]
+    no_mdns: bool,
+
+    /// Do not ask the router to forward the ports
+    #[arg(long)]
+    no_upnp: bool,
+
+    /// Do not relay connections for nodes that others cannot dial
+    #[arg(long)]
+    no_relay_server: bool,
+}
+
+/// What it keeps, and with how much memory.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Storage")]
+struct StorageArgs {
     /// Forget old attachments (pictures, and parts of models): keep those of so many days (30d), or as many as fit into a
     /// size (20GiB). What the network has every node keep is kept in any case [default: that and up to 20 GiB more]
     #[arg(long, value_name = "DAYS|SIZE", conflicts_with = "archive")]
@@ -101,31 +148,15 @@ pub struct Args {
     )]
     db_cache: u32,
 
-    /// How many others may connect to this node at a time
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = DEFAULT_INBOUND,
-        value_parser = clap::value_parser!(u32).range(MIN_INBOUND..=MAX_INBOUND)
-    )]
-    max_inbound: u32,
-
     /// No new connections while the node takes more memory than this, in MiB [default: three quarters of the machine's]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..=1 << 24))]
     max_memory: Option<u32>,
+}
 
-    /// Give newcomers a little from this wallet: its file, or `dev` for the development wallet of network `local`
-    #[arg(long, value_name = "FILE|dev")]
-    faucet: Option<String>,
-
-    /// How many credits the faucet gives to an address that has less
-    #[arg(long, value_name = "AMOUNT", default_value = "1", requires = "faucet")]
-    faucet_amount: Amount,
-
-    /// Read the password of the faucet's wallet from the first line of this file; OCELLI_PASSWORD, if set, comes first
-    #[arg(long, value_name = "FILE", requires = "faucet")]
-    password_file: Option<PathBuf>,
-
+/// How it answers over HTTP.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "HTTP API")]
+struct ApiArgs {
     /// Answer over HTTP at this address: what is in pictures, and how the node is
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = api::DEFAULT_LISTEN)]
     api: Option<SocketAddr>,
@@ -150,22 +181,23 @@ pub struct Args {
     /// Read the password of the API's wallet from the first line of this file; OCELLI_PASSWORD, if set, comes first
     #[arg(long, value_name = "FILE", requires = "api_wallet")]
     api_password_file: Option<PathBuf>,
+}
 
-    /// Neither look for nodes in the local network by mDNS nor answer them
-    #[arg(long)]
-    no_mdns: bool,
+/// What it gives to newcomers.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Faucet")]
+struct FaucetArgs {
+    /// Give newcomers a little from this wallet: its file, or `dev` for the development wallet of network `local`
+    #[arg(long, value_name = "FILE|dev")]
+    faucet: Option<String>,
 
-    /// Others reach this node at this multiaddr, which it would not find out itself; may be repeated
-    #[arg(long, value_name = "MULTIADDR")]
-    external: Vec<String>,
+    /// How many credits the faucet gives to an address that has less
+    #[arg(long, value_name = "AMOUNT", default_value = "1", requires = "faucet")]
+    faucet_amount: Amount,
 
-    /// Do not ask the router to forward the ports
-    #[arg(long)]
-    no_upnp: bool,
-
-    /// Do not relay connections for nodes that others cannot dial
-    #[arg(long)]
-    no_relay_server: bool,
+    /// Read the password of the faucet's wallet from the first line of this file; OCELLI_PASSWORD, if set, comes first
+    #[arg(long, value_name = "FILE", requires = "faucet")]
+    password_file: Option<PathBuf>,
 }
 
 /// What a node is started with.
@@ -210,53 +242,81 @@ impl Args {
         let mine = self.mine.as_deref().map(|text| Address::from_text(text, prefix)).transpose().hint(|| {
             format!("give --mine an address of network {}: `ocelli wallet address` prints yours", self.network)
         })?;
-        let faucet = match self.faucet {
-            None => None,
-            Some(wallet) => Some(open_faucet(&network, wallet, self.password_file, self.faucet_amount)?),
-        };
-        let payer = match self.api_wallet {
-            None => None,
-            Some(wallet) => {
-                let spender = open_wallet(&network, wallet, self.api_password_file)?;
-                Some(api::Payer { spender: spender.into(), limit: self.api_limit })
-            }
-        };
-        let (hosts, origins) = (self.api_host, self.api_origin);
+        let faucet = self.faucet.resolve(&network)?;
         let models = self.model_file.iter().map(|path| genesis_model(&network, path)).collect::<Result<_, _>>()?;
         Ok(NodeArgs {
             faucet,
-            api: self.api.map(|listen| api::Config { hosts, origins, payer, ..api::Config::at(listen) }),
+            api: self.api.resolve(&network)?,
             models,
             data: self.data.map_or_else(|| folders::data(&network.parameters.name), Ok)?,
-            addresses: Addresses {
-                bootstrap: if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer },
-                listen: self.listen,
-                external: self.external,
+            mdns: !self.peers.no_mdns,
+            upnp: !self.peers.no_upnp,
+            relay_server: !self.peers.no_relay_server,
+            capacity: Capacity {
+                inbound: self.peers.max_inbound,
+                memory_bytes: self.storage.max_memory.map(|mib| (mib as usize) << 20),
             },
+            addresses: self.peers.addresses(&network),
             network,
             mine,
             mine_threads: self.mine_threads.into(),
             device: self.device,
-            mdns: !self.no_mdns,
-            capacity: Capacity {
-                inbound: self.max_inbound,
-                memory_bytes: self.max_memory.map(|mib| (mib as usize) << 20),
-            },
-            upnp: !self.no_upnp,
-            relay_server: !self.no_relay_server,
-            storage: Storage {
-                prune: if self.archive { None } else { Some(self.prune.unwrap_or(Prune::DEFAULT)) },
-                missing_attachments: match self.full {
-                    true => MissingAttachments::Insist,
-                    false => MissingAttachments::AcceptOnWork,
-                },
-                store: StoreOptions {
-                    cache_bytes: (self.db_cache as usize) << 20,
-                    ledger: if self.no_index { LedgerOption::Dropped } else { LedgerOption::Kept },
-                    ..StoreOptions::default()
-                },
-            },
+            storage: self.storage.resolve(),
         })
+    }
+}
+
+impl PeerArgs {
+    fn addresses(self, network: &Network) -> Addresses {
+        let bootstrap = if self.peer.is_empty() { network.bootstrap.clone() } else { self.peer };
+        Addresses { bootstrap, listen: self.listen, external: self.external }
+    }
+}
+
+impl StorageArgs {
+    fn resolve(self) -> Storage {
+        Storage {
+            prune: if self.archive { None } else { Some(self.prune.unwrap_or(Prune::DEFAULT)) },
+            missing_attachments: match self.full {
+                true => MissingAttachments::Insist,
+                false => MissingAttachments::AcceptOnWork,
+            },
+            store: StoreOptions {
+                cache_bytes: (self.db_cache as usize) << 20,
+                ledger: if self.no_index { LedgerOption::Dropped } else { LedgerOption::Kept },
+                ..StoreOptions::default()
+            },
+        }
+    }
+}
+
+impl ApiArgs {
+    /// Opens the wallet that pays, if there is one.
+    fn resolve(self, network: &Network) -> Result<Option<api::Config>, CommandError> {
+        let Some(listen) = self.api else { return Ok(None) };
+        let payer = match self.api_wallet {
+            None => None,
+            Some(wallet) => {
+                let spender = open_wallet(network, wallet, self.api_password_file)?;
+                Some(api::Payer { spender: spender.into(), limit: self.api_limit })
+            }
+        };
+        let (hosts, origins) = (self.api_host, self.api_origin);
+        Ok(Some(api::Config { hosts, origins, payer, ..api::Config::at(listen) }))
+    }
+}
+
+impl FaucetArgs {
+    /// Opens the wallet of the faucet, if there is one.
+    fn resolve(self, network: &Network) -> Result<Option<FaucetConfig>, CommandError> {
+        let Some(wallet) = self.faucet else { return Ok(None) };
+        let (amount, minimum) = (self.faucet_amount, network.parameters.minimum_balance);
+        if amount < minimum {
+            return Err(CommandError::usage(format!(
+                "--faucet-amount is {amount} credits, expected {minimum} or more, which opening an account takes"
+            )));
+        }
+        Ok(Some(FaucetConfig { spender: open_wallet(network, wallet, self.password_file)?, amount }))
     }
 }
 
@@ -271,22 +331,6 @@ fn genesis_model(network: &Network, path: &str) -> Result<Model, CommandError> {
         .with_hint(format!(
             "`ocelli network show {name}` lists those that it has; `ocelli model publish` publishes others"
         )))
-}
-
-/// Opens the wallet of a faucet.
-fn open_faucet(
-    network: &Network,
-    wallet: String,
-    password_file: Option<PathBuf>,
-    amount: Amount,
-) -> Result<FaucetConfig, CommandError> {
-    let minimum = network.parameters.minimum_balance;
-    if amount < minimum {
-        return Err(CommandError::usage(format!(
-            "--faucet-amount is {amount} credits, expected {minimum} or more, which opening an account takes"
-        )));
-    }
-    Ok(FaucetConfig { spender: open_wallet(network, wallet, password_file)?, amount })
 }
 
 /// Opens a wallet that the node signs with while it runs.

@@ -71,14 +71,22 @@ pub struct Args {
 
     /// Continue the training in the folder, with its graph and recipe, to the same end as if it had not been stopped, or to
     /// another one with --epochs
-    #[arg(long, conflicts_with_all = ["graph", "batch", "learning_rate", "optimizer", "momentum", "averaging",
-        "warmup", "weight_decay", "label_smoothing", "shift", "cutout", "cutmix", "no_flip", "batch_norm", "ceiling", "validation", "seed"])]
+    #[arg(long, conflicts_with_all = ["graph", "recipe"])]
     resume: bool,
 
     /// How often every picture is shown [default: 12; with --resume, as planned]
     #[arg(long, value_name = "NUMBER")]
     epochs: Option<usize>,
 
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+/// How it is trained, which a training that is resumed knows already.
+#[derive(Debug, clap::Args)]
+#[group(id = "recipe")]
+#[command(next_help_heading = "Recipe")]
+struct RecipeArgs {
     /// Pictures a step
     #[arg(long, value_name = "NUMBER", default_value_t = Recipe::default().batch)]
     batch: usize,
@@ -145,10 +153,10 @@ pub struct Args {
     seed: u64,
 }
 
-impl Args {
-    fn recipe(&self) -> Recipe {
+impl RecipeArgs {
+    fn recipe(&self, epochs: Option<usize>) -> Recipe {
         Recipe {
-            epochs: self.epochs.unwrap_or(Recipe::default().epochs),
+            epochs: epochs.unwrap_or(Recipe::default().epochs),
             batch: self.batch,
             learning_rate: self.learning_rate,
             optimizer: self.optimizer,
@@ -189,12 +197,12 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
         let graph = args.graph.as_deref().map(read_graph).transpose()?;
         let shape = graph.as_ref().map_or(model.input(), |graph| graph.input().shape);
         let data = read_classes(args, shape)?;
-        Trainer::from_model(&model, graph, &data, &args.recipe()).map_err(explain)?
+        Trainer::from_model(&model, graph, &data, &args.recipe.recipe(args.epochs)).map_err(explain)?
     } else {
         refuse_to_overwrite(&args.output)?;
         let graph = read_graph(args.graph.as_deref().unwrap_or(DEFAULT_MODEL))?;
         let data = read_classes(args, graph.input().shape)?;
-        Trainer::new(graph, &data, &args.recipe()).map_err(explain)?
+        Trainer::new(graph, &data, &args.recipe.recipe(args.epochs)).map_err(explain)?
     };
     let recipe = trainer.recipe().clone();
     let metrics_path = args.output.join(METRICS_FILE);
