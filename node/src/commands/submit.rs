@@ -88,12 +88,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
-    /// Say what the pictures would cost, and send nothing
-    #[arg(long, conflicts_with = "csv")]
+    /// Say what the pictures would cost, with --csv those that the table has no paid answer of, and send nothing
+    #[arg(long)]
     estimate: bool,
 
     /// Say what would be asked, what it would cost and what the wallet would have left, and send nothing; no password is needed
-    #[arg(long, conflicts_with_all = ["csv", "estimate"])]
+    #[arg(long, conflicts_with = "estimate")]
     dry_run: bool,
 
     /// Wait for so many confirmations; 0 is content with the preliminary answers

@@ -1,7 +1,7 @@
 //! `--csv FILE`: a row for each picture, written as it is known, so that a run that was ended goes on where it was.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
@@ -66,13 +66,57 @@ pub struct Row {
 /// Pictures that have an answer of a model, by file and model, and whether that was paid for.
 type Done = HashMap<(String, String), bool>;
 
+/// What a table has.
+#[derive(Debug, Default)]
+pub struct Answers {
+    done: Done,
+    paid: Amount,
+}
+
+impl Answers {
+    /// Reads a table and changes nothing, also while another command writes to it. One that is not there has nothing.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, CommandError> {
+        match fs::read(path) {
+            Ok(text) => Ok(Self::parse(path, &text)?.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(CommandError::from(error).with_context(format!("cannot read {}", path.display()))),
+        }
+    }
+
+    /// The same of a table's text, and how many bytes of it are whole rows.
+    fn parse(path: &Path, text: &[u8]) -> Result<(Self, u64), CommandError> {
+        let (done, paid, whole) = read(text).map_err(|found| {
+            CommandError::failed(format!("{} is another table: {found}", path.display()))
+                .with_hint("name a new file, or one that --csv has written")
+        })?;
+        Ok((Self { done, paid }, whole))
+    }
+
+    /// Whether a picture has an answer of a model already.
+    pub fn has(&self, file: &str, model: &str) -> bool {
+        self.done.contains_key(&(file.to_owned(), model.to_owned()))
+    }
+
+    /// Whether it has one that was paid for.
+    pub fn has_paid(&self, file: &str, model: &str) -> bool {
+        self.done.get(&(file.to_owned(), model.to_owned())) == Some(&true)
+    }
+
+    /// What all rows together have cost.
+    pub fn paid(&self) -> Amount {
+        self.paid
+    }
+}
+
 /// The table's file.
 #[derive(Debug)]
 pub struct Table {
     writer: csv::Writer<File>,
     path: PathBuf,
-    done: Done,
-    paid: Amount,
+    answers: Answers,
 }
 
 impl Table {
@@ -100,15 +144,12 @@ impl Table {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).context(failed)?;
-        let (done, paid, whole) = read(&text).map_err(|found| {
-            CommandError::failed(format!("{} is another table: {found}", path.display()))
-                .with_hint("name a new file, or one that --csv has written")
-        })?;
+        let (answers, whole) = Answers::parse(path, &text)?;
         if whole < text.len() as u64 {
             file.set_len(whole).context(failed)?;
         }
         file.seek(io::SeekFrom::End(0)).context(failed)?;
-        let mut table = Self { writer: csv::WriterBuilder::new().from_writer(file), path: path.into(), done, paid };
+        let mut table = Self { writer: csv::WriterBuilder::new().from_writer(file), path: path.into(), answers };
         if whole == 0 {
             table.write(&HEADER.map(str::to_owned))?;
             table.flush()?;
@@ -116,19 +157,9 @@ impl Table {
         Ok(table)
     }
 
-    /// Whether a picture has an answer of a model already.
-    pub fn has(&self, file: &str, model: &str) -> bool {
-        self.done.contains_key(&(file.to_owned(), model.to_owned()))
-    }
-
-    /// Whether it has one that was paid for.
-    pub fn has_paid(&self, file: &str, model: &str) -> bool {
-        self.done.get(&(file.to_owned(), model.to_owned())) == Some(&true)
-    }
-
-    /// What all rows together have cost.
-    pub fn paid(&self) -> Amount {
-        self.paid
+    /// What it has by now.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Adds a row.
@@ -136,8 +167,9 @@ impl Table {
     /// # Errors
     /// If the file cannot be written, such as when the disk is full.
     pub fn add(&mut self, row: &Row) -> Result<(), CommandError> {
-        self.paid = Amount(self.paid.0.saturating_add(row.paid.unwrap_or_default()));
-        note(&mut self.done, row.file.clone(), row.model.clone(), !row.txid.is_empty(), row.problem.is_some());
+        let Answers { done, paid } = &mut self.answers;
+        *paid = Amount(paid.0.saturating_add(row.paid.unwrap_or_default()));
+        note(done, row.file.clone(), row.model.clone(), !row.txid.is_empty(), row.problem.is_some());
         let mut cells = vec![row.file.clone(), row.model.clone(), row.taken.clone().unwrap_or_default()];
         for place in 0..BEST {
             let best = row.best.get(place);
@@ -248,8 +280,6 @@ pub fn best(model: &Model, logits: &[i32], most: usize, least: f64) -> Vec<(Stri
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn row(file: &str, problem: Option<&str>) -> Row {
@@ -281,15 +311,18 @@ mod tests {
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut table = Table::open(&path).unwrap_or_else(|error| panic!("{cut}: {}", error.one_line()));
-            let left: Vec<_> = names.iter().filter(|name| !table.has(name, "77")).collect();
-            assert!(!table.has("bad.jpg", "77") && !table.has("a.jpg", "78"));
+            let left: Vec<_> = names.iter().filter(|name| !table.answers().has(name, "77")).collect();
+            assert!(!table.answers().has("bad.jpg", "77") && !table.answers().has("a.jpg", "78"));
             for name in left {
                 table.add(&row(name, None)).unwrap();
             }
             drop(table);
             let table = Table::open(&path).unwrap();
-            assert!(names.iter().all(|name| table.has(name, "77") && table.has_paid(name, "77")), "{cut}");
-            assert!(table.paid() >= Amount(3 * 1_500_000));
+            assert!(
+                names.iter().all(|name| table.answers().has(name, "77") && table.answers().has_paid(name, "77")),
+                "{cut}"
+            );
+            assert!(table.answers().paid() >= Amount(3 * 1_500_000));
             drop(table);
             let again = fs::read(&path).unwrap();
             assert!(again.starts_with(&whole[..cut]) || cut < whole.len());
@@ -305,7 +338,7 @@ mod tests {
         open().add(&Row { txid: String::new(), paid: None, ..row("a.jpg", None) }).unwrap();
         let told = || {
             let table = open();
-            (table.has("a.jpg", "77"), table.has_paid("a.jpg", "77"), table.paid())
+            (table.answers().has("a.jpg", "77"), table.answers().has_paid("a.jpg", "77"), table.answers().paid())
         };
         assert_eq!(told(), (true, false, Amount::ZERO));
         open().add(&row("a.jpg", None)).unwrap();

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::environment::{Environment, Run};
+use ocelli_consensus::Amount;
+
+use crate::environment::{Environment, Run, wait_until};
 use crate::real_node::{Paid, rows_of};
 
 /// Names that people, cameras and programs give to files.
@@ -147,6 +149,80 @@ fn a_tree_of_any_names_is_paid_for_while_it_changes() {
     assert_eq!(price["pictures"], NAMES.len());
 }
 
+/// How many pictures are paid for: as many as people have in `scripts/test --full`, a few batches otherwise.
+fn submitted() -> usize {
+    std::env::var("OCELLI_SUBMITTED").map_or(80, |text| text.parse().expect("OCELLI_SUBMITTED is a number"))
+}
+
+/// Pictures of one folder after another, no two of which are the same.
+fn plant_many(environment: &Environment, folder: &str, count: usize) {
+    let picture = fs::read(environment.picture("picture.bmp", 1)).unwrap();
+    for number in 0..count {
+        let path = environment.path(&format!("{folder}/{}/{number}.bmp", number / 100));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut picture = picture.clone();
+        picture[100..108].copy_from_slice(&number.to_le_bytes());
+        fs::write(path, picture).unwrap();
+    }
+}
+
+/// Ctrl-C ends the first run, which says so and how to go on; the second one is killed in the middle; the third one ends.
+#[cfg(unix)]
+#[test]
+fn many_pictures_are_paid_for_once_whatever_ends_a_run() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let environment = Environment::new();
+    let count = submitted();
+    plant_many(&environment, "traps", count);
+    let paid = Paid::start(&environment);
+    let at = ["--network", &paid.network, "--wallet", "dev", "--peer", &paid.peer, "--json"];
+    let submit = [&["submit", "traps", "--csv", "paid.csv"], &at[..]].concat();
+    let estimate = || environment.run(&[&submit[..], &["--estimate"]].concat()).ok().json();
+    let total = |price: &serde_json::Value| price["total"].as_str().unwrap().parse::<Amount>().unwrap().0;
+    let (whole, pending) = (estimate(), environment.path("paid.csv.pending"));
+    assert_eq!((&whole["pictures"], environment.path("paid.csv").exists()), (&count.into(), false), "{whole}");
+    let start = || {
+        let mut command = environment.command_for_ctrl_c(&submit);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+
+    let stopped = start();
+    wait_until("tasks are under way", &|| pending.exists());
+    kill_process(Pid::from_child(&stopped), Signal::INT).unwrap();
+    let run = Run::from(stopped.wait_with_output().unwrap());
+    let told = run.json();
+    let (done, left) = (told["answered"].as_u64().unwrap(), told["left"].as_u64().unwrap());
+    assert!(done > 0 && left > 0 && done + left == count as u64, "{told}");
+    let words = format!("stopped: {left} of {count} pictures are left");
+    assert!(run.code == 1 && run.stderr.contains(&words), "{}: {}", run.code, run.stderr);
+
+    // What is left is priced by itself, and as what a run would do.
+    let price = estimate();
+    assert_eq!((&price["pictures"], &price["problems"]), (&left.into(), &0.into()), "{price}");
+    assert_eq!(total(&price) * count as u64, total(&whole) * left, "all cost the same");
+    let dry = environment.run(&[&submit[..], &["--dry-run"]].concat()).ok().json();
+    assert_eq!((&dry["pictures"], &dry["total"]), (&price["pictures"], &price["total"]), "{dry}");
+    let most = Amount(total(&whole) - 1).to_string();
+    let refused = environment.run(&[&submit[..], &["--dry-run", "--max-total", &most]].concat());
+    assert!(refused.code == 1 && refused.stderr.contains("were spent before"), "{}", refused.stderr);
+
+    let mut killed = start();
+    let half = count / 2;
+    let rows = || fs::read_to_string(environment.path("paid.csv")).unwrap().lines().count();
+    while rows() <= half || !pending.exists() {
+        assert_eq!(killed.try_wait().unwrap(), None, "it does not end before");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let told = environment.run(&submit).ok().json();
+    assert_eq!((&told["left"], &told["problems"]), (&0.into(), &0.into()), "{told}");
+    assert_eq!(answered(&environment, "paid.csv").len(), count);
+    assert_eq!(paid.nonce(&environment, "dev"), count as u64, "each is paid for once");
+    assert_eq!((&estimate()["pictures"], pending.exists()), (&0.into(), false));
+}
+
 /// A shell that lets no file grow beyond so many blocks of 512 bytes.
 #[cfg(target_os = "linux")]
 fn run_with_room_for(blocks: u32, environment: &Environment, args: &[&str]) -> Run {
@@ -228,16 +304,8 @@ fn memory_does_not_grow_with_the_folder() {
     const FILES: usize = 10_000;
     let environment = Environment::new();
     let (network, _) = environment.network();
-    let picture = fs::read(environment.picture("picture.bmp", 1)).unwrap();
-    for (folder, count) in [("few", 40), ("many", FILES)] {
-        for number in 0..count {
-            let path = environment.path(&format!("{folder}/{}/{number}.bmp", number / 100));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let mut picture = picture.clone();
-            picture[100..108].copy_from_slice(&number.to_le_bytes());
-            fs::write(path, picture).unwrap();
-        }
-    }
+    plant_many(&environment, "few", 40);
+    plant_many(&environment, "many", FILES);
     let most = |few: u64| few + (16 << 10) + FILES as u64;
     let run = |folder: &str| {
         let table = format!("{folder}.csv");

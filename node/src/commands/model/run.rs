@@ -88,7 +88,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
     let id = model.id().to_string();
     let asked = files.len();
     if let Some(table) = &table {
-        files.retain(|file| !table.has(&pictures::name(file), &id));
+        files.retain(|file| !table.answers().has(&pictures::name(file), &id));
     }
     let mut backend = args.device.open(slice::from_ref(&model))?;
 

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::super::error::CommandError;
 use super::super::network_model::{Offered, Wanted, named};
 use super::super::output::Printer;
-use super::super::pictures::Seen;
+use super::super::pictures::{Problems, Seen};
+use super::super::table::Answers;
 use super::super::wallet::too_little;
 use super::super::{evidence, pictures, wallet};
 use super::{Args, BATCH, find_bootstrap, join};
@@ -40,18 +41,18 @@ pub(super) fn estimate(
             wanted.find(network, &mut client, height)?
         }
     };
-    let bill = early.map_or_else(|| Bill::of(args, files, &offered.model), Ok)?;
+    let bill = early.map_or_else(|| Bill::of_left(args, files, &offered), Ok)?;
     let (Bill { pictures, bytes, fees, .. }, royalties) = (&bill, bill.royalties(&offered)?);
     let total = fees.checked_add(royalties).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
     if output.is_json() {
         return output.json(&json!({
             "pictures": pictures, "bytes": bytes, "fees": fees.to_string(), "royalties": royalties.to_string(),
             "total": total.to_string(), "model": offered.model.name(), "model_id": model_id(&offered.model),
-            "network": network.parameters.name,
+            "network": network.parameters.name, "problems": bill.problems,
         }));
     }
     output.rows(&[
-        ("pictures", format!("{pictures}, {bytes} bytes as they are sent")),
+        ("pictures", format!("{pictures}, {bytes} bytes as they are sent{}", bill.left_out())),
         ("fees", format!("{fees} credits, the least that nodes take unless --fee says otherwise")),
         ("royalties", format!("{royalties} credits to the author of {}", named(&offered.model))),
         ("total", format!("{total} credits on network {}", network.parameters.name)),
@@ -73,7 +74,7 @@ pub(super) fn dry_run(
     let account = client.account(address)?;
     let offered = wanted.find(network, &mut client, account.height)?;
     evidence::warn_of_left(&client);
-    let bill = early.map_or_else(|| Bill::of(args, files, &offered.model), Ok)?;
+    let bill = early.map_or_else(|| Bill::of_left(args, files, &offered), Ok)?;
     let total = bill.check(args, &offered)?;
     let Some(left) = account.balance.checked_sub(total) else {
         return Err(too_little(network, address, account.balance, total));
@@ -82,9 +83,10 @@ pub(super) fn dry_run(
     let (model, network) = (&offered.model, &network.parameters.name);
     let fields = json!({
         "pictures": pictures, "bytes": bytes, "model": model.name(), "model_id": model_id(model), "network": network,
+        "problems": bill.problems,
     });
     let rows = vec![
-        ("pictures", format!("{pictures}, {bytes} bytes as they are sent, on network {network}")),
+        ("pictures", format!("{pictures}, {bytes} bytes as they are sent, on network {network}{}", bill.left_out())),
         ("model", named(model)),
     ];
     let amounts =
@@ -102,6 +104,10 @@ pub(super) struct Bill {
     fees: Amount,
     /// The highest fee, and the picture's.
     dearest: (Amount, String),
+    /// Pictures that will not be asked about.
+    problems: usize,
+    /// What the table has cost by now.
+    spent: Amount,
     /// All of them, where they are no more than a batch: so that a pipe is read once.
     pub(super) kept: Vec<(String, Attachment)>,
 }
@@ -112,19 +118,43 @@ impl Bill {
     /// # Errors
     /// That says of all which cannot be used.
     pub(super) fn of(args: &Args, files: &[PathBuf], model: &Model) -> Result<Self, CommandError> {
-        let (mut bill, mut problems) = (Self::default(), pictures::Problems::default());
+        let (bill, problems) = Self::read(args, files, model, |_| Ok(()))?;
+        problems.check(files.len(), "; nothing was sent").map(|()| bill)
+    }
+
+    /// The same of those that the table has no paid answer of, if there is one: those that cannot be used or are too dear get a row
+    /// there, and cost nothing.
+    fn of_left(args: &Args, files: &[PathBuf], offered: &Offered) -> Result<Self, CommandError> {
+        let Some(table) = &args.csv else { return Self::of(args, files, &offered.model) };
+        let answers = Answers::read(table)?;
+        let id = offered.model.id().to_string();
+        let is_left = |file: &&PathBuf| !answers.has_paid(&pictures::name(file), &id);
+        let left: Vec<PathBuf> = files.iter().filter(is_left).cloned().collect();
+        let (bill, problems) = Self::read(args, &left, &offered.model, |fee| check_price(args, offered, fee))?;
+        Ok(Self { problems: problems.count(), spent: answers.paid(), ..bill })
+    }
+
+    /// Reads pictures; those that cannot be used, or whose fee is refused, are problems.
+    fn read(
+        args: &Args,
+        files: &[PathBuf],
+        model: &Model,
+        check: impl Fn(Amount) -> Result<(), String>,
+    ) -> Result<(Self, Problems), CommandError> {
+        let (mut bill, mut problems) = (Self::default(), Problems::default());
         for batch in files.chunks(BATCH) {
             for (file, read) in batch.iter().zip(pictures::read_all(batch, model)) {
-                match read {
-                    Ok(Seen { attachment, .. }) => {
-                        let (_, fee) = price(args, model, Amount::ZERO, &attachment);
-                        bill.add(pictures::name(file), attachment, fee)?;
-                    }
+                let priced = read.and_then(|Seen { attachment, .. }| {
+                    let (_, fee) = price(args, model, Amount::ZERO, &attachment);
+                    check(fee).map(|()| (attachment, fee))
+                });
+                match priced {
+                    Ok((attachment, fee)) => bill.add(pictures::name(file), attachment, fee)?,
                     Err(problem) => problems.add(&pictures::name(file), &problem),
                 }
             }
         }
-        problems.check(files.len(), "; nothing was sent").map(|()| bill)
+        Ok((bill, problems))
     }
 
     fn add(&mut self, file: String, attachment: Attachment, fee: Amount) -> Result<(), CommandError> {
@@ -141,6 +171,13 @@ impl Bill {
         Ok(())
     }
 
+    fn left_out(&self) -> String {
+        match self.problems {
+            0 => String::new(),
+            problems => format!("; {problems} more cannot be used or cost too much"),
+        }
+    }
+
     fn royalties(&self, offered: &Offered) -> Result<Amount, CommandError> {
         offered.royalty.0.checked_mul(self.pictures).map(Amount).ok_or_else(|| CommandError::usage(TOO_MUCH))
     }
@@ -153,7 +190,7 @@ impl Bill {
                 .with_hint("allow more, or send smaller pictures: `ocelli submit --estimate` tells the price")
         })?;
         let total = self.fees.checked_add(self.royalties(offered)?).ok_or_else(|| CommandError::usage(TOO_MUCH))?;
-        check_total(args, self.pictures as usize, total, Amount::ZERO)?;
+        check_total(args, self.pictures as usize, total, self.spent)?;
         Ok(total)
     }
 }

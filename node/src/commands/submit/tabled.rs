@@ -44,7 +44,7 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// If the table cannot be written, all nodes are lost for good, money or time runs out; the same command goes on. At the end,
-    /// if there are pictures that cannot be asked about, or answers that are not this machine's own.
+    /// if there are pictures that cannot be asked about, answers that are not this machine's own, or pictures left as it was stopped.
     pub(super) fn table(
         mut self,
         path: &Path,
@@ -58,7 +58,7 @@ impl Asker<'_> {
         let (journal, under_way) = Journal::open(path)?;
         let mut run = Run { table, journal, counts: Counts::default(), stop };
         self.settle(under_way, &mut run)?;
-        files.retain(|file| !run.table.has_paid(&pictures::name(file), &model));
+        files.retain(|file| !run.table.answers().has_paid(&pictures::name(file), &model));
         let (done, settled, mut left) = (asked - files.len(), run.counts.answered, files.len());
         self.progress.go_on_from(done);
 
@@ -77,7 +77,7 @@ impl Asker<'_> {
         self.progress.finish();
         evidence::warn_of_left(&self.client);
         let Run { table, counts, .. } = run;
-        let summary = Summary { path, asked, before: done.saturating_sub(settled), left, paid: table.paid() };
+        let summary = Summary { path, asked, before: done.saturating_sub(settled), left, paid: table.answers().paid() };
         if counts.unchecked > 0 {
             self.progress.note(&format!(
                 "warning: {} answers are in blocks before which the chain was not checked, as it is too long: they are by the nodes' word",
@@ -95,6 +95,10 @@ impl Asker<'_> {
         if counts.problems > 0 {
             return Err(CommandError::failed(format!("{} of {asked} pictures were not asked about", counts.problems))
                 .with_hint("the column `problem` of the table tells why of each"));
+        }
+        if left > 0 {
+            return Err(CommandError::failed(format!("stopped: {left} of {asked} pictures are left"))
+                .with_hint("the same command goes on, and pays nothing twice"));
         }
         Ok(())
     }
@@ -131,7 +135,9 @@ impl Asker<'_> {
             entries.map(|((picture, (_, taken)), submission)| asker.entry(picture, taken, submission)).collect()
         };
         let HandedIn { submissions, replies } =
-            self.send(&asked, run.table.paid(), |asker, submissions| run.journal.begin(&entries(asker, submissions)))?;
+            self.send(&asked, run.table.answers().paid(), |asker, submissions| {
+                run.journal.begin(&entries(asker, submissions))
+            })?;
         if let Some(&first) = all_refused(&replies).first() {
             // Those before it are on their way.
             return Err(CommandError::failed("no node takes the next task")
@@ -165,7 +171,7 @@ impl Asker<'_> {
     /// nodes have made of it. What none of them takes and whose nonce is still to come is asked about anew: its successor has its
     /// nonce, so only one of them can ever be paid.
     fn settle(&mut self, under_way: Vec<JournalEntry>, run: &mut Run) -> Result<(), CommandError> {
-        let is_open = |entry: &JournalEntry| !run.table.has_paid(&entry.row.file, &entry.row.model);
+        let is_open = |entry: &JournalEntry| !run.table.answers().has_paid(&entry.row.file, &entry.row.model);
         let open = under_way.into_iter().filter(is_open);
         let open = open.map(|entry| entry.submission().map(|submission| (entry, submission)));
         let mut open = open.collect::<Result<Vec<_>, _>>()?;
