@@ -335,7 +335,7 @@ impl Mining {
                 );
                 if stale > 0 {
                     reasons.push(format!(
-                        "{stale} of {found} blocks that it has found are stale: others' came first, and nothing is paid for them"
+                        "{stale} of {found} blocks that it has found are stale: another block came first, and nothing is paid for them"
                     ));
                 }
                 match expected {
@@ -447,7 +447,7 @@ mod tests {
             (
                 "stale",
                 NodeStatus { mining: MiningStatus { stale: 2, ..mining() }, ..well() },
-                first("2 of 3 blocks that it has found are stale: others' came first, and nothing is paid for them"),
+                first("2 of 3 blocks that it has found are stale: another block came first, and nothing is paid for them"),
             ),
             (
                 "nothing hashed",
