@@ -61,11 +61,11 @@ def measure(options, name):
             print(f"{name}, round {number + 1} of {options.rounds}", file=sys.stderr)
             for case in cases:
                 before = pictures_run(options)
-                ours = ask(options, options.node + case.path, case, case.bodies, case.headers)
+                ours = ask(options, options.node, case)
                 if pictures_run(options) - before < ours["requests"] * case.batch:
                     raise SystemExit("the node has remembered answers, which its peer does not")
                 found[case.name]["ocelli"].append(ours)
-                found[case.name]["fastapi"].append(ask(options, server.url + case.peer_path, case, case.peer_bodies, ""))
+                found[case.name]["fastapi"].append(ask(options, server.url, case))
     finally:
         server.stop()
     return [summarise(name, found[name]) for name in found]
@@ -88,16 +88,14 @@ class Model:
 
 
 class Case:
-    """What is asked: as many bodies as no two that wait are the same, and what the peer is sent of each."""
+    """What is asked of both: as many bodies as no two that wait are the same."""
 
-    def __init__(self, options, name, path, peer_path, batch, picture_bytes, make):
-        self.name, self.path, self.peer_path, self.batch = name, path, peer_path, batch
+    def __init__(self, options, name, path, batch, picture_bytes, make):
+        self.name, self.path, self.batch = name, path, batch
         self.connections = max(1, min(CONNECTIONS, AT_ONCE // (batch * picture_bytes)))
         chance = np.random.default_rng(1)
         made = [make(chance) for _ in range(4 * self.connections)]
-        file = options.work / name.replace(" ", "-").replace(",", "")
-        self.bodies = write(file.with_suffix(".ours"), [head + body for head, body in made])
-        self.peer_bodies = write(file.with_suffix(".peers"), [body for _, body in made])
+        self.bodies = write(options.work / name.replace(" ", "-").replace(",", ""), [head + body for head, body in made])
         self.headers = f"Inference-Header-Content-Length: {len(made[0][0])}" if made[0][0] else ""
 
     @staticmethod
@@ -112,17 +110,17 @@ class Case:
             picture.save(file, **({"format": "BMP"} if model.side == 32 else {"format": "JPEG", "quality": 90}))
             return b"", file.getvalue()
 
-        return Case(options, f"{model.name}, classify", path, "/v1/classify", 1, model.pixels, make)
+        return Case(options, f"{model.name}, classify", path, 1, model.pixels, make)
 
     @staticmethod
     def infer(options, model, batch):
-        """Pixels as bytes, by the binary tensor extension; to the peer without its JSON."""
+        """Pixels as bytes, by the binary tensor extension."""
         size = batch * model.pixels
         tensor = {"name": "pixels", "shape": [batch, 3, model.side, model.side], "datatype": "UINT8", "parameters": {"binary_data_size": size}}
         wanted = [{"name": "logits", "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": [tensor], "outputs": wanted}).encode()
         path = f"/v2/models/{model.id}/infer"
-        return Case(options, f"{model.name}, infer, {batch}", path, "/infer", batch, model.pixels, lambda chance: (head, chance.bytes(size)))
+        return Case(options, f"{model.name}, infer, {batch}", path, batch, model.pixels, lambda chance: (head, chance.bytes(size)))
 
 
 def write(path, bodies):
@@ -163,9 +161,10 @@ class Server:
         self.process.wait()
 
 
-def ask(options, url, case, bodies, headers):
+def ask(options, server, case):
     """Requests a second of one server, and what they take."""
-    environment = {**os.environ, "BODIES": str(bodies), "HEADERS": headers}
+    url = server + case.path
+    environment = {**os.environ, "BODIES": str(case.bodies), "HEADERS": case.headers}
     command = ["wrk", "-t", "1", "-c", str(case.connections), "-d", str(options.seconds), "-s", Path(__file__).with_name("post.lua"), url]
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     line = next(line for line in said.splitlines() if line.startswith("RESULT "))

@@ -1,6 +1,7 @@
 """A model in ONNX Runtime behind FastAPI, as people serve one: run by uvicorn, the network's file in OCELLI_ONNX."""
 
 import io
+import json
 import os
 
 import numpy as np
@@ -33,8 +34,14 @@ async def classify(request: Request):
     return {"label": top[0]["label"], "probability": top[0]["probability"], "top": top}
 
 
-@app.post("/infer")
-async def infer(request: Request):
-    """Pixels as bytes in, logits as bytes out: what the binary tensor extension does, without its JSON."""
-    pixels = np.frombuffer(await request.body(), np.uint8).reshape(-1, 3, SIDE, SIDE)
-    return Response(session.run(None, {"pixels": pixels})[0].astype(np.int32).tobytes(), media_type="application/octet-stream")
+@app.post("/v2/models/{name}/infer")
+async def infer(name: str, request: Request):
+    """By the Open Inference Protocol with the binary tensor extension: a head of JSON and pixels as bytes in, the same of logits out."""
+    body = await request.body()
+    length = int(request.headers["inference-header-content-length"])
+    shape = json.loads(body[:length])["inputs"][0]["shape"]
+    logits = session.run(None, {"pixels": np.frombuffer(body, np.uint8, offset=length).reshape(shape)})[0].astype(np.int32)
+    output = {"name": "logits", "datatype": "INT32", "shape": logits.shape, "parameters": {"binary_data_size": logits.nbytes}}
+    head = json.dumps({"model_name": name, "outputs": [output]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return Response(head + logits.tobytes(), headers=headers, media_type="application/octet-stream")
