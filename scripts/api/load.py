@@ -37,6 +37,9 @@ def main():
     for purpose, found in report["inference"].items():
         print(f"{purpose:12} {found['batches']:8} {found['took_at_most_ms']:16.1f} {found['waited_at_most_ms']:18.1f}")
     if options.json:
+        # JSON knows no infinity: beyond the highest bound.
+        for found in report["inference"].values():
+            found.update({key: None for key, value in found.items() if value == float("inf")})
         print(json.dumps(report))
 
 
