@@ -233,7 +233,7 @@ impl ModelFile {
             let span = read_entry(&tensor, entry)?;
             spans.push((span, tensor));
         }
-        if let Some((name, _)) = header.into_entries().first() {
+        if let Some(name) = header.first() {
             return Err(FileError::UnreferencedTensor { tensor: quote(name) });
         }
         spans.sort_by_key(|(span, _)| *span);

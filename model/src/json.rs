@@ -3,8 +3,11 @@
 //! Ordinary JSON readers let the last of two equal keys win and skip keys they do not know; two programs that differ there
 //! would run two models from one file.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// How much of a text from a file an error repeats, in characters.
 const MAX_QUOTE: usize = 80;
@@ -110,12 +113,16 @@ impl Json {
             Self::Object(entries) => entries,
             other => return Err(other.mismatch(at, "an object")),
         };
-        let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(JsonError::DuplicateKey { at: at.into(), key: quote(pair[0]) });
+        let mut fields = Fields { at: at.into(), entries: BTreeMap::new() };
+        for (place, (key, value)) in entries.into_iter().enumerate() {
+            match fields.entries.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert((place, value))),
+                Entry::Occupied(entry) => {
+                    return Err(JsonError::DuplicateKey { at: at.into(), key: quote(entry.key()) });
+                }
+            }
         }
-        Ok(Fields { at: at.into(), entries })
+        Ok(fields)
     }
 
     fn mismatch(&self, at: &str, expected: &'static str) -> JsonError {
@@ -131,11 +138,13 @@ impl Json {
     }
 }
 
-/// The entries of an object, taken out one by one.
+/// The entries of an object, taken out one by one. A stranger's header may have a hundred thousand of them, of which the tensors
+/// of 512 layers are asked for: finding and taking one must not walk over all others.
 #[derive(Debug)]
 pub(crate) struct Fields {
     at: String,
-    entries: Vec<(String, Json)>,
+    /// By key, each with its place in the text.
+    entries: BTreeMap<String, (usize, Json)>,
 }
 
 impl Fields {
@@ -146,8 +155,7 @@ impl Fields {
 
     /// Takes out an entry that may be there.
     pub(crate) fn take_optional(&mut self, key: &str) -> Option<Json> {
-        let index = self.entries.iter().position(|(found, _)| found == key)?;
-        Some(self.entries.remove(index).1)
+        self.entries.remove(key).map(|(_, value)| value)
     }
 
     /// Takes out a whole number that must be there.
@@ -170,7 +178,7 @@ impl Fields {
 
     /// Whether there is an entry.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.iter().any(|(found, _)| found == key)
+        self.entries.contains_key(key)
     }
 
     /// The name of an entry's place, for errors.
@@ -178,15 +186,15 @@ impl Fields {
         format!("{}.{key}", self.at)
     }
 
-    /// All entries that are left.
-    pub(crate) fn into_entries(self) -> Vec<(String, Json)> {
-        self.entries
+    /// The first key that is left, in the order of the text.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.entries.iter().min_by_key(|(_, (place, _))| *place).map(|(key, _)| key.as_str())
     }
 
     /// Checks that nothing is left.
     pub(crate) fn finish(self) -> Result<(), JsonError> {
-        match self.entries.first() {
-            Some((key, _)) => Err(JsonError::UnknownKey { at: self.at, key: quote(key) }),
+        match self.first() {
+            Some(key) => Err(JsonError::UnknownKey { key: quote(key), at: self.at }),
             None => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 //! Chance comes as a function that gives the next number, from a seed ([`seeded`]) or from a fuzzer's bytes.
 
 pub mod networks;
+pub mod worst;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

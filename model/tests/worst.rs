@@ -1,79 +1,155 @@
-//! The largest that strangers may publish: what such models take to be prepared follows from the limits of `docs/inference.md`,
-//! and kernels run them as the reference does.
+//! The worst that strangers may publish: what loading, proving, planning and running it allocates stays within the formulas of
+//! `docs/inference.md` (*What a stranger's model takes*), and kernels run it as the reference does. Bytes are counted, on the thread that
+//! asks for them; no time is taken.
 
 use std::num::NonZeroUsize;
 
-use ocelli_model::graph::MAX_MOVED;
-use ocelli_model::{
-    Backend as _, Display, Finish, Graph, Input, Kernel, KernelBackend, Layer, Model, ModelFile, Operation, Parameters,
-    Window, reference,
-};
+use allocation_counter::{AllocationInfo, measure};
+use ocelli_model::file::{MAX_FILE_BYTES, MAX_HEADER_BYTES};
+use ocelli_model::graph::{MAX_LAYERS, MAX_MOVED, MAX_PACKED_WEIGHTS};
+use ocelli_model::sample::worst;
+use ocelli_model::{Backend as _, Kernel, KernelBackend, Model, reference};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-/// A model of these layers, with weights that differ.
-fn build(input: Input, layers: Vec<Layer>) -> Model {
-    let graph = Graph::new(input, layers).unwrap();
-    let parameters = (0..graph.layers().len()).map(|layer| {
-        let count = graph.weight_shape(layer).map_or(0, |shape| shape.iter().product());
-        let channels = graph.output_shape(layer).channels;
-        let has_weights = count > 0;
-        let is_scaled =
-            has_weights && !graph.is_last(layer) || graph.layers()[layer].operation.kind() == "average_pool";
-        Parameters {
-            weight: (0..count).map(|at| (at * 7 % 5) as i8 - 2).collect(),
-            bias: if has_weights { vec![3; channels] } else { Vec::new() },
-            scale: if is_scaled { vec![0.01; if has_weights { channels } else { 1 }] } else { Vec::new() },
-            ..Parameters::default()
-        }
-    });
-    let (parameters, classes) = (parameters.collect(), graph.logits());
-    ModelFile { graph, parameters, display: Display::numbered(classes) }.build().unwrap()
+/// A network with every kind of layer, of a few pixels.
+const SEED_FILE: &[u8] = include_bytes!("../../fuzz/seeds/model_file/every_layer.safetensors");
+const MUTANTS: u64 = 2_000;
+/// What is allocated beside what the formulas count.
+const SLACK: u64 = 16 << 10;
+
+fn counted<T>(run: impl FnOnce() -> T) -> (T, AllocationInfo) {
+    let mut result = None;
+    let info = measure(|| result = Some(run()));
+    (result.expect("it ran"), info)
 }
 
-/// The largest picture, as many channels as may be moved, and all of it pooled.
-fn wide() -> Model {
-    let pool = Operation::AveragePool { window: Window::square(1_024, 1_024, 0), finish: Finish::RELU };
-    let layers = vec![
-        Layer::conv("conv", "input", 24, Window::square(1, 1, 0), Finish::RELU),
-        Layer::new("pool", &["conv"], pool),
-        Layer::logits("out", "pool", 2),
-    ];
-    build(Input::new(3, 1_024, 1_024), layers)
+/// Bytes of a file's JSON.
+fn header(file: &[u8]) -> u64 {
+    let claimed = file.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    claimed.min(file.len() as u64).min(MAX_HEADER_BYTES as u64)
 }
 
-/// One activation that many convolutions read, each with a padding of its own, so that none finds it where another did.
-fn padded() -> Model {
-    let names: Vec<String> = (0..64).map(|number| format!("conv{number}")).collect();
-    let conv = |(number, name): (usize, &String)| {
-        let padding = [number / 7, number % 7, 13 - number / 7, 6 - number % 7];
-        Layer::conv(name, "input", 8, Window { kernel: [16, 8], stride: [40, 40], padding }, Finish::RELU)
-    };
-    let mut layers: Vec<Layer> = names.iter().enumerate().map(conv).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    layers.push(Layer::new("all", &names, Operation::Concat));
-    layers.push(Layer::logits("out", "all", 3));
-    build(Input::new(8, 200, 200), layers)
-}
-
-/// As many weights of 3x3 as make plans larger than files.
-fn heavy() -> Model {
-    let conv =
-        |name: &str, from: &str, channels| Layer::conv(name, from, channels, Window::square(3, 1, 1), Finish::RELU);
-    let layers = vec![conv("a", "input", 512), conv("b", "a", 512), conv("c", "b", 512), Layer::logits("out", "c", 2)];
-    build(Input::new(3, 8, 8), layers)
+/// Loads a file, and proves what it holds.
+fn load(name: &str, file: &[u8]) -> Option<Model> {
+    let (model, found) = counted(|| Model::from_bytes(file).ok());
+    let (bytes, header) = (file.len() as u64, header(file));
+    let (most, total) = (2 * bytes + 80 * header + SLACK, 2 * bytes + 240 * header + SLACK);
+    assert!(found.bytes_max <= most, "{name}: {} bytes at a time, {most} at most", found.bytes_max);
+    assert!(found.bytes_total <= total, "{name}: {} bytes in all, {total} at most", found.bytes_total);
+    model
 }
 
 #[test]
-fn what_strangers_may_publish_is_prepared_within_bounds_and_run_exactly() {
-    for (name, model) in [("wide", wide()), ("padded", padded()), ("heavy", heavy())] {
+fn the_largest_models_are_prepared_within_bounds_and_run_exactly() {
+    for name in worst::NAMES {
+        let file = worst::by_name(name).expect("it has this name").to_bytes().expect("it fits");
+        let model = load(name, &file).expect("it is a model");
         let pixels: Vec<u8> = (0..model.pixels()).map(|at| (at * 31 % 251) as u8).collect();
-        let threads = NonZeroUsize::new(2).unwrap();
-        let mut backend = KernelBackend::with(Kernel::best(), threads).unwrap();
-        let logits = backend.logits(&model, &[&pixels]).unwrap();
-        assert_eq!(logits, [reference::logits(&model, &pixels)], "{name}");
-        // Two bytes at most for each that is moved, in each thread; eight for each packed weight.
+        let expected = reference::logits(&model, &pixels);
         let cost = model.graph().cost();
-        let bound = 2 * 2 * cost.moved + 8 * cost.packed_weights + (1 << 20);
-        let found = backend.prepared_bytes();
-        assert!(found <= bound && cost.moved <= MAX_MOVED, "{name}: {found} bytes, {bound} at most; {cost:?}");
+        // Two bytes for each that is moved, eight for each packed weight.
+        let bound = 2 * cost.moved + 8 * cost.packed_weights + (1 << 20);
+        for kernel in Kernel::available() {
+            let mut backend = KernelBackend::with(kernel, NonZeroUsize::MIN).expect("it is available");
+            let (memory, plan) = counted(|| backend.memory(&model).expect("it is planned"));
+            let (most, all) = (plan.bytes_max, plan.bytes_total);
+            assert!(
+                memory as u64 <= plan.bytes_max && most <= bound && all <= 2 * bound,
+                "{name}, {kernel}: {memory} bytes stay, {most} at a time, {all} in all, {bound} at most; {cost:?}"
+            );
+            assert_eq!(backend.prepared_bytes(), memory as u64, "{name}, {kernel}");
+            let (logits, run) = counted(|| backend.logits(&model, &[&pixels]).expect("it runs"));
+            assert_eq!(logits, [expected.clone()], "{name}, {kernel}");
+            let bound = 8 * model.logits() as u64 + SLACK;
+            assert!(run.bytes_total <= bound, "{name}, {kernel}: {} bytes to run, {bound} at most", run.bytes_total);
+        }
+    }
+}
+
+/// They do come up to the limits, else they would not be the worst.
+#[test]
+fn the_largest_models_come_up_to_the_limits() {
+    let files = worst::NAMES.map(|name| worst::by_name(name).expect("it has this name"));
+    let most = |of: &dyn Fn(&ocelli_model::ModelFile) -> u64| files.iter().map(of).max().expect("there are some");
+    for (what, found, limit) in [
+        ("moved", most(&|file| file.graph.cost().moved), MAX_MOVED),
+        ("packed weights", most(&|file| file.graph.cost().packed_weights), MAX_PACKED_WEIGHTS),
+        ("layers", most(&|file| file.graph.layers().len() as u64), MAX_LAYERS as u64),
+        ("channels", most(&|file| file.graph.input().shape.channels as u64), 65_535),
+        ("bytes", most(&|file| file.to_bytes().expect("it fits").len() as u64), MAX_FILE_BYTES as u64),
+    ] {
+        assert!(found <= limit && found > limit - limit / 64, "{what}: {found} of {limit}");
+    }
+}
+
+/// A file of this header, as long as a header may be when `fill` has been put in often enough, and of no data.
+fn container(begin: &str, fill: impl Fn(usize) -> String, end: &str) -> Vec<u8> {
+    let mut header = begin.to_owned();
+    for number in 0.. {
+        let next = fill(number);
+        if header.len() + next.len() + end.len() > MAX_HEADER_BYTES {
+            break;
+        }
+        header.push_str(&next);
+    }
+    header.push_str(end);
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
+
+/// The JSON of [`SEED_FILE`] without its last brace, and its data.
+fn seed() -> (String, &'static [u8]) {
+    let (json, data) = SEED_FILE[8..].split_at(header(SEED_FILE) as usize);
+    let json = str::from_utf8(json).expect("JSON is UTF-8").trim_end();
+    (json.strip_suffix('}').expect("an object").to_owned(), data)
+}
+
+#[test]
+fn headers_that_are_full_of_something_take_bytes_in_proportion() {
+    let (seed, data) = seed();
+    let graph =
+        r#"{"__metadata__":{"graph":"{\"version\":2,\"input\":{\"channels\":1,\"height\":1,\"width\":1,\"crop\":256,"#;
+    let display = seed.replacen(r#""display":""#, r#""display":"["#, 1);
+    let at = display.find(r#""display":"["#).expect("it has a display") + r#""display":"["#.len();
+    let files: [(&str, Vec<u8>, bool); 8] = [
+        ("keys", container(&seed, |number| format!(",\"{number:x}\":0"), "}"), false),
+        ("empty lists", container(&format!("{seed},\"a\":[0"), |_| ",[]".into(), "]}"), false),
+        ("lists", container(&format!("{seed},\"a\":[0"), |_| ",[0]".into(), "]}"), false),
+        ("objects", container(&format!("{seed},\"a\":[0"), |_| ",{\"\":0}".into(), "]}"), false),
+        ("one key again and again", container("{\"\":0", |_| ",\"\":0".into(), "}"), false),
+        (
+            "layers",
+            container(&format!("{graph}\\\"zero_points\\\":[0]}},\\\"layers\\\":[0"), |_| ",[]".into(), "]}\"}}"),
+            false,
+        ),
+        ("zero points", container(&format!("{graph}\\\"zero_points\\\":[0"), |_| ",0".into(), "]}}\"}}"), false),
+        (
+            "a display",
+            [container(&display[..at], |_| "[],".into(), &format!("{}}}", &display[at..])).as_slice(), data].concat(),
+            true,
+        ),
+    ];
+    for (name, file, is_model) in files {
+        assert!(header(&file) > MAX_HEADER_BYTES as u64 - 64, "{name}: {} bytes", header(&file));
+        assert_eq!(load(name, &file).is_some(), is_model, "{name}: {:?}", Model::from_bytes(&file).err());
+    }
+}
+
+/// Changed bytes, digits and pieces: most are refused, at any place of the reader.
+#[test]
+fn changed_files_take_bytes_in_proportion() {
+    for seed in 0..MUTANTS {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut file = SEED_FILE.to_vec();
+        for _ in 0..=random.next_u32() % 4 {
+            let mut place = || random.next_u64() as usize % SEED_FILE.len();
+            let (length, at, other) = (place() % 32, place().max(32) - 32, place().max(32) - 32);
+            match random.next_u32() % 3 {
+                0 => file[at] ^= 1 << (random.next_u32() % 8),
+                1 => file[at] = b"0123456789[]{},:\""[random.next_u32() as usize % 17],
+                _ => file.copy_within(other..other + length, at),
+            }
+        }
+        load(&format!("seed {seed}"), &file);
     }
 }

@@ -244,19 +244,6 @@ impl Conv {
                 first += vectors * S::LANES;
             }
         }
-        let weight = |channel: usize, row: usize, run: usize, byte: usize| {
-            if channel >= channels || byte >= length {
-                return 0;
-            }
-            let (column, input) = if merged { (byte / inputs, byte % inputs) } else { (run, byte) };
-            // Of the inputs of groups that are joined, each channel has those of its own.
-            match input.checked_sub(channel / group_outputs % joined * group_inputs) {
-                Some(input) if input < group_inputs => {
-                    sums.weight[(channel * group_inputs + input) * taps + row * columns + column]
-                }
-                _ => 0,
-            }
-        };
         let group_end = |tile: &Tile| channels.min((tile.first / outputs + 1) * outputs);
         let mut weights = Aligned::zeros(at * size_of::<i32>());
         let mut constants = Aligned::zeros(constant * size_of::<i32>());
@@ -266,18 +253,38 @@ impl Conv {
             let (row, run, word) = place(word);
             (row * from.row() + run * from.pitch + 4 * word) as u32
         };
-        let four = |channel: usize, word: usize| -> [i8; 4] {
+        // Of the bytes of a word the inputs, counted over the groups that are joined, and the taps: all channels have them alike, and
+        // strangers' models have so many weights that nothing may be divided for each.
+        let bytes_of = |word: usize| -> [(usize, usize); 4] {
             let (row, run, word) = place(word);
-            std::array::from_fn(|j| weight(channel, row, run, 4 * word + j))
+            std::array::from_fn(|j| {
+                let byte = 4 * word + j;
+                let (column, input) = if merged { (byte / inputs, byte % inputs) } else { (run, byte) };
+                // What only fills a word is nobody's input.
+                if byte < length { (input, row * columns + column) } else { (usize::MAX, 0) }
+            })
+        };
+        // The first input of a channel's own group, and the channel's weights: for all others it has weights of 0.
+        let own = |channel: usize| {
+            let first = channel / group_outputs % joined * group_inputs;
+            (first, &sums.weight[channel * group_inputs * taps..][..group_inputs * taps])
+        };
+        let four = |(first, weights): (usize, &[i8]), bytes: [(usize, usize); 4]| {
+            bytes.map(|(input, tap)| match input.wrapping_sub(first) {
+                input if input < group_inputs => weights[input * taps + tap],
+                _ => 0,
+            })
         };
         let mut offsets: Vec<u32> = Vec::new();
         for tile in &mut tiles {
             let lanes = tile.vectors * S::LANES;
-            let channels = tile.first..(tile.first + lanes).min(group_end(tile));
+            let channels: Vec<(usize, &[i8])> =
+                (tile.first..(tile.first + lanes).min(group_end(tile))).map(own).collect();
             let mut order: Vec<usize> = (0..all).collect();
             if S::HAS_PAIRS && !sums.is_wide() && all <= MOST_PAIRED {
                 let halves = |word: usize| {
-                    let four = channels.clone().map(|channel| four(channel, word).map(i32::from));
+                    let bytes = bytes_of(word);
+                    let four = channels.iter().map(|channel| four(*channel, bytes).map(i32::from));
                     four.flat_map(|[a, b, c, d]| [[a, b], [c, d]])
                         .map(|[a, b]| [a.max(0) + b.max(0), (-a).max(0) + (-b).max(0)])
                         .collect()
@@ -291,15 +298,16 @@ impl Conv {
             }
             let packed = weights.words_mut()[tile.weights..][..all * parts * lanes].chunks_exact_mut(parts * lanes);
             for (word, packed) in order.iter().zip(packed) {
-                for (lane, channel) in channels.clone().enumerate() {
-                    let four = four(channel, *word);
+                let bytes = bytes_of(*word);
+                for (lane, channel) in channels.iter().enumerate() {
+                    let four = four(*channel, bytes);
                     for part in 0..parts {
                         packed[part * lanes + lane] = weights_word(four, parts, part);
                     }
                 }
             }
             let (bias, scale) = constants.words_mut()[tile.constants..][..2 * lanes].split_at_mut(lanes);
-            for (lane, channel) in (tile.first..group_end(tile).min(tile.first + lanes)).enumerate() {
+            for (lane, channel) in (tile.first..tile.first + channels.len()).enumerate() {
                 let weight = &sums.weight[channel * group_inputs * taps..][..group_inputs * taps];
                 let zero_points = &from.zero_points[channel / group_outputs * group_inputs..][..group_inputs];
                 bias[lane] = folded_bias(sums.bias[channel], weight, taps, zero_points, offset::<S>(sums.is_wide()));

@@ -119,14 +119,19 @@ impl Winograd {
     ) -> Self {
         let (channels, inputs) = (sums.bias.len(), layout.channels);
         let pairs = inputs.div_ceil(2);
-        let weight = |channel: usize, input: usize, position: usize| {
+        // All positions of a kernel at once: strangers' models have so many weights that none may be read 36 times.
+        let transformed = |channel: usize, input: usize| -> [i16; POSITIONS] {
             if channel >= channels || input >= inputs {
-                return 0;
+                return [0; POSITIONS];
             }
             let kernel = &sums.weight[(channel * inputs + input) * 9..][..9];
-            let (left, right) = (G[position / 6], G[position % 6]);
-            let row = |y: usize| (0..3).map(|x| right[x] * i32::from(kernel[y * 3 + x])).sum::<i32>();
-            (0..3).map(|y| left[y] * row(y)).sum::<i32>() as i16
+            let rows: [[i32; 6]; 3] = std::array::from_fn(|y| {
+                G.map(|right| (0..3).map(|x| right[x] * i32::from(kernel[y * 3 + x])).sum::<i32>())
+            });
+            std::array::from_fn(|position| {
+                let left = G[position / 6];
+                (0..3).map(|y| left[y] * rows[y][position % 6]).sum::<i32>() as i16
+            })
         };
         let total = channels.div_ceil(S::LANES);
         let full = total / VECTORS * VECTORS;
@@ -135,18 +140,18 @@ impl Winograd {
             .map(|first| (first, VECTORS))
             .chain((full..total).map(|first| (first, 1)))
             .collect();
-        let packed = groups.iter().flat_map(|(first, count)| {
-            (0..POSITIONS).flat_map(move |position| {
-                (0..pairs).flat_map(move |pair| {
-                    (first * S::LANES..(first + count) * S::LANES).map(move |channel| (channel, pair, position))
-                })
-            })
-        });
-        let packed = packed.map(|(channel, pair, position)| {
-            let [a, b] = [2 * pair, 2 * pair + 1].map(|input| weight(channel, input, position).to_ne_bytes());
-            i32::from_ne_bytes([a[0], a[1], b[0], b[1]])
-        });
-        let weights = Aligned::collect(total * POSITIONS * pairs * S::LANES, packed);
+        let mut weights = Aligned::zeros(total * POSITIONS * pairs * S::LANES * size_of::<i32>());
+        for (first, count) in &groups {
+            let lanes = count * S::LANES;
+            let group = &mut weights.words_mut()[first * S::LANES * POSITIONS * pairs..][..POSITIONS * pairs * lanes];
+            for (pair, lane) in (0..pairs).flat_map(|pair| (0..lanes).map(move |lane| (pair, lane))) {
+                let [a, b] = [2 * pair, 2 * pair + 1].map(|input| transformed(first * S::LANES + lane, input));
+                for (position, (a, b)) in a.into_iter().zip(b).enumerate() {
+                    let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
+                    group[(position * pairs + pair) * lanes + lane] = i32::from_ne_bytes([a, b, c, d]);
+                }
+            }
+        }
         let per_channel = |of: &dyn Fn(usize) -> i32| {
             let words = (0..total * S::LANES).map(|channel| if channel < channels { of(channel) } else { 0 });
             Aligned::collect(total * S::LANES, words)
