@@ -657,8 +657,8 @@ impl Builder {
         let from = is_plain.then(|| self.network.shape(self.network.layers[last - 1].from[0]));
         let is_last = from.is_some_and(|from| {
             let layer = &self.network.layers[last - 1];
-            layer.low == f64::NEG_INFINITY
-                && layer.high == f64::INFINITY
+            // Logits have no ends, as clamped numbers and bytes have.
+            layer.is_open()
                 && match layer.kind {
                     LayerKind::Linear(_) => true,
                     LayerKind::Conv { groups: 1, window, .. } => whole(window, from),
@@ -668,10 +668,14 @@ impl Builder {
         if !is_last {
             let elements = logits.shape.elements();
             self.spend(elements.saturating_mul(elements))?;
-            let rows = (0..elements * elements).map(|place| if place % (elements + 1) == 0 { 1.0 } else { 0.0 });
+            let mut weight = vec![0i16; elements * elements];
+            weight.iter_mut().step_by(elements + 1).for_each(|weight| *weight = 1);
+            let rows = weight.iter().copied().map(f32::from).collect();
+            let bias = Some(GivenBias { values: vec![0; elements], scale: None });
+            let given = GivenSums { weight: Arc::new(weight), scale: vec![1.0; elements], bias };
             // Classes stay in the file's order.
             let flat = Tensor { layout: logits.layout.flat(), ..logits };
-            last = self.linear(&flat, rows.collect(), vec![0.0; elements], None)?.activation;
+            last = self.linear(&flat, rows, vec![0.0; elements], Some(given))?.activation;
         }
         let layer = &mut self.network.layers[last - 1];
         if let LayerKind::Conv { sums, .. } = &layer.kind {
