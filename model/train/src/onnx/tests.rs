@@ -944,6 +944,144 @@ fn an_axis_is_counted_from_either_end() {
     assert_eq!(run(join(-3), 16), run(join(1), 16));
 }
 
+/// What is easily read otherwise, against what onnxruntime 1.32.0 answered for the same networks.
+#[test]
+fn what_is_easily_read_otherwise_has_the_values_of_onnxruntime() {
+    let pixels: Vec<u8> = (0..16).map(|i| i * 13 + 7).collect();
+    let flat_and_linear =
+        |from: &str| vec![node("Flatten", &[from], "f"), ints(node("Gemm", &["f", "w2"], "y"), "transB", &[1])];
+    let check = |what: &str, version: i64, change: &dyn Fn(&mut GraphProto), expected: &[f32], within: f32| {
+        let mut graph = graph();
+        change(&mut graph);
+        let found = read_of(version, graph).unwrap_or_else(|error| panic!("{what}: {error}")).run(&pixels);
+        let same = |(a, b): (&f32, &f32)| (a - b).abs() < within;
+        assert!(found.len() == expected.len() && found.iter().zip(expected).all(same), "{what}: {found:?}");
+    };
+    let of_type = |graph: &mut GraphProto, kind: i32| {
+        graph.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = kind;
+    };
+    let number = |name: &str, number: f32| TensorProto { float_data: vec![number], ..tensor(name, &[]) };
+    let plain = [-1.280_819, 3.239_463, -5.091_577];
+
+    // Classes in the order of rows, columns and channels.
+    let change = |graph: &mut GraphProto| {
+        let turned = ints(node("Transpose", &["c"], "t"), "perm", &[0, 2, 3, 1]);
+        graph.node.splice(1.., [turned, node("Reshape", &["t", "to"], "y")]);
+        graph.initializer.push(whole("to", &[0, -1]));
+    };
+    let expected = [1.623_074, -1.412_119, 1.897_856, -1.686_724, 2.722_204, -2.510_541, 2.996_986, -2.785_147];
+    check("classes of rows first", 17, &change, &expected, 1e-4);
+
+    // Of the size that a Pad before it has made.
+    for (mode, expected) in
+        [("SAME_UPPER", [-2.310_941, 2.960_039, -3.511_794]), ("SAME_LOWER", [-0.338_288, 1.411_633, -2.438_558])]
+    {
+        let change = |graph: &mut GraphProto| {
+            let conv = ints(node("Conv", &["p", "w1"], "c"), "strides", &[3, 3]);
+            let pad = ints(node("Pad", &["x"], "p"), "pads", &[0, 0, 0, 0, 0, 0, 1, 1]);
+            graph.node = [vec![pad, text(conv, "auto_pad", mode)], flat_and_linear("c")].concat();
+        };
+        check(mode, 10, &change, &expected, 1e-4);
+    }
+
+    // Without a zero point that of its type, 0.
+    let change = |graph: &mut GraphProto| {
+        graph.node = [vec![node("DequantizeLinear", &["x", "s"], "c")], flat_and_linear("c")].concat();
+        graph.initializer[1] = tensor("w2", &[3, 16]);
+        graph.initializer.push(number("s", 0.01));
+        of_type(graph, element::INT8);
+    };
+    check("i8 without a zero point", 17, &change, &[-5.592_404, -4.552_611, -2.918_884], 1e-4);
+    let change = |graph: &mut GraphProto| {
+        let bytes = ints(node("QuantizeLinear", &["c", "s"], "q"), "output_dtype", &[3]);
+        graph.node.splice(1..3, [bytes, node("DequantizeLinear", &["q", "s"], "d"), node("Flatten", &["d"], "f")]);
+        graph.initializer.push(number("s", 0.01));
+    };
+    // Clamped to -1.28..=1.27, and rounded to a hundredth, which is not seen in floats.
+    check("bytes of another type", 21, &change, &[-1.742_406, 2.807_684, -3.780_632], 0.05);
+
+    // Its alpha is of what is added, too.
+    let change = |graph: &mut GraphProto| {
+        let product = node("QGemm", &["f", "s", "", "b", "s", "", "bias"], "y");
+        let product = float(ints(product, "transB", &[1]), "alpha", 2.0);
+        graph.node = vec![node("Flatten", &["x"], "f"), NodeProto { domain: "com.microsoft".into(), ..product }];
+        let weights: Vec<i32> = (0..48).map(|i| i * 37 % 127 - 63).collect();
+        graph.initializer.extend([
+            number("s", 0.01),
+            bytes("b", &[3, 16], 3, &weights),
+            bytes("bias", &[3], 6, &[100_000, -5000, 7000]),
+        ]);
+        of_type(graph, element::UINT8);
+    };
+    check("QGemm with an alpha", 17, &change, &[18.087, -1.1886, 1.9198], 1e-3);
+
+    // Weights of bytes with other dimensions.
+    let change = |graph: &mut GraphProto| {
+        graph.node = vec![
+            node("Reshape", &["wb", "to"], "wr"),
+            node("DequantizeLinear", &["wr", "s"], "w"),
+            node("Conv", &["x", "w"], "c"),
+            node("Flatten", &["c"], "y"),
+        ];
+        graph.initializer.extend([
+            bytes("wb", &[2, 1, 3, 1], 3, &[10, -20, 30, -40, 50, 60]),
+            whole("to", &[2, 1, 1, -1]),
+            number("s", 0.01),
+        ]);
+    };
+    let expected = [
+        0.025_882, 0.036_078, 0.066_667, 0.076_863, 0.107_451, 0.117_647, 0.148_235, 0.158_431, 0.105_882, 0.141_569,
+        0.248_627, 0.284_314, 0.391_373, 0.427_059, 0.534_118, 0.569_804,
+    ];
+    check("bytes that are reshaped", 17, &change, &expected, 1e-4);
+
+    // Eight pictures at once, and each by itself.
+    let eight = |to: &'static [i64]| {
+        move |graph: &mut GraphProto| {
+            graph.input[0] = value("x", &[8, 1, 4, 4]);
+            graph.node[2] = node("Reshape", &["r", "to"], "f");
+            graph.node[1].op_type = "Identity".into();
+            graph.initializer.push(whole("to", to));
+        }
+    };
+    for to in [&[8, -1][..], &[8, 8], &[-1, 8], &[0, -1], &[0, 8]] {
+        check("a batch of 8", 17, &eight(to), &plain, 1e-4);
+    }
+    for to in [&[1, -1][..], &[4, -1], &[16, -1], &[64, -1], &[-1, 16], &[-1, 4], &[8, 4]] {
+        let mut graph = graph();
+        eight(to)(&mut graph);
+        let expected = if to[0] > 0 && to[0] != 8 {
+            "expected as many pictures first: -1, 0 or 8"
+        } else {
+            "expected to flatten (-1: pictures)"
+        };
+        let expected = format!("operator \"Reshape\" (node \"/f\"): it reshapes [-1, 2, 2, 2] to {to:?}, {expected}");
+        assert_eq!(read(graph).unwrap_err().to_string(), expected);
+    }
+
+    // A dropout that drops nothing, and a softmax of all classes by the rule of each version.
+    let change = |graph: &mut GraphProto| {
+        graph.node[1] = node("Dropout", &["c", "", "training"], "r");
+        graph.initializer.push(bytes("training", &[], 9, &[0]));
+    };
+    check("a dropout", 13, &change, &plain, 1e-4);
+    for version in [12, 13] {
+        let change = |graph: &mut GraphProto| {
+            graph.node[1].op_type = "Identity".into();
+            graph.node.push(node("Softmax", &["y"], "p"));
+            graph.output[0].name = "p".into();
+        };
+        check("a softmax", version, &change, &plain, 1e-4);
+    }
+    let change = |graph: &mut GraphProto| {
+        graph.node[1].op_type = "Identity".into();
+        graph.node.push(ints(node("Unsqueeze", &["y"], "u"), "axes", &[2, 3]));
+        graph.node.push(node("Softmax", &["u"], "p"));
+        graph.output[0].name = "p".into();
+    };
+    check("a softmax of what is left before version 13", 12, &change, &plain, 1e-4);
+}
+
 #[test]
 fn pixels_are_what_the_first_constant_takes_them_for() {
     let scale = |operator: &str, number: f32| {
