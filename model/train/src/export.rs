@@ -51,6 +51,7 @@ pub fn to_onnx(model: &Model, weights: WeightType) -> Vec<u8> {
             .into_iter()
             .map(|(key, value)| StringStringEntryProto { key: key.into(), value })
             .collect(),
+        functions: Vec::new(),
     };
     file.encode_to_vec()
 }

@@ -8,6 +8,7 @@ mod builder;
 mod lower;
 pub mod network;
 mod node;
+mod operators;
 pub(crate) mod proto;
 mod run;
 mod tensor;
@@ -19,8 +20,9 @@ use std::io;
 use ocelli_model::graph::{MAX_DIMENSION, Shape};
 use prost::Message as _;
 
-use self::lower::{Lowering, OPERATORS, advice, name_of};
+use self::lower::{Lowering, Read, name_of};
 use self::network::Network;
+use self::operators::{VERSIONS, advice};
 use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, element};
 use self::value::{Affine, Layout};
 
@@ -54,10 +56,19 @@ pub enum OnnxError {
         /// The number found.
         found: usize,
     },
+    /// The file's operators are of no version that is read.
+    #[error("found {} of ONNX's operators, expected one from {} to {}", said(.found), VERSIONS.start(), VERSIONS.end())]
+    Version {
+        /// The versions found.
+        found: Vec<i64>,
+    },
+    /// A node runs what the file defines itself.
+    #[error("operator {operator:?} (node {node:?}) is a function of the file itself, expected ONNX's own operator")]
+    Function { operator: String, node: String },
     /// An operator that is not read: the first in the order of the graph.
     #[error(
         "operator {operator:?} (node {node:?}) is not supported; supported are {supported}",
-        supported = OPERATORS.join(", ")
+        supported = operators::names().collect::<Vec<_>>().join(", ")
     )]
     Unsupported {
         /// The operator, with its domain where that is not ONNX's own.
@@ -123,9 +134,21 @@ impl OnnxError {
             }
             Self::Output { .. } => "export the network up to its logits, as its only output",
             Self::Decode(_) | Self::NoGraph => "export it with torch.onnx.export or tf2onnx",
+            Self::Version { .. } => "export it again with opset 17, or convert it with onnx.version_converter",
+            Self::Function { .. } => {
+                "put what its functions do in their place with onnx.inliner.inline_local_functions"
+            }
             Self::TooLarge { .. } | Self::TooManyNodes { .. } => "take a smaller network",
             Self::Preprocessing { .. } => "give one number, or one for each channel",
         }
+    }
+}
+
+fn said(versions: &[i64]) -> String {
+    match versions {
+        [] => "no version".into(),
+        [version] => format!("version {version}"),
+        versions => format!("versions {versions:?}"),
     }
 }
 
@@ -168,6 +191,8 @@ pub fn import(
     }
     let model = ModelProto::decode(bytes)?;
     let graph = model.graph.ok_or(OnnxError::NoGraph)?;
+    let versions = model.opset_import.iter().filter(|set| is_own(&set.domain)).map(|set| set.version);
+    let versions: Vec<i64> = versions.collect();
     if graph.node.len() > MAX_NODES {
         return Err(OnnxError::TooManyNodes { found: graph.node.len() });
     }
@@ -175,15 +200,26 @@ pub fn import(
         let domain = if is_own(&node.domain) { String::new() } else { format!("{}.", node.domain) };
         return Err(OnnxError::Unsupported { operator: format!("{domain}{}", node.op_type), node: name_of(node) });
     }
+    let version = match versions[..] {
+        [version] if VERSIONS.contains(&version) => version,
+        _ => return Err(OnnxError::Version { found: versions }),
+    };
+    let is_function = |node: &&NodeProto| {
+        let same = |domain: &str| domain == node.domain || is_own(domain) && is_own(&node.domain);
+        model.functions.iter().any(|function| function.name == node.op_type && same(&function.domain))
+    };
+    if let Some(node) = graph.node.iter().find(is_function) {
+        return Err(OnnxError::Function { operator: node.op_type.clone(), node: name_of(node) });
+    }
     let external = External::open(&graph, open)?;
-    let InputOfGraph { name, shape, layout, least } = input(&graph)?;
+    let InputOfGraph { name, shape, layout, pictures, least } = input(&graph)?;
     let by_type = least.map(|_| 1.0);
     let found = || if reads_bytes(&graph, name, &external) { 1.0 } else { 1.0 / 255.0 };
     let scale = preprocessing.scale.or(by_type).unwrap_or_else(found);
     let pixels = preprocessing.affine(scale, shape.channels)?;
     let moved = Affine { scale: vec![1.0; shape.channels], offset: vec![least.unwrap_or(0.0); shape.channels] };
-    let lowering =
-        Lowering::new(&graph, (name, shape, layout), (pixels.then(&moved), least.unwrap_or(0.0)), &external)?;
+    let read = Read { name, shape, layout, pictures, version, affine: pixels.then(&moved), least };
+    let lowering = Lowering::new(&graph, read, &external)?;
     let network = lowering.finish(&graph)?;
     Ok(OnnxNetwork { network, producer: model.producer_name, scale, reads_bytes: least.is_some() })
 }
@@ -314,7 +350,8 @@ fn is_own(domain: &str) -> bool {
 fn is_supported(node: &NodeProto) -> bool {
     let operator = node.op_type.as_str();
     let is_quantised = operator.starts_with('Q') || ["DequantizeLinear", "Gelu"].contains(&operator);
-    OPERATORS.contains(&operator) && (is_own(&node.domain) || node.domain == "com.microsoft" && is_quantised)
+    operators::names().any(|name| name == operator)
+        && (is_own(&node.domain) || node.domain == "com.microsoft" && is_quantised)
 }
 
 /// The pictures that a graph reads.
@@ -322,6 +359,8 @@ struct InputOfGraph<'a> {
     name: &'a str,
     shape: Shape,
     layout: Layout,
+    /// How many there are at once, or 0 where the file leaves that open.
+    pictures: i64,
     /// What a pixel of 0 is, where the elements are bytes.
     least: Option<f64>,
 }
@@ -351,18 +390,19 @@ fn input(graph: &GraphProto) -> Result<InputOfGraph<'_>, OnnxError> {
         let size = 1..=MAX_DIMENSION as i64;
         (channels == 1 || channels == 3) && size.contains(&height) && size.contains(&width)
     };
-    let found = |channels: i64, height: i64, width: i64, layout: Layout| InputOfGraph {
+    let found = |pictures: i64, [channels, height, width]: [i64; 3], layout: Layout| InputOfGraph {
+        pictures,
         name: &input.name,
         shape: Shape { channels: channels as usize, height: height as usize, width: width as usize },
         layout,
         least,
     };
     match dims[..] {
-        [_, channels, height, width] if is_picture(channels, height, width) => {
-            Ok(found(channels, height, width, Layout::Nchw))
+        [pictures, channels, height, width] if is_picture(channels, height, width) => {
+            Ok(found(pictures, [channels, height, width], Layout::Nchw))
         }
-        [_, height, width, channels] if is_picture(channels, height, width) => {
-            Ok(found(channels, height, width, Layout::Nhwc))
+        [pictures, height, width, channels] if is_picture(channels, height, width) => {
+            Ok(found(pictures, [channels, height, width], Layout::Nhwc))
         }
         _ => Err(OnnxError::Input { reason: format!("input {:?} is {dims:?} (0: not fixed)", input.name) }),
     }

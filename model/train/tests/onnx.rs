@@ -115,9 +115,7 @@ fn quantised_networks_keep_their_integers() {
         let scale = model.display().scale;
         let integers = logits(&model, &mut ReferenceBackend, &data, &mut |_| ()).expect("it runs");
         let all = || rows.iter().flatten().copied();
-        // Its outputs are bytes, and end where bytes do.
-        let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
-        let found = || integers.iter().flatten().map(|logit| (f64::from(*logit) * scale).clamp(least, most));
+        let found = || integers.iter().flatten().map(|logit| f64::from(*logit) * scale);
         let steps: Vec<f64> = found().zip(all()).map(|(found, expected)| ((found - expected) / scale).abs()).collect();
         let largest = steps.iter().copied().fold(0.0, f64::max);
         // Additions, means and products differ by a step here and there, on each of its platforms in other places.

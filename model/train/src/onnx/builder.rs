@@ -10,7 +10,7 @@ use ocelli_model::graph::{MAX_DIMENSION, MAX_LAYERS, Shape, Window};
 use super::Fault;
 use super::network::{Function, GivenBias, GivenGrid, GivenSums, LayerKind, Network, NetworkInput, NetworkLayer, Sums};
 use super::tensor::{Constant, GivenIntegers};
-use super::value::{Affine, Layout, Map, Tensor};
+use super::value::{Affine, Bytes, Layout, Map, Tensor};
 
 /// The most numbers that are made on the way, so that a small file cannot ask for much memory.
 const MAX_NUMBERS: usize = 1 << 27;
@@ -31,7 +31,7 @@ pub struct Builder {
     /// Whether the input's zero points may not change any more.
     is_padded: bool,
     /// What a byte of 0 is, where the file says that the input is bytes.
-    least: f64,
+    least: Option<f64>,
     /// The node that is looked at.
     node: String,
     numbers: usize,
@@ -48,7 +48,7 @@ pub struct Running {
 
 impl Builder {
     /// Begins with the input; `least` is what a byte of 0 is where it is bytes, 0 or -128.
-    pub fn new(shape: Shape, least: f64) -> Self {
+    pub fn new(shape: Shape, least: Option<f64>) -> Self {
         let input = NetworkInput { shape, grid: None, zeros: vec![0.0; shape.channels] };
         let network = Network { input, layers: Vec::new() };
         Self { network, reads_alone: Vec::new(), is_padded: false, least, node: String::new(), numbers: 0 }
@@ -404,8 +404,7 @@ impl Builder {
             return Ok(sum);
         }
         let [first, second] = [self.readable(a)?, self.readable(b)?];
-        let same = a.layout.dims(a.shape) == b.layout.dims(b.shape) && a.layout.is_like(b.layout, a.shape);
-        if !same {
+        if a.shape != b.shape || !is_same(a, b) {
             return Err(Fault::new(format!(
                 "it adds activations of {:?} and {:?}, expected the same dimensions",
                 a.layout.dims(a.shape),
@@ -423,9 +422,11 @@ impl Builder {
         }
         let (a, b) = if a.shape.plane() < b.shape.plane() { (b, a) } else { (a, b) };
         let [first, second] = [self.readable(a)?, self.readable(b)?];
+        // One number for each channel, in the same place, and not in that of rows or columns.
         let single = Shape { height: 1, width: 1, ..a.shape };
-        let ranks = a.layout.dims(a.shape).len() == b.layout.dims(b.shape).len();
-        if !ranks || !a.layout.is_like(b.layout, b.shape) || b.shape != a.shape && b.shape != single {
+        let is_single = b.shape == single && b.layout.dims(single) == a.layout.dims(single);
+        let is_flat = a.layout == a.layout.flat() && a.shape.channels > 1;
+        if !(b.shape == a.shape && is_same(&a, &b) || is_single && !is_flat) {
             return Err(Fault::new(format!(
                 "it multiplies activations of {:?} and {:?}, expected the same dimensions, or one row and column in the second",
                 a.layout.dims(a.shape),
@@ -456,6 +457,7 @@ impl Builder {
 
     /// The mean of each window; zeros around count.
     pub fn average_pool(&mut self, tensor: &Tensor, window: Window) -> Result<Tensor, Fault> {
+        unpadded(tensor)?;
         if window == Window::square(1, 1, 0) {
             return Ok(tensor.clone());
         }
@@ -511,19 +513,20 @@ impl Builder {
         let channels = tensors.iter().map(|tensor| tensor.shape.channels).sum();
         let shape = Shape { channels, ..first.shape };
         let activation = self.push(from, LayerKind::Concat, shape)?;
-        self.network.layers[activation - 1].grid = bytes;
+        self.network.layers[activation - 1].grid = bytes.map(|bytes| bytes.grid);
         self.reads_alone[activation - 1] = alone;
         Ok(Tensor { bytes, ..Tensor::plain(activation, shape, first.layout) })
     }
 
     /// What QuantizeLinear makes of a tensor.
-    pub fn quantised(&mut self, tensor: &Tensor, grid: GivenGrid) -> Result<Tensor, Fault> {
+    pub fn quantised(&mut self, tensor: &Tensor, bytes: Bytes) -> Result<Tensor, Fault> {
         real(tensor)?;
         unpadded(tensor)?;
+        let grid = bytes.grid;
         let as_bytes = |activation: usize| Tensor {
             activation,
             map: Map::Plain,
-            bytes: Some(grid),
+            bytes: Some(bytes),
             is_alone: true,
             ..tensor.clone()
         };
@@ -563,13 +566,13 @@ impl Builder {
     /// What DequantizeLinear makes of a tensor.
     pub fn dequantised(&mut self, tensor: &Tensor, grid: GivenGrid) -> Result<Tensor, Fault> {
         match tensor.bytes {
-            Some(found) if found == grid => Ok(Tensor { bytes: None, ..tensor.clone() }),
-            Some(found) => Err(Fault::new(format!(
+            Some(found) if found.grid == grid => Ok(Tensor { bytes: None, ..tensor.clone() }),
+            Some(Bytes { grid: found, .. }) => Err(Fault::new(format!(
                 "it reads bytes with a scale of {} and a zero point of {} that were written with {} and {}, expected the same",
                 grid.scale, grid.zero_point, found.scale, found.zero_point
             ))),
             // Bytes that the network reads.
-            None if self.is_raw_input(tensor) => {
+            None if self.is_signed(tensor).is_some() => {
                 let pixels = Tensor { map: Map::Plain, ..tensor.clone() };
                 let input = self.network.input.grid;
                 if tensor.is_alone && (input == Some(grid) || input.is_none() && !self.reads_pixels()) {
@@ -584,17 +587,21 @@ impl Builder {
         }
     }
 
-    /// Whether a tensor is the input as the file has it.
-    fn is_raw_input(&self, tensor: &Tensor) -> bool {
-        let is_moved = |affine: &Affine| {
-            affine.scale.iter().all(|scale| *scale == 1.0) && affine.offset.iter().all(|offset| *offset == self.least)
-        };
-        tensor.activation == 0
-            && match &tensor.map {
-                Map::Plain => self.least == 0.0,
-                Map::Affine(affine) => is_moved(affine),
-                Map::Function(_) => false,
+    /// Whether the file counts the bytes that a tensor is from -128 on; none if it is no bytes, of a QuantizeLinear or of the input
+    /// as the file has it.
+    pub fn is_signed(&self, tensor: &Tensor) -> Option<bool> {
+        if let Some(bytes) = tensor.bytes {
+            return Some(bytes.is_signed);
+        }
+        let least = self.least.filter(|_| tensor.activation == 0)?;
+        let is_raw = match &tensor.map {
+            Map::Plain => least == 0.0,
+            Map::Affine(affine) => {
+                affine.scale.iter().all(|scale| *scale == 1.0) && affine.offset.iter().all(|offset| *offset == least)
             }
+            Map::Function(_) => false,
+        };
+        is_raw.then_some(least < 0.0)
     }
 
     fn reads_pixels(&self) -> bool {
@@ -650,8 +657,8 @@ impl Builder {
         let from = is_plain.then(|| self.network.shape(self.network.layers[last - 1].from[0]));
         let is_last = from.is_some_and(|from| {
             let layer = &self.network.layers[last - 1];
-            layer.low == f64::NEG_INFINITY
-                && layer.high == f64::INFINITY
+            // Logits have no ends, as clamped numbers and bytes have.
+            layer.is_open()
                 && match layer.kind {
                     LayerKind::Linear(_) => true,
                     LayerKind::Conv { groups: 1, window, .. } => whole(window, from),
@@ -661,9 +668,14 @@ impl Builder {
         if !is_last {
             let elements = logits.shape.elements();
             self.spend(elements.saturating_mul(elements))?;
-            let rows = (0..elements * elements).map(|place| if place % (elements + 1) == 0 { 1.0 } else { 0.0 });
-            let flat = Tensor { layout: Layout::FlatChw, ..logits };
-            last = self.linear(&flat, rows.collect(), vec![0.0; elements], None)?.activation;
+            let mut weight = vec![0i16; elements * elements];
+            weight.iter_mut().step_by(elements + 1).for_each(|weight| *weight = 1);
+            let rows = weight.iter().copied().map(f32::from).collect();
+            let bias = Some(GivenBias { values: vec![0; elements], scale: None });
+            let given = GivenSums { weight: Arc::new(weight), scale: vec![1.0; elements], bias };
+            // Classes stay in the file's order.
+            let flat = Tensor { layout: logits.layout.flat(), ..logits };
+            last = self.linear(&flat, rows, vec![0.0; elements], Some(given))?.activation;
         }
         let layer = &mut self.network.layers[last - 1];
         if let LayerKind::Conv { sums, .. } = &layer.kind {
@@ -697,6 +709,11 @@ fn pruned(mut network: Network, last: usize) -> Network {
         places.push(layers.len());
     }
     Network { layers, ..network }
+}
+
+/// Whether elements of two tensors lie in the same places.
+fn is_same(a: &Tensor, b: &Tensor) -> bool {
+    a.layout.dims(a.shape) == b.layout.dims(b.shape) && a.layout.is_like(b.layout, a.shape)
 }
 
 /// Refuses windows of nothing but padding.

@@ -3,7 +3,7 @@
 //! Quantised networks come in two forms: between QuantizeLinear and DequantizeLinear around each operator, or as operators that
 //! do both themselves. The second is read as the first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocelli_model::graph::{Shape, Window};
@@ -11,147 +11,11 @@ use ocelli_model::graph::{Shape, Window};
 use super::builder::{Builder, Running, biases, floats};
 use super::network::{Function, GivenGrid, GivenSums, Network};
 use super::node::Node;
+use super::operators;
 use super::proto::{GraphProto, NodeProto, element};
 use super::tensor::{Constant, Elements, GivenIntegers};
-use super::value::{Affine, Layout, Tensor, Value};
+use super::value::{Affine, Bytes, Layout, PICTURES, Tensor, Value, shown};
 use super::{External, Fault, OnnxError};
-
-/// The operators that are read.
-pub const OPERATORS: [&str; 64] = [
-    "Add",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "Clip",
-    "Concat",
-    "Constant",
-    "Conv",
-    "DequantizeLinear",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Flatten",
-    "Gather",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "LogSoftmax",
-    "MatMul",
-    "Max",
-    "MaxPool",
-    "Min",
-    "Mish",
-    "Mul",
-    "Neg",
-    "PRelu",
-    "Pad",
-    "QGemm",
-    "QLinearAdd",
-    "QLinearAveragePool",
-    "QLinearConcat",
-    "QLinearConv",
-    "QLinearGlobalAveragePool",
-    "QLinearLeakyRelu",
-    "QLinearMatMul",
-    "QLinearMul",
-    "QLinearReduceMean",
-    "QLinearSigmoid",
-    "QLinearSoftmax",
-    "QuantizeLinear",
-    "ReduceMean",
-    "Relu",
-    "Reshape",
-    "Selu",
-    "Shape",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Swish",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-];
-/// What to try instead of operators that are not read, or not as they are.
-const ADVICE: [(&[&str], &str); 11] = [
-    (
-        &["Concat", "Flatten", "Gather", "Reshape", "Shape", "Slice", "Squeeze", "Transpose", "Unsqueeze"],
-        "export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`",
-    ),
-    (
-        &["DequantizeLinear", "QuantizeLinear"],
-        "quantise with onnxruntime's quantize_static (QuantFormat.QDQ, one scale for an activation), or import the float network",
-    ),
-    (
-        &["AveragePool", "MaxPool", "Pad"],
-        "`docs/models.md` says which pools and pads are read: change it to one of these, train on, and export it again",
-    ),
-    (
-        &["ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"],
-        "its scales depend on the picture: quantise the network statically (onnxruntime's quantize_static), or import the float one",
-    ),
-    (
-        &["ArgMax", "ArgMin", "NonMaxSuppression", "TopK", "ZipMap"],
-        "it works on the answer: export the network up to its logits, without it",
-    ),
-    (
-        &["If", "Loop", "Scan"],
-        "export the network without control flow: in eval mode, with torch.onnx.export's tracing, for pictures of one size",
-    ),
-    (
-        &[
-            "GroupNormalization",
-            "InstanceNormalization",
-            "LayerNormalization",
-            "LpNormalization",
-            "LRN",
-            "MeanVarianceNormalization",
-        ],
-        "it divides by what the picture itself gives: take a network with batch normalisation, or train it so",
-    ),
-    (
-        &["Attention", "Einsum", "GRU", "LSTM", "MultiHeadAttention", "RNN"],
-        "attention and recurrence cannot be computed exactly here: take a convolutional network, such as EfficientNet-Lite or MobileNetV2",
-    ),
-    (
-        &["ConvTranspose", "DepthToSpace", "GridSample", "Resize", "SpaceToDepth", "Upsample"],
-        "it changes a picture's size: leave a Resize at the beginning to Ocelli, which resizes each picture; others have no like here",
-    ),
-    (
-        &[
-            "Abs",
-            "BitShift",
-            "Ceil",
-            "Cos",
-            "Floor",
-            "Log",
-            "Mod",
-            "Pow",
-            "Reciprocal",
-            "Round",
-            "Sign",
-            "Sin",
-            "Sqrt",
-            "Tan",
-        ],
-        "as a function of its own it is not read: export the activation in whole, as Gelu, HardSwish or Mish with opset 20, or take another",
-    ),
-    (
-        &["Equal", "Expand", "Greater", "Less", "Range", "ScatterND", "Split", "Tile", "Where"],
-        "most often it computes shapes: export with a fixed size and a batch of 1, and fold what is constant with `onnxsim IN.onnx OUT.onnx`",
-    ),
-];
 
 /// The values of the graph so far, and the layers they became.
 pub struct Lowering<'a> {
@@ -160,6 +24,27 @@ pub struct Lowering<'a> {
     /// The nodes that take each value; the graph itself counts for one that it gives.
     takers: HashMap<&'a str, Vec<Option<&'a NodeProto>>>,
     external: &'a External,
+    /// How many pictures there are at once, or 0 for any number.
+    pictures: i64,
+    /// The version of ONNX's operators.
+    version: i64,
+}
+
+/// The pictures that a graph reads, and as what.
+#[derive(Debug)]
+pub struct Read<'a> {
+    /// The name of the input.
+    pub name: &'a str,
+    pub shape: Shape,
+    pub layout: Layout,
+    /// How many there are at once, or 0 for any number.
+    pub pictures: i64,
+    /// The version of ONNX's operators.
+    pub version: i64,
+    /// What the input is of a pixel's byte.
+    pub affine: Affine,
+    /// What a byte of 0 is, where the input is bytes.
+    pub least: Option<f64>,
 }
 
 /// What is done to two values.
@@ -174,22 +59,21 @@ enum Arithmetic {
 }
 
 impl<'a> Lowering<'a> {
-    /// Begins with the input and the constants of a graph; `affine` is what the input is of a pixel's byte, and `least` what a
-    /// byte of 0 is where the input is bytes.
-    pub fn new(
-        graph: &'a GraphProto,
-        input: (&'a str, Shape, Layout),
-        (affine, least): (Affine, f64),
-        external: &'a External,
-    ) -> Result<Self, OnnxError> {
-        let (name, shape, layout) = input;
+    /// Begins with the input and the constants of a graph.
+    pub fn new(graph: &'a GraphProto, read: Read<'a>, external: &'a External) -> Result<Self, OnnxError> {
+        let Read { name, shape, layout, pictures, version, affine, least } = read;
         let mut takers: HashMap<&str, Vec<Option<&NodeProto>>> = HashMap::new();
         for node in &graph.node {
             node.input.iter().for_each(|input| takers.entry(input.as_str()).or_default().push(Some(node)));
         }
         graph.output.iter().for_each(|output| takers.entry(output.name.as_str()).or_default().push(None));
-        let mut lowering = Self { builder: Builder::new(shape, least), values: HashMap::new(), takers, external };
+        let builder = Builder::new(shape, least);
+        let mut lowering = Self { builder, values: HashMap::new(), takers, external, pictures, version };
+        let mut names = HashSet::new();
         for tensor in &graph.initializer {
+            if !names.insert(&tensor.name) {
+                return Err(OnnxError::Tensor { reason: format!("found two tensors {:?}, expected one", tensor.name) });
+            }
             match Constant::read(tensor, external) {
                 Ok(constant) => drop(lowering.values.insert(&tensor.name, Value::Constant(Arc::new(constant)))),
                 // What nobody takes may be anything.
@@ -233,6 +117,7 @@ impl<'a> Lowering<'a> {
         let [output] = graph.output.as_slice() else {
             return Err(OnnxError::Output { reason: format!("found {} outputs", graph.output.len()) });
         };
+        let mut given = HashSet::new();
         for node in &graph.node {
             let fault = |fault: Fault| OnnxError::Node {
                 operator: node.op_type.clone(),
@@ -240,7 +125,14 @@ impl<'a> Lowering<'a> {
                 reason: fault.reason,
             };
             self.builder.at(name_of(node));
-            let mut value = self.operate(Node(node)).map_err(fault)?;
+            for output in node.output.iter().filter(|output| !output.is_empty()) {
+                if self.values.contains_key(output.as_str()) || !given.insert(output) {
+                    return Err(fault(Fault::new(format!(
+                        "it gives {output:?}, which is there before, expected another name"
+                    ))));
+                }
+            }
+            let mut value = operators::check(node).and_then(|()| self.operate(Node(node))).map_err(fault)?;
             // Further outputs, such as the mask of a dropout, have no value; whoever needs one will miss it.
             let Some(name) = node.output.first() else { continue };
             if let Value::Tensor(tensor) | Value::Probabilities(tensor) = &mut value {
@@ -264,7 +156,14 @@ impl<'a> Lowering<'a> {
         let number = |value: f64| Arc::new(Function::Constant(value));
         match node.0.op_type.as_str() {
             "Constant" => self.constant_node(node),
-            "Identity" | "Dropout" => self.value(node, 0).cloned(),
+            "Identity" => self.value(node, 0).cloned(),
+            "Dropout" => {
+                let training = self.optional_constant(node, 2)?.map_or(Vec::new(), |training| training.floats());
+                if training.iter().any(|training| *training != 0.0) {
+                    return Err(Fault::new("its training_mode is true, expected false"));
+                }
+                self.value(node, 0).cloned()
+            }
             "Cast" => self.cast(node),
             "QuantizeLinear" => self.quantize_linear(node),
             "DequantizeLinear" => self.dequantize_linear(node),
@@ -323,7 +222,7 @@ impl<'a> Lowering<'a> {
             }
             "MaxPool" => self.max_pool(node),
             "GlobalMaxPool" => {
-                let tensor = self.any_tensor(node, 0)?;
+                let tensor = channels_first(self.any_tensor(node, 0)?)?;
                 let pooled = self.builder.max_pool(&tensor, whole(&tensor)?)?;
                 Ok(Value::Tensor(pooled))
             }
@@ -332,7 +231,7 @@ impl<'a> Lowering<'a> {
                 self.average_pool(node, &tensor).map(Value::Tensor)
             }
             "GlobalAveragePool" => {
-                let tensor = self.tensor(node, 0)?;
+                let tensor = channels_first(self.tensor(node, 0)?)?;
                 let pooled = self.builder.average_pool(&tensor, whole(&tensor)?)?;
                 Ok(Value::Tensor(pooled))
             }
@@ -356,7 +255,10 @@ impl<'a> Lowering<'a> {
             "Concat" if matches!(self.value(node, 0)?, Value::Tensor(_)) => self.concat(node),
             "Gather" | "Slice" | "Concat" => self.integers(node),
             "Pad" => self.pad(node),
-            "Softmax" | "LogSoftmax" => Ok(Value::Probabilities(self.tensor(node, 0)?)),
+            "Softmax" | "LogSoftmax" => {
+                let (tensor, version) = (self.tensor(node, 0)?, self.version);
+                softmax(node, tensor, version, if version < 13 { 1 } else { -1 }).map(Value::Probabilities)
+            }
             operator if operator.starts_with('Q') => self.quantised_operator(node),
             other => Err(Fault::new(format!("operator {other:?} is not supported"))),
         }
@@ -376,6 +278,21 @@ impl<'a> Lowering<'a> {
 
     fn optional_constant(&self, node: Node<'a>, index: usize) -> Result<Option<Arc<Constant>>, Fault> {
         if node.input(index).is_some() { self.constant(node, index).map(Some) } else { Ok(None) }
+    }
+
+    /// Whole numbers, which older versions have as an attribute and newer ones as an input.
+    fn numbers(&self, node: Node<'a>, name: &str, index: usize) -> Result<Option<Vec<i64>>, Fault> {
+        match (node.integers(name), self.optional_constant(node, index)?) {
+            (None, None) => Ok(None),
+            (Some(numbers), None) => Ok(Some(numbers.to_vec())),
+            (None, Some(constant)) => match constant.whole() {
+                Some(numbers) => Ok(Some(numbers.to_vec())),
+                None => Err(Fault::new(format!("its {name} are no whole numbers"))),
+            },
+            (Some(_), Some(_)) => {
+                Err(Fault::new(format!("its {name} are an attribute and an input, expected one of them")))
+            }
+        }
     }
 
     /// An activation, of numbers or integers.
@@ -417,24 +334,49 @@ impl<'a> Lowering<'a> {
     /// Numbers stay what they are; only those of constants are cut to whole ones.
     fn cast(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let to = node.integer("to", 0);
-        let is_float = [element::FLOAT, element::FLOAT16, element::DOUBLE, element::BFLOAT16].contains(&(to as i32));
+        let is_float =
+            [element::FLOAT, element::FLOAT16, element::DOUBLE, element::BFLOAT16].map(i64::from).contains(&to);
         match self.value(node, 0)?.clone() {
             Value::Constant(constant) if is_float => {
+                known(&constant)?;
                 let values = constant.floats().into_iter().map(|value| value as f32).collect();
                 Ok(Value::Constant(Arc::new(Constant::of_floats(constant.dims.clone(), values))))
             }
             Value::Constant(constant) => {
-                let values = constant.floats().into_iter().map(|value| value.trunc() as i64).collect();
-                let elements = Elements::Integers(values);
-                Ok(Value::Constant(Arc::new(Constant { elements, data_type: to as i32, ..(*constant).clone() })))
+                let (data_type, least, most) = match i32::try_from(to) {
+                    Ok(element::UINT8) => (element::UINT8, 0, 255),
+                    Ok(element::INT8) => (element::INT8, -128, 127),
+                    Ok(element::INT32) => (element::INT32, i32::MIN.into(), i32::MAX.into()),
+                    Ok(element::INT64) => (element::INT64, i64::MIN, i64::MAX),
+                    _ => {
+                        return Err(Fault::new(format!(
+                            "it makes a constant elements of type {to}, expected floats or integers"
+                        )));
+                    }
+                };
+                let values = match constant.whole() {
+                    Some(values) => values.to_vec(),
+                    None => constant.floats().into_iter().map(|value| value.trunc() as i64).collect(),
+                };
+                let is_list = [element::INT32, element::INT64].contains(&data_type);
+                let fits = |value: &i64| (least..=most).contains(value) || is_list && *value == PICTURES;
+                if let Some(value) = values.iter().find(|value| !fits(value)) {
+                    return Err(Fault::new(format!(
+                        "it makes {value} an element of type {to}, expected {least} to {most}"
+                    )));
+                }
+                let (elements, given) = (Elements::Integers(values), None);
+                Ok(Value::Constant(Arc::new(Constant { elements, data_type, given, ..(*constant).clone() })))
             }
             value if is_float => Ok(value),
             _ => Err(Fault::new(format!("it makes an activation elements of type {to}, expected floats"))),
         }
     }
 
-    /// The scale and the zero point of an activation's bytes.
-    fn grid(&self, node: Node<'a>, scale: usize, zero_point: usize) -> Result<GivenGrid, Fault> {
+    /// The scale and the zero point of an activation's bytes, which have a sign if their zero point says so, or else if what is
+    /// known says so.
+    fn bytes(&self, node: Node<'a>, scale: usize, zero_point: usize, is_signed: Option<bool>) -> Result<Bytes, Fault> {
+        node.expect("block_size", 0)?;
         let (scales, zeros) = (self.constant(node, scale)?, self.optional_constant(node, zero_point)?);
         let scale = match scales.floats()[..] {
             [scale] if (scale as f32) > 0.0 => scale as f32,
@@ -444,44 +386,73 @@ impl<'a> Lowering<'a> {
                 )));
             }
         };
-        let Some(zeros) = zeros else { return Ok(GivenGrid { scale, zero_point: 0 }) };
+        let Some(zeros) = zeros else {
+            let is_signed = is_signed.unwrap_or(false);
+            return Ok(Bytes { grid: GivenGrid { scale, zero_point: if is_signed { 128 } else { 0 } }, is_signed });
+        };
         let byte = match (zeros.whole(), zeros.data_type) {
             (Some([zero]), element::UINT8) => u8::try_from(*zero).ok(),
-            (Some([zero]), element::INT8) => u8::try_from(zero + 128).ok(),
+            (Some([zero]), element::INT8) => u8::try_from(zero.saturating_add(128)).ok(),
             _ => None,
         };
+        let found = zeros.data_type;
         let zero_point = byte.ok_or_else(|| {
-            let found = zeros.data_type;
             Fault::new(format!(
                 "the zero point of an activation is of type {found}, expected one uint8 (2) or int8 (3)"
             ))
         })?;
-        Ok(GivenGrid { scale, zero_point })
+        Ok(Bytes { grid: GivenGrid { scale, zero_point }, is_signed: found == element::INT8 })
+    }
+
+    /// What a QuantizeLinear says of the type that it makes, besides its zero point.
+    fn output_type(node: Node<'a>) -> Result<Option<i32>, Fault> {
+        match i32::try_from(node.integer("output_dtype", 0)) {
+            Ok(0) => Ok(None),
+            Ok(kind @ (element::UINT8 | element::INT8)) => Ok(Some(kind)),
+            _ => {
+                let found = node.integer("output_dtype", 0);
+                Err(Fault::new(format!("output_dtype is {found}, expected uint8 (2) or int8 (3)")))
+            }
+        }
     }
 
     fn quantize_linear(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         match self.value(node, 0)?.clone() {
             Value::Tensor(tensor) => {
-                let grid = self.grid(node, 1, 2)?;
-                Ok(Value::Tensor(self.builder.quantised(&tensor, grid)?))
+                let output = Self::output_type(node)?.map(|kind| kind == element::INT8);
+                let bytes = self.bytes(node, 1, 2, output)?;
+                of_one_type(output, bytes)?;
+                Ok(Value::Tensor(self.builder.quantised(&tensor, bytes)?))
             }
             // What follows a softmax is left out as well.
             Value::Probabilities(tensor) => Ok(Value::Probabilities(tensor)),
             Value::Constant(constant) => {
                 let (scale, zeros) = (self.constant(node, 1)?, self.optional_constant(node, 2)?);
-                let data_type = zeros.as_ref().map_or(element::UINT8, |zeros| zeros.data_type);
-                let (low, high) = if data_type == element::INT8 { (-128.0, 127.0) } else { (0.0, 255.0) };
-                let zeros = zeros.map_or(vec![0.0], |zeros| zeros.floats());
+                let given = zeros.as_ref().map(|zeros| zeros.data_type);
+                let (low, high, data_type) = match (given, Self::output_type(node)?) {
+                    (Some(element::INT8), None | Some(element::INT8)) | (None, Some(element::INT8)) => {
+                        (-128, 127, element::INT8)
+                    }
+                    (Some(element::UINT8) | None, None | Some(element::UINT8)) => (0, 255, element::UINT8),
+                    (given, output) => {
+                        return Err(Fault::new(format!(
+                            "its zero point is of type {}, and output_dtype {}, expected uint8 (2) or int8 (3) of both",
+                            given.unwrap_or(0),
+                            output.unwrap_or(0)
+                        )));
+                    }
+                };
                 let axis = axis_of(node, &constant.dims, &scale)?;
-                let place = |index: usize, values: &[f64]| values[axis.place(index, values.len())];
-                let scales = scale.floats();
+                let (scales, zeros) = steps(&scale, zeros.as_deref())?;
                 self.builder.spend(constant.len())?;
                 let quantised = constant.floats().into_iter().enumerate().map(|(index, value)| {
-                    let steps = (value as f32 / place(index, &scales) as f32).round_ties_even();
-                    (f64::from(steps) + place(index, &zeros)).clamp(low, high) as i64
+                    let steps = (value as f32 / scales[axis.place(index, scales.len())]).round_ties_even();
+                    // Far beyond a byte already.
+                    let steps = steps.clamp(-1e6, 1e6) as i64;
+                    (steps + zeros[axis.place(index, zeros.len())]).clamp(low, high)
                 });
-                let elements = Elements::Integers(quantised.collect());
-                Ok(Value::Constant(Arc::new(Constant { elements, data_type, ..(*constant).clone() })))
+                let (elements, given) = (Elements::Integers(quantised.collect()), None);
+                Ok(Value::Constant(Arc::new(Constant { elements, data_type, given, ..(*constant).clone() })))
             }
         }
     }
@@ -494,8 +465,10 @@ impl<'a> Lowering<'a> {
     fn dequantised(&mut self, node: Node<'a>, index: usize, scale: usize, zero: usize) -> Result<Value, Fault> {
         match self.value(node, index)?.clone() {
             Value::Tensor(tensor) => {
-                let grid = self.grid(node, scale, zero)?;
-                Ok(Value::Tensor(self.builder.dequantised(&tensor, grid)?))
+                let is_signed = self.builder.is_signed(&tensor);
+                let bytes = self.bytes(node, scale, zero, is_signed)?;
+                of_one_type(is_signed, bytes)?;
+                Ok(Value::Tensor(self.builder.dequantised(&tensor, bytes.grid)?))
             }
             Value::Probabilities(tensor) => Ok(Value::Probabilities(tensor)),
             Value::Constant(constant) => {
@@ -517,18 +490,13 @@ impl<'a> Lowering<'a> {
             return Err(Fault::new("the bytes of a constant are floats, expected whole numbers"));
         };
         self.builder.spend(values.len().saturating_mul(3))?;
-        let scale: Vec<f32> = scale.floats().into_iter().map(|scale| scale as f32).collect();
-        let zeros = match zeros {
-            None => vec![0],
-            Some(zeros) => zeros.whole().ok_or_else(|| Fault::new("a zero point is no whole number"))?.to_vec(),
-        };
-        if ![1, scale.len()].contains(&zeros.len()) || !scale.iter().all(|scale| *scale > 0.0 && scale.is_finite()) {
+        if let Some(zeros) = zeros.filter(|zeros| zeros.data_type != constant.data_type) {
+            let (of, zeros) = (constant.data_type, zeros.data_type);
             return Err(Fault::new(format!(
-                "a constant has {} scales and {} zero points, expected as many, and scales above 0",
-                scale.len(),
-                zeros.len()
+                "a constant of type {of} has zero points of type {zeros}, expected one type"
             )));
         }
+        let (scale, zeros) = steps(scale, zeros)?;
         let counted: Vec<i64> =
             values.iter().enumerate().map(|(index, value)| value - zeros[axis.place(index, zeros.len())]).collect();
         let numbers =
@@ -554,10 +522,19 @@ impl<'a> Lowering<'a> {
         let [_, _, rows, columns] = weight.dims[..] else {
             return Err(Fault::new(format!("the weights are {:?}, expected two directions", weight.dims)));
         };
+        if let Some(shape) = node.integers("kernel_shape").filter(|shape| **shape != [rows as i64, columns as i64]) {
+            let weights = &weight.dims;
+            return Err(Fault::new(format!("kernel_shape is {shape:?}, expected that of the weights, {weights:?}")));
+        }
+        if let Some(bias) = bias.filter(|bias| bias.dims != [weight.dims[0]]) {
+            return Err(Fault::new(format!("the bias is {:?}, expected [{}]", bias.dims, weight.dims[0])));
+        }
         let (stride, dilation) = (node.pair("strides", Some(1))?, node.pair("dilations", Some(1))?);
         let apart = |size: usize, dilation: usize| size.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
         let kernel = [apart(rows, dilation[0]), apart(columns, dilation[1])];
-        let padding = node.padding([input.shape.height, input.shape.width], kernel, stride)?;
+        let [top, left, bottom, right] = input.padding;
+        let size = [input.shape.height + top + bottom, input.shape.width + left + right];
+        let padding = node.padding(size, kernel, stride)?;
         let groups = usize::try_from(node.integer("group", 1)).unwrap_or(0);
         self.builder.conv(input, weight, bias, Running { groups, stride, padding, dilation })
     }
@@ -578,7 +555,9 @@ impl<'a> Lowering<'a> {
         let (mut alpha, mut beta, mut transposed) = (1.0, 1.0, false);
         if node.0.op_type.ends_with("Gemm") {
             node.expect("transA", 0)?;
-            (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));
+            alpha = node.float("alpha", 1.0);
+            // The integers of a QGemm's third input are steps of the product with its alpha.
+            beta = if node.0.op_type == "QGemm" { alpha } else { node.float("beta", 1.0) };
             transposed = node.integer("transB", 0) != 0;
         }
         let elements = input.shape.elements();
@@ -596,6 +575,9 @@ impl<'a> Lowering<'a> {
                 input.layout.dims(input.shape)
             )));
         }
+        if let Some(bias) = bias.filter(|bias| bias.dims.len() > 2 || bias.dims.last().unwrap_or(&1) != &bias.len()) {
+            return Err(Fault::new(format!("the third input is {:?}, expected [{outputs}]", bias.dims)));
+        }
         let values = floats(weight)?;
         self.builder.spend(values.len().saturating_mul(3))?;
         let axis = if transposed { 0 } else { 1 };
@@ -610,6 +592,11 @@ impl<'a> Lowering<'a> {
 
     fn batch_normalization(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         node.expect("training_mode", 0)?;
+        node.expect("spatial", 1)?;
+        let outputs = node.0.output.iter().filter(|output| !output.is_empty()).count();
+        if outputs > 1 {
+            return Err(Fault::new(format!("it gives {outputs} outputs as in training, expected one")));
+        }
         let mut numbers = Vec::new();
         for index in 1..5 {
             numbers.push(self.constant(node, index)?.floats());
@@ -639,7 +626,7 @@ impl<'a> Lowering<'a> {
     fn clip(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         // Before version 11 of the operators the bounds were attributes.
         let bound = |index: usize, attribute: &str, none: f64| -> Result<f64, Fault> {
-            let given = self.optional_constant(node, index)?.and_then(|constant| constant.floats().first().copied());
+            let given = self.optional_constant(node, index)?.map(|constant| one_number(&constant)).transpose()?;
             Ok(given.or(node.optional_float(attribute).map(f64::from)).unwrap_or(none))
         };
         let (low, high) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
@@ -655,7 +642,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn gelu(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let is_tanh = node.text("approximate") == b"tanh";
+        let is_tanh = match node.text("approximate") {
+            b"" | b"none" => false,
+            b"tanh" => true,
+            other => {
+                let other = String::from_utf8_lossy(other);
+                return Err(Fault::new(format!("approximate is {other:?}, expected \"none\" or \"tanh\"")));
+            }
+        };
         let number = |value: f64| Arc::new(Function::Constant(value));
         let times = |a: Arc<Function>, b: Arc<Function>| Arc::new(Function::Multiply(a, b));
         self.function(node, |x| {
@@ -678,9 +672,7 @@ impl<'a> Lowering<'a> {
         if dilation != [1; 2] {
             return Err(Fault::new(format!("dilations are {dilation:?}, expected 1")));
         }
-        if over.layout != Layout::Nchw {
-            return Err(Fault::new(format!("it runs over {:?}, expected Nchw", over.layout)));
-        }
+        let over = channels_first(over.clone())?;
         let size = [over.shape.height, over.shape.width];
         let mut padding = node.padding(size, kernel, stride)?;
         let mut is_cut = false;
@@ -695,6 +687,11 @@ impl<'a> Lowering<'a> {
                     is_cut = true;
                 }
             }
+        }
+        if is_cut && node.text("auto_pad") == b"VALID" {
+            return Err(Fault::new(
+                "ceil_mode is 1 and auto_pad \"VALID\", expected one of them, as they contradict each other",
+            ));
         }
         Ok((Window { kernel, stride, padding }, is_cut))
     }
@@ -722,14 +719,8 @@ impl<'a> Lowering<'a> {
     /// A mean over rows and columns.
     fn reduce_mean(&mut self, node: Node<'a>, tensor: &Tensor) -> Result<Tensor, Fault> {
         let layout = tensor.layout;
-        let given = match node.integers("axes") {
-            Some(axes) => axes.to_vec(),
-            None if node.0.op_type == "ReduceMean" => {
-                let axes = self.optional_constant(node, 1)?;
-                axes.and_then(|axes| axes.whole().map(<[i64]>::to_vec)).unwrap_or_default()
-            }
-            None => Vec::new(),
-        };
+        let input = if node.0.op_type == "ReduceMean" { 1 } else { usize::MAX };
+        let given = self.numbers(node, "axes", input)?.unwrap_or_default();
         let mut axes: Vec<i64> = given.iter().map(|axis| from_start(*axis, 4)).collect();
         axes.sort_unstable();
         let expected = if layout == Layout::Nhwc { [1, 2] } else { [2, 3] };
@@ -742,8 +733,7 @@ impl<'a> Lowering<'a> {
         if node.integer("keepdims", 1) != 0 {
             return Ok(pooled);
         }
-        let layout = pooled.layout.reshaped(pooled.shape, &[-1, pooled.shape.channels as i64])?;
-        Ok(Tensor { layout, ..pooled })
+        Ok(Tensor { layout: pooled.layout.flat(), ..pooled })
     }
 
     fn arithmetic(&mut self, node: Node<'a>, operation: Arithmetic) -> Result<Value, Fault> {
@@ -762,6 +752,10 @@ impl<'a> Lowering<'a> {
     fn combined(&mut self, left: Value, right: Value, operation: Arithmetic) -> Result<Value, Fault> {
         match (left, right) {
             (Value::Constant(left), Value::Constant(right)) => folded(&left, &right, operation),
+            // Whole numbers would have results of their own type.
+            (_, Value::Constant(constant)) | (Value::Constant(constant), _) if constant.whole().is_some() => {
+                Err(Fault::new("it joins an activation and whole numbers, expected floats"))
+            }
             (value, Value::Constant(constant)) => self.affine(value, &constant, operation),
             (Value::Constant(constant), value) => match operation {
                 Arithmetic::Subtract => {
@@ -809,6 +803,10 @@ impl<'a> Lowering<'a> {
     /// A value combined with a constant.
     fn affine(&mut self, value: Value, constant: &Constant, operation: Arithmetic) -> Result<Value, Fault> {
         let Value::Tensor(tensor) = value else { return Err(unexpected(&value, "an activation")) };
+        let (dims, found) = (tensor.layout.dims(tensor.shape), &constant.dims);
+        if found.len() > dims.len() {
+            return Err(Fault::new(format!("a constant of {found:?} meets {dims:?}, expected no more dimensions")));
+        }
         if let Arithmetic::Least | Arithmetic::Greatest = operation {
             let number = one_number(constant)?;
             let clamped = match operation {
@@ -855,8 +853,9 @@ impl<'a> Lowering<'a> {
     /// An operator that reads and gives bytes.
     fn quantised_operator(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let operator = node.0.op_type.as_str();
+        node.expect("channels_last", 0)?;
         if operator == "QLinearConcat" {
-            let grid = self.grid(node, 0, 1)?;
+            let bytes = self.bytes(node, 0, 1, None)?;
             let mut tensors = Vec::new();
             for index in (2..node.0.input.len()).step_by(3) {
                 match self.dequantised(node, index, index + 1, index + 2)? {
@@ -865,8 +864,12 @@ impl<'a> Lowering<'a> {
                 }
             }
             let joined = self.joined(node, &tensors)?;
-            return self.builder.quantised(&joined, grid).map(Value::Tensor);
+            return self.builder.quantised(&joined, bytes).map(Value::Tensor);
         }
+        let is_signed = match self.value(node, 0)? {
+            Value::Tensor(tensor) => self.builder.is_signed(tensor),
+            _ => None,
+        };
         let read = match self.dequantised(node, 0, 1, 2)? {
             Value::Tensor(tensor) => tensor,
             other => return Err(unexpected(&other, "an activation")),
@@ -896,7 +899,16 @@ impl<'a> Lowering<'a> {
                 } else {
                     let output = if operator == "QGemm" { (7, 8) } else { (6, 7) };
                     let found = self.multiplied(node, &read, &weight, bias.as_deref())?;
-                    (found, Some(output).filter(|(scale, _)| node.input(*scale).is_some()))
+                    // A QGemm without a scale and a zero point gives numbers.
+                    match [output.0, output.1].map(|at| node.input(at).is_some()) {
+                        [true, true] => (found, Some(output)),
+                        [false, false] => (found, None),
+                        _ => {
+                            return Err(Fault::new(
+                                "it has one of the output's scale and zero point, expected both or none",
+                            ));
+                        }
+                    }
                 }
             }
             "QLinearAdd" | "QLinearMul" => {
@@ -912,15 +924,15 @@ impl<'a> Lowering<'a> {
                 let alpha = f64::from(node.float("alpha", 0.01));
                 (self.builder.function(&read, |x| Function::LeakyRelu(alpha, x))?, Some((3, 4)))
             }
-            "QLinearSoftmax" => return Ok(Value::Probabilities(read)),
+            "QLinearSoftmax" => return softmax(node, read, node.integer("opset", 0), -1).map(Value::Probabilities),
             _ => {
-                if operator != "QLinearReduceMean" {
-                    node.expect("channels_last", 0)?;
-                }
                 let found = match operator {
                     "QLinearAveragePool" => self.average_pool(node, &read)?,
                     "QLinearReduceMean" => self.reduce_mean(node, &read)?,
-                    _ => self.builder.average_pool(&read, whole(&read)?)?,
+                    _ => {
+                        let read = channels_first(read)?;
+                        self.builder.average_pool(&read, whole(&read)?)?
+                    }
                 };
                 (found, Some((3, 4)))
             }
@@ -928,8 +940,8 @@ impl<'a> Lowering<'a> {
         match output {
             None => Ok(Value::Tensor(found)),
             Some((scale, zero_point)) => {
-                let grid = self.grid(node, scale, zero_point)?;
-                self.builder.quantised(&found, grid).map(Value::Tensor)
+                let bytes = self.bytes(node, scale, zero_point, is_signed)?;
+                self.builder.quantised(&found, bytes).map(Value::Tensor)
             }
         }
     }
@@ -978,70 +990,67 @@ impl<'a> Lowering<'a> {
     /// Flatten, Reshape, Squeeze and Unsqueeze: other dimensions, the same elements.
     fn reshape(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let value = self.value(node, 0)?.clone();
-        let axes = || -> Result<Option<Vec<i64>>, Fault> {
-            Ok(match node.integers("axes") {
-                Some(axes) => Some(axes.to_vec()),
-                None => self.optional_constant(node, 1)?.and_then(|axes| axes.whole().map(<[i64]>::to_vec)),
-            })
-        };
         let dims: Vec<i64> = match &value {
-            // Dimensions of a list of dimensions: their order is all that matters.
-            Value::Constant(constant) if constant.whole().is_some() => return Ok(value),
             Value::Constant(constant) => constant.dims.iter().map(|dim| *dim as i64).collect(),
             other => {
                 let (shape, layout) = shape_of(other)?;
-                layout.dims(shape)
+                [&[PICTURES], &layout.dims(shape)[1..]].concat()
             }
         };
         let place = |axis: i64, rank: usize| {
-            let axis = from_start(axis, rank);
-            usize::try_from(axis).ok().filter(|axis| *axis < rank).ok_or_else(|| Fault::new(format!("axis {axis}")))
+            let place = usize::try_from(from_start(axis, rank)).ok().filter(|place| *place < rank);
+            let expected =
+                || format!("it names axis {axis} of {rank} dimensions, expected -{rank} to {}", rank as i64 - 1);
+            place.ok_or_else(|| {
+                Fault::new(if rank == 0 { format!("it names axis {axis} of no dimensions") } else { expected() })
+            })
         };
         let target = match node.0.op_type.as_str() {
             "Flatten" => {
                 let axis = node.integer("axis", 1);
-                if from_start(axis, dims.len()) != 1 {
+                let rest = dims.get(1..).filter(|_| from_start(axis, dims.len()) == 1);
+                let Some(rest) = rest else {
                     let last = 1 - dims.len() as i64;
-                    return Err(Fault::new(format!("axis is {axis}, expected 1 or {last}")));
-                }
-                vec![-1, dims[1..].iter().product()]
+                    let expected = if dims.is_empty() { "some dimensions".into() } else { format!("1 or {last}") };
+                    return Err(Fault::new(format!(
+                        "axis is {axis} of {} dimensions, expected {expected}",
+                        dims.len()
+                    )));
+                };
+                vec![dims[0], rest.iter().product()]
             }
             "Reshape" => {
-                let shape = match node.integers("shape") {
-                    Some(shape) => shape.to_vec(),
-                    None => self.constant(node, 1)?.whole().unwrap_or_default().to_vec(),
-                };
+                let shape = self.constant(node, 1)?.whole().unwrap_or_default().to_vec();
                 if shape.contains(&0) {
                     node.expect("allowzero", 0)?;
                 }
                 shape
             }
             "Squeeze" => {
-                let axes = match axes()? {
+                let axes = match self.numbers(node, "axes", 1)? {
                     Some(axes) => axes.iter().map(|axis| place(*axis, dims.len())).collect::<Result<Vec<_>, _>>()?,
                     None => (0..dims.len()).filter(|axis| dims[*axis] == 1).collect(),
                 };
                 if let Some(axis) = axes.iter().find(|axis| dims[**axis] != 1) {
+                    let dims = shown(&dims);
                     return Err(Fault::new(format!("it leaves out axis {axis} of {dims:?}, expected one of size 1")));
                 }
                 (0..dims.len()).filter(|axis| !axes.contains(axis)).map(|axis| dims[axis]).collect()
             }
             _ => {
-                let axes = axes()?.unwrap_or_default();
-                let rank = (dims.len() + axes.len()).min(16);
-                let axes = axes.iter().map(|axis| place(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
+                let Some(given) = self.numbers(node, "axes", 1)? else { return Err(Fault::new("it names no axes")) };
+                let rank = dims.len() + given.len();
+                let axes = given.iter().map(|axis| place(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
+                once_each(&given, &axes)?;
                 let mut rest = dims.iter();
                 (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { rest.next().copied().unwrap_or(1) }).collect()
             }
         };
         match value {
             Value::Constant(constant) => {
-                let sizes: Option<Vec<usize>> = target.iter().map(|dim| usize::try_from(*dim).ok()).collect();
-                let sizes = sizes.filter(|sizes| {
-                    sizes.len() <= 16
-                        && sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) == Some(constant.len())
-                });
-                let dims = sizes.ok_or_else(|| Fault::new(format!("it reshapes a constant to {target:?}")))?;
+                let dims = sizes(&constant.dims, &target).filter(|dims| dims.len() <= 16).ok_or_else(|| {
+                    Fault::new(format!("it reshapes a constant of {:?} to {:?}", constant.dims, shown(&target)))
+                })?;
                 self.builder.spend(constant.len())?;
                 let given = constant
                     .given
@@ -1051,14 +1060,14 @@ impl<'a> Lowering<'a> {
             }
             value => {
                 let (shape, layout) = shape_of(&value)?;
-                with_layout(value, layout.reshaped(shape, &target)?)
+                with_layout(value, layout.reshaped(shape, self.pictures, &target)?)
             }
         }
     }
 
     fn shape(&mut self, node: Node<'a>) -> Result<Value, Fault> {
         let (shape, layout) = shape_of(self.value(node, 0)?)?;
-        let dims = layout.dims(shape);
+        let dims = [&[PICTURES], &layout.dims(shape)[1..]].concat();
         let place = |at: i64| from_start(at, dims.len()).clamp(0, dims.len() as i64) as usize;
         let (start, end) = (place(node.integer("start", 0)), place(node.integer("end", dims.len() as i64)));
         Ok(Value::Constant(Arc::new(Constant::integers(dims.get(start..end).unwrap_or_default().to_vec()))))
@@ -1078,8 +1087,10 @@ impl<'a> Lowering<'a> {
         };
         let first = list(0)?;
         let place = |at: i64| from_start(at, first.len());
+        let mut dims = None;
         let found = match node.0.op_type.as_str() {
             "Gather" => {
+                dims = Some(self.constant(node, 1)?.dims.clone());
                 let taken = list(1)?.into_iter().map(|at| {
                     let found = usize::try_from(place(at)).ok().and_then(|index| first.get(index));
                     found.copied().ok_or_else(|| {
@@ -1093,6 +1104,9 @@ impl<'a> Lowering<'a> {
                 if node.input(4).is_some() && list(4)? != [1] {
                     return Err(Fault::new(format!("its steps are {:?}, expected 1", list(4)?)));
                 }
+                if node.input(3).is_some() && ![[0], [-1]].contains(&<[i64; 1]>::try_from(list(3)?).unwrap_or([1])) {
+                    return Err(Fault::new(format!("its axes are {:?}, expected 0", list(3)?)));
+                }
                 let ([start], [end]) = (&starts[..], &ends[..]) else {
                     return Err(Fault::new(format!(
                         "it starts at {starts:?} and ends at {ends:?}, expected a number each"
@@ -1103,24 +1117,24 @@ impl<'a> Lowering<'a> {
             }
             _ => {
                 let mut all = first.clone();
-                for index in 1..node.0.input.len().min(16) {
+                for index in 1..node.0.input.len() {
                     all.extend(list(index)?);
+                    if all.len() > 16 {
+                        return Err(Fault::new(
+                            "it joins more than 16 numbers, expected the dimensions of an activation",
+                        ));
+                    }
                 }
                 all
             }
         };
-        Ok(Value::Constant(Arc::new(Constant::integers(found))))
+        let found = Constant::integers(found);
+        Ok(Value::Constant(Arc::new(Constant { dims: dims.unwrap_or(found.dims.clone()), ..found })))
     }
 
     /// Zeros around rows and columns, which a convolution after them takes over.
     fn pad(&mut self, node: Node<'a>) -> Result<Value, Fault> {
-        let pads = match node.integers("pads") {
-            Some(pads) => pads.to_vec(),
-            None => {
-                let whole = self.constant(node, 1)?.whole().map(<[i64]>::to_vec);
-                whole.ok_or_else(|| Fault::new("its pads are no whole numbers"))?
-            }
-        };
+        let Some(pads) = self.numbers(node, "pads", 1)? else { return Err(Fault::new("it has no pads")) };
         let pads = match self.optional_constant(node, 3)? {
             Some(axes) => pads_of_all(&pads, axes.whole().unwrap_or_default())?,
             None => pads,
@@ -1130,7 +1144,7 @@ impl<'a> Lowering<'a> {
             return Ok(value);
         }
         let fill = match self.optional_constant(node, 2)? {
-            Some(fill) => fill.floats().first().copied().unwrap_or(0.0),
+            Some(fill) => one_number(&fill)?,
             None => f64::from(node.float("value", 0.0)),
         };
         let mode = node.text("mode");
@@ -1162,6 +1176,32 @@ fn from_start(place: i64, count: usize) -> i64 {
     if place < 0 { place.saturating_add(count as i64) } else { place }
 }
 
+/// Refuses axes of which one is named twice.
+fn once_each(axes: &[i64], places: &[usize]) -> Result<(), Fault> {
+    if (1..places.len()).all(|index| !places[..index].contains(&places[index])) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("its axes are {axes:?}, expected each of them once")))
+}
+
+/// The sizes of a constant's dimensions after they are changed to others, of which one may be -1 for what is left, and 0 keeps one.
+fn sizes(dims: &[usize], target: &[i64]) -> Option<Vec<usize>> {
+    let known = |(place, size): (usize, &i64)| match size {
+        -1 => Some(1),
+        0 => dims.get(place).copied(),
+        size => usize::try_from(*size).ok(),
+    };
+    let mut sizes = target.iter().enumerate().map(known).collect::<Option<Vec<usize>>>()?;
+    let count = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+    let (all, found) = (count(dims)?, count(&sizes)?);
+    let mut open = target.iter().zip(&mut sizes).filter(|(size, _)| **size == -1);
+    if let Some((_, size)) = open.next() {
+        *size = all.checked_div(found)?;
+    }
+    let is_one = open.next().is_none();
+    (is_one && count(&sizes)? == all).then_some(sizes)
+}
+
 /// The pads of all four dimensions, of which only those of some axes are given.
 fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
     let mut all = vec![0; 8];
@@ -1169,6 +1209,7 @@ fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
     let places: Option<Vec<usize>> = places.map(|place| place.filter(|place| *place < 4)).collect();
     match places {
         Some(places) if !places.is_empty() && pads.len() == 2 * places.len() => {
+            once_each(axes, &places)?;
             for (index, &place) in places.iter().enumerate() {
                 all[place] = pads[index];
                 all[4 + place] = pads[places.len() + index];
@@ -1179,15 +1220,6 @@ fn pads_of_all(pads: &[i64], axes: &[i64]) -> Result<Vec<i64>, Fault> {
             "its axes are {axes:?} with the pads {pads:?}, expected two pads for each of four axes"
         ))),
     }
-}
-
-/// What to try instead of an operator that is not read, or not as it is.
-pub fn advice(operator: &str) -> &'static str {
-    let found = ADVICE.iter().find(|(operators, _)| operators.contains(&operator));
-    found.map_or(
-        "`docs/models.md` says which networks can be imported: change that part, train on, and export it again",
-        |(_, advice)| advice,
-    )
 }
 
 /// The axis of a constant along which scales differ.
@@ -1263,6 +1295,64 @@ fn hard_sigmoid(x: Arc<Function>, alpha: f64, beta: f64) -> Function {
     Function::Least(Arc::new(Function::Greatest(Arc::new(moved), number(0.0))), number(1.0))
 }
 
+/// An activation of channels, rows and columns in this order, as operators over rows and columns take them.
+fn channels_first(tensor: Tensor) -> Result<Tensor, Fault> {
+    match tensor.layout {
+        Layout::Nchw => Ok(tensor),
+        other => Err(Fault::new(format!("it runs over {other:?}, expected Nchw"))),
+    }
+}
+
+/// What a softmax over all classes reads; before version 13 it was over all dimensions from an axis on.
+fn softmax(node: Node, tensor: Tensor, version: i64, axis: i64) -> Result<Tensor, Fault> {
+    let dims = tensor.layout.dims(tensor.shape);
+    let axis = node.integer("axis", axis);
+    let place = usize::try_from(from_start(axis, dims.len())).ok().filter(|place| (1..dims.len()).contains(place));
+    let over = place.map(|place| if version < 13 { &dims[place..] } else { &dims[place..=place] });
+    if over.is_some_and(|over| over.iter().product::<i64>() == tensor.shape.elements() as i64) {
+        return Ok(tensor);
+    }
+    Err(Fault::new(format!("it is over axis {axis} of {dims:?}, expected that of all classes")))
+}
+
+/// Refuses bytes with a sign for such without, and the reverse.
+fn of_one_type(is_signed: Option<bool>, bytes: Bytes) -> Result<(), Fault> {
+    let text = |is_signed: bool| if is_signed { "int8 (3)" } else { "uint8 (2)" };
+    match is_signed {
+        Some(expected) if expected != bytes.is_signed => Err(Fault::new(format!(
+            "its zero point is {}, expected {} as its bytes are",
+            text(bytes.is_signed),
+            text(expected)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Scales, and one zero point for all or each of them.
+fn steps(scale: &Constant, zeros: Option<&Constant>) -> Result<(Vec<f32>, Vec<i64>), Fault> {
+    let scale: Vec<f32> = scale.floats().into_iter().map(|scale| scale as f32).collect();
+    let zeros = match zeros {
+        None => vec![0],
+        Some(zeros) => zeros.whole().ok_or_else(|| Fault::new("a zero point is no whole number"))?.to_vec(),
+    };
+    if ![1, scale.len()].contains(&zeros.len()) || !scale.iter().all(|scale| *scale > 0.0 && scale.is_finite()) {
+        return Err(Fault::new(format!(
+            "a constant has {} scales and {} zero points, expected as many, and scales above 0",
+            scale.len(),
+            zeros.len()
+        )));
+    }
+    Ok((scale, zeros))
+}
+
+/// Refuses to compute with the number of pictures.
+fn known(constant: &Constant) -> Result<(), Fault> {
+    if constant.whole().is_some_and(|numbers| numbers.contains(&PICTURES)) {
+        return Err(Fault::new("it computes with the number of pictures, expected a number that is known"));
+    }
+    Ok(())
+}
+
 /// A window over all rows and columns.
 fn whole(tensor: &Tensor) -> Result<Window, Fault> {
     let Shape { height, width, .. } = tensor.shape;
@@ -1274,7 +1364,8 @@ fn whole(tensor: &Tensor) -> Result<Window, Fault> {
 
 /// Whether the second dimension of a tensor is its channels.
 fn has_channels(tensor: &Tensor) -> bool {
-    tensor.layout == Layout::Nchw || tensor.shape.plane() == 1
+    let is_second = tensor.layout.dims(tensor.shape)[1] == tensor.shape.channels as i64;
+    tensor.layout == Layout::Nchw || tensor.shape.plane() == 1 && is_second
 }
 
 fn one_number(constant: &Constant) -> Result<f64, Fault> {
@@ -1291,6 +1382,12 @@ pub fn name_of(node: &NodeProto) -> String {
 
 /// Two constants, one of them a single number.
 fn folded(left: &Constant, right: &Constant, operation: Arithmetic) -> Result<Value, Fault> {
+    known(left)?;
+    known(right)?;
+    let is_byte = |constant: &Constant| [element::UINT8, element::INT8, element::BOOL].contains(&constant.data_type);
+    if is_byte(left) || is_byte(right) {
+        return Err(Fault::new("it combines bytes, expected floats or integers of 32 or 64 bits"));
+    }
     let (a, b) = (left.floats(), right.floats());
     let count = a.len().max(b.len());
     // What is repeated along some dimensions only is in no network that is known.
@@ -1344,9 +1441,6 @@ fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
 
 fn with_layout(value: Value, layout: Layout) -> Result<Value, Fault> {
     match value {
-        Value::Tensor(tensor) if tensor.padding != [0; 4] && layout != tensor.layout => {
-            Err(Fault::new("it reorders what a Pad puts zeros around, expected a convolution after a Pad"))
-        }
         Value::Tensor(tensor) => Ok(Value::Tensor(Tensor { layout, ..tensor })),
         Value::Probabilities(tensor) => Ok(Value::Probabilities(Tensor { layout, ..tensor })),
         Value::Constant(_) => Err(unexpected(&value, "an activation")),
@@ -1355,7 +1449,12 @@ fn with_layout(value: Value, layout: Layout) -> Result<Value, Fault> {
 
 fn shape_of(value: &Value) -> Result<(Shape, Layout), Fault> {
     match value {
-        Value::Tensor(tensor) | Value::Probabilities(tensor) => Ok((tensor.shape, tensor.layout)),
+        Value::Tensor(tensor) | Value::Probabilities(tensor) if tensor.padding == [0; 4] => {
+            Ok((tensor.shape, tensor.layout))
+        }
+        Value::Tensor(_) | Value::Probabilities(_) => {
+            Err(Fault::new("it reorders or measures what a Pad puts zeros around, expected a convolution after a Pad"))
+        }
         Value::Constant(_) => Err(unexpected(value, "an activation")),
     }
 }

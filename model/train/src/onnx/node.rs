@@ -60,26 +60,27 @@ impl<'a> Node<'a> {
     /// Positive numbers for rows and columns.
     pub fn pair(&self, name: &str, default: Option<usize>) -> Result<[usize; 2], Fault> {
         let given = self.integers(name);
-        let sizes = |values: &[i64]| -> Option<[usize; 2]> {
-            let sizes: Vec<usize> = values.iter().filter_map(|size| usize::try_from(*size).ok()).collect();
-            <[usize; 2]>::try_from(sizes).ok().filter(|sizes| sizes.iter().all(|size| (1..=MAX_WINDOW).contains(size)))
-        };
+        let sizes = |values: &[i64]| <[usize; 2]>::try_from(within(values, 1)?).ok();
         match (given, default) {
             (None, Some(default)) => Ok([default; 2]),
             (Some(values), _) if sizes(values).is_some() => Ok(sizes(values).unwrap_or_default()),
-            _ => Err(Fault::new(format!("{name} is {given:?}, expected two numbers, of rows and columns"))),
+            (found, _) => {
+                let found = found.map_or("missing".into(), |found| format!("{found:?}"));
+                Err(Fault::new(format!("{name} is {found}, expected two numbers, of rows and columns")))
+            }
         }
     }
 
-    /// What is put above, left, below and right of an activation of so many rows and columns.
+    /// What is put above, left, below and right of an activation of so many rows and columns, with what a Pad put there before.
     pub fn padding(&self, size: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Result<[usize; 4], Fault> {
+        let pads = self.integers("pads").unwrap_or(&[0; 4]);
         match self.text("auto_pad") {
-            b"" | b"NOTSET" => {
-                let Some(pads) = self.integers("pads") else { return Ok([0; 4]) };
-                let padding: Vec<usize> =
-                    pads.iter().filter_map(|pad| usize::try_from(*pad).ok().filter(|pad| *pad <= MAX_WINDOW)).collect();
-                <[usize; 4]>::try_from(padding)
-                    .map_err(|_| Fault::new(format!("pads are {pads:?}, expected four numbers from 0 on")))
+            b"" | b"NOTSET" => within(pads, 0)
+                .and_then(|padding| <[usize; 4]>::try_from(padding).ok())
+                .ok_or_else(|| Fault::new(format!("pads are {pads:?}, expected four numbers from 0 on"))),
+            mode if pads.iter().any(|pad| *pad != 0) => {
+                let mode = String::from_utf8_lossy(mode);
+                Err(Fault::new(format!("pads are {pads:?} and auto_pad is {mode:?}, expected one of them")))
             }
             b"VALID" => Ok([0; 4]),
             mode @ (b"SAME_UPPER" | b"SAME_LOWER") => {
@@ -110,3 +111,9 @@ impl<'a> Node<'a> {
 
 /// The largest kernel or stride.
 const MAX_WINDOW: usize = 1 << 12;
+
+/// Sizes from a least one on, if all of the numbers are such.
+fn within(numbers: &[i64], least: usize) -> Option<Vec<usize>> {
+    let size = |number: &i64| usize::try_from(*number).ok().filter(|size| (least..=MAX_WINDOW).contains(size));
+    numbers.iter().map(size).collect()
+}

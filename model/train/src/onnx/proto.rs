@@ -16,6 +16,18 @@ pub struct ModelProto {
     pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Operators that the file defines itself.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator of a file's own; of its definition nothing is read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FunctionProto {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "10")]
+    pub domain: String,
 }
 
 /// A version of a set of operators; an empty domain is ONNX's own.
@@ -79,6 +91,9 @@ pub struct AttributeProto {
     /// Which of the fields is meant: 1 `f`, 2 `i`, 3 `s`, 4 `t`, 6 `floats`, 7 `ints`.
     #[prost(int32, tag = "20")]
     pub r#type: i32,
+    /// Within a function, the argument that it stands for.
+    #[prost(string, tag = "21")]
+    pub ref_attr_name: String,
 }
 
 /// A constant tensor; its elements are in one of the fields, by its type.
@@ -165,6 +180,7 @@ pub mod element {
     pub const INT8: i32 = 3;
     pub const INT32: i32 = 6;
     pub const INT64: i32 = 7;
+    pub const BOOL: i32 = 9;
     pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
     pub const BFLOAT16: i32 = 16;

@@ -70,47 +70,68 @@ impl Constant {
         let (Some(dims), Some(count)) = (dims, count) else {
             return Err(Fault::new(format!("tensor {:?} has the shape {:?}", tensor.name, tensor.dims)));
         };
+        let name = &tensor.name;
         let raw = if tensor.data_location == 1 { external.read(tensor)? } else { &tensor.raw_data };
+        if !raw.is_empty() && typed(tensor) > 0 {
+            return Err(Fault::new(format!("tensor {name:?} has its elements twice, expected once")));
+        }
         let few = &tensor.int32_data;
-        let elements = match (tensor.data_type, raw.is_empty()) {
-            (element::FLOAT, true) => Elements::Floats(tensor.float_data.clone()),
-            (element::FLOAT, false) => Elements::Floats(each(raw, f32::from_le_bytes)),
-            (element::DOUBLE, true) => Elements::Floats(tensor.double_data.iter().map(|value| *value as f32).collect()),
-            (element::DOUBLE, false) => Elements::Floats(each(raw, |bytes| f64::from_le_bytes(bytes) as f32)),
-            // The bits of halves are kept in the low ones of integers.
-            (element::FLOAT16, true) => Elements::Floats(few.iter().map(|bits| half(*bits as u16)).collect()),
-            (element::FLOAT16, false) => Elements::Floats(each(raw, |bytes| half(u16::from_le_bytes(bytes)))),
-            (element::BFLOAT16, true) => Elements::Floats(few.iter().map(|bits| brain_half(*bits as u16)).collect()),
-            (element::BFLOAT16, false) => Elements::Floats(each(raw, |bytes| brain_half(u16::from_le_bytes(bytes)))),
-            (element::INT64, true) => Elements::Integers(tensor.int64_data.clone()),
-            (element::INT64, false) => Elements::Integers(each(raw, i64::from_le_bytes)),
-            (element::INT32, false) => Elements::Integers(each(raw, |bytes| i32::from_le_bytes(bytes).into())),
-            (element::UINT8, false) => Elements::Integers(each(raw, |bytes| u8::from_le_bytes(bytes).into())),
-            (element::INT8, false) => Elements::Integers(each(raw, |bytes| i8::from_le_bytes(bytes).into())),
-            (element::INT32 | element::UINT8 | element::INT8, true) => {
-                Elements::Integers(few.iter().copied().map(i64::from).collect())
+        let integers = |least: i32, most: i32| match few.iter().find(|value| !(least..=most).contains(value)) {
+            None => Ok(Elements::Integers(few.iter().copied().map(i64::from).collect())),
+            Some(value) => {
+                Err(Fault::new(format!("tensor {name:?} has the element {value}, expected {least} to {most}")))
             }
+        };
+        let (width, elements) = match (tensor.data_type, raw.is_empty()) {
+            (element::FLOAT, true) => (4, Elements::Floats(tensor.float_data.clone())),
+            (element::FLOAT, false) => (4, Elements::Floats(each(raw, f32::from_le_bytes))),
+            (element::DOUBLE, true) => {
+                (8, Elements::Floats(tensor.double_data.iter().map(|value| *value as f32).collect()))
+            }
+            (element::DOUBLE, false) => (8, Elements::Floats(each(raw, |bytes| f64::from_le_bytes(bytes) as f32))),
+            // The bits of halves are kept in the low ones of integers.
+            (element::FLOAT16, true) => (2, Elements::Floats(few.iter().map(|bits| half(*bits as u16)).collect())),
+            (element::FLOAT16, false) => (2, Elements::Floats(each(raw, |bytes| half(u16::from_le_bytes(bytes))))),
+            (element::BFLOAT16, true) => {
+                (2, Elements::Floats(few.iter().map(|bits| brain_half(*bits as u16)).collect()))
+            }
+            (element::BFLOAT16, false) => {
+                (2, Elements::Floats(each(raw, |bytes| brain_half(u16::from_le_bytes(bytes)))))
+            }
+            (element::INT64, true) => (8, Elements::Integers(tensor.int64_data.clone())),
+            (element::INT64, false) => (8, Elements::Integers(each(raw, i64::from_le_bytes))),
+            (element::INT32, true) => (4, integers(i32::MIN, i32::MAX)?),
+            (element::INT32, false) => (4, Elements::Integers(each(raw, |bytes| i32::from_le_bytes(bytes).into()))),
+            (element::UINT8, true) => (1, integers(0, 255)?),
+            (element::INT8, true) => (1, integers(-128, 127)?),
+            (element::BOOL, true) => (1, integers(0, 1)?),
+            (element::UINT8 | element::BOOL, false) => {
+                (1, Elements::Integers(each(raw, |bytes| u8::from_le_bytes(bytes).into())))
+            }
+            (element::INT8, false) => (1, Elements::Integers(each(raw, |bytes| i8::from_le_bytes(bytes).into()))),
             (other, _) => {
                 return Err(Fault::new(format!(
-                    "tensor {:?} has elements of type {other}, expected float (1), uint8 (2), int8 (3), int32 (6), int64 (7), \
-                     float16 (10), double (11) or bfloat16 (16)",
-                    tensor.name
+                    "tensor {name:?} has elements of type {other}, expected float (1), uint8 (2), int8 (3), int32 (6), int64 (7), \
+                     bool (9), float16 (10), double (11) or bfloat16 (16)"
                 )));
             }
         };
         let constant = Self { dims, elements, data_type: tensor.data_type, given: None };
         if constant.len() != count {
             return Err(Fault::new(format!(
-                "tensor {:?} has {} elements, expected {count} as its shape {:?} says",
-                tensor.name,
+                "tensor {name:?} has {} elements, expected {count} as its shape {:?} says",
                 constant.len(),
                 tensor.dims
             )));
         }
+        if !raw.len().is_multiple_of(width) {
+            let found = raw.len();
+            return Err(Fault::new(format!("tensor {name:?} has {found} bytes, expected a multiple of {width}")));
+        }
         if let Elements::Floats(values) = &constant.elements
             && !values.iter().all(|value| value.is_finite())
         {
-            return Err(Fault::new(format!("tensor {:?} has an element that is not a finite number", tensor.name)));
+            return Err(Fault::new(format!("tensor {name:?} has an element that is not a finite number")));
         }
         Ok(constant)
     }
@@ -122,6 +143,11 @@ impl Constant {
             Elements::Integers(values) => values.len(),
         }
     }
+}
+
+/// How many elements a tensor has outside of its bytes.
+fn typed(tensor: &TensorProto) -> usize {
+    tensor.float_data.len() + tensor.int32_data.len() + tensor.int64_data.len() + tensor.double_data.len()
 }
 
 fn each<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {

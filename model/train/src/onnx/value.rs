@@ -8,10 +8,13 @@ use super::Fault;
 use super::network::{Function, GivenGrid};
 use super::tensor::Constant;
 
+/// In a list of dimensions, the number of pictures.
+pub const PICTURES: i64 = i64::MIN;
+
 /// A value of the graph.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// Known without a picture. In a list of dimensions, -1 stands for the number of pictures.
+    /// Known without a picture.
     Constant(Arc<Constant>),
     /// Of each picture.
     Tensor(Tensor),
@@ -45,7 +48,15 @@ pub struct Tensor {
     /// Whether no other value sees the activation, so that its layer may still be changed.
     pub is_alone: bool,
     /// It is the integers themselves, and not what they stand for.
-    pub bytes: Option<GivenGrid>,
+    pub bytes: Option<Bytes>,
+}
+
+/// Integers of eight bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bytes {
+    pub grid: GivenGrid,
+    /// Whether the file counts them from -128 on.
+    pub is_signed: bool,
 }
 
 /// What is done to an activation, and is not part of a layer yet.
@@ -76,6 +87,14 @@ impl Layout {
         }
     }
 
+    /// The layout of the same elements in one row.
+    pub fn flat(self) -> Self {
+        match self {
+            Self::Nchw | Self::FlatChw => Self::FlatChw,
+            Self::Nhwc | Self::FlatHwc => Self::FlatHwc,
+        }
+    }
+
     /// Whether an element lies in the same place in both.
     pub fn is_like(self, other: Self, shape: Shape) -> bool {
         self == other || shape.plane() == 1 && self.dims(shape).len() == other.dims(shape).len()
@@ -93,15 +112,26 @@ impl Layout {
         }
     }
 
-    /// The layout after the dimensions were changed to others that are as many elements.
-    pub fn reshaped(self, shape: Shape, target: &[i64]) -> Result<Self, Fault> {
+    /// The layout after the dimensions were changed to others that are as many elements, of so many pictures, or of any number where
+    /// that is 0.
+    pub fn reshaped(self, shape: Shape, pictures: i64, target: &[i64]) -> Result<Self, Fault> {
         let now = self.dims(shape);
-        let wrong = || Fault::new(format!("it reshapes {now:?} to {target:?}, expected to flatten (-1: pictures)"));
+        let shown = shown(target);
+        let wrong = || Fault::new(format!("it reshapes {now:?} to {shown:?}, expected to flatten (-1: pictures)"));
         let mut target: Vec<i64> = target.to_vec();
-        for (index, dim) in target.iter_mut().enumerate().filter(|(_, dim)| **dim == 0) {
-            *dim = *now.get(index).ok_or_else(wrong)?;
+        let (first, rest) = target.split_first_mut().filter(|(_, rest)| !rest.is_empty()).ok_or_else(wrong)?;
+        // Each picture is to stay by itself.
+        let pictures = pictures.max(1);
+        if ![PICTURES, 0, pictures].contains(first) && (*first != -1 || rest.contains(&-1)) {
+            return Err(Fault::new(format!(
+                "it reshapes {now:?} to {shown:?}, expected as many pictures first: -1, 0 or {pictures}"
+            )));
         }
-        let rest = target.get_mut(1..).filter(|rest| !rest.is_empty()).ok_or_else(wrong)?;
+        for (dim, now) in rest.iter_mut().zip(now[1..].iter().map(Some).chain(std::iter::repeat(None))) {
+            if *dim == 0 {
+                *dim = *now.ok_or_else(wrong)?;
+            }
+        }
         let elements = shape.elements() as i64;
         let known = rest.iter().filter(|dim| **dim != -1).try_fold(1i64, |all, dim| all.checked_mul(*dim));
         let known = known.filter(|known| *known > 0 && elements % known == 0).ok_or_else(wrong)?;
@@ -115,10 +145,7 @@ impl Layout {
             return Err(wrong());
         }
         if rest.len() == 1 {
-            return Ok(match self {
-                Self::Nchw | Self::FlatChw => Self::FlatChw,
-                Self::Nhwc | Self::FlatHwc => Self::FlatHwc,
-            });
+            return Ok(self.flat());
         }
         let order_is_free = shape.height * shape.width == 1;
         let fits = |layout: Self| layout.dims(shape)[1..] == *rest;
@@ -143,17 +170,16 @@ impl Layout {
 
     /// What a constant is for every channel, or for every element in CHW order, of an activation that it meets.
     pub fn broadcast(self, shape: Shape, constant: &Constant) -> Result<Vec<f64>, Fault> {
-        let values = constant.floats();
-        if let [value] = values[..] {
-            return Ok(vec![value; shape.channels]);
-        }
-        let dims = self.dims(shape);
+        let (values, dims) = (constant.floats(), self.dims(shape));
         let wrong = || {
             let found = &constant.dims;
             Fault::new(format!("a constant of {found:?} meets {dims:?}, expected one number, or one for each channel"))
         };
         // Dimensions are aligned at the end, and those that are missing are 1.
         let missing = dims.len().checked_sub(constant.dims.len()).ok_or_else(wrong)?;
+        if let [value] = values[..] {
+            return Ok(vec![value; shape.channels]);
+        }
         let axis = if self == Self::Nhwc { 3 } else { 1 };
         let fits = constant
             .dims
@@ -165,6 +191,11 @@ impl Layout {
         }
         Ok(if dims.len() == 2 { self.to_chw(shape, &values) } else { values })
     }
+}
+
+/// Dimensions as they are told: -1 for the number of pictures.
+pub fn shown(dims: &[i64]) -> Vec<i64> {
+    dims.iter().map(|dim| if *dim == PICTURES { -1 } else { *dim }).collect()
 }
 
 impl Tensor {

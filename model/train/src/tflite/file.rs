@@ -86,8 +86,12 @@ pub struct Tensor<'a> {
     pub data: Option<&'a [u8]>,
     /// The dimension that the scales belong to, where there are several.
     pub axis: i32,
-    /// Whether its data leave zeros out.
-    pub is_sparse: bool,
+    /// What else it is besides its type, as it is said before that: its data leave zeros out, or it is a state.
+    pub special: Option<&'static str>,
+    /// Whether its numbers stand for others in a way of their own, besides scales and zero points.
+    pub has_details: bool,
+    /// Its shape with -1 where the file leaves it open; empty where it leaves nothing open.
+    pub signature: Vec<i32>,
     /// As they lie in the file: f32.
     scales: &'a [u8],
     /// As they lie in the file: i64.
@@ -150,8 +154,13 @@ impl<'a> File<'a> {
         let mut writers = vec![None; tensors.len()];
         for (index, operator) in operators.iter().enumerate() {
             for &output in &operator.outputs {
+                let name = &tensors[output].name;
+                if inputs.contains(&output) || tensors[output].data.is_some() {
+                    return Err(broken(format!(
+                        "operator {index} writes tensor {name:?}, which is an input or a constant, expected another"
+                    )));
+                }
                 if let Some(first) = writers[output].replace(index) {
-                    let name = &tensors[output].name;
                     return Err(broken(format!(
                         "operators {first} and {index} both write tensor {name:?}, expected one"
                     )));
@@ -353,7 +362,13 @@ impl<'a> Reader<'_, 'a> {
             shape: self.numbers(&table, 0, MAX_RANK)?,
             data: data.filter(|data| !data.is_empty()),
             axis: quantization.i32(6, 0)?,
-            is_sparse: table.fields[6].is_some(),
+            special: match (table.fields[6], table.i8(5, 0)?) {
+                (Some(_), _) => Some("sparse"),
+                (None, 0) => None,
+                (None, _) => Some("variable"),
+            },
+            has_details: quantization.i8(4, 0)? != 0,
+            signature: self.numbers(&table, 7, MAX_RANK)?,
             scales: self.list::<f32>(&quantization, 2)?.1,
             zero_points: self.list::<i64>(&quantization, 3)?.1,
         })

@@ -63,7 +63,7 @@ pub struct Built {
 
 /// Lowers what the logits of a network need.
 pub fn lower(file: &File, pixels: &Pixels) -> Result<Built, TfliteError> {
-    let (logits, beta) = end(file)?;
+    let (logits, softmax) = end(file)?;
     let mut needed = vec![false; file.tensors.len()];
     needed[logits] = true;
     let mut runs = vec![false; file.operators.len()];
@@ -79,20 +79,27 @@ pub fn lower(file: &File, pixels: &Pixels) -> Result<Built, TfliteError> {
         lowering.lower(operator).map_err(|fault| explain(file, index, fault))?;
     }
     let value = lowering.values.get(&logits).cloned();
-    let is_list = |value: &Value| value.shape.plane() == 1 || value.dims.len() == 2;
-    let Some(value) = value.filter(|value| is_list(value) && value.padding == [0; 4]) else {
+    // One row: a softmax is over the last dimension.
+    let is_list = |value: &Value| {
+        let classes = value.shape.elements();
+        value.padding == [0; 4]
+            && value.dims.contains(&classes)
+            && (softmax.is_none() || value.dims.last() == Some(&classes))
+    };
+    let Some(value) = value.filter(is_list) else {
         let Tensor { name, shape, .. } = &file.tensors[logits];
-        return Err(output(format!("the network ends in {name:?} of the shape {shape:?}")));
+        let by = if softmax.is_some() { " and a SOFTMAX" } else { "" };
+        return Err(output(format!("the network ends in {name:?} of the shape {shape:?}{by}")));
     };
     lowering.finish(&value).map_err(|fault| TfliteError::Output { fault })?;
     let Lowering { input, layers, parameters, values, read, range, .. } = lowering;
-    let scale = f64::from(value.quantisation.scale) * f64::from(beta);
+    let scale = f64::from(value.quantisation.scale) * f64::from(softmax.unwrap_or(1.0));
     Ok(Built { input, layers, parameters, values, logits, scale, pixels: read, range })
 }
 
 /// The tensor of the logits, and the factor of the softmax that follows, if one does. What only changes how the result is written
 /// comes after it.
-fn end(file: &File) -> Result<(usize, f32), TfliteError> {
+fn end(file: &File) -> Result<(usize, Option<f32>), TfliteError> {
     let [mut last] = file.outputs[..] else { return Err(output(format!("found {} outputs", file.outputs.len()))) };
     let before = |tensor: usize, kinds: &[&str]| {
         let operator = &file.operators[file.writer(tensor)?];
@@ -110,10 +117,10 @@ fn end(file: &File) -> Result<(usize, f32), TfliteError> {
             None => break,
         }
     }
-    let Some((softmax, input)) = before(shown, &["SOFTMAX"]) else { return Ok((last, 1.0)) };
+    let Some((softmax, input)) = before(shown, &["SOFTMAX"]) else { return Ok((last, None)) };
     let beta = options(softmax, 9).and_then(|options| Ok(options.f32(0, 0.0)?));
     match beta {
-        Ok(beta) if beta.is_normal() && beta > 0.0 => Ok((input, beta)),
+        Ok(beta) if beta.is_normal() && beta > 0.0 => Ok((input, Some(beta))),
         _ => Err(output("the beta of the SOFTMAX is not above 0".into())),
     }
 }
@@ -170,6 +177,9 @@ impl<'a> Lowering<'a> {
             }
             _ => return Err(refuse(format!("input {:?} has the shape {:?}", tensor.name, tensor.shape))),
         };
+        if tensor.signature.iter().skip(1).any(|size| *size < 0) {
+            return Err(refuse(format!("input {:?} has the open shape {:?}", tensor.name, tensor.signature)));
+        }
         let input = Input { crop: pixels.crop, ..Input::new(shape.channels, shape.height, shape.width) };
         let (layers, parameters, values) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut lowering = Self {
@@ -248,7 +258,30 @@ impl<'a> Lowering<'a> {
     }
 
     fn lower(&mut self, operator: &Operator<'a>) -> Result<(), Fault> {
-        match operator.name().as_str() {
+        let name = operator.name();
+        let most = match name.as_str() {
+            "CONV_2D" | "DEPTHWISE_CONV_2D" | "FULLY_CONNECTED" => 3,
+            "ADD" | "MUL" | "MEAN" | "RESHAPE" | "PAD" => 2,
+            "AVERAGE_POOL_2D" | "MAX_POOL_2D" | "SQUEEZE" | "LOGISTIC" | "HARD_SWISH" | "LEAKY_RELU" | "QUANTIZE" => 1,
+            // As many as one likes, or an operator that is refused anyway.
+            _ => usize::MAX,
+        };
+        if operator.inputs.len() > most {
+            let found = operator.inputs.len();
+            return Err(Fault::new(format!("it has {found} inputs, expected at most {most}"), OTHER));
+        }
+        // Only these make another type of what they read.
+        let kind = |tensor: Option<usize>| tensor.map(|tensor| self.file.tensors[tensor].kind_name());
+        let (read, written) = (operator.inputs.first().copied().flatten(), operator.outputs.first().copied());
+        if !["QUANTIZE", "DEQUANTIZE"].contains(&name.as_str())
+            && let (Some(read), Some(written)) = (kind(read), kind(written))
+            && ["INT8", "UINT8"].contains(&read.as_str())
+            && ["INT8", "UINT8"].contains(&written.as_str())
+            && read != written
+        {
+            return Err(Fault::new(format!("it reads {read} and gives {written}, expected one type"), QUANTISE));
+        }
+        match name.as_str() {
             "CONV_2D" => self.conv(operator),
             "DEPTHWISE_CONV_2D" => self.depthwise(operator),
             "FULLY_CONNECTED" => self.linear(operator),
@@ -358,12 +391,13 @@ impl<'a> Lowering<'a> {
         let file = self.file;
         let tensor = &file.tensors[Self::input_of(operator, place)?];
         let width = if of == kind::INT8 { 1 } else { 4 };
-        if tensor.kind != of || tensor.is_sparse {
-            let (expected, sparse) =
-                (if of == kind::INT8 { "INT8" } else { "INT32" }, if tensor.is_sparse { "sparse " } else { "" });
-            let found = tensor.kind_name();
-            return Err(Fault::new(format!("its {:?} is {sparse}{found}, expected {expected}", tensor.name), QUANTISE));
+        if tensor.kind != of || tensor.special.is_some() {
+            let expected = if of == kind::INT8 { "INT8" } else { "INT32" };
+            let found = [tensor.special.unwrap_or_default(), &tensor.kind_name()].join(" ");
+            let reason = format!("its {:?} is {}, expected {expected}", tensor.name, found.trim_start());
+            return Err(Fault::new(reason, QUANTISE));
         }
+        scaled(tensor)?;
         let Some(data) = tensor.data else {
             return Err(Fault::new(format!("its {:?} is no constant", tensor.name), OTHER));
         };
@@ -447,6 +481,15 @@ impl<'a> Lowering<'a> {
         let dims = dims(&self.file.tensors[output])?;
         if elements(&dims) != value.shape.elements() {
             return Err(Fault::new(format!("it makes {dims:?} of {:?}", value.dims), OTHER));
+        }
+        if operator.inputs.get(1).copied().flatten().is_some() {
+            let (tensor, _) = self.constant(operator, 1, kind::INT32)?;
+            let numbers = tensor.data.unwrap_or_default().as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
+            let numbers: Vec<i32> = numbers.collect();
+            let is_size = |(number, size): (&i32, &usize)| *number == -1 || usize::try_from(*number) == Ok(*size);
+            if numbers.len() != dims.len() || !numbers.iter().zip(&dims).all(is_size) {
+                return Err(Fault::new(format!("it reshapes to {numbers:?}, and its output is {dims:?}"), OTHER));
+            }
         }
         self.values.insert(output, Value { dims, ..value });
         Ok(())
@@ -545,6 +588,15 @@ fn activation_of(code: i8) -> Result<Activation, Fault> {
     }
 }
 
+/// Refuses numbers that stand for others in any other way than by scales and zero points.
+fn scaled(tensor: &Tensor) -> Result<(), Fault> {
+    if tensor.has_details {
+        let name = &tensor.name;
+        return Err(Fault::new(format!("{name:?} is quantised in a way of its own, expected by scales"), QUANTISE));
+    }
+    Ok(())
+}
+
 /// The scale and zero point of an activation, as of signed bytes.
 fn quantisation(tensor: &Tensor) -> Result<Quantisation, Fault> {
     let name = &tensor.name;
@@ -553,6 +605,7 @@ fn quantisation(tensor: &Tensor) -> Result<Quantisation, Fault> {
         kind::UINT8 => 128,
         _ => return Err(Fault::new(format!("{name:?} is {}, expected INT8", tensor.kind_name()), QUANTISE)),
     };
+    scaled(tensor)?;
     let scales: Vec<f32> = tensor.scales().take(2).collect();
     let zero_points: Vec<i64> = tensor.zero_points().take(2).collect();
     let ([scale], [zero_point]) = (&scales[..], &zero_points[..]) else {

@@ -286,6 +286,19 @@ fn whole_networks_have_the_bits_of_litert() {
     assert!(compared > 0, "there are no TFLite files in {}", folder.display());
 }
 
+impl Network {
+    /// Ends in a softmax over the last dimension of what the logits are reshaped to.
+    fn end_in_softmax(&mut self, shape: &[i32]) {
+        let logits = self.tensors[self.outputs[0] as usize].clone();
+        let to = self.integers(&[shape.len() as i32], shape);
+        let reshaped = self.activation(shape, logits.scales[0], logits.zero_points[0]);
+        self.operator(networks::RESHAPE, &[self.outputs[0], to], reshaped, 17, &[]);
+        let after = self.activation(shape, 1.0 / 256.0, -128);
+        self.operator(networks::SOFTMAX, &[reshaped], after, 9, &[(0, Field::F32(1.0))]);
+        self.outputs = vec![after];
+    }
+}
+
 /// A network of one convolution and one linear layer, to be made wrong.
 fn plain() -> Network {
     let mut chance = sample::seeded(1);
@@ -355,9 +368,68 @@ fn what_has_no_counterpart_is_named() {
             |net| net.operators[1].outputs = net.operators[0].outputs.clone(),
             &["operators 0 and 1 both write tensor \"tensor 3\", expected one"],
         ),
+        (|net| net.tensors[WEIGHTS].is_variable = true, &["\"tensor 1\" is variable INT8, expected INT8"]),
+        (
+            |net| net.tensors[WEIGHTS].details = 1,
+            &["\"tensor 1\" is quantised in a way of its own, expected by scales"],
+        ),
+        (|net| net.tensors[OUTPUT].details = 2, &["\"tensor 3\" is quantised in a way of its own, expected by scales"]),
+        (
+            |net| net.tensors[0].signature = vec![-1, -1, 6, 3],
+            &[
+                "the input: input \"tensor 0\" has the open shape [-1, -1, 6, 3], expected one picture of fixed rows and columns",
+            ],
+        ),
+        (|net| net.operators[CONV_OPERATOR].inputs.push(1), &["CONV_2D", "it has 4 inputs, expected at most 3"]),
+        (|net| net.operators[RESHAPE_OPERATOR].inputs.push(1), &["RESHAPE", "it has 3 inputs, expected at most 2"]),
+        (
+            |net| {
+                let shape = net.operators[RESHAPE_OPERATOR].inputs[1] as usize;
+                net.tensors[shape].data[0] = 4;
+            },
+            &["it reshapes to [4, 36], and its output is [1, 36]"],
+        ),
+        (
+            |net| {
+                let shape = net.operators[RESHAPE_OPERATOR].inputs[1] as usize;
+                net.tensors[shape].shape = vec![1];
+                net.tensors[shape].data.truncate(4);
+            },
+            &["it reshapes to [1], and its output is [1, 36]"],
+        ),
+        (
+            |net| net.operators[CONV_OPERATOR].outputs = vec![WEIGHTS as i32],
+            &["operator 0 writes tensor \"tensor 1\", which is an input or a constant, expected another"],
+        ),
+        (
+            |net| net.operators[RESHAPE_OPERATOR].outputs = vec![0],
+            &["operator 1 writes tensor \"tensor 0\", which is an input or a constant, expected another"],
+        ),
+        (
+            |net| (net.tensors[OUTPUT].kind, net.tensors[OUTPUT].zero_points) = (UINT8, vec![0]),
+            &["CONV_2D", "it reads INT8 and gives UINT8, expected one type"],
+        ),
+        (
+            |net| {
+                // A linear layer over each place, whose weights are for all places together.
+                net.operators.remove(RESHAPE_OPERATOR);
+                net.operators[1].inputs[0] = OUTPUT as i32;
+                net.operators[1].options.1.push((2, Field::I8(1)));
+            },
+            &["FULLY_CONNECTED", "it keeps the dimensions of [1, 3, 3, 4], and its weights are for 36 elements"],
+        ),
+        (|net| net.end_in_softmax(&[5, 1]), &["the output: the network ends in", "of the shape [5, 1] and a SOFTMAX"]),
         (|net| net.tensors.resize(20_000, Tensor::default()), &["a list of 20000 tables, more than 16384"]),
     ];
-    assert!(import(&plain().to_bytes(), &Pixels::default()).is_ok());
+    let is_read = |change: Change| {
+        let mut network = plain();
+        change(&mut network);
+        import(&network.to_bytes(), &Pixels::default()).is_ok()
+    };
+    assert!(is_read(|_| ()));
+    assert!(is_read(|net| net.tensors[0].signature = vec![-1, 6, 6, 3]));
+    assert!(is_read(|net| net.operators[2].options.1.push((2, Field::I8(1)))));
+    assert!(is_read(|net| net.end_in_softmax(&[1, 5])));
     for (number, (change, expected)) in table.iter().enumerate() {
         let mut network = plain();
         change(&mut network);
@@ -367,6 +439,27 @@ fn what_has_no_counterpart_is_named() {
             assert!(said.contains(part), "change {number} says {said:?}, not {part:?}");
         }
     }
+}
+
+/// How many outputs each channel has is said twice.
+#[test]
+fn depth_multipliers_fit_the_weights() {
+    let mut chance = sample::seeded(3);
+    let mut maker = Maker { network: Network::default(), chance: &mut chance };
+    let x = maker.activation([1, 6, 6, 3], 1.0 / 255.0, -128);
+    maker.network.inputs = vec![x.tensor];
+    let y = maker.conv(&x, 6, ([3, 3], [1, 1], networks::SAME), 3).expect("it fits");
+    networks::end(&mut maker, y);
+    let mut network = maker.network;
+    assert!(import(&network.to_bytes(), &Pixels::default()).is_ok());
+    let multiplier = network.operators[0].options.1.iter_mut().find(|(slot, _)| *slot == 3);
+    multiplier.expect("a depthwise convolution has one").1 = Field::I32(3);
+    let said = import(&network.to_bytes(), &Pixels::default()).map(drop).unwrap_err().to_string();
+    let name = format!("tensor {}", y.tensor);
+    assert_eq!(
+        said,
+        format!("operator 0, DEPTHWISE_CONV_2D, which gives {name:?}: its depth multiplier is 3, expected 2")
+    );
 }
 
 /// A channel whose scale is next to nothing gives its zero point, whatever its bias; others have LiteRT's bits.

@@ -24,6 +24,12 @@ pub struct Tensor {
     pub scales: Vec<f32>,
     pub zero_points: Vec<i64>,
     pub axis: i32,
+    /// Whether it is a state.
+    pub is_variable: bool,
+    /// Which way of its own it is quantised in, 0 for none.
+    pub details: u8,
+    /// Its shape with -1 where that is open.
+    pub signature: Vec<i32>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,7 +69,7 @@ impl Network {
     /// Weights, with a zero point of 0 for each scale.
     pub fn weights(&mut self, shape: &[i32], numbers: &[i8], scales: Vec<f32>, axis: i32) -> i32 {
         let (data, zero_points) = (numbers.iter().map(|number| *number as u8).collect(), vec![0; scales.len()]);
-        self.tensor(Tensor { kind: INT8, shape: shape.to_vec(), data, scales, zero_points, axis })
+        self.tensor(Tensor { kind: INT8, shape: shape.to_vec(), data, scales, zero_points, axis, ..Tensor::default() })
     }
 
     pub fn operator(
@@ -96,8 +102,10 @@ impl Network {
                     file.push_slot_always(8, scales);
                     file.push_slot_always(10, zero_points);
                 }
+                file.push_slot(12, tensor.details, 0);
                 file.push_slot(16, tensor.axis, 0);
             });
+            let signature = (!tensor.signature.is_empty()).then(|| file.create_vector(&tensor.signature));
             let (shape, name) = (file.create_vector(&tensor.shape), file.create_string(&format!("tensor {number}")));
             tensors.push(table(&mut file, |file| {
                 file.push_slot_always(4, shape);
@@ -105,6 +113,10 @@ impl Network {
                 file.push_slot(8, buffer, 0);
                 file.push_slot_always(10, name);
                 file.push_slot_always(12, quantization);
+                file.push_slot(14, tensor.is_variable, false);
+                if let Some(signature) = signature {
+                    file.push_slot_always(18, signature);
+                }
             }));
         }
         let (mut codes, mut operators) = (Vec::new(), Vec::new());

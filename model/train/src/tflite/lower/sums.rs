@@ -41,6 +41,10 @@ impl<'a> Lowering<'a> {
         if !outputs.is_multiple_of(groups) {
             return Err(Fault::new(format!("its weights are for {outputs} channels, and it reads {groups}"), OTHER));
         }
+        let (multiplier, expected) = (options.i32(3, 0)?, outputs / groups);
+        if usize::try_from(multiplier) != Ok(expected) {
+            return Err(Fault::new(format!("its depth multiplier is {multiplier}, expected {expected}"), OTHER));
+        }
         let kernel = Kernel { outputs, rows, columns, per_group: 1, groups, axis: 3 };
         let dilation = [options.i32(6, 1)?, options.i32(5, 1)?];
         let stride = [options.i32(2, 0)?, options.i32(1, 0)?];
@@ -98,6 +102,10 @@ impl<'a> Lowering<'a> {
         };
         if found != inputs {
             return Err(Fault::new(format!("its weights are for {found} elements, and it reads {inputs}"), OTHER));
+        }
+        if options.i8(2, 0)? != 0 && x.dims.last() != Some(&found) {
+            let reason = format!("it keeps the dimensions of {:?}, and its weights are for {found} elements", x.dims);
+            return Err(Fault::new(reason, OTHER));
         }
         let quantisation = self.written(operator)?;
         let finish = quantisation.finish(activation_of(options.i8(0, 0)?)?);
