@@ -441,4 +441,6 @@ fn reads_bytes(graph: &GraphProto, input: &str, external: &External) -> bool {
 }
 
 #[cfg(test)]
+mod beside_onnxruntime;
+#[cfg(test)]
 mod tests;

@@ -426,7 +426,7 @@ impl Builder {
         let single = Shape { height: 1, width: 1, ..a.shape };
         let is_single = b.shape == single && b.layout.dims(single) == a.layout.dims(single);
         let is_flat = a.layout == a.layout.flat() && a.shape.channels > 1;
-        if !(b.shape == a.shape && is_same(&a, &b) || is_single && !is_flat) {
+        if !(b.shape == a.shape && is_same(a, b) || is_single && !is_flat) {
             return Err(Fault::new(format!(
                 "it multiplies activations of {:?} and {:?}, expected the same dimensions, or one row and column in the second",
                 a.layout.dims(a.shape),
