@@ -60,7 +60,7 @@ fn the_largest_models_are_prepared_within_bounds_and_run_exactly() {
             );
             assert_eq!(backend.prepared_bytes(), memory as u64, "{name}, {kernel}");
             let (logits, run) = counted(|| backend.logits(&model, &[&pixels]).expect("it runs"));
-            assert_eq!(logits, [expected.clone()], "{name}, {kernel}");
+            assert_eq!(logits, std::slice::from_ref(&expected), "{name}, {kernel}");
             let bound = 8 * model.logits() as u64 + SLACK;
             assert!(run.bytes_total <= bound, "{name}, {kernel}: {} bytes to run, {bound} at most", run.bytes_total);
         }

@@ -1,8 +1,8 @@
 //! Rules that change at a height, and nodes that were not told.
 
-use ocelli_consensus::Network;
 use ocelli_consensus::schedule::{Schedule, ScheduledVersion, TEST_VERSION};
-use ocelli_protocol::message::NextRules;
+use ocelli_consensus::{Address, CompactTarget, Network};
+use ocelli_protocol::message::{BlockId, NextRules};
 
 use super::harness::{Maker, TestNode, easy_network, wait};
 
@@ -62,6 +62,47 @@ fn a_chain_of_the_former_rules_is_taken_back() {
     let updated = TestNode::on_folder(&told(), folder, &[knows.address()]);
     updated.wait_for_tip(tip);
     assert_eq!(updated.status().storage.bodies_from, 1);
+}
+
+/// Three nodes mine across the change, all of them from genesis on. One was not told of it: it mines on by the former rules until it has
+/// seen more work by the others, who have two thirds of the hash rate.
+#[test]
+fn nodes_live_through_the_change_and_who_was_not_told_takes_up_the_chain_after_its_update() {
+    let mut parameters = easy_network().parameters;
+    // Four million hashes a block: whoever has more hash rate has more work.
+    parameters.easiest_target = CompactTarget(0x1e03_ffff);
+    let not_told = Network::new(parameters, Vec::new());
+    let told = Network { schedule: told().schedule, ..not_told.clone() };
+    let one = TestNode::start(&told, &[], Some(Address([1; 20])));
+    let other = TestNode::start(&told, &[one.address()], Some(Address([2; 20])));
+    let old = TestNode::start(&not_told, &[one.address(), other.address()], Some(Address([3; 20])));
+
+    let update = wait("it to say that it is old", || old.status().rules.update);
+    assert!(update.contains(&format!("rules of version {TEST_VERSION} from height {CHANGE} on")), "{update}");
+    let stopped = wait("its miner to stop", || Some(old.status()).filter(|status| status.mining.hash_rate == 0));
+    assert!(stopped.tip.height + 1 >= CHANGE, "{:?}", stopped.tip);
+    wait("those who know to go on", || {
+        let heights = [&one, &other].map(|node| node.status().tip.height);
+        heights.iter().all(|height| *height > CHANGE.max(stopped.tip.height) + 2).then_some(())
+    });
+    for node in [&one, &other] {
+        let rules = node.status().rules;
+        assert_eq!((rules.version, rules.next, rules.update), (TEST_VERSION, None, None));
+    }
+    assert_eq!(old.status().tip, stopped.tip, "it mines no more");
+    // Nobody is to blame, and nobody is gone.
+    for node in [&one, &other, &old] {
+        assert_eq!((node.peers().peers.len(), node.peers().bans.len()), (2, 0));
+    }
+
+    // After the update it has what both share before it has met anybody, and takes up the rest.
+    let updated = TestNode::on_folder(&told, old.into_folder(), &[]);
+    assert_eq!(updated.status().tip.height, CHANGE - 1);
+    updated.add(&one.address());
+    let hash = |node: &TestNode| node.block(BlockId::Height(CHANGE + 2)).map(|block| block.header.hash());
+    wait("the chain after the change", || hash(&updated).filter(|found| Some(*found) == hash(&one)));
+    let status = updated.status();
+    assert_eq!((status.rules.version, status.rules.update, status.storage.bodies_from), (TEST_VERSION, None, 1));
 }
 
 #[test]
