@@ -447,7 +447,9 @@ mod tests {
             (
                 "stale",
                 NodeStatus { mining: MiningStatus { stale: 2, ..mining() }, ..well() },
-                first("2 of 3 blocks that it has found are stale: another block came first, and nothing is paid for them"),
+                first(
+                    "2 of 3 blocks that it has found are stale: another block came first, and nothing is paid for them",
+                ),
             ),
             (
                 "nothing hashed",
