@@ -239,6 +239,18 @@ impl<'a> Table<'a> {
         self.bytes(slot, default.to_le_bytes()).map(f32::from_le_bytes)
     }
 
+    /// A list of numbers; `None` where there is none.
+    pub fn numbers(&self, slot: usize) -> Result<Option<Vec<i32>>, TfliteError> {
+        let Some(field) = self.fields[slot] else { return Ok(None) };
+        let word = |at: usize| self.file.get(at..).and_then(|rest| rest.first_chunk()).copied().map(i32::from_le_bytes);
+        let list = || {
+            let at = field.checked_add(usize::try_from(word(field)?).ok()?)?;
+            let count = usize::try_from(word(at)?).ok().filter(|count| *count <= MAX_RANK)?;
+            (1..=count).map(|place| word(at + 4 * place)).collect::<Option<Vec<i32>>>()
+        };
+        list().map(Some).ok_or_else(|| broken(format!("an option is no list of at most {MAX_RANK} numbers")))
+    }
+
     fn u64(&self, slot: usize, default: u64) -> Result<u64, TfliteError> {
         self.bytes(slot, default.to_le_bytes()).map(u64::from_le_bytes)
     }

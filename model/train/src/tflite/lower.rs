@@ -136,6 +136,18 @@ fn explain(file: &File, index: usize, fault: Fault) -> TfliteError {
 }
 
 /// The options of an operator, whose number in the schema's union is given.
+/// What a SQUEEZE makes of dimensions: those of 1 that are named, or all where none is, are left out. `None` where one is named that is
+/// not there or not 1.
+fn squeezed(dims: &[usize], named: &[i32]) -> Option<Vec<usize>> {
+    let place = |number: &i32| {
+        let from_the_end = if *number < 0 { dims.len() } else { 0 };
+        from_the_end.checked_add_signed(*number as isize).filter(|place| dims.get(*place) == Some(&1))
+    };
+    let named: Vec<usize> = named.iter().map(place).collect::<Option<_>>()?;
+    let stays = |(place, size): &(usize, &usize)| **size != 1 || !named.is_empty() && !named.contains(place);
+    Some(dims.iter().enumerate().filter(stays).map(|(_, size)| *size).collect())
+}
+
 fn options<'a>(operator: &Operator<'a>, kind: u8) -> Result<Table<'a>, Fault> {
     match operator.options_kind {
         0 => Ok(Table::empty()),
@@ -143,6 +155,10 @@ fn options<'a>(operator: &Operator<'a>, kind: u8) -> Result<Table<'a>, Fault> {
         found => Err(Fault::new(format!("its options are of kind {found}, expected {kind}"), OTHER)),
     }
 }
+
+/// The numbers of options in the schema's union.
+const RESHAPE_OPTIONS: u8 = 17;
+const SQUEEZE_OPTIONS: u8 = 30;
 
 struct Lowering<'a> {
     file: &'a File<'a>,
@@ -270,16 +286,27 @@ impl<'a> Lowering<'a> {
             let found = operator.inputs.len();
             return Err(Fault::new(format!("it has {found} inputs, expected at most {most}"), OTHER));
         }
-        // Only these make another type of what they read.
-        let kind = |tensor: Option<usize>| tensor.map(|tensor| self.file.tensors[tensor].kind_name());
+        // Only these make another type of what they read; what else reads bytes has an arithmetic of its own.
+        let is_shaping = ["RESHAPE", "SQUEEZE"].contains(&name.as_str());
+        if !is_shaping && !["QUANTIZE", "DEQUANTIZE"].contains(&name.as_str()) {
+            let is_uint8 = |tensor: usize| {
+                self.file.tensors[tensor].kind == kind::UINT8 && self.file.tensors[tensor].data.is_none()
+            };
+            if let Some(read) = operator.inputs.iter().flatten().copied().find(|tensor| is_uint8(*tensor)) {
+                let reason = format!("it reads {:?}, which is UINT8, expected INT8", self.file.tensors[read].name);
+                return Err(Fault::new(reason, QUANTISE));
+            }
+            if operator.outputs.first().copied().is_some_and(is_uint8) {
+                return Err(Fault::new("it gives UINT8, expected INT8", QUANTISE));
+            }
+        }
+        let kind = |tensor: Option<usize>| tensor.map(|tensor| self.file.tensors[tensor].kind);
         let (read, written) = (operator.inputs.first().copied().flatten(), operator.outputs.first().copied());
-        if !["QUANTIZE", "DEQUANTIZE"].contains(&name.as_str())
-            && let (Some(read), Some(written)) = (kind(read), kind(written))
-            && ["INT8", "UINT8"].contains(&read.as_str())
-            && ["INT8", "UINT8"].contains(&written.as_str())
-            && read != written
-        {
-            return Err(Fault::new(format!("it reads {read} and gives {written}, expected one type"), QUANTISE));
+        if is_shaping && kind(read) != kind(written) {
+            let name =
+                |tensor: Option<usize>| tensor.map_or("nothing".into(), |tensor| self.file.tensors[tensor].kind_name());
+            let reason = format!("it reads {} and gives {}, expected one type", name(read), name(written));
+            return Err(Fault::new(reason, QUANTISE));
         }
         match name.as_str() {
             "CONV_2D" => self.conv(operator),
@@ -482,11 +509,25 @@ impl<'a> Lowering<'a> {
         if elements(&dims) != value.shape.elements() {
             return Err(Fault::new(format!("it makes {dims:?} of {:?}", value.dims), OTHER));
         }
-        if operator.inputs.get(1).copied().flatten().is_some() {
-            let (tensor, _) = self.constant(operator, 1, kind::INT32)?;
-            let numbers = tensor.data.unwrap_or_default().as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
-            let numbers: Vec<i32> = numbers.collect();
+        if operator.name() == "SQUEEZE" {
+            let found = squeezed(&value.dims, &options(operator, SQUEEZE_OPTIONS)?.numbers(0)?.unwrap_or_default());
+            if found.as_ref() != Some(&dims) {
+                let found = found.map_or("nothing that is there".into(), |dims| format!("{dims:?}"));
+                return Err(Fault::new(
+                    format!("it squeezes {:?} to {found}, and its output is {dims:?}", value.dims),
+                    OTHER,
+                ));
+            }
+        } else {
+            let numbers = if operator.inputs.get(1).copied().flatten().is_some() {
+                let (tensor, _) = self.constant(operator, 1, kind::INT32)?;
+                let bytes = tensor.data.unwrap_or_default().as_chunks().0.iter();
+                Some(bytes.map(|bytes| i32::from_le_bytes(*bytes)).collect())
+            } else {
+                options(operator, RESHAPE_OPTIONS)?.numbers(0)?
+            };
             let is_size = |(number, size): (&i32, &usize)| *number == -1 || usize::try_from(*number) == Ok(*size);
+            let Some(numbers) = numbers else { return Err(Fault::new("it says no shape to reshape to", OTHER)) };
             if numbers.len() != dims.len() || !numbers.iter().zip(&dims).all(is_size) {
                 return Err(Fault::new(format!("it reshapes to {numbers:?}, and its output is {dims:?}"), OTHER));
             }

@@ -47,6 +47,7 @@ pub enum Field {
     I8(i8),
     I32(i32),
     F32(f32),
+    List(&'static [i32]),
 }
 
 impl Network {
@@ -128,10 +129,14 @@ impl Network {
             }));
             let (inputs, outputs) = (file.create_vector(&operator.inputs), file.create_vector(&operator.outputs));
             let (kind, fields) = &operator.options;
+            let lists: Vec<_> = (fields.iter())
+                .map(|(_, field)| if let Field::List(list) = field { Some(file.create_vector(list)) } else { None })
+                .collect();
             let options = table(&mut file, |file| {
-                for (slot, field) in fields {
+                for ((slot, field), list) in fields.iter().zip(lists) {
                     let slot = 4 + 2 * slot;
                     match *field {
+                        Field::List(_) => file.push_slot_always(slot, list.expect("it was written")),
                         Field::I8(value) => file.push_slot_always(slot, value),
                         Field::I32(value) => file.push_slot_always(slot, value),
                         Field::F32(value) => file.push_slot_always(slot, value),
