@@ -67,6 +67,17 @@ fn the_largest_models_are_prepared_within_bounds_and_run_exactly() {
     }
 }
 
+/// Each counts 262,144 bytes in a block, and none could take more for them.
+#[test]
+fn the_small_ones_come_up_to_what_the_smallest_count() {
+    for name in worst::SMALL_NAMES {
+        let file = worst::small_by_name(name).expect("it has this name").to_bytes().expect("it fits");
+        let model = load(name, &file).expect("it is a model");
+        let is_full = file.len() >= 250_000 || model.graph().layers().len() == MAX_LAYERS;
+        assert!(file.len() <= 262_144 && is_full, "{name} has {} bytes", file.len());
+    }
+}
+
 /// They do come up to the limits, else they would not be the worst.
 #[test]
 fn the_largest_models_come_up_to_the_limits() {

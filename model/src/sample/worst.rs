@@ -23,6 +23,22 @@ pub const NAMES: [&str; 14] = [
     "narrow",
 ];
 
+/// The names of the small ones, as [`small_by_name`] knows them.
+pub const SMALL_NAMES: [&str; 4] = ["dense", "linear", "named", "narrow"];
+
+/// The model of a name of [`SMALL_NAMES`], with the most layers or a file of nearly 262,144 bytes, and no larger one: that is the least that a
+/// model counts in a block, which may have 512 of them.
+pub fn small_by_name(name: &str) -> Option<ModelFile> {
+    let graph = match name {
+        "narrow" => deep(8),
+        "dense" => convs(&[3, 164, 164], 4),
+        "linear" => linear(504, Some(504), 2),
+        "named" => named(),
+        _ => return None,
+    };
+    Some(fill(graph.expect("it fits")))
+}
+
 /// The model of a name, if it is one of [`NAMES`].
 pub fn by_name(name: &str) -> Option<ModelFile> {
     let graph = match name {

@@ -109,21 +109,24 @@ impl<'a> BlockMaker<'a> {
         Ok(data)
     }
 
-    /// The data of a block of these actions with their attachments, each with its answer.
+    /// The data of a block of these actions with their attachments, each with its answer by one of the models.
     ///
     /// # Errors
-    /// For a device that fails, and a picture that is none.
+    /// For another model, a device that fails, and a picture that is none.
     pub fn answered(
         &mut self,
         actions: &[(Action, Option<Vec<u8>>)],
+        models: &[Model],
         backend: &mut dyn Backend,
     ) -> Result<BlockData, CommandError> {
         let mut data = BlockData::default();
         for (action, attachment) in actions {
             let answer = match (action.task(), attachment) {
                 (Some(task), Some(bytes)) => {
-                    let pixels = pixels_of(self.model, bytes, task.form)?;
-                    let logits = backend.logits(self.model, &[&pixels])?;
+                    let model = models.iter().find(|model| model.id().0 == task.model.0);
+                    let model = model.ok_or_else(|| CommandError::failed(format!("found no model {}", task.model)))?;
+                    let pixels = pixels_of(model, bytes, task.form)?;
+                    let logits = backend.logits(model, &[&pixels])?;
                     logits.first().map_or(Answer::None, |logits| Answer::Classes(Classes::of(logits)))
                 }
                 _ => Answer::None,

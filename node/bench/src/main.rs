@@ -15,6 +15,7 @@ mod process;
 mod requests;
 mod runs;
 mod store;
+mod strangers;
 mod sync;
 mod template;
 mod validate;
@@ -53,6 +54,7 @@ enum Command {
     FullBlocks(full_blocks::Args),
     Networks(networks::Args),
     Weights(weights::Args),
+    Strangers(strangers::Args),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +84,7 @@ fn run(command: &Command, output: &mut Printer) -> Result<(), CommandError> {
         Command::Requests(args) => requests::run(args, output),
         Command::Networks(args) => networks::run(args, output),
         Command::Weights(args) => weights::run(args, output),
+        Command::Strangers(args) => strangers::run(args, output),
     }
 }
 

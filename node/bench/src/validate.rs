@@ -114,7 +114,7 @@ pub fn run(args: &Args, output: &mut Printer) -> Result<(), CommandError> {
             chain: validate_chain(&network, &models, &blocks, args.runs.open(&models)?)?,
             signatures: check_signatures(&network, &blocks)?,
             images: run_images(&model, &blocks, &mut *backend)?,
-            parts: validate_block(&network, &models, &[], first, args.runs.open(&models)?)?,
+            parts: validate_block(&network, &models, &[], &[], first, args.runs.open(&models)?)?,
             known: connect_known(&network, first)?,
         });
     }
@@ -235,18 +235,22 @@ fn validate_chain(
     Ok(time)
 }
 
-/// Takes the block as a node does that has seen none of its tasks: a store that has only the blocks before it, and no answers
-/// remembered.
+/// Takes the block as a node does that has seen none of its tasks: a store that has only the blocks before it and the files of `published`
+/// models, none of which is loaded, and no answers remembered.
 pub fn validate_block(
     network: &Network,
     models: &[Model],
+    published: &[Model],
     before: &[Block],
     block: &Block,
     backend: Box<dyn Backend>,
 ) -> Result<Parts, CommandError> {
     let (_folder, mut chain) = new_chain(network)?;
-    let inference =
-        InferenceService::start(backend, models.to_vec(), Arc::new(NoFiles), InferenceLimits::default(), || {});
+    for model in published {
+        chain.store().add_file(model.bytes(), model.name())?;
+    }
+    let files = chain.store().model_files();
+    let inference = InferenceService::start(backend, models.to_vec(), files, InferenceLimits::default(), || {});
     for Block { header, data } in before {
         chain.insert_headers(std::slice::from_ref(header), header.time)?.1.map_or(Ok(()), Err)?;
         chain.accept_block(header.hash(), data, &|_| false)?;
@@ -348,7 +352,7 @@ mod tests {
         let blocks = make_chain(&network, &models[0], 2, Some(3), &mut backend).expect("made");
         assert_eq!(blocks.iter().map(|block| block.data.body.transactions.len()).collect::<Vec<_>>(), [3, 3]);
         validate_chain(&network, &models, &blocks, Box::new(backend)).expect("a good chain");
-        let parts = validate_block(&network, &models, &[], &blocks[0], Box::new(backend)).expect("a good block");
+        let parts = validate_block(&network, &models, &[], &[], &blocks[0], Box::new(backend)).expect("a good block");
         assert_eq!(parts.whole(), parts.header + parts.body + parts.answers + parts.connect);
         connect_known(&network, &blocks[0]).expect("a good block");
         check_signatures(&network, &blocks).expect("good signatures");
