@@ -106,6 +106,41 @@ pub(crate) fn fits(weight: &[i8], inputs: usize, high: u8) -> bool {
     })
 }
 
+/// The most output channels in a group.
+const MAX_LANES: usize = 32;
+/// One 16-bit number for each output channel of a group.
+type Lanes = [i16; MAX_LANES];
+
+/// Kernels of one input channel, one for each output channel of a group: its nine weights. A stranger's model has millions of them, so
+/// all channels are transformed together, in what the compiler makes vectors of.
+struct Taps([Lanes; 9]);
+
+impl Taps {
+    /// Of weights `[channel][input][9]`, for as many channels as there are; zeros beyond the last input.
+    fn of(weight: &[i8], inputs: usize, input: usize) -> Self {
+        let mut taps = [[0; MAX_LANES]; 9];
+        if input < inputs {
+            for (lane, weight) in weight.chunks_exact(inputs * 9).enumerate() {
+                for (tap, weight) in taps.iter_mut().zip(&weight[input * 9..][..9]) {
+                    tap[lane] = i16::from(*weight);
+                }
+            }
+        }
+        Self(taps)
+    }
+
+    /// `G g Gᵀ`, position by position.
+    fn transformed(&self) -> [Lanes; POSITIONS] {
+        // All are within 16 bits: see above.
+        let sum = |by: [i32; 3], of: [&Lanes; 3]| -> Lanes {
+            std::array::from_fn(|lane| (0..3).map(|at| by[at] as i16 * of[at][lane]).sum())
+        };
+        let rows: [[Lanes; 6]; 3] =
+            std::array::from_fn(|y| G.map(|right| sum(right, std::array::from_fn(|x| &self.0[3 * y + x]))));
+        std::array::from_fn(|at| sum(G[at / 6], std::array::from_fn(|y| &rows[y][at % 6])))
+    }
+}
+
 impl Winograd {
     /// Packs a layer. `from` are its windows, and `height` and `width` those of the outputs before pooling.
     pub(crate) fn new<S: Simd>(
@@ -119,20 +154,6 @@ impl Winograd {
     ) -> Self {
         let (channels, inputs) = (sums.bias.len(), layout.channels);
         let pairs = inputs.div_ceil(2);
-        // All positions of a kernel at once: strangers' models have so many weights that none may be read 36 times.
-        let transformed = |channel: usize, input: usize| -> [i16; POSITIONS] {
-            if channel >= channels || input >= inputs {
-                return [0; POSITIONS];
-            }
-            let kernel = &sums.weight[(channel * inputs + input) * 9..][..9];
-            let rows: [[i32; 6]; 3] = std::array::from_fn(|y| {
-                G.map(|right| (0..3).map(|x| right[x] * i32::from(kernel[y * 3 + x])).sum::<i32>())
-            });
-            std::array::from_fn(|position| {
-                let left = G[position / 6];
-                (0..3).map(|y| left[y] * rows[y][position % 6]).sum::<i32>() as i16
-            })
-        };
         let total = channels.div_ceil(S::LANES);
         let full = total / VECTORS * VECTORS;
         let groups: Vec<(usize, usize)> = (0..full)
@@ -144,11 +165,16 @@ impl Winograd {
         for (first, count) in &groups {
             let lanes = count * S::LANES;
             let group = &mut weights.words_mut()[first * S::LANES * POSITIONS * pairs..][..POSITIONS * pairs * lanes];
-            for (pair, lane) in (0..pairs).flat_map(|pair| (0..lanes).map(move |lane| (pair, lane))) {
-                let [a, b] = [2 * pair, 2 * pair + 1].map(|input| transformed(first * S::LANES + lane, input));
+            let channel = first * S::LANES;
+            let there = &sums.weight[channel * inputs * 9..][..lanes.min(channels - channel) * inputs * 9];
+            for pair in 0..pairs {
+                let [a, b] = [2 * pair, 2 * pair + 1].map(|input| Taps::of(there, inputs, input).transformed());
                 for (position, (a, b)) in a.into_iter().zip(b).enumerate() {
-                    let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
-                    group[(position * pairs + pair) * lanes + lane] = i32::from_ne_bytes([a, b, c, d]);
+                    let words = &mut group[(position * pairs + pair) * lanes..][..lanes];
+                    for (word, (a, b)) in words.iter_mut().zip(a.into_iter().zip(b)) {
+                        let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
+                        *word = i32::from_ne_bytes([a, b, c, d]);
+                    }
                 }
             }
         }
